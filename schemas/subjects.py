@@ -1,0 +1,99 @@
+"""Owns the names of every stream and subject, and which partition a session belongs to.
+
+1. Session and host names are checked before they become a subject token.
+2. `partition` is fixed for ever: it is written into subjects and into the streams' metadata.
+"""
+
+import re
+
+from blake3 import blake3
+
+from schemas.errors import Misuse
+
+PARTITIONS = 16
+
+RECORDINGS, CHUNKS, LIFECYCLE, KEYS, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "KEYS", "DEAD"
+
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RESERVED_IDS = frozenset({"statistics", "health", "metrics"})
+
+RECORDED, CHUNKED, COMPRESSED, ENCRYPTED, PROVEN, STORED, REDRIVEN = (
+    "recorded",
+    "chunked",
+    "compressed",
+    "encrypted",
+    "proven",
+    "stored",
+    "redriven",
+)
+
+
+def session_id(text: str) -> str:
+    """Return the id as it is, or raise Misuse (session.id)."""
+    if SESSION_ID.fullmatch(text) is None or text in RESERVED_IDS:
+        raise Misuse(
+            f"session id {text[:120]!r} is not allowed: 1-100 of A-Z a-z 0-9 _ -, "
+            f"and not {', '.join(sorted(RESERVED_IDS))}",
+            code="session.id",
+        )
+    return text
+
+
+def host_id(text: str) -> str:
+    """Return the host name as it is, or raise Misuse (host.id)."""
+    if HOST_ID.fullmatch(text) is None:
+        raise Misuse(f"host name {text[:80]!r} is not allowed: 1-64 of A-Z a-z 0-9 _ -", code="host.id")
+    return text
+
+
+def partition(session: str) -> int:
+    """Which of the PARTITIONS a session belongs to: BLAKE3(session), little-endian, mod 16."""
+    return blake3(session.encode()).digest()[0] % PARTITIONS
+
+
+def recording(host: str, session: str) -> str:
+    return f"lucid.rec.{partition(session)}.{host_id(host)}.{session_id(session)}"
+
+
+def recording_filter(p: int) -> str:
+    return f"lucid.rec.{p}.*.*"
+
+
+def chunk(step: str, session: str) -> str:
+    """Subject of a session's events of one step (`recorded` ... `stored`, `redriven`)."""
+    return f"lucid.chunk.{step}.{partition(session)}.{session_id(session)}"
+
+
+def chunk_filter(step: str, p: int) -> str:
+    return f"lucid.chunk.{step}.{p}.*"
+
+
+def lifecycle(session: str) -> str:
+    return f"lucid.lifecycle.{session_id(session)}"
+
+
+def host_log(host: str) -> str:
+    return f"lucid.hosts.{host_id(host)}"
+
+
+def key(uid: bytes) -> str:
+    return f"lucid.key.{uid.hex()}"
+
+
+def dead(stage: str, session: str) -> str:
+    return f"lucid.dead.{stage}.{partition(session)}.{session_id(session)}"
+
+
+def command(name: str) -> str:
+    """Request subject of a command, such as `create`, `start`, `stop`."""
+    return f"lucid.cmd.{name}"
+
+
+def session_of(subject: str) -> str:
+    """The session named by any subject that ends in one."""
+    return subject.rsplit(".", 1)[1]
+
+
+def host_of(recording_subject: str) -> str:
+    return recording_subject.split(".")[3]

@@ -1,0 +1,63 @@
+"""Owns the field types that JSON bodies share: binary as lowercase hex, whole fragments as padded base64."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+
+
+def _hex(length: int) -> Callable[[object], bytes]:
+    def parse(value: object) -> bytes:
+        if isinstance(value, str):
+            if value != value.lower():
+                raise ValueError("hex must be lowercase")
+            value = bytes.fromhex(value)
+        if not isinstance(value, bytes) or len(value) != length:
+            raise ValueError(f"{length} bytes wanted")
+        return value
+
+    return parse
+
+
+def _base64(value: object) -> bytes:
+    if isinstance(value, str):
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"not base64: {error}") from None
+        if base64.b64encode(raw).decode() != value:
+            raise ValueError("base64 is not canonical")
+        return raw
+    if not isinstance(value, bytes):
+        raise ValueError("base64 text wanted")
+    return value
+
+
+_as_hex = PlainSerializer(lambda value: value.hex(), return_type=str)
+
+Hex16 = Annotated[bytes, BeforeValidator(_hex(16)), _as_hex]
+Hex24 = Annotated[bytes, BeforeValidator(_hex(24)), _as_hex]
+Hex32 = Annotated[bytes, BeforeValidator(_hex(32)), _as_hex]
+Hex64 = Annotated[bytes, BeforeValidator(_hex(64)), _as_hex]
+Hex96 = Annotated[bytes, BeforeValidator(_hex(96)), _as_hex]
+Hex128 = Annotated[bytes, BeforeValidator(_hex(128)), _as_hex]
+Hex158 = Annotated[bytes, BeforeValidator(_hex(158)), _as_hex]
+Hex1216 = Annotated[bytes, BeforeValidator(_hex(1216)), _as_hex]
+B64 = Annotated[
+    bytes,
+    BeforeValidator(_base64),
+    PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str),
+]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+"""A code or a name, never personal data."""
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+TimeUs = Annotated[int, Field(gt=-(2**53), lt=2**53)]
+"""Microseconds since 1970 UTC."""
+
+
+class Frozen(BaseModel):
+    """A JSON body: immutable, and tolerant of members that a newer writer added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
