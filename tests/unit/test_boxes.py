@@ -1,0 +1,95 @@
+"""The units of a fragmented MP4, on recordings made here by the bundled encoder."""
+
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from handlers.boxes import MAX_UNIT_BYTES, BoxSplitter, Unit
+from infra.capture import Picture, encoder_arguments, ffmpeg
+
+
+def encode(target: Path, *arguments: str) -> bytes:
+    source = ("-f", "lavfi", "-i", "testsrc2=s=320x240:r=10", "-t", "6")
+    subprocess.run([ffmpeg(), "-v", "error", "-y", *source, *arguments, str(target)], check=True)
+    return target.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def fragmented(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    picture = Picture(frame_rate=10, key_frame_s=2.0)
+    return encode(tmp_path_factory.mktemp("mp4") / "a.mp4", *encoder_arguments(picture))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return encode(tmp_path_factory.mktemp("mp4") / "b.mp4", "-c:v", "libx264", "-f", "mp4")
+
+
+def split(data: bytes, steps: Iterator[int]) -> tuple[list[Unit], BoxSplitter]:
+    splitter, units, at = BoxSplitter(), [], 0
+    while at < len(data):
+        step = next(steps)
+        units += splitter.feed(data[at : at + step])
+        at += step
+    return units + splitter.finish(), splitter
+
+
+def every(step: int) -> Iterator[int]:
+    while True:
+        yield step
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 4096, 1 << 30])
+def test_a_real_recording_is_cut_into_init_and_fragments(fragmented: bytes, step: int) -> None:
+    """Breaks: chunks begin in the middle of a group of pictures, and a player shows nothing at first."""
+    units, splitter = split(fragmented, every(step))
+    assert not splitter.opaque
+    assert b"".join(unit.data for unit in units) == fragmented
+    init, *rest = units
+    assert init.data[4:8] == b"ftyp"
+    assert not init.key_frame
+    assert all(unit.data[4:8] in (b"moof", b"mfra") for unit in rest)
+    # key frames at 0, 2 and 4 s; a fragment begins at each second
+    assert [unit.key_frame for unit in rest if unit.data[4:8] == b"moof"] == [True, False] * 3
+
+
+def test_the_step_of_reading_changes_no_unit(fragmented: bytes) -> None:
+    """Breaks: the same recording is cut differently on a slower host."""
+    chance = random.Random(7)
+    whole, _ = split(fragmented, every(1 << 30))
+    odd, _ = split(fragmented, iter(lambda: chance.randint(1, 3000), 0))
+    assert odd == whole
+
+
+def test_another_container_is_passed_through_untouched(plain: bytes) -> None:
+    """Breaks: a file that is no fragmented MP4 loses bytes, or fills memory."""
+    for data in (plain, b"\x1aE\xdf\xa3" + bytes(5000), b"", b"ft", random.Random(1).randbytes(70_000)):
+        units, splitter = split(data, every(1000))
+        assert b"".join(unit.data for unit in units) == data
+        assert not any(unit.key_frame for unit in units)
+        assert splitter.opaque or len(data) < 8
+
+
+def test_every_cut_or_damaged_recording_keeps_all_its_bytes(fragmented: bytes) -> None:
+    """Breaks: one wrong byte from an encoder that crashes stops the recording, or bytes vanish."""
+    chance = random.Random(3)
+    for _ in range(300):
+        damaged = bytearray(fragmented[: chance.randint(1, len(fragmented))])
+        for _ in range(3):
+            damaged[chance.randrange(min(len(damaged), 2500))] = chance.randrange(256)
+        units, _ = split(bytes(damaged), every(chance.choice([100, 5000])))
+        assert b"".join(unit.data for unit in units) == damaged
+
+
+def test_a_box_that_claims_too_much_is_not_waited_for(fragmented: bytes) -> None:
+    """Breaks: a lying length holds a whole session in memory."""
+    end = fragmented.index(b"moof") - 4
+    for size in (0, 7, MAX_UNIT_BYTES + 1):
+        splitter = BoxSplitter()
+        splitter.feed(fragmented[:end])
+        assert splitter.feed(size.to_bytes(4, "big") + b"moof") != []
+        assert splitter.opaque
+        assert splitter.feed(b"more") == [Unit(b"more")]
