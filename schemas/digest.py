@@ -1,0 +1,23 @@
+"""Owns the two digests of the format, H(x) and D(context, x) (format.md, first paragraph).
+
+1. One thread for each digest: the pipeline has threads of its own.
+2. Large inputs are hashed without the interpreter's lock, so digests of several threads run side by side.
+"""
+
+from blake3 import blake3
+
+Buffer = bytes | bytearray | memoryview
+"""Anything that holds bytes; a memoryview is always contiguous and of format B."""
+
+DIGEST_BYTES = 32
+ZERO = bytes(DIGEST_BYTES)
+
+
+def h(data: Buffer) -> bytes:
+    """H(data): BLAKE3-256."""
+    return blake3(data).digest()
+
+
+def d(context: str, data: Buffer) -> bytes:
+    """D(context, data): BLAKE3 in derive-key mode."""
+    return blake3(data, derive_key_context=context).digest()

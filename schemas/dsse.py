@@ -1,0 +1,148 @@
+"""Owns the signed envelope around manifest, trust file and tombstone: strict DSSE (format.md §8).
+
+    {payload, payloadType, signatures: [{keyid, sig}]}    signed: PAE(payloadType, payload)
+
+1. One signature. keyid is the fingerprint of the signer's public key.
+2. An envelope has one text: JCS outside, JCS inside, padded base64 between. Anything else is refused,
+   so that no bit of the file can change unseen.
+3. `parse` reads; whether the signature holds is for handlers.signatures to say.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from schemas.digest import h
+from schemas.errors import EvidenceFalse, Rejected
+from schemas.jcs import jcs, strict_loads
+
+MANIFEST = "application/vnd.lucid.manifest.v1+json"
+TRUST = "application/vnd.lucid.trust.v1+json"
+TOMBSTONE = "application/vnd.lucid.tombstone.v1+json"
+
+MAX_BYTES = {MANIFEST: 512 << 20, TRUST: 16 << 20, TOMBSTONE: 16 << 20}
+"""Greatest envelope by type."""
+SIG_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    raw: bytes
+    payload_type: str
+    payload: bytes
+    value: Any
+    """What the payload says."""
+    keyid: bytes
+    sig: bytes
+
+    @property
+    def signed(self) -> bytes:
+        """What `sig` signs."""
+        return pae(self.payload_type, self.payload)
+
+    @property
+    def digest(self) -> bytes:
+        """H(envelope), by which the next manifest and the event log name this one."""
+        return h(self.raw)
+
+
+def fingerprint(public_key: bytes) -> bytes:
+    """The 32 bytes that name a key. public_key: 32 bytes, raw Ed25519."""
+    return h(public_key)
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """DSSE's pre-authentication encoding."""
+    name = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(name), name, len(payload), payload)
+
+
+def build(payload: bytes, payload_type: str, sign: Callable[[bytes], bytes], public_key: bytes) -> bytes:
+    """The envelope. payload: canonical JSON; sign: the 64 bytes of Ed25519 over what it is given."""
+    return jcs(
+        {
+            "payload": _encode(payload),
+            "payloadType": payload_type,
+            "signatures": [
+                {"keyid": fingerprint(public_key).hex(), "sig": _encode(sign(pae(payload_type, payload)))}
+            ],
+        }
+    )
+
+
+def parse(raw: bytes, payload_type: str) -> Envelope:
+    """The envelope in `raw`, its form checked, its signature not.
+
+    Raises EvidenceFalse: dsse.size, dsse.form (not the one text), dsse.type, dsse.payload.
+    """
+    if len(raw) > MAX_BYTES[payload_type]:
+        _refuse("size", f"{len(raw)} bytes, allowed {MAX_BYTES[payload_type]}")
+    try:
+        outer = strict_loads(raw)
+    except Rejected as error:
+        _refuse("form", error.message)
+    match outer:
+        case {
+            "payload": str(payload64),
+            "payloadType": str(named),
+            "signatures": [{"keyid": str(keyid), "sig": str(sig64), **rest}],
+            **more,
+        } if not rest and not more:
+            pass
+        case _:
+            _refuse("form", "wanted payload, payloadType and one signature of keyid and sig")
+    if named != payload_type:
+        _refuse("type", f"it is {named[:100]!r}, wanted {payload_type!r}")
+    payload, sig = _decode(payload64), _decode(sig64)
+    if len(sig) != SIG_BYTES:
+        _refuse("form", f"sig has {len(sig)} bytes, wanted {SIG_BYTES}")
+    try:
+        value = strict_loads(payload)
+    except Rejected as error:
+        _refuse("payload", error.message)
+    return Envelope(raw, payload_type, payload, value, _keyid(keyid), sig)
+
+
+def _keyid(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32 or raw.hex() != text:
+        _refuse("form", "keyid is not 64 digits of lowercase hex")
+    return raw
+
+
+def _encode(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _decode(text: str) -> bytes:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        _refuse("form", "a field is not base64")
+    if _encode(raw) != text:
+        _refuse("form", "base64 is not in its one form")
+    return raw
+
+
+def _refuse(why: str, message: str) -> NoReturn:
+    raise EvidenceFalse(f"envelope refused: {message}", code=f"dsse.{why}") from None
+
+
+__all__ = [
+    "MANIFEST",
+    "MAX_BYTES",
+    "TOMBSTONE",
+    "TRUST",
+    "Envelope",
+    "build",
+    "fingerprint",
+    "jcs",
+    "pae",
+    "parse",
+    "strict_loads",
+]

@@ -1,0 +1,91 @@
+"""Owns the one JSON form of the format: RFC 8785, narrowed (format.md, paragraph "JSON").
+
+1. Integers only, |n| < 2^53; no null; no number with a fraction or an exponent.
+2. One value has exactly one text, so a text that is not its own canonical form is refused.
+"""
+
+import json
+from typing import Any, NoReturn
+
+import rfc8785
+
+from schemas.errors import Rejected
+
+INT_LIMIT = 2**53
+INT_DIGITS = 16
+"""Digits of the greatest integer allowed; longer ones are refused before they are converted."""
+
+
+def jcs(value: object) -> bytes:
+    """The canonical text of a value of dicts, lists, texts, integers and booleans.
+
+    Raises Rejected (json.null, json.number, json.form).
+    """
+    try:
+        _refuse(value)
+        return rfc8785.dumps(value)  # type: ignore[arg-type]  # _refuse has narrowed it
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
+        raise Rejected(f"not a value of our JSON: {error}", code="json.form") from None
+
+
+def strict_loads(raw: bytes) -> Any:
+    """The value of a canonical text.
+
+    Raises Rejected: json.form (not JSON, not UTF-8, too deep), json.duplicate, json.null, json.number,
+    json.canonical (another text means the same value).
+    """
+    try:
+        value = json.loads(
+            raw.decode(),
+            object_pairs_hook=_once,
+            parse_float=_no_float,
+            parse_constant=_no_float,
+            parse_int=_small,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Rejected(f"not JSON: {str(error)[:200]}", code="json.form") from None
+    if jcs(value) != raw:
+        raise Rejected("JSON is not in canonical form (RFC 8785)", code="json.canonical")
+    return value
+
+
+def _refuse(value: object) -> None:
+    match value:
+        case str() | bool():
+            return
+        case int():
+            if abs(value) >= INT_LIMIT:
+                _no_float(str(value))
+        case dict():
+            for name, member in value.items():
+                if not isinstance(name, str):
+                    raise Rejected(f"member name {name!r} is no text", code="json.form")
+                _refuse(member)
+        case list() | tuple():
+            for item in value:
+                _refuse(item)
+        case None:
+            raise Rejected("null appears nowhere in our JSON", code="json.null")
+        case float():
+            _no_float(repr(value))
+        case _:
+            raise Rejected(f"{type(value).__name__} has no place in our JSON", code="json.form")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Rejected("JSON object names a member twice", code="json.duplicate")
+    return members
+
+
+def _no_float(text: str) -> NoReturn:
+    raise Rejected(
+        f"number {text[:40]} is not allowed: integers with |n| < 2^53 only", code="json.number"
+    ) from None
+
+
+def _small(text: str) -> int:
+    if len(text.lstrip("-")) > INT_DIGITS:
+        _no_float(text)
+    return int(text)
