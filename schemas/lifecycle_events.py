@@ -64,24 +64,42 @@ class Created(LifecycleEvent):
     """What a person said of the session (name, project, ...); shown, never part of the evidence."""
 
 
-class Transitioned(LifecycleEvent):
-    """A transition that carries nothing but its reason."""
+class Transition(LifecycleEvent):
+    """What every event that moves the state says."""
 
-    type: Literal["Transitioned"] = "Transitioned"
     trigger: Label
     from_state: Label
     to_state: Label
     reason: Label = "none"
 
 
-class StartCompleted(LifecycleEvent):
+class Transitioned(Transition):
+    """A transition that carries nothing but its reason."""
+
+    type: Literal["Transitioned"] = "Transitioned"
+
+
+class StartCompleted(Transition):
     """START_COMPLETE: the data key exists, and the host may seal to `intake`."""
 
     type: Literal["StartCompleted"] = "StartCompleted"
-    from_state: Label
-    to_state: Label
     dek_id: Hex16
     intake: Hex1216
+
+
+class Recovered(Transition):
+    """RECOVER: what is missing is driven again under `run`, in one event, so that no crash parts the two."""
+
+    type: Literal["Recovered"] = "Recovered"
+    run: Count
+
+
+class DestroyOrdered(Transition):
+    """CLEANUP, or DESTROY of a session that never started: who answers for it goes into the tombstone."""
+
+    type: Literal["DestroyOrdered"] = "DestroyOrdered"
+    approver: Label
+    backups_until_us: TimeUs
 
 
 class EndRequested(LifecycleEvent):
@@ -108,6 +126,14 @@ class LossAccepted(LifecycleEvent):
     reason: Label
 
 
+class HoldChanged(LifecycleEvent):
+    """A legal hold was placed or lifted; while it stands nothing is destroyed."""
+
+    type: Literal["HoldChanged"] = "HoldChanged"
+    held: bool
+    reason: Label
+
+
 class SealStarted(LifecycleEvent):
     """Everything that the manifest is made from is fixed now."""
 
@@ -118,6 +144,8 @@ class SealStarted(LifecycleEvent):
     """Fingerprint: H(public key)."""
     n: Count
     """Data chunks, lost ones included."""
+    stored: Count
+    """The last stream sequence on the session's `stored` subject that counts: what comes later does not."""
 
 
 class Sealed(LifecycleEvent):
@@ -144,9 +172,12 @@ Event = Annotated[
     Created
     | Transitioned
     | StartCompleted
+    | Recovered
+    | DestroyOrdered
     | EndRequested
     | RunAllotted
     | LossAccepted
+    | HoldChanged
     | SealStarted
     | Sealed
     | Shredded,

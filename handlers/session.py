@@ -1,0 +1,110 @@
+"""Owns the fold of a session's log: what is known of a session after its events, and nothing else.
+
+1. `evolve` never refuses: what is in the log has happened. Whether it may happen is decided in lifecycle.py.
+2. An event of a kind that this version does not know leaves everything but the counts as it was.
+3. Pure: the same events give the same Session.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from schemas.lifecycle_events import (
+    Created,
+    DestroyOrdered,
+    EndRequested,
+    Event,
+    HoldChanged,
+    LossAccepted,
+    Recovered,
+    RunAllotted,
+    Sealed,
+    SealStarted,
+    Shredded,
+    StartCompleted,
+    State,
+    Transition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session as its log tells it. `state` is empty while there is no such session."""
+
+    id: str
+    state: str = ""
+    created: Created | None = None
+    dek_id: bytes = b""
+    """16 bytes; empty until START_COMPLETE."""
+    intake: bytes = b""
+    """The intake public key, 1216 bytes; empty until START_COMPLETE."""
+    started_us: int = 0
+    run: int = 0
+    """The newest run that was allotted; `dead` of older runs count for nothing."""
+    losses: dict[int, str] = field(default_factory=dict)
+    """Chunk indices that were given up, with the reason."""
+    end_requested: EndRequested | None = None
+    seal_started: SealStarted | None = None
+    """The seal that is being made; None when there is none, or when it is complete."""
+    seals: tuple[Sealed, ...] = ()
+    held: bool = False
+    destroy: DestroyOrdered | None = None
+    shredded: Shredded | None = None
+    reason: str = "none"
+    """Of the last transition."""
+    moved_us: int = 0
+    """Time of the last transition."""
+    causes: frozenset[str] = frozenset()
+    events: int = 0
+    """How many there are; as a line number of the history, the last one's."""
+    last_seq: int = 0
+    """Stream sequence of the last event; 0: none. What an append expects."""
+
+    @property
+    def uid(self) -> bytes:
+        """16 bytes; empty while there is no such session."""
+        return self.created.uid if self.created else b""
+
+    @property
+    def sealed(self) -> bool:
+        return bool(self.seals)
+
+
+def initial(session_id: str) -> Session:
+    """A session of which nothing is known."""
+    return Session(session_id)
+
+
+def evolve(session: Session, event: Event | None, seq: int) -> Session:
+    """The session after `event`, which stands at stream sequence `seq`; None: of an unknown kind.
+
+    An event at or below `last_seq` was folded already and changes nothing: followers may see one twice.
+    """
+    if seq <= session.last_seq:
+        return session
+    session = replace(session, last_seq=seq, events=session.events + 1)
+    if event is None:
+        return session
+    session = replace(session, causes=session.causes | {event.cause})
+    if isinstance(event, Transition):
+        session = replace(session, state=event.to_state, reason=event.reason, moved_us=event.at_us)
+    match event:
+        case Created():
+            return replace(session, state=State.CREATED, created=event, moved_us=event.at_us)
+        case StartCompleted():
+            return replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
+        case Recovered() | RunAllotted():
+            return replace(session, run=max(session.run, event.run))
+        case LossAccepted():
+            return replace(session, losses={**session.losses, event.index: event.reason})
+        case EndRequested():
+            return replace(session, end_requested=session.end_requested or event)
+        case SealStarted():
+            return replace(session, seal_started=event)
+        case Sealed():
+            return replace(session, seal_started=None, seals=(*session.seals, event))
+        case HoldChanged():
+            return replace(session, held=event.held)
+        case DestroyOrdered():
+            return replace(session, destroy=event)
+        case Shredded():
+            return replace(session, shredded=event)
+    return session
