@@ -1,0 +1,122 @@
+"""Owns the command `lucid`: its verbs, and what its exit status means.
+
+1. One file a verb, which holds a function or a Typer app of the verb's name. Only the verb that is called is
+   imported: the list of verbs needs none.
+2. Every end of the program passes through `main`; the exit code of an error is schemas.errors.OUTCOMES'.
+3. A broken pipe ends quietly: whoever read us has enough.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+
+import typer
+
+from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, LucidError, Misuse
+from streams.cli import output
+
+VERBS = {
+    "demo": "Record, seal, verify and export a session, all on this machine.",
+    "up": "Run everything on this machine until Ctrl-C.",
+    "record": "Record a session: a file, standard input, or a drawn desktop.",
+    "sessions": "List, show, stop or destroy sessions.",
+    "watch": "Follow a session's chunks through the six stages.",
+    "verify": "Check that nothing changed since a session was sealed.",
+    "export": "Write out a recording, its evidence, or the trust file.",
+    "replay": "Make chunks again from the recording stream, and compare.",
+    "recover": "Bring a session in ERROR back to work.",
+    "keys": "Rotate the keys that keep the data keys.",
+    "hosts": "Show the hosts that may record.",
+    "serve": "Run one role alone.",
+    "doctor": "Say whether this machine can run it, and what to do.",
+    "bench": "Measure the speed of this machine.",
+}
+EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "
+EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupted."
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one command line; return its exit status."""
+    as_json = "--json" in arguments
+    try:
+        verb = next((word for word in arguments if not word.startswith("-")), "")
+        status = application(verb)(list(arguments), prog_name="lucid", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else EXIT_OK
+    except typer.TyperException as error:
+        return misused(error, as_json)
+    except LucidError as error:
+        return output.report(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        output.note("lucid: interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        with suppress(OSError):  # the interpreter flushes stdout once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:
+        return output.report_bug(error)
+
+
+def application(verb: str) -> typer.Typer:
+    """The commands: the called verb in full, of the others their names."""
+    app = typer.Typer(
+        help="Recordings of remote-desktop sessions as tamper-evident evidence.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": output.COLUMNS},
+    )
+    app.callback()(_root)
+    completing = "_LUCID_COMPLETE" in os.environ
+    for name, summary in VERBS.items():
+        if find_spec(f"streams.cli.{name}") is None:
+            continue
+        if name != verb and not completing:
+            app.command(name, help=summary)(_named_only)
+            continue
+        found = getattr(import_module(f"streams.cli.{name}"), name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name, help=summary)
+        else:
+            app.command(name, help=summary)(found)
+    return app
+
+
+def misused(error: typer.TyperException, as_json: bool) -> int:
+    """Say what is wrong with the command line."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        output.note(error.format_message())
+        return 2
+    message = error.format_message().rstrip(".")
+    path = context.command_path if context else "lucid"
+    message = message[:1].lower() + message[1:]
+    if (unknown := getattr(error, "message", "")).startswith("No such command "):
+        near = difflib.get_close_matches(unknown.split("'")[1], VERBS, n=1)
+        hint = f"did you mean: {path} {near[0]}" if near else f"see {path} --help"
+    else:
+        hint = f"see {path} --help"
+    return output.report(Misuse(message, code="usage", hint=hint), as_json)
+
+
+def _root() -> None:
+    pass
+
+
+def _named_only() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,164 @@
+"""Owns how the command line speaks.
+
+1. Data goes to stdout, everything else to stderr. With --json stdout holds one JSON result, also for an
+   error, in the names of the API.
+2. Lines fit 80 columns. MB = 10⁶ bytes. Digests are shown in fours: 16 digits, keys 8; --json has them whole.
+3. Colour marks state only, and never alone. Piped, or under NO_COLOR: no colour and only ASCII marks.
+4. An error says what happened, to which thing, what to do, and its code. Library errors are translated
+   before they come here; what is not a LucidError is a bug and shows where.
+"""
+
+import json
+import os
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from schemas.errors import EXIT_BUG, LucidError, outcome
+
+COLUMNS = 80
+INDENT = 7
+"""Width of "lucid: "."""
+
+GREEN, RED, YELLOW, DIM = "32", "31", "33", "2"
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON result on stdout.")]
+YesFlag = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def styled(stream: TextIO) -> bool:
+    """Whether colour and marks beyond ASCII may go to this stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def tint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if styled(stream or sys.stdout) else text
+
+
+def mark(good: bool, stream: TextIO | None = None) -> str:
+    """✓ or ✗; where only ASCII may go: ok or NO."""
+    if styled(stream or sys.stdout):
+        return tint("✓", GREEN, stream) if good else tint("✗", RED, stream)
+    return "ok" if good else "NO"
+
+
+def say(text: str = "") -> None:
+    """One line of the result, on stdout."""
+    sys.stdout.write(ascii_where_piped(text, sys.stdout) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """One line beside the result, on stderr."""
+    sys.stderr.write(ascii_where_piped(text, sys.stderr) + "\n")
+    sys.stderr.flush()
+
+
+def emit(result: Any) -> None:
+    """The one JSON result (or one line of NDJSON) on stdout."""
+    sys.stdout.write(json.dumps(result, ensure_ascii=False, default=_plain) + "\n")
+    sys.stdout.flush()
+
+
+def ascii_where_piped(text: str, stream: TextIO) -> str:
+    """The text as this stream can show it: our own marks have an ASCII form each."""
+    if styled(stream):
+        return text
+    for fancy, plain in (("·", "|"), ("–", "-"), ("✓", "ok"), ("✗", "NO"), ("×", "x")):
+        text = text.replace(fancy, plain)
+    return text
+
+
+def digits(digest: bytes | str, count: int = 16) -> str:
+    """The first hex digits of a digest, in fours: 9f2c 71ab 04de 3c55."""
+    text = digest if isinstance(digest, str) else digest.hex()
+    return " ".join(text[at : at + 4] for at in range(0, min(count, len(text)), 4))
+
+
+def key_digits(fingerprint: bytes | str) -> str:
+    return digits(fingerprint, 8)
+
+
+def size(count: int) -> str:
+    """Bytes for people: 3.1 MB, 812 kB, 96 B."""
+    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= one:
+            return f"{count / one:.1f} {unit}" if unit != "kB" else f"{count // one} {unit}"
+    return f"{count} B"
+
+
+def count_of(number: int, noun: str) -> str:
+    """1 chunk, 2 chunks, 3 leaves."""
+    plural = {"leaf": "leaves", "is": "are"}.get(noun, noun + "s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def home(path: Path) -> str:
+    """A path as people write it: below ~ where it is, else relative to here where that is shorter."""
+    for root, name in ((Path.cwd(), "."), (Path.home(), "~")):
+        if path.is_relative_to(root) and path != root:
+            return f"{name}/{path.relative_to(root)}"
+    return str(path)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Return when the answer is yes. Raises typer.Abort otherwise, and where nobody can answer."""
+    if not yes:
+        if not sys.stdin.isatty():
+            note(f"lucid: {question} Nobody can answer here; add --yes")
+            raise typer.Abort
+        typer.confirm(question, abort=True, err=True)
+
+
+def problem(error: LucidError) -> dict[str, Any]:
+    """The error as a problem document (RFC 9457), as the API answers it."""
+    document = {
+        "title": type(error).__name__,
+        "status": outcome(error).http_status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    extra = {"hint": error.hint, "place": error.place}
+    return document | {name: value for name, value in extra.items() if value}
+
+
+def report(error: LucidError, as_json: bool) -> int:
+    """Say what failed; return the exit code."""
+    if as_json:
+        emit(problem(error))
+    else:
+        note(sentence(error))
+    return outcome(error).exit_code
+
+
+def sentence(error: LucidError) -> str:
+    """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
+    told = error.message if not error.hint else f"{error.message}; {error.hint}"
+    code = f"[{error.code}]"
+    lines = textwrap.wrap(
+        f"lucid: {told}",
+        COLUMNS,
+        subsequent_indent=" " * INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if len(lines[-1]) + 2 + len(code) <= COLUMNS:
+        return "\n".join([*lines[:-1], f"{lines[-1]}  {tint(code, DIM, sys.stderr)}"])
+    return "\n".join([*lines, " " * INDENT + tint(code, DIM, sys.stderr)])
+
+
+def report_bug(error: BaseException) -> int:
+    """What no one foresaw: say that it is ours, and where it struck."""
+    traceback.print_exception(error, file=sys.stderr)
+    note(f"lucid: this is a bug in lucid, not in what you did: {type(error).__name__}  [bug]")
+    return EXIT_BUG
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
