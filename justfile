@@ -20,3 +20,39 @@ demo *ARGS:
 # speed, compared in one run
 bench *ARGS:
     lucid bench {{ARGS}}
+
+# newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
+lock:
+    #!/usr/bin/env python3
+    import os, re, subprocess
+    from collections import Counter
+    from pathlib import Path
+
+    def uv(*arguments, text=""):
+        done = subprocess.run([os.environ.get("UV", "uv"), "-q", *arguments], input=text, check=True, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if line and line[0] not in " #-"]
+
+    def pins(lines):
+        """Bare name==version; with its Python marker where one package has two versions."""
+        names = Counter(line.split("==")[0] for line in lines)
+        return sorted({line if names[line.split("==")[0]] > 1 else line.split(" ;")[0] for line in lines})
+
+    def write(resolved, build):
+        text = re.sub(r"^(build-)?constraint-dependencies = \[\n(    .*\n)*\]\n", "", project.read_text(), flags=re.M)
+        lists = {"constraint-dependencies": resolved, "build-constraint-dependencies": build}
+        block = "".join(
+            f"{name} = [\n" + "".join(f'    "{pin}",\n' for pin in found) + "]\n"
+            for name, found in lists.items() if found
+        )
+        project.write_text(text.replace("[tool.uv]\n", "[tool.uv]\n" + block))
+
+    project = Path("pyproject.toml")
+    write([], [])
+    uv("lock", "--upgrade")
+    export = ["export", "--frozen", "--no-emit-project", "--no-annotate", "--no-header"]
+    resolved = pins(uv(*export, "--all-groups", "--no-hashes"))
+    build = pins(uv("pip", "compile", "--universal", "--no-annotate", "--no-header", "-", text="hatchling\n"))
+    write(resolved, build)
+    uv("lock")
+    uv(*export, "--no-default-groups", "-o", "requirements.txt")
+    print(f"{len(resolved)} packages and {len(build)} for the build are pinned")
