@@ -1,0 +1,32 @@
+"""Owns everything that is said to NATS JetStream; nothing else imports the driver.
+
+connection (requests, reconnects) · jet (what callers may do) · reads (direct gets) · pulling, pull, follow
+(consumers) · declare (streams and consumers) · serve (answers) · decode, errors (theirs to ours).
+"""
+
+from infra.jetstream.follow import Follower
+from infra.jetstream.jet import Jet, connect
+from infra.jetstream.pull import PullReader
+from infra.jetstream.serve import Service
+from schemas.jetstream import (
+    ConsumerSpec,
+    Discontinuity,
+    Message,
+    PubAck,
+    StreamInfo,
+    StreamSpec,
+)
+
+__all__ = [
+    "ConsumerSpec",
+    "Discontinuity",
+    "Follower",
+    "Jet",
+    "Message",
+    "PubAck",
+    "PullReader",
+    "Service",
+    "StreamInfo",
+    "StreamSpec",
+    "connect",
+]

@@ -1,0 +1,218 @@
+"""Owns the one connection to NATS: requests, their answers, and what a lost connection means.
+
+1. It reconnects for ever. While it is down, every request fails at once as Unavailable, and so does each
+   one that was under way when it broke: waiting for the timeout would stall everything behind it.
+   Such a request may have been carried out.
+2. One inbox serves all requests; an answer finds its request by the last token of its subject.
+3. A cancel is never swallowed: nats-py drops the one that arrives while it flushes.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from infra.jetstream import errors
+from schemas.errors import LucidError
+
+CONNECT_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 10.0
+RECONNECT_WAIT_S = 0.25
+PING_INTERVAL_S = 15
+PENDING_BYTES = 8 << 20
+"""Bytes that may wait for the socket before a publish waits for a flush."""
+
+_log = logging.getLogger(__name__)
+
+Answer = Callable[[Msg | LucidError], None]
+
+
+class Connection:
+    """A connection that fails fast and heals itself. Made by `open_connection`."""
+
+    def __init__(self, url: str) -> None:
+        self.url: Final = url
+        self.nc: Final = Client()
+        self.up: Final = asyncio.Event()
+        self.closed = False
+        self.breaks = 0
+        """How often the connection was lost; a reader compares it to know that its pulls are gone."""
+        self.on_break: Final[set[Callable[[], None]]] = set()
+        self._inbox = ""
+        self._numbers = itertools.count()
+        self._waiting: dict[str, Answer] = {}
+        self._last_error = ""
+        self._refused = asyncio.Event()
+
+    async def open(self, *, timeout_s: float, inbox_prefix: str, **options: Any) -> None:
+        """Connect, or raise Unavailable (nats.unreachable), Denied (nats.denied)."""
+        dialling = asyncio.ensure_future(
+            self.nc.connect(
+                self.url,
+                error_cb=self._errored,
+                disconnected_cb=self._broke,
+                reconnected_cb=self._healed,
+                closed_cb=self._ended,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds
+                ping_interval=PING_INTERVAL_S,
+                pending_size=PENDING_BYTES,
+                inbox_prefix=inbox_prefix,
+                **options,
+            )
+        )
+        refusal = asyncio.ensure_future(self._refused.wait())
+        await asyncio.wait({dialling, refusal}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        refusal.cancel()
+        if not dialling.done():
+            dialling.cancel()
+            with contextlib.suppress(asyncio.CancelledError, nats.errors.Error, OSError):
+                await dialling
+            await self.nc.close()
+            why = self._last_error or f"nothing within {timeout_s:g} s"
+            raise (
+                errors.denied(self.url, why) if self._refused.is_set() else errors.unreachable(self.url, why)
+            )
+        try:
+            await dialling
+        except (nats.errors.Error, OSError) as error:
+            raise errors.unreachable(self.url, str(error)) from error
+        self._inbox = self.nc.new_inbox()
+        await self.subscribe(f"{self._inbox}.*", self._answered)
+        self.up.set()
+
+    async def close(self) -> None:
+        """Let go of the connection; what is under way fails as Unavailable."""
+        self.closed = True
+        await self.nc.close()
+        self._fail_all()
+        self.up.set()  # who waits for the connection must wake to learn that there is none
+
+    async def wait_up(self) -> None:
+        """Return when the connection stands (again); raise Unavailable when it was closed."""
+        await self.up.wait()
+        if self.closed:
+            raise errors.disconnected(self.url)
+
+    async def subscribe(self, subject: str, take: Callable[[Msg], None], queue: str = "") -> Subscription:
+        """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
+
+        async def callback(message: Msg) -> None:
+            take(message)
+
+        try:
+            return await self.nc.subscribe(
+                subject, queue=queue, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+        except nats.errors.Error as error:
+            raise errors.disconnected(f"subscribe to {subject}") from error
+
+    async def send(
+        self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish without waiting for anything but the socket; raise Unavailable when it is down."""
+        if not self.nc.is_connected:
+            raise errors.disconnected(subject)
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task else 0
+        try:
+            await self.nc.publish(subject, data, reply, dict(headers) if headers else None)
+        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
+            raise errors.disconnected(subject) from error
+        except nats.errors.MaxPayloadError as error:
+            raise errors.too_large(subject, len(data), self.nc.max_payload) from error
+        if task and task.cancelling() > cancels:
+            raise asyncio.CancelledError
+
+    async def request(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> Msg:
+        """Return the one answer; raise Unavailable for silence, nobody there, or a lost connection."""
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def take(message: Msg | LucidError) -> None:
+            if answer.done():
+                return
+            if isinstance(message, LucidError):
+                answer.set_exception(message)
+            else:
+                answer.set_result(message)
+
+        token = self.expect(take)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+                message = await answer
+        except TimeoutError:
+            raise errors.no_answer(subject, timeout_s) from None
+        finally:
+            self.forget(token)
+            if answer.done() and not answer.cancelled():
+                answer.exception()
+        if status_of(message) == "503":
+            raise errors.no_responders(subject)
+        return message
+
+    def expect(self, take: Answer) -> str:
+        """Register who takes the answers to a token, until `forget`; `reply_to` makes its subject."""
+        token = str(next(self._numbers))
+        self._waiting[token] = take
+        return token
+
+    def forget(self, token: str) -> None:
+        self._waiting.pop(token, None)
+
+    def reply_to(self, token: str) -> str:
+        return f"{self._inbox}.{token}"
+
+    def _answered(self, message: Msg) -> None:
+        take = self._waiting.get(message.subject[len(self._inbox) + 1 :])
+        if take is not None:
+            take(message)
+
+    def _fail_all(self) -> None:
+        self.up.clear()
+        self.breaks += 1
+        waiting, self._waiting = self._waiting, {}
+        for take in waiting.values():
+            take(errors.disconnected("request"))
+        for listener in tuple(self.on_break):
+            listener()
+
+    async def _broke(self) -> None:
+        if self.up.is_set():
+            _log.warning("nats_disconnected url=%s", self.nc.servers[0].hostname if self.nc.servers else "")
+        self._fail_all()
+
+    async def _ended(self) -> None:
+        """The server threw us out for good (its credentials changed), or `close` was called."""
+        self.closed = True
+        self._fail_all()
+        self.up.set()
+
+    async def _healed(self) -> None:
+        _log.info("nats_reconnected breaks=%d", self.breaks)
+        self.up.set()
+
+    async def _errored(self, error: Exception) -> None:
+        self._last_error = str(error) or type(error).__name__
+        if "authorization" in self._last_error.lower():
+            self._refused.set()
+        _log.debug("nats_error error=%s", self._last_error)
+
+
+def status_of(message: Msg) -> str:
+    """The status line's number of a control message; empty for a message that carries data."""
+    return message.headers.get("Status", "") if message.headers and not message.data else ""

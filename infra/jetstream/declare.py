@@ -1,0 +1,138 @@
+"""Owns making streams and consumers what they are declared to be.
+
+1. What is absent is made; what differs and may be changed is changed; what may not (storage, retention,
+   partitions, a subject that would vanish, a limit below what is held) is Misuse (topology.drift).
+2. A second call does nothing. Two callers at once end with the same result.
+"""
+
+import json
+from typing import Any
+
+from infra.jetstream import errors
+from infra.jetstream.connection import Connection
+from schemas.errors import Misuse
+from schemas.jetstream import ConsumerSpec, StreamSpec
+
+_NS = 1_000_000_000
+_ALREADY = frozenset({10058, 10013, 10105, 10148})
+"""Somebody else made it between our look and our attempt."""
+
+
+async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
+    """Make the stream what `spec` says and return what was changed: [] when nothing was."""
+    wanted = _stream_config(spec)
+    held = await api(conn, f"STREAM.INFO.{spec.name}", may_be_absent=True)
+    if held is None:
+        made = await api(conn, f"STREAM.CREATE.{spec.name}", wanted, may_exist=True)
+        if made is not None:
+            return ["created"]
+        held = await api(conn, f"STREAM.INFO.{spec.name}")
+    assert held is not None
+    config, drift = held["config"], []
+    for key, value in wanted.items():
+        now = config.get(key)
+        if key == "metadata":
+            now = {name: text for name, text in (now or {}).items() if not name.startswith("_")}
+        if (now or 0) != (value or 0):
+            _refuse_unless_changeable(spec, key, now, value, held["state"])
+            drift.append(f"{key}: {now} -> {value}")
+    if drift:
+        await api(conn, f"STREAM.UPDATE.{spec.name}", config | wanted)
+    return drift
+
+
+async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> list[str]:
+    """Make the durable what `spec` says and return what was changed; an existing one keeps its place."""
+    wanted = _consumer_config(spec)
+    held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}", may_be_absent=True)
+    if held is None:
+        request = {"stream_name": stream, "config": wanted, "action": "create"}
+        if await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request, may_exist=True) is not None:
+            return ["created"]
+        held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}")
+    assert held is not None
+    config = held["config"]
+    if "filter_subject" in config:
+        config["filter_subjects"] = [config.pop("filter_subject")]
+    place = {key: config[key] for key in ("deliver_policy", "opt_start_seq") if key in config}
+    wanted = {key: value for key, value in wanted.items() if key not in ("deliver_policy", "opt_start_seq")}
+    drift = [
+        f"{key}: {config.get(key)} -> {value}" for key, value in wanted.items() if config.get(key) != value
+    ]
+    if config.get("ack_policy") != "explicit":
+        raise Misuse(f"consumer {spec.name} of {stream} has other acks than explicit", code="topology.drift")
+    if drift:
+        request = {"stream_name": stream, "config": config | wanted | place, "action": "update"}
+        await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request)
+    return drift
+
+
+async def api(
+    conn: Connection,
+    what: str,
+    body: dict[str, Any] | None = None,
+    *,
+    may_be_absent: bool = False,
+    may_exist: bool = False,
+) -> dict[str, Any] | None:
+    """Ask the JetStream API; None for an absence or a clash that is allowed for."""
+    data = json.dumps(body).encode() if body is not None else b""
+    answer: dict[str, Any] = json.loads((await conn.request(f"$JS.API.{what}", data)).data)
+    error = answer.get("error")
+    if error is None:
+        return answer
+    number = error.get("err_code")
+    if (may_be_absent and number in errors.ABSENT) or (may_exist and number in _ALREADY):
+        return None
+    raise errors.from_answer(error, what)
+
+
+def _stream_config(spec: StreamSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "subjects": list(spec.subjects),
+        "retention": "limits",
+        "storage": "file",
+        "discard": spec.discard,
+        "max_bytes": spec.max_bytes,
+        "max_age": int(spec.max_age_s * _NS),
+        "max_msg_size": spec.max_msg_bytes,
+        "duplicate_window": int(spec.duplicate_window_s * _NS),
+        "num_replicas": spec.replicas,
+        "allow_direct": spec.allow_direct,
+        "deny_delete": False,
+        "deny_purge": False,
+        "metadata": {"lucid.partitions": str(spec.partitions)} if spec.partitions else {},
+    }
+
+
+def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
+    place: dict[str, Any] = {"deliver_policy": "all"}
+    if spec.start_seq > 1:
+        place = {"deliver_policy": "by_start_sequence", "opt_start_seq": spec.start_seq}
+    return place | {
+        "name": spec.name,
+        "durable_name": spec.name,
+        "ack_policy": "explicit",
+        "ack_wait": int(spec.ack_wait_s * _NS),
+        "max_ack_pending": spec.max_ack_pending,
+        "max_waiting": spec.max_waiting,
+        "max_deliver": -1,
+        "filter_subjects": list(spec.filters),
+    }
+
+
+def _refuse_unless_changeable(
+    spec: StreamSpec, key: str, now: Any, value: Any, state: dict[str, Any]
+) -> None:
+    fixed = (
+        key in ("storage", "retention", "metadata")
+        or (key == "subjects" and not set(now or ()) <= set(value))
+        or (key == "max_bytes" and value > 0 and value < int(state.get("bytes", 0)))
+    )
+    if fixed:
+        raise Misuse(
+            f"stream {spec.name}: {key} is {now} and should be {value}, which cannot be changed in place",
+            code="topology.drift",
+        )

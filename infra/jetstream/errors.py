@@ -1,0 +1,67 @@
+"""Owns how the server's refusals become our errors.
+
+1. What passes by itself is Unavailable, what needs room is NoSpace, a lost race is Conflict;
+   anything else would fail again and is Rejected.
+2. A missing stream answers a publish with silence (503): an outage, not poison.
+"""
+
+from typing import Any
+
+from schemas.errors import Conflict, Denied, LucidError, NoSpace, NotFound, Rejected, Unavailable
+
+WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+ABSENT = frozenset({10014, 10037, 10043, 10059})
+CONSUMER_ABSENT, MESSAGE_ABSENT, STREAM_ABSENT = 10014, 10037, 10059
+TOO_MANY_REQUESTS = 10167
+"""Back-pressure: more bytes in flight than the server queues. It stored nothing."""
+STORE_FAILED = 10077
+"""One code for limits and for a failing disk; only the text tells them apart."""
+NO_RESOURCES = frozenset({10002, 10023, 10028, 10047})
+
+_FULL = ("maximum bytes", "maximum messages", "no space left", "resource", "disk full")
+
+
+def from_answer(error: dict[str, Any], what: str) -> LucidError:
+    """Return our error for the `error` member of a JetStream answer; `what` names the attempt."""
+    number, status = int(error.get("err_code", 0)), int(error.get("code", 0))
+    text = f"{what}: {error.get('description', 'no reason given')}"
+    if number in WRONG_LAST_SEQUENCE:
+        return Conflict(text, code="append.conflict")
+    if number in NO_RESOURCES or (number == STORE_FAILED and _says_full(text)):
+        return NoSpace(text, code="stream.full", hint="free some disk, or raise the stream's limit")
+    if number == TOO_MANY_REQUESTS or status == 429:
+        return Unavailable(text, code="stream.busy")
+    if number == STORE_FAILED or status >= 500:
+        return Unavailable(text, code="stream.unavailable")
+    if number in ABSENT or status == 404:
+        return NotFound(text, code="stream.absent")
+    return Rejected(text, code=f"stream.{number or status}")
+
+
+def no_answer(what: str, timeout_s: float) -> Unavailable:
+    return Unavailable(f"{what}: no answer within {timeout_s:g} s", code="nats.timeout")
+
+
+def no_responders(what: str) -> Unavailable:
+    return Unavailable(f"{what}: nobody listens there (no stream, or no JetStream)", code="nats.nobody")
+
+
+def disconnected(what: str) -> Unavailable:
+    return Unavailable(f"{what}: the connection to NATS is lost", code="nats.disconnected")
+
+
+def too_large(subject: str, size: int, most: int) -> Rejected:
+    return Rejected(f"{subject}: {size} bytes, and the server takes {most}", code="nats.too_large")
+
+
+def unreachable(url: str, why: str) -> Unavailable:
+    return Unavailable(f"no NATS server answers at {url}: {why}", code="nats.unreachable", hint="lucid up")
+
+
+def denied(url: str, why: str) -> Denied:
+    return Denied(f"the NATS server at {url} refuses these credentials: {why}", code="nats.denied")
+
+
+def _says_full(text: str) -> bool:
+    lowered = text.lower()
+    return any(word in lowered for word in _FULL)

@@ -1,0 +1,221 @@
+"""Owns what the rest of the system may do with JetStream: one object, one connection.
+
+1. Every method raises only our errors: Unavailable (try again), NoSpace, Conflict, NotFound, Rejected.
+2. After Unavailable the call may have been carried out; whoever repeats it must be able to bear that.
+3. Nothing is retried here but back-pressure, of which the server stored nothing.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.jetstream import declare, errors, follow, reads
+from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
+from infra.jetstream.pull import PullReader
+from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
+from infra.jetstream.serve import Service, serve
+from schemas.errors import Unavailable
+from schemas.jetstream import MSG_ID, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
+
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+BUSY_WAIT_S, BUSY_WAIT_MOST_S = 0.05, 1.0
+
+
+async def connect(
+    url: str,
+    credentials: tuple[str, str] | Path | None = None,
+    *,
+    name: str,
+    inbox_prefix: str = "_INBOX",
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> "Jet":
+    """Return a connection that stands; raise Unavailable (nats.unreachable), Denied (nats.denied).
+
+    credentials: user and password, or a credentials file; the URL may carry them instead.
+    """
+    options: dict[str, Any] = {"name": name}
+    if isinstance(credentials, Path):
+        options["user_credentials"] = str(credentials)
+    elif credentials is not None:
+        options["user"], options["password"] = credentials
+    conn = Connection(url)
+    await conn.open(timeout_s=timeout_s, inbox_prefix=inbox_prefix, **options)
+    return Jet(conn)
+
+
+class Jet:
+    """JetStream as this system uses it."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+
+    @property
+    def is_up(self) -> bool:
+        return self._conn.up.is_set() and not self._conn.closed
+
+    async def wait_up(self) -> None:
+        """Return when the connection stands; raise Unavailable when it was closed for good."""
+        await self._conn.wait_up()
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        msg_id: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> PubAck:
+        """Store one message durably. `msg_id`: a repetition within the stream's window is a duplicate."""
+        wanted = dict(headers or {})
+        if msg_id is not None:
+            wanted[MSG_ID] = msg_id
+        loop = asyncio.get_running_loop()
+        deadline_s, pause_s = loop.time() + timeout_s, BUSY_WAIT_S
+        while True:
+            try:
+                return await self._publish_once(subject, data, wanted, max(deadline_s - loop.time(), 0.01))
+            except Unavailable as error:
+                if error.code != "stream.busy" or loop.time() + pause_s >= deadline_s:
+                    raise
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, BUSY_WAIT_MOST_S)
+
+    async def append(
+        self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Store one message if `expected_seq` is the last of its subject (0: none); return its sequence.
+
+        Raises Conflict (append.conflict), also when an earlier attempt of ours was the one that won.
+        """
+        ack = await self.publish(subject, data, {**(headers or {}), EXPECTED: str(expected_seq)})
+        return ack.seq
+
+    async def get(self, stream: str, seq: int) -> Message | None:
+        """Return one message by sequence, or None; a replica may lag behind."""
+        return await reads.get(self._conn, stream, seq)
+
+    async def last(self, stream: str, subject: str) -> Message | None:
+        """Return the newest message of a subject as the leader knows it, or None."""
+        return await reads.last(self._conn, stream, subject)
+
+    async def batch(
+        self,
+        stream: str,
+        subject: str,
+        from_seq: int = 1,
+        max_messages: int = reads.BATCH_MESSAGES,
+        max_bytes: int = reads.BATCH_BYTES,
+    ) -> tuple[list[Message], bool]:
+        """Return messages of a subject from a sequence on, and whether more are there."""
+        return await reads.batch(self._conn, stream, subject, from_seq, max_messages, max_bytes)
+
+    async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
+        """Return messages by sequence; a missing one is left out. The caller bounds the bytes."""
+        return await reads.get_many(self._conn, stream, seqs)
+
+    def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
+        """Yield every message of a subject that the stream holds now, in order."""
+        return reads.read_all(self._conn, stream, subject, from_seq)
+
+    async def declare(self, spec: StreamSpec) -> list[str]:
+        """Make a stream what it should be; return what was changed. Raises Misuse (topology.drift)."""
+        return await declare.declare(self._conn, spec)
+
+    async def upsert_consumer(self, stream: str, spec: ConsumerSpec) -> list[str]:
+        """Make a durable pull consumer what it should be; return what was changed."""
+        return await declare.upsert_consumer(self._conn, stream, spec)
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Forget a durable consumer; one that is not there is no error."""
+        await declare.api(self._conn, f"CONSUMER.DELETE.{stream}.{name}", may_be_absent=True)
+
+    async def consumer_floor(self, stream: str, name: str) -> int | None:
+        """Return the stream sequence up to which a durable has acked everything, None if there is none."""
+        info = await declare.api(self._conn, f"CONSUMER.INFO.{stream}.{name}", may_be_absent=True)
+        return None if info is None else int(info["ack_floor"]["stream_seq"])
+
+    def pull(
+        self,
+        stream: str,
+        consumer: str,
+        batch: int,
+        max_bytes: int = 0,
+        expires_s: float = EXPIRES_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        upsert: Callable[[], Awaitable[object]] | None = None,
+    ) -> PullReader:
+        """Return a reader of a durable consumer; `upsert` makes it again when it is gone."""
+        return PullReader(
+            self._conn,
+            stream,
+            consumer,
+            batch=batch,
+            max_bytes=max_bytes,
+            expires_s=expires_s,
+            heartbeat_s=heartbeat_s,
+            upsert=upsert,
+        )
+
+    def follow(
+        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = follow.BATCH_BYTES
+    ) -> follow.Follower:
+        """Return an endless iterator over a stream from a sequence on: in order, once, nothing left out."""
+        return follow.Follower(self._conn, stream, filters, from_seq, batch_bytes)
+
+    async def delete(self, stream: str, seq: int) -> bool:
+        """Erase one message: its bytes are overwritten on disk. False when it was not there."""
+        body = {"seq": seq, "no_erase": False}
+        return (
+            await declare.api(self._conn, f"STREAM.MSG.DELETE.{stream}", body, may_be_absent=True) is not None
+        )
+
+    async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
+        """Drop messages of a subject, up to and with `up_to_seq`; return how many. Bytes stay on disk."""
+        body: dict[str, Any] = {"filter": subject}
+        if up_to_seq is not None:
+            body["seq"] = up_to_seq + 1
+        answer = await declare.api(self._conn, f"STREAM.PURGE.{stream}", body)
+        assert answer is not None
+        return int(answer["purged"])
+
+    async def info(self, stream: str) -> StreamInfo:
+        """Return what a stream holds now; raise NotFound (stream.absent)."""
+        answer = await declare.api(self._conn, f"STREAM.INFO.{stream}")
+        assert answer is not None
+        state, config = answer["state"], answer["config"]
+        return StreamInfo(
+            name=stream,
+            messages=int(state["messages"]),
+            bytes=int(state["bytes"]),
+            first_seq=int(state["first_seq"]),
+            last_seq=int(state["last_seq"]),
+            max_bytes=int(config["max_bytes"]),
+            consumers=int(state.get("consumer_count", 0)),
+            metadata=config.get("metadata") or {},
+        )
+
+    async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
+        """Return one service's answer; raise Unavailable when none serves or none answers."""
+        return (await self._conn.request(subject, data, timeout_s=timeout_s)).data
+
+    async def serve(
+        self, subject: str, queue: str, handler: Callable[[Message], Awaitable[bytes]]
+    ) -> Service:
+        """Answer requests with what `handler` returns, several at a time, until the Service is closed."""
+        return await serve(self._conn, subject, queue, handler)
+
+    async def close(self) -> None:
+        """Let go of the connection; what is under way fails as Unavailable."""
+        await self._conn.close()
+
+    async def _publish_once(
+        self, subject: str, data: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> PubAck:
+        answer = await self._conn.request(subject, data, headers=headers, timeout_s=timeout_s)
+        body = json.loads(answer.data)
+        if "error" in body:
+            raise errors.from_answer(body["error"], f"publish to {subject}")
+        return PubAck(int(body["seq"]), bool(body.get("duplicate")))

@@ -1,0 +1,196 @@
+"""Owns reading by sequence and subject without a consumer: direct gets, one or many.
+
+1. Answers come from any replica and may lag behind the leader in a cluster; `last` asks the leader.
+2. A batch may stop early for many reasons: `more` says so, and the caller asks again from where it is.
+   Order and completeness are checked by the chain of `Nats-Last-Sequence`, never assumed.
+3. What is in flight stays far below the server's 64 MiB: beyond it the server cuts the connection.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+
+from nats.aio.msg import Msg
+
+from infra.jetstream import decode, errors
+from infra.jetstream.connection import REQUEST_TIMEOUT_S, Connection, status_of
+from schemas.errors import LucidError, Unavailable
+from schemas.jetstream import Message
+
+BATCH_BYTES = 8 << 20
+BATCH_MESSAGES = 1024
+SINGLES_AT_ONCE, RUNS_AT_ONCE, RUN_BYTES = 12, 3, 4 << 20
+"""At most 12 single messages of 1 MiB and 3 runs of 4 MiB are under way for one caller."""
+BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
+
+
+async def get(conn: Connection, stream: str, seq: int) -> Message | None:
+    """Return one message by sequence, None when it is not there (never was, or was erased)."""
+    messages, _ = await _collect(conn, stream, {"seq": seq}, single=True)
+    return messages[0] if messages else None
+
+
+async def last(conn: Connection, stream: str, subject: str) -> Message | None:
+    """Return the newest message of a subject as the leader knows it, or None."""
+    what = f"{stream}: last of {subject}"
+    question = json.dumps({"last_by_subj": subject}).encode()
+    answer = await conn.request(f"$JS.API.STREAM.MSG.GET.{stream}", question)
+    body = json.loads(answer.data)
+    if "error" in body:
+        if body["error"].get("err_code") == errors.MESSAGE_ABSENT:
+            return None
+        raise errors.from_answer(body["error"], what)
+    return decode.stored(body["message"])
+
+
+async def batch(
+    conn: Connection, stream: str, subject: str, from_seq: int, max_messages: int, max_bytes: int
+) -> tuple[list[Message], bool]:
+    """Return messages of a subject (wildcards allowed) from a sequence on, and whether more are there."""
+    question = {
+        "seq": max(from_seq, 1),
+        "next_by_subj": subject,
+        "batch": max_messages,
+        "max_bytes": max_bytes,
+    }
+    return await _collect(conn, stream, question)
+
+
+async def read_all(conn: Connection, stream: str, subject: str, from_seq: int) -> AsyncIterator[Message]:
+    """Yield every message of a subject that the stream holds now, in order."""
+    more = True
+    while more:
+        messages, more = await batch(conn, stream, subject, from_seq, BATCH_MESSAGES, BATCH_BYTES)
+        for message in messages:
+            yield message
+        if messages:
+            from_seq = messages[-1].seq + 1
+
+
+async def get_many(conn: Connection, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
+    """Return messages by sequence; a missing one is left out. Runs of consecutive numbers go in one."""
+    found: dict[int, Message] = {}
+    singles, several = asyncio.Semaphore(SINGLES_AT_ONCE), asyncio.Semaphore(RUNS_AT_ONCE)
+
+    async def read(first: int, count: int) -> None:
+        async with singles if count == 1 else several:
+            await _read_run(conn, stream, first, count, found)
+
+    tasks = [asyncio.ensure_future(read(*run)) for run in _runs(seqs)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return found
+
+
+def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
+    """Group sequences into (first, count) of consecutive numbers, none longer than one batch."""
+    runs: list[tuple[int, int]] = []
+    for seq in sorted(set(seqs)):
+        first, count = runs[-1] if runs else (0, 0)
+        if seq == first + count and 0 < count < BATCH_MESSAGES:
+            runs[-1] = (first, count + 1)
+        else:
+            runs.append((seq, 1))
+    return runs
+
+
+async def _read_run(conn: Connection, stream: str, first: int, count: int, found: dict[int, Message]) -> None:
+    end = first + count
+    if count == 1:
+        message = await get(conn, stream, first)
+        if message is not None:
+            found[first] = message
+        return
+    question: dict[str, object] = {"max_bytes": RUN_BYTES}
+    more = True
+    while more and first < end:
+        question |= {"seq": first, "batch": end - first}
+        messages, more = await _collect(conn, stream, question)
+        found.update((message.seq, message) for message in messages if message.seq < end)
+        if messages:
+            first = messages[-1].seq + 1
+        elif "next_by_subj" not in question:
+            # By sequence alone, a missing first message ends the batch: from here on, step over holes.
+            question["next_by_subj"] = ">"
+            more = True
+
+
+async def _collect(
+    conn: Connection, stream: str, question: dict[str, object], *, single: bool = False
+) -> tuple[list[Message], bool]:
+    """Ask, and try again with growing pauses while the server is too busy to answer."""
+    for attempt in range(BUSY_TRIES):
+        try:
+            return await _ask(conn, stream, question, single)
+        except _BusyError:
+            await asyncio.sleep(BUSY_WAIT_S * 2**attempt)
+    raise Unavailable(f"{stream}: the server is too busy for a direct get", code="stream.busy")
+
+
+async def _ask(
+    conn: Connection, stream: str, question: dict[str, object], single: bool
+) -> tuple[list[Message], bool]:
+    messages: list[Message] = []
+    done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    what = f"direct get from {stream}"
+
+    def take(answer: Msg | LucidError) -> None:
+        if done.done():
+            return
+        if isinstance(answer, LucidError):
+            done.set_exception(answer)
+            return
+        status = status_of(answer)
+        if status:
+            _conclude(done, status, answer, what)
+            return
+        if not single and messages and _after(answer) != messages[-1].seq:
+            done.set_result(True)
+            return
+        messages.append(decode.direct(answer))
+        if single:
+            done.set_result(False)
+
+    token = conn.expect(take)
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            await conn.send(
+                f"$JS.API.DIRECT.GET.{stream}", json.dumps(question).encode(), reply=conn.reply_to(token)
+            )
+            return messages, await done
+    except TimeoutError:
+        if messages:
+            return messages, True
+        raise errors.no_answer(what, REQUEST_TIMEOUT_S) from None
+    finally:
+        conn.forget(token)
+        if done.done() and not done.cancelled():
+            done.exception()
+
+
+def _after(answer: Msg) -> int:
+    """The sequence of the message before this one in its batch."""
+    return int((answer.headers or {}).get("Nats-Last-Sequence", 0))
+
+
+def _conclude(done: asyncio.Future[bool], status: str, answer: Msg, what: str) -> None:
+    """End a batch by its status line: `more` by what the server says is pending."""
+    headers = answer.headers or {}
+    if status == "204":
+        done.set_result(int(headers.get("Nats-Num-Pending", 0)) > 0)
+    elif status == "404":
+        done.set_result(False)
+    elif status == "429":
+        done.set_exception(_BusyError())
+    elif status == "503":
+        done.set_exception(errors.no_responders(what))
+    else:
+        text = headers.get("Description", "no reason given")
+        done.set_exception(errors.from_answer({"code": int(status), "description": text}, what))
+
+
+class _BusyError(Exception):
+    """The server answered 429."""
