@@ -1,0 +1,259 @@
+"""Owns files that must never be half there: durable, create-if-absent, read back from the disk.
+
+A file exists under its name only when all its bytes are durable. The trace of one `put`, in order:
+
+    openat(<dir>, O_TMPFILE) → write… → fsync(file) → linkat(name) → fsync(<dir>)
+
+What a crash leaves: before linkat nothing (the kernel frees an unnamed file), after it the whole file, and
+perhaps not its name yet; the caller has not been told `created`, and asks again.
+
+1. Nothing is ever overwritten: a second `put` under one name changes no byte and says `exists`.
+2. After a failed fsync nothing is known about the file, so it is dropped and never linked. What this cannot
+   promise: that a disk which lies about its own cache keeps what it said.
+3. Calls block: run them in threads. Any number of threads and processes may share one root.
+4. It knows names and bytes, not what they mean.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from blake3 import blake3
+
+from schemas.errors import LucidError, Misuse, NoSpace, Unavailable
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
+TEMPORARY = ".tmp-"
+"""Begins the names that are used where O_TMPFILE is missing; no blob's name can begin so."""
+FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
+READ_BYTES = 16 << 20
+NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""What file systems and kernels without O_TMPFILE answer."""
+
+
+class DiskBlobs:
+    """Blobs below one directory. `quarantine`: where files go that are not what they should be."""
+
+    def __init__(self, root: Path, quarantine: Path | None = None) -> None:
+        self.root = root
+        self.quarantine_root = quarantine or root.parent / "quarantine"
+        self._tmpfile = hasattr(os, "O_TMPFILE")
+        self._named: set[Path] = set()
+        """Directories whose own names are durable."""
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
+        """Make `data` durable under `name`, unless something is there already; then that stays as it is.
+
+        Either answer means that a whole file is durable under this name. Raises NoSpace (blobs.space),
+        Unavailable (blobs.io).
+        """
+        path = self._path(name)
+        with _translated(name):
+            self._make_durable(path.parent)
+            directory = _open_directory(path.parent)
+            try:
+                if _present(path.name, directory) or not self._write(path, directory, data):
+                    # Another writer may have linked it and not synced the name yet.
+                    os.fsync(directory)
+                    return "exists"
+                os.fsync(directory)
+                return "created"
+            finally:
+                os.close(directory)
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes under `name` as the disk has them, not the page cache; None: no such file."""
+        with _translated(name):
+            try:
+                file = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            try:
+                _uncache(file)
+                data = _read_all(file)
+                _uncache(file)
+                return data
+            finally:
+                os.close(file)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names of all blobs that begin with `prefix`, sorted."""
+        with _translated(prefix):
+            top = self.root / prefix.rpartition("/")[0]
+            names = (path.relative_to(self.root).as_posix() for path in _files(top))
+            return sorted(name for name in names if name.startswith(prefix))
+
+    def remove(self, prefix: str) -> int:
+        """Remove every blob whose name begins with `prefix` (`<uid>/`); how many. Repeatable.
+
+        The removal is durable on return: a name that came back would be a shredded session's chunk.
+        """
+        if not prefix:
+            raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
+        names = self.list(prefix)
+        with _translated(prefix):
+            for directory in sorted({self._path(name).parent for name in names}):
+                handle = _open_directory(directory)
+                try:
+                    for name in names:
+                        if self._path(name).parent == directory:
+                            with contextlib.suppress(FileNotFoundError):
+                                os.unlink(self._path(name).name, dir_fd=handle)
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+                self._named.discard(directory)
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+        return len(names)
+
+    def quarantine(self, name: str) -> str | None:
+        """Take the file away from its name and keep it; its name in quarantine, None when it is not there.
+
+        The new name ends in the file's digest, so a second try after a crash moves nothing twice.
+        """
+        data = self.read(name)
+        if data is None:
+            return None
+        kept = f"{name}.{blake3(data).hexdigest(16)}"
+        source, target = self._path(name), self.quarantine_root / kept
+        # Durable in quarantine before it leaves its name: a crash between leaves it in both places.
+        DiskBlobs(self.quarantine_root).put(kept, data)
+        with _translated(name), contextlib.suppress(FileNotFoundError):
+            source.unlink()
+            _sync_directory(source.parent)
+        return target.relative_to(self.quarantine_root).as_posix()
+
+    def sweep(self) -> int:
+        """Remove what a crash left half written where O_TMPFILE is missing. Call it alone, at start."""
+        with _translated(str(self.root)):
+            left = [path for path in _files(self.root, hidden=True) if path.name.startswith(TEMPORARY)]
+            for path in left:
+                path.unlink(missing_ok=True)
+            return len(left)
+
+    def _path(self, name: str) -> Path:
+        if NAME.fullmatch(name) is None:
+            raise Misuse(f"blob name {name[:120]!r} is not allowed", code="blobs.name")
+        return self.root / name
+
+    def _make_durable(self, directory: Path) -> None:
+        """Make the directory and its parents exist durably.
+
+        One that exists may have been made a moment ago by another, who has not synced its name yet: so each
+        is synced once by every process, up to the first that this process has synced already.
+        """
+        if directory in self._named and directory.is_dir():
+            return
+        if directory != self.root:
+            self._make_durable(directory.parent)
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        _sync_directory(directory.parent)
+        self._named.add(directory)
+
+    def _write(self, path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
+        """Write, sync and link; False when the name was taken meanwhile."""
+        if self._tmpfile:
+            try:
+                file = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in NO_TMPFILE:
+                    raise
+                self._tmpfile = False
+        if not self._tmpfile:
+            return _write_named(path, directory, data)
+        try:
+            _write_all(file, data)
+            try:
+                # linkat follows /proc/self/fd only when it is given a directory.
+                os.link(f"/proc/self/fd/{file}", path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            os.close(file)
+
+
+def _write_named(path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
+    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    file = os.open(temporary, flags, FILE_MODE, dir_fd=directory)
+    try:
+        _write_all(file, data)
+        try:
+            os.link(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        os.close(file)
+        os.unlink(temporary, dir_fd=directory)
+
+
+def _write_all(file: int, data: bytes | bytearray | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+    os.fsync(file)
+    _uncache(file)
+
+
+def _read_all(file: int) -> bytes:
+    size = os.fstat(file).st_size
+    parts = []
+    while size > 0 and (part := os.read(file, min(size, READ_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _uncache(file: int) -> None:
+    """Drop the file's clean pages, so that the next read asks the disk."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _present(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = _open_directory(path)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(top: Path, *, hidden: bool = False) -> Iterator[Path]:
+    for directory, _, names in os.walk(top):
+        for name in names:
+            if hidden or not name.startswith("."):
+                yield Path(directory, name)
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except LucidError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(
+                f"no room for blob {name}", code="blobs.space", hint="free disk space; it is tried again"
+            ) from error
+        raise Unavailable(f"blob {name}: {error.strerror or error}", code="blobs.io") from error

@@ -1,0 +1,185 @@
+"""Files that are never half there, on a real file system."""
+
+import errno
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.blobs_disk import DiskBlobs
+from schemas.errors import Misuse, NoSpace, Unavailable
+
+NAME = "00ff/0000000001"
+
+
+@pytest.fixture(params=["tmpfile", "named"])
+def blobs(tmp_path: Path, request: pytest.FixtureRequest) -> DiskBlobs:
+    blobs = DiskBlobs(tmp_path / "chunks")
+    if request.param == "named":
+        blobs._tmpfile = False
+    return blobs
+
+
+def test_what_was_put_is_read_back(blobs: DiskBlobs) -> None:
+    """Breaks: a chunk comes back with other bytes."""
+    kinds: list[bytes | bytearray | memoryview] = [
+        b"",
+        b"x",
+        os.urandom(1 << 20),
+        bytearray(b"b"),
+        memoryview(b"m"),
+    ]
+    for number, data in enumerate(kinds):
+        assert blobs.put(f"aa/{number}", data) == "created"
+        assert blobs.read(f"aa/{number}") == bytes(data)
+
+
+def test_a_second_put_changes_no_byte(blobs: DiskBlobs) -> None:
+    """Breaks: a replay overwrites evidence."""
+    blobs.put(NAME, b"first")
+    assert blobs.put(NAME, b"second") == "exists"
+    assert blobs.read(NAME) == b"first"
+
+
+def test_of_many_writers_one_creates_and_nothing_is_left_over(blobs: DiskBlobs) -> None:
+    """Breaks: two workers tear one chunk, or leave half files."""
+    start = threading.Barrier(16)
+
+    def write(number: int) -> str:
+        start.wait()
+        return blobs.put(NAME, bytes([number]) * 100_000)
+
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(write, range(16)))
+    assert sorted(answers) == ["created"] + ["exists"] * 15
+    data = blobs.read(NAME)
+    assert data is not None
+    assert data == data[:1] * 100_000
+    assert os.listdir(blobs.root / "00ff") == ["0000000001"]
+
+
+def test_nothing_has_a_name_before_it_is_durable(blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a power failure leaves half a chunk under a whole chunk's name."""
+    blobs.put("00ff/other", b"")
+    trace: list[str] = []
+    for call in ("fsync", "link", "write"):
+        real = getattr(os, call)
+
+        def spy(*args: object, call: str = call, real: object = real, **more: object) -> object:
+            directory = call == "fsync" and os.path.isdir(f"/proc/self/fd/{args[0]}")
+            trace.append(f"{call} directory" if directory else call)
+            return real(*args, **more)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, call, spy)
+    blobs.put(NAME, b"data")
+    assert trace == ["write", "fsync", "link", "fsync directory"]
+    trace.clear()
+    blobs.put(NAME, b"data")
+    assert trace == ["fsync directory"], "the other writer's name may not be durable yet"
+
+
+def test_a_directory_that_another_made_is_synced_by_whoever_first_uses_it(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: the power fails, and a stored chunk is gone with the directory around it."""
+    (blobs.root / "00ff").mkdir(parents=True)
+    synced: list[str] = []
+    real = os.fsync
+
+    def spy(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    blobs.put(NAME, b"data")
+    assert str(blobs.root) in synced
+    assert str(blobs.root.parent) in synced
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "link"])
+@pytest.mark.parametrize("applied", [False, True], ids=["failed", "failed but applied"])
+def test_a_put_that_fails_can_be_put_again(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, call: str, applied: bool
+) -> None:
+    """Breaks: one full disk and the chunk is never stored, or stored torn."""
+    blobs.put("00ff/other", b"")
+    real = getattr(os, call)
+
+    def fail(*args: object, **more: object) -> object:
+        if applied:
+            real(*args, **more)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        with pytest.raises(NoSpace):
+            blobs.put(NAME, b"data")
+    assert blobs.read(NAME) in (None, b"data")
+    assert blobs.put(NAME, b"data") in ("created", "exists")
+    assert blobs.read(NAME) == b"data"
+    assert blobs.sweep() == 0
+
+
+def test_a_full_disk_says_so_and_other_trouble_says_what(blobs: DiskBlobs) -> None:
+    """Breaks: a permission error is retried as a full disk."""
+    blobs.root.write_bytes(b"a file where the directory should be")
+    with pytest.raises(Unavailable) as error:
+        blobs.put(NAME, b"data")
+    assert error.value.code == "blobs.io"
+
+
+def test_names_that_leave_the_root_are_refused(blobs: DiskBlobs) -> None:
+    """Breaks: a session writes where it likes."""
+    for name in ("", "/etc/x", "../x", "a/../b", "a//b", ".tmp-1", "a/.hidden", "a\0b", "a/b/c/d/e"):
+        with pytest.raises(Misuse):
+            blobs.put(name, b"")
+
+
+def test_listing_and_removing_keep_to_the_prefix(blobs: DiskBlobs) -> None:
+    """Breaks: one session's end takes another's chunks."""
+    for name in ("aa/2", "aa/1", "ab/1"):
+        blobs.put(name, b"x")
+    assert blobs.list("aa/") == ["aa/1", "aa/2"]
+    assert blobs.remove("aa/") == 2
+    assert blobs.remove("aa/") == 0
+    assert blobs.list() == ["ab/1"]
+    assert not (blobs.root / "aa").exists()
+    with pytest.raises(Misuse):
+        blobs.remove("")
+
+
+def test_a_quarantined_file_is_kept_and_its_name_is_free(blobs: DiskBlobs) -> None:
+    """Breaks: a damaged chunk stands in the way of the right one, or is lost for the inquiry."""
+    blobs.put(NAME, b"damaged")
+    kept = blobs.quarantine(NAME)
+    assert kept is not None
+    assert kept.startswith(NAME + ".")
+    assert DiskBlobs(blobs.quarantine_root).read(kept) == b"damaged"
+    assert blobs.read(NAME) is None
+    assert blobs.quarantine(NAME) is None
+    assert blobs.put(NAME, b"right") == "created"
+
+
+def test_a_crash_inside_quarantine_loses_nothing(blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: the only copy of a damaged chunk is gone."""
+    blobs.put(NAME, b"damaged")
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.EIO, "gone")))
+        with pytest.raises(Unavailable):
+            blobs.quarantine(NAME)
+    kept = blobs.quarantine(NAME)
+    assert kept is not None
+    assert DiskBlobs(blobs.quarantine_root).list() == [kept]
+
+
+def test_half_written_files_are_swept(tmp_path: Path) -> None:
+    """Breaks: crashes fill the disk where unnamed files are not to be had."""
+    blobs = DiskBlobs(tmp_path / "chunks")
+    blobs.put(NAME, b"x")
+    shutil.copy(blobs.root / NAME, blobs.root / "00ff" / ".tmp-0011")
+    assert blobs.list() == [NAME]
+    assert blobs.sweep() == 1
+    assert blobs.list() == [NAME]
