@@ -1,0 +1,197 @@
+"""Owns the sending half of a session: asks for it, seals what a source gives, sends it, ends it.
+
+1. The host's counter is durable before the session is asked for; a crash after that costs one number.
+2. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
+3. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
+4. An idle source makes a tick every TICK_S, so that silence always means that something is wrong.
+5. Host time never runs backwards within a session, whatever the clock does.
+Source: docs/design.md §2 (Start, Fragments), docs/format.md §1, §3.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from handlers.boxes import BoxSplitter
+from handlers.fragments import FragmentSealer
+from schemas import subjects
+from schemas.errors import LucidError
+from schemas.fragment import MAX_DATA_PLAIN, PartSettings
+from streams.outbox import Outbox
+
+TICK_S = 10.0
+IN_THREAD_BYTES = 64 << 10
+"""Shorter blocks are sealed faster than a thread is woken."""
+
+EVENT_TYPE = "lucid.fragment.v1"
+
+
+class Stream(Protocol):
+    """What a publisher needs of JetStream."""
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> object:
+        """Return when the message is durable. Raises Retryable (try again) or Rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A session that was started, and what its host needs to write to it."""
+
+    session: str
+    host: str
+    uid: bytes
+    genesis: bytes
+    """Of track 0."""
+    intake_public: bytes
+    sign_key: Ed25519PrivateKey
+    chunk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a publisher has done so far. `trouble`: why it is waiting, empty when it is not."""
+
+    fragments: int = 0
+    acknowledged: int = 0
+    plain: int = 0
+    first_us: int = 0
+    last_us: int = 0
+    trouble: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return (self.last_us - self.first_us) / 1e6
+
+
+class Publisher:
+    """Writes one session. Call `begin_part`, then `send` and `tick`, then `finish`; always `close`."""
+
+    def __init__(
+        self,
+        jet: Stream,
+        grant: Grant,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self.grant = grant
+        self._subject = subjects.recording(grant.host, grant.session)
+        self._jet = jet
+        self._sealer = FragmentSealer(grant.uid, 0, grant.sign_key, grant.intake_public, grant.genesis)
+        self._outbox = Outbox(self._publish, self._troubled)
+        self._on_progress = on_progress
+        self._now_us = now_us
+        self._first_us = self._last_us = 0
+        self._trouble = ""
+        self.block_bytes = min(MAX_DATA_PLAIN, grant.chunk_bytes // 4)
+        """Four blocks fill a chunk, so that a chunk is never far below its size."""
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(
+            fragments=self._sealer.state.next_seq,
+            acknowledged=self._outbox.acknowledged,
+            plain=self._sealer.state.plain,
+            first_us=self._first_us,
+            last_us=self._last_us,
+            trouble=self._trouble,
+        )
+
+    async def begin_part(self, encoder: str, reason: str) -> None:
+        """A new encoder, from now on. The first call of a session, too."""
+        await self._send(
+            self._sealer.part(PartSettings(encoder=encoder, reason=reason), self._time_us()), True
+        )
+
+    async def send(self, data: bytes, key_frame: bool = False) -> None:
+        """Send bytes of any length; `key_frame` is of their first."""
+        view = memoryview(data)
+        for at in range(0, len(view), self.block_bytes):
+            block, flag, time_us = view[at : at + self.block_bytes], key_frame and at == 0, self._time_us()
+            if len(block) < IN_THREAD_BYTES:
+                await self._send(self._sealer.data(block, time_us, flag))
+            else:
+                await self._send(await asyncio.to_thread(self._sealer.data, block, time_us, flag))
+
+    async def tick(self) -> None:
+        await self._send(self._sealer.tick(self._time_us()))
+
+    async def gap(self, from_us: int, to_us: int, frames: int, reason: str) -> None:
+        """Declare what was lost before it could be sealed."""
+        await self._send(self._sealer.gap(from_us, to_us, frames, reason, self._time_us()), True)
+
+    async def pause(self, reason: str) -> None:
+        await self._send(self._sealer.pause(reason, self._time_us()))
+
+    async def resume(self, reason: str) -> None:
+        await self._send(self._sealer.resume(reason, self._time_us()))
+
+    async def finish(self) -> Progress:
+        """Send `final` after everything else, wait until the stream holds all of it."""
+        await self._outbox.drained()
+        await self._send(self._sealer.final((), self._time_us()), True)
+        return self.progress
+
+    async def close(self) -> None:
+        """Give up what the stream does not hold yet."""
+        await self._outbox.close()
+
+    async def _send(self, fragment: bytes, barrier: bool = False) -> None:
+        seq = self._sealer.state.next_seq - 1
+        await self._outbox.send(fragment, self._headers(seq), barrier=barrier)
+        self._on_progress(self.progress)
+
+    async def _publish(self, data: bytes, headers: Mapping[str, str]) -> None:
+        await self._jet.publish(self._subject, data, headers)
+        self._trouble = ""
+        self._on_progress(self.progress)
+
+    def _troubled(self, error: LucidError) -> None:
+        self._trouble = error.message
+        self._on_progress(self.progress)
+
+    def _headers(self, seq: int) -> dict[str, str]:
+        """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
+        return {
+            "ce-specversion": "1.0",
+            "ce-type": EVENT_TYPE,
+            "ce-source": f"lucid/hosts/{self.grant.host}",
+            "ce-id": f"{self.grant.uid.hex()}.0.{seq}",
+            "traceparent": f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01",
+        }
+
+    def _time_us(self) -> int:
+        self._last_us = max(self._now_us(), self._last_us)
+        self._first_us = self._first_us or self._last_us
+        return self._last_us
+
+
+async def publish(
+    source: AsyncIterator[bytes], publisher: Publisher, encoder: str, reason: str = "start"
+) -> None:
+    """Send all that `source` gives as one part, cut where its container allows; ticks while it is idle.
+
+    Returns when the source ends; nothing is finished then. Raises what the source or the stream raise.
+    """
+    await publisher.begin_part(encoder, reason)
+    splitter, blocks = BoxSplitter(), aiter(source)
+    while (block := await _next(blocks, publisher)) is not None:
+        for unit in splitter.feed(block):
+            await publisher.send(unit.data, unit.key_frame)
+    for unit in splitter.finish():
+        await publisher.send(unit.data, unit.key_frame)
+
+
+async def _next(blocks: AsyncIterator[bytes], publisher: Publisher) -> bytes | None:
+    """The source's next block, None at its end."""
+    coming = asyncio.ensure_future(anext(blocks, None))
+    try:
+        while not (await asyncio.wait({coming}, timeout=TICK_S))[0]:
+            await publisher.tick()
+        return coming.result()
+    finally:
+        coming.cancel()

@@ -1,0 +1,183 @@
+"""The publisher, read back with the platform's key from a stream that holds what it was sent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from handlers.fragments import open_data, verify_fragment
+from handlers.keys import SessionKeys
+from infra.capture import Capture, Picture
+from schemas.errors import Unavailable
+from schemas.fragment import KEY_FRAME, FinalBody, Fragment, Kind, parse
+from schemas.subjects import recording
+from streams import outbox, publisher
+from streams.publisher import Grant, Progress, Publisher, publish
+
+KEYS = SessionKeys(bytes(range(32)))
+HOST = Ed25519PrivateKey.from_private_bytes(bytes(32))
+GENESIS = bytes([7]) * 32
+
+
+class Stream:
+    """Holds fragments in the order of their arrival; every third attempt fails."""
+
+    def __init__(self, flaky: bool = False) -> None:
+        self.fragments: list[Fragment] = []
+        self.ids: list[str] = []
+        self.flaky = flaky
+        self._attempts = 0
+
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> object:
+        self._attempts += 1
+        await asyncio.sleep(0)
+        if self.flaky and self._attempts % 3 == 0:
+            raise Unavailable("no", code="nats.timeout")
+        assert subject == recording("host-1", "s-1")
+        assert headers is not None
+        assert "Nats-Msg-Id" not in headers
+        self.ids.append(headers["ce-id"])
+        self.fragments.append(parse(data))
+        return None
+
+    def in_order(self) -> list[Fragment]:
+        return sorted(self.fragments, key=lambda fragment: fragment.header.seq)
+
+
+def grant(chunk_bytes: int = 1 << 18) -> Grant:
+    return Grant("s-1", "host-1", bytes(16), GENESIS, KEYS.intake_public, HOST, chunk_bytes)
+
+
+async def blocks(*data: bytes) -> AsyncIterator[bytes]:
+    for block in data:
+        await asyncio.sleep(0)
+        yield block
+
+
+def check_chain(fragments: list[Fragment]) -> bytes:
+    """The plain bytes of a whole, signed, unbroken session."""
+    public, head, part_key, plain = HOST.public_key().public_bytes_raw(), GENESIS, b"", b""
+    for seq, fragment in enumerate(fragments):
+        assert (fragment.header.seq, fragment.header.prev_head) == (seq, head)
+        assert verify_fragment(public, fragment)
+        head = fragment.head
+        if fragment.header.kind is Kind.PART:
+            part_key = KEYS.open_part_key(fragment)
+        elif fragment.header.kind is Kind.DATA:
+            plain += open_data(part_key, fragment)
+    return plain
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "FIRST_DELAY_S", 0.001)
+
+
+async def test_every_byte_arrives_under_one_unbroken_signed_chain() -> None:
+    """Breaks: a recording on a bad line has holes, or bytes that nobody signed."""
+    stream = Stream(flaky=True)
+    writer = Publisher(stream, grant())
+    data = [bytes([k]) * (50_000 * k + 1) for k in range(8)]
+    await publish(blocks(*data), writer, "opaque")
+    done = await writer.finish()
+    fragments = stream.in_order()
+    assert check_chain(fragments) == b"".join(data)
+    assert (fragments[0].header.kind, fragments[-1].header.kind) == (Kind.PART, Kind.FINAL)
+    assert max(fragment.plain for fragment in fragments) <= (1 << 18) // 4
+    assert (done.fragments, done.acknowledged, done.plain) == (
+        len(fragments),
+        len(fragments),
+        len(b"".join(data)),
+    )
+
+
+async def test_final_names_the_last_fragment_and_comes_after_it() -> None:
+    """Breaks: a cut tail goes unseen, because final says nothing of it."""
+    stream = Stream(flaky=True)
+    writer = Publisher(stream, grant())
+    await publish(blocks(*[b"x" * 1000] * 30), writer, "opaque")
+    await writer.finish()
+    *before, last, final = stream.in_order()
+    assert stream.fragments[-1] is final
+    (tail,) = FinalBody.parse(final.clear).tracks
+    assert (tail.id, tail.last_seq, tail.head, tail.plain) == (0, len(before), last.head, 30_000)
+
+
+async def test_only_the_first_block_of_a_key_frame_carries_its_flag() -> None:
+    """Breaks: chunks are cut in the middle of a key frame."""
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    await writer.begin_part("x264", "start")
+    await writer.send(bytes(200_000), key_frame=True)
+    await writer.send(bytes(10))
+    await writer.finish()
+    flags = [f.header.flags & KEY_FRAME for f in stream.in_order() if f.header.kind is Kind.DATA]
+    assert flags == [1, 0, 0, 0, 0]
+
+
+async def test_a_real_recording_is_flagged_at_its_key_frames() -> None:
+    """Breaks: every chunk of a video begins where no player can begin."""
+    stream = Stream()
+    writer = Publisher(stream, grant(16 << 20))
+    async with await Capture.desktop(2, Picture(640, 360, 10, key_frame_s=1)) as capture:
+        await publish(aiter(capture), writer, "x264")
+    await writer.finish()
+    fragments = stream.in_order()
+    assert check_chain(fragments)[4:8] == b"ftyp"
+    assert sum(f.header.flags & KEY_FRAME for f in fragments) == 2
+
+
+async def test_an_idle_source_makes_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a host that shows a still screen looks like one that is gone."""
+    monkeypatch.setattr(publisher, "TICK_S", 0.02)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"one"
+        await asyncio.sleep(0.1)
+        yield b"two"
+
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    await publish(slow(), writer, "opaque")
+    await writer.finish()
+    kinds = [fragment.header.kind for fragment in stream.in_order()]
+    assert kinds.count(Kind.TICK) >= 2
+    assert check_chain(stream.in_order()) == b"onetwo"
+
+
+async def test_host_time_never_runs_backwards() -> None:
+    """Breaks: a clock that is set back makes a chunk end before it begins."""
+    clock = iter([100, 200, 50, 60, 300, 10, 10])
+    stream = Stream()
+    writer = Publisher(stream, grant(), now_us=lambda: next(clock))
+    await writer.begin_part("opaque", "start")
+    for _ in range(4):
+        await writer.send(b"x")
+    await writer.finish()
+    assert [f.header.time_us for f in stream.in_order()] == [100, 200, 200, 200, 300, 300]
+
+
+async def test_a_source_that_fails_is_not_called_finished() -> None:
+    """Breaks: half a recording gets a final, and is sealed as if it were whole."""
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"one"
+        raise Unavailable("the encoder failed", code="capture.failed")
+
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    with pytest.raises(Unavailable, match=r"capture\.failed"):
+        await publish(broken(), writer, "opaque")
+    await writer.close()
+    assert Kind.FINAL not in [fragment.header.kind for fragment in stream.fragments]
+
+
+async def test_trouble_is_told_while_it_lasts() -> None:
+    """Breaks: a recorder without a server looks like one that works."""
+    told: list[Progress] = []
+    writer = Publisher(Stream(flaky=True), grant(), told.append)
+    await publish(blocks(*[b"x"] * 10), writer, "opaque")
+    done = await writer.finish()
+    assert any(progress.trouble == "no" for progress in told)
+    assert done.trouble == ""
