@@ -8,7 +8,7 @@
 
 from typing import Literal
 
-from schemas.types import B64, Count, Frozen, Hex32, Hex64, Hex96, Hex128, Hex158, Hex16, Label, TimeUs
+from schemas.types import B64, Count, Frozen, Hex16, Hex32, Hex64, Hex96, Hex128, Hex158, Label, TimeUs
 
 ClosedBy = Literal[
     "part", "gap", "size", "key_frame", "seconds", "fragments", "clear_bytes", "pause", "final", "end"
@@ -37,6 +37,8 @@ class TrackState(Frozen):
     """-1 before the first part fragment."""
     part_fragment: B64
     """The whole part fragment of `part`; empty before the first."""
+    lossy: bool = False
+    """Some fragment of this track was lost."""
     open: tuple[int, ...]
     """Stream sequences of the open chunk's fragments, in order of seq."""
     early: tuple[int, ...]
@@ -64,10 +66,15 @@ class FoldState(Frozen):
     """Stream sequence of a kind 8 fragment that is being taken; 0: none."""
 
     @property
+    def named(self) -> list[int]:
+        """Stream sequences of the fragments that are in no closed chunk, of those up to `at`."""
+        waiting = [seq for track in self.tracks for seq in (*track.open, *track.early)]
+        return [*waiting, self.ending] if self.ending else waiting
+
+    @property
     def resume(self) -> int:
         """The lowest stream sequence that is not inside a closed chunk."""
-        waiting = [seq for track in self.tracks for seq in (*track.open, *track.early)]
-        return min([*waiting, self.ending or self.at + 1, self.at + 1])
+        return min([*self.named, self.at + 1])
 
 
 class Equivocation(Frozen):
@@ -112,8 +119,7 @@ class TrackEnd(Frozen):
     """One track at the end of a session: what `final` or `end` names."""
 
     id: int
-    last_seq: int
-    """-1: no fragment of this track."""
+    last_seq: Count
     head: Hex32
     plain: Count
 

@@ -1,0 +1,32 @@
+"""Owns the stage `chunk`: the fragments of a closed chunk, opened and joined in order (format.md §3, §4)."""
+
+from collections.abc import Sequence
+
+from handlers.fragments import open_data_into
+from handlers.stages.context import Context
+from schemas.chunk_events import Chunked
+from schemas.errors import Rejected
+from schemas.fragment import Fragment, parse
+
+
+def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Chunked, bytearray]:
+    """Return the event and the chunk's plain bytes.
+
+    fragments: the chunk's data fragments in order of seq, as they came from the host.
+    Raises Rejected (keys.part, fragment.tag, chunk.length).
+    """
+    recorded = context.recorded
+    plain = bytearray(recorded.plain)
+    part_key = context.keys.open_part_key(parse(recorded.part_fragment)) if fragments else b""
+    at = 0
+    for fragment in fragments:
+        if at + fragment.plain <= len(plain):
+            open_data_into(part_key, fragment, memoryview(plain)[at:])
+        at += fragment.plain
+    if at != recorded.plain:
+        raise Rejected(
+            f"chunk {recorded.index} of {recorded.session}: its fragments hold {at} bytes, "
+            f"record counted {recorded.plain}",
+            code="chunk.length",
+        )
+    return Chunked(**context.claim(run), plain=at), plain

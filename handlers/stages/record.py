@@ -1,0 +1,337 @@
+"""Owns which fragments make a chunk: the fold over one session's recording (format.md §4).
+
+1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
+2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
+3. An invalid fragment is refused and changes neither fold nor session.
+4. A gap is declared only by content: more than WINDOW ahead, a part or gap fragment (its sender had every
+   fragment before it acknowledged or gave it up), or `end`.
+5. `state()` after each step, with the fragments that it names, continues the fold exactly.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from handlers.stages.open_chunk import Piece, Track, closes_before
+from schemas.chunk_events import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
+from schemas.fragment import EndBody, FinalBody, Kind, TrackTail
+from schemas.lifecycle_events import SessionSettings
+
+WINDOW = 64
+MAX_EQUIVOCATIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the fold must know of its session before the first fragment."""
+
+    session: str
+    uid: bytes
+    host: str
+    settings: SessionSettings
+    genesis: tuple[bytes, ...]
+    """By track id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A fragment that changed nothing, and why."""
+
+    piece: Piece
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A copy of a fragment that was taken, or another for its place (then it was noted as equivocation)."""
+
+    piece: Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """A fragment for a place taken long ago: only the recorded events can tell a double from another."""
+
+    piece: Piece
+
+
+Ending = Literal["final", "aborted", "host_lost"]
+Output = Recorded | Ended | Refused | Double | Older
+
+
+class Fold:
+    """The fold of one session. `take` each fragment in stream order; it answers with what follows from it."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.at = 0
+        self.next_index = 0
+        self.fragments = 0
+        self.plain = 0
+        self.invalid = 0
+        self.doubles = 0
+        self.equivocations = 0
+        self.ended = False
+        self._ending: Piece | None = None
+        self._forcing = False
+        self._found: list[Equivocation] = []
+        self._tracks: dict[int, Track] = {}
+
+    @classmethod
+    def restore(cls, identity: Identity, state: FoldState, pieces: Iterable[Piece]) -> "Fold":
+        """The fold as it was at `state`. `pieces`: every fragment that the state names, in any order.
+
+        Call `drain()` next: the step that ended in `state` may have been one of several for one fragment.
+        """
+        fold = cls(identity)
+        by_seq = {piece.stream_seq: piece for piece in pieces}
+        for name in ("at", "next_index", "fragments", "plain", "invalid", "doubles", "equivocations"):
+            setattr(fold, name, getattr(state, name))
+        for saved in state.tracks:
+            track = Track(
+                saved.id, saved.genesis, saved.next_seq, saved.head, saved.offset, saved.part,
+                saved.part_fragment, lossy=saved.lossy,
+            )  # fmt: skip
+            for stream_seq in saved.open:
+                track.add(by_seq[stream_seq])
+            track.early = {by_seq[s].header.seq: by_seq[s] for s in saved.early}
+            fold._tracks[saved.id] = track
+        fold._ending = by_seq[state.ending] if state.ending else None
+        fold._forcing = fold._ending is not None
+        return fold
+
+    def state(self) -> FoldState:
+        """What `restore` needs, after the step that was just taken."""
+        return FoldState(
+            at=self.at,
+            next_index=self.next_index,
+            fragments=self.fragments,
+            plain=self.plain,
+            invalid=self.invalid,
+            doubles=self.doubles,
+            equivocations=self.equivocations,
+            ending=self._ending.stream_seq if self._ending else 0,
+            tracks=tuple(
+                TrackState(
+                    id=track.id, genesis=track.genesis, next_seq=track.next_seq, head=track.head,
+                    offset=track.offset, part=track.part, part_fragment=track.part_fragment,
+                    lossy=track.lossy, open=tuple(piece.stream_seq for piece in track.open),
+                    early=tuple(sorted(piece.stream_seq for piece in track.early.values())),
+                )
+                for _, track in sorted(self._tracks.items())
+            ),
+        )  # fmt: skip
+
+    def tails(self) -> tuple[TrackTail, ...]:
+        """Where each track that holds a fragment stands now; those that wait are not counted."""
+        return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
+
+    def force(self) -> list[Output]:
+        """Take every fragment that waits, over gaps: what `end` does before it closes the session.
+
+        Whoever makes an `end` fragment calls this on a fold of its own, to learn the `tails` to name.
+        """
+        self._forcing = True
+        return self.drain()
+
+    def open_pieces(self) -> Iterator[Piece]:
+        """Fragments that are in no closed chunk: those of open chunks and those that wait."""
+        for track in self._tracks.values():
+            yield from track.open
+            yield from track.early.values()
+
+    def take(self, piece: Piece) -> list[Output]:
+        """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
+        out: list[Output] = []
+        self.at = piece.stream_seq
+        if self.ended:
+            return [self._refuse(piece, "fragment.after_end", "the recording has ended")]
+        if piece.header.uid != self.identity.uid:
+            return [self._refuse(piece, "fragment.uid", "the fragment is of another session")]
+        if piece.header.kind == Kind.END:
+            self._ending, self._forcing = piece, True
+        else:
+            track = self._track(piece.header.track)
+            known = track.early.get(piece.header.seq) or track.recent.get(piece.header.seq)
+            if known is not None:
+                self.compare(piece, known.head, known.proof)
+                return [Double(piece)]
+            if piece.header.seq < track.expected:
+                return [Older(piece)]
+            track.early[piece.header.seq] = piece
+        out.extend(self.drain())
+        return out
+
+    def drain(self) -> list[Output]:
+        """Take every waiting fragment whose turn has come."""
+        out: list[Output] = []
+        for track_id in sorted(self._tracks, reverse=True):  # 0 last: its `final` waits for the others
+            self._drain_track(self._tracks[track_id], out)
+        if self._ending is not None and not self.ended:
+            self._take_end(self._ending, out)
+        return out
+
+    def compare(self, piece: Piece, taken_head: bytes, taken_proof: bytes) -> None:
+        """Count `piece` as a double of what was taken for its place, or note the equivocation.
+
+        The first in stream order stays. taken_proof: header ‖ H(body) ‖ signature, 192 bytes.
+        """
+        if taken_head == piece.head:
+            self.doubles += 1
+            return
+        self.equivocations += 1
+        if self.equivocations <= MAX_EQUIVOCATIONS:
+            where = {"track": piece.header.track, "seq": piece.header.seq}
+            self._found.append(Equivocation(**where, a=taken_proof, b=piece.proof))
+
+    def _track(self, track_id: int) -> Track:
+        if track_id not in self._tracks:
+            genesis = self.identity.genesis[track_id]
+            self._tracks[track_id] = Track(track_id, genesis, 0, genesis)
+        return self._tracks[track_id]
+
+    def _refuse(self, piece: Piece, code: str, message: str) -> Refused:
+        self.invalid += 1
+        return Refused(piece, code, message)
+
+    def _drain_track(self, track: Track, out: list[Output]) -> None:
+        while track.early and not self.ended:
+            first = min(track.early)
+            piece = track.early[first]
+            gap = first != track.expected
+            if gap and not self._declares_gap(track, piece):
+                return
+            refusal = self._check(track, piece, gap)
+            if refusal is None and piece.header.kind == Kind.FINAL and not self._complete(piece):
+                return
+            if refusal is None:
+                self._accept(track, piece, out)
+            else:
+                del track.early[first]
+                out.append(self._refuse(piece, *refusal))
+
+    def _declares_gap(self, track: Track, piece: Piece) -> bool:
+        return (
+            max(track.early) >= track.expected + WINDOW
+            or piece.header.kind in (Kind.PART, Kind.GAP)
+            or self._forcing
+        )
+
+    def _check(self, track: Track, piece: Piece, gap: bool) -> tuple[str, str] | None:
+        header = piece.header
+        if not gap and header.prev_head != track.live_head:
+            return "fragment.chain", "its previous head is not the head of the fragment before it"
+        if header.kind == Kind.PART:
+            fits = header.part == track.part + 1 or (gap and header.part > track.part)
+        else:
+            fits = header.part == track.part
+        if not fits:
+            return "fragment.part", f"it names part {header.part}, the track is in part {track.part}"
+        if header.kind == Kind.FINAL:
+            return self._check_final(piece)
+        return None
+
+    def _check_final(self, piece: Piece) -> tuple[str, str] | None:
+        named = {tail.id: tail for tail in FinalBody.parse(piece.row.body).tracks}
+        if not set(self._tracks) <= set(named):
+            return "fragment.final", "final does not name every track"
+        for track_id, tail in named.items():
+            track = self._tracks.get(track_id)
+            if track is not None and track.expected > tail.last_seq and not track.ends_at(tail):
+                return "fragment.final", f"final says otherwise of track {track_id} than its fragments"
+        return None
+
+    def _complete(self, final: Piece) -> bool:
+        return all(
+            tail.id in self._tracks and self._tracks[tail.id].expected > tail.last_seq
+            for tail in FinalBody.parse(final.row.body).tracks
+        )
+
+    def _accept(self, track: Track, piece: Piece, out: list[Output]) -> None:
+        """Add one fragment, closing before and after it as format.md §4 says.
+
+        The fragment stays in `early` until it is added, so that a state in between still names it.
+        """
+        if piece.header.kind == Kind.FINAL:
+            for other_id, other in sorted(self._tracks.items()):
+                if other_id != track.id and other.open:
+                    out.append(self._close(other, "final"))
+        why = closes_before(track, piece, self.identity.settings)
+        if why is not None:
+            out.append(self._close(track, why))
+        del track.early[piece.header.seq]
+        track.add(piece)
+        if piece.header.kind == Kind.PAUSE:
+            out.append(self._close(track, "pause"))
+        elif piece.header.kind == Kind.FINAL:
+            out.append(self._close(track, "final"))
+            out.append(self._end(piece, "final", "done"))
+
+    def _take_end(self, piece: Piece, out: list[Output]) -> None:
+        body = EndBody.parse(piece.row.body)
+        if body.tracks != self.tails():
+            self._ending, self._forcing = None, False
+            out.append(self._refuse(piece, "fragment.end", "end does not name what was taken before it"))
+            return
+        for _, track in sorted(self._tracks.items()):
+            if track.open:
+                out.append(self._close(track, "end"))
+        out.append(self._end(piece, body.end, body.reason))
+
+    def _close(self, track: Track, why: ClosedBy) -> Recorded:
+        pieces, plain = track.open, track.open_plain
+        first, last = pieces[0], pieces[-1]
+        offset, next_index = track.offset, self.next_index
+        track.open, track.open_plain, track.open_clear, track.open_data = [], 0, 0, False
+        track.next_seq, track.head, track.offset = last.header.seq + 1, last.head, offset + plain
+        self.next_index += 1
+        self.fragments += len(pieces)
+        self.plain += plain
+        seqs = [piece.stream_seq for piece in pieces]
+        return Recorded(
+            session=self.identity.session,
+            uid=self.identity.uid,
+            index=next_index,
+            host=self.identity.host,
+            track=track.id,
+            part=track.part,
+            offset=offset,
+            plain=plain,
+            closed_by=why,
+            first_seq=first.header.seq,
+            last_seq=last.header.seq,
+            first_us=first.header.time_us,
+            last_us=last.header.time_us,
+            prev_head=first.header.prev_head,
+            last_head=last.head,
+            last_header=last.raw_header,
+            part_fragment=track.part_fragment,
+            rows=b"".join(piece.row.pack() for piece in pieces),
+            stream=tuple(now - before for now, before in zip(seqs, [0, *seqs], strict=False)),
+            equivocations=self._take_found(),
+            state=self.state(),
+        )  # fmt: skip
+
+    def _end(self, piece: Piece, end: Ending, reason: str) -> Ended:
+        self.ended = True
+        self._ending = None
+        return Ended(
+            session=self.identity.session,
+            uid=self.identity.uid,
+            chunks=self.next_index,
+            fragments=self.fragments,
+            plain=self.plain,
+            tracks=tuple(TrackEnd(**tail.model_dump()) for tail in self.tails()),
+            genesis={track.id: track.genesis for track in self._tracks.values()},
+            end=end,
+            reason=reason,
+            ended_us=piece.header.time_us,
+            ending=piece.whole,
+            equivocations=self._take_found(),
+            state=self.state(),
+        )
+
+    def _take_found(self) -> tuple[Equivocation, ...]:
+        found, self._found = tuple(self._found), []
+        return found

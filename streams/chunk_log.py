@@ -1,0 +1,46 @@
+"""Owns reading a session's chunk events back: what was recorded, where a fragment went."""
+
+from collections.abc import AsyncIterator
+
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import Ended, Recorded
+from schemas.fragment import Header, Kind, head
+from schemas.index import fragment_rows
+from schemas.upcast import read_recorded
+
+
+def stream_seqs(recorded: Recorded) -> list[int]:
+    """Stream sequences of the chunk's fragments, by seq."""
+    at, seqs = 0, []
+    for step in recorded.stream:
+        at += step
+        seqs.append(at)
+    return seqs
+
+
+def data_seqs(recorded: Recorded) -> list[int]:
+    """Stream sequences of the chunk's data fragments, by seq."""
+    rows = fragment_rows(recorded.rows)
+    return [seq for seq, row in zip(stream_seqs(recorded), rows, strict=True) if row.kind is Kind.DATA]
+
+
+async def recorded_events(jet: Jet, session: str) -> AsyncIterator[Recorded | Ended]:
+    """Every event of the session's `recorded` subject, in order."""
+    async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session)):
+        yield read_recorded(message.data)
+
+
+async def find_fragment(jet: Jet, session: str, wanted: Header) -> tuple[bytes, bytes] | None:
+    """Head and proof (header ‖ H(body) ‖ signature) of what was taken for a track and seq, or None."""
+    async for event in recorded_events(jet, session):
+        if isinstance(event, Ended) or event.track != wanted.track:
+            continue
+        if event.first_seq <= wanted.seq <= event.last_seq:
+            previous = event.prev_head
+            for seq, row in enumerate(fragment_rows(event.rows), event.first_seq):
+                raw = row.header(event.uid, event.track, event.part, seq, previous).pack()
+                previous = head(raw, row.body_digest)
+                if seq == wanted.seq:
+                    return previous, raw + row.body_digest + row.signature
+    return None

@@ -1,0 +1,225 @@
+"""Owns the bytes of chunks while they are in this process, and how many there may be.
+
+1. Memory is an advantage, never a need: what is missing is made again from the recording stream.
+2. Two budgets, or it deadlocks. Record's bytes (open chunks, and closed ones that no job started) can be
+   dropped and are never waited for. Credit is taken when a `chunk` job starts and is given back when its
+   chunk is stored or dead; later stages never wait for it, even when they must make bytes again.
+3. Over the record budget one whole open chunk is dropped, and nothing more of it is kept: a chunk that
+   misses one fragment in memory must read them all again anyway.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas.chunk_events import Compressed, Encrypted, Recorded
+from schemas.digest import Buffer
+from schemas.fragment import Fragment
+
+IDLE_S = 30.0
+"""A chunk that no job here touched for so long was finished by another owner: its bytes are dropped."""
+
+Key = tuple[bytes, int]
+"""(uid, chunk index)."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is in memory of one closed chunk; each member goes when the next one exists."""
+
+    recorded: Recorded
+    fragments: list[Fragment] | None = None
+    plain: Buffer | None = None
+    payload: tuple[Compressed, Buffer] | None = None
+    sealed: tuple[Encrypted, Buffer] | None = None
+    credit: int = 0
+    touched_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """Data fragments of one session that are in no closed chunk, by stream sequence."""
+
+    bytes_held: int = 0
+    fragments: dict[int, Fragment] = field(default_factory=dict)
+    spilled: bool = False
+
+
+class Credit:
+    """Bytes that may be in work at once, handed out in order of asking."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit = limit_bytes
+        self.used = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until `size_bytes` fit; a size above the limit fits when nothing else is in work."""
+        if not self._waiting and self._fits(size_bytes):
+            self.used += size_bytes
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(size_bytes)
+            else:
+                self._waiting = deque(item for item in self._waiting if item[1] is not turn)
+            raise
+
+    def give(self, size_bytes: int) -> None:
+        self.used -= size_bytes
+        while self._waiting and self._fits(self._waiting[0][0]):
+            size, turn = self._waiting.popleft()
+            if not turn.done():
+                self.used += size
+                turn.set_result(None)
+
+    def _fits(self, size_bytes: int) -> bool:
+        return self.used == 0 or self.used + size_bytes <= self.limit
+
+
+class Claims:
+    """The process's memory of chunks. Used from one event loop only."""
+
+    def __init__(self, record_bytes: int, credit_bytes: int) -> None:
+        self.record_limit = record_bytes
+        self.credit = Credit(credit_bytes)
+        self.open_bytes = 0
+        self.unstarted_bytes = 0
+        self._open: dict[bytes, _Open] = {}
+        self._work: OrderedDict[Key, Work] = OrderedDict()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    # record's side
+
+    def hold(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
+        """Keep a data fragment until its chunk closes."""
+        session = self._open.setdefault(uid, _Open())
+        if session.spilled:
+            return
+        session.fragments[stream_seq] = fragment
+        session.bytes_held += len(fragment.body)
+        self.open_bytes += len(fragment.body)
+        if self.open_bytes + self.unstarted_bytes > self.record_limit:
+            self._spill()
+
+    def close(self, recorded: Recorded, data_seqs: Iterable[int]) -> None:
+        """A chunk closed: its fragments wait for their job.
+
+        data_seqs: stream sequences of its data fragments, by seq.
+        """
+        session = self._open.get(recorded.uid)
+        fragments: list[Fragment] | None = []
+        for seq in data_seqs:
+            fragment = self._release(session, seq)
+            if fragment is None:
+                fragments = None
+            elif fragments is not None:
+                fragments.append(fragment)
+        if session is not None:
+            session.spilled = False
+            if not session.fragments:
+                del self._open[recorded.uid]
+        work = self._work.setdefault((recorded.uid, recorded.index), Work(recorded))
+        if work.fragments is None and work.plain is None and fragments:
+            work.fragments = fragments
+            self.unstarted_bytes += _size(fragments)
+            self._update_room()
+        self._touch((recorded.uid, recorded.index), work)
+
+    def drop(self, uid: bytes, stream_seq: int) -> None:
+        """A held fragment was not taken."""
+        self._release(self._open.get(uid), stream_seq)
+
+    def forget_open(self, uid: bytes) -> None:
+        """Drop what is held of a session's open chunks (it will be walked again)."""
+        session = self._open.pop(uid, None)
+        if session is not None:
+            self.open_bytes -= session.bytes_held
+
+    async def room(self) -> None:
+        """Wait until the closed, unstarted chunks are few enough to read on."""
+        await self._room.wait()
+
+    # the stages' side
+
+    def work(self, recorded: Recorded) -> Work:
+        """The chunk's memory, made when there is none."""
+        key = (recorded.uid, recorded.index)
+        work = self._work.setdefault(key, Work(recorded))
+        self._touch(key, work)
+        return work
+
+    def find(self, uid: bytes, index: int) -> Work | None:
+        work = self._work.get((uid, index))
+        if work is not None:
+            self._touch((uid, index), work)
+        return work
+
+    async def start(self, work: Work) -> list[Fragment] | None:
+        """Take credit for a chunk and hand out its fragments, if they are here."""
+        if work.credit == 0:
+            size = max(1, work.recorded.plain)
+            await self.credit.take(size)
+            if work.credit:
+                self.credit.give(size)
+            else:
+                work.credit = size
+        fragments, work.fragments = work.fragments, None
+        if fragments:
+            self.unstarted_bytes -= _size(fragments)
+            self._update_room()
+        return fragments
+
+    def finish(self, uid: bytes, index: int) -> None:
+        """The chunk is stored, dead or obsolete: forget it."""
+        work = self._work.pop((uid, index), None)
+        if work is None:
+            return
+        if work.credit:
+            self.credit.give(work.credit)
+        if work.fragments:
+            self.unstarted_bytes -= _size(work.fragments)
+            self._update_room()
+
+    def evict_idle(self) -> None:
+        """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""
+        limit = asyncio.get_running_loop().time() - IDLE_S
+        while self._work:
+            (uid, index), work = next(iter(self._work.items()))
+            if work.touched_s > limit:
+                return
+            self.finish(uid, index)
+
+    def _release(self, session: _Open | None, stream_seq: int) -> Fragment | None:
+        fragment = session.fragments.pop(stream_seq, None) if session else None
+        if session is not None and fragment is not None:
+            session.bytes_held -= len(fragment.body)
+            self.open_bytes -= len(fragment.body)
+        return fragment
+
+    def _touch(self, key: Key, work: Work) -> None:
+        work.touched_s = asyncio.get_running_loop().time()
+        self._work.move_to_end(key)
+
+    def _update_room(self) -> None:
+        if self.unstarted_bytes * 2 > self.record_limit:
+            self._room.clear()
+        else:
+            self._room.set()
+
+    def _spill(self) -> None:
+        largest = max(self._open.values(), key=lambda session: session.bytes_held)
+        self.open_bytes -= largest.bytes_held
+        largest.fragments.clear()
+        largest.bytes_held = 0
+        largest.spilled = True
+
+
+def _size(fragments: list[Fragment]) -> int:
+    return sum(len(fragment.body) for fragment in fragments)

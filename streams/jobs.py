@@ -1,0 +1,218 @@
+"""Owns what a stage does around its pure function: find the input's bytes, run it in a thread.
+
+1. A job finds bytes in memory (streams.claims) or makes them again from the recording stream with the same
+   pure functions; nothing is staged anywhere.
+2. A claim of a session that is sealed or shredded, or of a chunk that is lost on purpose, is obsolete: the
+   job says nothing, and its message is acknowledged.
+3. A missing key is waited for; a shredded session's is not.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from handlers.stages.chunk import chunk
+from handlers.stages.compress import compress
+from handlers.stages.context import Context
+from handlers.stages.encrypt import encrypt
+from handlers.stages.merkle import merkle
+from handlers.stages.store import Found, store
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import (
+    Chunked,
+    ChunkEvent,
+    Compressed,
+    Encrypted,
+    Ended,
+    Proven,
+    Recorded,
+    StageEvent,
+    Stored,
+)
+from schemas.digest import Buffer
+from schemas.errors import EvidenceFalse, Rejected, Unavailable
+from schemas.fragment import Fragment, parse
+from schemas.jetstream import Message
+from schemas.lifecycle_events import State
+from schemas.upcast import read_event, read_recorded
+from streams.chunk_log import data_seqs
+from streams.claims import Claims, Work
+from streams.directory import Directory
+from streams.keystore import KeyStore
+
+log = logging.getLogger("lucid.jobs")
+T = TypeVar("T")
+E = TypeVar("E", bound=ChunkEvent)
+
+
+class Jobs:
+    """The five jobs that follow `record`, over one process's memory."""
+
+    def __init__(
+        self,
+        jet: Jet,
+        claims: Claims,
+        directory: Directory,
+        keys: KeyStore,
+        blobs: DiskBlobs,
+        threads: Executor,
+        disk: Executor,
+    ) -> None:
+        self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
+        self._blobs, self._threads, self._disk = blobs, threads, disk
+
+    # one job a stage
+
+    async def chunk(self, message: Message) -> StageEvent | None:
+        event = read_event(message.data)
+        if isinstance(event, Ended):
+            return None
+        sequence = message.seq
+        if not isinstance(event, Recorded):
+            sequence = _expect(event, StageEvent).recorded
+        claim = _expect(event, ChunkEvent)
+        found = await self._context(claim, sequence)
+        if found is None:
+            return None
+        context, work = found
+        fragments = await self._claims.start(work)
+        made, work.plain = await self._make_plain(claim.run, context, fragments)
+        return made
+
+    async def compress(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Chunked)
+        found = await self._context(event, event.recorded)
+        if found is None:
+            return None
+        made, _ = await self._payload(event.run, *found)
+        return made
+
+    async def encrypt(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Compressed)
+        found = await self._context(event, event.recorded)
+        if found is None:
+            return None
+        made, _ = await self._sealed(event.run, *found)
+        return made
+
+    async def merkle(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Encrypted)
+        found = await self._context(event, event.recorded)
+        return merkle(event, found[0]) if found else None
+
+    async def store(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Proven)
+        found = await self._context(event, event.recorded)
+        if found is None:
+            return None
+        context, work = found
+        _, sealed = await self._sealed(event.run, context, work)
+        name = f"{event.uid.hex()}/{event.index:010}"
+        stored = await self._in(self._disk, lambda: self._store(name, sealed, event, context))
+        self._claims.finish(event.uid, event.index)
+        return stored
+
+    def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
+        """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
+        self._blobs.put(name, sealed)
+        read_back = self._blobs.read(name)
+        if read_back is None:
+            raise Unavailable(f"chunk {name} vanished while it was stored", code="store.vanished", place=name)
+        found, stored = store(event, read_back, context)
+        if found is Found.FALSE:
+            kept = self._blobs.quarantine(name)
+            raise EvidenceFalse(
+                f"chunk {name}: the store held other bytes, now quarantine/{kept}",
+                code="store.false",
+                place=name,
+            )
+        if found is Found.OTHER_BUILD:
+            log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
+        return stored
+
+    # bytes, from memory or made again
+
+    async def _context(self, event: ChunkEvent, sequence: int) -> tuple[Context, Work] | None:
+        """The chunk's surroundings and its memory; None when the claim is obsolete."""
+        session = self._directory.get(event.session)
+        if session is None or session.created is None:
+            await self._directory.caught_up()
+            session = self._directory.get(event.session)
+        if session is None or session.created is None or session.uid != event.uid:
+            raise Rejected(f"no session {event.session} with this uid", code="session.absent")
+        if (
+            session.state in (State.CLEANUP, State.DESTROYED)
+            or session.sealed
+            or event.index in session.losses
+        ):
+            self._claims.finish(event.uid, event.index)
+            return None
+        keys = await self._keys.session_keys(event.uid, session.dek_id)
+        if keys is None:
+            self._claims.finish(event.uid, event.index)
+            return None
+        work = self._claims.find(event.uid, event.index)
+        if work is None:
+            recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
+            work = self._claims.work(recorded)
+        return Context(work.recorded, sequence, session.created.settings, keys), work
+
+    async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:
+        message = await self._jet.get(subjects.CHUNKS, sequence)
+        recorded = read_recorded(message.data) if message else None
+        if not isinstance(recorded, Recorded) or (recorded.uid, recorded.index) != (event.uid, event.index):
+            raise Rejected(
+                f"event {sequence} does not record chunk {event.index} of {event.session}", code="chunk.claim"
+            )
+        return recorded
+
+    async def _make_plain(
+        self, run: int, context: Context, fragments: list[Fragment] | None
+    ) -> tuple[Chunked, Buffer]:
+        if fragments is None:
+            fragments = await self._read_fragments(context.recorded)
+        held = fragments
+        return await self._in(self._threads, lambda: chunk(run, held, context))
+
+    async def _read_fragments(self, recorded: Recorded) -> list[Fragment]:
+        seqs = data_seqs(recorded)
+        found = await self._jet.get_many(subjects.RECORDINGS, seqs)
+        missing = [seq for seq in seqs if seq not in found]
+        if missing:
+            raise Rejected(
+                f"chunk {recorded.index} of {recorded.session} cannot be made again: "
+                f"{len(missing)} of its fragments are gone from the stream",
+                code="chunk.source_gone",
+            )
+        wholes = [found[seq].data for seq in seqs]
+        return await self._in(self._threads, lambda: [parse(whole) for whole in wholes])
+
+    async def _payload(self, run: int, context: Context, work: Work) -> tuple[Compressed, Buffer]:
+        if work.payload is None:
+            plain = work.plain
+            if plain is None:
+                _, plain = await self._make_plain(run, context, None)
+            held = plain
+            work.payload = await self._in(self._threads, lambda: compress(run, held, context))
+            work.plain = None
+        return work.payload
+
+    async def _sealed(self, run: int, context: Context, work: Work) -> tuple[Encrypted, Buffer]:
+        if work.sealed is None:
+            event, payload = await self._payload(run, context, work)
+            work.sealed = await self._in(self._threads, lambda: encrypt(event, payload, context))
+            work.payload = None
+        return work.sealed
+
+    async def _in(self, executor: Executor, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(executor, call)
+
+
+def _expect(event: object, kind: type[E]) -> E:
+    if not isinstance(event, kind):
+        raise Rejected(f"{type(event).__name__} where {kind.__name__} belongs", code="event.unexpected")
+    return event

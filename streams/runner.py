@@ -1,0 +1,188 @@
+"""Owns the one loop that every stage runs: take a message, do the job in its slot, publish, acknowledge.
+
+Rules
+1. A slot is taken before a message is asked for, and given back when the outcome is written.
+2. The result is published before the input is acknowledged: a crash between the two redelivers the input,
+   the job gives the same bytes again, and the doubled result is swallowed by its message id or is harmless.
+3. An outage (Unavailable, NoSpace, Conflict) is waited out for ever; any other failure spends a retry;
+   spent or rejected messages go to DEAD with the reason, then are acknowledged (never `term`: it is not
+   confirmed by the server).
+4. A job that outlives its time naks its message, and its slot stays busy until the job returns.
+5. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from infra.jetstream import Jet, Message, PullReader
+from schemas import subjects
+from schemas.chunk_events import ChunkEvent, Dead, StageEvent
+from schemas.errors import LucidError, Rejected, Retryable
+
+ACK_WAIT_S = 8.0
+"""30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
+STOP_S = 8.0
+DELAY_FIRST_S, DELAY_MAX_S = 0.1, 10.0
+DEAD_BODY_BYTES = 64 * 1024
+"""What is kept of a refused message; the message itself stays in its stream."""
+
+log = logging.getLogger("lucid.runner")
+
+Job = Callable[[Message], Awaitable[StageEvent | None]]
+"""Do one stage's work for one message. None: there is nothing (more) to say of it."""
+
+
+class Limits(NamedTuple):
+    """What one stage may use: {STAGE}_BUFFER_SIZE, {STAGE}_TIMEOUT, {STAGE}_RETRY_COUNT."""
+
+    slots: int
+    timeout_s: float
+    retries: int
+
+
+class Runner:
+    """Runs one stage's job over its consumer until stopped."""
+
+    def __init__(self, jet: Jet, reader: PullReader, verb: str, makes: str, job: Job, limits: Limits) -> None:
+        self.verb = verb
+        self.done = 0
+        self.failed = 0
+        self._jet, self._reader, self._makes, self._job, self._limits = jet, reader, makes, job, limits
+        self._slots = asyncio.Semaphore(limits.slots)
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take messages until `stop` is set, then finish what is in work."""
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                await self._slots.acquire()
+                message = await self._next(stopped)
+                if message is None:
+                    self._slots.release()
+                    continue
+                task = asyncio.create_task(self._handle(message))
+                self._busy.add(task)
+                task.add_done_callback(self._busy.discard)
+        finally:
+            stopped.cancel()
+            if self._busy:
+                await asyncio.wait(self._busy, timeout=STOP_S)
+            for task in self._busy:
+                task.cancel()
+            await self._reader.close()
+
+    async def _next(self, stopped: "asyncio.Task[bool]") -> Message | None:
+        getting = asyncio.create_task(self._reader.get())
+        await asyncio.wait({getting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done():
+            getting.cancel()
+            with suppress(asyncio.CancelledError):
+                return await getting
+            return None
+        return getting.result()
+
+    async def _handle(self, message: Message) -> None:
+        job = asyncio.ensure_future(self._job(message))
+        try:
+            async with self._kept(message):
+                result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
+                if result is not None:
+                    await self._publish(result, message)
+                await self._reader.ack_sync(message)
+            self.done += 1
+        except Exception as error:
+            self.failed += 1
+            await self._fail(message, error)
+            if not job.done():
+                await asyncio.wait({job})
+        finally:
+            if not job.done():
+                job.cancel()
+            self._slots.release()
+
+    async def _publish(self, result: StageEvent, message: Message) -> None:
+        headers = {"ce-type": getattr(result, "type", ""), "ce-specversion": "1.0"}
+        if "traceparent" in message.headers:
+            headers["traceparent"] = message.headers["traceparent"]
+        await self._jet.publish(
+            subjects.chunk(self._makes, result.session),
+            result.model_dump_json().encode(),
+            headers=headers,
+            msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
+        )
+
+    @asynccontextmanager
+    async def _kept(self, message: Message) -> AsyncIterator[None]:
+        """Tell the server every third of the acknowledgement time that the message is in work."""
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(ACK_WAIT_S / 3)
+                with suppress(Retryable):
+                    await self._reader.in_progress(message)
+
+        keeper = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+
+    async def _fail(self, message: Message, error: Exception) -> None:
+        """Write the outcome of a failed job. When even that fails, the message comes again by itself."""
+        spent = not isinstance(error, Retryable) and message.deliveries > self._limits.retries
+        try:
+            if isinstance(error, Rejected) or spent:
+                await self._bury(message, error)
+                await self._reader.ack_sync(message)
+            else:
+                delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
+                await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
+                log.warning(
+                    "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
+                    self.verb,
+                    message.subject,
+                    message.seq,
+                    message.deliveries,
+                    error,
+                )
+        except LucidError as worse:
+            log.warning("outcome_unwritten stage=%s seq=%d error=%s", self.verb, message.seq, worse)
+
+    async def _bury(self, message: Message, error: Exception) -> None:
+        session = subjects.session_of(message.subject)
+        dead = dead_letter(self.verb, session, message, error)
+        log.error(
+            "dead_lettered stage=%s session=%s index=%d code=%s", self.verb, session, dead.index, dead.code
+        )
+        await self._jet.publish(
+            subjects.dead(self.verb, session),
+            dead.model_dump_json().encode(),
+            msg_id=f"dead.{self.verb}.{message.seq}.{dead.run}",
+        )
+
+
+def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:
+    """What DEAD keeps of a message that will not be tried again."""
+    try:
+        claim = ChunkEvent.model_validate_json(message.data)
+        index, run = claim.index, claim.run
+    except ValidationError:
+        index, run = -1, 0
+    code = error.code if isinstance(error, LucidError) else "job.failed"
+    return Dead(
+        stage=stage,
+        session=session,
+        index=index,
+        run=run,
+        seq=message.seq,
+        code=code,
+        message=str(error)[:1000] or type(error).__name__,
+        body=message.data[:DEAD_BODY_BYTES],
+    )
