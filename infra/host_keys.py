@@ -1,0 +1,122 @@
+"""Owns what an RDP host must never lose or use twice: its evidence key, counter and last genesis.
+
+    hosts/<host>/evidence.json   {seed}                      made once
+    hosts/<host>/state.json      {counter, genesis, pending} replaced as a whole, durably
+    hosts/<host>/lock            flock
+
+1. A counter is durable before anyone hears of it, so no two sessions have one uid.
+2. `pending` names the session that has a counter and no genesis yet. A crash there costs nothing: the same
+   session asks again with the same counter; another one takes the next.
+3. The genesis is durable before the first fragment is sent (`settle`): a session with fragments is always in
+   the host's line.
+4. Hold the lock from `open` to `settle`; after that another session of this host may begin.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from infra.blobs_disk import DiskBlobs
+from schemas.errors import Unavailable
+from schemas.subjects import host_id
+
+GENESIS_BYTES = 32
+FILE_MODE = 0o600
+
+
+class HostIdentity:
+    """One host's folder, locked. A context manager; leaving it gives the lock back."""
+
+    def __init__(self, hosts: Path, host: str) -> None:
+        """Lock the folder. Raises Unavailable (host.locked)."""
+        self.host = host_id(host)
+        self.directory = hosts / self.host
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise Unavailable(
+                f"another process starts a session of host {host} now",
+                code="host.locked",
+                hint="try again in a moment",
+            ) from None
+        self._files = DiskBlobs(self.directory)
+        self._files.put("evidence.json", json.dumps({"seed": secrets.token_bytes(32).hex()}).encode())
+        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._read("evidence.json")["seed"]))
+        self._files.put("state.json", _state(0, bytes(GENESIS_BYTES), ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock back. Harmless when it was."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def public(self) -> bytes:
+        """The evidence key's public half, 32 bytes."""
+        return self.key.public_key().public_bytes_raw()
+
+    @property
+    def prev_genesis(self) -> bytes:
+        """Track-0 genesis of the last session that could hold fragments; zero before the first."""
+        return bytes.fromhex(self._read("state.json")["genesis"])
+
+    def begin(self, session: str) -> int:
+        """The counter of `session`, durable; the same one again until it is settled."""
+        state = self._read("state.json")
+        counter: int = state["counter"]
+        if state["pending"] == session:
+            return counter
+        self._replace(_state(counter + 1, bytes.fromhex(state["genesis"]), session))
+        return counter + 1
+
+    def settle(self, session: str, genesis: bytes) -> None:
+        """Remember the session's track-0 genesis; its first fragment may be sent now."""
+        state = self._read("state.json")
+        if state["pending"] == session:
+            self._replace(_state(state["counter"], genesis, ""))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        raw = self._files.read(name)
+        try:
+            said: dict[str, Any] = json.loads(raw or b"")
+        except ValueError:
+            raise Unavailable(
+                f"{self.directory / name} is damaged",
+                code="host.damaged",
+                hint="restore it, or register this host under a new name: a counter must never be used twice",
+            ) from None
+        return said
+
+    def _replace(self, raw: bytes) -> None:
+        """Replace state.json: after a crash it is the old one or the new one, never half of it."""
+        temporary = self.directory / ".state.json"
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        try:
+            os.write(file, raw)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        temporary.replace(self.directory / "state.json")
+        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _state(counter: int, genesis: bytes, pending: str) -> bytes:
+    return json.dumps({"counter": counter, "genesis": genesis.hex(), "pending": pending}).encode()

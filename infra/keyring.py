@@ -1,0 +1,221 @@
+"""Owns the installation's own secrets: versions of the master key, the manifest's signer, the trust root.
+
+    keys/master-<version:08>.json   {version, source: "file", key} or {version, source: "environment", check}
+    keys/signer.json, root.json     {name, seed}
+    keys/salt                       32 bytes, where ENCRYPTION_KEY is a passphrase
+
+1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
+   the key and the other reads it.
+2. A master key from the environment is on no disk: its versions are derived from ENCRYPTION_KEY, and a check
+   value tells a wrong one before it wraps anything.
+3. It hands out raw keys; what is wrapped with them, and when, is decided elsewhere.
+"""
+
+import base64
+import binascii
+import json
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+from infra.blobs_disk import DiskBlobs
+from schemas.errors import Denied, Misuse, NotFound, Unavailable
+
+KEY_BYTES = SALT_BYTES = 32
+PASSPHRASE_LEAST = 12
+"""Characters; a shorter one is a mistake more often than a choice."""
+ARGON2_PASSES, ARGON2_LANES, ARGON2_MEMORY_KIB = 3, 4, 64 * 1024
+PBKDF2_ROUNDS = 600_000
+DERIVE_CONTEXT, CHECK_CONTEXT = "lucid v1 master key", "lucid v1 master check"
+
+Kdf = Literal["argon2id", "pbkdf2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """An Ed25519 key of the installation, and the name that manifests give it."""
+
+    name: str
+    private: Ed25519PrivateKey
+
+    @property
+    def public(self) -> bytes:
+        """32 bytes, raw."""
+        return self.private.public_key().public_bytes_raw()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """H(public key), 32 bytes."""
+        return blake3(self.public).digest()
+
+    def sign(self, message: bytes) -> bytes:
+        return self.private.sign(message)
+
+
+class Keyring:
+    """The folder `keys/` of a data directory. encryption_key: the text of ENCRYPTION_KEY; empty: unset."""
+
+    def __init__(self, directory: Path, encryption_key: str = "", kdf: Kdf = "argon2id") -> None:
+        self.directory = directory
+        self._text, self._kdf = encryption_key, kdf
+        self._files = DiskBlobs(directory)
+
+    def keks(self) -> dict[int, bytes]:
+        """Every master key that is held now, by version. Reads the folder: a new version shows at once.
+
+        A version from the environment is missing while ENCRYPTION_KEY is not set.
+        Raises Denied (keys.master): ENCRYPTION_KEY is not the one a version was made with.
+        """
+        found = {}
+        for name in self._versions():
+            said = self._read(name)
+            key = self._key_of(said)
+            if key is not None:
+                found[said["version"]] = key
+        return found
+
+    def newest(self) -> tuple[int, bytes]:
+        """Version and key that wrap from now on; the first is made when there is none.
+
+        Raises Denied (keys.kek, keys.master): it comes from ENCRYPTION_KEY, which is not set, or is another.
+        """
+        names = self._versions()
+        if not names:
+            return self._add(1)
+        said = self._read(names[-1])
+        if self._text and said["source"] == "file":
+            # ENCRYPTION_KEY was set since: what is new goes under it; `keys rotate` brings the old along.
+            return self._add(said["version"] + 1)
+        key = self._key_of(said)
+        if key is None:
+            raise Denied(
+                f"master key version {said['version']} comes from ENCRYPTION_KEY, which is not set",
+                code="keys.kek",
+                hint="set ENCRYPTION_KEY as it was",
+            )
+        return said["version"], key
+
+    def add_version(self) -> int:
+        """Make the next version of the master key; what older ones wrap stays so until it is rewrapped."""
+        return self._add(self.newest()[0] + 1)[0]
+
+    def destroy_version(self, version: int) -> None:
+        """Forget an old version for good: what only it opens is lost, in every backup of KEYS. Repeatable."""
+        if version == self.newest()[0]:
+            raise Misuse(
+                f"master key version {version} is in use", code="keys.in_use", hint="lucid keys rotate"
+            )
+        name = f"master-{version:08}"
+        path = self.directory / f"{name}.json"
+        if path.exists():
+            # The name goes first and durably; a copy that the disk keeps is beyond any program's reach.
+            with path.open("r+b") as file:
+                file.write(b" " * path.stat().st_size)
+            self._files.remove(name)
+
+    def signer(self) -> Signer:
+        """The key that signs manifests, ends and tombstones; made when first wanted."""
+        return self._ed25519("signer")
+
+    def root(self) -> Signer:
+        """The key that signs the trust file. Made here on first use; a careful owner keeps it offline."""
+        return self._ed25519("root")
+
+    def _versions(self) -> list[str]:
+        return self._files.list("master-")
+
+    def _add(self, version: int) -> tuple[int, bytes]:
+        """Make this version, or take the one that another process made meanwhile."""
+        key = self._derived(version) if self._text else secrets.token_bytes(KEY_BYTES)
+        said: dict[str, Any] = {"version": version, "source": "file", "key": key.hex()}
+        if self._text:
+            said = {"version": version, "source": "environment", "check": _check(key)}
+        # Only a durable version may wrap: a key that a crash takes back would take sessions with it.
+        if self._files.put(f"master-{version:08}.json", json.dumps(said).encode()) == "created":
+            return version, key
+        return self.newest()
+
+    def _key_of(self, said: dict[str, Any]) -> bytes | None:
+        if said["source"] == "file":
+            return bytes.fromhex(said["key"])
+        if not self._text:
+            return None
+        key = self._derived(said["version"])
+        if _check(key) != said["check"]:
+            raise Denied(
+                f"ENCRYPTION_KEY is not the one that master key version {said['version']} was made with",
+                code="keys.master",
+                hint="set ENCRYPTION_KEY as it was",
+            )
+        return key
+
+    def _derived(self, version: int) -> bytes:
+        return blake3(
+            self._master + version.to_bytes(4, "little"), derive_key_context=DERIVE_CONTEXT
+        ).digest()
+
+    @cached_property
+    def _master(self) -> bytes:
+        """32 bytes: given in base64, or from a passphrase."""
+        try:
+            raw = base64.b64decode(self._text, validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        if len(raw) == KEY_BYTES:
+            return raw
+        if len(self._text) < PASSPHRASE_LEAST:
+            raise Misuse(
+                f"ENCRYPTION_KEY has {len(self._text)} characters (allowed: 32 bytes in base64, or a "
+                f"passphrase of at least {PASSPHRASE_LEAST} characters)",
+                code="config.encryption_key",
+            )
+        self._files.put("salt", secrets.token_bytes(SALT_BYTES))
+        salt = self._files.read("salt")
+        assert salt is not None
+        return _stretch(self._text.encode(), salt, self._kdf)
+
+    def _ed25519(self, name: str) -> Signer:
+        file = f"{name}.json"
+        if not (self.directory / file).exists():
+            seed = secrets.token_bytes(KEY_BYTES)
+            public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+            label = f"{name}-{blake3(public).hexdigest(4)}"
+            self._files.put(file, json.dumps({"name": label, "seed": seed.hex()}).encode())
+        said = self._read(file)
+        return Signer(said["name"], Ed25519PrivateKey.from_private_bytes(bytes.fromhex(said["seed"])))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        raw = self._files.read(name)
+        if raw is None:
+            raise NotFound(f"{self.directory / name} is gone", code="keys.absent")
+        try:
+            said: dict[str, Any] = json.loads(raw)
+        except ValueError:
+            raise Unavailable(
+                f"{self.directory / name} is damaged", code="keys.damaged", hint="restore it from a backup"
+            ) from None
+        return said
+
+
+def _check(key: bytes) -> str:
+    return blake3(key, derive_key_context=CHECK_CONTEXT).hexdigest(16)
+
+
+def _stretch(passphrase: bytes, salt: bytes, kdf: Kdf) -> bytes:
+    if kdf == "pbkdf2":
+        return PBKDF2HMAC(SHA256(), KEY_BYTES, salt, PBKDF2_ROUNDS).derive(passphrase)
+    return Argon2id(
+        salt=salt,
+        length=KEY_BYTES,
+        iterations=ARGON2_PASSES,
+        lanes=ARGON2_LANES,
+        memory_cost=ARGON2_MEMORY_KIB,
+    ).derive(passphrase)

@@ -1,0 +1,152 @@
+"""The installation's secrets and the host's, on a real file system."""
+
+import base64
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.host_keys import HostIdentity
+from infra.keyring import Keyring
+from schemas.errors import Denied, Misuse, Unavailable
+
+KEY_A = base64.b64encode(b"a" * 32).decode()
+KEY_B = base64.b64encode(b"b" * 32).decode()
+
+
+def test_processes_that_start_at_once_hold_the_same_keys(tmp_path: Path) -> None:
+    """Breaks: a worker wraps with a key that the conductor never had, and the session is lost."""
+
+    def start(_: int) -> tuple[tuple[int, bytes], bytes, bytes]:
+        ring = Keyring(tmp_path / "keys")
+        return ring.newest(), ring.signer().public, ring.root().public
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(start, range(8)))) == 1
+
+
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    """Breaks: another user of the machine signs manifests."""
+    ring = Keyring(tmp_path / "keys")
+    ring.newest()
+    ring.signer()
+    for path in (tmp_path / "keys").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
+
+
+def test_a_new_version_wraps_and_the_old_one_still_opens(tmp_path: Path) -> None:
+    """Breaks: a rotation makes every stored session unreadable."""
+    ring = Keyring(tmp_path)
+    first = ring.newest()
+    assert ring.add_version() == 2
+    assert ring.newest()[0] == 2
+    assert ring.keks()[1] == first[1]
+    assert len(set(ring.keks().values())) == 2
+
+
+def test_a_destroyed_version_is_gone_and_the_newest_cannot_be_destroyed(tmp_path: Path) -> None:
+    """Breaks: a snapshot of KEYS can still be opened, or nothing can."""
+    ring = Keyring(tmp_path)
+    ring.newest()
+    ring.add_version()
+    ring.destroy_version(1)
+    ring.destroy_version(1)
+    assert list(ring.keks()) == [2]
+    with pytest.raises(Misuse):
+        ring.destroy_version(2)
+    assert ring.add_version() == 3
+
+
+def test_a_master_key_from_the_environment_is_on_no_disk(tmp_path: Path) -> None:
+    """Breaks: who steals the disk has the keys."""
+    ring = Keyring(tmp_path, KEY_A)
+    version, key = ring.newest()
+    ring.add_version()
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert key.hex().encode() not in raw
+    assert key not in raw
+    assert Keyring(tmp_path, KEY_A).keks()[version] == key
+
+
+def test_a_wrong_or_missing_encryption_key_is_told_before_anything_is_wrapped(tmp_path: Path) -> None:
+    """Breaks: half of the sessions are wrapped under a typing mistake."""
+    Keyring(tmp_path, KEY_A).newest()
+    for call in (Keyring(tmp_path, KEY_B).newest, Keyring(tmp_path, KEY_B).keks):
+        with pytest.raises(Denied) as denied:
+            call()
+        assert denied.value.code == "keys.master"
+    with pytest.raises(Denied, match="not set"):
+        Keyring(tmp_path).newest()
+    assert Keyring(tmp_path).keks() == {}
+
+
+def test_an_encryption_key_that_is_set_later_wraps_what_is_new(tmp_path: Path) -> None:
+    """Breaks: the operator sets ENCRYPTION_KEY and it silently does nothing."""
+    old = Keyring(tmp_path).newest()
+    assert Keyring(tmp_path, KEY_A).newest()[0] == 2
+    assert Keyring(tmp_path, KEY_A).keks()[1] == old[1]
+
+
+@pytest.mark.parametrize("kdf", ["argon2id", "pbkdf2"])
+def test_a_passphrase_gives_the_same_key_again(tmp_path: Path, kdf: str) -> None:
+    """Breaks: after a restart nothing opens."""
+    said = "correct horse battery"
+    first = Keyring(tmp_path, said, kdf).newest()  # type: ignore[arg-type]
+    assert Keyring(tmp_path, said, kdf).newest() == first  # type: ignore[arg-type]
+    with pytest.raises(Denied):
+        Keyring(tmp_path, said + "!", kdf).newest()  # type: ignore[arg-type]
+
+
+def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
+    """Breaks: evidence stands behind `hunter2`."""
+    with pytest.raises(Misuse) as error:
+        Keyring(tmp_path, "hunter2").newest()
+    assert error.value.code == "config.encryption_key"
+
+
+def test_a_counter_is_never_given_to_two_sessions(tmp_path: Path) -> None:
+    """Breaks: two sessions share a uid, and so their keys and files."""
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.begin("a") == 1
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.begin("a") == 1, "the same session asks again after a crash"
+        host.settle("a", b"g" * 32)
+        assert host.begin("b") == 2
+        assert host.begin("c") == 3, "b was never heard of again"
+        host.settle("b", b"x" * 32)
+        assert host.prev_genesis == b"g" * 32, "only the pending session can settle"
+        host.settle("c", b"c" * 32)
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.prev_genesis == b"c" * 32
+        assert host.begin("d") == 4
+
+
+def test_a_host_keeps_its_key_and_shares_it_with_none(tmp_path: Path) -> None:
+    """Breaks: yesterday's evidence names another key than today's."""
+    with HostIdentity(tmp_path, "host-1") as one, HostIdentity(tmp_path, "host-2") as two:
+        first, other = one.public, two.public
+    with HostIdentity(tmp_path, "host-1") as again:
+        assert again.public == first != other
+
+
+def test_two_processes_cannot_hold_one_host(tmp_path: Path) -> None:
+    """Breaks: both take the same counter."""
+    with HostIdentity(tmp_path, "host-1"), pytest.raises(Unavailable) as error:
+        HostIdentity(tmp_path, "host-1")
+    assert error.value.code == "host.locked"
+    HostIdentity(tmp_path, "host-1").close()
+
+
+def test_a_crash_while_the_state_is_replaced_keeps_the_old_one(tmp_path: Path) -> None:
+    """Breaks: the counter starts again from zero."""
+    with HostIdentity(tmp_path, "host-1") as host:
+        host.begin("a")
+    (tmp_path / "host-1" / ".state.json").write_bytes(b'{"coun')
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.begin("b") == 2
+    (tmp_path / "host-1" / "state.json").write_bytes(b"")
+    with HostIdentity(tmp_path, "host-1") as host, pytest.raises(Unavailable) as error:
+        host.begin("c")
+    assert error.value.code == "host.damaged"
