@@ -63,7 +63,7 @@ class FoldState(Frozen):
     doubles: Count = 0
     equivocations: Count = 0
     ending: Count = 0
-    """Stream sequence of a kind 8 fragment that is being taken; 0: none."""
+    """Stream sequence of the final or end fragment that is being taken; 0: none."""
 
     @property
     def named(self) -> list[int]:

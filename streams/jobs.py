@@ -144,15 +144,9 @@ class Jobs:
             session = self._directory.get(event.session)
         if session is None or session.created is None or session.uid != event.uid:
             raise Rejected(f"no session {event.session} with this uid", code="session.absent")
-        if (
-            session.state in (State.CLEANUP, State.DESTROYED)
-            or session.sealed
-            or event.index in session.losses
-        ):
-            self._claims.finish(event.uid, event.index)
-            return None
+        over = session.sealed or session.state in (State.CLEANUP, State.DESTROYED)
         keys = await self._keys.session_keys(event.uid, session.dek_id)
-        if keys is None:
+        if over or keys is None or event.index in session.losses:
             self._claims.finish(event.uid, event.index)
             return None
         work = self._claims.find(event.uid, event.index)

@@ -98,7 +98,7 @@ class Fold:
             track.early = {by_seq[s].header.seq: by_seq[s] for s in saved.early}
             fold._tracks[saved.id] = track
         fold._ending = by_seq[state.ending] if state.ending else None
-        fold._forcing = fold._ending is not None
+        fold._forcing = fold._ending is not None and fold._ending.header.kind is Kind.END
         return fold
 
     def state(self) -> FoldState:
@@ -169,7 +169,10 @@ class Fold:
         for track_id in sorted(self._tracks, reverse=True):  # 0 last: its `final` waits for the others
             self._drain_track(self._tracks[track_id], out)
         if self._ending is not None and not self.ended:
-            self._take_end(self._ending, out)
+            if self._ending.header.kind is Kind.FINAL:
+                out.append(self._end(self._ending, "final", "done"))
+            else:
+                self._take_end(self._ending, out)
         return out
 
     def compare(self, piece: Piece, taken_head: bytes, taken_proof: bytes) -> None:
@@ -265,6 +268,7 @@ class Fold:
         if piece.header.kind == Kind.PAUSE:
             out.append(self._close(track, "pause"))
         elif piece.header.kind == Kind.FINAL:
+            self._ending = piece  # named by the state of the last chunk: a crash before `ended` loses nothing
             out.append(self._close(track, "final"))
             out.append(self._end(piece, "final", "done"))
 
