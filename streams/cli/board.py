@@ -1,0 +1,163 @@
+"""Owns the view of one session's way through the six stages: a fold over its chunk events, and its lines.
+
+1. Rows are keyed by chunk index: a doubled event changes nothing.
+2. On a terminal the rows are redrawn in place, at most REDRAWS_PER_S; elsewhere a row is written once, when
+   the session has passed it.
+3. It shows what events say. It asks nobody, and decides nothing.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+from schemas.chunk_events import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
+from schemas.envelope import ChunkHeader, Codec, Suite
+from schemas.index import Entry
+from schemas.upcast import read_event
+from streams.cli.output import GREEN, count_of, size, styled, tint
+
+REDRAWS_PER_S = 5
+
+VERBS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
+SUITES = {Suite.XCHACHA20_POLY1305: "XChaCha20-Poly1305", Suite.AES_256_GCM: "AES-256-GCM"}
+LINE = "  {verb:<9}{count:>13}  {bytes:>8}   {told}"
+
+
+@dataclass
+class Row:
+    """One stage: bytes that left it, by chunk index."""
+
+    chunks: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.chunks.values())
+
+
+class Board:
+    """What has been seen of one session so far."""
+
+    def __init__(self) -> None:
+        self.rows = {verb: Row() for verb in VERBS}
+        self.ended: Ended | None = None
+        self.fragments = 0
+        self.doubles = 0
+        self.equivocations = 0
+        self.gaps = 0
+        self.raw = 0
+        """Chunks that did not become smaller."""
+        self.first_us = self.last_us = 0
+        self._codecs: set[str] = set()
+        self._suite = ""
+
+    def take(self, body: bytes) -> None:
+        """Fold one event of the session. Raises Rejected (event.malformed, event.unknown)."""
+        event = read_event(body)
+        match event:
+            case Recorded() | Ended():
+                self._take_recorded(event)
+            case Compressed():
+                row = self.rows["compress"]
+                if event.index not in row.chunks and event.codec == Codec.NONE:
+                    self.raw += 1
+                elif event.codec != Codec.NONE:
+                    self._codecs.add(Codec(event.codec).name.lower())
+                row.chunks[event.index] = event.payload
+            case Encrypted():
+                self.rows["encrypt"].chunks[event.index] = event.sealed
+                self._suite = SUITES[ChunkHeader.parse(event.header).suite]
+            case Chunked():
+                self.rows["chunk"].chunks[event.index] = event.plain
+            case Proven():
+                self.rows["merkle"].chunks[event.index] = 0
+            case Stored():
+                self.rows["store"].chunks[event.index] = Entry.parse(event.entry).sealed
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk that was recorded is stored, and no more will come."""
+        return self.ended is not None and len(self.rows["store"].chunks) == self.ended.chunks
+
+    def lines(self) -> list[str]:
+        """One line a stage."""
+        told = {
+            "record": self._told_of_record(),
+            "chunk": "opened and joined, in order",
+            "compress": self._told_of_compress(),
+            "encrypt": self._suite,
+            "merkle": "BLAKE3",
+            "store": "durable, read back",
+        }
+        nouns = {"record": "fragment", "merkle": "leaf"}
+        return [
+            LINE.format(
+                verb=verb,
+                count=count_of(
+                    self.fragments if verb == "record" else len(row.chunks), nouns.get(verb, "chunk")
+                ),
+                bytes=size(row.bytes) if verb != "merkle" else "",
+                told=told[verb] if row.chunks else "",
+            ).rstrip()
+            for verb, row in self.rows.items()
+        ]
+
+    def _take_recorded(self, event: Recorded | Ended) -> None:
+        self.fragments = max(self.fragments, event.state.fragments)
+        self.doubles = max(self.doubles, event.state.doubles)
+        self.equivocations = max(self.equivocations, event.state.equivocations)
+        if isinstance(event, Ended):
+            self.ended = event
+            self.fragments = event.fragments
+            return
+        row = self.rows["record"]
+        if event.index not in row.chunks:
+            row.chunks[event.index] = event.plain
+            self.gaps += event.closed_by == "gap"
+            self.first_us = min(self.first_us or event.first_us, event.first_us)
+            self.last_us = max(self.last_us, event.last_us)
+
+    def _told_of_record(self) -> str:
+        screen = f"{(self.last_us - self.first_us) / 1e6:.1f} s"
+        missing = count_of(self.gaps, "gap") if self.gaps else "none missing"
+        doubled = f"{self.doubles} doubled, dropped" if self.doubles else "none doubled"
+        return f"{screen}, {missing}, {doubled}"
+
+    def _told_of_compress(self) -> str:
+        names = ", ".join(sorted(self._codecs))
+        if not self.raw:
+            return names
+        kept = f"{self.raw} kept raw: not compressible"
+        return f"{names}; {kept}" if names else kept
+
+
+class LiveBoard:
+    """Draws lines on stderr: in place on a terminal, else each once, when it will not change any more."""
+
+    def __init__(self) -> None:
+        self.live = styled(sys.stderr)
+        self._drawn = 0
+        self._next_s = 0.0
+
+    def draw(self, lines: list[str], *, now: bool = False) -> None:
+        """Show the lines in place of those shown before; does nothing when it is too early for that."""
+        if not self.live or (time.monotonic() < self._next_s and not now):
+            return
+        self._next_s = time.monotonic() + 1 / REDRAWS_PER_S
+        back = f"\x1b[{self._drawn}A" if self._drawn else ""
+        sys.stderr.write(back + "".join(f"\x1b[2K{line}\n" for line in lines))
+        sys.stderr.flush()
+        self._drawn = len(lines)
+
+    def clear(self) -> None:
+        """Take the lines away: their last state is written as the result."""
+        if self._drawn:
+            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            sys.stderr.flush()
+            self._drawn = 0
+
+
+def coloured(lines: list[str], done: bool) -> list[str]:
+    """The lines with the verbs of a session that is done in green."""
+    if not done:
+        return lines
+    return [line[:2] + tint(line[2:11], GREEN, sys.stderr) + line[11:] for line in lines]

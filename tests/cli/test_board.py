@@ -1,0 +1,143 @@
+"""The view of a session's way: events in, lines out."""
+
+import random
+
+import pytest
+
+from schemas.chunk_events import (
+    Chunked,
+    ChunkEvent,
+    Compressed,
+    Encrypted,
+    Ended,
+    FoldState,
+    Proven,
+    Recorded,
+    Stored,
+)
+from schemas.envelope import ChunkHeader, Codec, Suite
+from schemas.index import Entry
+from streams.cli import board
+from streams.cli.board import Board, LiveBoard
+
+UID, ZERO = bytes(16), bytes(32)
+NAMED = {"session": "s-1", "uid": UID}
+
+
+def state(fragments: int, doubles: int = 0) -> FoldState:
+    return FoldState(at=1, next_index=0, fragments=fragments, plain=0, tracks=(), doubles=doubles)
+
+
+def events_of(index: int, codec: int) -> list[ChunkEvent]:
+    """What the six stages say of one chunk of 1,000 plain bytes and one second."""
+    named = {**NAMED, "index": index}
+    payload = 900 if codec else 1000
+    header = ChunkHeader(
+        Suite.XCHACHA20_POLY1305, Codec(codec), 0, 0, UID, index, 0, 1000, payload, UID, bytes(24), ZERO
+    ).pack()
+    entry = Entry(index, 0, 0, 0, 1000, 1044, 0, 0, 0, 0, ZERO, ZERO, bytes([1]) * 32).pack()
+    recorded = Recorded(
+        **named,
+        host="h",
+        track=0,
+        part=0,
+        offset=0,
+        plain=1000,
+        closed_by="size",
+        first_seq=0,
+        last_seq=0,
+        first_us=(5 + index) * 1_000_000,
+        last_us=(6 + index) * 1_000_000,
+        prev_head=ZERO,
+        last_head=ZERO,
+        last_header=bytes(96),
+        part_fragment=b"",
+        rows=b"",
+        stream=(1,),
+        state=state(3 * (index + 1), doubles=index),
+    )
+    return [
+        recorded,
+        Chunked(**named, recorded=1, plain=1000),
+        Compressed(**named, recorded=1, plain=1000, codec=codec, build="b", payload=payload),
+        Encrypted(**named, recorded=1, header=header, build="b", sealed=1044, digest=ZERO),
+        Proven(**named, recorded=1, entry=entry, leaf=ZERO, build="b", codec=codec),
+        Stored(**named, recorded=1, entry=entry, leaf=ZERO, build="b", codec=codec),
+    ]
+
+
+def ended(chunks: int) -> Ended:
+    return Ended(
+        **NAMED,
+        chunks=chunks,
+        fragments=7,
+        plain=2000,
+        tracks=(),
+        genesis={},
+        end="final",
+        reason="done",
+        ended_us=0,
+        ending=b"",
+        state=state(7),
+    )
+
+
+def test_the_lines_say_what_became_of_every_chunk() -> None:
+    """Breaks: the demo reports a stage that did not happen, or sizes that are not there."""
+    view = Board()
+    for event in [*events_of(0, 1), *events_of(1, 0), ended(2)]:
+        view.take(event.model_dump_json().encode())
+    assert view.lines() == [
+        "  record     7 fragments      2 kB   2.0 s, none missing, 1 doubled, dropped",
+        "  chunk         2 chunks      2 kB   opened and joined, in order",
+        "  compress      2 chunks      1 kB   zstd; 1 kept raw: not compressible",
+        "  encrypt       2 chunks      2 kB   XChaCha20-Poly1305",
+        "  merkle        2 leaves             BLAKE3",
+        "  store         2 chunks      2 kB   durable, read back",
+    ]
+    assert all(len(line) <= 80 for line in view.lines())
+
+
+def test_doubled_and_reordered_events_change_no_line() -> None:
+    """Breaks: a redelivery shows chunks that do not exist."""
+    bodies = [event.model_dump_json().encode() for k in range(4) for event in events_of(k, k % 2)]
+    calm, wild = Board(), Board()
+    for body in bodies:
+        calm.take(body)
+    for body in random.Random(2).sample(bodies * 3, len(bodies) * 3):
+        wild.take(body)
+    assert wild.lines() == calm.lines()
+
+
+def test_a_session_is_complete_only_when_its_last_chunk_is_stored() -> None:
+    """Breaks: the demo seals, or says done, while a chunk is still in memory."""
+    view = Board()
+    assert not view.complete
+    *events, stored = [*events_of(0, 1), *events_of(1, 1)]
+    for event in [*events, ended(2)]:
+        view.take(event.model_dump_json().encode())
+    assert not view.complete
+    view.take(stored.model_dump_json().encode())
+    assert view.complete
+
+
+def test_nothing_is_drawn_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Breaks: a log file fills with escape codes."""
+    live = LiveBoard()
+    live.draw(["a"], now=True)
+    live.clear()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_is_redrawn_in_place_and_not_too_often(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: the view scrolls away, or costs more than the work that it shows."""
+    monkeypatch.setattr(board, "styled", lambda _: True)
+    live = LiveBoard()
+    live.draw(["a", "b"])
+    for _ in range(100):
+        live.draw(["never", "shown"])
+    live.draw(["c", "d"], now=True)
+    live.clear()
+    assert capsys.readouterr().err == "\x1b[2Ka\n\x1b[2Kb\n\x1b[2A\x1b[2Kc\n\x1b[2Kd\n\x1b[2A\x1b[J"

@@ -1,0 +1,83 @@
+"""Supervision of real processes."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra import children
+from infra.children import Child
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+DEAF = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(1, flush=True)
+time.sleep(60)
+"""
+CHILD = "import os; from infra.children import die_with; die_with(os.getppid()); import time; time.sleep(60)"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not ready():  # noqa: ASYNC110  (another process is watched)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_child_that_is_killed_comes_back(tmp_path: Path) -> None:
+    """Breaks: one crash of the worker, and nothing is recorded until someone looks."""
+    child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], {}, tmp_path / "log")
+    await child.start()
+    first = child.pid
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: child.starts == 2)
+    assert alive(child.pid)
+    assert child.pid != first
+    second = child.pid
+    await child.stop()
+    await child.stop()
+    assert not alive(second)
+    assert child.starts == 2
+
+
+async def test_a_child_that_does_not_listen_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: `lucid up` hangs at its end for ever."""
+    monkeypatch.setattr(children, "STOP_S", 0.3)
+    child = Child("deaf", [sys.executable, "-c", DEAF], {}, tmp_path / "log")
+    await child.start()
+    await until(lambda: (tmp_path / "log").read_text() != "")
+    pid = child.pid
+    await child.stop()
+    assert not alive(pid)
+
+
+async def test_a_child_dies_with_its_parent() -> None:
+    """Breaks: an old worker goes on with a directory that is no longer its own."""
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, CHILD), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    await asyncio.sleep(0.5)
+    assert alive(pid)
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not alive(pid))
