@@ -99,7 +99,7 @@ class Connection:
         """Return when the connection stands (again); raise Unavailable when it was closed."""
         await self.up.wait()
         if self.closed:
-            raise errors.disconnected(self.url)
+            raise errors.disconnected(errors.shown(self.url))
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None], queue: str = "") -> Subscription:
         """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
@@ -192,8 +192,8 @@ class Connection:
             listener()
 
     async def _broke(self) -> None:
-        if self.up.is_set():
-            _log.warning("nats_disconnected url=%s", self.nc.servers[0].hostname if self.nc.servers else "")
+        if not self.closed:
+            _log.warning("nats_disconnected url=%s", errors.shown(self.url))
         self._fail_all()
 
     async def _ended(self) -> None:

