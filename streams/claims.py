@@ -161,15 +161,19 @@ class Claims:
             self._touch((uid, index), work)
         return work
 
-    async def start(self, work: Work) -> list[Fragment] | None:
-        """Take credit for a chunk and hand out its fragments, if they are here."""
+    async def take_credit(self, work: Work) -> None:
+        """Wait until the chunk's bytes fit into memory; a chunk has credit once, however often it comes."""
         if work.credit == 0:
             size = max(1, work.recorded.plain)
             await self.credit.take(size)
-            if work.credit:
+            key = (work.recorded.uid, work.recorded.index)
+            if work.credit or self._work.get(key) is not work:  # doubled, or finished, while we waited
                 self.credit.give(size)
             else:
                 work.credit = size
+
+    def start(self, work: Work) -> list[Fragment] | None:
+        """Hand out a chunk's fragments, if they are here."""
         fragments, work.fragments = work.fragments, None
         if fragments:
             self.unstarted_bytes -= _size(fragments)

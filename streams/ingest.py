@@ -8,7 +8,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
@@ -109,20 +109,16 @@ class Ingest:
 
     async def _read_all(self, folding: "asyncio.Task[None]") -> None:
         filters = [subjects.recording_filter(p) for p in sorted(self._partitions)]
-        batch: list[Message] = []
-        size = 0
-        async for item in self._jet.follow(subjects.RECORDINGS, filters, self._started_at + 1):
-            if folding.done():
-                folding.result()
-            if isinstance(item, Discontinuity):
-                log.info("reader_took_up next=%d reason=%s", item.next_seq, item.reason)
-                continue
-            batch.append(item)
-            size += len(item.data)
-            if item.pending == 0 or size >= BATCH_BYTES or len(batch) >= BATCH_MESSAGES:
-                await self._look(batch)
-                batch, size = [], 0
+        follower = self._jet.follow(subjects.RECORDINGS, filters, self._started_at + 1)
+        try:
+            while items := await follower.batch():
+                for batch in _batches(items):
+                    await self._look(batch)
+                    if folding.done():
+                        folding.result()
                 await self._claims.room()
+        finally:
+            await follower.close()
 
     async def _look(self, batch: Sequence[Message]) -> None:
         """Check a batch in a thread; several batches are looked at while an earlier one is folded."""
@@ -148,6 +144,23 @@ class Ingest:
             for recording, arrivals in await (await self._looks.get()):
                 for arrival in arrivals:
                     await recording.take(arrival)
+
+
+def _batches(items: Iterable[Message | Discontinuity]) -> Iterator[list[Message]]:
+    """Messages in groups of at most BATCH_MESSAGES and about BATCH_BYTES."""
+    batch: list[Message] = []
+    size = 0
+    for item in items:
+        if isinstance(item, Discontinuity):
+            log.info("reader_took_up next=%d reason=%s", item.next_seq, item.reason)
+            continue
+        batch.append(item)
+        size += len(item.data)
+        if size >= BATCH_BYTES or len(batch) >= BATCH_MESSAGES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def identity_of(created: Created, intake: bytes) -> Identity:

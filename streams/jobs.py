@@ -67,20 +67,18 @@ class Jobs:
 
     # one job a stage
 
+    async def await_credit(self, message: Message) -> None:
+        """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
+        found = await self._claimed(message)
+        if found is not None:
+            await self._claims.take_credit(found[2])
+
     async def chunk(self, message: Message) -> StageEvent | None:
-        event = read_event(message.data)
-        if isinstance(event, Ended):
-            return None
-        sequence = message.seq
-        if not isinstance(event, Recorded):
-            sequence = _expect(event, StageEvent).recorded
-        claim = _expect(event, ChunkEvent)
-        found = await self._context(claim, sequence)
+        found = await self._claimed(message)
         if found is None:
             return None
-        context, work = found
-        fragments = await self._claims.start(work)
-        made, work.plain = await self._make_plain(claim.run, context, fragments)
+        run, context, work = found
+        made, work.plain = await self._make_plain(run, context, self._claims.start(work))
         return made
 
     async def compress(self, message: Message) -> StageEvent | None:
@@ -154,6 +152,16 @@ class Jobs:
             recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
             work = self._claims.work(recorded)
         return Context(work.recorded, sequence, session.created.settings, keys), work
+
+    async def _claimed(self, message: Message) -> tuple[int, Context, Work] | None:
+        """Run, surroundings and memory of a claim, first or given out again."""
+        event = read_event(message.data)
+        if isinstance(event, Ended):
+            return None
+        claim = _expect(event, ChunkEvent)
+        sequence = message.seq if isinstance(event, Recorded) else _expect(event, StageEvent).recorded
+        found = await self._context(claim, sequence)
+        return (claim.run, *found) if found else None
 
     async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:
         message = await self._jet.get(subjects.CHUNKS, sequence)

@@ -36,25 +36,48 @@ log = logging.getLogger("lucid.runner")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
 """Do one stage's work for one message. None: there is nothing (more) to say of it."""
+Wait = Callable[[Message], Awaitable[None]]
+"""Wait for what a job needs (memory), before its time begins."""
 
 
 class Limits(NamedTuple):
-    """What one stage may use: {STAGE}_BUFFER_SIZE, {STAGE}_TIMEOUT, {STAGE}_RETRY_COUNT."""
+    """What one stage may use: {STAGE}_WORKERS, _BUFFER_SIZE, _TIMEOUT, _RETRY_COUNT, _MAX_MEMORY_MB."""
 
+    workers: int
+    """Jobs that run at once."""
     slots: int
+    """Messages that are taken and not yet acknowledged."""
     timeout_s: float
     retries: int
+    memory_bytes: int
 
 
 class Runner:
     """Runs one stage's job over its consumer until stopped."""
 
-    def __init__(self, jet: Jet, reader: PullReader, verb: str, makes: str, job: Job, limits: Limits) -> None:
+    def __init__(
+        self,
+        jet: Jet,
+        reader: PullReader,
+        verb: str,
+        makes: str,
+        job: Job,
+        limits: Limits,
+        wait: Wait | None = None,
+    ) -> None:
         self.verb = verb
         self.done = 0
         self.failed = 0
-        self._jet, self._reader, self._makes, self._job, self._limits = jet, reader, makes, job, limits
+        self._jet, self._reader, self._makes, self._job, self._limits, self._wait = (
+            jet,
+            reader,
+            makes,
+            job,
+            limits,
+            wait,
+        )
         self._slots = asyncio.Semaphore(limits.slots)
+        self._workers = asyncio.Semaphore(limits.workers)
         self._busy: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -89,9 +112,12 @@ class Runner:
         return getting.result()
 
     async def _handle(self, message: Message) -> None:
-        job = asyncio.ensure_future(self._job(message))
+        job: asyncio.Future[StageEvent | None] | None = None
         try:
-            async with self._kept(message):
+            async with self._kept(message), self._workers:
+                if self._wait is not None:
+                    await self._wait(message)
+                job = asyncio.ensure_future(self._job(message))
                 result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
                 if result is not None:
                     await self._publish(result, message)
@@ -100,10 +126,10 @@ class Runner:
         except Exception as error:
             self.failed += 1
             await self._fail(message, error)
-            if not job.done():
+            if job is not None and not job.done():
                 await asyncio.wait({job})
         finally:
-            if not job.done():
+            if job is not None and not job.done():
                 job.cancel()
             self._slots.release()
 

@@ -1,0 +1,113 @@
+"""Owns one worker process: the six stages over the partitions of its group.
+
+1. The stage runners start before `record`: what catching up emits finds its readers.
+2. Everything here can be killed at any moment: state is in the streams, the store and the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from schemas import subjects
+from streams.claims import Claims
+from streams.directory import Directory
+from streams.ingest import Ingest
+from streams.jobs import Jobs
+from streams.keystore import KeyStore
+from streams.runner import ACK_WAIT_S, Limits, Runner
+from streams.stages import STAGES, consumer, partitions
+
+THREADS = 2
+EVICT_S = 5.0
+
+log = logging.getLogger("lucid.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a worker is wired from."""
+
+    jet: Jet
+    directory: Directory
+    keys: KeyStore
+    blobs: DiskBlobs
+    signers: Callable[[], Sequence[bytes]]
+    """Raw public keys that may sign an `end` fragment."""
+    limits: Mapping[str, Limits]
+    """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
+
+
+async def run_worker(parts: Parts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
+    """Run the stages of one worker group until `stop` is set; then finish what is in work."""
+    claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
+    threads = ThreadPoolExecutor(THREADS, "lucid-work")
+    disk = ThreadPoolExecutor(THREADS, "lucid-disk")
+    owned = partitions(group, groups)
+    jobs = Jobs(parts.jet, claims, parts.directory, parts.keys, parts.blobs, threads, disk)
+    try:
+        runners = [
+            asyncio.create_task(runner.run(stop), name=runner.verb)
+            for runner in await _runners(parts, jobs, group, groups)
+        ]
+        ingest = asyncio.create_task(
+            Ingest(parts.jet, parts.directory, claims, threads, parts.signers, owned).run(), name="record"
+        )
+        evict = asyncio.create_task(_evict(claims), name="evict")
+        log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
+        await _until_stopped(stop, [ingest, evict], runners)
+    finally:
+        _shut(threads, disk)
+
+
+async def _runners(parts: Parts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
+    runners = []
+    for stage in STAGES:
+        if stage.job is None:
+            continue
+        limits = parts.limits[stage.verb]
+        upsert = partial(
+            parts.jet.upsert_consumer, subjects.CHUNKS, consumer(stage, group, groups, ACK_WAIT_S)
+        )
+        await upsert()
+        reader = parts.jet.pull(
+            subjects.CHUNKS,
+            consumer(stage, group, groups, ACK_WAIT_S).name,
+            batch=limits.slots,
+            upsert=upsert,
+        )
+        wait = partial(stage.waits, jobs) if stage.waits else None
+        job = partial(stage.job, jobs)
+        runners.append(Runner(parts.jet, reader, stage.verb, stage.makes, job, limits, wait))
+    return runners
+
+
+async def _until_stopped(
+    stop: asyncio.Event, services: list[asyncio.Task[None]], runners: list[asyncio.Task[None]]
+) -> None:
+    """Return when `stop` was set and the runners are through; raise what ended any of them before."""
+    stopped = asyncio.ensure_future(stop.wait())
+    done, _ = await asyncio.wait({stopped, *services, *runners}, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    for task in services:
+        task.cancel()
+    await asyncio.gather(stopped, *services, *runners, return_exceptions=True)
+    for task in done - {stopped}:
+        task.result()
+
+
+async def _evict(claims: Claims) -> None:
+    while True:
+        await asyncio.sleep(EVICT_S)
+        claims.evict_idle()
+
+
+def _shut(*executors: Executor) -> None:
+    for executor in executors:
+        with suppress(RuntimeError):
+            executor.shutdown(wait=True, cancel_futures=True)
