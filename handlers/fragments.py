@@ -118,6 +118,8 @@ class FragmentSealer:
 
     def final(self, others: Iterable[TrackTail], time_us: int) -> bytes:
         """End the session. Of track 0; others: the tails of the other tracks that made a fragment."""
+        if self._track != MAIN:
+            raise Misuse("only track 0 ends a session", code="fragment.track")
         tails = sorted((self.tail(), *others), key=lambda tail: tail.id)
         return self._clear(Kind.FINAL, FinalBody(tracks=tuple(tails)).build(), time_us)
 

@@ -1,0 +1,100 @@
+import pytest
+from format_samples import DEK, KEYS, PART_KEY, SETTINGS, START_US, UID, sealer
+
+from handlers import keys
+from schemas.errors import Denied, EvidenceFalse, Misuse
+from schemas.fragment import Kind, parse
+
+KEK = bytes(range(128, 160))
+WRAPPED = keys.wrap(KEK, 3, UID, KEYS.dek_id, DEK)
+
+
+def test_a_wrap_opens_for_its_session_only() -> None:
+    """Breaks: no session could be watched; or one session's key would open another."""
+    assert len(WRAPPED) == keys.WRAP_BYTES == 77
+    assert keys.kek_version(WRAPPED) == 3
+    assert keys.unwrap({3: KEK}, UID, KEYS.dek_id, WRAPPED) == DEK
+    for bad in (
+        ({3: bytes(32)}, UID, KEYS.dek_id, WRAPPED),
+        ({3: KEK}, bytes(16), KEYS.dek_id, WRAPPED),
+        ({3: KEK}, UID, bytes(16), WRAPPED),
+        ({3: KEK}, UID, KEYS.dek_id, WRAPPED[:-1]),
+        ({3: KEK}, UID, KEYS.dek_id, WRAPPED + b"\0"),
+        ({3: KEK}, UID, KEYS.dek_id, b"\2" + WRAPPED[1:]),
+        ({4: KEK, 3: bytes(32)}, UID, KEYS.dek_id, WRAPPED[:1] + b"\4" + WRAPPED[2:]),
+    ):
+        with pytest.raises(Denied) as caught:
+            keys.unwrap(*bad)
+        assert caught.value.code == "keys.wrap"
+
+
+def test_a_wrap_of_another_key_is_refused() -> None:
+    """Breaks: a session's chunks would be sealed under a key that its id does not name."""
+    with pytest.raises(Denied) as caught:
+        keys.unwrap({3: KEK}, UID, KEYS.dek_id, keys.wrap(KEK, 3, UID, KEYS.dek_id, bytes(32)))
+    assert caught.value.code == "keys.wrap"
+
+
+def test_a_missing_master_key_is_named() -> None:
+    """Breaks: whoever restores a backup would not know which key is missing."""
+    with pytest.raises(Denied, match="version 3 is not held") as caught:
+        keys.unwrap({1: KEK}, UID, KEYS.dek_id, WRAPPED)
+    assert caught.value.code == "keys.kek"
+
+
+def test_two_wraps_of_one_key_differ() -> None:
+    """Breaks: a nonce used twice under one master key."""
+    assert keys.wrap(KEK, 3, UID, KEYS.dek_id, DEK) != WRAPPED
+
+
+def test_each_chunk_has_keys_of_its_own() -> None:
+    """Breaks: disclosing one chunk would disclose another."""
+    made = [keys.seal_keys(keys.chunk_secret(DEK, bytes(71) + bytes((n,)))) for n in range(3)]
+    assert len({part for each in made for part in each}) == 9
+    assert all(len(part) == 32 for each in made for part in each)
+
+
+def test_a_part_key_opens_for_the_platform() -> None:
+    """Breaks: no recording could be opened."""
+    host = sealer()
+    fragment = parse(host.part(SETTINGS, START_US))
+    assert keys.SessionKeys(DEK).open_part_key(fragment) == host._part_key
+
+
+def test_a_part_key_is_bound_to_its_fragment() -> None:
+    """Breaks: a part could be put under another part's key."""
+    text = SETTINGS.build()
+    fragment = parse(sealer().part(SETTINGS, START_US))
+    sealed = keys.seal_part_key(KEYS.intake_public, PART_KEY, fragment.raw_header, text)
+    moved = parse(fragment.raw_header + fragment.body[: 2 + len(text)] + sealed + bytes(64))
+    assert KEYS.open_part_key(moved) == PART_KEY
+    later = bytearray(moved.whole)
+    later[40] ^= 1
+    with pytest.raises(EvidenceFalse) as caught:
+        KEYS.open_part_key(parse(bytes(later)))
+    assert caught.value.code == "fragment.part_key"
+    with pytest.raises(EvidenceFalse):
+        keys.SessionKeys(bytes(32)).open_part_key(moved)
+
+
+def test_only_a_part_fragment_carries_a_key() -> None:
+    """Breaks: a mistake in our own code would look like false evidence."""
+    host = sealer()
+    host.part(SETTINGS, START_US)
+    tick = parse(host.tick(START_US))
+    assert tick.header.kind is Kind.TICK
+    with pytest.raises(Misuse):
+        KEYS.open_part_key(tick)
+
+
+@pytest.mark.parametrize("length", [1215, 1217])
+def test_an_intake_key_of_another_length_is_refused(length: int) -> None:
+    """Breaks: a host would seal to something that is no key."""
+    with pytest.raises(Misuse):
+        keys.seal_part_key(bytes(length), PART_KEY, bytes(96), b"{}")
+
+
+def test_a_session_never_prints_its_key() -> None:
+    """Breaks: keys would end in logs."""
+    assert DEK.hex() not in repr(KEYS)
+    assert repr(DEK) not in repr(KEYS)
