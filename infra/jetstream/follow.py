@@ -33,6 +33,8 @@ PULLS = 2
 HEARTBEAT_S = 2.0
 IDLE_CONSUMER_S = 300
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+FAREWELL_S = 2.0
+"""What is not deleted by then, the server forgets after IDLE_CONSUMER_S."""
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +191,9 @@ class Follower:
             return
         with contextlib.suppress(LucidError, Exception):
             await pulls.stop(drain=False)
-            await self._conn.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"")
+            await self._conn.request(
+                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout_s=FAREWELL_S
+            )
 
     def _take(self, consumer: str, message: Msg) -> None:
         if consumer != self._consumer or self._broken or self._closed:

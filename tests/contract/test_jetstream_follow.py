@@ -1,0 +1,236 @@
+"""What follow promises: every message from a sequence on, in order, once, whatever happens."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from infra.jetstream import Discontinuity, Follower, Jet, Message, StreamSpec, connect
+from infra.nats_server import NatsServer
+from schemas.errors import NotFound, Unavailable
+
+STREAM = StreamSpec("TAPE", ("tape.>",), 1 << 30)
+
+
+async def take(follower: Follower, count: int) -> tuple[list[Message], list[Discontinuity]]:
+    """The next `count` messages, and the discontinuities between them."""
+    messages: list[Message] = []
+    breaks: list[Discontinuity] = []
+    async for item in follower:
+        (messages if isinstance(item, Message) else breaks).append(item)  # type: ignore[arg-type]
+        if len(messages) == count:
+            break
+    return messages, breaks
+
+
+async def last_seq(jet: Jet) -> int:
+    """The stream's last sequence, asked for until a server answers."""
+    while True:
+        try:
+            await jet.wait_up()
+            return (await jet.info("TAPE")).last_seq
+        except Unavailable:
+            await asyncio.sleep(0.05)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():  # noqa: ASYNC110 - a test looks from outside
+        await asyncio.sleep(0.02)
+
+
+async def test_a_follower_sees_what_is_there_and_what_comes(jet: Jet) -> None:
+    """Breaks: record misses fragments that were sent before it started, or after."""
+    await jet.declare(STREAM)
+    for n in range(50):
+        await jet.publish(f"tape.{n % 2}", str(n).encode())
+    follower = jet.follow("TAPE", ["tape.>"], from_seq=11)
+    before, _ = await take(follower, 40)
+    assert [message.seq for message in before] == list(range(11, 51))
+    assert before[-1].pending == 0
+    waiting = asyncio.create_task(take(follower, 1))
+    await asyncio.sleep(0.05)
+    await jet.publish("tape.0", b"new", {"traceparent": "00"})
+    (message,), breaks = await waiting
+    assert (message.seq, message.data, message.headers) == (51, b"new", {"traceparent": "00"})
+    assert breaks == []
+    await follower.close()
+    assert [item async for item in follower] == []
+
+
+async def test_only_the_subjects_that_were_asked_for_come(jet: Jet) -> None:
+    """Breaks: a worker takes fragments of partitions that another owns."""
+    await jet.declare(STREAM)
+    for n in range(30):
+        await jet.publish(f"tape.{n % 3}", b"")
+    follower = jet.follow("TAPE", ["tape.0", "tape.2"])
+    messages, _ = await take(follower, 20)
+    assert {message.subject for message in messages} == {"tape.0", "tape.2"}
+    await follower.close()
+
+
+async def test_large_messages_come_whole_and_within_the_bytes_asked_for(jet: Jet) -> None:
+    """Breaks: the server cuts the connection of a reader that asked for more than it can hold."""
+    await jet.declare(STREAM)
+    for n in range(60):
+        await jet.publish("tape.a", bytes([n]) * (960 << 10))
+    follower = jet.follow("TAPE", ["tape.>"], batch_bytes=4 << 20)
+    await take(follower, 1)
+    await asyncio.sleep(0.3)
+    assert sum(len(item.data) for item in follower._queue if isinstance(item, Message)) <= 4 << 20
+    rest, breaks = await take(follower, 59)
+    assert [(m.seq, m.data[0], len(m.data)) for m in rest] == [(n + 1, n, 960 << 10) for n in range(1, 60)]
+    assert breaks == []
+    await follower.close()
+
+
+async def test_a_batch_gives_everything_that_has_arrived(jet: Jet) -> None:
+    """Breaks: record hashes fragments one by one instead of many in a thread."""
+    await jet.declare(STREAM)
+    for _ in range(100):
+        await jet.publish("tape.a", b"")
+    follower = jet.follow("TAPE", ["tape.>"])
+    seqs: list[int] = []
+    batches = 0
+    while len(seqs) < 100:
+        seqs += [item.seq for item in await follower.batch() if isinstance(item, Message)]
+        batches += 1
+    assert seqs == list(range(1, 101))
+    assert batches < 50
+    await follower.close()
+    assert await follower.batch() == []
+
+
+async def test_following_a_stream_that_is_not_there_says_so(jet: Jet) -> None:
+    """Breaks: a wrong name looks like a stream in which nothing happens."""
+    follower = jet.follow("NOWHERE", ["x"])
+    with pytest.raises((NotFound, Unavailable)):
+        await asyncio.wait_for(anext(follower), 2)
+    await follower.close()
+
+
+@pytest.mark.parametrize("size", [100, 200_000], ids=["small", "large"])
+async def test_a_killed_server_makes_nothing_missing_and_nothing_double(
+    server: NatsServer, jet: Jet, size: int
+) -> None:
+    """Breaks: after a crash a recording has a hole, or its fragments are counted twice."""
+    await jet.declare(STREAM)
+    writer = await connect(server.url, name="writer")
+    follower = jet.follow("TAPE", ["tape.>"])
+    acked: list[int] = []
+
+    async def write() -> None:
+        for _ in range(300):
+            try:
+                acked.append((await writer.publish("tape.a", bytes(size))).seq)
+            except Unavailable:
+                await writer.wait_up()
+
+    async def kill() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            os.kill(server.pid, signal.SIGKILL)
+
+    seen: list[int] = []
+    breaks: list[Discontinuity] = []
+
+    async def read() -> None:
+        async for item in follower:
+            if isinstance(item, Message):
+                seen.append(item.seq)
+            else:
+                breaks.append(item)
+
+    reading = asyncio.create_task(read())
+    async with asyncio.timeout(40):
+        await asyncio.gather(write(), kill())
+        last = await last_seq(jet)
+        await until(lambda: bool(seen) and seen[-1] >= last)
+    assert seen == list(range(1, last + 1))
+    assert set(acked) <= set(seen)
+    assert {item.reason for item in breaks} == {"disconnected"}
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await follower.close()
+    await writer.close()
+
+
+async def test_a_deleted_consumer_is_replaced_where_it_was(jet: Jet) -> None:
+    """Breaks: an operator who tidies up consumers stops a recording without a word."""
+    await jet.declare(STREAM)
+    await jet.publish("tape.a", b"")
+    follower = jet.follow("TAPE", ["tape.>"])
+    await take(follower, 1)
+    reading = asyncio.create_task(take(follower, 1))
+    await asyncio.sleep(0.1)
+    await jet.delete_consumer("TAPE", follower._consumer)
+    await jet.publish("tape.a", b"")
+    messages, breaks = await asyncio.wait_for(reading, 10)
+    assert [message.seq for message in messages] == [2]
+    assert [item.next_seq for item in breaks] == [2]
+    await follower.close()
+
+
+async def test_a_lost_tail_is_noticed_although_no_number_jumps(jet: Jet) -> None:
+    """Breaks: the last fragments of a session are lost on the way and nobody asks for them again."""
+    await jet.declare(STREAM)
+    follower = jet.follow("TAPE", ["tape.>"])
+    await jet.publish("tape.a", b"")
+    await take(follower, 1)
+    reading = asyncio.create_task(take(follower, 3))
+    await asyncio.sleep(0.1)
+    assert follower._pulls is not None
+    lost, follower._pulls._take = follower._pulls._take, lambda message: None
+    for _ in range(3):
+        await jet.publish("tape.a", b"")
+    assert lost is not None
+    messages, breaks = await asyncio.wait_for(reading, 10)
+    assert [message.seq for message in messages] == [2, 3, 4]
+    assert [item.next_seq for item in breaks] == [2]
+    await follower.close()
+
+
+async def test_one_lost_message_is_asked_for_again(jet: Jet) -> None:
+    """Breaks: a fragment that the client dropped is declared missing for ever."""
+    await jet.declare(STREAM)
+    follower = jet.follow("TAPE", ["tape.>"])
+    await jet.publish("tape.a", b"")
+    await take(follower, 1)
+    assert follower._pulls is not None
+    deliver = follower._pulls._take
+    skipped = iter([True])
+    follower._pulls._take = lambda message: None if next(skipped, False) else deliver(message)
+    for _ in range(3):
+        await jet.publish("tape.a", b"")
+    messages, breaks = await asyncio.wait_for(take(follower, 3), 10)
+    assert [message.seq for message in messages] == [2, 3, 4]
+    assert len(breaks) == 1
+    await follower.close()
+
+
+async def test_a_reader_that_paused_longer_than_its_requests_live_goes_on(jet: Jet) -> None:
+    """Breaks: back-pressure of half a minute ends a recording."""
+    await jet.declare(STREAM)
+    for _ in range(10):
+        await jet.publish("tape.a", bytes(900_000))
+    follower = jet.follow("TAPE", ["tape.>"], batch_bytes=4 << 20)
+    await take(follower, 1)
+    await asyncio.sleep(7)
+    messages, breaks = await asyncio.wait_for(take(follower, 9), 5)
+    assert [message.seq for message in messages] == list(range(2, 11))
+    assert breaks == []
+    await follower.close()
+
+
+async def test_a_closed_follower_leaves_no_consumer_behind(jet: Jet) -> None:
+    """Breaks: every restart of a worker leaves one more consumer for the server to feed."""
+    await jet.declare(STREAM)
+    await jet.publish("tape.a", b"")
+    follower = jet.follow("TAPE", ["tape.>"])
+    await take(follower, 1)
+    assert (await jet.info("TAPE")).consumers == 1
+    await follower.close()
+    names = json.loads(await jet.request("$JS.API.CONSUMER.NAMES.TAPE", b"{}"))
+    assert names["total"] == 0
