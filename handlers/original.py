@@ -1,0 +1,63 @@
+"""Owns getting the original bytes back: what the host recorded, out of sealed chunks.
+
+1. Every chunk is compared with its sealed digest and opened in full before one of its bytes leaves.
+2. Lost chunks and missing fragments leave nothing behind: what comes out is what was kept, in order, and
+   `lacks` says so. Verifying that the manifest is true is the caller's, before.
+
+Source: format.md §5, §6.
+"""
+
+from collections.abc import Iterator
+
+from handlers.chunks import open_plain
+from handlers.keys import SessionKeys
+from handlers.verify_files import place
+from handlers.verify_reader import Evidence
+from schemas.digest import h
+from schemas.errors import EvidenceFalse, NotFound, Unavailable
+from schemas.fragment import MAIN
+from schemas.manifest import Chunk, Manifest
+
+
+def original(
+    evidence: Evidence, manifest: Manifest, keys: SessionKeys, *, track: int = MAIN, part: int | None = None
+) -> Iterator[bytes]:
+    """The plain bytes of a track, or of one part of it, chunk by chunk.
+
+    Raises NotFound (chunk.missing, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unavailable
+    (chunk.unreadable).
+    """
+    chunks = [chunk for chunk in _of(manifest, track, part) if not chunk.entry.lost]
+    if part is not None and not chunks:
+        raise NotFound(f"track {track} has no part {part}", code="part.absent")
+    for chunk in chunks:
+        yield _plain(evidence, chunk, keys)
+
+
+def lacks(manifest: Manifest, *, track: int = MAIN, part: int | None = None) -> int:
+    """How many fragments of it are not there."""
+    gaps = (gap for gap in manifest.gaps if gap.track == track and part in (None, gap.part))
+    return sum(gap.last_seq - gap.first_seq + 1 for gap in gaps)
+
+
+def parts(manifest: Manifest, *, track: int = MAIN) -> list[int]:
+    """Numbers of the parts that hold bytes: each began with an encoder of its own."""
+    return sorted({chunk.part for chunk in _of(manifest, track, None) if chunk.plain})
+
+
+def _of(manifest: Manifest, track: int, part: int | None) -> list[Chunk]:
+    return [chunk for chunk in manifest.chunks if chunk.track == track and part in (None, chunk.part)]
+
+
+def _plain(evidence: Evidence, chunk: Chunk, keys: SessionKeys) -> bytes:
+    where = place(chunk.index)
+    try:
+        sealed = evidence.chunk(chunk.index, chunk.sealed)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise Unavailable(f"{where} cannot be read: {why}", code="chunk.unreadable", place=where) from None
+    if sealed is None:
+        raise NotFound(f"{where} is not there", code="chunk.missing", place=where)
+    if h(sealed) != chunk.digest:
+        raise EvidenceFalse(f"{where} is not what was sealed", code="chunk.digest", place=where)
+    return open_plain(keys.dek, sealed)

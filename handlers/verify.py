@@ -1,0 +1,117 @@
+"""Owns the verification of one session's evidence: what is checked, in which order, and what it adds up to.
+
+    envelope, signer, line of seals   verify_envelope
+    uid, genesis, entries, offsets    verify_lists
+    files, digests, chunk headers     verify_files
+    heads, signatures, continuity     verify_chain
+    ending, parts, equivocations      verify_ending
+    history                           verify_history
+    with keys: contents               verify_keys, verify_rows, verify_cuts
+
+1. Pure over the port of verify_reader; it never trusts a key that lies beside the evidence.
+2. Each check yields findings and goes on; hostile bytes end in findings, never in an exception.
+3. What rests on the signer's word alone is not checked and not claimed: started_us, sealed_us, session,
+   settings, reason, build, names, attested, and who declared a gap and why.
+
+Source: format.md §8, §9.
+"""
+
+from collections.abc import Iterator
+
+from handlers.trust import HOST, SIGNER, Trust
+from handlers.verify_chain import check_chain, check_heads
+from handlers.verify_ending import check_ending, check_equivocations, check_parts, open_ending
+from handlers.verify_envelope import Seal, Seals, open_seals
+from handlers.verify_files import check_files
+from handlers.verify_findings import Facts, Finding, Report
+from handlers.verify_history import check_history
+from handlers.verify_keys import fit_keys, open_parts
+from handlers.verify_lists import check_entries, check_identity, check_totals, check_tracks, check_tree
+from handlers.verify_reader import Evidence
+from handlers.verify_rows import check_rows
+from schemas import dsse
+from schemas.manifest import Manifest
+
+
+def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, strict: bool = False) -> Report:
+    """Check everything that can be recomputed, and report it.
+
+    keys: the bytes of keys.json; with them contents, fragments and cuts are checked too. strict: notes are
+    findings. Raises nothing of its own; what the evidence is decides `exit_code` (format.md §8).
+    """
+    report = Report(strict=strict)
+    report.facts.root = trust.root.hex()
+    seals = Seals()
+    for seal in open_seals(evidence, trust, seals):
+        last = seal.manifest.seal_no == seals.highest
+        for finding in check_manifest(seal.manifest):
+            if last or not finding.is_note:  # notes are said once, of the last seal
+                report.add(finding if last else finding.within(seal.place))
+    for finding in seals.findings:
+        report.add(finding)
+    if seals.last is None:
+        return report
+    manifest = seals.last.manifest
+    _fill(report.facts, seals, seals.last, trust)
+    for finding in _check_last(evidence, manifest, seals, report.facts, trust):
+        report.add(finding)
+    if keys is not None:
+        for finding in _check_contents(evidence, manifest, keys, report.facts):
+            report.add(finding)
+    return report
+
+
+def check_manifest(manifest: Manifest) -> Iterator[Finding]:
+    """What one manifest proves by itself: no files, no history, no keys."""
+    yield from check_identity(manifest)
+    yield from check_entries(manifest)
+    yield from check_tree(manifest)
+    yield from check_totals(manifest)
+    ending = open_ending(manifest)
+    yield from check_tracks(manifest, set(ending.named) if ending.fragment else None)
+    yield from check_heads(manifest)
+    yield from check_parts(manifest)
+    yield from check_chain(manifest, ending.tails)
+    yield from check_ending(manifest, ending)
+    yield from check_equivocations(manifest)
+
+
+def _check_last(
+    evidence: Evidence, manifest: Manifest, seals: Seals, facts: Facts, trust: Trust
+) -> Iterator[Finding]:
+    yield from check_files(evidence, manifest, facts)
+    yield from check_history(evidence, seals.marks, facts)
+    if not trust.lists(manifest.host.key, HOST, manifest.started_us):
+        host = dsse.fingerprint(manifest.host.key).hex()[:8]
+        told = f"its key {host} is not in the trust file for the time of the session"
+        yield Finding("host.unlisted", f"host {manifest.host.name}", told)
+
+
+def _check_contents(evidence: Evidence, manifest: Manifest, keys: bytes, facts: Facts) -> Iterator[Finding]:
+    session_keys, found = fit_keys(manifest, keys)
+    yield from found
+    if session_keys is None:
+        return
+    part_keys, found = open_parts(manifest, session_keys)
+    yield from found
+    facts.opened = True
+    yield from check_rows(evidence, manifest, session_keys, part_keys)
+
+
+def _fill(facts: Facts, seals: Seals, seal: Seal, trust: Trust) -> None:
+    manifest = seal.manifest
+    facts.session = manifest.session
+    facts.uid = manifest.uid.hex()
+    facts.signer = dsse.fingerprint(manifest.signer.key).hex()
+    facts.signer_name = trust.name(manifest.signer.key, SIGNER) or manifest.signer.name
+    facts.signer_listed = not seals.unlisted
+    facts.host = manifest.host.name
+    facts.seals = seals.count
+    facts.sealed_us = manifest.sealed_us
+    facts.end = manifest.end
+    facts.plain_bytes = sum(chunk.plain for chunk in manifest.chunks)
+    facts.sealed_bytes = manifest.totals.sealed
+    facts.fragments = manifest.totals.fragments
+    facts.last_seq = max((chunk.last_seq for chunk in manifest.chunks if chunk.track == 0), default=-1)
+    facts.gaps = len(manifest.gaps)
+    facts.merkle_root = manifest.merkle.root.hex()

@@ -1,0 +1,84 @@
+"""Owns the check of where chunks were cut: the rules of format.md §4, run again over the fragments.
+
+1. The rules are record's own (handlers.stages.open_chunk): this program has one text of them. The reader
+   in tests/independent has the other.
+2. On one track everything is decided by its fragments. Between tracks only what the ending closes has an
+   order that fragments show: it stands last, and a final's own track after the others.
+
+Source: format.md §4.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from handlers.stages.open_chunk import Piece as Cutting
+from handlers.stages.open_chunk import Track, closes_before
+from handlers.verify_findings import Finding
+from handlers.verify_keys import Piece
+from schemas.fragment import MAIN, Kind
+from schemas.lifecycle_events import SessionSettings
+from schemas.manifest import Chunk, Manifest
+
+
+class Cuts:
+    """The fold over every track's fragments, fed chunk by chunk in order of index."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        known = manifest.settings
+        # not validated: a manifest may name more seconds than a new session may
+        self._settings = SessionSettings.model_construct(
+            chunk_bytes=known.chunk_bytes, chunk_max_seconds=known.chunk_max_seconds
+        )
+        self._tracks = {
+            track.id: Track(track.id, track.genesis, 0, track.genesis) for track in manifest.tracks
+        }
+        self._last: dict[int, int] = {}
+        """By track, the index of its last chunk."""
+        self._before_final = -1
+        """The chunk that the final closed before its own; -1: none."""
+
+    def feed(self, chunk: Chunk, pieces: Sequence[Piece]) -> Iterator[Finding]:
+        """The next chunk in order of index."""
+        track = self._tracks.get(chunk.track)
+        if track is None or not pieces:
+            return  # track.unlisted or rows.chunk has said so
+        place = f"chunk {chunk.index}"
+        for piece in pieces:
+            cutting = Cutting(0, piece.header, b"", piece.head, piece.row)
+            why = "pause" if _paused(track) else closes_before(track, cutting, self._settings)
+            first = piece is pieces[0]
+            if first and track.open and why is None:
+                yield Finding("cut.false", place, f"the chunk before it on track {track.id} was cut early")
+            if not first and why is not None:
+                told = f"goes on at seq {piece.header.seq}, where it ends by the rules ({why})"
+                yield Finding("cut.false", place, told)
+            if first and piece.header.kind is Kind.FINAL and track.open and why != "pause":
+                self._before_final = self._last[track.id]
+            if first or why is not None:
+                _close(track)
+            track.add(cutting)
+        self._last[track.id] = chunk.index
+
+    def end(self, manifest: Manifest) -> Iterator[Finding]:
+        """After the last chunk: what the ending closed stands last."""
+        final = manifest.end == "final"
+        closed = {
+            track.id: self._last[track.id]
+            for track in self._tracks.values()
+            if track.open and not _paused(track)
+        }
+        order = [closed[track] for track in sorted(closed) if track != MAIN]
+        if self._before_final >= 0:
+            order.append(self._before_final)
+        order.extend([closed[MAIN]] if MAIN in closed else [])
+        n = len(manifest.chunks)
+        if (order if final else sorted(order)) != list(range(n - len(order), n)):
+            yield Finding("cut.false", "chunks", "what the ending closed does not stand last, in order")
+
+
+def _paused(track: Track) -> bool:
+    return bool(track.open) and track.open[-1].header.kind is Kind.PAUSE
+
+
+def _close(track: Track) -> None:
+    track.next_seq = track.expected
+    track.open, track.open_plain, track.open_clear, track.open_data = [], 0, 0, False

@@ -1,0 +1,168 @@
+"""Owns the check of the manifests themselves: strict form, signature, signer, and the line of seals.
+
+1. Every seal is opened and linked to the one before; only the last is kept whole, for it may be large.
+2. A signature is checked with the key that the manifest names; whether that key counts is the trust file's
+   to say, at each seal's own time.
+3. What cannot be opened yields a finding, and the checks that need it are not made.
+
+Source: format.md §8, §9.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from handlers.signatures import SIGNATURE_BYTES, verify_signature
+from handlers.trust import SIGNER, Trust
+from handlers.verify_findings import Finding
+from handlers.verify_reader import Evidence, Listing, shown
+from schemas import dsse
+from schemas.digest import ZERO
+from schemas.errors import Rejected
+from schemas.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """One opened manifest."""
+
+    manifest: Manifest
+    digest: bytes
+    """H(envelope)."""
+
+    @property
+    def place(self) -> str:
+        return place(self.manifest.seal_no)
+
+
+class Mark(NamedTuple):
+    """What a seal says of the history: the digest of lines 1 to `last`, and what stands in line `last`."""
+
+    last: int
+    digest: bytes
+    started: dict[str, str | int]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Mark":
+        started: dict[str, str | int] = {
+            "type": "SealStarted",
+            "seal_no": manifest.seal_no,
+            "sealed_us": manifest.sealed_us,
+            "signer": dsse.fingerprint(manifest.signer.key).hex(),
+            "n": len(manifest.chunks),
+        }
+        return cls(manifest.lifecycle.last, manifest.lifecycle.digest, started)
+
+
+@dataclass(slots=True)
+class Seals:
+    """What opening every manifest gave."""
+
+    last: Seal | None = None
+    """None: the last manifest could not be opened."""
+    count: int = 0
+    unlisted: list[int] = field(default_factory=list)
+    """Seals whose signer the trust file does not list for their time."""
+    highest: int = 0
+    """Number of the last seal, whether it could be opened or not."""
+    marks: list[Mark] = field(default_factory=list)
+    """What each seal says of the history."""
+    findings: list[Finding] = field(default_factory=list)
+
+
+def place(seal_no: int) -> str:
+    """The name of a manifest in an evidence copy."""
+    return f"manifests/{seal_no}.dsse.json"
+
+
+def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]:
+    """Open every manifest in order, yield those that can be opened, and fill `seals`."""
+    try:
+        listing = evidence.seals()
+    except OSError as error:
+        seals.findings.append(Finding("manifest.unreadable", "manifests/", _os_text(error)))
+        return
+    seals.findings.extend(_listing(listing))
+    seals.highest = max(listing.numbers, default=0)
+    before: Seal | None = None
+    for seal_no in sorted(listing.numbers):
+        seal = _open(evidence, seal_no, seals.findings)
+        seals.last = seal
+        if seal is None:
+            before = None
+            continue
+        manifest = seal.manifest
+        seals.count += 1
+        seals.marks.append(Mark.of(manifest))
+        seals.findings.extend(_link(seal, seal_no, before))
+        if not trust.lists(manifest.signer.key, SIGNER, manifest.sealed_us):
+            seals.unlisted.append(seal_no)
+        before = seal
+        yield seal
+
+
+def _listing(listing: Listing) -> Iterator[Finding]:
+    for name in sorted(listing.unnamed):
+        yield Finding("manifest.unnamed", f"manifests/{shown(name)}", "no manifest has this name")
+    if not listing.numbers:
+        yield Finding("manifest.missing", "manifests/", "there is no manifest")
+        return
+    first_missing = next(n for n in range(1, len(listing.numbers) + 2) if n not in listing.numbers)
+    if first_missing < max(listing.numbers):
+        yield Finding(
+            "manifest.missing", place(first_missing), "the manifest of an earlier seal is not there"
+        )
+
+
+def _open(evidence: Evidence, seal_no: int, findings: list[Finding]) -> Seal | None:
+    try:
+        raw = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
+    except OSError as error:
+        findings.append(Finding("manifest.unreadable", place(seal_no), _os_text(error)))
+        return None
+    if raw is None:
+        findings.append(Finding("manifest.missing", place(seal_no), "the manifest is not there"))
+        return None
+    try:
+        envelope = dsse.parse(raw, dsse.MANIFEST)
+        manifest = Manifest.within(envelope)
+    except Rejected as error:
+        findings.append(Finding("manifest.malformed", place(seal_no), error.message))
+        return None
+    signer = manifest.signer.key
+    if envelope.keyid != dsse.fingerprint(signer):
+        findings.append(
+            Finding("manifest.signature", place(seal_no), "keyid is not the signer's fingerprint")
+        )
+    if not verify_signature(signer, envelope.signed, envelope.sig):
+        findings.append(Finding("manifest.signature", place(seal_no), "the signature does not hold"))
+    return Seal(manifest, envelope.digest)
+
+
+def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
+    manifest = seal.manifest
+    if manifest.seal_no != seal_no:
+        yield Finding(
+            "manifest.link", place(seal_no), f"the manifest says that it is seal {manifest.seal_no}"
+        )
+    wanted = ZERO if seal_no == 1 else before.digest if before is not None else None
+    if wanted is not None and manifest.prev_manifest != wanted:
+        yield Finding(
+            "manifest.link",
+            place(seal_no),
+            "the manifest before it is another one",
+            sealed=manifest.prev_manifest.hex(),
+            found=wanted.hex(),
+        )
+    if before is None:
+        return
+    known = before.manifest
+    if (manifest.uid, manifest.host, manifest.dek_id) != (known.uid, known.host, known.dek_id):
+        yield Finding("manifest.session", place(seal_no), "uid, host or data key is not the earlier seal's")
+    # another signer signs the same ending anew; its header and body stay
+    if manifest.ending[:-SIGNATURE_BYTES] != known.ending[:-SIGNATURE_BYTES]:
+        yield Finding("manifest.session", place(seal_no), "the ending is not the earlier seal's")
+
+
+def _os_text(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or type(error).__name__}"

@@ -1,0 +1,91 @@
+"""Owns the check of the sealed chunks as files: there, named, as long, and the very bytes that were sealed.
+
+1. Every listed file is read once, never more than one byte beyond its sealed length.
+2. A wrong digest says enough; what the header says is looked at only in bytes that are the sealed ones.
+
+Source: format.md §5, §8, §9.
+"""
+
+from collections.abc import Iterator
+
+from handlers.verify_findings import Facts, Finding
+from handlers.verify_lists import entries
+from handlers.verify_reader import Evidence, shown
+from schemas.digest import h
+from schemas.envelope import HEADER_BYTES, INDEX_TRACK, MAX_SEALED, TAG_BYTES, ChunkHeader
+from schemas.errors import Rejected
+from schemas.index import Entry
+from schemas.manifest import Manifest
+
+
+def place(index: int) -> str:
+    """The name of a chunk in an evidence copy."""
+    return f"chunks/{index:010}"
+
+
+def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterator[Finding]:
+    """Every listed chunk is there and unchanged, and nothing else is; counts the good ones in `facts`."""
+    try:
+        listing = evidence.indices()
+    except OSError as error:
+        yield Finding("chunk.unreadable", "chunks/", f"cannot be read: {error.strerror}")
+        return
+    for name in sorted(listing.unnamed):
+        yield Finding("chunk.unnamed", f"chunks/{shown(name)}", "no chunk has this name")
+    listed = {entry.index: entry for entry in entries(manifest) if not entry.lost}
+    for index in sorted(listing.numbers - listed.keys()):
+        yield Finding("chunk.unnamed", place(index), "the manifest lists no such chunk")
+    facts.chunks = len(listed)
+    codecs = {chunk.index: chunk.codec for chunk in manifest.chunks}
+    for entry in listed.values():
+        finding = _check_file(evidence, manifest, entry, codecs.get(entry.index))
+        if finding is None:
+            facts.chunks_good += 1
+        else:
+            yield finding
+
+
+def _check_file(evidence: Evidence, manifest: Manifest, entry: Entry, codec: int | None) -> Finding | None:
+    where = place(entry.index)
+    if entry.sealed > MAX_SEALED:
+        return Finding("chunk.length", where, f"{entry.sealed} bytes are more than a chunk may have")
+    try:
+        sealed = evidence.chunk(entry.index, entry.sealed)
+    except OSError as error:
+        return Finding("chunk.unreadable", where, f"cannot be read: {error.strerror or type(error).__name__}")
+    if sealed is None:
+        return Finding("chunk.missing", where, "is not there")
+    if len(sealed) != entry.sealed:
+        found = "more" if len(sealed) > entry.sealed else str(len(sealed))
+        return Finding("chunk.length", where, f"sealed with {entry.sealed} bytes, found {found}")
+    digest = h(sealed)
+    if digest != entry.digest:
+        return Finding(
+            "chunk.digest", where, "is not what was sealed", sealed=entry.digest.hex(), found=digest.hex()
+        )
+    return _check_header(sealed, manifest, entry, codec)
+
+
+def _check_header(sealed: bytes, manifest: Manifest, entry: Entry, codec: int | None) -> Finding | None:
+    """What the header says is what the manifest says. codec: None for an index chunk."""
+    where = place(entry.index)
+    try:
+        header = ChunkHeader.parse(sealed[:HEADER_BYTES])
+    except Rejected as error:
+        return Finding("chunk.header", where, error.message)
+    said = (header.uid, header.dek_id, header.index, header.track, header.part, header.offset, header.plain)
+    wanted = (
+        manifest.uid,
+        manifest.dek_id,
+        entry.index,
+        entry.track,
+        entry.part,
+        entry.offset,
+        entry.plain,
+    )
+    codecs = {0, manifest.settings.codec} if entry.track == INDEX_TRACK else {codec}
+    if said != wanted or header.suite != manifest.settings.suite or header.codec not in codecs:
+        return Finding("chunk.header", where, "its header is of another chunk than the manifest's")
+    if header.payload != entry.sealed - HEADER_BYTES - TAG_BYTES:
+        return Finding("chunk.header", where, "its header names another payload length")
+    return None

@@ -1,0 +1,148 @@
+"""Owns what the session's key proves: chunks open, fragments sealed again are what the host signed.
+
+1. The key must fit: its own id, the session's, and the public key that the host sealed to.
+2. A chunk is opened, its fragments are cut out of it by their rows, sealed again under their part key, and
+   every head is computed anew up to the one that is listed.
+3. Of a lost chunk only the rows are left: its heads are still recomputed, its bytes are not.
+4. One chunk is held in memory at a time.
+
+Source: format.md §2, §3, §5, §7.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from handlers.chunks import open_chunk
+from handlers.compression import decompress
+from handlers.fragments import reseal_digest
+from handlers.keys import SessionKeys
+from handlers.signatures import verify_signature
+from handlers.verify_files import place
+from handlers.verify_findings import Finding
+from handlers.verify_reader import Evidence
+from schemas import fragment
+from schemas.digest import h
+from schemas.errors import LucidError, Rejected
+from schemas.fragment import Header, Kind
+from schemas.index import FragmentRow
+from schemas.manifest import Chunk, Manifest
+from schemas.trust import Keys
+
+PartKeys = Mapping[tuple[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A fragment as row and chain give it again."""
+
+    header: Header
+    head: bytes
+    row: FragmentRow
+
+
+def fit_keys(manifest: Manifest, raw: bytes) -> tuple[SessionKeys | None, list[Finding]]:
+    """The session's keys out of keys.json, or why they do not fit."""
+    try:
+        named = Keys.parse(raw)
+    except Rejected as error:
+        return None, [Finding("keys.malformed", "keys", error.message)]
+    keys = SessionKeys(named.dek)
+    if named.uid != manifest.uid:
+        return None, [Finding("keys.unfit", "keys", "is the key of another session")]
+    if named.dek_id != manifest.dek_id or keys.dek_id != manifest.dek_id:
+        return None, [Finding("keys.unfit", "keys", "is another key than the session's")]
+    if h(keys.intake_public) != manifest.host.intake:
+        return keys, [Finding("keys.intake", "keys", "gives another public key than the host sealed to")]
+    return keys, []
+
+
+def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, int], bytes], list[Finding]]:
+    """Every part key, by (track, part)."""
+    opened: dict[tuple[int, int], bytes] = {}
+    found: list[Finding] = []
+    for part in manifest.parts:
+        try:
+            opened[part.track, part.part] = keys.open_part_key(fragment.parse(part.fragment))
+        except (LucidError, ValueError):
+            place = f"track {part.track} part {part.part}"
+            found.append(Finding("open.part", place, "its key does not open with the session's key"))
+    return opened, found
+
+
+def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) -> bytes | Finding | None:
+    """The plain bytes of a chunk; None where the file is missing, which check_files has said."""
+    try:
+        raw = evidence.chunk(index, sealed)
+    except OSError:
+        return None
+    if raw is None or len(raw) != sealed:
+        return None
+    try:
+        header, payload = open_chunk(keys.dek, raw)
+    except LucidError as error:
+        return Finding("open.chunk", place(index), f"{error.message} ({error.code})")
+    try:
+        return decompress(header.codec, payload, header.plain)
+    except LucidError as error:
+        return Finding("open.payload", place(index), error.message)
+
+
+def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Piece], list[Finding]]:
+    """The fragments of a chunk again, from its rows: headers and heads, checked against the entry."""
+    where = f"chunk {chunk.index}"
+    found: list[Finding] = []
+    pieces: list[Piece] = []
+    head = chunk.prev_head
+    for seq, row in enumerate(rows, chunk.first_seq):
+        header = row.header(manifest.uid, chunk.track, chunk.part, seq, head)
+        raw = header.pack()
+        try:
+            Header.parse(raw)
+        except Rejected as error:
+            found.append(Finding("rows.malformed", where, f"seq {seq}: {error.message}"))
+        head = fragment.head(raw, row.body_digest)
+        if not verify_signature(manifest.host.key, head, row.signature, fragment.SIGNED):
+            found.append(Finding("fragment.signature", f"{where} seq {seq}", "the host did not sign it"))
+        pieces.append(Piece(header, head, row))
+    agreed = {
+        "number of fragments": (len(rows), chunk.last_seq - chunk.first_seq + 1),
+        "plain bytes": (sum(row.plain for row in rows), chunk.plain),
+        "first time": (rows[0].time_us if rows else None, chunk.first_us),
+        "last time": (rows[-1].time_us if rows else None, chunk.last_us),
+    }
+    for name, (counted, listed) in agreed.items():
+        if counted != listed:
+            found.append(Finding("rows.chunk", where, f"{name}: the rows say {counted}, the entry {listed}"))
+    if head != chunk.last_head:
+        found.append(
+            Finding(
+                "fragment.head",
+                where,
+                "the head that its fragments give is not the listed one",
+                sealed=chunk.last_head.hex(),
+                found=head.hex(),
+            )
+        )
+    return pieces, found
+
+
+def check_bytes(pieces: list[Piece], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
+    """Every data fragment, cut out of the chunk and sealed again, is what the host signed."""
+    view = memoryview(plain)
+    at = 0
+    for piece in pieces:
+        if piece.header.kind is not Kind.DATA:
+            continue
+        part = view[at : at + piece.row.plain]
+        at += piece.row.plain
+        if len(part) != piece.row.plain:
+            return  # rows.chunk has said that the lengths disagree
+        made = reseal_digest(part_key, piece.header, part)
+        if made != piece.row.body_digest:
+            yield Finding(
+                "fragment.digest",
+                f"chunk {index} seq {piece.header.seq}",
+                "the bytes are not those that the host signed",
+                sealed=piece.row.body_digest.hex(),
+                found=made.hex(),
+            )
