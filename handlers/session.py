@@ -38,7 +38,9 @@ class Session:
     """The intake public key, 1216 bytes; empty until START_COMPLETE."""
     started_us: int = 0
     run: int = 0
-    """The newest run that was allotted; `dead` of older runs count for nothing."""
+    """The newest run that was allotted."""
+    run_chunks: int = 0
+    """Chunks below this index are driven by `run`, the others by run 0."""
     losses: dict[int, str] = field(default_factory=dict)
     """Chunk indices that were given up, with the reason."""
     end_requested: EndRequested | None = None
@@ -92,7 +94,7 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
         case StartCompleted():
             return replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
         case Recovered() | RunAllotted():
-            return replace(session, run=max(session.run, event.run))
+            return replace(session, run=event.run, run_chunks=event.chunks)
         case LossAccepted():
             return replace(session, losses={**session.losses, event.index: event.reason})
         case EndRequested():

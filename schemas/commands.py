@@ -122,6 +122,8 @@ class Error(Move):
 
 class Recover(Move):
     trigger = Trigger.RECOVER
+    chunks: Count
+    """How many are recorded now. One that is recorded while this is decided belongs to the run before."""
 
 
 class Cleanup(Move):
@@ -152,8 +154,10 @@ class RequestEnd(Command):
 
 
 class AllotRun(Command):
-    """A new run, to drive chunks again without a change of state."""
+    """A new run, to drive missing chunks again without a change of state."""
 
+    chunks: Count
+    """As in Recover."""
     reason: Label = "none"
 
 

@@ -60,7 +60,7 @@ class Created(LifecycleEvent):
     settings: SessionSettings
     request: Hex64
     """The host's signature over the request to create."""
-    labels: dict[Label, str] = {}
+    labels: dict[Label, str] = Field(default={})
     """What a person said of the session (name, project, ...); shown, never part of the evidence."""
 
 
@@ -92,6 +92,8 @@ class Recovered(Transition):
 
     type: Literal["Recovered"] = "Recovered"
     run: Count
+    chunks: Count
+    """How many were recorded by then: those of them that are missing are driven again."""
 
 
 class DestroyOrdered(Transition):
@@ -111,10 +113,12 @@ class EndRequested(LifecycleEvent):
 
 
 class RunAllotted(LifecycleEvent):
-    """A new run for recover or replay; never used twice."""
+    """A new run for replay, without a change of state; never used twice."""
 
     type: Literal["RunAllotted"] = "RunAllotted"
     run: Count
+    chunks: Count
+    """As in Recovered."""
     reason: Label
 
 

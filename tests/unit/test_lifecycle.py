@@ -50,7 +50,10 @@ WANTED = {
 QUIET = {(ERROR, "ERROR"), (CLEANUP, "CLEANUP")}
 
 MOVES: dict[str, type[Move]] = {kind.trigger: kind for kind in Move.__subclasses__()}
-EXTRA = {"START_COMPLETE": {"dek_id": "aa" * 16, "intake": "bb" * 1216}}
+EXTRA: dict[str, dict[str, object]] = {
+    "START_COMPLETE": {"dek_id": "aa" * 16, "intake": "bb" * 1216},
+    "RECOVER": {"chunks": 4},
+}
 
 
 def create(session: str = "demo-01", counter: int = 1, key: Ed25519PrivateKey = HOST) -> Create:
@@ -174,7 +177,7 @@ def test_each_recovery_has_a_run_of_its_own() -> None:
     assert first.run == 1
     session = evolve(session, first, 2)
     session = run(
-        session, order(commands.AllotRun, "replay"), command("ERROR", "e"), command("RECOVER", "r2")
+        session, order(commands.AllotRun, "replay", chunks=5), command("ERROR", "e"), command("RECOVER", "r2")
     )
     assert session.run == 3
 

@@ -1,0 +1,334 @@
+"""What a session needs next, in small worlds where actions are carried out at once."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lifecycle import BEGIN, COMPLETE, create
+
+from handlers.conductor import (
+    HOST_SILENT,
+    Action,
+    Do,
+    Facts,
+    Limits,
+    MakeKey,
+    MakeSeal,
+    Redrive,
+    SendEnd,
+    Shred,
+    StartSeal,
+    evaluate,
+)
+from handlers.lifecycle import Session, decide, evolve, initial
+from schemas import commands
+from schemas.commands import Command
+
+LIMITS = Limits()
+NAME = "demo-01"
+
+
+@dataclass
+class World:
+    """One session with its events, and a conductor that is asked until it has nothing to do."""
+
+    session: Session = field(default_factory=lambda: initial(NAME))
+    recorded: dict[int, int] = field(default_factory=dict)
+    stored: dict[int, int] = field(default_factory=dict)
+    driven: dict[int, int] = field(default_factory=dict)
+    dead: dict[tuple[int, int], str] = field(default_factory=dict)
+    ended: int | None = None
+    heard_us: int = 0
+    now_us: int = 10
+    done: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for event in decide(self.session, create()):
+            self.session = evolve(self.session, event, 1)
+
+    def do(self, kind: type[Command], **said: Any) -> None:
+        head = {"session": NAME, "at_us": self.now_us, "who": "t", "cause": f"c{self.session.last_seq}"}
+        for event in decide(self.session, kind.model_validate({**head, **said})):
+            self.session = evolve(self.session, event, self.session.last_seq + 1)
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(
+            self.session, self.now_us, self.recorded, self.stored, self.driven, self.dead,
+            ended_chunks=self.ended, heard_us=self.heard_us,
+        )  # fmt: skip
+
+    def next(self) -> Action | None:
+        return evaluate(self.facts, LIMITS)
+
+    def settle(self) -> "World":
+        for _ in range(50):
+            action = self.next()
+            if action is None:
+                return self
+            self.done.append(action.command.__name__ if isinstance(action, Do) else type(action).__name__)
+            self.carry_out(action)
+        raise AssertionError(f"it never comes to rest: {self.done[-10:]}")
+
+    def carry_out(self, action: Action) -> None:
+        match action:
+            case MakeKey():
+                self.do(commands.StartComplete, dek_id="aa" * 16, intake="bb" * 1216)
+            case Do(command, said):
+                self.do(command, **said)
+            case SendEnd():
+                self.ended = len(self.recorded)
+            case Redrive(indices):
+                self.driven.update(dict.fromkeys(indices, self.session.run))
+            case StartSeal(n, stored):
+                self.do(commands.BeginSeal, **{**BEGIN, "n": n, "stored": stored})
+            case MakeSeal():
+                self.do(commands.CompleteSeal, **COMPLETE, seal_no=1)
+            case Shred():
+                self.do(commands.RecordShredding, tombstone="ff" * 32)
+
+    def start(self) -> "World":
+        self.do(commands.Start)
+        return self.settle()
+
+
+def started(chunks: int = 3) -> World:
+    world = World().start()
+    world.recorded = {n: n + 1 for n in range(chunks)}
+    return world
+
+
+def test_an_ended_recording_whose_chunks_are_stored_is_sealed_and_stopped() -> None:
+    """Breaks: evidence is never signed unless somebody asks."""
+    world = started()
+    world.stored, world.ended = {0: 7, 1: 9, 2: 8}, 3
+    assert world.settle().session.state == "STOPPED"
+    assert world.done == ["MakeKey", "Stop", "StartSeal", "MakeSeal", "StopComplete"]
+    assert world.session.sealed
+    assert world.next() is None
+
+
+def test_a_seal_reads_stored_up_to_the_newest_event() -> None:
+    """Breaks: a seal that a crash interrupted is made again from fewer events."""
+    world = started()
+    world.stored, world.ended = {0: 7, 1: 9, 2: 8}, 3
+    world.do(commands.Stop)
+    assert world.next() == StartSeal(3, 9)
+
+
+def test_nothing_is_sealed_before_everything_is_stored() -> None:
+    """Breaks: the last chunk is missing from the manifest."""
+    world = started()
+    world.stored, world.ended = {0: 1, 1: 2}, 3
+    assert world.settle().session.state == "STOPPING"
+    world.recorded.pop(2)
+    assert world.next() is None, "`ended` may be read before the last `recorded`"
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "PAUSING", "PAUSED", "STOPPING"])
+def test_a_dead_chunk_brings_an_error_that_names_it(state: str) -> None:
+    """Breaks: a session waits for ever for a chunk that will never come."""
+    world = started()
+    world.stored, world.dead = {0: 1}, {(1, 0): "chunk.tag"}
+    world.session = replace(world.session, state=state)
+    assert world.settle().session.state == "ERROR"
+    assert world.session.reason == "chunk.tag.1"
+
+
+def test_a_dead_letter_of_a_stored_chunk_is_no_error() -> None:
+    """Breaks: a doubled job that lost its race stops the recording."""
+    world = started()
+    world.stored, world.dead = {0: 1, 1: 2, 2: 3}, {(1, 0): "chunk.tag"}
+    assert world.settle().session.state == "ACTIVE"
+
+
+def test_recovery_drives_what_is_missing_once_and_forgets_old_deaths() -> None:
+    """Breaks: RECOVER falls back into ERROR at once, or drives stored chunks again."""
+    world = started()
+    world.stored, world.dead = {0: 1}, {(1, 0): "store.io"}
+    world.settle()
+    world.do(commands.Recover, chunks=3)
+    assert world.next() == Redrive((1, 2))
+    assert world.settle().session.state == "ACTIVE"
+    world.recorded[3] = 40
+    assert world.next() is None, "a chunk that was recorded later is on its way under run 0"
+    world.dead[3, 0] = "chunk.tag"
+    assert world.settle().session.reason == "chunk.tag.3"
+
+
+def test_a_chunk_that_dies_again_after_recovery_is_an_error_again() -> None:
+    """Breaks: the second death is taken for the first."""
+    world = started()
+    world.dead = {(1, 0): "store.io"}
+    world.settle()
+    world.do(commands.Recover, chunks=3)
+    world.settle()
+    world.dead[1, 1] = "store.io"
+    assert world.settle().session.state == "ERROR"
+
+
+def test_an_accepted_loss_lets_the_session_be_sealed() -> None:
+    """Breaks: one dead chunk keeps a whole recording unsealed for ever."""
+    world = started()
+    world.stored, world.dead, world.ended = {0: 1, 2: 2}, {(1, 0): "chunk.tag"}, 3
+    world.settle()
+    world.do(commands.AcceptLoss, index=1, reason="disk_died")
+    world.do(commands.Recover, chunks=3)
+    assert world.settle().session.state == "STOPPED"
+
+
+def test_pause_is_complete_when_everything_in_flight_is_stored() -> None:
+    """Breaks: a paused pipeline still works, or one never comes to rest."""
+    world = started()
+    world.do(commands.Pause)
+    assert world.settle().session.state == "PAUSING"
+    world.stored = {0: 1, 1: 2, 2: 3}
+    assert world.settle().session.state == "PAUSED"
+
+
+def test_a_recording_that_ends_while_paused_is_stopped() -> None:
+    """Breaks: PAUSED for ever, although nothing is left to resume."""
+    world = started()
+    world.do(commands.Pause)
+    world.stored, world.ended = {0: 1, 1: 2, 2: 3}, 3
+    assert world.settle().session.state == "STOPPED"
+
+
+def test_a_silent_host_is_an_error_that_its_return_ends() -> None:
+    """Breaks: a host behind a broken line needs a person to go on."""
+    world = started()
+    world.now_us = 61_000_000
+    assert world.settle().session.reason == HOST_SILENT
+    world.now_us += 1_000_000
+    assert world.next() is None
+    world.heard_us = world.now_us
+    assert world.settle().session.state == "ACTIVE"
+
+
+def test_a_host_that_stays_away_is_ended_by_the_platform() -> None:
+    """Breaks: its session is never sealed."""
+    world = started()
+    world.now_us = 61_000_000
+    world.settle()
+    world.now_us += int((LIMITS.host_return_s + 1) * 1e6)
+    world.stored = {0: 1, 1: 2, 2: 3}
+    world.settle()
+    assert world.session.end_requested is not None
+    assert world.session.end_requested.end == "host_lost"
+    assert world.session.state == "STOPPED"
+
+
+@pytest.mark.parametrize("state", ["ACTIVE", "PAUSED", "STOPPING"])
+def test_a_requested_end_is_sent_then_sealed(state: str) -> None:
+    """Breaks: `abort` does nothing."""
+    world = started()
+    world.session = replace(world.session, state=state)
+    world.stored = {0: 1, 1: 2, 2: 3}
+    world.do(commands.RequestEnd, end="aborted", reason="operator")
+    assert world.settle().session.state == "STOPPED"
+    assert "SendEnd" in world.done
+
+
+def test_an_end_that_was_sent_is_not_sent_again() -> None:
+    """Breaks: a second end fragment for one recording."""
+    world = started()
+    world.do(commands.RequestEnd, end="aborted", reason="operator")
+    assert evaluate(replace(world.facts, end_sent=True), LIMITS) is None
+
+
+def test_a_seal_that_an_error_interrupted_is_finished_after_recovery() -> None:
+    """Breaks: SealStarted for ever."""
+    world = started()
+    world.stored, world.ended = {0: 1, 1: 2, 2: 3}, 3
+    world.do(commands.Stop)
+    world.do(commands.BeginSeal, **BEGIN)
+    world.do(commands.Error)
+    assert world.next() is None
+    world.do(commands.Recover, chunks=3)
+    world.do(commands.Pause)
+    assert world.settle().session.state == "STOPPED"
+
+
+@pytest.mark.parametrize("first", ["CREATED", "ACTIVE", "STOPPED", "ERROR"])
+def test_a_destroyed_session_is_shredded_from_every_state(first: str) -> None:
+    """Breaks: `destroy` says done and the keys are there."""
+    world = World() if first == "CREATED" else started()
+    world.session = replace(world.session, state=first)
+    world.do(commands.Destroy if first == "CREATED" else commands.Cleanup)
+    assert world.settle().session.state == "DESTROYED"
+    assert world.session.shredded is not None
+    assert world.next() is None
+
+
+def test_an_error_that_a_person_made_waits_for_a_person() -> None:
+    """Breaks: a stopped session starts by itself."""
+    world = started()
+    world.do(commands.Error, reason="operator")
+    world.heard_us = world.now_us = 10**15
+    assert world.next() is None
+
+
+STEPS = [
+    "record",
+    "store",
+    "die",
+    "end",
+    "wait",
+    "hear",
+    "pause",
+    "resume",
+    "stop",
+    "error",
+    "recover",
+    "abort",
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(STEPS), max_size=40))
+def test_whatever_happened_the_session_comes_to_rest_and_can_still_be_sealed(steps: list[str]) -> None:
+    """Breaks: two rules that answer each other for ever, or a corner from which no seal is reached."""
+    world = started(1)
+    simple = {
+        "pause": commands.Pause,
+        "resume": commands.Resume,
+        "stop": commands.Stop,
+        "error": commands.Error,
+    }
+    for step in steps:
+        world.now_us += 1_000_000
+        missing = world.facts.missing
+        match step:
+            case "record" if world.ended is None:
+                world.recorded[len(world.recorded)] = len(world.recorded) + 1
+            case "store" if missing:
+                world.stored[missing[0]] = world.now_us
+            case "die" if missing:
+                run = world.session.run if missing[0] < world.session.run_chunks else 0
+                world.dead[missing[0], run] = "chunk.tag"
+            case "end":
+                world.ended = len(world.recorded)
+            case "wait":
+                world.now_us += 70_000_000
+            case "hear":
+                world.heard_us = world.now_us
+            case "recover" if world.session.state == "ERROR" and not world.session.sealed:
+                world.do(commands.Recover, chunks=len(world.recorded))
+            case "abort" if world.session.state == "ACTIVE" and not world.session.seal_started:
+                world.do(commands.RequestEnd, end="aborted", reason="operator")
+            case _ if step in simple:
+                try:
+                    world.do(simple[step])
+                except ValueError:
+                    continue
+        world.settle()
+    world.ended = len(world.recorded) if world.ended is None else world.ended
+    for _ in range(3):
+        if world.session.state == "ERROR" and not world.session.sealed:
+            world.do(commands.Recover, chunks=len(world.recorded))
+        world.stored.update(dict.fromkeys(world.facts.missing, world.now_us))
+        world.settle()
+    assert world.session.sealed
+    assert world.session.state in ("STOPPED", "ERROR")
