@@ -1,0 +1,148 @@
+"""The frozen vectors of tests/vectors/make.py: what was written once is read, and made again, for ever."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, UID
+
+from handlers import chunks, fragments, keys, merkle
+from handlers.compression import decompress
+from schemas import dsse
+from schemas.digest import ZERO
+from schemas.envelope import Codec, Suite
+from schemas.errors import LucidError
+from schemas.fragment import FinalBody, Kind, genesis, parse, session_uid
+from schemas.index import Entry, pack_row, rows
+from schemas.jcs import strict_loads
+
+
+def _vectors(name: str) -> Any:
+    return json.loads((Path(__file__).parent.parent / "vectors" / f"{name}.json").read_text())
+
+
+def _raw(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def test_keys_are_derived_as_ever() -> None:
+    """Breaks: every recording already made."""
+    v = _vectors("keys")
+    session = keys.SessionKeys(_raw(v["dek"]))
+    assert session.dek_id.hex() == v["dek_id"]
+    assert session.intake_public.hex() == v["intake_public"]
+    nonce, wrapped = _raw(v["wrap_nonce"]), _raw(v["wrap"])
+    assert keys.wrap(_raw(v["kek"]), 3, UID, session.dek_id, DEK, nonce=nonce) == wrapped
+    assert keys.unwrap({3: _raw(v["kek"])}, UID, session.dek_id, wrapped) == DEK
+
+
+def test_sessions_are_named_as_ever() -> None:
+    """Breaks: every uid and every genesis."""
+    v = _vectors("keys")
+    intake = _raw(v["intake_public"])
+    assert HOST_PUBLIC.hex() == v["host_public"]
+    assert session_uid(HOST_PUBLIC, COUNTER).hex() == v["uid"]
+    made = [genesis(UID, track, HOST_PUBLIC, COUNTER, ZERO, intake).hex() for track in (0, 1)]
+    assert made == v["genesis"]
+    assert genesis(UID, 0, HOST_PUBLIC, COUNTER, _raw(made[0]), intake).hex() == v["next_genesis"]
+
+
+def test_fragments_read_verify_and_open_as_ever() -> None:
+    """Breaks: every fragment that lies in a stream or a spool."""
+    v = _vectors("fragments")
+    opener = keys.SessionKeys(DEK)
+    prev, part_keys = _vectors("keys")["genesis"][0], []
+    for seq, each in enumerate(v["main"]):
+        made = parse(_raw(each["whole"]))
+        assert (made.head.hex(), made.header.prev_head.hex()) == (each["head"], prev)
+        assert made.header.seq == seq
+        assert made.header.pack() == made.raw_header
+        assert fragments.verify_fragment(HOST_PUBLIC, made)
+        assert HOST.sign(b"lucid v1 fragment\0" + made.head) == made.signature
+        if made.header.kind is Kind.PART:
+            part_keys.append(opener.open_part_key(made).hex())
+        if made.header.kind is Kind.DATA:
+            plain = _raw(v["data"][str(seq)])
+            assert fragments.open_data(_raw(part_keys[-1]), made) == plain
+            assert fragments.reseal_digest(_raw(part_keys[-1]), made.header, plain) == made.body_digest
+        prev = each["head"]
+    assert part_keys == v["part_keys"]
+    assert [parse(_raw(each["whole"])).header.kind for each in v["main"]] == [1, 2, 3, 4, 5, 6, 1, 2, 7]
+    tails = FinalBody.parse(parse(_raw(v["main"][8]["whole"])).body).tracks
+    assert [tail.head.hex() for tail in tails] == [v["main"][7]["head"], v["events"][0]["head"]]
+
+
+def test_an_end_is_made_as_ever() -> None:
+    """Breaks: sessions whose host never came back."""
+    v = _vectors("fragments")
+    final = FinalBody.parse(parse(_raw(v["main"][8]["whole"])).body)
+    end = parse(_raw(v["end"]["whole"]))
+    made = fragments.end_fragment(UID, "host_lost", "silent", final.tracks, end.header.time_us, SIGNER)
+    assert made.hex() == v["end"]["whole"]
+    assert fragments.verify_fragment(SIGNER_PUBLIC, end)
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_chunks_are_sealed_and_opened_as_ever(number: int) -> None:
+    """Breaks: every chunk already stored, and every replay of one."""
+    v = _vectors("chunks")[number]
+    plain, payload, sealed = (_raw(v[name]) for name in ("plain", "payload", "sealed"))
+    fields = chunks.ChunkFields(UID, 5, 0, 1, 4000, Codec(v["codec"]), len(plain))
+    assert chunks.seal_chunk(Suite(v["suite"]), DEK, fields, payload) == sealed
+    assert chunks.open_plain(DEK, sealed) == plain
+    assert chunks.open_with_secret(_raw(v["cs"]), sealed).payload == payload
+    assert decompress(Codec(v["codec"]), payload, len(plain)) == plain
+    assert [key.hex() for key in keys.seal_keys(_raw(v["cs"]))] == v["seal_keys"]
+
+
+def test_entries_and_rows_are_packed_as_ever() -> None:
+    """Breaks: every leaf already signed, and every index already sealed."""
+    v = _vectors("index")
+    for each in v["entries"]:
+        entry = Entry.parse(_raw(each["packed"]))
+        assert {name: getattr(entry, name) for name in each["fields"]} == {
+            name: _raw(value) if isinstance(value, str) else value for name, value in each["fields"].items()
+        }
+        assert (entry.pack().hex(), entry.leaf.hex()) == (each["packed"], each["leaf"])
+    assert b"".join(pack_row(row) for row in rows(_raw(v["rows"]))).hex() == v["rows"]
+
+
+def test_trees_and_proofs_are_made_as_ever() -> None:
+    """Breaks: every root already signed, and every proof handed out."""
+    v = _vectors("merkle")
+    leaves = [_raw(leaf) for leaf in v["leaves"]]
+    assert [merkle.root(leaves[:size]).hex() for size in range(10)] == v["roots"]
+    assert [merkle.Tree.parse(_raw(tree)).root.hex() for tree in v["trees"]] == v["roots"]
+    for index, packed in enumerate(v["inclusion"]):
+        assert merkle.inclusion_proof(leaves, index).pack().hex() == packed
+        proof = merkle.InclusionProof.parse(_raw(packed))
+        assert merkle.verify_inclusion(proof, leaves[index], _raw(v["roots"][9]))
+    for size, packed in enumerate(v["consistency"]):
+        assert merkle.consistency_proof(leaves, size).pack().hex() == packed
+
+
+def test_an_envelope_is_made_as_ever() -> None:
+    """Breaks: every manifest already signed."""
+    v = _vectors("dsse")
+    payload = _raw(v["payload"])
+    assert dsse.build(payload, v["type"], SIGNER.sign, SIGNER_PUBLIC).hex() == v["envelope"]
+    envelope = dsse.parse(_raw(v["envelope"]), v["type"])
+    assert (envelope.payload, envelope.keyid) == (payload, dsse.fingerprint(_raw(v["public"])))
+    assert fragments.verify_signature(_raw(v["public"]), envelope.signed, envelope.sig)
+
+
+READERS = {
+    "fragment": parse,
+    "chunk": lambda raw: chunks.open_plain(DEK, raw),
+    "json": strict_loads,
+}
+
+
+@pytest.mark.parametrize("number", range(len(_vectors("refusals"))))
+def test_what_was_refused_is_refused_as_ever(number: int) -> None:
+    """Breaks: two readers would tell two truths."""
+    v = _vectors("refusals")[number]
+    with pytest.raises(LucidError) as caught:
+        READERS[v["of"]](_raw(v["bytes"]))
+    assert caught.value.code == v["code"]
