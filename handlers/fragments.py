@@ -6,6 +6,7 @@
 3. The platform opens a part key from its part fragment alone.
 """
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -22,6 +23,7 @@ from schemas.fragment import (
     END_SIGNED,
     KEY_FRAME,
     MAIN,
+    MAX_BODY,
     MAX_DATA_PLAIN,
     SIGNED,
     TAG_BYTES,
@@ -41,6 +43,16 @@ from schemas.jcs import jcs
 
 NO_PART = -1
 """`SealerState.part` before the first part fragment."""
+
+
+class _Scratch(threading.local):
+    """Fresh memory for every body costs more than its encryption; each thread has one place for it."""
+
+    def __init__(self) -> None:
+        self.body = memoryview(bytearray(MAX_BODY))
+
+
+_scratch = _Scratch()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,8 @@ class FragmentSealer:
         if not self._part_key:
             raise Misuse("data needs a part that was begun by this sealer", code="fragment.first")
         nonce = _nonce(header)
-        body = AESGCM(self._part_key).encrypt(nonce, plain, header.pack())
+        body = _scratch.body[: header.body_length]
+        AESGCM(self._part_key).encrypt_into(nonce, plain, header.pack(), body)
         return self._finish(header, body, len(plain))
 
     def tick(self, time_us: int) -> bytes:
@@ -148,7 +161,7 @@ class FragmentSealer:
             state.head,
         )
 
-    def _finish(self, header: Header, body: bytes, plain: int = 0) -> bytes:
+    def _finish(self, header: Header, body: Buffer, plain: int = 0) -> bytes:
         raw = header.pack()
         Header.parse(raw)
         top = head(raw, h(body))
@@ -205,7 +218,9 @@ def open_data_into(part_key: bytes, fragment: Fragment, buffer: memoryview) -> i
 def reseal_digest(part_key: bytes, header: Header, plain: Buffer) -> bytes:
     """H(body) of the data fragment that this header and these plain bytes make."""
     _check_data(header)
-    return h(AESGCM(part_key).encrypt(_nonce(header), plain, header.pack()))
+    body = _scratch.body[: len(plain) + TAG_BYTES]
+    AESGCM(part_key).encrypt_into(_nonce(header), plain, header.pack(), body)
+    return h(body)
 
 
 def _check_data(header: Header) -> None:
