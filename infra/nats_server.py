@@ -275,7 +275,7 @@ jetstream {{
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
             lines = self.log_path.read_text(errors="replace").strip().splitlines()
-            return " / ".join(lines[-2:])[-500:]
+            return lines[-1].rpartition("] ")[2][-300:] if lines else "its log is empty"
         return "it wrote no log"
 
 

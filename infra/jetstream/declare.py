@@ -16,6 +16,7 @@ from schemas.jetstream import ConsumerSpec, StreamSpec
 _NS = 1_000_000_000
 _ALREADY = frozenset({10058, 10013, 10105, 10148})
 """Somebody else made it between our look and our attempt."""
+_PLACE = ("deliver_policy", "opt_start_seq")
 
 
 async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
@@ -54,10 +55,12 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
     config = held["config"]
     if "filter_subject" in config:
         config["filter_subjects"] = [config.pop("filter_subject")]
-    place = {key: config[key] for key in ("deliver_policy", "opt_start_seq") if key in config}
-    wanted = {key: value for key, value in wanted.items() if key not in ("deliver_policy", "opt_start_seq")}
+    place = {key: config[key] for key in _PLACE if key in config}
+    wanted = {key: value for key, value in wanted.items() if key not in _PLACE}
     drift = [
-        f"{key}: {config.get(key)} -> {value}" for key, value in wanted.items() if config.get(key) != value
+        f"{key}: {config.get(key)} -> {value}"
+        for key, value in wanted.items()
+        if (config.get(key) or 0) != (value or 0)
     ]
     if config.get("ack_policy") != "explicit":
         raise Misuse(f"consumer {spec.name} of {stream} has other acks than explicit", code="topology.drift")
@@ -119,6 +122,7 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
         "ack_wait": int(spec.ack_wait_s * _NS),
         "max_ack_pending": spec.max_ack_pending,
         "max_waiting": spec.max_waiting,
+        "description": spec.description,
         "max_deliver": -1,
         "filter_subjects": list(spec.filters),
     }

@@ -1,0 +1,236 @@
+"""Owns every setting: its variable, its other names, its unit, what is allowed, what it does.
+
+1. Each variable is declared once, in VARIABLES; template, reference page and `lucid config` come from there.
+2. Nothing here reads the environment: text comes in, values or Misuse (config.<field>) come out.
+3. A message says which variable, what was given, where it came from and what is allowed. Secrets are never
+   repeated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schemas import settings_text as text
+from schemas.errors import Misuse
+from schemas.lifecycle_events import SessionSettings
+
+STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
+CODECS = {"none": 0, "zstd": 1, "lz4": 2, "brotli": 3, "gzip": 4}
+LEVELS = {"none": (0, 0), "zstd": (1, 22), "lz4": (0, 12), "brotli": (0, 11), "gzip": (1, 9)}
+DEFAULT_LEVELS = {"none": 0, "zstd": 3, "lz4": 0, "brotli": 5, "gzip": 6}
+SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
+
+
+class StageLimits(NamedTuple):
+    """What one stage may use. `workers` 0: as many as the machine has cores."""
+
+    workers: int = 0
+    slots: int = 8
+    """Messages taken and not yet acknowledged ({STAGE}_BUFFER_SIZE)."""
+    timeout_s: float = 30
+    retries: int = 5
+    memory_bytes: int = 256 << 20
+
+
+DEFAULT_LIMITS = {
+    "RECORDER": StageLimits(workers=2),
+    "ENCRYPTOR": StageLimits(workers=4),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one process, checked. Field names are those of VARIABLES."""
+
+    environment: str = "development"
+    data: Path | None = None
+    """None: the platform's folder for user data."""
+    nats_url: str = ""
+    """Empty: the server that `lucid up` runs."""
+    nats_storage_bytes: int = 0
+    """What all streams together may take on a server that is not ours; 0: 64 GiB, or as they are."""
+    nats_memory_mib: int = 450
+    chunks_path: Path | None = None
+    manifests_path: Path | None = None
+    nats_path: Path | None = None
+    temp_path: Path | None = None
+    chunk_bytes: int = 10 << 20
+    chunk_max_seconds: int = 60
+    codec: str = "zstd"
+    level: int | None = None
+    threshold: int = 1024
+    suite: str = "xchacha20-poly1305"
+    encryption_key: str = field(default="", repr=False)
+    key_derivation: str = "argon2id"
+    host_return_max_s: float = 7 * 86_400
+    source_retention_s: float = 86_400
+    max_sessions: int = 1000
+    log_level: str = "INFO"
+    debug: bool = False
+    stages: dict[str, StageLimits] = field(default_factory=lambda: {name: _limits(name) for name in STAGES})
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where each field that is not a default came from: "CHUNK_SIZE_MB in the environment"."""
+
+    def session(self) -> SessionSettings:
+        """What a new session freezes. Raises Misuse (config.level)."""
+        lowest, highest = LEVELS[self.codec]
+        level = DEFAULT_LEVELS[self.codec] if self.level is None else self.level
+        if not lowest <= level <= highest:
+            raise Misuse(
+                f"{self.origins.get('level', 'COMPRESSION_LEVEL')} is {level}; "
+                f"allowed for {self.codec}: {lowest} to {highest}",
+                code="config.level",
+            )
+        return SessionSettings(
+            suite=SUITES[self.suite],  # type: ignore[arg-type]  # the table's numbers are the allowed ones
+            codec=CODECS[self.codec],  # type: ignore[arg-type]
+            level=level,
+            chunk_bytes=self.chunk_bytes,
+            chunk_max_seconds=self.chunk_max_seconds,
+            threshold=self.threshold,
+        )
+
+
+class Variable(NamedTuple):
+    """One variable. `parse` turns its text into the field's value or raises ValueError."""
+
+    name: str
+    field: str
+    parse: Callable[[str], Any]
+    allowed: str
+    effect: str
+    synonyms: tuple[str, ...] = ()
+    secret: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.synonyms)
+
+    def read(self, given: str, origin: str) -> Any:
+        """Return the value of the text `given`, or raise Misuse that names `origin`."""
+        try:
+            return self.parse(given.strip())
+        except ValueError:
+            shown = "***" if self.secret else repr(given[:80])
+            raise Misuse(
+                f"{origin} is {shown}; allowed: {self.allowed}", code=f"config.{self.field}"
+            ) from None
+
+
+def _limits(stage: str) -> StageLimits:
+    return DEFAULT_LIMITS.get(stage, StageLimits())
+
+
+def _choice(name: str, field: str, allowed: tuple[str, ...], effect: str, *synonyms: str) -> Variable:
+    return Variable(name, field, text.choice(*allowed), ", ".join(allowed), effect, synonyms)
+
+
+def _path(name: str, field: str, effect: str, *synonyms: str) -> Variable:
+    return Variable(name, field, text.path, "a folder", effect, synonyms)
+
+
+def _whole(name: str, field: str, low: int, high: int, effect: str, *synonyms: str) -> Variable:
+    return Variable(name, field, text.whole(low, high), f"{low} to {high}", effect, synonyms)
+
+
+def _span(name: str, field: str, low: float, high: float, effect: str) -> Variable:
+    allowed = f"{low:g} to {high:g} seconds, such as 30, 30s, 5m, 2h, 7d"
+    return Variable(name, field, text.seconds(low, high), allowed, effect)
+
+
+def _of_stage(stage: str) -> tuple[Variable, ...]:
+    at = f"stages.{stage}."
+    name = stage.lower()
+    return (
+        _whole(f"{stage}_WORKERS", at + "workers", 0, 256, f"jobs of {name} at once; 0: one a core"),
+        _whole(f"{stage}_BUFFER_SIZE", at + "slots", 1, 10_000, f"messages {name} holds unacknowledged"),
+        _span(f"{stage}_TIMEOUT", at + "timeout_s", 1, 3600, f"how long one job of {name} may take"),
+        _whole(f"{stage}_RETRY_COUNT", at + "retries", 0, 1000, f"how often {name} tries a job again"),
+        Variable(
+            f"{stage}_MAX_MEMORY_MB",
+            at + "memory_bytes",
+            text.mebibytes(16, 1 << 20),
+            "16 to 1048576 MiB",
+            f"bytes of chunks {name} may hold",
+        ),
+    )
+
+
+VARIABLES: tuple[Variable, ...] = (
+    _choice("LUCID_ENV", "environment", ("development", "production"), "production forbids easy defaults"),
+    _path("LUCID_DATA", "data", "where everything lies"),
+    Variable("NATS_URL", "nats_url", text.nats_url, "nats://… or tls://…", "a NATS that is not ours"),
+    Variable(
+        "NATS_MAX_STORAGE_MB",
+        "nats_storage_bytes",
+        text.mebibytes(64, 1 << 30),
+        "64 to 1073741824 MiB",
+        "what all streams together may take",
+    ),
+    _whole("NATS_MEMORY_MB", "nats_memory_mib", 64, 1 << 20, "GOMEMLIMIT of the server that we run"),
+    _path(
+        "CHUNK_STORAGE_PATH",
+        "chunks_path",
+        "where sealed chunks lie",
+        "LUCID_CHUNK_STORE_PATH",
+        "LUCID_CHUNK_OUTPUT_PATH",
+    ),
+    _path("LUCID_MANIFEST_PATH", "manifests_path", "where manifests lie"),
+    _path(
+        "SESSION_STORAGE_PATH",
+        "nats_path",
+        "where recordings and logs of sessions lie (the streams)",
+        "LUCID_STORAGE_PATH",
+        "LUCID_RECORDING_PATH",
+    ),
+    _path("TEMP_STORAGE_PATH", "temp_path", "where scratch files lie", "LUCID_COMPRESSION_PATH"),
+    Variable(
+        "CHUNK_SIZE_MB",
+        "chunk_bytes",
+        text.mebibytes(0.25, 16),
+        "0.25 to 16 MiB",
+        "the most plain bytes of one chunk",
+        ("LUCID_CHUNK_SIZE_MB",),
+    ),
+    Variable(
+        "CHUNK_MAX_SECONDS",
+        "chunk_max_seconds",
+        text.whole_seconds(1, 86_400),
+        "1 to 86400 whole seconds, such as 60, 60s, 5m",
+        "the longest time of one chunk",
+    ),
+    _choice(
+        "COMPRESSION_ALGORITHM",
+        "codec",
+        tuple(CODECS),
+        "codec of new sessions",
+        "LUCID_COMPRESSION_ALGORITHM",
+    ),
+    _whole(
+        "COMPRESSION_LEVEL",
+        "level",
+        0,
+        22,
+        "level of that codec (zstd 1-22, gzip 1-9)",
+        "LUCID_COMPRESSION_LEVEL",
+        "LUCID_DEFAULT_COMPRESSION_LEVEL",
+    ),
+    _whole("LUCID_COMPRESSION_THRESHOLD", "threshold", 0, 16 << 20, "smaller chunks (bytes) are stored raw"),
+    _choice("LUCID_ENCRYPTION_SUITE", "suite", tuple(SUITES), "cipher of new sessions"),
+    Variable(
+        "ENCRYPTION_KEY",
+        "encryption_key",
+        text.secret,
+        "32 bytes as base64, or a passphrase",
+        "the master key; unset: one is made in the data folder",
+        secret=True,
+    ),
+    _choice("ENCRYPTION_KDF", "key_derivation", ("argon2id", "pbkdf2"), "how a passphrase becomes a key"),
+    _span("HOST_RETURN_MAX", "host_return_max_s", 60, 366 * 86_400, "how long a silent host may come back"),
+    _span("SOURCE_RETENTION", "source_retention_s", 0, 366 * 86_400, "how long the source outlives its seal"),
+    _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may be open at once"),
+    _choice("LOG_LEVEL", "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"),
+    Variable("DEBUG", "debug", text.yes_or_no, "true, false, 1, 0, yes, no", "the same as LOG_LEVEL=DEBUG"),
+    *(variable for stage in STAGES for variable in _of_stage(stage)),
+)

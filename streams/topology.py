@@ -1,0 +1,90 @@
+"""Owns which streams there are, what each may take of the disk, and how long it keeps what it holds.
+
+1. All limits together are below what the server promises; what is left is the reserve in which sessions
+   can still end.
+2. Nothing that is evidence, or a way to it, expires by age or is pushed out by something newer: a full
+   stream refuses (NoSpace), and the publisher waits. Only DEAD lets the oldest go, so that a refusal can
+   always be written down.
+3. Nothing forbids deletion or purge: erasing a key is a message delete by sequence (KEYS), a destroyed
+   session's fragments and events are purged.
+4. RECORDINGS knows no message ids worth remembering: dedupe would let one host swallow another's message.
+"""
+
+from dataclasses import replace
+
+from infra.jetstream import Jet
+from schemas.errors import NotFound
+from schemas.jetstream import StreamSpec
+from schemas.subjects import CHUNKS, DEAD, KEYS, LIFECYCLE, PARTITIONS, RECORDINGS
+
+SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.04, KEYS: 0.01, DEAD: 0.03}
+"""Of what the server promises to all streams; 0.04 are left over."""
+DEFAULT_STORAGE_BYTES = 64 << 30
+"""Shared out on a server that is not ours, when no setting says how much it gives."""
+DEAD_AGE_S = 30 * 86_400
+SHORTEST_WINDOW_S = 0.1
+"""The least duplicate window that a server takes."""
+
+
+def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
+    """Return every stream, sharing out `storage_bytes`."""
+
+    def spec(
+        name: str,
+        subjects: tuple[str, ...],
+        description: str,
+        *,
+        partitions: int = 0,
+        keeps: str = "for good",
+        window_s: float = 120,
+    ) -> StreamSpec:
+        return StreamSpec(
+            name,
+            subjects,
+            int(storage_bytes * SHARES[name]),
+            description=description,
+            discard="new" if keeps == "for good" else "old",
+            max_age_s=0 if keeps == "for good" else DEAD_AGE_S,
+            duplicate_window_s=window_s,
+            replicas=replicas,
+            partitions=partitions,
+        )
+
+    return (
+        spec(
+            RECORDINGS,
+            ("lucid.rec.*.*.*",),
+            "sealed fragments as hosts sent them",
+            partitions=PARTITIONS,
+            window_s=SHORTEST_WINDOW_S,
+        ),
+        spec(CHUNKS, ("lucid.chunk.*.*.*",), "what each stage says to the next", partitions=PARTITIONS),
+        spec(
+            LIFECYCLE, ("lucid.lifecycle.*", "lucid.hosts.*"), "the event-sourced log of sessions and hosts"
+        ),
+        spec(KEYS, ("lucid.key.*",), "wrapped data keys; the only thing that is ever erased"),
+        spec(DEAD, ("lucid.dead.*.*.*",), "what was refused, and why", keeps="the newest"),
+    )
+
+
+async def declare(jet: Jet, storage_bytes: int = 0, replicas: int = 1) -> dict[str, list[str]]:
+    """Make every stream what it should be and return what was changed, by stream. A second call does nothing.
+
+    storage_bytes: what the server promises to all; 0: streams that exist keep their limits, others share
+    DEFAULT_STORAGE_BYTES. Raises Misuse (topology.drift), NoSpace (stream.full).
+    """
+    changes = {}
+    for spec in streams(storage_bytes or DEFAULT_STORAGE_BYTES, replicas):
+        wanted = spec if storage_bytes else await _as_large_as_it_is(jet, spec)
+        changed = await jet.declare(wanted)
+        if changed:
+            changes[spec.name] = changed
+    return changes
+
+
+async def _as_large_as_it_is(jet: Jet, spec: StreamSpec) -> StreamSpec:
+    try:
+        held = await jet.info(spec.name)
+    except NotFound:
+        return spec
+    return replace(spec, max_bytes=held.max_bytes)

@@ -1,0 +1,89 @@
+"""What streams.topology promises, against a real server."""
+
+import asyncio
+import json
+
+import pytest
+
+from infra.jetstream import Jet
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.errors import NoSpace
+from streams import topology
+
+
+async def test_declaring_twice_changes_nothing(server: NatsServer, jet: Jet) -> None:
+    """Breaks: each start of a worker touches the streams, or fails on what the last one made."""
+    made = await topology.declare(jet, server.max_file)
+    assert made == {spec.name: ["created"] for spec in topology.streams(1)}
+    assert await topology.declare(jet, server.max_file) == {}
+    assert await topology.declare(jet) == {}
+    grown = await topology.declare(jet, server.max_file - (1 << 20))
+    assert set(grown) == set(made)
+
+
+async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, jet: Jet) -> None:
+    """Breaks: an event goes nowhere, or into two streams."""
+    await topology.declare(jet, server.max_file)
+    for subject, stream in (
+        (subjects.recording("h", "s"), subjects.RECORDINGS),
+        (subjects.chunk(subjects.RECORDED, "s"), subjects.CHUNKS),
+        (subjects.chunk(subjects.REDRIVEN, "s"), subjects.CHUNKS),
+        (subjects.lifecycle("s"), subjects.LIFECYCLE),
+        (subjects.host_log("h"), subjects.LIFECYCLE),
+        (subjects.key(bytes(16)), subjects.KEYS),
+        (subjects.dead("chunk", "s"), subjects.DEAD),
+    ):
+        ack = await jet.publish(subject, b"x")
+        message = await jet.get(stream, ack.seq)
+        assert message is not None
+        assert message.subject == subject
+
+
+async def test_together_they_stay_below_what_the_server_promises() -> None:
+    """Breaks: the streams fill the disk to the last byte, and no session can end any more."""
+    promised = 10 << 30
+    assert sum(spec.max_bytes for spec in topology.streams(promised)) <= promised * 0.97
+
+
+async def test_nothing_that_is_evidence_expires_and_nothing_forbids_erasing(
+    server: NatsServer, jet: Jet
+) -> None:
+    """Breaks: a recording or a key vanishes by itself, or a key cannot be destroyed."""
+    await topology.declare(jet, server.max_file)
+    for spec in topology.streams(1):
+        answer = json.loads(await jet.request(f"$JS.API.STREAM.INFO.{spec.name}", b""))
+        config = answer["config"]
+        assert (config["storage"], config["retention"], config["allow_direct"]) == ("file", "limits", True)
+        assert (config["deny_delete"], config["deny_purge"]) == (False, False)
+        assert config["max_msgs_per_subject"] == -1
+        assert config["allow_rollup_hdrs"] is False
+        assert not config.get("allow_msg_schedules")
+        if spec.name == subjects.DEAD:
+            assert config["discard"] == "old"
+        else:
+            assert (config["discard"], config["max_age"]) == ("new", 0)
+
+
+async def test_one_host_cannot_swallow_anothers_message(server: NatsServer, jet: Jet) -> None:
+    """Breaks: a host that guesses message ids makes another's fragments vanish as duplicates."""
+    await topology.declare(jet, server.max_file)
+    subject = subjects.recording("h", "s")
+    await jet.publish(subject, b"forged", msg_id="guess")
+    await asyncio.sleep(0.3)
+    assert not (await jet.publish(subject, b"real", msg_id="guess")).duplicate
+
+
+async def test_a_full_dead_stream_lets_the_oldest_go_and_a_full_key_stream_refuses(
+    server: NatsServer, jet: Jet
+) -> None:
+    """Breaks: a refusal cannot be written down, or an old key makes room for a new one."""
+    await topology.declare(jet, 8 << 20)
+    for _ in range(60):
+        await jet.publish(subjects.dead("chunk", "s"), bytes(10_000))
+    info = await jet.info(subjects.DEAD)
+    assert info.first_seq > 1
+    for _ in range(8):
+        await jet.publish(subjects.key(bytes(16)), bytes(10_000))
+    with pytest.raises(NoSpace):
+        await jet.publish(subjects.key(bytes(16)), bytes(10_000))

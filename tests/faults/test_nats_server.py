@@ -1,0 +1,171 @@
+"""What infra.nats_server promises when processes die."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra import nats_server
+from infra.jetstream import Jet, StreamSpec, connect
+from infra.nats_server import NatsServer
+from schemas.errors import Unavailable
+
+LOG = StreamSpec("LOG", ("log.>",), 1 << 20)
+SUPERVISE = """
+import asyncio, sys
+from pathlib import Path
+from infra.nats_server import NatsServer
+async def main():
+    server = NatsServer(Path(sys.argv[1]), max_file=1 << 30)
+    await server.start()
+    print(server.pid, flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def command_line(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
+async def gone(pid: int) -> bool:
+    for _ in range(200):
+        if not running(pid):
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_what_was_acked_is_there_after_a_kill(server: NatsServer, jet: Jet) -> None:
+    """Breaks: a host is told that a fragment is safe, and it is not."""
+    await jet.declare(LOG)
+    acked = [await jet.publish("log.a", str(n).encode()) for n in range(50)]
+    os.kill(server.pid, signal.SIGKILL)
+    assert await gone(server.pid)
+    await asyncio.sleep(0.05)
+    await jet.wait_up()
+    found = [message.seq async for message in jet.read_all("LOG", "log.a")]
+    assert found == [ack.seq for ack in acked]
+    assert server.starts == 2
+
+
+async def test_a_restart_keeps_the_port_and_clients_come_back(server: NatsServer, jet: Jet) -> None:
+    """Breaks: after a crash every worker has to be restarted by hand."""
+    port = server.port
+    for _ in range(2):
+        await server.restart()
+    assert (server.port, server.starts) == (port, 3)
+    await jet.wait_up()
+    other = await connect(server.url, name="other")
+    await other.declare(LOG)
+    await other.close()
+
+
+async def test_the_server_dies_with_its_supervisor(tmp_path: Path) -> None:
+    """Breaks: a killed `lucid up` leaves a server behind that holds the data directory."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SUPERVISE, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    pid = int(await process.stdout.readline())
+    assert running(pid)
+    process.kill()
+    await process.wait()
+    assert await gone(pid)
+
+
+async def test_a_left_over_server_is_ended_before_a_new_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: two servers run on one store directory, which neither of them notices."""
+    harmless = nats_server._DIE_WITH_PARENT.replace("prctl(1,", "prctl(1, 0 and")
+    supervise = f"import infra.nats_server as s; s._DIE_WITH_PARENT = {harmless!r}\n" + SUPERVISE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", supervise, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    left_over = int(await process.stdout.readline())
+    with pytest.raises(Unavailable) as error:
+        await NatsServer(tmp_path).start()
+    assert error.value.code == "nats.locked"
+    assert running(left_over), "a server whose supervisor lives is not ours to end"
+    process.kill()
+    await process.wait()
+    await asyncio.sleep(0.1)
+    assert running(left_over)
+    server = NatsServer(tmp_path)
+    await server.start()
+    assert not running(left_over)
+    assert server.max_file == 1 << 30
+    await server.stop()
+
+
+async def test_two_supervisors_of_one_process_do_not_share_a_store(server: NatsServer) -> None:
+    """Breaks: a mistake in a program starts a second server on the same files."""
+    with pytest.raises(Unavailable) as error:
+        await NatsServer(server.data).start()
+    assert error.value.code == "nats.locked"
+
+
+async def test_it_listens_on_this_machine_only_and_wants_its_password(server: NatsServer) -> None:
+    """Breaks: anyone in the network, or on the machine, can read recordings' metadata and write events."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.2", server.port))
+    for name in ("server.conf", "server.json", "limits.json"):
+        assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600
+    assert server.url.split(":")[2].split("@")[0] not in command_line(server.pid)
+
+
+async def test_what_was_promised_to_the_streams_is_never_lowered(tmp_path: Path) -> None:
+    """Breaks: a fuller disk at the next start makes the server leave a stream out."""
+    server = NatsServer(tmp_path, max_file=1 << 30)
+    await server.start()
+    await server.stop()
+    await server.stop()
+    for wanted, promised in ((None, 1 << 30), (1 << 20, 1 << 30), (2 << 30, 2 << 30), (None, 2 << 30)):
+        server = NatsServer(tmp_path, max_file=wanted)
+        await server.start()
+        assert server.max_file == promised
+        await server.stop()
+    assert json.loads((tmp_path / "limits.json").read_bytes()) == {"max_file": 2 << 30}
+
+
+async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Breaks: `lucid up` ends with a timeout and no word about the cause."""
+    (tmp_path / "store").write_bytes(b"not a folder")
+    with pytest.raises(Unavailable) as error:
+        await NatsServer(tmp_path, max_file=1 << 30).start()
+    assert error.value.code == "nats.no_start"
+    assert error.value.message.endswith("storage directory is not a directory")
+    assert str(tmp_path) in error.value.hint
+
+
+async def test_a_disk_that_was_full_brings_a_restart_when_room_is_back(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: after a full disk the streams stay wedged although there is room again."""
+    free = [0]
+    monkeypatch.setattr(nats_server, "free_bytes", lambda path: free[0])
+    monkeypatch.setattr(nats_server, "WATCH_S", 0.05)
+    await server.restart()
+    first = server.pid
+    await asyncio.sleep(0.3)
+    assert running(first)
+    free[0] = 1 << 40
+    assert await gone(first)
+    await asyncio.sleep(0.3)
+    await server.ready()
+    assert server.starts == 3

@@ -1,0 +1,98 @@
+"""What infra.datadir promises."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.datadir import FOLDERS, DataDir, write_private
+from schemas.errors import Misuse, Unavailable
+
+HOLD = """
+import sys
+from pathlib import Path
+from infra.datadir import DataDir
+data = DataDir(Path(sys.argv[1]))
+data.lock()
+data.write_run({"pid": 1})
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_never_own_one_directory(tmp_path: Path) -> None:
+    """Breaks: two servers write into one store, and both lose data."""
+    data = DataDir(tmp_path)
+    assert not data.is_owned()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(Unavailable) as error:
+            data.lock()
+        assert error.value.code == "datadir.locked"
+        assert data.is_owned()
+        assert data.read_run() == {"pid": 1}
+        holder.kill()
+    assert data.read_run() is None, "what a killed owner left behind counts for nothing"
+    data.lock()
+    data.unlock()
+    data.unlock()
+
+
+def test_the_second_object_of_one_process_does_not_own_either(tmp_path: Path) -> None:
+    """Breaks: a test or a tool in one process believes that it owns what another part uses."""
+    first = DataDir(tmp_path)
+    first.lock()
+    with pytest.raises(Unavailable):
+        DataDir(tmp_path).lock()
+    first.write_run({"a": 1})
+    assert DataDir(tmp_path).read_run() == {"a": 1}
+    first.unlock()
+    assert DataDir(tmp_path).read_run() is None
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_what_is_private_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    """Breaks: another user of the machine reads the server's password or a key."""
+    data = DataDir(tmp_path / "data")
+    data.lock()
+    data.write_run({"url": "secret"})
+    for name in FOLDERS:
+        assert stat.S_IMODE(data.folder(name).stat().st_mode) == 0o700
+    assert stat.S_IMODE((data.path / "run.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(data.host("h1").stat().st_mode) == 0o700
+    data.unlock()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Breaks: a crash while writing leaves half a file where a good one was."""
+    path = tmp_path / "x"
+    write_private(path, b"old")
+    path.chmod(0o644)
+    before = path.stat().st_ino
+    write_private(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino != before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_folder_that_cannot_be_made_names_the_path_and_the_cure(tmp_path: Path) -> None:
+    """Breaks: a wrong owner shows as a stack trace."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Misuse) as error:
+        DataDir(tmp_path / "file" / "data").lock()
+    assert error.value.code == "config.path"
+    assert str(tmp_path / "file" / "data") in error.value.message
+    assert "mode" in error.value.message
+    assert "chown" in error.value.hint
+
+
+def test_free_space_is_that_of_the_disk_even_before_the_folder_exists(tmp_path: Path) -> None:
+    """Breaks: the first start on a new machine fails while it looks for room."""
+    assert DataDir(tmp_path / "a" / "b").free_bytes() > 0
