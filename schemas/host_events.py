@@ -1,0 +1,47 @@
+"""Owns the bodies of the hosts' logs: which evidence key a host has, and which counters are taken.
+
+1. `lucid.hosts.<host name>` holds HostRegistered, `lucid.hosts.<public key in hex>` holds CounterTaken: a
+   uid follows from key and counter, so a counter belongs to the key, whatever name the host has.
+2. Bodies are JCS.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from schemas.errors import Rejected
+from schemas.types import Count, Frozen, Hex32, Label, TimeUs
+
+
+class HostRegistered(Frozen):
+    """This key speaks for this host from now on."""
+
+    type: Literal["HostRegistered"] = "HostRegistered"
+    version: Literal[1] = 1
+    host: str
+    key: Hex32
+    at_us: TimeUs
+    who: Label
+
+
+class CounterTaken(Frozen):
+    """This counter of the key belongs to this session, for good."""
+
+    type: Literal["CounterTaken"] = "CounterTaken"
+    version: Literal[1] = 1
+    counter: Count
+    session: str
+
+
+HostEvent = Annotated[HostRegistered | CounterTaken, Field(discriminator="type")]
+_HOST_EVENT: TypeAdapter[HostEvent] = TypeAdapter(HostEvent)
+
+
+def read_host_event(data: bytes) -> HostEvent:
+    """Raises Rejected (event.malformed)."""
+    try:
+        return _HOST_EVENT.validate_json(data)
+    except ValidationError as error:
+        raise Rejected(
+            f"not an event of a host: {error.errors()[0]['msg']}", code="event.malformed"
+        ) from None
