@@ -42,12 +42,13 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     report = Report(strict=strict)
     report.facts.root = trust.root.hex()
     seals = Seals()
+    told: list[Finding] = []
     for seal in open_seals(evidence, trust, seals):
         last = seal.manifest.seal_no == seals.highest
         for finding in check_manifest(seal.manifest):
             if last or not finding.is_note:  # notes are said once, of the last seal
-                report.add(finding if last else finding.within(seal.place))
-    for finding in seals.findings:
+                told.append(finding if last else finding.within(seal.place))
+    for finding in (*seals.findings, *told):  # a false signature is told before what it signed
         report.add(finding)
     if seals.last is None:
         return report

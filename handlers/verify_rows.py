@@ -114,7 +114,7 @@ class _Reading:
 def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterator[Finding]:
     place = f"chunk {chunk.index}"
     if read.take(Entry) != chunk.entry:
-        raise _Stop("rows.chunk", place, "its entry is not the manifest's")
+        yield Finding("rows.chunk", place, "its entry in the index is not the manifest's")
     count = chunk.last_seq - chunk.first_seq + 1
     pieces, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
     yield from found

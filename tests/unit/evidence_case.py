@@ -1,0 +1,137 @@
+"""A sealed session as evidence in memory, that a test may damage and sign again; for tests."""
+
+import copy
+import json
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from recorded_session import KEYS, SIGNING, RecordedSession, trust
+
+from handlers.merkle import Tree
+from handlers.trust import Trust, open_trust
+from handlers.verify import verify
+from handlers.verify_findings import Report
+from handlers.verify_reader import Listing
+from schemas import dsse
+from schemas.digest import h
+from schemas.index import ENTRY, Entry
+from schemas.jcs import jcs
+
+NOW_US = 1_800_000_000_000_000
+Change = Callable[[dict[str, Any]], object]
+
+
+def trusted() -> Trust:
+    return open_trust(trust(), now_us=NOW_US)
+
+
+@dataclass
+class Held:
+    """Evidence in dicts; a handlers.verify_reader.Evidence."""
+
+    manifests: dict[int, bytes]
+    chunks: dict[int, bytes]
+    lines: list[bytes] | None
+    strange_manifests: tuple[str, ...] = ()
+    strange_chunks: tuple[str, ...] = ()
+
+    def seals(self) -> Listing:
+        return Listing(frozenset(self.manifests), self.strange_manifests)
+
+    def manifest(self, seal_no: int, limit: int) -> bytes | None:
+        return self.manifests.get(seal_no, b"")[: limit + 1] or None
+
+    def indices(self) -> Listing:
+        return Listing(frozenset(self.chunks), self.strange_chunks)
+
+    def chunk(self, index: int, limit: int) -> bytes | None:
+        found = self.chunks.get(index)
+        return None if found is None else found[: limit + 1]
+
+    def history(self, line_limit: int) -> Iterator[bytes] | None:
+        return None if self.lines is None else iter([line[:line_limit] for line in self.lines])
+
+
+@dataclass
+class Case:
+    """One session's evidence, and its manifest as JSON. `keys` is keys.json."""
+
+    recorded: RecordedSession = field(default_factory=RecordedSession)
+    held: Held = field(init=False)
+    manifest: dict[str, Any] = field(init=False)
+    keys: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        _, envelope = self.recorded.seal()
+        lines = [line + b"\n" for line in self.recorded.history]
+        self.held = Held({1: envelope}, dict(self.recorded.files), lines)
+        self.manifest = json.loads(dsse.parse(envelope, dsse.MANIFEST).payload)
+        said = {"uid": self.recorded.uid.hex(), "dek_id": KEYS.dek_id.hex(), "dek": KEYS.dek.hex()}
+        self.keys = jcs(said)
+
+    def again(self) -> "Case":
+        """The same evidence, to be damaged on its own."""
+        other = copy.copy(self)
+        other.held = copy.deepcopy(self.held)
+        other.manifest = copy.deepcopy(self.manifest)
+        return other
+
+    def verify(self, *, keys: bool = True, strict: bool = False) -> Report:
+        return verify(self.held, trusted(), keys=self.keys if keys else None, strict=strict)
+
+    def codes(self, *, keys: bool = True) -> set[str]:
+        return {finding.code for finding in self.verify(keys=keys).findings}
+
+    def resign(self, change: Change, *, mended: bool = True) -> "Case":
+        """Play the insider: change the manifest, make tree and totals fit, sign with the listed key."""
+        change(self.manifest)
+        if mended:
+            mend(self.manifest)
+        self.held.manifests[max(self.held.manifests)] = signed(self.manifest)
+        return self
+
+    def put_chunk(self, index: int, sealed: bytes) -> "Case":
+        """Replace a file and everything that a signer can say of it."""
+        self.held.chunks[index] = sealed
+
+        def change(manifest: dict[str, Any]) -> None:
+            listed = [*manifest["chunks"], *manifest["index"]][index]
+            listed |= {"digest": h(sealed).hex(), "sealed": len(sealed)}
+
+        return self.resign(change)
+
+
+def signed(manifest: dict[str, Any]) -> bytes:
+    """The manifest in an envelope of the listed signer."""
+    return signed_text(jcs(manifest))
+
+
+def signed_text(payload: bytes) -> bytes:
+    """Any bytes at all in an envelope of the listed signer."""
+    return dsse.build(payload, dsse.MANIFEST, SIGNING.sign, SIGNING.public)
+
+
+def mend(manifest: dict[str, Any]) -> None:
+    """Make tree and totals fit what is listed, as a careful liar would; leave them where nothing fits."""
+    every = [*manifest["chunks"], *manifest["index"]]
+    try:
+        leaves = [entry_of(item).leaf for item in every]
+    except (ValueError, KeyError, TypeError, struct.error):
+        return
+    tree = Tree(leaves)
+    manifest["merkle"] = {"tree_size": tree.size, "root": tree.root.hex()}
+    manifest["totals"] = {
+        "chunks": len(manifest["chunks"]),
+        "index_chunks": len(manifest["index"]),
+        "fragments": sum(c["last_seq"] - c["first_seq"] + 1 for c in manifest["chunks"]),
+        "plain": sum(item["plain"] for item in every),
+        "sealed": sum(item["sealed"] for item in every),
+    }
+
+
+def entry_of(item: dict[str, Any]) -> Entry:
+    values = [item[name] for name in Entry.__slots__]
+    packed = ENTRY.pack(*values[:10], *(bytes.fromhex(value) for value in values[10:]))
+    return Entry(*ENTRY.unpack(packed))

@@ -1,0 +1,190 @@
+"""Evidence on disk: whole under its name or not there, and reading takes no harm from what lies there."""
+
+import os
+from pathlib import Path
+
+import pytest
+from evidence_case import Case, trusted
+from recorded_session import RecordedSession
+
+from handlers.verify import verify
+from schemas.errors import LucidError, Misuse, NoSpace, NotFound
+from streams import atomic, evidence
+from streams.atomic import new_file, new_folder
+from streams.evidence import copy_at, read_bounded, stored_at, write_copy
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case(RecordedSession(fragments=4))
+
+
+def test_a_copy_holds_what_the_store_holds(case: Case, tmp_path: Path) -> None:
+    """Breaks: a copy of true evidence is false, or says less."""
+    written = write_copy(case.held, tmp_path / "copy")
+    files = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert written == sum(path.stat().st_size for path in files)
+    assert not (tmp_path / "copy" / "keys.json").exists()
+    assert verify(copy_at(tmp_path / "copy"), trusted()).exit_code == 0
+    assert list(tmp_path.iterdir()) == [tmp_path / "copy"]
+
+
+def test_a_copy_of_a_copy_is_the_same_bytes(case: Case, tmp_path: Path) -> None:
+    """Breaks: evidence changes by being handed on."""
+    write_copy(case.held, tmp_path / "a", keys=case.keys)
+    write_copy(copy_at(tmp_path / "a"), tmp_path / "b", keys=case.keys)
+
+    def told(folder: Path) -> dict[str, bytes]:
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    assert told(tmp_path / "a") == told(tmp_path / "b")
+
+
+def test_the_installations_own_store_is_read_like_a_copy(case: Case, tmp_path: Path) -> None:
+    """Breaks: what is in the store can only be checked after it was exported."""
+    write_copy(case.held, tmp_path / "copy")
+    uid = case.recorded.uid
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "copy" / "manifests").rename(tmp_path / "manifests" / uid.hex())
+    (tmp_path / "copy" / "chunks").rename(tmp_path / "chunks" / uid.hex())
+    seal = tmp_path / "manifests" / uid.hex() / "1.dsse.json"
+    seal.rename(seal.with_name("1"))
+    assert case.held.lines is not None
+    stored = stored_at(tmp_path / "manifests", tmp_path / "chunks", uid, case.held.lines)
+    assert verify(stored, trusted()).exit_code == 0
+
+
+def test_a_copy_never_overwrites(case: Case, tmp_path: Path) -> None:
+    """Breaks: exporting destroys another session's evidence."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "note.txt").write_text("mine")
+    with pytest.raises(Misuse, match=r"export\.exists"):
+        write_copy(case.held, tmp_path / "copy")
+    assert [path.name for path in tmp_path.rglob("*")] == ["copy", "note.txt"]
+
+
+def test_a_copy_that_fails_half_way_is_not_there(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: half a copy lies under the name of a whole one."""
+    left = iter(range(3))
+
+    def full(path: Path, data: bytes) -> int:
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        return atomic.write_file(path, data)
+
+    monkeypatch.setattr(evidence, "write_file", full)
+    with pytest.raises(NoSpace, match=r"export\.space"):
+        write_copy(case.held, tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_without_a_seal_is_not_exported(case: Case, tmp_path: Path) -> None:
+    """Breaks: a copy without a manifest looks like evidence."""
+    unsealed = case.again()
+    unsealed.held.manifests.clear()
+    with pytest.raises(NotFound, match=r"evidence\.unsealed"):
+        write_copy(unsealed.held, tmp_path / "copy")
+
+
+def test_what_is_no_plain_file_is_not_read(case: Case, tmp_path: Path) -> None:
+    """Breaks: a pipe in an evidence copy stops the verifier, a link makes it read other files."""
+    write_copy(case.held, tmp_path / "copy")
+    chunk = tmp_path / "copy" / "chunks" / "0000000000"
+    good = chunk.read_bytes()
+    (tmp_path / "elsewhere").write_bytes(good)
+
+    def found() -> set[str]:
+        return {finding.code for finding in verify(copy_at(tmp_path / "copy"), trusted()).findings}
+
+    for make in (
+        lambda: os.mkfifo(chunk),
+        lambda: chunk.mkdir(),
+        lambda: chunk.symlink_to(tmp_path / "elsewhere"),
+    ):
+        chunk.rmdir() if chunk.is_dir() else chunk.unlink()
+        make()
+        assert found() == {"chunk.unreadable"}
+
+
+def test_strange_names_are_found(case: Case, tmp_path: Path) -> None:
+    """Breaks: evidence carries passengers that no manifest knows."""
+    write_copy(case.held, tmp_path / "copy")
+    names = (
+        "1",
+        "00000000000",
+        "0000000000.tmp",
+        "٠٠٠٠٠٠٠٠٠٠",
+        "0000009999",
+        b"\xff\xfe".decode(errors="surrogateescape"),
+    )
+    for name in names:
+        (tmp_path / "copy" / "chunks" / name).write_bytes(b"")
+    for name in ("01.dsse.json", "0.dsse.json", "1.dsse.json~", "x"):
+        (tmp_path / "copy" / "manifests" / name).write_bytes(b"")
+    report = verify(copy_at(tmp_path / "copy"), trusted())
+    codes = [finding.code for finding in report.findings]
+    assert codes.count("chunk.unnamed") == len(names)
+    assert codes.count("manifest.unnamed") == 4
+    assert all(finding.place.isascii() for finding in report.findings)
+
+
+def test_reading_takes_no_more_than_it_was_told(tmp_path: Path) -> None:
+    """Breaks: a huge file in an evidence copy fills the memory."""
+    path = tmp_path / "big"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    assert read_bounded(path, 1000) == bytes(1001)
+    assert read_bounded(tmp_path / "none", 10) is None
+
+
+def test_a_line_without_end_is_read_in_pieces(case: Case, tmp_path: Path) -> None:
+    """Breaks: one endless line of history fills the memory."""
+    write_copy(case.held, tmp_path / "copy")
+    with (tmp_path / "copy" / "history.ndjson").open("ab") as file:
+        file.truncate(1 << 32)
+    report = verify(copy_at(tmp_path / "copy"), trusted())
+    assert {finding.code for finding in report.findings} == {"history.malformed"}
+
+
+def write_half(path: Path) -> None:
+    with new_file(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+
+
+def test_a_new_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    """Breaks: an export that was interrupted looks like a complete recording."""
+    with pytest.raises(ZeroDivisionError):
+        write_half(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    with new_file(tmp_path / "out") as file:
+        file.write(b"whole")
+    with pytest.raises(Misuse, match=r"export\.exists"), new_file(tmp_path / "out") as file:
+        file.write(b"other")
+    assert (tmp_path / "out").read_bytes() == b"whole"
+    with new_file(tmp_path / "out", replace=True) as file:
+        file.write(b"other")
+    assert (tmp_path / "out").read_bytes() == b"other"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    """Breaks: two exports at once leave a mixture, or one destroys the other."""
+    with pytest.raises(Misuse, match=r"export\.exists"), new_file(tmp_path / "out"):
+        (tmp_path / "out").write_bytes(b"first")
+    with pytest.raises(Misuse, match=r"export\.exists"), new_folder(tmp_path / "copy"):
+        (tmp_path / "copy" / "x").mkdir(parents=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "out"]
+
+
+def test_a_place_that_cannot_be_written_is_a_plain_error(tmp_path: Path) -> None:
+    """Breaks: a wrong path ends in a traceback."""
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "below", tmp_path / ("n" * 300)):
+        with pytest.raises(LucidError), new_file(target):
+            pass
+        with pytest.raises(LucidError), new_folder(target):
+            pass
