@@ -28,8 +28,8 @@ BATCH_BYTES = 12 << 20
 LEAST_PULL_BYTES = 2 << 20
 """A pull must fit the largest message (1 MiB with its headers), or it would bring nothing for ever."""
 PULL_MESSAGES = 4096
-PULLS = 2
-"""While one is being read, the next is already under way."""
+PULLS = 3
+"""Requests that are under way together; a new one is made when a third of the bytes has been taken."""
 HEARTBEAT_S = 2.0
 IDLE_CONSUMER_S = 300
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
@@ -54,7 +54,7 @@ class Follower:
         """The first sequence that was not handed to the queue yet."""
         self._conn, self._stream, self._filters = conn, stream, tuple(filters)
         self._pull_bytes = max(batch_bytes // PULLS, LEAST_PULL_BYTES)
-        self._batch_bytes = self._pull_bytes * PULLS
+        self._batch_bytes = max(batch_bytes, self._pull_bytes)
         self._queue: deque[Message | Discontinuity] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
@@ -133,6 +133,7 @@ class Follower:
                 self._stream,
                 take=lambda message: self._take(consumer, message),
                 lost=lambda why: self._break(consumer, why),
+                ended=self._wake.set,
                 beat=lambda last: self._beat(consumer, last),
                 heartbeat_s=HEARTBEAT_S,
             )
@@ -167,15 +168,14 @@ class Follower:
     async def _ask(self, pulls: Pulls) -> None:
         while (
             not self._broken
-            and len(pulls.open) < PULLS
-            and (len(pulls.open) + 1) * self._pull_bytes + self._queued_bytes <= self._batch_bytes
+            and pulls.outstanding_bytes + self._queued_bytes + self._pull_bytes <= self._batch_bytes
         ):
             await pulls.ask(self._consumer, PULL_MESSAGES, self._pull_bytes)
 
     async def _wait(self, pulls: Pulls | None) -> None:
         """Wait for a message, a break or long silence; at least one heartbeat, for the loop may lag."""
         self._wake.clear()
-        if self._queue or self._broken or self._closed or pulls is None:
+        if self._queue or self._broken or self._closed or pulls is None or not pulls.open:
             return
         rest_s = max(pulls.patience_s - pulls.silent_for_s(), HEARTBEAT_S)
         try:

@@ -49,7 +49,13 @@ class PullReader:
         self._closed = False
         self._failures = 0
         self._pulls = Pulls(
-            conn, stream, take=self._take, lost=self._lose, expires_s=expires_s, heartbeat_s=heartbeat_s
+            conn,
+            stream,
+            take=self._take,
+            lost=self._lose,
+            ended=self._wake.set,
+            expires_s=expires_s,
+            heartbeat_s=heartbeat_s,
         )
         conn.on_break.add(self._broke)
 
@@ -114,7 +120,7 @@ class PullReader:
     async def _wait(self) -> None:
         """Wait for a job, a loss, or too long a silence; at least one heartbeat, for the loop may lag."""
         self._wake.clear()
-        if self._queue or self._gone or self._closed:
+        if self._queue or self._gone or self._closed or not self._pulls.open:
             return
         rest_s = max(self._pulls.patience_s - self._pulls.silent_for_s(), self._pulls.patience_s / 3)
         try:

@@ -1,10 +1,12 @@
 """Owns the pull requests to one consumer: which are open, what they may still bring, and signs of life.
 
-1. Each request has a reply subject of its own below one inbox; messages come under their own subjects,
+1. The server serves open requests in turn, message by message: those of one size end together, so that
+   whoever wants no pause asks anew when part of what is under way has come, not when a request ends.
+2. Each request has a reply subject of its own below one inbox; messages come under their own subjects,
    statuses under the reply subject. So a status tells exactly which request it ends.
-2. A request ends by its count, or by a status that says how many it did not bring (Nats-Pending-Messages);
+3. A request ends by its count, or by a status that says how many it did not bring (Nats-Pending-Messages);
    without that subtraction slots leak.
-3. Silence for three heartbeats while a request is open means that the consumer, or the request, is gone:
+4. Silence for three heartbeats while a request is open means that the consumer, or the request, is gone:
    a deleted consumer says nothing to a request that came too late.
 
 Source: ADR-13, ADR-37.
@@ -36,15 +38,18 @@ class Pulls:
         *,
         take: Callable[[Msg], None],
         lost: Callable[[str], None],
+        ended: Callable[[], None],
         beat: Callable[[int], None] = lambda last_delivery: None,
         expires_s: float = EXPIRES_S,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.outstanding = 0
         """Messages that the open requests may still bring."""
+        self.outstanding_bytes = 0
+        """Of the requests that were bounded by bytes, what they may still bring."""
         self.open: Final[dict[str, int]] = {}
         self._conn, self._stream = conn, stream
-        self._take, self._lost, self._beat = take, lost, beat
+        self._take, self._lost, self._ended, self._beat = take, lost, ended, beat
         self._expires_s, self._heartbeat_s = expires_s, heartbeat_s
         self._inbox = conn.nc.new_inbox() + "."
         self._numbers = itertools.count()
@@ -68,6 +73,7 @@ class Pulls:
             question["max_bytes"] = max_bytes
         self.open[token] = count
         self.outstanding += count
+        self.outstanding_bytes += max_bytes
         self._last_sign_s = max(self._last_sign_s, asyncio.get_running_loop().time())
         try:
             await self._conn.send(
@@ -76,7 +82,7 @@ class Pulls:
                 reply=self._inbox + token,
             )
         except BaseException:
-            self._end(token, count)
+            self._end(token, count, max_bytes)
             raise
 
     def silent_for_s(self) -> float:
@@ -90,7 +96,7 @@ class Pulls:
     def forget(self) -> None:
         """All open requests are gone; what still comes from them is delivered, but counts for none."""
         self.open.clear()
-        self.outstanding = 0
+        self.outstanding = self.outstanding_bytes = 0
 
     async def stop(self, *, drain: bool) -> None:
         """End all requests. drain: what the server already sent still reaches `take`."""
@@ -107,8 +113,9 @@ class Pulls:
         self._last_sign_s = asyncio.get_running_loop().time()
         if not message.subject.startswith(self._inbox):
             self.outstanding = max(0, self.outstanding - 1)
+            self.outstanding_bytes = max(0, self.outstanding_bytes - len(message.data))
             if not self.outstanding:
-                self.open.clear()
+                self.forget()
             self._take(message)
             return
         status, headers = status_of(message), message.headers or {}
@@ -119,11 +126,16 @@ class Pulls:
                 self._beat(int(headers["Nats-Last-Consumer"]))
         elif token in self.open:
             if status != "503" and text.lower().startswith(_ENDED_IN_ORDER):
-                self._end(token, int(headers.get("Nats-Pending-Messages", 0)))
+                unbrought = (int(headers.get(f"Nats-Pending-{what}", 0)) for what in ("Messages", "Bytes"))
+                self._end(token, *unbrought)
+                self._ended()
             else:
                 self.forget()
                 self._lost(f"{status} {text}".strip())
 
-    def _end(self, token: str, unbrought: int) -> None:
-        if self.open.pop(token, None) is not None:
-            self.outstanding = max(0, self.outstanding - unbrought) if self.open else 0
+    def _end(self, token: str, unbrought: int, unbrought_bytes: int) -> None:
+        self.open.pop(token, None)
+        self.outstanding = max(0, self.outstanding - unbrought)
+        self.outstanding_bytes = max(0, self.outstanding_bytes - unbrought_bytes)
+        if not self.open:
+            self.forget()
