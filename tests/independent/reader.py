@@ -1,0 +1,326 @@
+"""An independent reader of evidence copies: verifies, and with the data key decrypts.
+
+    python tests/independent/reader.py DIR --trust FILE [--root FINGERPRINT] [--keys FILE]
+                                       [--out FILE] [--track N] [--strict]
+
+1. Written from docs/format.md alone; it shares no line with the product.
+2. Hostile files end in a finding with code and place, never in a traceback.
+3. `--out` is written only when nothing was found false.
+
+Exit codes (docs/format.md §8): 2 usage or trust file, 3 false, 9 signer not listed, 0 true.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import re
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import reader_shapes as shapes
+from reader_bytes import MAX_PLAIN, SEALED_EXTRA, read_chunk_header
+from reader_crypto import Bad, dek_id, fingerprint, h
+from reader_keyed import Keyed, open_chunk
+from reader_keyless import Keyless, Report, is_lost
+
+MAX_MANIFEST, MAX_HISTORY, MAX_TRUST, MAX_KEYS = 512 << 20, 1 << 30, 16 << 20, 4 << 10
+SEAL_NAME = re.compile(r"[1-9][0-9]{0,8}\.dsse\.json")
+Json = dict[str, Any]
+
+
+class Usage(Exception):
+    """Nothing was verified: the command, or the trust file, cannot be used."""
+
+
+def say(text: str) -> None:
+    """Print one line; whatever a hostile file holds, it stays one line of ASCII."""
+    print(text.encode("unicode_escape").decode())
+
+
+def complain(text: str) -> int:
+    print(f"reader: {text}".encode("unicode_escape").decode(), file=sys.stderr)
+    return 2
+
+
+def read_bounded(path: Path, limit: int, code: str) -> bytes:
+    """Return a plain file's bytes; raises Bad `code` when absent, no plain file, or above `limit`."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise Bad(code, f"{path.name} is no plain file of at most {limit} bytes")
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise Bad(code, f"{path.name} cannot be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise Bad(code, f"{path.name} is longer than {limit} bytes")
+    return data
+
+
+def load_trust(path: Path, root: str | None, now_us: int) -> Json:
+    """Return the trust file's payload; raises Usage."""
+    try:
+        raw = read_bounded(path, MAX_TRUST, "trust.file")
+        trust = shapes.open_envelope(
+            raw, shapes.TRUST_TYPE, shapes.TRUST, lambda value: value["root"], "trust"
+        )
+    except Bad as bad:
+        raise Usage(str(bad)) from None
+    if root is not None and fingerprint(bytes.fromhex(trust["root"])) != root:
+        raise Usage("the trust file is not of the given root [trust.root]")
+    if now_us >= trust["expires_us"]:
+        raise Usage("the trust file is expired [trust.expired]")
+    return trust
+
+
+def is_listed(trust: Json, key: str, role: str, at_us: int) -> bool:
+    own = [entry for entry in trust["keys"] if (entry["key"], entry["role"]) == (key, role)]
+    valid = any(entry["from_us"] <= at_us < entry["until_us"] for entry in own)
+    return valid and all(entry["revoked_us"] == 0 for entry in own)
+
+
+def names_in(folder: Path, code: str, report: Report) -> set[str]:
+    try:
+        return {item.name for item in folder.iterdir()}
+    except OSError as error:
+        report.find(code, folder.name, f"the folder cannot be read: {error.strerror}")
+        return set()
+
+
+def load_manifests(folder: Path, report: Report) -> list[tuple[Json, bytes]]:
+    """Return (payload, envelope bytes) of every seal; a seal that is not wholly strict is left out."""
+    names = names_in(folder, "manifest.missing", report)
+    numbers = sorted(int(name[:-10]) for name in names if SEAL_NAME.fullmatch(name))
+    for name in sorted(name for name in names if not SEAL_NAME.fullmatch(name)):
+        report.find("manifest.unnamed", f"manifests/{name}", "no file of this name belongs here")
+    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+        report.find("manifest.missing", "manifests", "the seals are not 1, 2, 3 …")
+    seals = []
+    for number in numbers:
+        name = f"{number}.dsse.json"
+        place = f"manifests/{name}"
+        try:
+            raw = read_bounded(folder / name, MAX_MANIFEST, "manifest.missing")
+            key_of = lambda value: value["signer"]["key"]  # noqa: E731
+            payload = shapes.open_envelope(raw, shapes.MANIFEST_TYPE, shapes.MANIFEST, key_of, "manifest")
+        except Bad as bad:
+            report.find(bad.code, place, bad.text)
+            continue
+        report.need(payload["seal_no"] == number, "manifest.seal_no", place, "the seal has another number")
+        seals.append((payload, raw))
+    return seals
+
+
+def check_links(seals: list[tuple[Json, bytes]], report: Report) -> None:
+    for (old, raw), (new, _) in itertools.pairwise(seals):
+        place = f"seal {new['seal_no']}"
+        report.need(
+            new["prev_manifest"] == h(raw).hex(), "manifest.link", place, "it follows another manifest"
+        )
+        same = all(new[name] == old[name] for name in ("uid", "host", "dek_id"))
+        report.need(same, "manifest.changed", place, "uid, host or dek id is another than before")
+        ending = [shapes.unbase64(seal["ending"], "ending.shape")[:-64] for seal in (old, new)]
+        report.need(ending[0] == ending[1], "manifest.changed", place, "the ending is another than before")
+
+
+def check_files(folder: Path, manifest: Json, report: Report) -> None:
+    entries = manifest["chunks"] + manifest["index"]
+    wanted = {f"{entry['index']:010}": entry for entry in entries if not is_lost(entry)}
+    names = names_in(folder, "chunk.missing", report) if wanted or folder.exists() else set()
+    for name in sorted(names - set(wanted)):
+        report.find("chunk.unnamed", f"chunks/{name}", "no file of this name belongs here")
+    for name, entry in wanted.items():
+        try:
+            sealed = read_bounded(folder / name, MAX_PLAIN + SEALED_EXTRA, "chunk.missing")
+            _check_chunk(sealed, entry, manifest)
+        except Bad as bad:
+            report.find(bad.code, f"chunk {name}", bad.text)
+
+
+def _check_chunk(sealed: bytes, entry: Json, manifest: Json) -> None:
+    if h(sealed).hex() != entry["digest"] or len(sealed) != entry["sealed"]:
+        raise Bad("chunk.digest", "the file is not what was sealed")
+    header, settings = read_chunk_header(sealed), manifest["settings"]
+    found = (header.uid.hex(), header.dek_id.hex(), header.suite, header.track, header.part, header.index)
+    named = (
+        manifest["uid"],
+        manifest["dek_id"],
+        settings["suite"],
+        entry["track"],
+        entry["part"],
+        entry["index"],
+    )
+    lengths = (header.offset, header.plain) == (entry["offset"], entry["plain"])
+    codec = header.codec == entry["codec"] if "codec" in entry else header.codec in (0, settings["codec"])
+    if found != named or not lengths or not codec:
+        raise Bad("chunk.header", "its header is not what the manifest says")
+
+
+def check_history(path: Path, seals: list[tuple[Json, bytes]], report: Report) -> int:
+    """Check what each seal covers of the history; return the number of lines after the last seal's."""
+    try:
+        raw = read_bounded(path, MAX_HISTORY, "history.missing")
+        if not raw.endswith(b"\n"):
+            raise Bad("history.line", "the last line does not end")
+        lines = raw.split(b"\n")[:-1]
+        events = [shapes.parse_canonical(line, "history.line") for line in lines]
+        if not all(isinstance(event, dict) and isinstance(event.get("type"), str) for event in events):
+            raise Bad("history.line", "a line is no object with a type")
+    except Bad as bad:
+        report.find(bad.code, "history.ndjson", bad.text)
+        return 0
+    for manifest, _ in seals:
+        last, place = manifest["lifecycle"]["last"], f"history line {manifest['lifecycle']['last']}"
+        if not report.need(last <= len(lines), "history.short", place, "the history ends before it"):
+            continue
+        digest = h(b"".join(line + b"\n" for line in lines[:last])).hex()
+        report.need(
+            digest == manifest["lifecycle"]["digest"], "history.digest", place, "the history is another"
+        )
+        started = {
+            "type": "SealStarted",
+            "seal_no": manifest["seal_no"],
+            "sealed_us": manifest["sealed_us"],
+            "signer": fingerprint(bytes.fromhex(manifest["signer"]["key"])),
+            "n": len(manifest["chunks"]),
+        }
+        event = events[last - 1]
+        same = all(
+            type(event.get(name)) is type(value) and event[name] == value for name, value in started.items()
+        )
+        report.need(same, "history.seal", place, "it does not start this seal")
+    return len(lines) - max((m["lifecycle"]["last"] for m, _ in seals), default=0)
+
+
+def load_keys(path: Path, manifest: Json) -> bytes:
+    """Return the data key; raises Bad keys.*."""
+    keys = shapes.parse_canonical(read_bounded(path, MAX_KEYS, "keys.file"), "keys.json")
+    shapes.KEYS(keys, "keys")
+    dek = bytes.fromhex(keys["dek"])
+    if keys["uid"] != manifest["uid"] or keys["dek_id"] != manifest["dek_id"]:
+        raise Bad("keys.session", "the keys file is of another session")
+    if dek_id(dek).hex() != manifest["dek_id"]:
+        raise Bad("keys.dek_id", "the data key is another")
+    return dek
+
+
+def note_losses(manifest: Json, trust: Json, report: Report) -> None:
+    for gap in manifest["gaps"]:
+        missing = gap["last_seq"] - gap["first_seq"] + 1
+        said = f"track {gap['track']}: {missing} fragments from {gap['first_seq']} missing"
+        report.note("gap", f"{said}, by {gap['by']} ({gap['reason']})")
+    for chunk in manifest["chunks"]:
+        if is_lost(chunk):
+            report.note("chunk.lost", f"chunk {chunk['index']:010} was lost")
+    if manifest["end"] != "final":
+        report.note("ending", f"the session was ended by the installation: {manifest['end']}")
+    for item in manifest["equivocations"]:
+        report.note("equivocation", f"the host signed two fragments {item['track']}/{item['seq']}")
+    host = manifest["host"]
+    if not is_listed(trust, host["key"], "host", manifest["started_us"]):
+        report.note("host.unlisted", f"host {host['name']} is not in the trust file")
+
+
+def verify(folder: Path, trust: Json, keys: Path | None, report: Report) -> tuple[list[Json], Keyed | None]:
+    """Fill `report`; return all seals that could be read, and the open evidence when keys were given."""
+    seals = load_manifests(folder / "manifests", report)
+    for manifest, _ in seals:
+        Keyless(manifest, report).check()
+    check_links(seals, report)
+    later = check_history(folder / "history.ndjson", seals, report)
+    if later > 0:
+        say(f"INFO {later} later lines of the history are not covered by a seal")
+    if not seals:
+        return [], None
+    last = seals[-1][0]
+    check_files(folder / "chunks", last, report)
+    note_losses(last, trust, report)
+    keyed = None
+    if keys is not None:
+        try:
+            dek = load_keys(keys, last)
+            keyed = Keyed(last, dek, lambda index: _read_chunk(folder, index), report)
+            keyed.check()
+        except Bad as bad:
+            report.find(bad.code, "keys", bad.text)
+    return [manifest for manifest, _ in seals], keyed
+
+
+def _read_chunk(folder: Path, index: int) -> bytes:
+    return read_bounded(folder / "chunks" / f"{index:010}", MAX_PLAIN + SEALED_EXTRA, "chunk.missing")
+
+
+def write_out(path: Path, track: int, keyed: Keyed) -> None:
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as out:
+        for index in keyed.plain_of(track):
+            plain = open_chunk(keyed.dek, keyed.read(index))
+            digest.update(plain)
+            size += len(plain)
+            out.write(plain)
+    say(f"INFO {size} bytes of track {track} written, SHA-256 {digest.hexdigest()}")
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Verify and decrypt an evidence copy.")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--trust", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--root", metavar="FINGERPRINT")
+    parser.add_argument("--keys", type=Path, metavar="FILE", help="default: DIR/keys.json when it is there")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--track", type=int, default=0, choices=(0, 1))
+    parser.add_argument("--strict", action="store_true", help="notes are findings")
+    options = parser.parse_args(argv)
+    if not options.folder.is_dir():
+        raise Usage(f"{options.folder} is no folder")
+    if options.keys is not None and not options.keys.is_file():
+        raise Usage(f"{options.keys} is no file")
+    inside = options.folder / "keys.json"
+    if options.keys is None and inside.exists():
+        options.keys = inside
+    if options.out is not None and options.keys is None:
+        raise Usage("--out needs the data key (--keys)")
+    return options
+
+
+def main(argv: list[str], now_us: int | None = None) -> int:
+    """Return the exit code; now_us: the clock, for the trust file's expiry."""
+    report = Report()
+    try:
+        options = arguments(argv)
+        trust = load_trust(options.trust, options.root, now_us or time.time_ns() // 1000)
+    except (Usage, SystemExit) as error:
+        return complain(str(error)) if isinstance(error, Usage) else int(error.code or 0)
+    if options.root is None:
+        say(f"INFO trust root {fingerprint(bytes.fromhex(trust['root']))}")
+    seals, keyed = verify(options.folder, trust, options.keys, report)
+    for code, text in report.notes:
+        say(f"NOTE {text} [{code}]")
+        if options.strict:
+            report.find(code, "--strict", text)
+    for code, place, text in report.findings:
+        say(f"FALSE {place}: {text} [{code}]")
+    if report.findings:
+        return 3
+    if options.out is not None and keyed is not None:
+        try:
+            write_out(options.out, options.track, keyed)
+        except OSError as error:
+            return complain(f"{options.out} cannot be written: {error.strerror}")
+    unknown = [
+        seal for seal in seals if not is_listed(trust, seal["signer"]["key"], "signer", seal["sealed_us"])
+    ]
+    for seal in unknown:
+        say(f"UNKNOWN seal {seal['seal_no']}: its signer is not in the trust file [signer.unlisted]")
+    if not unknown:
+        say(f"TRUE {seals[-1]['session']}: seal {seals[-1]['seal_no']}, root {seals[-1]['merkle']['root']}")
+    return 9 if unknown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
