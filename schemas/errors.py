@@ -90,8 +90,11 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
     RefusedByState: Outcome(5, 409),
     Conflict: Outcome(5, 409),
     Denied: Outcome(6, 403),
+    Rejected: Outcome(2, 400),
     Unavailable: Outcome(7, 503),
     NoSpace: Outcome(8, 507),
+    Retryable: Outcome(7, 503),
+    LucidError: Outcome(1, 500),
 }
 
 

@@ -9,7 +9,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from schemas import settings_text as text
 from schemas.errors import Misuse
@@ -62,7 +62,7 @@ class Settings:
     threshold: int = 1024
     suite: str = "xchacha20-poly1305"
     encryption_key: str = field(default="", repr=False)
-    key_derivation: str = "argon2id"
+    key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
     host_return_max_s: float = 7 * 86_400
     source_retention_s: float = 86_400
     max_sessions: int = 1000

@@ -43,7 +43,7 @@ class Parts:
     """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
 
 
-async def run_worker(parts: Parts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
+async def work(parts: Parts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish what is in work."""
     claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
     threads = ThreadPoolExecutor(THREADS, "lucid-work")
@@ -92,12 +92,13 @@ async def _until_stopped(
 ) -> None:
     """Return when `stop` was set and the runners are through; raise what ended any of them before."""
     stopped = asyncio.ensure_future(stop.wait())
-    done, _ = await asyncio.wait({stopped, *services, *runners}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({stopped, *services, *runners}, return_when=asyncio.FIRST_COMPLETED)
+    over = [task for task in (*services, *runners) if task.done()]
     stop.set()
     for task in services:
         task.cancel()
     await asyncio.gather(stopped, *services, *runners, return_exceptions=True)
-    for task in done - {stopped}:
+    for task in over:
         task.result()
 
 
