@@ -30,11 +30,11 @@ class StageLimits(NamedTuple):
     """Messages taken and not yet acknowledged ({STAGE}_BUFFER_SIZE)."""
     timeout_s: float = 30
     retries: int = 5
-    memory_bytes: int = 256 << 20
+    memory_bytes: int = 64 << 20
 
 
 DEFAULT_LIMITS = {
-    "RECORDER": StageLimits(workers=2),
+    "RECORDER": StageLimits(workers=2, memory_bytes=128 << 20),
     "ENCRYPTOR": StageLimits(workers=4),
 }
 

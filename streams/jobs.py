@@ -1,7 +1,6 @@
-"""Owns what a stage does around its pure function: find the input's bytes, run it in a thread.
+"""Owns what a stage does around its pure function: find the claim and its bytes, keep what was made.
 
-1. A job finds bytes in memory (streams.claims) or makes them again from the recording stream with the same
-   pure functions; nothing is staged anywhere.
+1. A job finds bytes in memory (streams.claims) or has them made again (streams.remake).
 2. A claim of a session that is sealed or shredded, or of a chunk that is lost on purpose, is obsolete: the
    job says nothing, and its message is acknowledged.
 3. A missing key is waited for; a shredded session's is not.
@@ -9,14 +8,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from handlers.stages.chunk import chunk
-from handlers.stages.compress import compress
 from handlers.stages.context import Context
-from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.store import Found, store
 from infra.blobs_disk import DiskBlobs
@@ -35,17 +30,15 @@ from schemas.chunk_events import (
 )
 from schemas.digest import Buffer
 from schemas.errors import EvidenceFalse, Rejected, Unavailable
-from schemas.fragment import Fragment, parse
 from schemas.jetstream import Message
 from schemas.lifecycle_events import State
 from schemas.upcast import read_event, read_recorded
-from streams.chunk_log import data_seqs
 from streams.claims import Claims, Work
 from streams.directory import Directory
 from streams.keystore import KeyStore
+from streams.remake import Remake
 
 log = logging.getLogger("lucid.jobs")
-T = TypeVar("T")
 E = TypeVar("E", bound=ChunkEvent)
 
 
@@ -63,7 +56,8 @@ class Jobs:
         disk: Executor,
     ) -> None:
         self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
-        self._blobs, self._threads, self._disk = blobs, threads, disk
+        self._blobs, self._disk = blobs, disk
+        self._remake = Remake(jet, threads)
 
     # one job a stage
 
@@ -78,7 +72,7 @@ class Jobs:
         if found is None:
             return None
         run, context, work = found
-        made, work.plain = await self._make_plain(run, context, self._claims.start(work))
+        made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
         return made
 
     async def compress(self, message: Message) -> StageEvent | None:
@@ -110,7 +104,9 @@ class Jobs:
         context, work = found
         _, sealed = await self._sealed(event.run, context, work)
         name = f"{event.uid.hex()}/{event.index:010}"
-        stored = await self._in(self._disk, lambda: self._store(name, sealed, event, context))
+        stored = await asyncio.get_running_loop().run_in_executor(
+            self._disk, self._store, name, sealed, event, context
+        )
         self._claims.finish(event.uid, event.index)
         return stored
 
@@ -172,46 +168,18 @@ class Jobs:
             )
         return recorded
 
-    async def _make_plain(
-        self, run: int, context: Context, fragments: list[Fragment] | None
-    ) -> tuple[Chunked, Buffer]:
-        if fragments is None:
-            fragments = await self._read_fragments(context.recorded)
-        held = fragments
-        return await self._in(self._threads, lambda: chunk(run, held, context))
-
-    async def _read_fragments(self, recorded: Recorded) -> list[Fragment]:
-        seqs = data_seqs(recorded)
-        found = await self._jet.get_many(subjects.RECORDINGS, seqs)
-        missing = [seq for seq in seqs if seq not in found]
-        if missing:
-            raise Rejected(
-                f"chunk {recorded.index} of {recorded.session} cannot be made again: "
-                f"{len(missing)} of its fragments are gone from the stream",
-                code="chunk.source_gone",
-            )
-        wholes = [found[seq].data for seq in seqs]
-        return await self._in(self._threads, lambda: [parse(whole) for whole in wholes])
-
     async def _payload(self, run: int, context: Context, work: Work) -> tuple[Compressed, Buffer]:
         if work.payload is None:
-            plain = work.plain
-            if plain is None:
-                _, plain = await self._make_plain(run, context, None)
-            held = plain
-            work.payload = await self._in(self._threads, lambda: compress(run, held, context))
+            work.payload = await self._remake.payload(run, context, work.plain)
             work.plain = None
         return work.payload
 
     async def _sealed(self, run: int, context: Context, work: Work) -> tuple[Encrypted, Buffer]:
         if work.sealed is None:
-            event, payload = await self._payload(run, context, work)
-            work.sealed = await self._in(self._threads, lambda: encrypt(event, payload, context))
+            payload = await self._payload(run, context, work)
+            work.sealed = await self._remake.sealed(run, context, payload)
             work.payload = None
         return work.sealed
-
-    async def _in(self, executor: Executor, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(executor, call)
 
 
 def _expect(event: object, kind: type[E]) -> E:

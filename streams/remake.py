@@ -1,0 +1,66 @@
+"""Owns making a chunk's bytes again from the recording stream, by the same pure functions as the first time.
+
+1. There is no staging area: what is not in memory comes from here, on a miss, in a replay, after a crash.
+2. Pure functions run in threads; the event loop only fetches.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from handlers.stages.chunk import chunk
+from handlers.stages.compress import compress
+from handlers.stages.context import Context
+from handlers.stages.encrypt import encrypt
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import Chunked, Compressed, Encrypted, Recorded
+from schemas.digest import Buffer
+from schemas.errors import Rejected
+from schemas.fragment import Fragment, parse
+from streams.chunk_log import data_seqs
+
+T = TypeVar("T")
+
+
+class Remake:
+    """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
+
+    def __init__(self, jet: Jet, threads: Executor) -> None:
+        self._jet, self._threads = jet, threads
+
+    async def fragments(self, recorded: Recorded) -> list[Fragment]:
+        """The chunk's data fragments by seq. Raises Rejected (chunk.source_gone)."""
+        seqs = data_seqs(recorded)
+        found = await self._jet.get_many(subjects.RECORDINGS, seqs)
+        missing = [seq for seq in seqs if seq not in found]
+        if missing:
+            raise Rejected(
+                f"chunk {recorded.index} of {recorded.session} cannot be made again: "
+                f"{len(missing)} of its fragments are gone from the stream",
+                code="chunk.source_gone",
+            )
+        return await self._run(lambda: [parse(found[seq].data) for seq in seqs])
+
+    async def plain(
+        self, run: int, context: Context, fragments: list[Fragment] | None = None
+    ) -> tuple[Chunked, Buffer]:
+        """fragments: when they are in memory already."""
+        held = fragments if fragments is not None else await self.fragments(context.recorded)
+        return await self._run(lambda: chunk(run, held, context))
+
+    async def payload(
+        self, run: int, context: Context, plain: Buffer | None = None
+    ) -> tuple[Compressed, Buffer]:
+        held = plain if plain is not None else (await self.plain(run, context))[1]
+        return await self._run(lambda: compress(run, held, context))
+
+    async def sealed(
+        self, run: int, context: Context, payload: tuple[Compressed, Buffer] | None = None
+    ) -> tuple[Encrypted, Buffer]:
+        event, held = payload if payload is not None else await self.payload(run, context)
+        return await self._run(lambda: encrypt(event, held, context))
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
