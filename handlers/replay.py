@@ -1,0 +1,44 @@
+"""Owns what a replay concludes of one chunk: the manifest decides, the recording stream makes it again."""
+
+from enum import Enum
+
+from handlers.chunks import open_plain
+from schemas.digest import Buffer, h
+from schemas.errors import EvidenceFalse
+from schemas.index import Entry
+
+
+class Outcome(Enum):
+    """Of one chunk. The first three are good."""
+
+    SAME = "same"
+    """The stored file is what was sealed, and was made again to the byte."""
+    RESTORED = "restored"
+    """The stored file was missing or damaged; what was made again is what was sealed, and replaces it."""
+    CONTENT_EQUAL = "content_equal"
+    """The stored file is what was sealed; another codec build makes other bytes of the same content."""
+    CONTRADICTED = "contradicted"
+    """The stored file is what was sealed, and the recording stream holds another content."""
+    UNREPRODUCIBLE = "unreproducible"
+    """The stored file is missing or damaged, and this build does not make what was sealed."""
+
+    @property
+    def good(self) -> bool:
+        return self in (Outcome.SAME, Outcome.RESTORED, Outcome.CONTENT_EQUAL)
+
+
+def judge(entry: Entry, dek: bytes, made: Buffer, found: Buffer | None) -> Outcome:
+    """Compare what was made again with what was sealed and with what is stored.
+
+    entry: of the signed manifest. made, found: whole files. Pure.
+    """
+    reproduced = h(made) == entry.digest
+    if found is None or h(found) != entry.digest:
+        return Outcome.RESTORED if reproduced else Outcome.UNREPRODUCIBLE
+    if reproduced:
+        return Outcome.SAME
+    try:
+        equal = h(open_plain(dek, found)) == h(open_plain(dek, made))
+    except EvidenceFalse:
+        equal = False
+    return Outcome.CONTENT_EQUAL if equal else Outcome.CONTRADICTED

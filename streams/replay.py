@@ -1,0 +1,89 @@
+"""Owns the replay of a sealed session: every chunk made again from the recording stream and compared.
+
+1. The signed manifest decides what is true; the store is mended, the manifest never touched.
+2. A damaged file goes to quarantine before the right bytes take its name. Killed between the two, the name
+   is free and the next replay fills it; killed anywhere else, nothing has changed.
+3. An unsealed session is not replayed here: its missing chunks are driven again under a new run
+   (handlers/conductor.py, Redrive).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from handlers.keys import SessionKeys
+from handlers.replay import Outcome, judge
+from handlers.seal_index import index_chunks, seal_index_chunk
+from handlers.seal_material import Material
+from handlers.stages.context import Context
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from schemas.digest import Buffer
+from schemas.errors import Rejected
+from schemas.index import Entry
+from schemas.manifest import Manifest
+from streams.remake import Remake
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One chunk of a replay. quarantined: where the damaged file went, empty when none did."""
+
+    index: int
+    outcome: Outcome
+    sealed_bytes: int
+    quarantined: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Replays one sealed session."""
+
+    jet: Jet
+    blobs: DiskBlobs
+    threads: Executor
+    keys: SessionKeys
+    manifest: Manifest
+    material: Material
+
+    async def run(self) -> AsyncIterator[Replayed]:
+        """Every listed chunk in order; lost ones are passed over.
+
+        Raises Rejected (chunk.source_gone): the recording stream no longer holds what a chunk was made of.
+        """
+        remake = Remake(self.jet, self.threads)
+        recorded = {event.index: event for event in self.material.recorded}
+        for chunk in self.manifest.chunks:
+            if chunk.entry.lost:
+                continue
+            event = recorded.get(chunk.entry.index)
+            if event is None:
+                raise Rejected(
+                    f"what chunk {chunk.entry.index} was made of is no longer known", code="chunk.source_gone"
+                )
+            context = Context(event, 0, self.material.created.settings, self.keys)
+            _, made = await remake.sealed(0, context)
+            yield await self._compare(chunk.entry, made)
+        made_index = {chunk.index: chunk for chunk in index_chunks(self.material)}
+        for item in self.manifest.index:
+            chunk_bytes = seal_index_chunk(self.material, self.keys.dek, made_index[item.entry.index])
+            yield await self._compare(item.entry, chunk_bytes)
+
+    async def _compare(self, entry: Entry, made: Buffer) -> Replayed:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, self._mend, entry, made)
+
+    def _mend(self, entry: Entry, made: Buffer) -> Replayed:
+        """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
+        name = f"{self.manifest.uid.hex()}/{entry.index:010}"
+        found = self.blobs.read(name)
+        outcome = judge(entry, self.keys.dek, made, found)
+        kept = None
+        if outcome is Outcome.RESTORED:
+            kept = self.blobs.quarantine(name) if found is not None else None
+            self.blobs.put(name, made)
+            again = self.blobs.read(name)
+            if again is None or judge(entry, self.keys.dek, made, again) is not Outcome.SAME:
+                raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
+                               code="replay.store", place=name)  # fmt: skip
+        return Replayed(entry.index, outcome, entry.sealed, kept or "")
