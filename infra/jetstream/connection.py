@@ -19,15 +19,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from infra.jetstream import errors
+from infra.jetstream import errors, wire
 from schemas.errors import LucidError
 
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 15
-PENDING_BYTES = 8 << 20
-"""Bytes that may wait for the socket before a publish waits for a flush."""
+WAITING_BYTES = 4 << 20
+"""More may not wait for the socket: who sends then waits here, where a lost connection wakes it."""
+SMALL_BYTES = 4096
+"""Acks, pulls and answers never wait for room: they are few, and others wait for them."""
+UNBOUNDED_BYTES = 1 << 40
+"""The driver's own bound is out of the way: at it, a publish would sleep through a lost connection."""
+CLOSE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +45,7 @@ class Connection:
     def __init__(self, url: str) -> None:
         self.url: Final = url
         self.nc: Final = Client()
+        self._wire: Final = wire.install(self.nc)
         self.up: Final = asyncio.Event()
         self.closed = False
         self.breaks = 0
@@ -63,7 +69,7 @@ class Connection:
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds
                 ping_interval=PING_INTERVAL_S,
-                pending_size=PENDING_BYTES,
+                pending_size=UNBOUNDED_BYTES,
                 inbox_prefix=inbox_prefix,
                 **options,
             )
@@ -91,8 +97,12 @@ class Connection:
     async def close(self) -> None:
         """Let go of the connection; what is under way fails as Unavailable."""
         self.closed = True
-        await self.nc.close()
         self._fail_all()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.nc.close()
+        except TimeoutError:
+            self._wire.abort()
         self.up.set()  # who waits for the connection must wake to learn that there is none
 
     async def wait_up(self) -> None:
@@ -118,7 +128,10 @@ class Connection:
         self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         """Publish without waiting for anything but the socket; raise Unavailable when it is down."""
-        if not self.nc.is_connected:
+        while len(data) > SMALL_BYTES and self._waiting_bytes() > WAITING_BYTES:
+            self._wire.moved.clear()
+            await self._wire.moved.wait()
+        if self.closed or not self.nc.is_connected:
             raise errors.disconnected(subject)
         task = asyncio.current_task()
         cancels = task.cancelling() if task else 0
@@ -177,6 +190,9 @@ class Connection:
     def reply_to(self, token: str) -> str:
         return f"{self._inbox}.{token}"
 
+    def _waiting_bytes(self) -> int:
+        return self._wire.waiting_bytes + self.nc.pending_data_size if self.nc.is_connected else 0
+
     def _answered(self, message: Msg) -> None:
         take = self._waiting.get(message.subject[len(self._inbox) + 1 :])
         if take is not None:
@@ -188,6 +204,7 @@ class Connection:
         waiting, self._waiting = self._waiting, {}
         for take in waiting.values():
             take(errors.disconnected("request"))
+        self._wire.moved.set()
         for listener in tuple(self.on_break):
             listener()
 

@@ -197,6 +197,18 @@ class Jet:
             metadata=config.get("metadata") or {},
         )
 
+    async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
+        """Return how many messages each subject holds, of those that `subject` (wildcards allowed) names."""
+        counts: dict[str, int] = {}
+        while True:
+            body = {"subjects_filter": subject, "offset": len(counts)}
+            answer = await declare.api(self._conn, f"STREAM.INFO.{stream}", body)
+            assert answer is not None
+            page = answer["state"].get("subjects") or {}
+            counts.update({name: int(count) for name, count in page.items()})
+            if not page or len(counts) >= int(answer.get("total", 0)):
+                return counts
+
     async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
         """Return one service's answer; raise Unavailable when none serves or none answers."""
         return (await self._conn.request(subject, data, timeout_s=timeout_s)).data

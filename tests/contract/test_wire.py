@@ -1,0 +1,203 @@
+"""What infra.jetstream.wire promises: the driver's own results, with fewer copies, over TCP and TLS."""
+
+import asyncio
+import datetime
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from nats.protocol.parser import Parser
+
+from infra.jetstream import Jet, StreamSpec, connect
+from infra.jetstream.wire import READ_AHEAD_BYTES, WireParser, WireProtocol
+from infra.nats_server import NatsServer, binary
+
+Seen = tuple[int, bytes, bytes, bytes, bytes | None]
+
+
+class Listener:
+    """Stands where the driver's client stands, and notes what a parser tells it."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.pings = 0
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        self.seen.append((sid, bytes(subject), bytes(reply), data, headers))
+
+    async def _process_ping(self) -> None:
+        self.pings += 1
+
+
+def message(n: int, size: int, headers: int) -> bytes:
+    payload = bytes([n]) * size
+    if headers:
+        block = b"NATS/1.0\r\nA: " + b"x" * headers + b"\r\n\r\n"
+        line = b"HMSG s.%d %d r.%d %d %d\r\n" % (n, n, n, len(block), len(block) + size)
+        return line + block + payload + b"\r\n"
+    return b"MSG s.%d %d %d\r\n" % (n, n, size) + payload + b"\r\n"
+
+
+STREAM = b"".join(
+    [
+        message(1, 0, 0),
+        message(2, 50, 0),
+        b"PING\r\n",
+        message(3, 50, 20),
+        message(4, 0, 5),
+        message(5, 1, 0),
+        message(6, 200, 1),
+        b"PING\r\n",
+    ]
+)
+
+
+async def parsed(kind: type[Parser], pieces: list[bytes]) -> Listener:
+    listener = Listener()
+    parser = kind(listener)
+    for piece in pieces:
+        await parser.parse(piece)
+    return listener
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 16, 64, 101, 10_000])
+async def test_messages_are_the_same_wherever_the_network_cuts_them(step: int) -> None:
+    """Breaks: a fragment arrives with bytes missing, doubled or swapped when packets fall badly."""
+    whole = await parsed(Parser, [STREAM])
+    assert len(whole.seen) == 6
+    cut = await parsed(WireParser, [STREAM[at : at + step] for at in range(0, len(STREAM), step)])
+    assert cut.seen == whole.seen
+    assert cut.pings == whole.pings == 2
+
+
+async def test_any_two_cuts_give_the_same_messages() -> None:
+    """Breaks: one cut inside headers or inside the line end corrupts everything after it."""
+    stream = message(1, 9, 3) + message(2, 4, 0) + b"PING\r\n"
+    whole = await parsed(Parser, [stream])
+    for one in range(len(stream)):
+        for two in range(one, len(stream)):
+            cut = await parsed(WireParser, [stream[:one], stream[one:two], stream[two:]])
+            assert cut.seen == whole.seen, (one, two)
+            assert cut.pings == 1
+
+
+async def test_a_new_connection_begins_with_nothing_of_the_old(jet: Jet) -> None:
+    """Breaks: half a message from before a crash is glued to the first one after it."""
+    listener = Listener()
+    parser = WireParser(listener)
+    await parser.parse(message(1, 100, 0)[:50])
+    parser.reset()
+    await parser.parse(message(2, 100, 0))
+    assert [seen[0] for seen in listener.seen] == [2]
+
+
+async def test_a_reader_that_does_not_read_stops_the_sender() -> None:
+    """Breaks: a worker that is busy takes the whole stream into memory."""
+    protocol = WireProtocol()
+    server = await asyncio.get_running_loop().create_server(lambda: protocol, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(bytes(64 << 20))
+    await asyncio.sleep(0.3)
+    assert READ_AHEAD_BYTES < sum(map(len, protocol.chunks)) < 2 * READ_AHEAD_BYTES
+    left = 64 << 20
+    while left:
+        left -= len(await asyncio.wait_for(protocol.take(), 2))
+    writer.close()
+    server.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 32 << 10, (32 << 10) + 1, 256 << 10, 960 << 10, 1_000_000])
+async def test_messages_of_every_size_go_out_and_come_back(jet: Jet, size: int) -> None:
+    """Breaks: fragments of one size are cut or mixed on their way to the server."""
+    await jet.declare(StreamSpec("ECHO", ("echo",), 1 << 30))
+    bodies = [os.urandom(size) for _ in range(12)]
+    acks = await asyncio.gather(*(jet.publish("echo", body) for body in bodies))
+    found = await jet.get_many("ECHO", [ack.seq for ack in acks])
+    assert [found[ack.seq].data for ack in acks] == bodies
+
+
+@pytest.fixture
+async def tls_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """A server that talks TLS only, under a certificate that this process trusts."""
+    certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    (tmp_path / "tls.conf").write_text(
+        f'listen: "127.0.0.1:{port}"\n'
+        f"tls {{ cert_file: '{tmp_path}/cert.pem', key_file: '{tmp_path}/key.pem' }}\n"
+        f"jetstream {{ store_dir: '{tmp_path}/js', max_file_store: 1GB }}\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        binary(), "-c", str(tmp_path / "tls.conf"), stderr=asyncio.subprocess.DEVNULL
+    )
+    yield port
+    process.kill()
+    await process.wait()
+
+
+async def test_large_messages_pass_through_tls(tls_port: int) -> None:
+    """Breaks: a cluster that is reached by TLS cannot be used."""
+    await asyncio.sleep(0.5)
+    jet = await connect(f"tls://127.0.0.1:{tls_port}", name="tls")
+    await jet.declare(StreamSpec("TLS", ("tls",), 256 << 20))
+    bodies = [os.urandom(900_000) for _ in range(20)]
+    await asyncio.gather(*(jet.publish("tls", body) for body in bodies))
+    found = [message.data async for message in jet.read_all("TLS", "tls")]
+    assert sorted(found) == sorted(bodies)
+    await jet.close()
+
+
+async def test_closing_does_not_wait_for_a_server_that_takes_nothing(server: NatsServer, jet: Jet) -> None:
+    """Breaks: a worker cannot be stopped while the server hangs."""
+    import signal
+
+    await jet.declare(StreamSpec("ECHO", ("echo",), 1 << 30))
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        sent = [asyncio.create_task(jet.publish("echo", bytes(900_000))) for _ in range(60)]
+        await asyncio.sleep(0.3)
+        await asyncio.wait_for(jet.close(), 8)
+        outcomes = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 1)
+        assert all(isinstance(outcome, Exception) for outcome in outcomes)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def certificate(folder: Path) -> None:
+    """Write a self-signed certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
