@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from handlers.chunks import open_plain
 from handlers.keys import SessionKeys
+from handlers.trust import Trust
+from handlers.verify_envelope import Seals, open_seals
 from handlers.verify_files import place
 from handlers.verify_reader import Evidence
 from schemas.digest import h
@@ -32,6 +34,22 @@ def original(
         raise NotFound(f"track {track} has no part {part}", code="part.absent")
     for chunk in chunks:
         yield _plain(evidence, chunk, keys)
+
+
+def sealed_manifest(evidence: Evidence) -> Manifest:
+    """The manifest of the last seal. Its form and signature are checked; whether its signer counts is not.
+
+    Raises NotFound (evidence.unsealed), EvidenceFalse (manifest.*).
+    """
+    seals = Seals()
+    for _ in open_seals(evidence, Trust(b"", 0, ()), seals):
+        pass
+    if not seals.highest:
+        raise NotFound("there is no manifest: the session is not sealed", code="evidence.unsealed")
+    if seals.last is None or seals.findings:
+        finding = seals.findings[0]
+        raise EvidenceFalse(f"{finding.place}: {finding.message}", code=finding.code, place=finding.place)
+    return seals.last.manifest
 
 
 def lacks(manifest: Manifest, *, track: int = MAIN, part: int | None = None) -> int:

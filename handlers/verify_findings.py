@@ -136,6 +136,8 @@ class Facts:
     merkle_root: str = ""
     opened: bool = False
     """The keys were given, and what they open was checked."""
+    history_lines: int = 0
+    """Lines of the history that the last seal covers."""
     history_uncovered: int = 0
     """Lines of the history that came after the seal."""
 

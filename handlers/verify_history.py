@@ -52,6 +52,7 @@ def _walk(lines: Iterator[bytes], marks: Sequence[Mark], facts: Facts) -> Iterat
     last = max(by_line, default=0)
     if number < last:
         yield Finding("history.digest", "history", f"has {number} lines, {last} were sealed")
+    facts.history_lines = min(number, last)
     facts.history_uncovered = max(0, number - last)
 
 

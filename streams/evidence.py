@@ -78,7 +78,7 @@ def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -
     """Write an evidence copy to `target`, which must not be there yet; bytes written.
 
     keys: keys.json, for a copy whose holder may watch. Raises Misuse (export.exists), NotFound
-    (evidence.unsealed), NoSpace (export.space).
+    NoSpace (export.space).
     """
     seals = sorted(evidence.seals().numbers)
     if not seals:

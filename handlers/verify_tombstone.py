@@ -1,0 +1,36 @@
+"""Owns the check of a tombstone: what is signed of a session whose key was destroyed (format.md §9).
+
+1. A tombstone names no key: the one whose fingerprint its envelope carries is looked for in the trust file.
+   Without it nothing is false, and nothing is known: exit code 9.
+2. It proves that a signer said so. That no copy of a key is left elsewhere no signature can prove.
+"""
+
+from handlers.signatures import verify_signature
+from handlers.trust import SIGNER, Trust
+from handlers.verify_findings import Finding, Report
+from schemas import dsse
+from schemas.errors import Rejected
+from schemas.trust import Tombstone
+
+PLACE = "tombstone"
+
+
+def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple[Report, Tombstone | None]:
+    """The report, and what the tombstone says if it could be read."""
+    report = Report(strict=strict)
+    report.facts.root = trust.root.hex()
+    try:
+        envelope = dsse.parse(raw, dsse.TOMBSTONE)
+        tombstone = Tombstone.within(envelope)
+    except Rejected as error:
+        report.add(Finding("tombstone.malformed", PLACE, error.message))
+        return report, None
+    report.facts.uid = tombstone.uid.hex()
+    report.facts.signer = envelope.keyid.hex()
+    keys = [line.key for line in trust.keys if dsse.fingerprint(line.key) == envelope.keyid]
+    if keys:
+        report.facts.signer_name = trust.name(keys[0], SIGNER)
+        report.facts.signer_listed = trust.lists(keys[0], SIGNER, tombstone.at_us)
+        if not verify_signature(keys[0], envelope.signed, envelope.sig):
+            report.add(Finding("tombstone.signature", PLACE, "the signature does not hold"))
+    return report, tombstone

@@ -1,0 +1,212 @@
+"""Owns `lucid export`: an evidence copy, the original bytes, or the installation's trust file.
+
+1. Nothing is overwritten, and what is half written has no name: a failed export leaves no trace.
+2. Bytes that leave are those that were sealed: each chunk is compared with its digest and opened in full
+   first. Whether the evidence is true is for `lucid verify` to say.
+3. A recording or a key that leaves an installation is noted first (streams.audit).
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from handlers.keys import SessionKeys
+from handlers.original import lacks, original, parts, sealed_manifest
+from handlers.trust import replaces
+from handlers.verify_keys import fit_keys
+from infra.datadir import DataDir
+from infra.settings import data_dir, load_settings
+from schemas import dsse
+from schemas.errors import Denied, Misuse
+from schemas.manifest import Manifest
+from schemas.trust import Trust
+from streams.atomic import new_file
+from streams.audit import audit
+from streams.cli import output
+from streams.cli.attach import attached, run
+from streams.cli.output import JsonFlag
+from streams.cli.verify import read_keys
+from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
+from streams.kept import kept, keys_file, keys_of, trust_file
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported. `data`: of the installation that it lies in; None: a copy."""
+
+    name: str
+    evidence: EvidenceFolders
+    uid: bytes = b""
+    keys: SessionKeys | None = None
+    keys_json: bytes | None = None
+    data: DataDir | None = None
+
+
+def export(
+    target: Annotated[
+        str, typer.Argument(metavar="SESSION|DIR", help="A session, or an evidence copy.")
+    ] = "",
+    evidence: Annotated[
+        Path | None, typer.Option("--evidence", metavar="DIR", help="Write an evidence copy.")
+    ] = None,
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Whoever holds the copy may watch it.")
+    ] = False,
+    out: Annotated[
+        str, typer.Option("--out", metavar="FILE", help="Write the original bytes; -: to stdout.")
+    ] = "",
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="FILE", help="The data key of a copy (keys.json).")
+    ] = None,
+    track: Annotated[int, typer.Option("--track", min=0, max=1, help="0 the screen, 1 events.")] = 0,
+    part: Annotated[int | None, typer.Option("--part", min=0, help="One part of the track only.")] = None,
+    trust_to: Annotated[
+        Path | None, typer.Option("--trust-file", metavar="FILE", help="Write the trust file.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Write out a recording, its evidence, or the trust file."""
+    if bool(target) != bool(evidence or out) or not (target or trust_to):
+        raise Misuse(
+            "say what to export, and where to",
+            code="usage",
+            hint="lucid export SESSION --evidence DIR, SESSION --out FILE, or --trust-file FILE",
+        )
+    if out == STDOUT and (evidence or as_json):
+        raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
+    told: dict[str, object] = {}
+    if trust_to is not None:
+        told |= _export_trust(trust_to, as_json)
+    if target:
+        source = _source(target, keys, bool(out) or with_keys)
+        told["session"] = source.name
+        if evidence is not None:
+            told |= _export_evidence(source, evidence, with_keys, as_json)
+        if out:
+            told |= _export_original(source, out, track, part, as_json)
+    if as_json:
+        output.emit(told)
+    return 0
+
+
+def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
+    path = Path(target)
+    if not path.is_dir():
+        return run(_from_here(target, wants_keys))
+    evidence = copy_at(path)
+    manifest = sealed_manifest(evidence)
+    if not wants_keys:
+        return Source(manifest.session, evidence, manifest.uid)
+    raw = read_keys(keys or path / KEYS)
+    opened, found = fit_keys(manifest, raw)
+    if opened is None or found:
+        raise Denied(f"{keys or path / KEYS} {found[0].message}", code=found[0].code)
+    return Source(manifest.session, evidence, manifest.uid, opened, raw)
+
+
+async def _from_here(name: str, wants_keys: bool) -> Source:
+    settings = load_settings()
+    data = data_dir(settings)
+    async with attached() as jet:
+        found = await kept(jet, data, name)
+        if not wants_keys:
+            return Source(name, found.evidence, found.session.uid, data=data)
+        opened = await keys_of(jet, data, settings, found.session)
+    raw = keys_file(found.session, opened)
+    return Source(name, found.evidence, found.session.uid, opened, raw, data)
+
+
+def _export_evidence(source: Source, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
+    if with_keys and source.data is not None:
+        audit(source.data.logs, "key_exported", source.name, source.uid, to=str(target.absolute()))
+    written = write_copy(source.evidence, target, keys=source.keys_json if with_keys else None)
+    if not as_json:
+        keys = ", with its key: whoever holds it may watch" if with_keys else ""
+        output.say(f"{source.name}: {output.size(written)} in {output.home(target)}{keys}")
+        output.note(f"verify it: lucid verify {output.home(target)} --trust FILE")
+    return {"evidence": str(target), "bytes": written, "with_keys": with_keys}
+
+
+def _export_original(
+    source: Source, out: str, track: int, part: int | None, as_json: bool
+) -> dict[str, object]:
+    assert source.keys is not None
+    manifest = sealed_manifest(source.evidence)
+    plain = original(source.evidence, manifest, source.keys, track=track, part=part)
+    if source.data is not None:
+        audit(source.data.logs, "recording_exported", source.name, source.uid, to=out, track=track)
+    if out == STDOUT:
+        size, digest = _pour(plain, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        with new_file(Path(out)) as file:
+            size, digest = _pour(plain, file)
+    _tell_original(source.name, manifest, out, size, digest, track, part, as_json)
+    missing = lacks(manifest, track=track, part=part)
+    return {"out": out, "out_bytes": size, "sha256": digest, "track": track, "fragments_missing": missing}
+
+
+def _pour(plain: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
+    """Write everything; bytes and SHA-256 (hex) of it."""
+    digest, size = hashlib.sha256(), 0
+    for piece in plain:
+        digest.update(piece)
+        size += file.write(piece)
+    return size, digest.hexdigest()
+
+
+def _tell_original(
+    name: str,
+    manifest: Manifest,
+    out: str,
+    size: int,
+    digest: str,
+    track: int,
+    part: int | None,
+    as_json: bool,
+) -> None:
+    missing, numbers = lacks(manifest, track=track, part=part), parts(manifest, track=track)
+    if missing:
+        output.note(
+            f"NOTE {output.count_of(missing, 'fragment')} of it are missing, as the manifest declares"
+        )
+    if part is None and len(numbers) > 1:
+        output.note(f"NOTE {len(numbers)} parts, one after the other; --part N writes one of them")
+    output.note(f"{name}: {output.size(size)} of track {track}, {manifest.reason}; SHA-256:")
+    if out == STDOUT:
+        output.note(digest)
+    elif not as_json:
+        output.say(f"{digest}  {out}")  # the form that sha256sum --check reads
+
+
+def _export_trust(target: Path, as_json: bool) -> dict[str, object]:
+    old = read_bounded(target, dsse.MAX_BYTES[dsse.TRUST])
+    raw = run(_made_trust(int(time.time())))
+    if old is not None and not replaces(old, raw):
+        raise Misuse(
+            f"{target} is not an older trust file of this installation, and stays as it is",
+            code="trust.replaced",
+            hint="name another place, or move it away",
+        )
+    with new_file(target, replace=old is not None) as file:
+        file.write(raw)
+    said = Trust.within(dsse.parse(raw, dsse.TRUST))
+    root = dsse.fingerprint(said.root).hex()
+    if not as_json:
+        output.say(f"{output.home(target)}: {output.count_of(len(said.keys), 'key')}, signed by the root key")
+        output.say(output.digits(root, len(root)))
+        output.note("give this fingerprint to whoever verifies, by another way than the file")
+    return {"trust_file": str(target), "root": root, "serial": said.serial, "keys": len(said.keys)}
+
+
+async def _made_trust(serial: int) -> bytes:
+    async with attached() as jet:
+        return await trust_file(jet, data_dir(load_settings()), serial)

@@ -1,0 +1,151 @@
+"""Owns how the result of a verification is told.
+
+1. What holds is told in a few cells, what does not hold is told alone: place, what, digests.
+2. At most SHOWN findings of one area; --json has them all.
+3. Text only: what a stranger chose was made safe by who found it.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any
+
+from handlers.verify_findings import Finding, Report
+from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN
+from schemas.trust import Tombstone
+from streams.cli.output import COLUMNS, GREEN, RED, YELLOW, count_of, digits, key_digits, mark, size, tint
+
+SHOWN = 5
+LEFT = 43
+"""Columns of the left cell."""
+AREA = 10
+COLOUR = re.compile(r"\x1b\[[0-9]*m")
+AREAS = {
+    "manifest": "manifest",
+    "tombstone": "tombstone",
+    "host": "host chain",
+    "chain": "host chain",
+    "gap": "host chain",
+    "part": "host chain",
+    "track": "host chain",
+    "equivocation": "host chain",
+    "ending": "ending",
+    "end": "ending",
+    "chunk": "chunks",
+    "tree": "root",
+    "totals": "root",
+    "history": "history",
+    "keys": "contents",
+    "open": "contents",
+    "rows": "contents",
+    "fragment": "contents",
+    "cut": "contents",
+}
+"""By the area of a finding's code, where it is told."""
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The whole report, by name."""
+    return {
+        "verdict": report.verdict,
+        "exit_code": report.exit_code,
+        **asdict(report.facts),
+        "findings": [finding.as_json() for finding in report.findings],
+        "notes": [note.as_json() for note in report.notes],
+    }
+
+
+def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterator[str]:
+    """What to print. name: of evidence that cannot say its own; hint: what to do when it is false."""
+    told = report.facts.session or name
+    if report.findings:
+        yield from _false(report)
+        yield _verdict_false(report, told, hint)
+        return
+    yield from _cells(report, trust_name)
+    for note in report.notes:
+        yield from _wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
+    if report.exit_code == EXIT_SIGNER_UNKNOWN:
+        signer = key_digits(report.facts.signer)
+        unknown = f"{told} is consistent, but {trust_name} does not list its signer {signer}"
+        yield from _wrapped(tint(unknown, YELLOW) + " [signer.unlisted]", "  ")
+    elif report.exit_code == EXIT_OK:
+        yield tint(f"{told} is true: nothing changed since {_time(report.facts.sealed_us)}", GREEN)
+
+
+def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> Iterator[str]:
+    """What to print of a tombstone that is not false."""
+    uid, signer = digits(tombstone.uid, 32), key_digits(report.facts.signer)
+    yield f"session {uid}"
+    yield f"  destroyed {_time(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
+    yield f"  reason {tombstone.reason}; backups until {_time(tombstone.backups_until_us)}"
+    yield from (f"  {place.place}: {place.outcome}" for place in tombstone.places)
+    if report.facts.signer_listed:
+        yield tint(f"signed by {signer}, in {trust_name}", GREEN)
+    else:
+        yield tint(f"signed by {signer}, whom {trust_name} does not list", YELLOW) + " [signer.unlisted]"
+
+
+def _cells(report: Report, trust_name: str) -> Iterator[str]:
+    facts = report.facts
+    listed = f"in {trust_name}" if facts.signer_listed else f"not in {trust_name}"
+    gaps = "no gap" if not facts.gaps else count_of(facts.gaps, "gap")
+    later = f", {facts.history_uncovered} later ones not" if facts.history_uncovered else ""
+    cells = [
+        f"manifest {mark(True)} {key_digits(facts.signer)}, {listed}",
+        f"host chain {mark(True)} seq 0–{facts.last_seq}, {gaps}",
+        f"chunks   {mark(True)} {facts.chunks_good} of {facts.chunks}, {size(facts.sealed_bytes)}",
+        f"root       {mark(True)} {digits(facts.merkle_root)}",
+        f"history  {mark(True)} {count_of(facts.history_lines, 'line')} sealed{later}",
+    ]
+    if facts.opened:
+        cells.append(f"contents   {mark(True)} opened, as signed")
+    for left, right in zip_longest(cells[::2], cells[1::2], fillvalue=""):
+        gap = LEFT - len(COLOUR.sub("", left))
+        yield from [f"  {left}{' ' * gap}{right}".rstrip()] if gap > 0 else [f"  {left}", f"  {right}"]
+
+
+def _false(report: Report) -> Iterator[str]:
+    by_area: dict[str, list[Finding]] = {}
+    for finding in report.findings:
+        by_area.setdefault(AREAS[finding.code.split(".")[0]], []).append(finding)
+    for area, found in by_area.items():
+        good = report.facts.chunks_good
+        others = f"; the other {good} are good" if area == "chunks" and good else ""
+        for number, finding in enumerate(found[:SHOWN]):
+            head = f"  {area if number == 0 else '':<{AREA}} {mark(False)} "
+            text = f"{finding.place.removeprefix('chunks/')} {finding.message}"
+            indent = " " * (AREA + 5)
+            yield from _wrapped(head + text + (others if number == 0 else ""), indent)
+            if finding.sealed:
+                yield f"{indent}sealed {digits(finding.sealed)}   found {digits(finding.found)}"
+        if len(found) > SHOWN:
+            yield f"  {'':<{AREA}}   and {len(found) - SHOWN} more; --json lists them all"
+
+
+def _verdict_false(report: Report, name: str, hint: str) -> str:
+    more = f" and {len(report.findings) - 1} more" if len(report.findings) > 1 else ""
+    verdict = tint(f"{name} is FALSE", RED) + f" [{report.findings[0].code}]{more}"
+    return f"{verdict}; {hint}" if hint else verdict
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        subsequent_indent=indent,
+        drop_whitespace=True,
+        replace_whitespace=False,
+        break_long_words=True,
+        break_on_hyphens=False,
+    )
+
+
+def _time(at_us: int) -> str:
+    try:
+        return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        return f"{at_us} µs"

@@ -1,0 +1,158 @@
+"""Owns `lucid verify`: whether evidence is what was recorded, sealed and signed.
+
+1. A copy and a tombstone need nothing but a trust file: no server, no installation.
+2. A session of this installation is verified where it lies, with its own trust file unless another is named.
+3. Exit status as format.md §8 says: 0 true, 2 usage or trust file, 3 false, 9 signer not listed.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from handlers.trust import Trust, open_trust
+from handlers.verify import verify as verify_evidence
+from handlers.verify_tombstone import verify_tombstone
+from infra.settings import data_dir, load_settings
+from schemas import dsse
+from schemas.errors import Misuse
+from schemas.subjects import SESSION_ID
+from schemas.trust import MAX_KEYS_BYTES
+from streams.cli import output, verdict
+from streams.cli.attach import attached, run
+from streams.cli.output import JsonFlag
+from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded
+from streams.kept import kept, keys_file, keys_of, own_trust
+
+FINGERPRINT_DIGITS = 64
+HERE = "this installation"
+"""Whose keys count when no trust file is named."""
+
+TrustFile = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
+RootKey = Annotated[
+    str | None,
+    typer.Option("--root", metavar="FINGERPRINT", help="Root key that must have signed the trust file."),
+]
+
+
+def verify(
+    target: Annotated[str, typer.Argument(metavar="DIR|SESSION", help="An evidence copy, or a session.")],
+    trust: TrustFile = None,
+    root: RootKey = None,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", metavar="FILE", help="Data key: contents are checked too.")
+    ] = None,
+    open_contents: Annotated[
+        bool, typer.Option("--open", help="Of a session here: check its contents with its own key.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Gaps and other notes make it false.")] = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Check that nothing changed since a session was sealed."""
+    path = Path(target)
+    if path.is_file():
+        return _tombstone(path, _needed(trust, path), root, strict, as_json)
+    if path.is_dir() or SESSION_ID.fullmatch(target) is None:
+        opened = load_trust(_needed(trust, path), root)
+        beside = path / KEYS
+        given = keys or (beside if beside.exists() else None)
+        evidence, hint = copy_at(path), ""
+        key_bytes = read_keys(given) if given else None
+    else:
+        evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
+        hint = f"restore it: lucid replay {target}"
+    report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
+    if as_json:
+        output.emit(verdict.as_json(report))
+        return report.exit_code
+    if trust is not None and root is None:
+        _tell_root(opened.root)
+    for line in verdict.lines(report, path.name or target, trust.name if trust else HERE, hint):
+        output.say(line)
+    return report.exit_code
+
+
+def _tombstone(path: Path, trust: Path, root: str | None, strict: bool, as_json: bool) -> int:
+    raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE]) or b""
+    report, tombstone = verify_tombstone(raw, load_trust(trust, root), strict=strict)
+    if as_json:
+        said = {} if tombstone is None else {"tombstone": tombstone.model_dump()}
+        output.emit(verdict.as_json(report) | said)
+    elif tombstone is None or report.findings:
+        for line in verdict.lines(report, path.name, trust.name):
+            output.say(line)
+    else:
+        for line in verdict.tombstone_lines(report, tombstone, trust.name):
+            output.say(line)
+    return report.exit_code
+
+
+def _needed(trust: Path | None, path: Path) -> Path:
+    if trust is None:
+        raise Misuse(
+            "a trust file is needed: a key that lies beside evidence is never trusted",
+            code="trust.absent",
+            hint=f"lucid verify {path} --trust FILE",
+        )
+    return trust
+
+
+async def _here(
+    name: str, trust: Path | None, root: str | None, keys: Path | None, open_contents: bool
+) -> tuple[EvidenceFolders, Trust, bytes | None]:
+    settings = load_settings()
+    data = data_dir(settings)
+    async with attached() as jet:
+        found = await kept(jet, data, name)
+        opened = load_trust(trust, root) if trust else await own_trust(jet, data)
+        key_bytes = read_keys(keys) if keys else None
+        if open_contents and key_bytes is None:
+            session_keys = await keys_of(jet, data, settings, found.session)
+            key_bytes = keys_file(found.session, session_keys)
+    return found.evidence, opened, key_bytes
+
+
+def load_trust(path: Path, root: str | None) -> Trust:
+    """The trust file at `path`. Raises Misuse (trust.*), also when it is not there."""
+    wanted = _fingerprint(root) if root is not None else None
+    try:
+        raw = read_bounded(path, dsse.MAX_BYTES[dsse.TRUST])
+    except OSError as error:
+        raise Misuse(f"{path} cannot be read: {error.strerror}", code="trust.absent") from None
+    if raw is None:
+        raise Misuse(
+            f"{path} is not there", code="trust.absent", hint="lucid export --trust-file FILE, or ask for it"
+        )
+    return open_trust(raw, now_us=time.time_ns() // 1000, root=wanted)
+
+
+def read_keys(path: Path) -> bytes:
+    """The bytes of keys.json. Raises Misuse (keys.absent)."""
+    try:
+        raw = read_bounded(path, MAX_KEYS_BYTES)
+    except OSError as error:
+        raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.absent") from None
+    if raw is None:
+        raise Misuse(f"{path} is not there", code="keys.absent")
+    return raw
+
+
+def _fingerprint(text: str) -> bytes:
+    """A fingerprint as people write it: 64 hex digits, in groups or not."""
+    digits = "".join(text.split()).lower()
+    if len(digits) == FINGERPRINT_DIGITS:
+        try:
+            return bytes.fromhex(digits)
+        except ValueError:
+            pass
+    raise Misuse(
+        f"--root {text[:80]!r} is no fingerprint: {FINGERPRINT_DIGITS} hex digits are wanted",
+        code="trust.root",
+    )
+
+
+def _tell_root(root: bytes) -> None:
+    """The whole fingerprint, to be compared with one that came another way."""
+    output.note("root key of the trust file (compare it, or give it with --root):")
+    output.note(output.digits(root, FINGERPRINT_DIGITS))

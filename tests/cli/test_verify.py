@@ -1,0 +1,253 @@
+"""`lucid verify` and `lucid export` on copies: what they print, and what their exit status says."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from recorded_session import ROOT, SIGNING, RecordedSession, trust
+
+from handlers.trust import build_trust
+from schemas import dsse
+from schemas.jcs import jcs
+from schemas.trust import Tombstone, TrustKey
+from streams.cli.main import main
+
+ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
+ROOT_PRINT = dsse.fingerprint(ROOT_PUBLIC).hex()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sessions, one of them with a loss, each with keys.json and trust.json."""
+    folder = tmp_path_factory.mktemp("written")
+    for name, recorded in (("whole", RecordedSession()), ("lossy", RecordedSession(lost=(1,)))):
+        (folder / name).mkdir()
+        recorded.write(folder / name)
+    return folder
+
+
+@pytest.fixture
+def here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(written / "whole", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(written / "lossy", tmp_path / "lossy")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+Said = pytest.CaptureFixture[str]
+
+
+def test_true_evidence_is_told_in_a_few_lines(here: Path, capsys: Said) -> None:
+    """Breaks: people cannot see at a glance that evidence is true, and on what that rests."""
+    assert main(["verify", "copy", "--trust", "trust.json", "--root", ROOT_PRINT]) == 0
+    out, err = capsys.readouterr()
+    manifest, chunks, history, verdict = out.splitlines()
+    signer = dsse.fingerprint(SIGNING.public).hex()
+    assert manifest.split("host chain")[0].split() == [
+        "manifest",
+        "ok",
+        signer[:4],
+        signer[4:8] + ",",
+        "in",
+        "trust.json",
+    ]
+    assert "ok 6 of 6, " in chunks
+    assert "lines sealed" in history
+    assert verdict.startswith("demo-01 is true: nothing changed since 20")
+    assert err == ""
+    assert out.isascii()
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_without_root_the_whole_fingerprint_is_shown(here: Path, capsys: Said) -> None:
+    """Breaks: nobody notices that the trust file is a stranger's."""
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 0
+    err = capsys.readouterr().err
+    assert err.splitlines()[1].replace(" ", "") == ROOT_PRINT
+    assert main(["verify", "copy", "--trust", "trust.json", "--root", err.splitlines()[1]]) == 0
+
+
+def test_a_flipped_bit_is_told_with_both_digests(here: Path, capsys: Said) -> None:
+    """Breaks: people learn that something is wrong, and neither what nor where."""
+    chunk = here / "copy" / "chunks" / "0000000002"
+    raw = bytearray(chunk.read_bytes())
+    raw[-1] ^= 1
+    chunk.write_bytes(raw)
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 3
+    what, digests, verdict = capsys.readouterr().out.splitlines()
+    assert what == "  chunks     NO 0000000002 is not what was sealed; the other 5 are good"
+    assert digests.split()[0::5] == ["sealed", "found"]
+    assert verdict == "demo-01 is FALSE [chunk.digest]"
+
+
+def test_json_holds_everything(here: Path, capsys: Said) -> None:
+    """Breaks: a script cannot tell what is false, or reads another verdict than the exit status."""
+    (here / "copy" / "chunks" / "0000000002").unlink()
+    (here / "copy" / "history.ndjson").unlink()
+    assert main(["verify", "copy", "--trust", "trust.json", "--json"]) == 3
+    out, err = capsys.readouterr()
+    said = json.loads(out)
+    assert (said["verdict"], said["exit_code"], said["session"]) == ("false", 3, "demo-01")
+    assert [(f["code"], f["place"]) for f in said["findings"]] == [
+        ("chunk.missing", "chunks/0000000002"),
+        ("history.missing", "history"),
+    ]
+    assert said["root"] == ROOT_PRINT
+    assert err == ""
+
+
+def test_losses_are_notes_unless_strict(here: Path, capsys: Said) -> None:
+    """Breaks: a loss is silent, or an honest loss stops every script."""
+    assert main(["verify", "lossy/copy", "--trust", "trust.json", "--keys", "lossy/keys.json"]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("NOTE ") and line.endswith("[chunk.lost]")]
+    assert "1 gap" in out
+    assert "contents   ok opened, as signed" in out
+    assert main(["verify", "lossy/copy", "--trust", "trust.json", "--strict"]) == 3
+    assert "[chunk.lost]" in capsys.readouterr().out
+
+
+def test_an_unknown_signer_is_exit_9(here: Path, capsys: Said) -> None:
+    """Breaks: a stranger's evidence passes for the installation's."""
+    lines = [
+        TrustKey(key=bytes(range(32)), role="signer", name="x", from_us=0, until_us=2**52, revoked_us=0),
+    ]
+    raw = build_trust(lines, serial=1, issued_us=0, root=ROOT_PUBLIC, sign=ROOT.sign, life_us=2**52)
+    (here / "other.json").write_bytes(raw)
+    assert main(["verify", "copy", "--trust", "other.json"]) == 9
+    out = capsys.readouterr().out
+    assert "[signer.unlisted]" in out
+    assert "is true" not in out
+
+
+def test_a_trust_file_that_is_none_is_exit_2(here: Path, capsys: Said) -> None:
+    """Breaks: without a root of trust something is said all the same."""
+    (here / "expired.json").write_bytes(
+        build_trust([], serial=1, issued_us=0, root=ROOT_PUBLIC, sign=ROOT.sign, life_us=1)
+    )
+    for arguments, code in (
+        (["--trust", "none.json"], "trust.absent"),
+        (["--trust", "."], "trust.absent"),
+        (["--trust", "keys.json"], "trust.malformed"),
+        (["--trust", "expired.json"], "trust.expired"),
+        (["--trust", "trust.json", "--root", "00" * 32], "trust.root"),
+        (["--trust", "trust.json", "--root", "zz"], "trust.root"),
+        ([], "trust.absent"),
+        (["--trust", "trust.json", "--keys", "none.json"], "keys.absent"),
+    ):
+        assert main(["verify", "copy", *arguments]) == 2, arguments
+        assert f"[{code}]" in capsys.readouterr().err
+
+
+def test_a_key_of_another_session_is_a_finding(here: Path, capsys: Said) -> None:
+    """Breaks: contents count as checked although nothing was opened."""
+    other = {"uid": "0" * 32, "dek_id": "0" * 32, "dek": "0" * 64}
+    (here / "copy" / "keys.json").write_bytes(jcs(other))
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 3
+    assert "[keys.unfit]" in capsys.readouterr().out
+
+
+def test_a_place_without_evidence_is_not_found(here: Path, capsys: Said) -> None:
+    """Breaks: a typing error looks like a verdict."""
+    assert main(["verify", "./nowhere", "--trust", "trust.json"]) == 4
+    assert "[evidence.absent]" in capsys.readouterr().err
+    (here / "empty").mkdir()
+    assert main(["verify", "empty", "--trust", "trust.json"]) == 3
+    assert "empty is FALSE [manifest.missing]" in capsys.readouterr().out
+
+
+def tombstone(signer: Ed25519PrivateKey) -> bytes:
+    said = Tombstone(
+        uid=bytes(16),
+        dek_id=bytes(16),
+        manifest=bytes(32),
+        who="ann",
+        approver="bob",
+        reason="expired",
+        at_us=1_700_000_000_000_000,
+        places=({"place": "KEYS", "outcome": "erased"},),  # type: ignore[arg-type]
+        backups_until_us=0,
+    )
+    return dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public_key().public_bytes_raw())
+
+
+def test_a_tombstone_is_verified_like_evidence(here: Path, capsys: Said) -> None:
+    """Breaks: nobody can prove that a recording was destroyed, and on whose word."""
+    signer = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
+    good = tombstone(signer)
+    (here / "stone.json").write_bytes(good)
+    assert main(["verify", "stone.json", "--trust", "trust.json"]) == 0
+    assert "approved by bob" in capsys.readouterr().out
+    for place in range(0, len(good), 7):
+        broken = bytearray(good)
+        broken[place] ^= 1
+        (here / "stone.json").write_bytes(broken)
+        assert main(["verify", "stone.json", "--trust", "trust.json", "--json"]) in (3, 9)
+        assert json.loads(capsys.readouterr().out)["verdict"] != "true"
+    (here / "stone.json").write_bytes(tombstone(Ed25519PrivateKey.generate()))
+    assert main(["verify", "stone.json", "--trust", "trust.json"]) == 9
+
+
+def test_the_original_bytes_come_back_with_their_sha256(here: Path, written: Path, capsys: Said) -> None:
+    """Breaks: what is exported is not what was recorded, or nobody can tell."""
+    recorded = RecordedSession()
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 0
+    told = capsys.readouterr()
+    plain = (here / "out.bin").read_bytes()
+    assert told.out == f"{hashlib.sha256(plain).hexdigest()}  out.bin\n"
+    assert plain == recorded.plain(0)
+    for part in ("0", "1"):
+        assert main(["export", "copy", "--keys", "keys.json", "--out", f"part{part}", "--part", part]) == 0
+    assert (here / "part0").read_bytes() + (here / "part1").read_bytes() == plain
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "events", "--track", "1", "--json"]) == 0
+    assert (here / "events").read_bytes() == recorded.plain(1)
+
+
+def test_changed_bytes_are_never_exported(here: Path, capsys: Said) -> None:
+    """Breaks: a damaged recording is handed out as the original."""
+    chunk = max((here / "copy" / "chunks").iterdir(), key=lambda path: path.stat().st_size)
+    raw = bytearray(chunk.read_bytes())
+    raw[-1] ^= 1
+    chunk.write_bytes(raw)
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 3
+    assert "[chunk.digest]" in capsys.readouterr().err
+    chunk.unlink()
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 4
+    assert not [path for path in here.iterdir() if "out.bin" in path.name]
+
+
+def test_missing_fragments_are_told_when_bytes_are_exported(here: Path, capsys: Said) -> None:
+    """Breaks: a recording with a hole is taken for a whole one."""
+    assert main(["export", "lossy/copy", "--keys", "lossy/keys.json", "--out", "out.bin"]) == 0
+    assert "of it are missing" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_and_nothing_is_guessed(here: Path, capsys: Said) -> None:
+    """Breaks: an export destroys a file, or does something that nobody asked for."""
+    (here / "out.bin").write_text("mine")
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 2
+    assert (here / "out.bin").read_text() == "mine"
+    for arguments in (
+        [],
+        ["copy"],
+        ["--out", "x"],
+        ["copy", "--out", "-", "--json"],
+        ["copy", "--out", "x", "--track", "2"],
+    ):
+        assert main(["export", *arguments]) == 2, arguments
+    assert main(["export", "copy", "--out", "x"]) == 2
+    assert "[keys.absent]" in capsys.readouterr().err
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "x", "--part", "9"]) == 4
+    (here / "bad.json").write_text("{}")
+    assert main(["export", "copy", "--keys", "bad.json", "--out", "x"]) == 6
+
+
+def test_a_copy_of_a_copy_is_true(here: Path, capsys: Said) -> None:
+    """Breaks: evidence that was handed on is false."""
+    assert main(["export", "copy", "--evidence", "again", "--keys", "keys.json", "--with-keys"]) == 0
+    assert main(["verify", "again", "--trust", "trust.json"]) == 0
+    assert "opened, as signed" in capsys.readouterr().out
+    assert (here / "trust.json").read_bytes() == trust()

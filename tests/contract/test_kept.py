@@ -1,0 +1,118 @@
+"""A session of the installation, verified and exported where it lies; on a real server."""
+
+import json
+from pathlib import Path
+
+import pytest
+from evidence_case import Case
+from recorded_session import HOST_PUBLIC, KEYS, NAME, SIGNING, START_US, RecordedSession
+
+from handlers.keys import dek_id, wrap
+from handlers.original import original, sealed_manifest
+from handlers.verify import verify
+from infra.datadir import DataDir
+from infra.jetstream import Jet
+from infra.keyring import Keyring
+from schemas import dsse, subjects
+from schemas.commands import CompleteSeal
+from schemas.errors import NotFound, RefusedByState
+from schemas.jcs import jcs
+from schemas.key_events import KeyFenced, KeyWrapped
+from schemas.settings import Settings
+from streams import topology
+from streams.evidence import copy_at, write_copy
+from streams.hosts import Hosts
+from streams.kept import kept, keys_file, keys_of, own_trust
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    data = DataDir(tmp_path / "data")
+    (data.keys / "signer.json").write_text(json.dumps({"name": "signer-1", "seed": (b"s" * 32).hex()}))
+    assert Keyring(data.keys).signer().public == SIGNING.public
+    return data
+
+
+async def install(jet: Jet, data: DataDir, *, sealed: bool = True) -> Case:
+    """Put a sealed session where an installation has it."""
+    await topology.declare(jet, 1 << 30)
+    case = Case(RecordedSession(fragments=6))
+    recorded = case.recorded
+    if sealed:
+        complete_seal(case)
+    seq = 0
+    for line in recorded.history:
+        seq = await jet.append(subjects.lifecycle(NAME), line, seq)
+    version, kek = Keyring(data.keys).newest()
+    wrapped = wrap(kek, version, recorded.uid, KEYS.dek_id, KEYS.dek)
+    event = KeyWrapped(uid=recorded.uid, dek_id=dek_id(KEYS.dek), wrap=wrapped)
+    await jet.append(subjects.key(recorded.uid), jcs(event.model_dump(mode="json")), 0)
+    await Hosts(jet).register("host-1", HOST_PUBLIC, START_US, "tester")
+    name = recorded.uid.hex()
+    (data.manifests / name).mkdir()
+    (data.chunks / name).mkdir()
+    (data.manifests / name / "1").write_bytes(case.held.manifests[1])
+    for index, sealed_chunk in case.held.chunks.items():
+        (data.chunks / name / f"{index:010}").write_bytes(sealed_chunk)
+    return case
+
+
+def complete_seal(case: Case) -> None:
+    manifest = sealed_manifest(case.held)
+    case.recorded.do(
+        CompleteSeal,
+        seal_no=1,
+        manifest=dsse.parse(case.held.manifests[1], dsse.MANIFEST).digest.hex(),
+        root=manifest.merkle.root.hex(),
+        chunks=manifest.merkle.tree_size,
+        plain=manifest.totals.plain,
+        sealed=manifest.totals.sealed,
+    )
+
+
+async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: DataDir, tmp_path: Path) -> None:
+    """Breaks: an installation cannot check its own store, or exports something else than it has."""
+    case = await install(jet, data)
+    found = await kept(jet, data, NAME)
+    trust = await own_trust(jet, data)
+    keys = await keys_of(jet, data, Settings(), found.session)
+    raw = keys_file(found.session, keys)
+    report = verify(found.evidence, trust, keys=raw)
+    assert (report.findings, report.notes, report.exit_code) == ([], [], 0)
+    assert report.facts.history_uncovered == 1
+
+    write_copy(found.evidence, tmp_path / "copy", keys=raw)
+    assert verify(copy_at(tmp_path / "copy"), trust, keys=raw).exit_code == 0
+    manifest = sealed_manifest(found.evidence)
+    assert b"".join(original(found.evidence, manifest, keys)) == case.recorded.plain(0)
+
+
+async def test_what_is_not_sealed_is_not_evidence(jet: Jet, data: DataDir) -> None:
+    """Breaks: half a session is verified or handed out as a whole one."""
+    await install(jet, data, sealed=False)
+    with pytest.raises(RefusedByState, match=r"evidence\.unsealed"):
+        await kept(jet, data, NAME)
+    with pytest.raises(NotFound, match=r"session\.absent"):
+        await kept(jet, data, "demo-99")
+
+
+async def test_a_fenced_key_opens_nothing(jet: Jet, data: DataDir) -> None:
+    """Breaks: a session that was destroyed can still be watched."""
+    case = await install(jet, data)
+    subject = subjects.key(case.recorded.uid)
+    last = await jet.last(subjects.KEYS, subject)
+    assert last is not None
+    fence = KeyFenced(uid=case.recorded.uid)
+    await jet.append(subject, jcs(fence.model_dump(mode="json")), last.seq)
+    found = await kept(jet, data, NAME)
+    with pytest.raises(RefusedByState, match=r"evidence\.destroyed"):
+        await keys_of(jet, data, Settings(), found.session)
+
+
+async def test_a_data_directory_without_a_signer_vouches_for_nobody(jet: Jet, tmp_path: Path) -> None:
+    """Breaks: asking in the wrong directory makes a second root key, and a trust file that fits nothing."""
+    await topology.declare(jet, 1 << 30)
+    empty = DataDir(tmp_path / "empty")
+    with pytest.raises(NotFound, match=r"keys\.absent"):
+        await own_trust(jet, empty)
+    assert list(empty.keys.iterdir()) == []
