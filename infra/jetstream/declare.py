@@ -10,9 +10,12 @@ from typing import Any
 
 from infra.jetstream import errors
 from infra.jetstream.connection import Connection
-from schemas.errors import Misuse
+from schemas.errors import Misuse, Unavailable
 from schemas.jetstream import ConsumerSpec, StreamSpec
 
+NO_SUBJECT = "lucid-probe-of-no-stream"
+"""No stream's subjects match it: a purge of it drops nothing."""
+PROBE_TIMEOUT_S = 1.0
 _NS = 1_000_000_000
 _ALREADY = frozenset({10058, 10013, 10105, 10148})
 """Somebody else made it between our look and our attempt."""
@@ -68,6 +71,41 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
         request = {"stream_name": stream, "config": config | wanted | place, "action": "update"}
         await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request)
     return drift
+
+
+async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
+    """Erase one message; False when it was not there."""
+    request = json.dumps({"seq": seq, "no_erase": False}).encode()
+    answer = json.loads((await conn.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", request)).data)
+    error = answer.get("error")
+    if error is None:
+        return True
+    number, text = error.get("err_code"), str(error.get("description", "")).lower()
+    if number in errors.ABSENT or (number == errors.DELETE_FAILED and text.endswith(("eof", "not found"))):
+        return False
+    raise errors.from_answer(error, f"erase {stream} {seq}")
+
+
+async def check_disk(conn: Connection, subject: str) -> None:
+    """Raise NoSpace (disk.full) if the stream of `subject` says that it cannot write.
+
+    A stream on a full disk answers no publish at all. It does say why when it is asked to purge, even
+    a subject that no stream has.
+    """
+    try:
+        names = await _ask(conn, "STREAM.NAMES", {"subject": subject})
+        for name in (names.get("streams") or [])[:1]:
+            answer = await _ask(conn, f"STREAM.PURGE.{name}", {"filter": NO_SUBJECT})
+            if "error" in answer:
+                raise errors.from_answer(answer["error"], f"publish to {subject}")
+    except Unavailable:
+        return
+
+
+async def _ask(conn: Connection, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await conn.request(f"$JS.API.{what}", json.dumps(body).encode(), timeout_s=PROBE_TIMEOUT_S)
+    decoded: dict[str, Any] = json.loads(answer.data)
+    return decoded
 
 
 async def api(

@@ -18,10 +18,12 @@ STORE_FAILED = 10077
 """One code for limits and for a failing disk; only the text tells them apart."""
 NO_RESOURCES = frozenset({10002, 10023, 10028, 10047})
 
+DELETE_FAILED = 10057
 INVALID = frozenset({10052})
 """A configuration that the server will never take, although it answers with status 500."""
 
-_FULL = ("maximum bytes", "maximum messages", "no space left", "resource", "disk full")
+_DISK_FULL = "no space left"
+_LIMITS = ("maximum bytes", "maximum messages", "resource")
 
 
 def from_answer(error: dict[str, Any], what: str) -> LucidError:
@@ -30,8 +32,10 @@ def from_answer(error: dict[str, Any], what: str) -> LucidError:
     text = f"{what}: {error.get('description', 'no reason given')}"
     if number in WRONG_LAST_SEQUENCE:
         return Conflict(text, code="append.conflict")
-    if number in NO_RESOURCES or (number == STORE_FAILED and _says_full(text)):
+    if number in NO_RESOURCES or (number == STORE_FAILED and _says(text, *_LIMITS)):
         return NoSpace(text, code="stream.full", hint="free some disk, or raise the stream's limit")
+    if _says(text, _DISK_FULL):
+        return NoSpace(text, code="disk.full", hint="free some disk; the server then wants a restart")
     if number == TOO_MANY_REQUESTS or status == 429:
         return Unavailable(text, code="stream.busy")
     if number == STORE_FAILED or (status >= 500 and number not in INVALID):
@@ -73,6 +77,6 @@ def shown(url: str) -> str:
     return scheme + separator + rest.rpartition("@")[2]
 
 
-def _says_full(text: str) -> bool:
+def _says(text: str, *words: str) -> bool:
     lowered = text.lower()
-    return any(word in lowered for word in _FULL)
+    return any(word in lowered for word in words)

@@ -53,6 +53,11 @@ class Jet:
         self._conn = conn
 
     @property
+    def url(self) -> str:
+        """Where the server is, credentials included: for a second connection of the same process."""
+        return self._conn.url
+
+    @property
     def is_up(self) -> bool:
         return self._conn.up.is_set() and not self._conn.closed
 
@@ -68,7 +73,10 @@ class Jet:
         msg_id: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> PubAck:
-        """Store one message durably. `msg_id`: a repetition within the stream's window is a duplicate."""
+        """Store one message durably. `msg_id`: a repetition within the stream's window is a duplicate.
+
+        Raises NoSpace (stream.full, disk.full), Unavailable; a full disk shows only after `timeout_s`.
+        """
         wanted = dict(headers or {})
         if msg_id is not None:
             wanted[MSG_ID] = msg_id
@@ -78,6 +86,8 @@ class Jet:
             try:
                 return await self._publish_once(subject, data, wanted, max(deadline_s - loop.time(), 0.01))
             except Unavailable as error:
+                if error.code == "nats.timeout":
+                    await declare.check_disk(self._conn, subject)
                 if error.code != "stream.busy" or loop.time() + pause_s >= deadline_s:
                     raise
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -167,10 +177,7 @@ class Jet:
 
     async def delete(self, stream: str, seq: int) -> bool:
         """Erase one message: its bytes are overwritten on disk. False when it was not there."""
-        body = {"seq": seq, "no_erase": False}
-        return (
-            await declare.api(self._conn, f"STREAM.MSG.DELETE.{stream}", body, may_be_absent=True) is not None
-        )
+        return await declare.delete_message(self._conn, stream, seq)
 
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
         """Drop messages of a subject, up to and with `up_to_seq`; return how many. Bytes stay on disk."""

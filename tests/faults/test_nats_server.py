@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from infra import nats_server
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server import NatsServer
-from schemas.errors import Unavailable
+from schemas.errors import NoSpace, Unavailable
 
 LOG = StreamSpec("LOG", ("log.>",), 1 << 20)
 SUPERVISE = """
@@ -169,3 +171,45 @@ async def test_a_disk_that_was_full_brings_a_restart_when_room_is_back(
     await asyncio.sleep(0.3)
     await server.ready()
     assert server.starts == 3
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MiB of its own."""
+    where = tmp_path / "small"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(where)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs: run as root")
+    yield where
+    subprocess.run(["umount", str(where)], check=True)
+
+
+async def test_a_full_disk_is_no_space_and_a_restart_heals_it(small_disk: Path) -> None:
+    """Breaks: a full disk looks like a slow network, and hosts resend into it for ever."""
+    server = NatsServer(small_disk / "nats", max_file=1 << 30)
+    await server.start()
+    jet = await connect(server.url, name="test")
+    await jet.declare(StreamSpec("BIG", ("big",), 512 << 20))
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(8 << 20))
+    acked = 0
+
+    async def fill() -> None:
+        nonlocal acked
+        for _ in range(60):
+            acked = (await jet.publish("big", bytes(900_000), timeout_s=1)).seq
+
+    with pytest.raises(NoSpace) as error:
+        await fill()
+    assert error.value.code == "disk.full"
+    assert acked > 10
+    with pytest.raises(NoSpace):
+        await jet.purge("BIG", "big")
+    ballast.unlink()
+    await server.restart()
+    await jet.wait_up()
+    assert [message.seq async for message in jet.read_all("BIG", "big")] == list(range(1, acked + 1))
+    assert (await jet.publish("big", b"room again")).seq == acked + 1
+    await jet.close()
+    await server.stop()
