@@ -4,7 +4,7 @@
 2. Lost chunks and missing fragments leave nothing behind: what comes out is what was kept, in order, and
    `lacks` says so. Verifying that the manifest is true is the caller's, before.
 
-Source: format.md §5, §6.
+Source: format.md §6, §7.
 """
 
 from collections.abc import Iterator

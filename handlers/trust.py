@@ -3,10 +3,10 @@
 1. It is signed by a root key kept offline, whose fingerprint people compare by other means. A key that
    lies beside evidence is never trusted.
 2. A file that is malformed, expired or of another root is Misuse: without it nothing can be said at all.
-3. A key that any line revokes counts for nothing, whatever other lines say of it.
+3. A key that any line revokes for a role counts for nothing in it, whatever other lines say.
 4. It is never replaced by one with a lower serial; whoever writes the file asks `replaces` first.
 
-Source: format.md §9.
+Source: format.md §10.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,10 +37,10 @@ class Trust:
 
     def lists(self, key: bytes, role: str, at_us: int) -> bool:
         """Whether the key counts in this role at this time: from from_us to before until_us."""
-        named = [line for line in self.keys if line.key == key]
+        named = [line for line in self.keys if (line.key, line.role) == (key, role)]
         if any(line.revoked_us for line in named):
             return False
-        return any(line.role == role and line.from_us <= at_us < line.until_us for line in named)
+        return any(line.from_us <= at_us < line.until_us for line in named)
 
     def name(self, key: bytes, role: str) -> str:
         """The name that the file gives the key; empty when it lists none."""

@@ -13,7 +13,7 @@
 3. What rests on the signer's word alone is not checked and not claimed: started_us, sealed_us, session,
    settings, reason, build, names, attested, and who declared a gap and why.
 
-Source: format.md §8, §9.
+Source: format.md §13.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     """Check everything that can be recomputed, and report it.
 
     keys: the bytes of keys.json; with them contents, fragments and cuts are checked too. strict: notes are
-    findings. Raises nothing of its own; what the evidence is decides `exit_code` (format.md §8).
+    findings. Raises nothing of its own; what the evidence is decides `exit_code` (format.md §13).
     """
     report = Report(strict=strict)
     report.facts.root = trust.root.hex()

@@ -5,7 +5,7 @@
    declared, exactly: a hole is one gap, a lost chunk is one gap, and nothing else is a gap.
 3. A missing fragment that is declared is a note; all else is a finding.
 
-Source: format.md §3, §8.
+Source: format.md §4, §9, §13.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

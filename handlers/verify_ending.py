@@ -5,7 +5,7 @@
 2. Every part of every track has its part fragment, which is the first fragment of its first chunk.
 3. An equivocation is evidence against the host: it counts only if both fragments are truly signed.
 
-Source: format.md §3, §8.
+Source: format.md §4, §9, §13.
 """
 
 from collections.abc import Iterator, Mapping

@@ -5,7 +5,7 @@
    to say, at each seal's own time.
 3. What cannot be opened yields a finding, and the checks that need it are not made.
 
-Source: format.md §8, §9.
+Source: format.md §9, §10, §13.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,7 @@
 1. Every listed file is read once, never more than one byte beyond its sealed length.
 2. A wrong digest says enough; what the header says is looked at only in bytes that are the sealed ones.
 
-Source: format.md §5, §8, §9.
+Source: format.md §6, §11, §13.
 """
 
 from collections.abc import Iterator

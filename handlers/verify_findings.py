@@ -1,4 +1,4 @@
-"""Owns what a verification can say: its findings, its notes, the report, the exit code (format.md §8).
+"""Owns what a verification can say: its findings, its notes, the report, the exit code (format.md §13).
 
 1. A code is stable and means one thing; `FINDINGS` and `NOTES` are all there are, and a test proves it.
 2. A finding says that the evidence is false; a note says what an honest recording may also show.
@@ -20,7 +20,6 @@ FINDINGS: dict[str, str] = {
     "manifest.signature": "the envelope is not signed by the key that its manifest names",
     "manifest.link": "a manifest does not name the one before it, or not its own number",
     "manifest.session": "two seals speak of different sessions, hosts or keys",
-    "manifest.order": "a list is not sorted, or holds something twice",
     "host.uid": "the uid does not follow from the host's key and counter",
     "host.genesis": "the genesis of a track does not follow from the session",
     "track.unlisted": "a track is listed without fragments, or has fragments and is not listed",
@@ -160,7 +159,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that fits: 3 a finding, 9 the signer is not listed, 0 (format.md §8)."""
+        """The first that fits: 3 a finding, 9 the signer is not listed, 0 (format.md §13)."""
         if self.findings:
             return EXIT_FALSE
         return EXIT_OK if self.facts.signer_listed else EXIT_SIGNER_UNKNOWN

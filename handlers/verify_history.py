@@ -4,7 +4,7 @@ r"""Owns the check of the history: the lines of a session's log up to the seal, 
 2. Each seal covers the lines up to its own SealStarted; lines after the last seal's are shown, not covered.
 3. Whether the log tells the truth is not for a digest to say; that it was not changed is.
 
-Source: format.md §8, §9.
+Source: format.md §11.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

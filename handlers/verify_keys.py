@@ -6,7 +6,7 @@
 3. Of a lost chunk only the rows are left: its heads are still recomputed, its bytes are not.
 4. One chunk is held in memory at a time.
 
-Source: format.md §2, §3, §5, §7.
+Source: format.md §3, §4, §6, §8.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,7 +3,7 @@
 1. Nothing is read but the manifest, whose form and order schemas.manifest has refused to be wrong.
 2. A list that contradicts another stops nothing: it is said, and what follows from it is said too.
 
-Source: format.md §1, §6, §8.
+Source: format.md §2, §7, §9.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def entries(manifest: Manifest) -> list[Entry]:
 
 
 def check_identity(manifest: Manifest) -> Iterator[Finding]:
-    """The uid follows from the host, and every genesis from the uid (format.md §1)."""
+    """The uid follows from the host, and every genesis from the uid (format.md §2)."""
     host = manifest.host
     if session_uid(host.key, host.counter) != manifest.uid:
         yield Finding("host.uid", "manifest", "the uid is not that of this host and counter")
@@ -85,7 +85,7 @@ def check_tracks(manifest: Manifest, named: set[int] | None) -> Iterator[Finding
 
 
 def check_tree(manifest: Manifest) -> Iterator[Finding]:
-    """The root follows from the listed entries (format.md §6)."""
+    """The root follows from the listed entries (format.md §7)."""
     tree = Tree(entry.leaf for entry in entries(manifest))
     if manifest.merkle.tree_size != tree.size:
         told = f"{manifest.merkle.tree_size} leaves, for {tree.size} listed chunks"

@@ -1,4 +1,4 @@
-"""Owns the walk over the index chunks: their rows, and with them every chunk's fragments (format.md §7).
+"""Owns the walk over the index chunks: their rows, and with them every chunk's fragments (format.md §8).
 
 1. Rows have one order: for each chunk its entry and its fragments, then key frames, then one metadata row.
    A row out of that order ends the walk, for nothing after it can be placed.
@@ -65,7 +65,6 @@ def check_rows(
     try:
         for chunk in manifest.chunks:
             yield from _check_chunk(walk, cuts, chunk, read)
-        yield from cuts.end(manifest)
         for wanted in walk.key_frames:
             if read.take(KeyFrameRow) != wanted:
                 raise _Stop("rows.key_frames", f"chunk {wanted.chunk}", "its key frame has another row")

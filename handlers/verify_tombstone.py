@@ -1,4 +1,4 @@
-"""Owns the check of a tombstone: what is signed of a session whose key was destroyed (format.md §9).
+"""Owns the check of a tombstone: what is signed of a session whose key was destroyed (format.md §12).
 
 1. A tombstone names no key: the one whose fingerprint its envelope carries is looked for in the trust file.
    Without it nothing is false, and nothing is known: exit code 9.

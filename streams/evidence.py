@@ -8,7 +8,7 @@
    name is whole, or it is not there.
 3. A copy holds what the store holds, byte for byte: whether it is true is for handlers.verify to say.
 
-Source: format.md §9.
+Source: format.md §11.
 """
 
 import os

@@ -61,14 +61,12 @@ def as_json(report: Report) -> dict[str, Any]:
 def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterator[str]:
     """What to print. name: of evidence that cannot say its own; hint: what to do when it is false."""
     told = report.facts.session or name
-    if report.findings:
-        yield from _false(report)
-        yield _verdict_false(report, told, hint)
-        return
-    yield from _cells(report, trust_name)
+    yield from _false(report) if report.findings else _cells(report, trust_name)
     for note in report.notes:
         yield from _wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
-    if report.exit_code == EXIT_SIGNER_UNKNOWN:
+    if report.findings:
+        yield _verdict_false(report, told, hint)
+    elif report.exit_code == EXIT_SIGNER_UNKNOWN:
         signer = key_digits(report.facts.signer)
         unknown = f"{told} is consistent, but {trust_name} does not list its signer {signer}"
         yield from _wrapped(tint(unknown, YELLOW) + " [signer.unlisted]", "  ")

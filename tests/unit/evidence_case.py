@@ -1,5 +1,6 @@
 """A sealed session as evidence in memory, that a test may damage and sign again; for tests."""
 
+import base64
 import copy
 import json
 import struct
@@ -135,3 +136,42 @@ def entry_of(item: dict[str, Any]) -> Entry:
     values = [item[name] for name in Entry.__slots__]
     packed = ENTRY.pack(*values[:10], *(bytes.fromhex(value) for value in values[10:]))
     return Entry(*ENTRY.unpack(packed))
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of every text, number and truth value; of long lists, in the first item and the last."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            yield from leaves(member, (*path, name))
+    elif isinstance(value, list):
+        for number in sorted({0, len(value) - 1} if value else ()):
+            yield from leaves(value[number], (*path, number))
+    else:
+        yield path
+
+
+def put(value: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> None:
+    for step in path[:-1]:
+        value = value[step]
+    value[path[-1]] = change(value[path[-1]])
+
+
+def another(value: Any) -> Any:
+    """A value of the same form."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case "final":
+            return "aborted"
+        case "host" | "installation":
+            return "host" if value == "installation" else "installation"
+        case str() if len(value) >= 32 and all(digit in "0123456789abcdef" for digit in value):
+            return ("1" if value[0] == "0" else "0") + value[1:]
+        case str() if value.endswith("="):
+            raw = bytearray(base64.b64decode(value))
+            raw[40] ^= 1
+            return base64.b64encode(raw).decode()
+        case _:
+            return value + "x"

@@ -1,6 +1,8 @@
 """Verification of what nobody changed: it is true, and the report says what it saw."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from evidence_case import Case, trusted
@@ -173,3 +175,14 @@ def test_the_report_knows_what_it_saw() -> None:
 def test_no_code_is_both_a_finding_and_a_note() -> None:
     """Breaks: a script cannot tell from a code whether evidence is false."""
     assert not FINDINGS.keys() & NOTES.keys()
+
+
+def test_the_documented_codes_are_the_codes() -> None:
+    """Breaks: a script meets a code that no document names, or waits for one that never comes."""
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "verify.md").read_text()
+    documented = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", text, re.MULTILINE))
+    assert documented == FINDINGS | NOTES
+    sources = "".join(path.read_text() for path in (root / "handlers").glob("verify*.py"))
+    used = set(re.findall(r'(?:Finding|_Stop)\(\s*"([a-z_]+\.[a-z_]+)"', sources))
+    assert used == FINDINGS.keys() | NOTES.keys()

@@ -1,13 +1,16 @@
 """Two programs that share no line agree: ours reads what the independent writer wrote, and the other way."""
 
+import copy
+import struct
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from evidence_case import Case
+from evidence_case import Case, another, leaves, put
 from recorded_session import KEYS, RecordedSession, trust
 
 from handlers.keys import SessionKeys
@@ -70,6 +73,37 @@ def test_ours_finds_true_what_the_independent_writer_wrote(name: str, tmp_path: 
         kept = [chunk for chunk in made.manifest["chunks"] if chunk["track"] == track and chunk["sealed"]]
         assert len(told) == sum(chunk["plain"] for chunk in kept)
         assert plan.lose or told == made.plain[track]
+
+
+def test_both_say_the_same_of_every_changed_manifest(tmp_path: Path) -> None:
+    """Breaks: two verifiers disagree about one piece of evidence, and a court must choose."""
+    import copy_on_disk
+    import writer
+    import writer_host
+
+    plan = replace(
+        writer_host.Plan(writer_host.steps()),
+        drop=frozenset({(0, 5), (1, 4)}), lose=frozenset({2}), twice=frozenset({(0, 3)}), seals=2,
+    )  # fmt: skip
+    case = copy_on_disk.Evidence(plan, tmp_path)
+    trusted = open_trust(writer.trust_file(), now_us=1)
+    keys = (case.folder / "keys.json").read_bytes()
+    good = copy.deepcopy(case.copy.manifest)
+    for path in leaves(good):
+
+        def change(manifest: dict[str, Any], path: tuple[Any, ...] = path) -> None:
+            put(manifest, path, another)
+            if path[0] != "merkle":
+                copy_on_disk.mend(manifest)
+
+        case.copy.manifest = copy.deepcopy(good)
+        try:
+            case.resign(change)
+        except struct.error:
+            continue  # it cannot even be written down
+        theirs = case.read()
+        ours = verify(copy_at(case.folder), trusted, keys=keys)
+        assert ours.exit_code == theirs, (path, case.codes, ours.findings)
 
 
 CASES = {
