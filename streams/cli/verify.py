@@ -2,7 +2,7 @@
 
 1. A copy and a tombstone need nothing but a trust file: no server, no installation.
 2. A session of this installation is verified where it lies, with its own trust file unless another is named.
-3. Exit status as format.md §8 says: 0 true, 2 usage or trust file, 3 false, 9 signer not listed.
+3. Exit status as format.md §13 says: 0 true, 2 usage or trust file, 3 false, 9 signer not listed.
 """
 
 import time
