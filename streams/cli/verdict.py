@@ -20,7 +20,7 @@ from streams.cli.output import COLUMNS, GREEN, RED, YELLOW, count_of, digits, ke
 
 SHOWN = 5
 LEFT = 43
-"""Columns of the left cell."""
+"""Least columns of the left cell."""
 AREA = 10
 COLOUR = re.compile(r"\x1b\[[0-9]*m")
 AREAS = {
@@ -101,9 +101,18 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
     ]
     if facts.opened:
         cells.append(f"contents   {mark(True)} opened, as signed")
-    for left, right in zip_longest(cells[::2], cells[1::2], fillvalue=""):
-        gap = LEFT - len(COLOUR.sub("", left))
-        yield from [f"  {left}{' ' * gap}{right}".rstrip()] if gap > 0 else [f"  {left}", f"  {right}"]
+    pairs = list(zip_longest(cells[::2], cells[1::2], fillvalue=""))
+    width = max(LEFT, *(_width(left) + 1 for left, _ in pairs))
+    for left, right in pairs:
+        if right and 2 + width + _width(right) <= COLUMNS:
+            yield f"  {left}{' ' * (width - _width(left))}{right}"
+        else:
+            yield from (f"  {cell}" for cell in (left, right) if cell)
+
+
+def _width(cell: str) -> int:
+    """Columns that it takes."""
+    return len(COLOUR.sub("", cell))
 
 
 def _false(report: Report) -> Iterator[str]:

@@ -62,6 +62,17 @@ def test_true_evidence_is_told_in_a_few_lines(here: Path, capsys: Said) -> None:
     assert max(len(line) for line in out.splitlines()) <= 80
 
 
+@pytest.mark.parametrize(
+    "name", ["t.json", "demo-01.trust.json", "a-trust-file-with-a-rather-long-name.json"]
+)
+def test_lines_fit_whatever_the_trust_file_is_called(here: Path, capsys: Said, name: str) -> None:
+    """Breaks: a long name tears the table apart."""
+    (here / name).write_bytes(trust())
+    assert main(["verify", "copy", "--trust", name, "--root", ROOT_PRINT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() and 0 < len(line) <= 80 for line in lines)
+
+
 def test_without_root_the_whole_fingerprint_is_shown(here: Path, capsys: Said) -> None:
     """Breaks: nobody notices that the trust file is a stranger's."""
     assert main(["verify", "copy", "--trust", "trust.json"]) == 0
