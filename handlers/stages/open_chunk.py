@@ -81,7 +81,7 @@ class Track:
         self.open.append(piece)
         self.open_plain += piece.row.plain
         self.open_clear += len(piece.row.body)
-        self.open_data = self.open_data or piece.header.kind == Kind.DATA
+        self.open_data = self.open_data or piece.row.plain > 0
         self.recent[piece.header.seq] = piece
         if len(self.recent) > RECENT:
             del self.recent[next(iter(self.recent))]

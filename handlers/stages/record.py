@@ -14,7 +14,7 @@ from typing import Literal
 
 from handlers.stages.open_chunk import Piece, Track, closes_before
 from schemas.chunk_events import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
-from schemas.fragment import EndBody, FinalBody, Kind, TrackTail
+from schemas.fragment import MAIN, EndBody, FinalBody, Kind, TrackTail
 from schemas.lifecycle_events import SessionSettings
 
 WINDOW = 64
@@ -278,9 +278,9 @@ class Fold:
             self._ending, self._forcing = None, False
             out.append(self._refuse(piece, "fragment.end", "end does not name what was taken before it"))
             return
-        for _, track in sorted(self._tracks.items()):
-            if track.open:
-                out.append(self._close(track, "end"))
+        for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
+            if self._tracks[track_id].open:
+                out.append(self._close(self._tracks[track_id], "end"))
         out.append(self._end(piece, body.end, body.reason))
 
     def _close(self, track: Track, why: ClosedBy) -> Recorded:
