@@ -95,5 +95,11 @@ def session_of(subject: str) -> str:
     return subject.rsplit(".", 1)[1]
 
 
+def step_of(subject: str) -> str:
+    """`recorded` ... `stored` of a chunk event's subject, `dead` of a dead letter's."""
+    _, area, step, *_ = subject.split(".")
+    return step if area == "chunk" else area
+
+
 def host_of(recording_subject: str) -> str:
     return recording_subject.split(".")[3]

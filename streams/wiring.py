@@ -7,13 +7,20 @@ import asyncio
 import os
 from contextlib import suppress
 
+from handlers.conductor import Limits as SilenceLimits
 from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
 from schemas.settings import Settings, StageLimits
+from streams import conductor
+from streams.conductor import Conductor
+from streams.control import Control
+from streams.control_plane import control_plane
 from streams.directory import Directory
+from streams.hosts import Hosts
 from streams.keystore import KeyStore
+from streams.lifecycle import EventLog
 from streams.runner import Limits
 from streams.stages import STAGES
 from streams.worker import Parts, work
@@ -47,6 +54,42 @@ async def run_worker(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+
+async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event) -> None:
+    """Lifecycle, sealing and the command service."""
+    keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
+    directory, keys = Directory(jet), KeyStore(jet, keyring)
+    parts = conductor.Parts(
+        jet=jet,
+        directory=directory,
+        keys=keys,
+        chunks=DiskBlobs(data.chunks, data.quarantine),
+        manifests=DiskBlobs(data.manifests, data.quarantine),
+        signer=keyring.signer(),
+        limits=SilenceLimits(host_return_s=settings.host_return_max_s),
+    )
+    control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
+    broker = control_plane(control, jet.url)
+    stopped = asyncio.create_task(stop.wait())
+    running = [asyncio.create_task(service.run()) for service in (directory, keys, Conductor(parts))]
+    try:
+        # A command is answered only by one who knows every session.
+        known = asyncio.create_task(directory.ready())
+        await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        await broker.start()
+        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task.done():
+                task.result()
+    finally:
+        # Commands first: what is under way still finds the directory moving.
+        await broker.stop()
+        stopped.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(stopped, *running, return_exceptions=True)
 
 
 def _limits(stage: StageLimits) -> Limits:

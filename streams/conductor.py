@@ -1,0 +1,289 @@
+"""Owns the conductor: the service that brings every session to where it should be.
+
+1. It asks `evaluate` what a session needs, does that one thing, and asks again, until nothing is needed.
+2. It is woken by events, and looks at every unfinished session by itself every SWEEP_S: a wake that is lost
+   costs time, never correctness.
+3. Everything that it does may be done twice, at once and by several conductors: commands carry a cause that
+   follows from the log, keys and files are made once, all else is repeatable.
+4. What may succeed later is tried again; what never will brings the session to ERROR, with the code.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from handlers.conductor import (
+    HOST_SILENT,
+    Action,
+    Do,
+    Limits,
+    MakeKey,
+    MakeSeal,
+    Redrive,
+    SendEnd,
+    Shred,
+    StartSeal,
+    evaluate,
+)
+from handlers.lifecycle import allowed
+from handlers.seal import SigningKey
+from handlers.session import Session
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from infra.keyring import Signer
+from schemas import commands, subjects
+from schemas.chunk_events import Redriven
+from schemas.commands import Command, Trigger
+from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
+from schemas.jetstream import Message
+from schemas.lifecycle_events import State
+from streams.directory import Directory
+from streams.ending import send_end
+from streams.facts import STEPS_READ, Known
+from streams.hearing import Hearing
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog
+from streams.sealing import Sealer
+from streams.shredding import Shredder
+
+SWEEP_S = 10.0
+IDLE_SWEEPS = 6
+"""A session that waits for its host is looked at by itself once in so many sweeps; its events wake it."""
+AT_ONCE = 8
+STEPS = 100
+"""Actions for one session before others have their turn."""
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
+CALM_S = 0.1
+"""Between two looks at one session: many chunks are stored in that time, and one look sees them all."""
+WHO = "conductor"
+WAITING = (State.ACTIVE, State.PAUSED)
+WAKING = (subjects.RECORDED, subjects.STORED)
+
+log = logging.getLogger("lucid.conductor")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a conductor is wired from."""
+
+    jet: Jet
+    directory: Directory
+    keys: KeyStore
+    chunks: DiskBlobs
+    manifests: DiskBlobs
+    signer: Signer
+    limits: Limits = field(default_factory=Limits)
+    clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
+
+
+@dataclass(slots=True)
+class _Care:
+    """What the conductor remembers of one session between two looks; all of it can be lost."""
+
+    known: Known
+    session: Session
+    look: set[str] = field(default_factory=lambda: set(STEPS_READ))
+    """Which subjects are to be read on."""
+    end_sent: bool = False
+    failures: int = 0
+    busy: bool = False
+    again: bool = False
+    retry: asyncio.TimerHandle | None = None
+
+
+class Conductor:
+    """Runs until cancelled. One event loop; any number of processes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._jet, self._log = parts.jet, EventLog(parts.jet)
+        signer = SigningKey(parts.signer.name, parts.signer.public, parts.signer.sign)
+        self._sealer = Sealer(parts.jet, self._log, parts.keys, parts.chunks, parts.manifests, signer)
+        self._shredder = Shredder(parts.jet, parts.keys, parts.chunks, parts.manifests, signer)
+        self._hearing = Hearing(parts.jet, parts.clock_us())
+        self._care: dict[str, _Care] = {}
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Bring sessions on until cancelled."""
+        await self._parts.directory.ready()
+        self._parts.directory.on_change(lambda session: self.wake(session.id))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._wake_on(subjects.CHUNKS, [f"lucid.chunk.{step}.*.*" for step in WAKING]))
+            tasks.create_task(self._wake_on(subjects.DEAD, ["lucid.dead.*.*.*"]))
+            tasks.create_task(self._sweep())
+            for _ in range(AT_ONCE):
+                tasks.create_task(self._work())
+
+    def wake(self, session_id: str, step: str = "") -> None:
+        """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
+        session = self._parts.directory.get(session_id)
+        if session is None or _at_rest(session):
+            self._care.pop(session_id, None)
+            return
+        care = self._care.setdefault(session_id, _Care(Known(session_id), session))
+        care.look |= {step} if step else set(STEPS_READ)
+        if not care.busy and not care.again:
+            self._queue.put_nowait(session_id)
+        care.again = True
+
+    # what wakes
+
+    async def _wake_on(self, stream: str, filters: list[str]) -> None:
+        start = (await self._jet.info(stream)).last_seq + 1
+        async for item in self._jet.follow(stream, filters, start):
+            if isinstance(item, Message):
+                self.wake(subjects.session_of(item.subject), subjects.step_of(item.subject))
+
+    async def _sweep(self) -> None:
+        number = 0
+        while True:
+            try:
+                await self._hearing.listen(self._parts.clock_us())
+            except Retryable as error:
+                log.warning("hearing_failed error=%s", error)
+            for session in self._parts.directory.sessions():
+                turn = (crc32(session.id.encode()) + number) % IDLE_SWEEPS == 0
+                # The first sweep takes all: nobody listened to what happened before this process.
+                if number == 0 or turn or session.state not in WAITING:
+                    self.wake(session.id)
+            number += 1
+            await asyncio.sleep(SWEEP_S)
+
+    # one session
+
+    async def _work(self) -> None:
+        while True:
+            session_id = await self._queue.get()
+            care = self._care.get(session_id)
+            if care is None or care.busy:
+                continue
+            care.busy, care.again = True, False
+            try:
+                await self._bring_on(care)
+                care.failures = 0
+            except Retryable as error:
+                self._later(care, error)
+            except Exception:
+                # A bug in one session's way must not stop the others'; the sweep tries it again.
+                log.exception("conducting_failed session=%s", session_id)
+            finally:
+                care.busy = False
+                if care.again:
+                    asyncio.get_running_loop().call_later(CALM_S, self._queue.put_nowait, session_id)
+
+    def _later(self, care: _Care, error: Retryable) -> None:
+        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2**care.failures)
+        care.failures += 1
+        log.warning("conducting_waits session=%s delay_s=%.1f error=%s", care.session.id, delay_s, error)
+        if care.retry is not None:
+            care.retry.cancel()  # one timer a session, however often it is woken between
+        care.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, care.session.id)
+
+    async def _bring_on(self, care: _Care) -> None:
+        for _ in range(STEPS):
+            # The log first, then the chunks: what a run drives is read after the run was.
+            followed = self._parts.directory.get(care.session.id)
+            if followed is not None and followed.last_seq > care.session.last_seq:
+                care.session = followed
+            look, care.look = care.look, set()
+            try:
+                await care.known.read_on(self._jet, look)
+            except BaseException:
+                care.look |= look
+                raise
+            session, now_us = care.session, self._parts.clock_us()
+            heard_us = self._hearing.heard_us(session)
+            facts = care.known.facts(session, now_us, end_sent=care.end_sent, heard_us=heard_us)
+            action = evaluate(facts, self._parts.limits)
+            if action is None:
+                return
+            log.debug("action session=%s action=%s", session.id, action)
+            try:
+                await self._carry_out(care, action, now_us)
+            except (RefusedByState, Conflict):
+                # The session has moved on: look again at everything.
+                care.session = await self._log.advance(care.session)
+                care.look = set(STEPS_READ)
+            except Rejected as error:
+                await self._give_up(care, error)
+                return
+        care.again = True
+
+    async def _carry_out(self, care: _Care, action: Action, now_us: int) -> None:
+        session = care.session
+        created = session.created
+        assert created is not None
+        match action:
+            case Do(command, said):
+                await self._do(care, command, now_us, **said)
+            case MakeKey():
+                # The key is durable before the log names it: a crash between finds it again.
+                keys = await self._parts.keys.make(created.uid)
+                intake = await asyncio.to_thread(lambda: keys.intake_public)
+                await self._do(care, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
+            case SendEnd():
+                assert session.end_requested is not None
+                await send_end(self._jet, session, session.end_requested, self._parts.signer.private)
+                care.end_sent = True
+            case Redrive(indices):
+                await self._redrive(care, created.uid, indices)
+            case StartSeal(n, stored):
+                said = {"n": n, "stored": stored, "signer": self._parts.signer.fingerprint}
+                await self._do(care, commands.BeginSeal, now_us, sealed_us=now_us, **said)
+            case MakeSeal():
+                await self._do(care, commands.CompleteSeal, now_us, **await self._sealer.make(session))
+            case Shred():
+                tombstone = await self._shredder.shred(session)
+                await self._do(care, commands.RecordShredding, now_us, tombstone=tombstone)
+
+    async def _do(self, care: _Care, kind: type[Command], now_us: int, **said: object) -> None:
+        """Execute a command whose cause follows from where the log stands: done once, whoever does it."""
+        session = care.session
+        cause = f"{WHO}.{kind.__name__}.{session.last_seq}"
+        head = {"session": session.id, "at_us": now_us, "who": WHO, "cause": cause}
+        care.session = await self._log.execute(kind.model_validate({**head, **said}), session)
+
+    async def _redrive(self, care: _Care, uid: bytes, indices: tuple[int, ...]) -> None:
+        session = care.session
+        for index in indices:
+            # Published twice after a crash, it drives twice: doubles change nothing.
+            event = Redriven(
+                session=session.id,
+                uid=uid,
+                run=session.run,
+                index=index,
+                recorded=care.known.recorded[index],
+            )
+            await self._jet.publish(
+                subjects.chunk(subjects.REDRIVEN, session.id),
+                event.model_dump_json().encode(),
+                headers={"ce-type": event.type, "ce-specversion": "1.0"},
+                msg_id=f"{uid.hex()}.{session.run}.redriven.{index}",
+            )
+        care.look.add(subjects.REDRIVEN)
+
+    async def _give_up(self, care: _Care, error: LucidError) -> None:
+        """Bring the session to ERROR, unless it is on its way out: then the next sweep tries again."""
+        session = care.session
+        log.error("conducting_refused session=%s state=%s error=%s", session.id, session.state, error)
+        on_its_way = session.state in (State.CLEANUP, State.DESTROYED)
+        if not on_its_way and Trigger.ERROR in allowed(session):
+            await self._do(care, commands.Error, self._parts.clock_us(), reason=error.code)
+
+
+def _at_rest(session: Session) -> bool:
+    """Whether nothing is needed until a person asks."""
+    match session.state:
+        case "" | State.CREATED:
+            return True
+        case State.STOPPED:
+            return session.seal_started is None
+        case State.ERROR:
+            return session.reason != HOST_SILENT
+        case State.DESTROYED:
+            return session.shredded is not None
+    return False

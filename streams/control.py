@@ -1,0 +1,238 @@
+"""Owns what each command does: `lucid.cmd.<name>`, one request and one answer each.
+
+1. A command is decided by the log; nothing is kept here. Several services share the requests.
+2. What a request leaves out is filled in: who asks, when, and a cause. With a cause of its own a request may
+   be repeated after any failure.
+3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds them.
+4. Members that a command does not know are refused.
+"""
+
+import asyncio
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from handlers.conductor import HOST_SILENT
+from handlers.lifecycle import decide
+from handlers.session import Session
+from infra.jetstream import Jet
+from infra.keyring import Keyring
+from schemas import commands, subjects
+from schemas.commands import Command, Create
+from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Unavailable
+from schemas.lifecycle_events import State
+from schemas.upcast import read_recorded
+from streams.commands import answer, answer_error
+from streams.directory import Directory
+from streams.facts import Known
+from streams.hosts import Hosts
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog, recorded_chunks
+from streams.shown import shown
+
+START_S, DESTROY_S = 20.0, 45.0
+BUSY = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
+"""States that count against the limit of sessions at once."""
+OPERATOR = "operator"
+
+Body = dict[str, Any]
+Handler = Callable[["Control", Body], Awaitable[Body]]
+
+log = logging.getLogger("lucid.control")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The commands. One for each process."""
+
+    jet: Jet
+    log: EventLog
+    directory: Directory
+    keys: KeyStore
+    keyring: Keyring
+    hosts: Hosts
+    max_sessions: int = 1000
+
+    async def answer(self, name: str, raw: bytes) -> bytes:
+        """The answer to one request; it never raises."""
+        try:
+            body = json.loads(raw or b"{}")
+            if not isinstance(body, dict):
+                raise Misuse("a request is a JSON object", code="command.form")
+            return answer(await COMMANDS[name](self, body))
+        except LucidError as error:
+            return answer_error(error)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "it"
+            return answer_error(Misuse(f"{name}: {where}: {first['msg']}", code="command.form"))
+        except ValueError as error:
+            return answer_error(Misuse(f"{name}: not JSON: {error}", code="command.form"))
+        except Exception:
+            log.exception("command_failed name=%s", name)
+            return answer_error(LucidError(f"{name} failed inside; the log says why", code="command.bug"))
+
+    async def create(self, body: Body) -> Body:
+        """A host asks for a session; its signature, its key and its counter are checked first."""
+        asked = Create.model_validate(_filled(body))
+        session = await self.log.load(asked.session)
+        # Refused before the counter is taken. The counter before the session: a crash between leaves the
+        # counter with this name, and the host asks again.
+        if decide(session, asked):
+            await self.hosts.admit(asked)
+            session = await self.log.execute(asked, session)
+        return shown(session)
+
+    async def start(self, body: Body) -> Body:
+        """START; the answer waits for START_COMPLETE and names the intake key."""
+        asked = commands.Start.model_validate(_filled(body))
+        await self._leave_room(asked.session)
+        await self.log.execute(asked)
+        session = await self._until(
+            asked.session, START_S, lambda s: bool(s.dek_id) or s.state not in (State.CREATED, State.STARTING)
+        )
+        if not session.dek_id:
+            raise RefusedByState(
+                f"session {session.id} did not start: it is {session.state}, {session.reason}",
+                code="start.failed",
+                hint=f"lucid sessions show {session.id}",
+            )
+        return {**shown(session), "dek_id": session.dek_id.hex(), "intake": session.intake.hex()}
+
+    async def abort(self, body: Body) -> Body:
+        """End a recording whose host does not; what was recorded is sealed as aborted."""
+        return await self._execute(commands.RequestEnd, {"end": "aborted", "reason": OPERATOR, **body})
+
+    async def recover(self, body: Body) -> Body:
+        """RECOVER, and drive again what is missing. accept_loss: give up what is missing instead."""
+        said = dict(body)
+        accept_loss = bool(said.pop("accept_loss", False))
+        session = await self._there(said)
+        # Only in ERROR: elsewhere what is missing is on its way.
+        if accept_loss and session.state == State.ERROR:
+            await self._accept_losses(session, said)
+        return await self._execute(
+            commands.Recover, {**said, "chunks": await recorded_chunks(self.jet, session.id)}
+        )
+
+    async def destroy(self, body: Body) -> Body:
+        """Destroy for good; the answer waits until the session is shredded."""
+        session = await self._there(body)
+        never_started = session.state == State.CREATED
+        kind = commands.Destroy if never_started else commands.Cleanup
+        await self.log.execute(kind.model_validate(_filled({"reason": OPERATOR, **body})), session)
+        return shown(
+            await self._until(
+                session.id, DESTROY_S, lambda s: s.state == State.DESTROYED and s.shredded is not None
+            )
+        )
+
+    async def show(self, body: Body) -> Body:
+        """One session, with what its chunks have come to."""
+        session = await self._there(body)
+        last = await self.jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session.id))
+        stored = subjects.chunk(subjects.STORED, session.id)
+        counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
+        state = read_recorded(last.data).state if last else None
+        return {
+            **shown(session),
+            "recorded": state.next_index if state else 0,
+            "fragments": state.fragments if state else 0,
+            "plain": state.plain if state else 0,
+            "stored": counts.get(stored, 0),
+        }
+
+    async def list(self, body: Body) -> Body:
+        """Every session, oldest first. state: only those in it."""
+        await self.directory.caught_up()
+        state = body.get("state", "")
+        told = [shown(session) for session in self.directory.sessions() if session.created is not None]
+        return {"sessions": [one for one in told if state in ("", one["state"])]}
+
+    async def rotate(self, body: Body) -> Body:
+        """A new master key version, under which every session's key comes."""
+        await asyncio.to_thread(self.keyring.add_version)
+        done = await self.keys.rotate()
+        return {"version": done.version, "rewrapped": done.rewrapped, "erased": done.erased}
+
+    async def _execute(self, kind: type[Command], body: Body) -> Body:
+        return shown(await self.log.execute(kind.model_validate(_filled(body))))
+
+    async def _there(self, body: Body) -> Session:
+        session = await self.log.load(str(body.get("session", "")))
+        if session.created is None:
+            raise NotFound(
+                f"there is no session {session.id}", code="session.absent", hint="lucid sessions list"
+            )
+        return session
+
+    async def _leave_room(self, session_id: str) -> None:
+        """Raises RefusedByState (sessions.limit)."""
+        busy = [s.id for s in self.directory.sessions() if s.state in BUSY and s.id != session_id]
+        if len(busy) >= self.max_sessions:
+            raise RefusedByState(
+                f"{len(busy)} sessions are running (allowed: {self.max_sessions})",
+                code="sessions.limit",
+                hint="stop one, or raise MAX_CONCURRENT_SESSIONS",
+            )
+
+    async def _until(self, session_id: str, timeout_s: float, wanted: Callable[[Session], bool]) -> Session:
+        try:
+            return await asyncio.wait_for(self.directory.until(session_id, wanted), timeout_s)
+        except TimeoutError:
+            raise Unavailable(
+                f"session {session_id} is not done after {timeout_s:g} s; it goes on",
+                code="command.slow",
+                hint=f"lucid sessions show {session_id}",
+            ) from None
+
+    async def _accept_losses(self, session: Session, body: Body) -> None:
+        """Give up every chunk that is recorded and not stored, and a host that is silent.
+
+        One event each, so a crash in between leaves some of them, and the next try does the rest.
+        """
+        known = Known(session.id)
+        await known.read_on(self.jet)
+        said = {"session": session.id, "reason": body.get("reason", "accepted")}
+        for index in known.facts(session, 0, end_sent=False, heard_us=0).missing:
+            session = await self.log.execute(
+                commands.AcceptLoss.model_validate(_filled({**said, "index": index})), session
+            )
+        if session.reason == HOST_SILENT and known.ended_chunks is None:
+            end = _filled({**said, "end": "host_lost"})
+            await self.log.execute(commands.RequestEnd.model_validate(end), session)
+
+
+def _filled(body: Body) -> Body:
+    return {"at_us": time.time_ns() // 1000, "who": OPERATOR, "cause": secrets.token_hex(12), **body}
+
+
+def _simple(kind: type[Command], **default: Any) -> Handler:
+    async def handler(control: Control, body: Body) -> Body:
+        return await control._execute(kind, {**default, **body})
+
+    handler.__doc__ = kind.__doc__
+    return handler
+
+
+COMMANDS: dict[str, Handler] = {
+    "create": Control.create,
+    "start": Control.start,
+    "stop": _simple(commands.Stop, reason=OPERATOR),
+    "abort": Control.abort,
+    "pause": _simple(commands.Pause, reason=OPERATOR),
+    "resume": _simple(commands.Resume, reason=OPERATOR),
+    "error": _simple(commands.Error, reason=OPERATOR),
+    "recover": Control.recover,
+    "hold": _simple(commands.ChangeHold),
+    "destroy": Control.destroy,
+    "show": Control.show,
+    "list": Control.list,
+    "rotate": Control.rotate,
+}

@@ -1,0 +1,108 @@
+"""Owns the platform's own ending of a recording: an `end` fragment that names exactly what was taken.
+
+1. It names the tails that record's fold reaches over everything before it, so the same fold is run here, over
+   the same fragments.
+2. It is appended expecting the last sequence that was read: a fragment that comes meanwhile is a Conflict,
+   and the fold is taken further. Nothing can stand between what the end names and the end.
+3. After a lost ack the fold meets our own end and is `ended`: nothing is sent twice.
+4. Its time is that of the request, so it is the same fragment whoever sends it, and whenever.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from handlers.fragments import end_fragment
+from handlers.session import Session
+from handlers.stages.admit import Unfit, admit
+from handlers.stages.open_chunk import Piece
+from handlers.stages.record import Fold, Identity
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import Ended
+from schemas.errors import Conflict
+from schemas.fragment import EVENTS, MAIN, genesis
+from schemas.jetstream import Message
+from schemas.lifecycle_events import Created, EndRequested
+from schemas.upcast import read_recorded
+
+TRIES = 100
+WALK_BYTES = 8 << 20
+
+log = logging.getLogger("lucid.ending")
+
+
+def identity(session: Session, created: Created) -> Identity:
+    """What the fold must know of its session. The session has its key."""
+    host = created.host_key, created.counter, created.prev_genesis
+    return Identity(
+        session=session.id,
+        uid=created.uid,
+        host=created.host,
+        settings=created.settings,
+        genesis=tuple(genesis(created.uid, track, *host, session.intake) for track in (MAIN, EVENTS)),
+    )
+
+
+async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Ed25519PrivateKey) -> bool:
+    """End the recording as the request says; False when it has ended already. Safe to repeat.
+
+    Raises Conflict (end.busy): the host sends too fast; try again.
+    """
+    created = session.created
+    assert created is not None
+    subject = subjects.recording(created.host, session.id)
+    look = partial(admit, host_key=created.host_key, signers=[signer.public_key().public_bytes_raw()])
+    fold, position = await _restore(jet, identity(session, created), look)
+    for _ in range(TRIES):
+        last = await jet.last(subjects.RECORDINGS, subject)
+        position = await _walk(jet, subject, fold, position, look)
+        if last is not None and last.seq > position:
+            continue  # the read lags behind the leader
+        if fold.ended:
+            return False
+        scout = Fold.restore(fold.identity, fold.state(), fold.open_pieces())
+        scout.force()
+        end = end_fragment(created.uid, request.end, request.reason, scout.tails(), request.at_us, signer)
+        try:
+            await jet.append(subject, end, last.seq if last else 0)
+        except Conflict:
+            continue
+        log.info("end_sent session=%s end=%s reason=%s", session.id, request.end, request.reason)
+        return True
+    raise Conflict(f"the host of {session.id} sends faster than it can be ended", code="end.busy")
+
+
+Look = Callable[[bytes], object]
+
+
+async def _restore(jet: Jet, who: Identity, look: Look) -> tuple[Fold, int]:
+    """Record's fold as its last event left it, and the stream sequence up to which it has read."""
+    message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, who.session))
+    if message is None:
+        return Fold(who), 0
+    event = read_recorded(message.data)
+    found = await jet.get_many(subjects.RECORDINGS, event.state.named)
+    fold = Fold.restore(who, event.state, await _pieces(list(found.values()), look))
+    fold.ended = isinstance(event, Ended)
+    if not fold.ended:
+        fold.drain()
+    return fold, event.state.at
+
+
+async def _walk(jet: Jet, subject: str, fold: Fold, position: int, look: Look) -> int:
+    more = True
+    while more:
+        messages, more = await jet.batch(subjects.RECORDINGS, subject, position + 1, max_bytes=WALK_BYTES)
+        for piece in await _pieces(messages, look):
+            fold.take(piece)
+        position = messages[-1].seq if messages else position
+    return position
+
+
+async def _pieces(messages: list[Message], look: Look) -> list[Piece]:
+    found = await asyncio.to_thread(lambda: [(message.seq, look(message.data)) for message in messages])
+    return [Piece.of(seq, fragment) for seq, fragment in found if not isinstance(fragment, Unfit)]  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""Owns which host may ask for sessions with which evidence key, and that no counter serves two sessions.
+
+1. A host's key is registered on first use, or beforehand by an operator; another key is then denied.
+2. A counter is taken in the log of its key before the session is created: a crash between leaves it with its
+   session, which asks again. So a uid, which names files and keys, never belongs to two sessions.
+"""
+
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.commands import Create
+from schemas.errors import Conflict, Denied, RefusedByState
+from schemas.host_events import CounterTaken, HostRegistered, read_host_event
+from schemas.jcs import jcs
+from schemas.jetstream import Message
+
+TRIES = 60
+
+
+class Hosts:
+    """The logs of all hosts. first_use: whether an unknown host is registered when it first asks."""
+
+    def __init__(self, jet: Jet, *, first_use: bool = True) -> None:
+        self._jet, self._first_use = jet, first_use
+
+    async def admit(self, create: Create) -> None:
+        """Check and note what a request to create says of its host. Its signature must have been checked.
+
+        Safe to repeat. Raises Denied (host.unknown, host.key), RefusedByState (host.counter).
+        """
+        await self._check_key(create)
+        await self._take_counter(create)
+
+    async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
+        """Let this key speak for the host. Raises Denied (host.key): another one does already."""
+        event = HostRegistered(host=host, key=key, at_us=at_us, who=who)
+        subject = subjects.host_log(host)
+        for _ in range(TRIES):
+            last = await self._jet.last(subjects.LIFECYCLE, subject)
+            if last is not None:
+                _same_key(last, host, key)
+                return
+            try:
+                await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
+            except Conflict:
+                continue  # another process registered it, or our ack was lost
+            return
+        raise Conflict(f"the log of host {host} is too busy", code="log.busy")
+
+    async def _check_key(self, create: Create) -> None:
+        last = await self._jet.last(subjects.LIFECYCLE, subjects.host_log(create.host))
+        if last is not None:
+            _same_key(last, create.host, create.host_key)
+        elif self._first_use:
+            await self.register(create.host, create.host_key, create.at_us, create.who)
+        else:
+            raise Denied(
+                f"host {create.host} is not registered", code="host.unknown", hint="lucid hosts register"
+            )
+
+    async def _take_counter(self, create: Create) -> None:
+        subject = subjects.host_log(create.host_key.hex())
+        event = CounterTaken(counter=create.counter, session=create.session)
+        seen, taken = 0, dict[int, str]()
+        for _ in range(TRIES):
+            async for message in self._jet.read_all(subjects.LIFECYCLE, subject, seen + 1):
+                said = read_host_event(message.data)
+                seen = message.seq
+                if isinstance(said, CounterTaken):
+                    taken.setdefault(said.counter, said.session)
+            if taken.get(create.counter, create.session) != create.session:
+                raise RefusedByState(
+                    f"counter {create.counter} of host {create.host} belongs to another session",
+                    code="host.counter",
+                    hint="a host's folder was copied or restored; register it under a new key",
+                )
+            if create.counter in taken:
+                return
+            try:
+                await self._jet.append(subject, jcs(event.model_dump(mode="json")), seen)
+            except Conflict:
+                continue
+            return
+        raise Conflict(f"the log of host {create.host} is too busy", code="log.busy")
+
+
+def _same_key(message: Message, host: str, key: bytes) -> None:
+    event = read_host_event(message.data)
+    if not isinstance(event, HostRegistered) or event.key != key:
+        raise Denied(
+            f"host {host} is registered with another evidence key",
+            code="host.key",
+            hint="use the host's own folder, or another host name",
+        )

@@ -1,0 +1,161 @@
+"""Owns carrying out a seal that SealStarted has begun: index chunks, manifest, then Sealed.
+
+    SealStarted → index chunks durable → manifest durable → Sealed
+
+1. Everything derives from events up to SealStarted. A crash anywhere: the same call makes the same bytes,
+   finds some of them in place, and goes on.
+2. What is in place and authenticates is used as it is; another codec build may have made it. What does not is
+   quarantined, but never while an earlier seal names it.
+3. A manifest that is durable and not yet Sealed binds nobody: only Sealed makes it the session's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from handlers.seal import SigningKey, seal
+from handlers.seal_index import IndexChunk, fits, index_chunks, index_entry, seal_index_chunk
+from handlers.seal_material import Material, gather
+from handlers.session import Session, evolve, initial
+from handlers.signatures import verify_signature
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from schemas import dsse, subjects
+from schemas.chunk_events import Ended, Recorded, Stored
+from schemas.digest import ZERO, h
+from schemas.errors import EvidenceFalse, Rejected, Unavailable
+from schemas.index import Entry
+from schemas.lifecycle_events import SealStarted
+from schemas.manifest import Manifest
+from schemas.upcast import read_event as read_chunk_event
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog, read_event
+
+log = logging.getLogger("lucid.sealing")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """What sealing works with."""
+
+    jet: Jet
+    log: EventLog
+    keys: KeyStore
+    chunks: DiskBlobs
+    manifests: DiskBlobs
+    signer: SigningKey
+
+    async def make(self, session: Session) -> dict[str, object]:
+        """Make what SealStarted fixed durable; what CompleteSeal says of it comes back. Safe to repeat.
+
+        Raises Rejected (seal.*), Denied (seal.signer), Retryable.
+        """
+        material = await self._material(session)
+        keys = await self.keys.session_keys(material.created.uid, session.dek_id)
+        if keys is None:
+            raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
+        return await asyncio.to_thread(self._seal, material, keys.dek)
+
+    async def _material(self, session: Session) -> Material:
+        history, then = _up_to_seal(session.id, await self.log.history(session.id))
+        recorded: list[Recorded] = []
+        ended: Ended | None = None
+        subject = subjects.chunk(subjects.RECORDED, session.id)
+        async for message in self.jet.read_all(subjects.CHUNKS, subject):
+            event = read_chunk_event(message.data)
+            if isinstance(event, Recorded):
+                recorded.append(event)
+            elif isinstance(event, Ended):
+                ended = event
+        if ended is None:
+            raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
+        stored: list[tuple[int, Stored]] = []
+        async for message in self.jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
+            event = read_chunk_event(message.data)
+            if isinstance(event, Stored):
+                stored.append((message.seq, event))
+        return gather(then, history, recorded, stored, ended)
+
+    def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
+        """In a thread. The order is the order of durability: a manifest never names what is not there."""
+        index = [self._put_index(material, dek, chunk) for chunk in index_chunks(material)]
+        made, envelope = seal(material, index, self.signer, _previous(material))
+        manifest, stored = self._put_manifest(material, made, envelope, index)
+        log.info(
+            "sealed session=%s seal=%d chunks=%d root=%s",
+            *(manifest.session, manifest.seal_no, manifest.merkle.tree_size, manifest.merkle.root.hex()[:16]),
+        )
+        return {
+            "seal_no": manifest.seal_no,
+            "manifest": h(stored),
+            "root": manifest.merkle.root,
+            "chunks": manifest.merkle.tree_size,
+            "plain": manifest.totals.plain,
+            "sealed": manifest.totals.sealed,
+        }
+
+    def _put_index(self, material: Material, dek: bytes, chunk: IndexChunk) -> Entry:
+        name = f"{material.created.uid.hex()}/{chunk.index:010}"
+        sealed = seal_index_chunk(material, dek, chunk)
+        for _ in range(2):
+            self.chunks.put(name, sealed)
+            found = self.chunks.read(name)
+            if found is not None and fits(material, dek, chunk, found):
+                return index_entry(chunk, found)
+            if found is not None:
+                self._quarantine(self.chunks, name, material)
+        raise Unavailable(f"index chunk {name} cannot be read back", code="seal.read_back", place=name)
+
+    def _put_manifest(
+        self, material: Material, made: Manifest, envelope: bytes, index: Sequence[Entry]
+    ) -> tuple[Manifest, bytes]:
+        name = f"{material.created.uid.hex()}/{made.seal_no}"
+        for _ in range(2):
+            self.manifests.put(name, envelope)
+            found = self.manifests.read(name)
+            if found is not None and (found == envelope or self._is_ours(material, index, found)):
+                return Manifest.within(dsse.parse(found, dsse.MANIFEST)), found
+            if found is not None:
+                self._quarantine(self.manifests, name, material)
+        raise Unavailable(f"manifest {name} cannot be read back", code="seal.read_back", place=name)
+
+    def _is_ours(self, material: Material, index: Sequence[Entry], found: bytes) -> bool:
+        """Whether a manifest that exists is this seal's: another version of this program may have made it."""
+        try:
+            envelope = dsse.parse(found, dsse.MANIFEST)
+            manifest = Manifest.within(envelope)
+        except EvidenceFalse:
+            return False
+        entries = [*material.entries, *index]
+        return (
+            verify_signature(self.signer.public, envelope.signed, envelope.sig)
+            and (manifest.uid, manifest.seal_no) == (material.created.uid, material.started.seal_no)
+            and manifest.lifecycle.digest == material.history_digest
+            and [item.entry for item in (*manifest.chunks, *manifest.index)] == entries
+        )
+
+    def _quarantine(self, blobs: DiskBlobs, name: str, material: Material) -> None:
+        if material.session.sealed:
+            raise Rejected(
+                f"{name} is not what this seal would make, and an earlier seal names it",
+                code="seal.conflict",
+                place=name,
+            )
+        log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
+
+
+def _up_to_seal(session_id: str, lines: Sequence[bytes]) -> tuple[list[bytes], Session]:
+    """The history's lines up to the newest SealStarted, and the session as it was then."""
+    events = [read_event(line) for line in lines]
+    begun = [number for number, event in enumerate(events, 1) if isinstance(event, SealStarted)]
+    if not begun:
+        raise Rejected(f"no seal of {session_id} has begun", code="seal.incomplete")
+    session = initial(session_id)
+    for number, event in enumerate(events[: begun[-1]], 1):
+        session = evolve(session, event, number)
+    return list(lines[: begun[-1]]), session
+
+
+def _previous(material: Material) -> bytes:
+    return material.session.seals[-1].manifest if material.session.seals else ZERO

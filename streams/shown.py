@@ -1,0 +1,49 @@
+"""Owns what people and programs are told of a session: one JSON object, from its fold."""
+
+from typing import Any
+
+from handlers.lifecycle import allowed
+from handlers.session import Session
+
+NEVER = 0
+
+
+def shown(session: Session) -> dict[str, Any]:
+    """The session as `show` and `list` tell it. Binary in lowercase hex, times in µs, 0: never."""
+    created = session.created
+    assert created is not None
+    newest = session.seals[-1] if session.seals else None
+    said: dict[str, Any] = {
+        "session": session.id,
+        "uid": created.uid.hex(),
+        "state": session.state,
+        "reason": session.reason,
+        "allowed": allowed(session),
+        "host": created.host,
+        "created_us": created.at_us,
+        "started_us": session.started_us or NEVER,
+        "moved_us": session.moved_us,
+        "settings": created.settings.model_dump(),
+        "labels": dict(created.labels),
+        "run": session.run,
+        "lost": {str(index): reason for index, reason in sorted(session.losses.items())},
+        "held": session.held,
+        "sealed": newest is not None,
+        "shredded": session.shredded is not None,
+        "events": session.events,
+    }
+    if newest is not None:
+        said["seal"] = {
+            "seal_no": newest.seal_no,
+            "sealed_us": newest.at_us,
+            "manifest": newest.manifest.hex(),
+            "root": newest.root.hex(),
+            "chunks": newest.chunks,
+            "plain": newest.plain,
+            "sealed": newest.sealed,
+        }
+    if session.end_requested is not None:
+        said["end"] = {"end": session.end_requested.end, "reason": session.end_requested.reason}
+    if session.shredded is not None:
+        said["tombstone"] = session.shredded.tombstone.hex()
+    return said
