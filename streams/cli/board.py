@@ -14,7 +14,7 @@ from schemas.chunk_events import Chunked, Compressed, Encrypted, Ended, Proven, 
 from schemas.envelope import ChunkHeader, Codec, Suite
 from schemas.index import Entry
 from schemas.upcast import read_event
-from streams.cli.output import GREEN, count_of, size, styled, tint
+from streams.cli.output import count_of, size, styled
 
 REDRAWS_PER_S = 5
 
@@ -40,6 +40,8 @@ class Board:
     def __init__(self) -> None:
         self.rows = {verb: Row() for verb in VERBS}
         self.ended: Ended | None = None
+        self.sent: tuple[int, int, float] | None = None
+        """Fragments, plain bytes and seconds that a publisher here has sent; no event says them yet."""
         self.fragments = 0
         self.doubles = 0
         self.equivocations = 0
@@ -89,16 +91,19 @@ class Board:
             "store": "durable, read back",
         }
         nouns = {"record": "fragment", "merkle": "leaf"}
+        counts = {verb: (len(row.chunks), row.bytes) for verb, row in self.rows.items()}
+        counts["record"] = (self.fragments, self.rows["record"].bytes)
+        if self.sent is not None and self.ended is None:
+            fragments, plain, seconds = self.sent
+            counts["record"], told["record"] = (fragments, plain), f"{seconds:.1f} s so far"
         return [
             LINE.format(
                 verb=verb,
-                count=count_of(
-                    self.fragments if verb == "record" else len(row.chunks), nouns.get(verb, "chunk")
-                ),
-                bytes=size(row.bytes) if verb != "merkle" else "",
-                told=told[verb] if row.chunks else "",
+                count=count_of(count, nouns.get(verb, "chunk")),
+                bytes=size(plain) if verb != "merkle" else "",
+                told=told[verb] if count else "",
             ).rstrip()
-            for verb, row in self.rows.items()
+            for verb, (count, plain) in counts.items()
         ]
 
     def _take_recorded(self, event: Recorded | Ended) -> None:
@@ -154,10 +159,3 @@ class LiveBoard:
             sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
             sys.stderr.flush()
             self._drawn = 0
-
-
-def coloured(lines: list[str], done: bool) -> list[str]:
-    """The lines with the verbs of a session that is done in green."""
-    if not done:
-        return lines
-    return [line[:2] + tint(line[2:11], GREEN, sys.stderr) + line[11:] for line in lines]

@@ -6,7 +6,6 @@
 3. A broken pipe ends quietly: whoever read us has enough.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +34,8 @@ VERBS = {
     "doctor": "Say whether this machine can run it, and what to do.",
     "bench": "Measure the speed of this machine.",
 }
+COMPLETE = "_LUCID_COMPLETE"
+"""Set by the shell when it asks what could come next."""
 EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "
 EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupted."
 
@@ -47,11 +48,15 @@ def run() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command line; return its exit status."""
     as_json = "--json" in arguments
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by whoever called us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as we live)
     try:
-        verb = next((word for word in arguments if not word.startswith("-")), "")
-        status = application(verb)(list(arguments), prog_name="lucid", standalone_mode=False)
+        status = invoke(arguments)
         sys.stdout.flush()
         return status if isinstance(status, int) else EXIT_OK
+    except typer.Exit as error:
+        return error.exit_code
     except typer.TyperException as error:
         return misused(error, as_json)
     except LucidError as error:
@@ -67,6 +72,17 @@ def main(arguments: Sequence[str]) -> int:
         return output.report_bug(error)
 
 
+def invoke(arguments: Sequence[str]) -> object:
+    """Run the verb; what it returned. Raises what it raised, untouched: typer would hide a broken pipe."""
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    app = application(verb)
+    if COMPLETE in os.environ:
+        return app(prog_name="lucid")
+    command = typer.main.get_command(app)
+    with command.make_context("lucid", list(arguments)) as context:
+        return command.invoke(context)
+
+
 def application(verb: str) -> typer.Typer:
     """The commands: the called verb in full, of the others their names."""
     app = typer.Typer(
@@ -78,11 +94,10 @@ def application(verb: str) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": output.COLUMNS},
     )
     app.callback()(_root)
-    completing = "_LUCID_COMPLETE" in os.environ
     for name, summary in VERBS.items():
         if find_spec(f"streams.cli.{name}") is None:
             continue
-        if name != verb and not completing:
+        if name != verb and COMPLETE not in os.environ:
             app.command(name, help=summary)(_named_only)
             continue
         found = getattr(import_module(f"streams.cli.{name}"), name)
@@ -102,11 +117,9 @@ def misused(error: typer.TyperException, as_json: bool) -> int:
     message = error.format_message().rstrip(".")
     path = context.command_path if context else "lucid"
     message = message[:1].lower() + message[1:]
-    if (unknown := getattr(error, "message", "")).startswith("No such command "):
-        near = difflib.get_close_matches(unknown.split("'")[1], VERBS, n=1)
-        hint = f"did you mean: {path} {near[0]}" if near else f"see {path} --help"
-    else:
-        hint = f"see {path} --help"
+    message, _, suggested = message.partition(". Did you mean ")
+    near = suggested.strip("?").split(", ")[0].strip("'")
+    hint = f"did you mean: {path} {near}" if near else f"see {path} --help"
     return output.report(Misuse(message, code="usage", hint=hint), as_json)
 
 

@@ -10,6 +10,7 @@
 
 import json
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -23,6 +24,12 @@ from schemas.errors import EXIT_BUG, LucidError, outcome
 COLUMNS = 80
 INDENT = 7
 """Width of "lucid: "."""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+COMMAND = re.compile(r"\blucid(?: [\w./-]+){1,4}")
+"""A command to type: it is not broken over two lines."""
+NO_BREAK = "\x00"
 
 GREEN, RED, YELLOW, DIM = "32", "31", "33", "2"
 
@@ -139,6 +146,7 @@ def sentence(error: LucidError) -> str:
     """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
     told = error.message if not error.hint else f"{error.message}; {error.hint}"
     code = f"[{error.code}]"
+    told = COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), told)
     lines = textwrap.wrap(
         f"lucid: {told}",
         COLUMNS,
@@ -146,6 +154,7 @@ def sentence(error: LucidError) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
+    lines = [line.replace(NO_BREAK, " ") for line in lines]
     if len(lines[-1]) + 2 + len(code) <= COLUMNS:
         return "\n".join([*lines[:-1], f"{lines[-1]}  {tint(code, DIM, sys.stderr)}"])
     return "\n".join([*lines, " " * INDENT + tint(code, DIM, sys.stderr)])

@@ -1,0 +1,86 @@
+"""Owns how a verb finds the running system, and how it ends when it is interrupted.
+
+1. NATS_URL wins; else run.json of the data directory says where. Nothing running is an error with its cure.
+2. The first signal asks; a second one cancels, when it comes more than SECOND_S later: `uv run` delivers
+   each twice.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+from infra.datadir import DataDir
+from infra.jetstream import Jet, connect
+from infra.settings import data_dir, load_settings
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+from streams.cli import output
+
+SECOND_S = 1.0
+STARTING_S = 15.0
+"""How long a system that holds the lock may take until it says where it is."""
+
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def attached() -> AsyncIterator[Jet]:
+    """A connection to the running system. Raises Unavailable (server.absent, nats.unreachable)."""
+    settings = load_settings()
+    jet = await connect(await server_url(settings, data_dir(settings)), name="lucid-cli")
+    try:
+        yield jet
+    finally:
+        await jet.close()
+
+
+async def server_url(settings: Settings, data: DataDir) -> str:
+    """Where NATS is. Raises Unavailable (server.absent)."""
+    if settings.nats_url:
+        return settings.nats_url
+    run = data.read_run()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STARTING_S):
+            while run is None and data.is_owned():
+                await asyncio.sleep(0.1)
+                run = data.read_run()
+    if run is None:
+        raise Unavailable(
+            f"nothing is running for {output.home(data.path)}",
+            code="server.absent",
+            hint="start it: lucid up (or set NATS_URL)",
+        )
+    return str(run["nats_url"])
+
+
+def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None = None) -> Result:
+    """Run to the end. First SIGINT or SIGTERM: `on_signal`, or cancel; the second: cancel.
+
+    Raises KeyboardInterrupt when it was cancelled.
+    """
+    return asyncio.run(_guarded(work, on_signal))
+
+
+async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None) -> Result:
+    task, first_s = asyncio.ensure_future(work), 0.0
+
+    def signalled() -> None:
+        nonlocal first_s
+        if first_s == 0:
+            first_s = time.monotonic()
+            (on_signal or task.cancel)()
+        elif time.monotonic() - first_s > SECOND_S:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if first_s:
+            raise KeyboardInterrupt from None
+        raise

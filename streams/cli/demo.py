@@ -1,0 +1,202 @@
+"""Owns `lucid demo`: one real recording from screen to exported evidence, and the proof that it is true.
+
+1. Nothing is staged for it: it takes the way of every session, with smaller chunks so that there are many.
+2. Where a system runs it is used; else one is started, and stopped at the end.
+3. It compares what it exports with what the encoder wrote, byte for byte, and decodes it. A demo that would
+   only look good fails.
+4. It writes three things into --out, all of them named after the session, and overwrites nothing.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from handlers.original import original, sealed_manifest
+from handlers.verify import verify
+from handlers.verify_findings import Report
+from infra.capture import Capture, Media, Picture, decode
+from infra.datadir import DataDir
+from infra.jetstream import Jet, connect
+from infra.settings import data_dir, load_settings
+from schemas.errors import EvidenceFalse
+from schemas.settings import Settings
+from streams.atomic import new_file
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.cli.session_run import View, record_session, sealed
+from streams.cli.up import headline
+from streams.commands import call
+from streams.enrol import start_session
+from streams.evidence import copy_at, write_copy
+from streams.kept import kept, keys_file, keys_of, own_trust, trust_file
+from streams.up import running
+
+HOST = "demo-host"
+SECONDS = 15.0
+CHUNK_BYTES = 256 << 10
+"""The least that is allowed: a short recording still makes more than eight chunks."""
+KEY_FRAME_S = 3.0
+NAMES = [f"demo-{number:02}" for number in range(1, 1000)]
+
+
+def demo(
+    seconds: Annotated[float, typer.Option(help="Of screen, in real time.", min=1, max=3600)] = SECONDS,
+    out: Annotated[Path, typer.Option(help="Where the export goes.", file_okay=False)] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Record, seal, verify and export a session, all on this machine. Ctrl-C ends the recording early."""
+    began_s, settings, stop = time.monotonic(), load_settings(), asyncio.Event()
+    data = data_dir(settings)
+    logging.basicConfig(filename=data.logs / "demo.log", level=settings.log_level, format=output.LOG_FORMAT)
+
+    async def work() -> dict[str, Any]:
+        async with _system(settings, data, as_json) as jet:
+            return await _demo(jet, settings, data, seconds, out, stop, as_json)
+
+    result = attach.run(work(), stop.set)
+    took_s = time.monotonic() - began_s
+    if as_json:
+        output.emit({**result, "took_s": round(took_s, 1)})
+    else:
+        for line in _closing(result, out, took_s):
+            output.say(line)
+
+
+@asynccontextmanager
+async def _system(settings: Settings, data: DataDir, as_json: bool) -> AsyncIterator[Jet]:
+    """The system that runs, or one of our own."""
+    if settings.nats_url or data.is_owned():
+        jet = await connect(await attach.server_url(settings, data), name="lucid-demo")
+        try:
+            yield jet
+        finally:
+            await jet.close()
+    else:
+        async with running(settings, data, quiet=True) as system:
+            if not as_json:
+                output.say(headline(system))
+            yield system.jet
+
+
+async def _demo(
+    jet: Jet,
+    settings: Settings,
+    data: DataDir,
+    seconds: float,
+    out: Path,
+    stop: asyncio.Event,
+    as_json: bool,
+) -> dict[str, Any]:
+    taken = {path.name.split(".")[0] for path in await asyncio.to_thread(lambda: [*out.glob("demo-*")])}
+    session = await _free_name(jet, taken)
+    frozen = settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
+    grant = await start_session(jet, data.folder("hosts"), HOST, session, frozen)
+    view = View(jet, session)
+    following = asyncio.create_task(view.follow())
+    try:
+        async with await Capture.desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
+            source = _Witness(capture)
+            done = await record_session(jet, grant, source, "x264", view, stop)
+        shown = await sealed(jet, session)
+        await view.complete(following)
+    finally:
+        following.cancel()
+        view.clear()
+    exported = await _export(jet, settings, data, session, out, source.digest())
+    result = {**shown, "seconds": round(done.seconds, 3), **exported}
+    if not as_json:
+        for line in [*view.lines(), _seal_line(result)]:
+            output.say(line)
+    return result
+
+
+class _Witness:
+    """The encoder's bytes on their way to the publisher, digested."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._capture = capture
+        self._sha256 = hashlib.sha256()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for block in self._capture:
+            self._sha256.update(block)
+            yield block
+
+    def stop(self) -> None:
+        self._capture.stop()
+
+    def digest(self) -> str:
+        return self._sha256.hexdigest()
+
+
+async def _free_name(jet: Jet, used: set[str]) -> str:
+    """The first name that is not used, and that no session has."""
+    used |= {shown["session"] for shown in (await call(jet, "list", {}))["sessions"]}
+    return next(name for name in NAMES if name not in used)
+
+
+async def _export(
+    jet: Jet, settings: Settings, data: DataDir, session: str, out: Path, sha256: str
+) -> dict[str, Any]:
+    """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
+    found = await kept(jet, data, session)
+    keys = await keys_of(jet, data, settings, found.session)
+    trust, raw_trust = await own_trust(jet, data), await trust_file(jet, data, int(time.time()))
+    folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
+
+    def export() -> tuple[Report, int, Media]:
+        size = write_copy(found.evidence, folder)
+        copy = copy_at(folder)
+        report = verify(copy, trust, keys=keys_file(found.session, keys))
+        with new_file(trust_to) as file:
+            file.write(raw_trust)
+        digest = hashlib.sha256()
+        with new_file(movie) as file:
+            for piece in original(copy, sealed_manifest(copy), keys):
+                digest.update(piece)
+                file.write(piece)
+        if digest.hexdigest() != sha256:
+            raise EvidenceFalse(f"{movie} is not what the encoder wrote", code="demo.bytes", place=str(movie))
+        return report, size, decode(movie)
+
+    report, size, media = await asyncio.to_thread(export)
+    if report.exit_code != 0:
+        first = report.findings[0] if report.findings else None
+        raise EvidenceFalse(
+            f"{session} does not verify: {first.message if first else report.verdict}",
+            code=first.code if first else "demo.verdict",
+        )
+    return {
+        "verdict": report.verdict,
+        "signer": report.facts.signer,
+        "evidence": str(folder),
+        "evidence_bytes": size,
+        "recording": str(movie),
+        "sha256": sha256,
+        "frames": media.frames,
+        "trust_file": str(trust_to),
+    }
+
+
+def _seal_line(result: Mapping[str, Any]) -> str:
+    seal = result["seal"]
+    leaves, root = output.count_of(seal["chunks"], "leaf"), output.digits(seal["root"])
+    return f"  {'seal':<9}{leaves:>13}  root {root}, signed by {output.key_digits(result['signer'])}"
+
+
+def _closing(result: Mapping[str, Any], out: Path, took_s: float) -> list[str]:
+    session = result["session"]
+    folder, movie = output.home((out / session).absolute()), output.home(Path(result["recording"]).absolute())
+    trust = output.home(Path(result["trust_file"]).absolute()).removeprefix("./")
+    return [
+        f"verified, exported, {took_s:.1f} s",
+        f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
+        f"  verify it    lucid verify {folder} --trust {trust}",
+    ]

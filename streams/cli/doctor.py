@@ -1,0 +1,145 @@
+"""Owns `lucid doctor`: whether this machine can run lucid, and what to do where it cannot.
+
+1. It changes nothing: what it writes to measure the disk has no name.
+2. Every check stands alone: one that fails does not hide the next.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infra.capture import ffmpeg
+from infra.datadir import DataDir
+from infra.jetstream import connect
+from infra.nats_server import binary
+from infra.settings import data_dir, load_settings
+from schemas.errors import LucidError, Misuse, Unavailable, outcome
+from schemas.settings import Settings
+from streams.cli import output
+from streams.cli.attach import server_url
+from streams.cli.output import JsonFlag
+
+LEAST_FREE_BYTES = 2 << 30
+FSYNC_TRIES, FSYNC_BYTES = 5, 4096
+SLOW_FSYNC_MS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `needed`: without it nothing runs."""
+
+    name: str
+    good: bool
+    said: str
+    hint: str = ""
+    needed: bool = True
+
+
+def doctor(as_json: JsonFlag = False) -> int:
+    """Say whether this machine can run lucid, and what to do."""
+    settings = load_settings()
+    data = data_dir(settings)
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        ("nats-server", _nats_server),
+        ("ffmpeg", _ffmpeg),
+        ("data", lambda: _space(data)),
+        ("disk", lambda: _disk(data)),
+        ("system", lambda: _system(settings, data)),
+    ]
+    findings, status = [], 0
+    for name, check in checks:
+        try:
+            finding = check()
+        except LucidError as error:
+            finding = Finding(name, False, error.message, error.hint)
+            status = status or outcome(error).exit_code
+        findings.append(finding)
+        if not finding.good and finding.needed:
+            status = status or outcome(Unavailable("", code="doctor")).exit_code
+    if as_json:
+        output.emit({"healthy": status == 0, "checks": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            output.say(_line(finding))
+    return status
+
+
+def _line(finding: Finding) -> str:
+    sign = output.mark(finding.good) if finding.good or finding.needed else "-"
+    padding = " " * (2 - len(sign)) if sign.isascii() else " "
+    hint = f"; {finding.hint}" if finding.hint else ""
+    return f"  {sign}{padding} {finding.name:<12} {finding.said}{hint}"
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("python", sys.version_info >= (3, 11), version)
+
+
+def _nats_server() -> Finding:
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False)
+    return Finding("nats-server", said.returncode == 0, said.stdout.strip().rsplit("v", 1)[-1])
+
+
+def _ffmpeg() -> Finding:
+    said = subprocess.run(
+        [ffmpeg(), "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
+    ).stdout
+    good = "libx264" in said
+    return Finding("ffmpeg", good, "H.264 by libx264" if good else "it has no libx264", needed=False)
+
+
+def _space(data: DataDir) -> Finding:
+    _nearest(data.path)
+    free, where = data.free_bytes(), output.home(data.path)
+    good = free >= LEAST_FREE_BYTES
+    hint = "" if good else f"free {output.size(LEAST_FREE_BYTES)}, or set LUCID_DATA"
+    return Finding("data", good, f"{where}, {output.size(free)} free", hint)
+
+
+def _disk(data: DataDir) -> Finding:
+    """How long a durable write takes: every fragment waits for one."""
+    times = []
+    with tempfile.TemporaryFile(dir=_nearest(data.path), buffering=0) as file:
+        for _ in range(FSYNC_TRIES):
+            began_s = time.perf_counter()
+            file.write(bytes(FSYNC_BYTES))
+            os.fsync(file.fileno())
+            times.append((time.perf_counter() - began_s) * 1000)
+    typical = sorted(times)[len(times) // 2]
+    return Finding("disk", typical < SLOW_FSYNC_MS, f"fsync in {typical:.1f} ms", needed=False)
+
+
+def _nearest(path: Path) -> Path:
+    """The folder, or the one in which it will be made. Raises Misuse (config.path)."""
+    nearest = path
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise Misuse(
+            f"{output.home(path)} cannot be made: {output.home(nearest)} is no folder of yours",
+            code="config.path",
+            hint="set LUCID_DATA to another folder",
+        )
+    return nearest
+
+
+def _system(settings: Settings, data: DataDir) -> Finding:
+    async def look() -> str:
+        jet = await connect(await server_url(settings, data), name="lucid-doctor")
+        await jet.close()
+        return "running"
+
+    try:
+        return Finding("system", True, asyncio.run(look()))
+    except Unavailable as error:
+        if error.code != "server.absent":
+            raise
+        return Finding("system", False, "not running", "start it: lucid up", needed=False)

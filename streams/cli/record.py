@@ -1,0 +1,140 @@
+"""Owns `lucid record`: one recording from a source, sealed as it comes, until it ends or is stopped."""
+
+import asyncio
+import re
+import socket
+import time
+from typing import Annotated, Any
+
+import typer
+
+from infra.capture import Capture, Picture
+from infra.datadir import DataDir
+from infra.jetstream import Jet
+from infra.settings import data_dir, load_settings
+from schemas import subjects
+from schemas.errors import Misuse
+from schemas.fragment import MAX_DATA_PLAIN
+from schemas.settings import Settings
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.cli.session_run import FileSource, View, record_session, sealed
+from streams.enrol import start_session
+from streams.publisher import Progress
+
+FOREVER_S = 10 * 365 * 86_400.0
+SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
+
+
+def record(
+    source: Annotated[str, typer.Argument(help="A file, or - for standard input.")] = "",
+    desktop: Annotated[
+        bool, typer.Option("--desktop", help="Record a desktop that is drawn for it.")
+    ] = False,
+    session: Annotated[str, typer.Option(help="Its name; default: host and time.")] = "",
+    host: Annotated[str, typer.Option(help="Who records; default: this machine's name.")] = "",
+    seconds: Annotated[float, typer.Option(help="Stop after so long; 0: never.", min=0)] = 0,
+    size: Annotated[str, typer.Option(help="Of the drawn desktop.")] = "1280x720",
+    frame_rate: Annotated[int, typer.Option(help="Of the drawn desktop.", min=1, max=120)] = 30,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sealed.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Record a session: a file, standard input, or a drawn desktop. Ctrl-C ends it in order."""
+    if bool(source) == desktop:
+        raise Misuse(
+            "one source is wanted: a file, - or --desktop", code="usage", hint="see lucid record --help"
+        )
+    settings = load_settings()
+    host = subjects.host_id(host or this_host())
+    session = subjects.session_id(session or f"{host}-{time.strftime('%Y%m%d-%H%M%S')}"[-100:])
+    picture = parse_picture(size, frame_rate)
+    stop = asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        async with attach.attached() as jet:
+            return await _record(
+                jet,
+                settings,
+                data_dir(settings),
+                session,
+                host,
+                "" if desktop else source,
+                picture,
+                seconds,
+                stop,
+                wait,
+            )
+
+    result = attach.run(work(), stop.set)
+    if as_json:
+        output.emit(result)
+    else:
+        output.say(told(result))
+
+
+async def _record(
+    jet: Jet,
+    settings: Settings,
+    data: DataDir,
+    session: str,
+    host: str,
+    path: str,
+    picture: Picture,
+    seconds: float,
+    stop: asyncio.Event,
+    wait: bool,
+) -> dict[str, Any]:
+    view = View(jet, session)
+    following = asyncio.create_task(view.follow())
+    if path and seconds:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+    try:
+        frozen = settings.session()
+        # the source first: a file that is not there must not leave a session behind
+        if path:
+            file = FileSource(path, min(MAX_DATA_PLAIN, frozen.chunk_bytes // 4))
+            grant = await start_session(jet, data.folder("hosts"), host, session, frozen)
+            done = await record_session(jet, grant, file, "opaque", view, stop)
+        else:
+            grant = await start_session(jet, data.folder("hosts"), host, session, frozen)
+            async with await Capture.desktop(seconds or FOREVER_S, picture) as capture:
+                done = await record_session(jet, grant, capture, "x264", view, stop)
+        shown = await sealed(jet, session) if wait else {}
+    finally:
+        following.cancel()
+        view.clear()
+    return _result(session, host, done, shown)
+
+
+def parse_picture(size: str, frame_rate: int) -> Picture:
+    """Raises Misuse (record.size)."""
+    match = SIZE.fullmatch(size)
+    if match is None or not (320 <= int(match[1]) <= 7680 and 240 <= int(match[2]) <= 4320):
+        raise Misuse(f"--size {size} is not WIDTHxHEIGHT within 320x240 and 7680x4320", code="record.size")
+    # H.264 with 4:2:0 colour has even sides
+    return Picture(int(match[1]) & ~1, int(match[2]) & ~1, frame_rate)
+
+
+def this_host() -> str:
+    """This machine's name, as a host name of ours."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
+
+
+def told(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    sent = f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
+    if "seal" not in result:
+        return f"{result['session']} recorded: {sent}; see lucid sessions show {result['session']}"
+    chunks, root = output.count_of(result["recorded"], "chunk"), output.digits(result["seal"]["root"])
+    return f"{result['session']} recorded and sealed: {sent}, {chunks},\nroot {root}"
+
+
+def _result(session: str, host: str, done: Progress, shown: dict[str, Any]) -> dict[str, Any]:
+    result = {
+        "session": session,
+        "host": host,
+        "fragments": done.fragments,
+        "plain": done.plain,
+        "seconds": round(done.seconds, 3),
+    }
+    return {**shown, **result}

@@ -1,0 +1,190 @@
+"""Owns one recording as a verb sees it: source → publisher, the view beside it, and the wait for the seal.
+
+1. The recording never waits for the view: the view follows the events that everyone can follow.
+2. The source is asked to end when the person asks (`stop`), or when someone stops the session elsewhere.
+3. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from infra.jetstream import Jet, Message
+from schemas import subjects
+from schemas.errors import NotFound, Unavailable
+from schemas.lifecycle_events import State, Transition
+from streams.cli import output
+from streams.cli.board import Board, LiveBoard
+from streams.commands import call
+from streams.lifecycle import read_event
+from streams.publisher import Grant, Progress, Publisher, publish
+
+ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
+SEALED_S = 600.0
+"""How long a seal may take after the last fragment before the verb gives up waiting. The system does not."""
+ASK_S = 0.15
+
+
+class Source(Protocol):
+    """What is recorded."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Its bytes, until it ends or was stopped. Iterated once."""
+
+    def stop(self) -> None:
+        """End soon. Harmless when it has ended."""
+
+
+class FileSource:
+    """A file, or standard input (`-`)."""
+
+    def __init__(self, path: str, block_bytes: int) -> None:
+        """Raises NotFound (record.source)."""
+        self._block_bytes = block_bytes
+        self._stopped = asyncio.Event()
+        try:
+            self._file = (
+                sys.stdin.fileno() if path == "-" else os.open(Path(path), os.O_RDONLY | os.O_CLOEXEC)
+            )
+        except OSError as error:
+            raise NotFound(f"{path} cannot be read: {error.strerror}", code="record.source") from None
+        self._plain = stat.S_ISREG(os.fstat(self._file).st_mode)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._stopped.is_set():
+            if not self._plain and not await self._readable():
+                return
+            block = await asyncio.to_thread(os.read, self._file, self._block_bytes)
+            if not block:
+                return
+            yield block
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def _readable(self) -> bool:
+        """Wait for bytes without a thread that nobody can wake; False when it was stopped."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._file, ready.set)
+        waits = [asyncio.ensure_future(event.wait()) for event in (ready, self._stopped)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            loop.remove_reader(self._file)
+            for wait in waits:
+                wait.cancel()
+        return not self._stopped.is_set()
+
+
+class View:
+    """The board of one session, kept by following its events, and drawn where there is a terminal."""
+
+    def __init__(self, jet: Jet, session: str) -> None:
+        self.board = Board()
+        self.progress = Progress()
+        self._jet, self._session = jet, session
+        self._live = LiveBoard()
+        self._changed = asyncio.Event()
+
+    def show(self, progress: Progress) -> None:
+        """Take what the publisher says of itself."""
+        self.progress = progress
+        self.board.sent = progress.acknowledged, progress.plain, progress.seconds
+        self._live.draw(self.lines())
+
+    def lines(self) -> list[str]:
+        if not self.progress.trouble:
+            return self.board.lines()
+        return [*self.board.lines(), f"  waiting: {self.progress.trouble}"[: output.COLUMNS]]
+
+    async def follow(self) -> None:
+        """Keep the board until cancelled."""
+        filters = [subjects.chunk("*", self._session)]
+        async for item in self._jet.follow(subjects.CHUNKS, filters):
+            if isinstance(item, Message):
+                self.board.take(item.data)
+                self._live.draw(self.lines())
+                self._changed.set()
+
+    async def read(self) -> None:
+        """Take the events that are there now."""
+        async for message in self._jet.read_all(subjects.CHUNKS, subjects.chunk("*", self._session)):
+            self.board.take(message.data)
+
+    async def complete(self, following: "asyncio.Task[None]") -> None:
+        """Return when every recorded chunk is stored. Raises what ended `following`, the task of `follow`."""
+        while not self.board.complete:
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait({changed, following}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if following.done():
+                following.result()
+                return
+
+    def clear(self) -> None:
+        self._live.clear()
+
+
+async def record_session(
+    jet: Jet, grant: Grant, source: Source, encoder: str, view: View, stop: asyncio.Event
+) -> Progress:
+    """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
+    publisher = Publisher(jet, grant, view.show)
+    stopping = asyncio.create_task(_when_stopped(jet, grant.session, stop, source.stop))
+    try:
+        await publish(aiter(source), publisher, encoder)
+        return await publisher.finish()
+    except asyncio.CancelledError:
+        with contextlib.suppress(Unavailable):
+            await call(jet, "abort", {"session": grant.session, "reason": "interrupted"})
+        raise
+    finally:
+        stopping.cancel()
+        await publisher.close()
+
+
+async def sealed(jet: Jet, session: str) -> dict[str, Any]:
+    """What `show` says of the session once it is sealed. Raises Unavailable (seal.failed, seal.slow)."""
+    end_s = asyncio.get_running_loop().time() + SEALED_S
+    while asyncio.get_running_loop().time() < end_s:
+        shown = await call(jet, "show", {"session": session})
+        if shown["sealed"] and shown["state"] == State.STOPPED:
+            return shown
+        if shown["state"] == State.ERROR:
+            raise Unavailable(
+                f"session {session} is in ERROR: {shown['reason']}",
+                code="seal.failed",
+                hint=f"lucid recover {session}",
+            )
+        await asyncio.sleep(ASK_S)
+    raise Unavailable(
+        f"session {session} is not sealed after {SEALED_S:g} s; it will be when its chunks are stored",
+        code="seal.slow",
+        hint=f"lucid sessions show {session}",
+    )
+
+
+async def _when_stopped(jet: Jet, session: str, stop: asyncio.Event, end_source: Callable[[], None]) -> None:
+    """End the source when the person asks, or when the session is stopped elsewhere."""
+
+    async def elsewhere() -> None:
+        async for item in jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)]):
+            event = read_event(item.data) if isinstance(item, Message) else None
+            if isinstance(event, Transition) and event.to_state in ENDING:
+                return
+
+    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        end_source()
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,122 @@
+"""Owns `lucid sessions`: what there is, and ending it, in order or for good."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from schemas import subjects
+from schemas.lifecycle_events import State
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag, YesFlag
+from streams.commands import call
+
+Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
+Shown = Mapping[str, Any]
+
+sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@sessions.command("list")
+def list_sessions(
+    state: Annotated[str, typer.Option(help="Only those in this state.")] = "", as_json: JsonFlag = False
+) -> None:
+    """Every session, oldest first."""
+    _ask("list", {"state": state.upper()}, as_json, _table)
+
+
+@sessions.command()
+def show(session: Name, as_json: JsonFlag = False) -> None:
+    """One session: its state, its chunks, its seal, what may be done with it."""
+    _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
+
+
+@sessions.command()
+def stop(
+    session: Name,
+    abort: Annotated[bool, typer.Option("--abort", help="End it although its host is gone.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """End a recording; it is sealed when its host has ended it."""
+    command = "abort" if abort else "stop"
+    _ask(command, {"session": subjects.session_id(session)}, as_json, _moved)
+
+
+@sessions.command()
+def destroy(session: Name, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+    """Shred a session's key and erase what it opened, for good. Its history stays."""
+    subjects.session_id(session)
+    output.confirm(f"Destroy {session}? Nobody can ever watch or verify it again.", yes)
+    _ask("destroy", {"session": session}, as_json, _moved)
+
+
+def _ask(
+    command: str, body: Mapping[str, Any], as_json: bool, tell: Callable[[dict[str, Any]], list[str]]
+) -> None:
+    async def work() -> dict[str, Any]:
+        async with attach.attached() as jet:
+            return await call(jet, command, body)
+
+    answer = attach.run(work())
+    if as_json:
+        output.emit(answer)
+    else:
+        for line in tell(answer):
+            output.say(line)
+
+
+def _table(answer: dict[str, Any]) -> list[str]:
+    found: list[Shown] = answer["sessions"]
+    if not found:
+        output.note("lucid: no sessions; record one: lucid demo")
+        return []
+    width = max(len(shown["session"]) for shown in found)
+    return [
+        f"{shown['session']:<{width}}  {_state(shown):<16}  {_day(shown['created_us'])}  "
+        f"{_seal(shown):<22}  {shown['host']}".rstrip()
+        for shown in found
+    ]
+
+
+def _details(shown: dict[str, Any]) -> list[str]:
+    lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {_day(shown['created_us'])}"]
+    hold = "under legal hold" if shown["held"] else "no legal hold"
+    lost = f"{output.count_of(len(shown['lost']), 'chunk')} lost" if shown["lost"] else "none lost"
+    chunks, size = output.count_of(shown["recorded"], "chunk"), output.size(shown["plain"])
+    if shown["sealed"]:
+        lines.append(f"  {chunks} + index, {size}, {lost} · {hold}")
+        seal = shown["seal"]
+        lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
+    else:
+        lines.append(f"  {chunks}, {size}, {shown['stored']} stored, {lost} · {hold}")
+    if shown["state"] == State.ERROR:
+        lines.append(f"  {shown['reason']}; try: lucid recover {shown['session']}")
+    if shown["allowed"]:
+        lines.append(f"  it may {', '.join(shown['allowed'])}")
+    return lines
+
+
+def _moved(shown: dict[str, Any]) -> list[str]:
+    told = {
+        State.STOPPING: "its host ends it, then it is sealed",
+        State.DESTROYED: f"its key is shredded; tombstone {output.digits(shown.get('tombstone', ''))}",
+    }
+    why = told.get(shown["state"])
+    return [f"{shown['session']} is {_state(shown)}" + (f": {why}" if why else "")]
+
+
+def _state(shown: Shown) -> str:
+    sealed = shown["sealed"] and shown["state"] == State.STOPPED
+    return f"{shown['state']}, sealed" if sealed else str(shown["state"])
+
+
+def _seal(shown: Shown) -> str:
+    if not shown["sealed"]:
+        return ""
+    seal = shown["seal"]
+    return f"{output.count_of(seal['chunks'], 'chunk')}, {output.size(seal['sealed'])}"
+
+
+def _day(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")

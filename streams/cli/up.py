@@ -1,0 +1,53 @@
+"""Owns `lucid up`: everything on this machine, until it is told to stop."""
+
+import asyncio
+import logging
+
+from infra.nats_server import binary
+from infra.settings import data_dir, load_settings
+from schemas.errors import Misuse
+from schemas.subjects import PARTITIONS
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.stages import STAGES
+from streams.up import System, running
+
+
+def up(as_json: JsonFlag = False) -> None:
+    """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle."""
+    settings = load_settings()
+    if settings.nats_url:
+        raise Misuse(
+            "NATS_URL is set: `up` runs a NATS server of its own",
+            code="config.nats_url",
+            hint="unset it, or run `lucid serve worker` and `lucid serve conductor` against that NATS",
+        )
+    logging.basicConfig(level=settings.log_level, format=output.LOG_FORMAT)
+    stop = asyncio.Event()
+
+    async def until_stopped() -> None:
+        async with running(settings, data_dir(settings), quiet=False) as system:
+            if as_json:
+                output.emit({"data": str(system.data.path), "status": "running"})
+            else:
+                output.say(headline(system))
+                output.note("stop with Ctrl-C")
+            await stop.wait()
+
+    attach.run(until_stopped(), stop.set)
+
+
+def headline(system: System) -> str:
+    """nats-server 2.15.1 · 6 stages · 16 partitions · data in ~/.local/share/lucid"""
+    parts = f"nats-server {server_version()} · {len(STAGES)} stages · {PARTITIONS} partitions"
+    data = f"data in {output.home(system.data.path)}"
+    together = f"{parts} · {data}"
+    return together if len(together) <= output.COLUMNS else f"{parts}\n{data}"
+
+
+def server_version() -> str:
+    """Of the NATS server that runs here."""
+    import subprocess
+
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
+    return said.strip().rsplit("v", 1)[-1]

@@ -1,0 +1,63 @@
+"""Owns `lucid watch`: a session's chunks on their way through the six stages, as they go."""
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+
+from infra.jetstream import Jet, Message
+from schemas import subjects
+from schemas.errors import NotFound
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.cli.session_run import View
+
+
+def watch(
+    session: Annotated[str, typer.Argument(help="Its name.")],
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Follow a session's chunks through the six stages. --json: its events, one a line."""
+    subjects.session_id(session)
+    attach.run(_events(session, follow) if as_json else _board(session, follow))
+
+
+async def _board(session: str, follow: bool) -> None:
+    async with attach.attached() as jet:
+        await _there(jet, session)
+        view = View(jet, session)
+        try:
+            if follow:
+                following = asyncio.create_task(view.follow())
+                await view.complete(following)
+                following.cancel()
+            else:
+                await view.read()
+        finally:
+            view.clear()
+        for line in view.lines():
+            output.say(line)
+
+
+async def _events(session: str, follow: bool) -> None:
+    filters = [subjects.chunk("*", session)]
+    async with attach.attached() as jet:
+        await _there(jet, session)
+        if not follow:
+            async for message in jet.read_all(subjects.CHUNKS, filters[0]):
+                output.emit(json.loads(message.data))
+            return
+        async for item in jet.follow(subjects.CHUNKS, filters):
+            if isinstance(item, Message):
+                event = json.loads(item.data)
+                output.emit(event)
+                if event["type"].startswith("lucid.chunk.ended."):
+                    return
+
+
+async def _there(jet: Jet, session: str) -> None:
+    """Raises NotFound (session.absent)."""
+    if await jet.last(subjects.LIFECYCLE, subjects.lifecycle(session)) is None:
+        raise NotFound(f"there is no session {session}", code="session.absent", hint="lucid sessions list")

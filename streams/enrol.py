@@ -1,0 +1,63 @@
+"""Owns how a host gets a session: counter, signed request, start, genesis.
+
+1. Order: counter durable → CREATED → data key → genesis durable → first fragment. After a crash anywhere the
+   same call asks again with the same counter, and finds what exists.
+2. The request is signed by the host's evidence key; what is frozen in it are the settings that decide bytes.
+3. One host starts one session at a time (lock); recording them overlaps as it likes.
+Source: docs/design.md §2 Start, docs/format.md §1.
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.host_keys import HostIdentity
+from infra.jetstream import Jet
+from schemas.commands import CREATE_PREFIX, Create, Start, create_request
+from schemas.fragment import MAIN, genesis, session_uid
+from schemas.lifecycle_events import SessionSettings
+from streams.commands import call
+from streams.publisher import Grant
+
+
+async def start_session(
+    jet: Jet,
+    hosts: Path,
+    host: str,
+    session: str,
+    settings: SessionSettings,
+    labels: Mapping[str, str] | None = None,
+) -> Grant:
+    """Create and start a session; what is needed to write to it comes back.
+
+    hosts: the folder of host keys. Raises Unavailable (host.locked), RefusedByState (the name was used),
+    and what the command service raises.
+    """
+    with HostIdentity(hosts, host) as me:
+        counter, previous = me.begin(session), me.prev_genesis
+        uid = session_uid(me.public, counter)
+        asked = create_request(session, host, me.public, counter, previous, settings)
+        create = Create(
+            session=session,
+            at_us=_now_us(),
+            who=host,
+            cause=f"create-{uid.hex()}",
+            host=host,
+            host_key=me.public,
+            counter=counter,
+            prev_genesis=previous,
+            settings=settings,
+            labels=dict(labels or {}),
+            request=me.key.sign(CREATE_PREFIX + asked),
+        )
+        await call(jet, "create", create.model_dump(mode="json"))
+        start = Start(session=session, at_us=_now_us(), who=host, cause=f"start-{uid.hex()}")
+        started = await call(jet, "start", start.model_dump(mode="json"))
+        intake = bytes.fromhex(started["intake"])
+        first = genesis(uid, MAIN, me.public, counter, previous, intake)
+        me.settle(session, first)
+        return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,101 @@
+"""Owns a whole system on one machine: what is started, in which order, and how it ends.
+
+    data directory (flock) → nats-server → streams → conductor, worker → run.json, and the same way back
+
+1. Whoever holds the lock starts everything; all others attach through run.json (`streams.cli.attach`).
+2. run.json appears when commands are answered, and is gone before anything stops answering.
+3. Everything dies with the supervisor; a killed one leaves nothing that the next start does not clear.
+4. The password of the server is in run.json and in the children's environment, both readable by us alone.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from infra.children import Child
+from infra.datadir import DataDir
+from infra.jetstream import Jet, connect
+from infra.nats_server import NatsServer
+from schemas.errors import LucidError, Unavailable
+from schemas.settings import Settings
+from streams.commands import call
+from streams.topology import declare
+
+READY_S = 30.0
+ASK_S = 0.1
+
+WORKER_MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(512 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
+"""Buffers of chunks are used again instead of being mapped anew: 0.2-0.5 CPU seconds a GB."""
+ROLES = ("conductor", "worker")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that runs. `jet` is the supervisor's own connection."""
+
+    data: DataDir
+    server: NatsServer
+    children: tuple[Child, ...]
+    jet: Jet
+
+
+@asynccontextmanager
+async def running(settings: Settings, data: DataDir, *, quiet: bool) -> AsyncIterator[System]:
+    """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
+
+    Raises Unavailable: datadir.locked, nats.*, server.slow.
+    """
+    data.lock()
+    async with AsyncExitStack() as stack:
+        stack.callback(data.unlock)
+        server = NatsServer(data.nats, memory_mib=settings.nats_memory_mib)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        jet = await connect(server.url, name="lucid-up")
+        stack.push_async_callback(jet.close)
+        await declare(jet, server.max_file)
+        children = tuple(_child(role, server, data, quiet) for role in ROLES)
+        stack.push_async_callback(_stop_all, children)
+        for child in children:
+            await child.start()
+        await _answered(jet, data)
+        data.write_run({"pid": os.getpid(), "nats_url": server.url})
+        stack.callback((data.path / "run.json").unlink, missing_ok=True)
+        yield System(data, server, children, jet)
+
+
+def _child(role: str, server: NatsServer, data: DataDir, quiet: bool) -> Child:
+    # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
+    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(os.getpid()))
+    environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
+    if role == "worker":
+        environment |= WORKER_MALLOC
+    return Child(role, command, environment, data.logs / f"{role}.log" if quiet else None)
+
+
+async def _stop_all(children: tuple[Child, ...]) -> None:
+    await asyncio.gather(*(child.stop() for child in children))
+
+
+async def _answered(jet: Jet, data: DataDir) -> None:
+    """Return when commands are answered. Raises Unavailable (server.slow)."""
+    end_s = asyncio.get_running_loop().time() + READY_S
+    while True:
+        try:
+            await call(jet, "list", {})
+            return
+        except LucidError as error:
+            if asyncio.get_running_loop().time() > end_s:
+                raise Unavailable(
+                    f"nothing answers commands after {READY_S:g} s: {error.message}",
+                    code="server.slow",
+                    hint=f"read {data.logs}",
+                ) from None
+        await asyncio.sleep(ASK_S)

@@ -1,0 +1,57 @@
+"""The program `lucid` as a child process, in a data directory of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import IO
+
+import pytest
+
+
+class Program:
+    """Call it to run to the end; `start` it to talk to it."""
+
+    @staticmethod
+    def start(
+        *arguments: str,
+        data: Path,
+        cwd: Path | None = None,
+        stdin: int | IO[bytes] = DEVNULL,
+        **environment: str,
+    ) -> "subprocess.Popen[str]":
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))
+        }
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "streams.cli.main", *arguments],
+            env={**clean, "LUCID_DATA": str(data), "NO_COLOR": "1", **environment},
+            cwd=cwd or data.parent,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(
+        self,
+        *arguments: str,
+        data: Path,
+        cwd: Path | None = None,
+        seconds: float = 120,
+        stdin: int | IO[bytes] = DEVNULL,
+        **environment: str,
+    ) -> "subprocess.CompletedProcess[str]":
+        with self.start(*arguments, data=data, cwd=cwd, stdin=stdin, **environment) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="session")
+def lucid() -> Program:
+    return Program()

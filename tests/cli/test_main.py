@@ -1,0 +1,95 @@
+"""The real `lucid`, run as people run it."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.cli import main
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+
+
+def test_help_lists_the_verbs_and_what_the_exit_status_means(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: nobody finds what lucid can do."""
+    said = lucid("--help", data=tmp_path)
+    assert said.returncode == 0
+    assert all(verb in said.stdout for verb in ("demo", "up", "record", "sessions", "doctor"))
+    assert "3 false evidence" in said.stdout
+    assert all(len(line) <= 80 for line in said.stdout.splitlines())
+
+
+def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a verb cannot even be loaded."""
+    listed = lucid("--help", data=tmp_path).stdout
+    for verb in (verb for verb in main.VERBS if f"  {verb} " in listed):
+        said = lucid(verb, "--help", data=tmp_path)
+        assert said.returncode == 0, said.stderr
+        assert said.stdout.startswith(f"Usage: lucid {verb}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("sesions", "list"), "did you mean: lucid sessions"),
+        (("sessions", "list", "--nope"), "--nope"),
+        (("--nope",), "see lucid --help"),
+    ],
+)
+def test_a_wrong_command_line_exits_2_and_says_what_would_be_right(
+    lucid: Lucid, tmp_path: Path, arguments: tuple[str, ...], wanted: str
+) -> None:
+    """Breaks: a typing mistake costs a look into the manual."""
+    said = lucid(*arguments, data=tmp_path)
+    assert said.returncode == 2
+    assert said.stdout == ""
+    assert said.stderr.startswith("lucid: ")
+    assert wanted in said.stderr
+    assert said.stderr.rstrip().endswith("[usage]")
+
+
+def test_nothing_running_exits_7_and_names_the_cure(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the first command that people type ends in a stack trace."""
+    said = lucid("sessions", "list", data=tmp_path)
+    assert said.returncode == 7
+    assert "nothing is running for" in said.stderr
+    assert "lucid up" in said.stderr
+    assert "[server.absent]" in said.stderr
+    as_json = lucid("sessions", "list", "--json", data=tmp_path)
+    assert as_json.returncode == 7
+    assert json.loads(as_json.stdout)["code"] == "server.absent"
+
+
+def test_a_reader_that_has_enough_is_no_error(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: `lucid ... | head` prints a stack trace."""
+    with lucid.start("doctor", data=tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 0
+    assert said == ""
+
+
+def test_the_doctor_finds_a_whole_machine_and_says_what_is_not_running(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the doctor sends people to repair what works."""
+    said = lucid("doctor", data=tmp_path)
+    assert said.returncode == 0, said.stdout
+    assert [line.split()[1] for line in said.stdout.splitlines()] == [
+        *("python", "nats-server", "ffmpeg", "data", "disk", "system")
+    ]
+    assert "not running; start it: lucid up" in said.stdout
+    found = json.loads(lucid("doctor", "--json", data=tmp_path).stdout)
+    assert found["healthy"] is True
+    assert subprocess.list2cmdline([check["name"] for check in found["checks"]]).startswith("python")
+
+
+def test_the_doctor_reports_a_data_folder_that_cannot_be_made(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a wrong LUCID_DATA shows first when a recording is lost."""
+    (tmp_path / "file").write_text("")
+    said = lucid("doctor", data=tmp_path / "file" / "below", cwd=tmp_path)
+    assert said.returncode == 2, said.stdout
+    assert "no folder of yours; set LUCID_DATA" in said.stdout

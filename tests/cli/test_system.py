@@ -1,0 +1,237 @@
+"""Real recordings through the real program: `lucid up` in one process, verbs in others."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+
+
+def up(lucid: Lucid, data: Path) -> "subprocess.Popen[str]":
+    """A running system; returns when it says so."""
+    process: subprocess.Popen[str] = lucid.start("up", "--json", data=data)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["status"] == "running"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> int:
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def data(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a system that runs for all tests of this file."""
+    data = tmp_path_factory.mktemp("system") / "data"
+    process = up(lucid, data)
+    yield data
+    assert end(process) == 0
+    assert not (data / "run.json").exists()
+
+
+def ok(lucid: Lucid, *arguments: str, data: Path, **more: Any) -> Any:
+    """The JSON result of a verb that succeeds."""
+    said = lucid(*arguments, "--json", data=data, **more)
+    assert said.returncode == 0, said.stdout + said.stderr
+    return json.loads(said.stdout)
+
+
+def until(lucid: Lucid, data: Path, session: str, state: str) -> Any:
+    for _ in range(60):
+        said = lucid("sessions", "show", session, "--json", data=data)
+        if said.returncode == 0 and json.loads(said.stdout)["state"] == state:
+            return json.loads(said.stdout)
+        time.sleep(0.3)
+    raise AssertionError(f"{session} did not become {state}: {said.stdout}")
+
+
+def children_of(process: "subprocess.Popen[str]") -> dict[str, int]:
+    """Pids of the system's own processes, by role."""
+    found = {}
+    for child in psutil.Process(process.pid).children(recursive=True):
+        words = child.cmdline()
+        found["nats" if "nats-server" in words[0] else words[words.index("serve") + 1]] = child.pid
+    return found
+
+
+def test_the_demo_leaves_true_evidence_and_nothing_running(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the first command that anyone types."""
+    data, here = tmp_path / "data", tmp_path / "here"
+    here.mkdir()
+    said = lucid("demo", "--seconds", "4", data=data, cwd=here)
+    assert said.returncode == 0, said.stderr
+    assert said.stderr == ""
+    lines = said.stdout.splitlines()
+    rows = lines[next(at for at, line in enumerate(lines) if line.startswith("  record")) :]
+    assert all(len(line) <= 80 for line in rows)
+    assert [line.split()[0] for line in rows[:7]] == [
+        *("record", "chunk", "compress", "encrypt", "merkle", "store", "seal")
+    ]
+    assert "none missing, none doubled" in rows[0]
+    command = next(line for line in lines if "verify it" in line).split("lucid ", 1)[1].split()
+    verified = lucid(*command, data=tmp_path / "elsewhere", cwd=here)
+    assert verified.returncode == 0, verified.stdout
+    assert {path.name for path in here.iterdir()} == {"demo-01", "demo-01.mp4", "demo-01.trust.json"}
+    assert not (data / "run.json").exists()
+    again = ok(lucid, "demo", "--seconds", "1", data=data, cwd=here)
+    assert again["session"] == "demo-02"
+    assert hashlib.sha256((here / "demo-02.mp4").read_bytes()).hexdigest() == again["sha256"]
+
+
+def test_a_file_comes_back_to_the_byte(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: what was recorded is not what is watched."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(4).randbytes(3_000_000) + b"tail" * 500_000)
+    small = {"CHUNK_SIZE_MB": "0.25"}
+    result = ok(lucid, "record", str(source), "--session", "file-1", data=data, **small)
+    assert result["state"] == "STOPPED"
+    assert result["sealed"] is True
+    assert result["plain"] == 5_000_000
+    assert result["recorded"] >= 5_000_000 / (1 << 18)
+    ok(lucid, "export", "file-1", "--out", str(tmp_path / "back"), data=data)
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    steps = [
+        json.loads(line)["type"].split(".")[2]
+        for line in lucid("watch", "file-1", "--no-follow", "--json", data=data).stdout.splitlines()
+    ]
+    assert {step: steps.count(step) for step in ("recorded", "chunked", "stored", "ended")} == {
+        **dict.fromkeys(("recorded", "chunked", "stored"), result["recorded"]),
+        "ended": 1,
+    }
+    assert "file-1" in lucid("sessions", "list", data=data).stdout
+    shown = lucid("sessions", "show", "file-1", data=data).stdout
+    assert "STOPPED, sealed" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_standard_input_is_a_source(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: `ffmpeg ... | lucid record -`."""
+    with subprocess.Popen(["sh", "-c", "printf one; sleep 0.3; printf two"], stdout=subprocess.PIPE) as feed:
+        result = ok(lucid, "record", "-", "--session", "pipe-1", data=data, stdin=feed.stdout)
+    assert result["plain"] == 6
+    ok(lucid, "export", "pipe-1", "--out", str(tmp_path / "back"), data=data)
+    assert (tmp_path / "back").read_bytes() == b"onetwo"
+
+
+def test_a_source_that_is_not_there_leaves_no_session(lucid: Lucid, data: Path) -> None:
+    """Breaks: a typing mistake uses up a name for ever."""
+    said = lucid("record", "/nowhere/a.mp4", "--session", "never-1", data=data)
+    assert said.returncode == 4
+    assert "[record.source]" in said.stderr
+    assert lucid("sessions", "show", "never-1", data=data).returncode == 4
+
+
+def test_a_name_is_never_used_twice(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: two recordings share one name, and nobody knows which one was meant."""
+    (tmp_path / "source").write_bytes(b"x")
+    ok(lucid, "record", str(tmp_path / "source"), "--session", "once-1", data=data)
+    said = lucid("record", str(tmp_path / "source"), "--session", "once-1", data=data)
+    assert said.returncode == 5, said.stderr
+
+
+@pytest.mark.parametrize("how", ["signal", "sessions stop"])
+def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) -> None:
+    """Breaks: Ctrl-C, or an operator's stop, leaves a recording without its end."""
+    name = f"live-{how.split()[-1]}"
+    recording = lucid.start(
+        *("record", "--desktop", "--size", "640x360", "--session", name, "--json"), data=data
+    )
+    until(lucid, data, name, "ACTIVE")
+    time.sleep(1)
+    if how == "signal":
+        recording.send_signal(signal.SIGINT)
+        recording.send_signal(signal.SIGINT)  # `uv run` delivers it twice
+    else:
+        ok(lucid, "sessions", "stop", name, data=data)
+    out, err = recording.communicate(timeout=60)
+    assert recording.returncode == 0, err
+    result = json.loads(out)
+    assert result["sealed"] is True
+    assert result["plain"] > 0
+    assert "end" not in result  # nobody had to end it for the host
+
+
+def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: evidence is destroyed by a slip, or comes back after it was destroyed."""
+    (tmp_path / "source").write_bytes(b"x" * 1000)
+    ok(lucid, "record", str(tmp_path / "source"), "--session", "gone-1", data=data)
+    refused = lucid("sessions", "destroy", "gone-1", data=data)
+    assert refused.returncode == 130
+    assert "--yes" in refused.stderr
+    assert lucid("verify", "gone-1", data=data).returncode == 0
+    gone = ok(lucid, "sessions", "destroy", "gone-1", "--yes", data=data)
+    assert gone["state"] == "DESTROYED"
+    assert lucid("export", "gone-1", "--out", str(tmp_path / "back"), data=data).returncode == 5
+    assert lucid("sessions", "show", "gone-1", data=data).returncode == 0
+
+
+def test_rotated_keys_still_open_what_they_kept(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: a rotation locks everything that was recorded before it."""
+    (tmp_path / "source").write_bytes(b"before")
+    ok(lucid, "record", str(tmp_path / "source"), "--session", "kept-1", data=data)
+    rotated = ok(lucid, "keys", "rotate", data=data)
+    assert rotated["version"] == 2
+    assert rotated["rewrapped"] == rotated["erased"] >= 1
+    ok(lucid, "export", "kept-1", "--out", str(tmp_path / "back"), data=data)
+    assert (tmp_path / "back").read_bytes() == b"before"
+
+
+def test_one_data_directory_has_one_owner_who_can_be_found(lucid: Lucid, data: Path) -> None:
+    """Breaks: two servers write to one store."""
+    assert stat.S_IMODE((data / "run.json").stat().st_mode) == 0o600
+    said = lucid("up", data=data)
+    assert said.returncode == 7
+    assert "[datadir.locked]" in said.stderr
+
+
+def test_killed_processes_come_back_and_nothing_is_lost(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: one crash of worker, conductor or server in the middle of a recording costs evidence."""
+    data = tmp_path / "data"
+    process = up(lucid, data)
+    recording = lucid.start(
+        *("record", "--desktop", "--size", "640x360", "--seconds", "8", "--session", "hurt-1", "--json"),
+        data=data,
+        CHUNK_SIZE_MB="0.25",
+    )
+    until(lucid, data, "hurt-1", "ACTIVE")
+    for role in ("worker", "nats", "conductor"):
+        os.kill(children_of(process)[role], signal.SIGKILL)
+        time.sleep(1.5)
+    out, err = recording.communicate(timeout=90)
+    assert recording.returncode == 0, out + err
+    verified = ok(lucid, "verify", "hurt-1", "--open", "--strict", data=data)
+    assert verified["gaps"] == 0
+    assert end(process) == 0
+
+
+def test_a_killed_supervisor_leaves_nothing_in_the_way(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: after a crash somebody has to find and end processes by hand."""
+    data = tmp_path / "data"
+    process = up(lucid, data)
+    (tmp_path / "source").write_bytes(b"x" * 100_000)
+    ok(lucid, "record", str(tmp_path / "source"), "--session", "before-1", data=data)
+    pids = children_of(process).values()
+    process.kill()
+    process.communicate()
+    deadline_s = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert lucid("sessions", "list", data=data).returncode == 7
+    process = up(lucid, data)
+    assert lucid("verify", "before-1", data=data).returncode == 0
+    assert end(process) == 0
