@@ -4,7 +4,7 @@
    one that was under way when it broke: waiting for the timeout would stall everything behind it.
    Such a request may have been carried out.
 2. One inbox serves all requests; an answer finds its request by the last token of its subject.
-3. A cancel is never swallowed: nats-py drops the one that arrives while it flushes.
+3. Who sends waits only here: inside nats-py a flush would swallow a cancel and sleep through a break.
 """
 
 import asyncio
@@ -133,16 +133,12 @@ class Connection:
             await self._wire.moved.wait()
         if self.closed or not self.nc.is_connected:
             raise errors.disconnected(subject)
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
         try:
             await self.nc.publish(subject, data, reply, dict(headers) if headers else None)
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
             raise errors.disconnected(subject) from error
         except nats.errors.MaxPayloadError as error:
             raise errors.too_large(subject, len(data), self.nc.max_payload) from error
-        if task and task.cancelling() > cancels:
-            raise asyncio.CancelledError
 
     async def request(
         self,

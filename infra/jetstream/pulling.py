@@ -25,6 +25,7 @@ from infra.jetstream.connection import Connection, status_of
 
 HEARTBEAT_S, EXPIRES_S = 3.0, 30.0
 SILENT_HEARTBEATS = 3
+_HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
 _ENDED_IN_ORDER = ("request timeout", "message size exceeds maxbytes", "no messages", "batch completed")
 
 
@@ -113,7 +114,7 @@ class Pulls:
         self._last_sign_s = asyncio.get_running_loop().time()
         if not message.subject.startswith(self._inbox):
             self.outstanding = max(0, self.outstanding - 1)
-            self.outstanding_bytes = max(0, self.outstanding_bytes - len(message.data))
+            self.outstanding_bytes = max(0, self.outstanding_bytes - wire_size(message))
             if not self.outstanding:
                 self.forget()
             self._take(message)
@@ -139,3 +140,10 @@ class Pulls:
         self.outstanding_bytes = max(0, self.outstanding_bytes - unbrought_bytes)
         if not self.open:
             self.forget()
+
+
+def wire_size(message: Msg) -> int:
+    """What the server counts of a message against `max_bytes`: subject, ack subject, headers, data."""
+    headers = message.headers
+    block = _HEADER_FRAME + sum(len(name) + len(text) + 4 for name, text in headers.items()) if headers else 0
+    return len(message.subject) + len(message.reply) + block + len(message.data)

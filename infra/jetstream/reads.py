@@ -98,6 +98,7 @@ def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
 
 
 async def _read_run(conn: Connection, stream: str, first: int, count: int, found: dict[int, Message]) -> None:
+    """Add what is there of `count` sequences from `first` on; a batch by sequence steps over holes."""
     end = first + count
     if count == 1:
         message = await get(conn, stream, first)
@@ -112,10 +113,6 @@ async def _read_run(conn: Connection, stream: str, first: int, count: int, found
         found.update((message.seq, message) for message in messages if message.seq < end)
         if messages:
             first = messages[-1].seq + 1
-        elif "next_by_subj" not in question:
-            # By sequence alone, a missing first message ends the batch: from here on, step over holes.
-            question["next_by_subj"] = ">"
-            more = True
 
 
 async def _collect(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from infra import nats_server
 from infra.jetstream import ConsumerSpec, Jet, PullReader, StreamSpec
 from infra.nats_server import NatsServer
 from schemas.errors import Unavailable
@@ -79,6 +80,24 @@ async def test_a_job_arrives_after_many_expired_requests(jet: Jet) -> None:
     ack = await jet.publish("jobs.a", b"")
     message = await asyncio.wait_for(waiting, 0.5)
     assert message.seq == ack.seq
+    await reader.close()
+
+
+async def test_what_an_expired_request_did_not_bring_is_asked_for_again(jet: Jet) -> None:
+    """Breaks: requests that end half used make a reader ask for less and less."""
+    reader = await reader_of(jet, batch=8)
+    for _ in range(4):
+        await jet.publish("jobs.a", b"")
+    for _ in range(4):
+        await reader.ack(await reader.get())
+    await asyncio.sleep(0.5)
+    waiting = asyncio.create_task(reader.get())
+    await asyncio.sleep(0.6)
+    pulls = reader._pulls
+    assert (len(pulls.open), pulls.outstanding) == (2, 8)
+    assert sum(pulls.open.values()) == pulls.outstanding
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
     await reader.close()
 
 
@@ -208,10 +227,13 @@ async def test_jobs_go_on_after_the_server_was_killed(server: NatsServer, jet: J
 
 @pytest.mark.parametrize("size", [1_000, 900_000], ids=["small", "more than the socket takes"])
 async def test_a_lost_connection_fails_what_is_under_way_at_once(
-    server: NatsServer, jet: Jet, size: int
+    server: NatsServer, jet: Jet, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: each crash of the server stalls every publisher for its whole timeout."""
+    monkeypatch.setattr(nats_server, "BACKOFF_FIRST_S", 2)
     await jet.declare(STREAM)
+    await server.restart()
+    await until(lambda: jet.is_up)
     loop = asyncio.get_running_loop()
     os.kill(server.pid, signal.SIGSTOP)
     under_way = [asyncio.create_task(jet.publish("jobs.a", bytes(size))) for _ in range(30)]
