@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from offline_fold import offline
 
 from handlers.fragments import FragmentSealer, end_fragment
 from handlers.keys import SessionKeys
@@ -77,42 +78,6 @@ def run(fold: Fold, pieces: Sequence[Piece]) -> list[Output]:
     return [output for piece in pieces for output in fold.take(piece)]
 
 
-def offline(fragments: list[bytes]) -> list[tuple[int, int, int, int]]:
-    """Chunks of an in-order recording by format.md §4, written a second time: track, first, last, plain."""
-    chunks: list[tuple[int, int, int, int]] = []
-    open_: dict[int, list[Piece]] = {}
-
-    def plain(held: list[Piece]) -> int:
-        return sum(p.row.plain for p in held)
-
-    def close(track: int) -> None:
-        held = open_.pop(track, [])
-        if held:
-            chunks.append((track, held[0].header.seq, held[-1].header.seq, plain(held)))
-
-    for whole in fragments:
-        piece = looked_at(whole, 1)
-        header, track = piece.header, piece.header.track
-        if header.kind is Kind.FINAL:
-            for other in sorted(open_):
-                if other != track:
-                    close(other)
-        held = open_.get(track, [])
-        late = held and header.time_us >= held[0].header.time_us + 10_000_000
-        if held and (
-            header.kind is Kind.PART
-            or plain(held) + piece.row.plain > S
-            or (header.flags and 4 * plain(held) >= 3 * S)
-            or (late and any(p.header.kind is Kind.DATA for p in held))
-            or len(held) == 2048
-        ):
-            close(track)
-        open_.setdefault(track, []).append(piece)
-        if header.kind in (Kind.PAUSE, Kind.FINAL):
-            close(track)
-    return chunks
-
-
 def shape(outputs: Sequence[Output]) -> list[tuple[int, int, int, int]]:
     return [(o.track, o.first_seq, o.last_seq, o.plain) for o in outputs if isinstance(o, Recorded)]
 
@@ -157,7 +122,7 @@ def test_doubled_and_delayed_fragments_move_no_border(
     stream = disturbed(made, data)
     fold = Fold(IDENTITY)
     outputs = run(fold, [looked_at(whole, seq) for seq, whole in enumerate(stream, 1)])
-    assert shape(outputs) == offline(made)
+    assert shape(outputs) == offline(made, IDENTITY.settings)
     ended = (
         outputs[-1] if isinstance(outputs[-1], Ended) else next(o for o in outputs if isinstance(o, Ended))
     )
