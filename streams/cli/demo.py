@@ -196,7 +196,7 @@ def _closing(result: Mapping[str, Any], out: Path, took_s: float) -> list[str]:
     folder, movie = output.home((out / session).absolute()), output.home(Path(result["recording"]).absolute())
     trust = output.home(Path(result["trust_file"]).absolute()).removeprefix("./")
     return [
-        f"verified, exported, {took_s:.1f} s",
+        f"{output.tint('verified, exported', output.GREEN)}, {took_s:.1f} s",
         f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
         f"  verify it    lucid verify {folder} --trust {trust}",
     ]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -68,8 +69,16 @@ def children_of(process: "subprocess.Popen[str]") -> dict[str, int]:
     return found
 
 
+def shape(lines: list[str]) -> list[str]:
+    """Lines without what differs from run to run: digests, numbers, paths, plurals, columns."""
+    text = re.sub(r"( [|·]|\n)\s*data in \S+", " | data in PATH", "\n".join(lines)).replace("·", "|")
+    text = re.sub(r"\b[0-9a-f]{4}( [0-9a-f]{4})+\b", "DIGEST", text)
+    text = re.sub(r"\b[0-9.]+( [kM]B)?\b", "N", text).replace("leaves", "leaf").replace("chunks", "chunk")
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
 def test_the_demo_leaves_true_evidence_and_nothing_running(lucid: Lucid, tmp_path: Path) -> None:
-    """Breaks: the first command that anyone types."""
+    """Breaks: the first command that anyone types, or what the README says of it."""
     data, here = tmp_path / "data", tmp_path / "here"
     here.mkdir()
     said = lucid("demo", "--seconds", "4", data=data, cwd=here)
@@ -83,6 +92,10 @@ def test_the_demo_leaves_true_evidence_and_nothing_running(lucid: Lucid, tmp_pat
     ]
     assert "none missing, none doubled" in rows[0]
     command = next(line for line in lines if "verify it" in line).split("lucid ", 1)[1].split()
+    readme = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    shown = [line[4:] for line in readme[readme.index("    pip install uv && uv run lucid demo") + 1 :]]
+    first = next(at for at, line in enumerate(shown) if line.startswith("nats-server"))
+    assert shape(shown[first : first + 11]) == shape(lines)
     verified = lucid(*command, data=tmp_path / "elsewhere", cwd=here)
     assert verified.returncode == 0, verified.stdout
     assert {path.name for path in here.iterdir()} == {"demo-01", "demo-01.mp4", "demo-01.trust.json"}
