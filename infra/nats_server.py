@@ -11,12 +11,10 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 import sysconfig
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from infra.datadir import free_bytes, make_writable_folder, write_private
+from infra.nats_store import CONFIG, give_store, note_server, take_store
 from schemas.errors import Unavailable
 
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
@@ -83,7 +82,7 @@ class NatsServer:
     async def start(self) -> None:
         """Return when the server answers; raise Unavailable (nats.locked, nats.no_start)."""
         make_writable_folder(self.data)
-        await self._lock()
+        self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
         try:
             self.max_file = self._limit()
             self.port = self.port or _free_port()
@@ -127,16 +126,15 @@ class NatsServer:
             await asyncio.gather(supervisor, return_exceptions=True)
         await self._end()
         if self._lock_fd >= 0:
-            (self.data / "server.json").unlink(missing_ok=True)
-            os.close(self._lock_fd)
+            give_store(self.data, self._lock_fd)
             self._lock_fd = -1
 
     async def _spawn(self) -> None:
-        write_private(self.data / "server.conf", self._config().encode())
+        write_private(self.data / CONFIG, self._config().encode())
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
-            *(binary(), "--config", str(self.data / "server.conf")),
+            *(binary(), "--config", str(self.data / CONFIG)),
             env={**os.environ, "GOMEMLIMIT": f"{self._memory_mib}MiB"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -148,8 +146,7 @@ class NatsServer:
         self.starts += 1
         self._spawned.set()
         # A crash between spawn and this line leaves a server that nobody can name; it dies with us.
-        note = {"pid": self.pid, "supervisor": os.getpid()}
-        write_private(self.data / "server.json", json.dumps(note).encode())
+        note_server(self.data, self.pid)
         _log.info("nats_started pid=%d port=%d", self.pid, self.port)
 
     async def _supervise(self) -> None:
@@ -194,38 +191,6 @@ class NatsServer:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-
-    async def _lock(self) -> None:
-        """Take the store directory, ending a left-over whose supervisor is gone."""
-        fd = os.open(self.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline_s = asyncio.get_running_loop().time() + STOP_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._lock_fd = fd
-                return
-            except BlockingIOError:
-                if not self._end_left_over() or asyncio.get_running_loop().time() > deadline_s:
-                    os.close(fd)
-                    raise Unavailable(
-                        f"another nats-server runs on {self.data}", code="nats.locked", hint="stop it first"
-                    ) from None
-            await asyncio.sleep(0.05)
-
-    def _end_left_over(self) -> bool:
-        """Signal the server that the lock's last holder started; False when that holder still lives."""
-        try:
-            note = json.loads((self.data / "server.json").read_bytes())
-            pid, supervisor = int(note["pid"]), int(note["supervisor"])
-        except (OSError, ValueError, KeyError):
-            return False
-        if supervisor == os.getpid() or _alive(supervisor):
-            return False
-        if str(self.data / "server.conf") in _command_line(pid):
-            _log.warning("nats_left_over_ended pid=%d", pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        return True
 
     def _limit(self) -> int:
         """Return how many bytes all streams may take; what was promised once is never lowered."""
@@ -294,22 +259,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError):  # dead, but nobody has asked for its exit code yet
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
