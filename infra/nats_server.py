@@ -4,8 +4,8 @@
    the server lives, even when its supervisor was killed. A left-over without supervisor is ended first.
 2. It listens on 127.0.0.1 only, with a random password; the configuration is readable by its owner alone.
 3. It dies with its supervisor, and comes back by itself after a crash, on the same port.
-4. `max_file` is fixed on first start and only ever grows: a server that finds less than its streams were
-   promised does not bring them back.
+4. `max_file` is fixed on first start and only ever grows: the streams' limits are shares of it, and one
+   below what a stream holds would be refused.
 5. After a full disk a stream stays wedged until a restart: when room is back, it gets one.
 """
 
