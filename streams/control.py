@@ -110,7 +110,7 @@ class Control:
         return await self._execute(commands.RequestEnd, {"end": "aborted", "reason": OPERATOR, **body})
 
     async def recover(self, body: Body) -> Body:
-        """RECOVER, and drive again what is missing. accept_loss: give up what is missing instead."""
+        """RECOVER, and drive again what is missing. accept_loss: give up what has died instead."""
         said = dict(body)
         accept_loss = bool(said.pop("accept_loss", False))
         session = await self._there(said)
@@ -193,14 +193,15 @@ class Control:
             ) from None
 
     async def _accept_losses(self, session: Session, body: Body) -> None:
-        """Give up every chunk that is recorded and not stored, and a host that is silent.
+        """Give up every chunk that has died, and a host that is silent.
 
+        What is missing and has not died can still be made: it is driven again, never given up.
         One event each, so a crash in between leaves some of them, and the next try does the rest.
         """
         known = Known(session.id)
         await known.read_on(self.jet)
         said = {"session": session.id, "reason": body.get("reason", "accepted")}
-        for index in known.facts(session, 0, end_sent=False, heard_us=0).missing:
+        for index in known.facts(session, 0, end_sent=False, heard_us=0).died:
             session = await self.log.execute(
                 commands.AcceptLoss.model_validate(_filled({**said, "index": index})), session
             )

@@ -4,10 +4,11 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conducted import World, requested, running, system
+from conducted import World, connected, requested, running, system
 
 from handlers.signatures import verify_signature
 from infra.blobs_disk import DiskBlobs
@@ -210,6 +211,7 @@ async def test_a_dead_chunk_stops_the_session_and_recovery_or_loss_ends_it(
         uid = host.grant.uid.hex()
         (world.data.chunks / uid / "0000000001").unlink()
         await forget_stored(world, 1)
+        await forget_stored(world, 0)
     # A fresh conductor: what it knew of the chunk is gone, as the chunk is.
     async with system(server, tmp_path, worker=False) as world:
         host.jet = world.jet
@@ -217,7 +219,7 @@ async def test_a_dead_chunk_stops_the_session_and_recovery_or_loss_ends_it(
         shown = await world.until("demo-01", "ERROR")
         assert shown["reason"] == "store.io.1"
         shown = await world.ask("recover", "demo-01", accept_loss=True, reason="disk_died")
-        assert "1" in shown["lost"]
+        assert shown["lost"] == {"1": "disk_died"}, "what is only on its way is not given up"
         async with running(_worker, world):
             await host.final()
             await world.until("demo-01", "STOPPED")
@@ -323,3 +325,18 @@ async def _worker(*parts: object) -> None:
     from streams.wiring import run_worker
 
     await run_worker(*parts)  # type: ignore[arg-type]
+
+
+async def test_no_more_sessions_start_than_are_allowed(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: one host too many starves every recording."""
+    async with connected(server, tmp_path) as world:
+        world.settings = replace(world.settings, max_sessions=1)
+        async with running(run_conductor, world):
+            await world.answered()
+            await world.start("demo-01")
+            with pytest.raises(RefusedByState) as refused:
+                await world.start("demo-02")
+            assert refused.value.code == "sessions.limit"
+            await world.ask("abort", "demo-01")
+            await world.ask("error", "demo-01")
+            await world.start("demo-02")

@@ -1,0 +1,43 @@
+"""When a host was last heard, on a real server."""
+
+from dataclasses import replace
+
+from handlers.session import initial
+from infra.jetstream import Jet
+from schemas import subjects
+from streams import topology
+from streams.hearing import Hearing
+
+ACTIVE = replace(initial("demo-01"), state="ACTIVE")
+SILENT = replace(initial("demo-01"), state="ERROR")
+
+
+async def test_a_host_is_heard_when_its_recording_grows(jet: Jet) -> None:
+    """Breaks: a live host is called silent, or a dead one is not."""
+    await topology.declare(jet, 1 << 30)
+    await jet.publish(subjects.recording("host-1", "demo-01"), b"x")
+    hearing = Hearing(jet, 100)
+    await hearing.listen(110)
+    assert hearing.heard_us(ACTIVE) == 100, "after a restart it counts as heard once"
+    assert hearing.heard_us(SILENT) == 0, "what came before tells nothing of a silent one"
+    await hearing.listen(120)
+    assert hearing.heard_us(SILENT) == 0
+    await jet.publish(subjects.recording("host-2", "demo-02"), b"x")
+    await hearing.listen(130)
+    assert hearing.heard_us(SILENT) == 0, "another session's fragment"
+    await jet.publish(subjects.recording("host-1", "demo-01"), b"y")
+    await hearing.listen(140)
+    assert hearing.heard_us(SILENT) == hearing.heard_us(ACTIVE) == 140
+
+
+async def test_a_purge_of_a_recording_is_not_its_host(jet: Jet) -> None:
+    """Breaks: freeing space brings a silent session back."""
+    await topology.declare(jet, 1 << 30)
+    subject = subjects.recording("host-1", "demo-01")
+    first = await jet.publish(subject, b"x")
+    await jet.publish(subject, b"y")
+    hearing = Hearing(jet, 100)
+    await hearing.listen(110)
+    await jet.purge(subjects.RECORDINGS, subject, first.seq)
+    await hearing.listen(120)
+    assert hearing.heard_us(SILENT) == 0
