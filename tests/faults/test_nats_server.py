@@ -132,7 +132,7 @@ async def test_it_listens_on_this_machine_only_and_wants_its_password(server: Na
 
 
 async def test_what_was_promised_to_the_streams_is_never_lowered(tmp_path: Path) -> None:
-    """Breaks: after a start on a fuller disk the streams want limits below what they hold, and are refused."""
+    """Breaks: on a fuller disk the streams want limits below what they hold, and are refused."""
     server = NatsServer(tmp_path, max_file=1 << 30)
     await server.start()
     await server.stop()
