@@ -53,6 +53,11 @@ def mark(good: bool, stream: TextIO | None = None) -> str:
     return "ok" if good else "NO"
 
 
+def program() -> str:
+    """How this program was called, so that what we print can be typed again."""
+    return "uv run lucid" if "UV_RUN_RECURSION_DEPTH" in os.environ else "lucid"
+
+
 def say(text: str = "") -> None:
     """One line of the result, on stdout."""
     sys.stdout.write(ascii_where_piped(text, sys.stdout) + "\n")

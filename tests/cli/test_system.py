@@ -74,7 +74,7 @@ def shape(lines: list[str]) -> list[str]:
     text = re.sub(r"( [|·]|\n)\s*data in \S+", " | data in PATH", "\n".join(lines)).replace("·", "|")
     text = re.sub(r"\b[0-9a-f]{4}( [0-9a-f]{4})+\b", "DIGEST", text)
     text = re.sub(r"\b[0-9.]+( [kM]B)?\b", "N", text).replace("leaves", "leaf").replace("chunks", "chunk")
-    return [" ".join(line.split()) for line in text.splitlines()]
+    return [" ".join(line.split()).replace("uv run lucid", "lucid") for line in text.splitlines()]
 
 
 def test_the_demo_leaves_true_evidence_and_nothing_running(lucid: Lucid, tmp_path: Path) -> None:
