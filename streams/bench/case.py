@@ -1,0 +1,92 @@
+"""Owns a session as floor and bare loop have it: its keys and settings, and no log of its life.
+
+1. It is the same session as the pipeline's: same keys hierarchy, same fragments, same frozen settings.
+2. Its secrets are made for one measurement, and travel to its processes over a pipe.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from handlers.crypto import random_bytes
+from handlers.fragments import FragmentSealer
+from handlers.keys import SessionKeys, new_key
+from handlers.signatures import public_bytes
+from handlers.stages.record import Identity
+from schemas.digest import ZERO
+from schemas.fragment import EVENTS, MAIN, MAX_DATA_PLAIN, PartSettings, genesis, session_uid
+from schemas.lifecycle_events import SessionSettings
+from streams.bench.data import units
+
+HOST = "bench-host"
+COUNTER = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One session. seed: of the host's evidence key."""
+
+    session: str
+    seed: bytes
+    dek: bytes
+    settings: SessionSettings
+
+    @classmethod
+    def new(cls, session: str, settings: SessionSettings) -> "Case":
+        return cls(session, random_bytes(32), new_key(), settings)
+
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> "Case":
+        settings = SessionSettings.model_validate(said["settings"])
+        return cls(said["session"], bytes.fromhex(said["seed"]), bytes.fromhex(said["dek"]), settings)
+
+    def said(self) -> dict[str, Any]:
+        """What `of` reads, as JSON knows it."""
+        return {
+            "session": self.session,
+            "seed": self.seed.hex(),
+            "dek": self.dek.hex(),
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    @cached_property
+    def keys(self) -> SessionKeys:
+        return SessionKeys(self.dek)
+
+    @cached_property
+    def host_key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    @cached_property
+    def host_public(self) -> bytes:
+        return public_bytes(self.host_key)
+
+    @cached_property
+    def uid(self) -> bytes:
+        return session_uid(self.host_public, COUNTER)
+
+    def genesis(self, track: int) -> bytes:
+        return genesis(self.uid, track, self.host_public, COUNTER, ZERO, self.keys.intake_public)
+
+    @property
+    def identity(self) -> Identity:
+        both = (self.genesis(MAIN), self.genesis(EVENTS))
+        return Identity(self.session, self.uid, HOST, self.settings, both)
+
+    def fragments(self, source: Path) -> Iterator[bytes]:
+        """The whole recording of a file, sealed while it is asked for."""
+        sealer = FragmentSealer(self.uid, MAIN, self.host_key, self.keys.intake_public, self.genesis(MAIN))
+        yield sealer.part(PartSettings(encoder="opaque", reason="start"), _now_us())
+        block_bytes = min(MAX_DATA_PLAIN, self.settings.chunk_bytes // 4)
+        for plain, key_frame in units(source, block_bytes):
+            yield sealer.data(plain, _now_us(), key_frame)
+        yield sealer.final((), _now_us())
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

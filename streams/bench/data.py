@@ -1,0 +1,167 @@
+"""Owns the bytes that are measured with: one file, made once, and the units in which it is recorded.
+
+1. `incompressible` is random. `screen` is a drawn desktop, encoded as a capture would; repeated to size, with
+   bytes that differ in every repetition, so that nobody stores one for many.
+2. A recording is cut the same way for every contender: as the publisher cuts it.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from handlers.boxes import BoxSplitter
+from infra.capture import DESKTOP, Picture, encoder_arguments, ffmpeg
+from schemas.errors import Misuse, NotFound, Unavailable
+
+INCOMPRESSIBLE, SCREEN = "incompressible", "screen"
+BLOCK_BYTES = 8 << 20
+SCREEN_S = 20.0
+"""4 MB of recording: twice zstd's window, so that a repetition is out of sight."""
+HALF_BYTES_PER_S = 400_000
+"""Of a small size, half is drawn: the other half repeats it."""
+TOUCH_EVERY_BYTES = 4096
+"""One byte in so many differs from the repetition before: no block of theirs is twice the same."""
+MOOF_AT = slice(4, 8)
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.I)
+RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit(?:/s)?|bps)", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to record. digest: BLAKE3 of all of it."""
+
+    path: Path
+    kind: str
+    size: int
+    digest: bytes
+
+    def blocks(self) -> Iterator[bytes]:
+        """The file, read in order."""
+        with self.path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "1GB", "64MiB", "500000". Raises Misuse (bench.size)."""
+    match = SIZE.fullmatch(text.strip())
+    if match is None or not float(match[1]) or (match[3] and not match[2]):
+        raise Misuse(f"--size {text} is no size; write 1GB, 64MiB or 500000", code="bench.size")
+    power = list(UNITS).index(match[2].lower())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second of "1.2Mbit". Raises Misuse (bench.rate)."""
+    match = RATE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise Misuse(f"--rate {text} is no rate; write 1.2Mbit or 800kbit", code="bench.rate")
+    return int(float(match[1]) * UNITS[match[2].lower()] / 8)
+
+
+def make_source(kind: str, size: int, folder: Path) -> Source:
+    """The data set `kind`, or the file of that name; its bytes are in the page cache on return.
+
+    size: of what is made; a file has its own. Raises NotFound (bench.data), Unavailable (capture.*).
+    """
+    if kind not in (INCOMPRESSIBLE, SCREEN):
+        return _hashed(kind, Path(kind))
+    path = folder / f"{kind}.bin"
+    with path.open("wb", buffering=0) as file:
+        made = 0
+        for block in _random() if kind == INCOMPRESSIBLE else _screen(size):
+            made += file.write(block[: size - made])
+            if made >= size:
+                break
+        os.fsync(file.fileno())  # its write-back must not disturb the first contender
+    return _hashed(kind, path)
+
+
+def units(source: Path, block_bytes: int) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """The plain bytes of each data fragment, and whether a key frame begins it.
+
+    block_bytes: as the publisher has it; it reads a file in such blocks.
+    """
+    splitter = BoxSplitter()
+    with source.open("rb", buffering=0) as file:
+        while block := file.read(block_bytes):
+            for unit in splitter.feed(block):
+                yield from _cut(unit.data, unit.key_frame, block_bytes)
+    for unit in splitter.finish():
+        yield from _cut(unit.data, unit.key_frame, block_bytes)
+
+
+def _cut(data: bytes, key_frame: bool, block_bytes: int) -> Iterator[tuple[memoryview, bool]]:
+    view = memoryview(data)
+    for at in range(0, len(view), block_bytes):
+        yield view[at : at + block_bytes], key_frame and at == 0
+
+
+def _random() -> Iterator[bytes]:
+    while True:
+        yield os.urandom(BLOCK_BYTES)
+
+
+def _screen(size: int) -> Iterator[bytes]:
+    splitter = BoxSplitter()
+    recorded = splitter.feed(_encode(min(SCREEN_S, max(2.0, size / HALF_BYTES_PER_S))))
+    yield recorded[0].data
+    fragments = [unit.data for unit in recorded if unit.data[MOOF_AT] == b"moof"]
+    yield from fragments
+    while True:
+        for fragment in fragments:
+            yield _touched(fragment)
+
+
+def _touched(fragment: bytes) -> bytes:
+    """The fragment with other bytes in its pictures; its boxes stay whole."""
+    begin = fragment.index(b"mdat") + 4
+    made, places = bytearray(fragment), range(begin, len(fragment), TOUCH_EVERY_BYTES)
+    for place, byte in zip(places, os.urandom(len(places)), strict=True):
+        made[place] ^= byte | 1
+    return bytes(made)
+
+
+def _encode(seconds: float) -> bytes:
+    """So much of the drawn desktop, as fast as it can be drawn. Raises Unavailable (capture.*)."""
+    picture = Picture()
+    graph = DESKTOP.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
+    done = subprocess.run(
+        [
+            *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin"),
+            *("-filter_complex", graph.replace(",realtime", ""), "-map", "[screen]", "-t", f"{seconds:.3f}"),
+            *(*encoder_arguments(picture), "pipe:1"),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
+        raise Unavailable(f"the encoder failed: {why}", code="capture.failed")
+    return done.stdout
+
+
+def _hashed(kind: str, path: Path) -> Source:
+    """Reading the whole file also brings it into the page cache."""
+    digest, size = blake3(), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise NotFound(
+            f"data set {kind} is neither {SCREEN}, {INCOMPRESSIBLE} nor a file that can be read: "
+            f"{error.strerror}",
+            code="bench.data",
+        ) from None
+    if not size:
+        raise Misuse(f"{kind} is empty", code="bench.data")
+    return Source(path.absolute(), kind, size, digest.digest())

@@ -1,0 +1,127 @@
+"""Owns the shortest way from fragments to durable chunks: the pipeline's pure functions, nothing between.
+
+1. What the pipeline does in its six stages is done here by the same functions, with as many threads: look at
+   fragments, fold them, open, compress, encrypt, leaf, put, read back, judge.
+2. No event, no acknowledgement, no claim is made; a crash loses everything. That is what it is for.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+from handlers.stages.admit import Unfit, admit
+from handlers.stages.chunk import chunk
+from handlers.stages.compress import compress
+from handlers.stages.context import Context
+from handlers.stages.encrypt import encrypt
+from handlers.stages.merkle import merkle
+from handlers.stages.open_chunk import Piece
+from handlers.stages.record import Fold
+from handlers.stages.store import Found, store
+from infra.blobs_disk import DiskBlobs
+from schemas.chunk_events import Ended, Proven, Recorded
+from schemas.errors import EvidenceFalse
+from schemas.fragment import Fragment, Kind
+from streams.bench.case import Case
+from streams.chunk_log import data_seqs
+from streams.worker import THREADS
+
+AHEAD = 3
+"""Batches that are looked at while an earlier one is folded: as many as `record` has."""
+CHUNKS_AT_ONCE = 6
+"""What bounds memory: a chunk of 10 MiB is held up to three times while it is worked on."""
+
+Batch = Sequence[tuple[int, bytes]]
+"""Stream sequence and bytes of some fragments."""
+
+
+def pools() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """Threads for work and for disk, as a worker has them."""
+    return ThreadPoolExecutor(THREADS, "bench-work"), ThreadPoolExecutor(THREADS, "bench-disk")
+
+
+class Line:
+    """One session's way. `take` batches in stream order, then `finish`."""
+
+    def __init__(self, case: Case, blobs: DiskBlobs, threads: Executor, disk: Executor) -> None:
+        self._case, self._blobs, self._threads, self._disk = case, blobs, threads, disk
+        self._keys = case.keys
+        self._fold = Fold(case.identity)
+        self._held: dict[int, Fragment] = {}
+        self._looks: asyncio.Queue[asyncio.Future[list[tuple[int, Fragment]]]] = asyncio.Queue(AHEAD)
+        self._room = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        self._chunks = asyncio.TaskGroup()
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    async def __aenter__(self) -> "Line":
+        await self._chunks.__aenter__()
+        self._folding = self._chunks.create_task(self._fold_all())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: object
+    ) -> None:
+        if error is not None:
+            self._folding.cancel()
+        await self._chunks.__aexit__(kind, error, at)  # type: ignore[arg-type]  # a traceback, or None
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.done()
+
+    async def take(self, batch: Batch) -> None:
+        """Return when the batch is on its way."""
+        await self._looks.put(asyncio.get_running_loop().run_in_executor(self._threads, self._look, batch))
+
+    async def finish(self) -> Ended:
+        """Return when the recording has ended and every chunk is durable and read back."""
+        ended = await self._ended
+        for _ in range(CHUNKS_AT_ONCE):
+            await self._room.acquire()
+        return ended
+
+    def _look(self, batch: Batch) -> list[tuple[int, Fragment]]:
+        looked = []
+        for seq, whole in batch:
+            found = admit(whole, self._case.host_public, ())
+            if isinstance(found, Unfit):
+                raise EvidenceFalse(found.message, code=found.code)
+            looked.append((seq, found))
+        return looked
+
+    async def _fold_all(self) -> None:
+        while not self._ended.done():
+            for seq, fragment in await (await self._looks.get()):
+                if fragment.header.kind is Kind.DATA:
+                    self._held[seq] = fragment
+                for output in self._fold.take(Piece.of(seq, fragment)):
+                    match output:
+                        case Recorded():
+                            held = [self._held.pop(at) for at in data_seqs(output)]
+                            await self._room.acquire()
+                            self._chunks.create_task(self._store(output, held))
+                        case Ended():
+                            self._ended.set_result(output)
+                        case _:
+                            raise EvidenceFalse(f"a fragment was refused: {output}", code="bench.refused")
+
+    async def _store(self, recorded: Recorded, fragments: list[Fragment]) -> None:
+        loop = asyncio.get_running_loop()
+        context = Context(recorded, recorded.index, self._case.settings, self._keys)
+        sealed, proven = await loop.run_in_executor(self._threads, _seal, fragments, context)
+        await loop.run_in_executor(self._disk, self._keep, sealed, proven, context)
+        self._room.release()
+
+    def _keep(self, sealed: bytearray, proven: Proven, context: Context) -> None:
+        name = f"{proven.uid.hex()}/{proven.index:010}"
+        self._blobs.put(name, sealed)
+        read_back = self._blobs.read(name)
+        if read_back is None or store(proven, read_back, context)[0] is not Found.SAME:
+            raise EvidenceFalse(f"chunk {name} is not what was stored", code="store.false", place=name)
+
+
+def _seal(fragments: list[Fragment], context: Context) -> tuple[bytearray, Proven]:
+    _, plain = chunk(0, fragments, context)
+    compressed, payload = compress(0, plain, context)
+    encrypted, sealed = encrypt(compressed, payload, context)
+    return sealed, merkle(encrypted, context)

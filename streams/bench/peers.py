@@ -1,0 +1,125 @@
+"""Owns the programs of others that keep files safe: restic and kopia, where they are installed.
+
+1. One backup of the source as one file into a new repository on the same disk, as each does by default.
+   Making the repository is not timed.
+2. They encrypt and compress as we do; they record no stream, sign nothing and keep no order. It is the speed
+   that people are used to, no more.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from schemas.errors import Unavailable
+from streams.bench.check import check_digest
+from streams.bench.contender import Contender, Measure, Task
+from streams.bench.data import BLOCK_BYTES
+from streams.bench.meter import Used
+
+PASSWORD = "bench"
+VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
+
+
+class Peer(NamedTuple):
+    """Command lines of one program; {repo}, {cache}, {file} and {snapshot} stand for what they say."""
+
+    init: Sequence[str]
+    backup: Sequence[str]
+    restore: Sequence[str]
+    """To standard output."""
+    version: Sequence[str]
+
+
+PEERS = {
+    "restic": Peer(
+        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "init"),
+        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "backup", "{file}"),
+        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "dump", "latest", "{file}"),
+        ("restic", "version"),
+    ),
+    "kopia": Peer(
+        (
+            "kopia",
+            "--config-file",
+            "{cache}.config",
+            "repository",
+            "create",
+            "filesystem",
+            "--path",
+            "{repo}",
+        ),
+        ("kopia", "--config-file", "{cache}.config", "snapshot", "create", "{file}"),
+        ("kopia", "--config-file", "{cache}.config", "restore", "{file}", "{cache}.restored"),
+        ("kopia", "--version"),
+    ),
+}
+
+
+def installed() -> dict[str, Contender]:
+    """Those that can be called here."""
+    return {name: _contender(name) for name in PEERS if shutil.which(name)}
+
+
+def version(name: str) -> str:
+    said = subprocess.run(PEERS[name].version, capture_output=True, text=True, check=False).stdout
+    found = VERSION.search(said)
+    return found[0] if found else "unknown"
+
+
+def _contender(name: str) -> Contender:
+    return lambda task: asyncio.to_thread(_measure, name, task)
+
+
+def _measure(name: str, task: Task) -> Measure:
+    peer, repo = PEERS[name], task.folder / "repository"
+    repo.mkdir()
+    places = {"repo": str(repo), "cache": str(task.folder / "cache"), "file": str(task.source.path)}
+    environment = {
+        **task.environment,
+        "RESTIC_PASSWORD": PASSWORD,
+        "KOPIA_PASSWORD": PASSWORD,
+        "KOPIA_CHECK_FOR_UPDATES": "false",
+        "KOPIA_CACHE_DIRECTORY": f"{places['cache']}.kopia",
+    }
+    _run(peer.init, places, environment, task.folder)
+    began_s = time.time()
+    used = _run(peer.backup, places, environment, task.folder)
+    seconds = time.time() - began_s
+    stored = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
+    _run(peer.restore, places, environment, task.folder)
+    restored = Path(f"{places['cache']}.restored")
+    check_digest(_digest(restored if restored.exists() else task.folder / "out"), task.source, name)
+    return Measure(seconds, 0, stored, {name: used})
+
+
+def _run(
+    command: Sequence[str], places: Mapping[str, str], environment: Mapping[str, str], folder: Path
+) -> Used:
+    """Run to the end; what it wrote is in folder/out. Raises Unavailable (bench.peer)."""
+    words = [word.format_map(places) for word in command]
+    with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            words, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=log
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = (folder / "log").read_text(errors="replace").strip()[-300:]
+        raise Unavailable(f"{' '.join(words[:1] + words[-2:])} failed: {last}", code="bench.peer")
+    return Used(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def _digest(path: Path) -> bytes:
+    digest = blake3()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.digest()

@@ -1,0 +1,149 @@
+"""Owns the real system as a contender: supervised, with a publisher in a process of its own.
+
+1. It is started as `lucid up` starts it; nothing in it knows that it is measured.
+2. Times come from the streams: when the server had the last `stored`, and when it had `Sealed`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.datadir import DataDir
+from infra.jetstream import Jet, connect
+from infra.keyring import Keyring
+from infra.settings import load_settings
+from schemas import subjects
+from schemas.chunk_events import Recorded
+from schemas.errors import Unavailable
+from schemas.fragment import MAX_DATA_PLAIN
+from schemas.jetstream import Message
+from schemas.lifecycle_events import Sealed, State, Transition
+from streams.bench.actors import Actor, Cue, Said
+from streams.bench.check import check_chunks
+from streams.bench.contender import Measure, Task
+from streams.bench.meter import Meter
+from streams.chunk_log import recorded_events
+from streams.cli.session_run import FileSource
+from streams.enrol import start_session
+from streams.keystore import KeyStore
+from streams.lifecycle import read_event
+from streams.publisher import Publisher, publish
+from streams.up import running
+
+SESSION, HOST = "bench-pipeline", "bench-host"
+STALLED_S = 60.0
+"""Without any event for so long, the measurement is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A system that runs in another process. pids: by role, `supervisor` included."""
+
+    jet: Jet
+    data: DataDir
+    url: str
+    pids: dict[str, int]
+
+
+@asynccontextmanager
+async def system(task: Task) -> AsyncIterator[Running]:
+    """The whole system in the task's folder."""
+    data = DataDir(task.folder / "data")
+    environment = {**task.environment, "LUCID_DATA": str(data.path)}
+    async with Actor("pipeline:supervise", {}, task.folder / "log", environment) as supervisor:
+        pids = {**supervisor.said["pids"], "supervisor": supervisor.pid}
+        jet = await connect(supervisor.said["url"], name="lucid-bench")
+        try:
+            yield Running(jet, data, supervisor.said["url"], pids)
+        finally:
+            await jet.close()
+            supervisor.go()
+            await supervisor.done()
+
+
+async def supervise(cue: Cue, spec: Said) -> Said:
+    """Actor: run everything until the word comes. The data directory is LUCID_DATA's."""
+    settings = load_settings()
+    assert settings.data is not None
+    async with running(settings, DataDir(settings.data), quiet=True) as up:
+        pids = {child.name: child.pid for child in up.children}
+        await cue.ready(url=up.server.url, pids={"server": up.server.pid, **pids})
+    return {}
+
+
+async def record(cue: Cue, spec: Said) -> Said:
+    """Actor: record one file as a session. spec: source, url, data, session."""
+    jet, data, frozen = (
+        await connect(spec["url"], name="lucid-publisher"),
+        Path(spec["data"]),
+        load_settings(),
+    )
+    try:
+        settings = frozen.session()
+        grant = await start_session(jet, DataDir(data).folder("hosts"), HOST, spec["session"], settings)
+        source = FileSource(spec["source"], min(MAX_DATA_PLAIN, settings.chunk_bytes // 4))
+        publisher = Publisher(jet, grant)
+        await cue.ready(uid=grant.uid.hex())
+        began_s = time.time()
+        await publish(aiter(source), publisher, "opaque")
+        await publisher.finish()
+        published_s = time.time()
+        await publisher.close()
+        return {"began_s": began_s, "published_s": published_s}
+    finally:
+        await jet.close()
+
+
+async def measure(task: Task) -> Measure:
+    """The pipeline on this machine."""
+    async with system(task) as up:
+        spec = {"source": str(task.source.path), "url": up.url, "data": str(up.data.path), "session": SESSION}
+        async with (
+            Actor("pipeline:record", spec, task.folder / "log", task.environment) as publisher,
+            Meter({**up.pids, "publisher": publisher.pid}) as meter,
+        ):
+            publisher.go()
+            sealed_s = await sealed(up.jet, SESSION)
+            published = await publisher.done()
+        stored_s, began_s = await stored(up.jet, SESSION), published["began_s"]
+        chunks = await closed_chunks(up.jet, SESSION)
+        uid = bytes.fromhex(publisher.said["uid"])
+        keys = await KeyStore(up.jet, Keyring(up.data.keys)).session_keys(uid)
+        assert keys is not None
+        on_disk = check_chunks(up.data.chunks / uid.hex(), keys.dek, chunks, task.source, "the pipeline")
+        dead = (await up.jet.info(subjects.DEAD)).messages
+    more = {"sealed": sealed_s - began_s, "published": published["published_s"] - began_s, "dead": dead}
+    return Measure(stored_s - began_s, chunks, on_disk, meter.used, more)
+
+
+async def sealed(jet: Jet, session: str) -> float:
+    """When the session was sealed, as the server saw it. Raises Unavailable (bench.stalled, bench.failed)."""
+    following = aiter(jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)]))
+    while True:
+        before = (await jet.info(subjects.CHUNKS)).last_seq
+        coming = asyncio.ensure_future(anext(following))
+        while not (await asyncio.wait({coming}, timeout=STALLED_S))[0]:
+            at, before = before, (await jet.info(subjects.CHUNKS)).last_seq
+            if at == before:
+                coming.cancel()
+                raise Unavailable(f"{session} has not moved for {STALLED_S:g} s", code="bench.stalled")
+        item = coming.result()
+        event = read_event(item.data) if isinstance(item, Message) else None
+        if isinstance(event, Sealed) and isinstance(item, Message):
+            return item.stream_time_ns / 1e9
+        if isinstance(event, Transition) and event.to_state == State.ERROR:
+            raise Unavailable(f"{session} went to ERROR: {event.reason}", code="bench.failed")
+
+
+async def stored(jet: Jet, session: str) -> float:
+    """When its last chunk was stored, as the server saw it."""
+    last = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.STORED, session))
+    return last.stream_time_ns / 1e9 if last else 0.0
+
+
+async def closed_chunks(jet: Jet, session: str) -> int:
+    """How many chunks were recorded."""
+    return sum([1 async for event in recorded_events(jet, session) if isinstance(event, Recorded)])

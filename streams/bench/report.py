@@ -1,0 +1,71 @@
+"""Owns how measurements are told to people: one table for a comparison, one for many sessions.
+
+Figures stand under their unit, in 80 columns. What JSON holds and a table does not is not worth a look.
+"""
+
+from typing import Any
+
+from streams.cli.output import size
+
+NAMES = {"bare": "bare loop"}
+HEAD = f"{'':<16}{'MB/s':>8}{'of bare':>10}{'CPU-s/GB':>10}{'peak memory':>14}"
+
+
+def comparison(result: dict[str, Any]) -> list[str]:
+    """The table of a comparison."""
+    data, versions = result["data"], result["versions"]
+    rounds = f"median of {len(result['runs'])} runs" if len(result["runs"]) > 1 else "one run"
+    lines = [
+        f"{size(data['bytes'])} of {data['kind']}, {machine_line(result)}",
+        f"chunks of {size(result['settings']['chunk_bytes'])}, {rounds}; "
+        "what was stored was opened and compared",
+        "",
+        HEAD,
+    ]
+    for name, said in result["results"].items():
+        called = " ".join([NAMES.get(name, name), versions.get(name, "")]).strip()
+        lines.append(_row(called, said["mb_per_s"], said.get("ratio_to_bare"), said["cpu_s_per_gb"], 0))
+        if "sealed" in said["more"]:
+            seconds = said["more"]["sealed"]
+            ratio = said.get("ratio_to_bare", 0) * said["seconds"] / seconds
+            lines.append(_row("  until sealed", data["bytes"] / 1e6 / seconds, ratio, None, 0))
+        for process, used in said["processes"].items():
+            called = f"  {process}" if process != name else "  its process"
+            lines.append(_row(called, None, None, used["cpu_s_per_gb"], used["peak_bytes"]))
+    return lines
+
+
+def load(result: dict[str, Any]) -> list[str]:
+    """The table of many sessions."""
+    said = result["results"]
+    pace = f"at {said['rate_bits'] / 1e6:g} Mbit/s each" if said["rate_bits"] else "idle"
+    lines = [f"{said['sessions']:,} sessions {pace}, {said['seconds']:.0f} s, {machine_line(result)}"]
+    if "wait_ms" in said:
+        waits = "   ".join(f"{name} {value:.0f} ms" for name, value in said["wait_ms"].items())
+        lines.append(f"from closed to stored: {waits}, {said['chunks']:,} chunks of {size(1 << 20)}")
+        kept = "keeps up" if said["keeps_up"] else "DOES NOT KEEP UP"
+        lines.append(
+            f"{kept}: the latest fragment was {said['late_s']:.2f} s late, {said['missing']} chunks missing"
+        )
+    lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}"]
+    for process, used in said["processes"].items():
+        lines.append(f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size(used['peak_bytes']):>14}")
+    return lines
+
+
+def machine_line(result: dict[str, Any]) -> str:
+    """2 cores (load 0.1), nats-server 2.15.1"""
+    machine = result["machine"]
+    return (
+        f"{machine['cores']} cores (load {machine['load']}), nats-server {result['versions']['nats-server']}"
+    )
+
+
+def _row(name: str, speed: float | None, ratio: float | None, cpu: float | None, peak: int) -> str:
+    cells = (
+        f"{speed:>8.0f}" if speed is not None else " " * 8,
+        f"{ratio:>10.2f}" if ratio else " " * 10,
+        f"{cpu:>10.2f}" if cpu is not None else " " * 10,
+        f"{size(peak):>14}" if peak else "",
+    )
+    return f"{name:<16}{''.join(cells)}".rstrip()

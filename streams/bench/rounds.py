@@ -1,0 +1,117 @@
+"""Owns a comparison: every contender once a round, in a folder of its own, and what the rounds say together.
+
+1. Before each contender the disk is quiet (sync), the source is in the page cache, and nothing of the one
+   before is left.
+2. A ratio is taken within its round; of several rounds the median counts, of memory the most.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from schemas.errors import Misuse
+from streams.bench import bare, floor, peers, pipeline
+from streams.bench.contender import Contender, Measure, Task
+from streams.bench.data import Source
+
+BARE = "bare"
+OURS: dict[str, Contender] = {"floor": floor.measure, BARE: bare.measure, "pipeline": pipeline.measure}
+
+Round = dict[str, Measure]
+Figures = dict[str, Any]
+
+
+def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
+    """Those that can be measured here, or of them the named ones. Raises Misuse (bench.contender)."""
+    found = {**OURS, **peers.installed()}
+    if unknown := [name for name in only if name not in found]:
+        raise Misuse(
+            f"{', '.join(unknown)} cannot be measured here; there are: {', '.join(found)}",
+            code="bench.contender",
+        )
+    return {name: measure for name, measure in found.items() if not only or name in only}
+
+
+async def compare(
+    wanted: dict[str, Contender],
+    runs: int,
+    task: Callable[[Path], Task],
+    folder: Path,
+    told: Callable[[str, int, Measure], None],
+) -> list[Round]:
+    """Measure `runs` rounds. task: the measurement in a folder; told: hears of each as it ends."""
+    rounds: list[Round] = []
+    for number in range(runs):
+        rounds.append({})
+        for name, measure in wanted.items():
+            rounds[-1][name] = await _one(measure, task, folder / f"{name}-{number}")
+            told(name, number, rounds[-1][name])
+    return rounds
+
+
+async def _one(
+    measure: Callable[[Task], Awaitable[Measure]], task: Callable[[Path], Task], folder: Path
+) -> Measure:
+    given = task(folder)
+    await asyncio.to_thread(_prepare, given)
+    try:
+        return await measure(given)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _prepare(task: Task) -> None:
+    task.folder.mkdir()
+    os.sync()
+    for _ in task.source.blocks():
+        pass
+
+
+def figures(name: str, of: Round, source: Source) -> Figures:
+    """One contender in one round, as JSON tells it."""
+    measure = of[name]
+    gigabytes = source.size / 1e9
+    said: Figures = {
+        "seconds": measure.seconds,
+        "mb_per_s": source.size / 1e6 / measure.seconds,
+        "cpu_s_per_gb": sum(used.cpu_s for used in measure.used.values()) / gigabytes,
+        "peak_bytes": max(used.peak_bytes for used in measure.used.values()),
+        "chunks": measure.chunks,
+        "stored_bytes": measure.stored,
+        "checked": True,
+        "more": dict(measure.more),
+        "processes": {
+            process: {
+                "cpu_s": used.cpu_s,
+                "cpu_s_per_gb": used.cpu_s / gigabytes,
+                "peak_bytes": used.peak_bytes,
+            }
+            for process, used in measure.used.items()
+        },
+    }
+    if BARE in of:
+        said["ratio_to_bare"] = of[BARE].seconds / measure.seconds
+    return said
+
+
+def summary(runs: Sequence[dict[str, Figures]]) -> dict[str, Figures]:
+    """Of each contender, what its rounds say together: the same names, medians and most memory."""
+    return {name: _joined([run[name] for run in runs]) for name in runs[0]}
+
+
+def _joined(said: Sequence[Figures]) -> Figures:
+    """Figure by figure; texts and truths are the same in every round."""
+    joined: Figures = {}
+    for name, value in said[0].items():
+        values = [figures[name] for figures in said]
+        if isinstance(value, dict):
+            joined[name] = _joined(values)
+        elif isinstance(value, bool | str):
+            joined[name] = value
+        else:
+            joined[name] = max(values) if name == "peak_bytes" else median(values)
+    return joined

@@ -1,0 +1,137 @@
+"""Owns `lucid bench`: how fast this machine is, compared in one run with what it could be.
+
+1. It has a temporary data directory of its own, on the disk of the data directory, and touches no other.
+2. Settings that decide bytes (chunk size, codec, suite) and limits are the environment's; paths are not.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra.datadir import free_bytes
+from infra.settings import data_dir, load_settings
+from schemas.errors import Misuse, NoSpace
+from schemas.settings import VARIABLES, Settings
+from streams.bench import report, rounds, sessions
+from streams.bench.contender import Contender, Measure, Task
+from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
+from streams.bench.machine import machine, versions
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+
+NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption_key"}
+"""Settings that would lead to another place; paths do, too."""
+ROOM, ROOM_BYTES = 4, 2 << 30
+"""Times the source: itself, the stream, the chunks, and what a server wants free; and so much beside."""
+LOAD_SOURCE_BYTES = 4 << 20
+
+
+def bench(
+    size: Annotated[str, typer.Option(help="Bytes to record.")] = "1GB",
+    data: Annotated[str, typer.Option(help=f"{SCREEN}, {INCOMPRESSIBLE}, or a file.")] = INCOMPRESSIBLE,
+    runs: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 1,
+    only: Annotated[str, typer.Option(help="Some contenders, such as bare,pipeline.")] = "",
+    many: Annotated[int, typer.Option("--sessions", help="Instead: so many sessions at once.", min=0)] = 0,
+    idle: Annotated[int, typer.Option(help="Instead: so many idle sessions.", min=0)] = 0,
+    seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
+    rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure this machine: the pipeline beside what it could be at best, and beside other programs."""
+    if many and idle:
+        raise Misuse(
+            "--sessions and --idle are two measurements", code="usage", hint="see lucid bench --help"
+        )
+    environment = own_environment()
+    settings = load_settings(environment)
+    if many or idle:
+        load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0)
+        needed = int(load.sessions * load.rate * (seconds + load.spread_s))
+        with own_folder(needed) as folder:
+            result = attach.run(_load(load, settings, environment, folder))
+        lines = report.load(result)
+    else:
+        wanted = rounds.contenders([name for name in only.split(",") if name])
+        size_bytes = parse_size(size)
+        with own_folder(size_bytes) as folder:
+            result = attach.run(_compare(wanted, data, size_bytes, runs, settings, environment, folder))
+        lines = report.comparison(result)
+    if as_json:
+        output.emit(result)
+    else:
+        for line in lines:
+            output.say(line)
+
+
+def own_environment() -> dict[str, str]:
+    """Our environment without what would lead to another place: paths, a NATS, a configuration file."""
+    elsewhere = {
+        name
+        for variable in VARIABLES
+        if variable.field in NOT_OURS or variable.field.endswith("_path")
+        for name in variable.names
+    }
+    return {name: text for name, text in os.environ.items() if name not in {*elsewhere, "LUCID_CONFIG"}}
+
+
+@contextmanager
+def own_folder(size_bytes: int) -> Iterator[Path]:
+    """A folder on the data directory's disk, gone afterwards. Raises NoSpace (bench.space)."""
+    where = data_dir(load_settings()).temp
+    needed, free = ROOM * size_bytes + ROOM_BYTES, free_bytes(where)
+    if free < needed:
+        raise NoSpace(
+            f"{where} has {output.size(free)} free, this measurement wants {output.size(needed)}",
+            code="bench.space",
+            hint="take a smaller --size, or set LUCID_DATA to another disk",
+        )
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=where, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def _compare(
+    wanted: dict[str, Contender],
+    kind: str,
+    size_bytes: int,
+    runs: int,
+    settings: Settings,
+    environment: dict[str, str],
+    folder: Path,
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, kind, size_bytes, folder)
+
+    def told(name: str, number: int, measure: Measure) -> None:
+        output.note(f"  {number + 1}/{runs} {name:<10}{source.size / 1e6 / measure.seconds:>6.0f} MB/s")
+
+    task = partial(Task, source, settings=settings, environment=environment)
+    measured = await rounds.compare(wanted, runs, task, folder, told)
+    said = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
+    return {
+        **_head("comparison", before, settings),
+        "data": {"kind": source.kind, "bytes": source.size, "blake3": source.digest.hex()},
+        "results": rounds.summary(said),
+        "runs": said,
+    }
+
+
+async def _load(
+    load: sessions.Load, settings: Settings, environment: dict[str, str], folder: Path
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, LOAD_SOURCE_BYTES, folder)
+    task = Task(source, folder, settings, environment)
+    measured = await sessions.measure(task, load)
+    return {**_head("sessions" if load.rate else "idle", before, settings), "results": measured}
+
+
+def _head(bench: str, before: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    frozen = settings.session().model_dump(mode="json")
+    return {"bench": bench, "machine": before, "versions": versions(), "settings": frozen}

@@ -1,0 +1,245 @@
+"""`lucid bench` as people run it, at sizes that say nothing about speed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from infra.blobs_disk import DiskBlobs
+from schemas.errors import EvidenceFalse, LucidError, Misuse
+from schemas.lifecycle_events import SessionSettings
+from streams.bench import check, data, peers, report, rounds, sessions
+from streams.bench.case import Case
+from streams.bench.contender import Measure
+from streams.bench.data import Source, make_source, parse_rate, parse_size
+from streams.bench.line import Line, pools
+from streams.bench.meter import Used
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+
+OURS = ("floor", "bare", "pipeline")
+FIGURES = {
+    *("seconds", "mb_per_s", "cpu_s_per_gb", "peak_bytes", "chunks", "stored_bytes", "checked", "more"),
+    *("processes", "ratio_to_bare"),
+}
+PROCESSES = {
+    "floor": {"floor"},
+    "bare": {"server", "reader", "publisher"},
+    "pipeline": {"server", "worker", "conductor", "supervisor", "publisher"},
+}
+
+
+SCREEN_BYTES = 2_000_000
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A screen recording that is repeated once."""
+    return make_source("screen", SCREEN_BYTES, tmp_path_factory.mktemp("screen"))
+
+
+@pytest.fixture(scope="module")
+def compared(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One comparison of 8 MB in chunks of 1 MiB, all contenders that are here."""
+    folder = tmp_path_factory.mktemp("bench")
+    said = lucid("bench", "--size", "8MB", "--json", data=folder / "data", CHUNK_SIZE_MB="1")
+    assert said.returncode == 0, said.stderr
+    assert list((folder / "data" / "temp").iterdir()) == []
+    result: dict[str, Any] = json.loads(said.stdout)
+    return result
+
+
+def test_json_holds_machine_versions_data_and_every_figure(compared: dict[str, Any]) -> None:
+    """Breaks: a figure is quoted, and nobody can tell of which machine, data or version."""
+    assert compared["bench"] == "comparison"
+    assert compared["machine"]["cores"] >= 1
+    assert {"python", "nats-server", "nats-py", "cryptography", "blake3"} <= compared["versions"].keys()
+    assert compared["data"]["kind"] == "incompressible"
+    assert compared["data"]["bytes"] == 8_000_000
+    assert compared["settings"]["chunk_bytes"] == 1 << 20
+    assert set(compared["results"]) == {*OURS, *peers.installed()}
+    for name in OURS:
+        said = compared["results"][name]
+        assert said.keys() == FIGURES
+        assert said["processes"].keys() == PROCESSES[name]
+        assert said["chunks"] == 8
+        assert said["mb_per_s"] > 0
+        assert all(used["peak_bytes"] > 10_000_000 for used in said["processes"].values())
+        assert said["cpu_s_per_gb"] > 0
+    assert compared["results"]["bare"]["ratio_to_bare"] == 1
+    assert compared["runs"][0].keys() == compared["results"].keys()
+
+
+def test_what_every_contender_stored_was_opened_and_compared(compared: dict[str, Any]) -> None:
+    """Breaks: the fastest contender is the one that loses bytes."""
+    for said in compared["results"].values():
+        assert said["checked"] is True
+        assert said["stored_bytes"] >= 8_000_000  # random bytes do not shrink
+    pipeline = compared["results"]["pipeline"]["more"]
+    assert pipeline["dead"] == 0
+    assert pipeline["sealed"] >= compared["results"]["pipeline"]["seconds"] >= 0
+
+
+def test_the_table_fits_a_terminal_and_names_every_contender(compared: dict[str, Any]) -> None:
+    """Breaks: what people paste into an issue is unreadable."""
+    lines = report.comparison(compared)
+    assert all(len(line) <= 80 for line in lines), lines
+    for name in ("floor", "bare loop", "pipeline", "until sealed", "worker", "server"):
+        assert any(line.strip().startswith(name) for line in lines)
+
+
+async def _stored(tmp_path: Path, source: Source) -> tuple[Case, int]:
+    """A source that was stored by the bare functions, in chunks of 256 KiB below tmp_path/chunks."""
+    case = Case.new("case", SessionSettings(chunk_bytes=1 << 18))
+    threads, disk = pools()
+    async with Line(case, DiskBlobs(tmp_path / "chunks"), threads, disk) as line:
+        await line.take(list(enumerate(case.fragments(source.path), 1)))
+        ended = await line.finish()
+    return case, ended.chunks
+
+
+@pytest.mark.parametrize("kind", ["incompressible", "screen"])
+async def test_chunks_that_are_the_source_pass_the_check(tmp_path: Path, screen: Source, kind: str) -> None:
+    """Breaks: no measurement ever ends well."""
+    source = screen if kind == "screen" else make_source(kind, 2_000_000, tmp_path)
+    case, chunks = await _stored(tmp_path, source)
+    on_disk = check.check_chunks(tmp_path / "chunks" / case.uid.hex(), case.dek, chunks, source, "it")
+    assert on_disk == sum(path.stat().st_size for path in (tmp_path / "chunks").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("harm", ["one bit", "one chunk less", "another order"])
+async def test_a_contender_that_stored_something_else_is_refused(tmp_path: Path, harm: str) -> None:
+    """Breaks: a contender that drops or mixes up bytes is reported as fast."""
+    source = make_source("incompressible", 1_000_000, tmp_path)
+    case, chunks = await _stored(tmp_path, source)
+    folder = tmp_path / "chunks" / case.uid.hex()
+    first, second = folder / "0000000000", folder / "0000000001"
+    match harm:
+        case "one bit":
+            changed = bytearray(first.read_bytes())
+            changed[-1] ^= 1
+            first.write_bytes(changed)
+        case "one chunk less":
+            chunks -= 1
+        case _:
+            held = first.read_bytes()
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(held)
+    with pytest.raises(EvidenceFalse):
+        check.check_chunks(folder, case.dek, chunks, source, "it")
+
+
+def test_no_block_of_a_screen_recording_is_in_it_twice(screen: Source) -> None:
+    """Breaks: a program that stores equal blocks once wins by bytes that nobody records."""
+    block, held = 1 << 13, screen.path.read_bytes()
+    assert len(held) == screen.size == SCREEN_BYTES
+    assert screen.digest == blake3(held).digest()
+    first = held[: SCREEN_BYTES // 3]
+    assert all(first[at : at + block] not in held[at + 1 :] for at in range(0, len(first), block))
+    # it does repeat: between two touched bytes there are long runs that were drawn once
+    runs = [first[at : at + 256] for at in range(len(first) // 2, len(first) - 256, 4096)]
+    assert sum(held.count(run) > 1 for run in runs) > len(runs) // 2
+
+
+def test_a_screen_recording_is_cut_at_its_movie_fragments_over_every_repetition(screen: Source) -> None:
+    """Breaks: screen is measured as opaque blocks, which no capture sends."""
+    cut = list(data.units(screen.path, 1 << 20))
+    assert b"".join(bytes(plain) for plain, _ in cut) == screen.path.read_bytes()
+    assert sum(key_frame for _, key_frame in cut) >= 2
+    assert len(cut) > 5
+
+
+def test_a_file_is_a_data_set_and_one_that_is_absent_is_not_found(tmp_path: Path) -> None:
+    """Breaks: nobody can measure with recordings of their own."""
+    (tmp_path / "own").write_bytes(b"x" * 1000)
+    assert make_source(str(tmp_path / "own"), 5, tmp_path).size == 1000
+    with pytest.raises(LucidError) as refused:
+        make_source(str(tmp_path / "absent"), 5, tmp_path)
+    assert refused.value.code == "bench.data"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("1GB", 10**9), ("64MiB", 64 << 20), ("500000", 500_000), ("1.5 kB", 1500), ("2g", 2 * 10**9)],
+)
+def test_sizes_mean_what_people_mean(text: str, wanted: int) -> None:
+    """Breaks: 1GB measures something else than one gigabyte."""
+    assert parse_size(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "0", "GB", "-1MB", "1 i", "one"])
+def test_what_is_no_size_is_misuse(text: str) -> None:
+    """Breaks: a typing mistake measures nothing, and says so with a stack trace."""
+    with pytest.raises(Misuse):
+        parse_size(text)
+
+
+def test_rates_are_of_bits() -> None:
+    """Breaks: the load is eight times what was asked for."""
+    assert parse_rate("1.2Mbit") == 150_000
+    assert parse_rate("800 kbit/s") == 100_000
+    with pytest.raises(Misuse):
+        parse_rate("1.2MB")
+
+
+def test_of_several_rounds_the_median_counts_and_the_most_memory() -> None:
+    """Breaks: one disturbed round decides what is told."""
+    source = Source(Path("x"), "x", 10**9, b"")
+
+    def round_of(bare_s: float, pipeline_s: float, peak: int) -> rounds.Round:
+        def measure(seconds: float) -> Measure:
+            return Measure(seconds, 1, 1, {"worker": Used(2.0, peak)}, {"sealed": seconds})
+
+        return {"bare": measure(bare_s), "pipeline": measure(pipeline_s)}
+
+    measured = [round_of(2, 4, 7), round_of(3, 4, 9), round_of(30, 40, 8)]
+    said = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
+    joined = rounds.summary(said)["pipeline"]
+    assert joined["ratio_to_bare"] == 0.75
+    assert joined["seconds"] == 4
+    assert joined["peak_bytes"] == joined["processes"]["worker"]["peak_bytes"] == 9
+    assert joined["checked"] is True
+
+
+def test_a_contender_that_is_not_here_is_misuse(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a mistyped name measures everything else for minutes."""
+    said = lucid("bench", "--only", "bear", data=tmp_path)
+    assert said.returncode == 2
+    assert "[bench.contender]" in said.stderr
+
+
+def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the promised wait between closed and stored cannot be measured."""
+    said = lucid("bench", "--sessions", "2", "--seconds", "2", "--rate", "4Mbit", "--json", data=tmp_path)
+    assert said.returncode == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert result["bench"] == "sessions"
+    found = result["results"]
+    assert found["missing"] == found["dead"] == 0
+    assert found["chunks"] >= 4
+    assert 0 < found["wait_ms"]["p50"] <= found["wait_ms"]["p99"] <= found["wait_ms"]["max"]
+    assert found["processes"].keys() == PROCESSES["pipeline"]
+    assert isinstance(found["keeps_up"], bool)
+    assert all(len(line) <= 80 for line in report.load(result))
+
+
+def test_idle_sessions_are_counted_by_what_they_cost(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: nobody sees that a thousand silent sessions eat a core."""
+    said = lucid("bench", "--idle", "3", "--seconds", "1", "--json", data=tmp_path)
+    assert said.returncode == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert result["bench"] == "idle"
+    assert result["results"]["processes"]["worker"]["cpu_share"] >= 0
+    assert all(len(line) <= 80 for line in report.load(result))
+
+
+def test_quantiles_are_of_what_was_measured() -> None:
+    """Breaks: p99 is told of a value that never was."""
+    assert sessions.quantile([], 0.5) == 0
+    assert sessions.quantile([1.0], 0.99) == 1
+    assert sessions.quantile([float(n) for n in range(1, 101)], 0.5) == 50
+    assert sessions.quantile([float(n) for n in range(1, 101)], 0.99) == 99
+    assert sessions.quantile([float(n) for n in range(1, 101)], 1) == 100
