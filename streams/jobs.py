@@ -40,6 +40,7 @@ from streams.remake import Remake
 
 log = logging.getLogger("lucid.jobs")
 E = TypeVar("E", bound=ChunkEvent)
+S = TypeVar("S", bound=StageEvent)
 
 
 class Jobs:
@@ -172,14 +173,20 @@ class Jobs:
         if work.payload is None:
             work.payload = await self._remake.payload(run, context, work.plain)
             work.plain = None
-        return work.payload
+        return _under(run, work.payload)
 
     async def _sealed(self, run: int, context: Context, work: Work) -> tuple[Encrypted, Buffer]:
         if work.sealed is None:
             payload = await self._payload(run, context, work)
             work.sealed = await self._remake.sealed(run, context, payload)
             work.payload = None
-        return work.sealed
+        return _under(run, work.sealed)
+
+
+def _under(run: int, made: tuple[S, Buffer]) -> tuple[S, Buffer]:
+    """What is in memory, as this run says it: under an older run's message id it would be swallowed."""
+    event, held = made
+    return (event if event.run == run else event.model_copy(update={"run": run})), held
 
 
 def _expect(event: object, kind: type[E]) -> E:
