@@ -143,7 +143,7 @@ def _walk(
 
 
 def _check_gaps(manifest: Manifest, missing: Sequence[Missing]) -> Iterator[Finding]:
-    declared = {(gap.track, gap.first_seq): gap for gap in manifest.gaps}
+    declared: dict[tuple[int, int], Gap] = {(gap.track, gap.first_seq): gap for gap in manifest.gaps}
     for hole in missing:
         gap = declared.pop((hole.track, hole.first_seq), None)
         if gap is None:

@@ -28,7 +28,7 @@ class Cuts:
         self._settings = SessionSettings.model_construct(
             chunk_bytes=known.chunk_bytes, chunk_max_seconds=known.chunk_max_seconds
         )
-        self._tracks = {
+        self._tracks: dict[int, Track] = {
             track.id: Track(track.id, track.genesis, 0, track.genesis) for track in manifest.tracks
         }
         self._final = -1

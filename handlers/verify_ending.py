@@ -83,7 +83,7 @@ def check_ending(manifest: Manifest, ending: Ending) -> Iterator[Finding]:
     if ending.fragment is None:
         return
     header = ending.fragment.header
-    with_fragments = {chunk.track for chunk in manifest.chunks}
+    with_fragments: set[int] = {chunk.track for chunk in manifest.chunks}
     if header.kind is Kind.FINAL:
         own = ending.named[MAIN]
         if (own.last_seq, own.head) != (header.seq - 1, header.prev_head):

@@ -70,7 +70,7 @@ def _check_codec(manifest: Manifest, chunk: Chunk) -> Iterator[Finding]:
         return
     if chunk.build == LOST_BUILD:
         yield Finding("chunk.entry", place, "has the build of a lost chunk")
-    if chunk.codec == Codec.NONE and chunk.sealed != HEADER_BYTES + chunk.plain + TAG_BYTES:
+    if Codec(chunk.codec) is Codec.NONE and chunk.sealed != HEADER_BYTES + chunk.plain + TAG_BYTES:
         yield Finding("chunk.entry", place, "is stored raw, and its lengths differ")
 
 

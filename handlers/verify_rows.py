@@ -157,7 +157,7 @@ def _key_frames(chunk: Chunk, pieces: list[Piece]) -> Iterator[KeyFrameRow]:
 
 
 def _part_heads(manifest: Manifest) -> dict[tuple[int, int], bytes]:
-    heads = {}
+    heads: dict[tuple[int, int], bytes] = {}
     for part in manifest.parts:
         try:
             heads[part.track, part.part] = fragment.parse(part.fragment).head

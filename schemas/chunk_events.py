@@ -59,8 +59,6 @@ class FoldState(Frozen):
     plain: Count
     """Plain bytes inside closed chunks."""
     tracks: tuple[TrackState, ...]
-    invalid: Count = 0
-    doubles: Count = 0
     equivocations: Count = 0
     ending: Count = 0
     """Stream sequence of the final or end fragment that is being taken; 0: none."""
@@ -104,8 +102,6 @@ class Recorded(ChunkEvent):
     """The previous head that the first fragment names."""
     last_head: Hex32
     last_header: Hex96
-    part_fragment: B64
-    """The whole part fragment under whose key the data fragments are sealed."""
     rows: B64
     """Rows of type 2 (format.md §7), length-prefixed, one for each fragment by seq."""
     stream: tuple[int, ...]
@@ -113,6 +109,11 @@ class Recorded(ChunkEvent):
     equivocations: tuple[Equivocation, ...] = ()
     """Those found since the event before."""
     state: FoldState
+
+    @property
+    def part_fragment(self) -> bytes:
+        """The whole part fragment under whose key the data fragments are sealed."""
+        return next(track.part_fragment for track in self.state.tracks if track.id == self.track)
 
 
 class TrackEnd(Frozen):

@@ -25,6 +25,12 @@ def data_seqs(recorded: Recorded) -> list[int]:
     return [seq for seq, row in zip(stream_seqs(recorded), rows, strict=True) if row.kind is Kind.DATA]
 
 
+async def last_recorded(jet: Jet, session: str) -> tuple[int, Recorded | Ended] | None:
+    """The session's checkpoint as the leader knows it, and its stream sequence; None: there is none yet."""
+    message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
+    return (message.seq, read_recorded(message.data)) if message else None
+
+
 async def recorded_events(jet: Jet, session: str) -> AsyncIterator[Recorded | Ended]:
     """Every event of the session's `recorded` subject, in order."""
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session)):

@@ -9,7 +9,7 @@
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ class Work:
     payload: tuple[Compressed, Buffer] | None = None
     sealed: tuple[Encrypted, Buffer] | None = None
     credit: int = 0
+    jobs: int = 0
+    """How many are at work on it now: it is not evicted meanwhile."""
     touched_s: float = 0.0
 
 
@@ -91,7 +93,7 @@ class Claims:
         self.open_bytes = 0
         self.unstarted_bytes = 0
         self._open: dict[bytes, _Open] = {}
-        self._work: OrderedDict[Key, Work] = OrderedDict()
+        self._work: dict[Key, Work] = {}
         self._room = asyncio.Event()
         self._room.set()
 
@@ -100,7 +102,7 @@ class Claims:
     def hold(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
         """Keep a data fragment until its chunk closes."""
         session = self._open.setdefault(uid, _Open())
-        if session.spilled:
+        if session.spilled or stream_seq in session.fragments:
             return
         session.fragments[stream_seq] = fragment
         session.bytes_held += len(fragment.body)
@@ -125,12 +127,11 @@ class Claims:
             session.spilled = False
             if not session.fragments:
                 del self._open[recorded.uid]
-        work = self._work.setdefault((recorded.uid, recorded.index), Work(recorded))
-        if work.fragments is None and work.plain is None and fragments:
+        work = self.work(recorded)
+        if work.fragments is None and not work.jobs and fragments:
             work.fragments = fragments
             self.unstarted_bytes += _size(fragments)
             self._update_room()
-        self._touch((recorded.uid, recorded.index), work)
 
     def drop(self, uid: bytes, stream_seq: int) -> None:
         """A held fragment was not taken."""
@@ -149,16 +150,19 @@ class Claims:
     # the stages' side
 
     def work(self, recorded: Recorded) -> Work:
-        """The chunk's memory, made when there is none."""
+        """The chunk's memory, made when there is none, or when a void fold cut another chunk here."""
         key = (recorded.uid, recorded.index)
-        work = self._work.setdefault(key, Work(recorded))
-        self._touch(key, work)
+        work = self._work.get(key)
+        if work is None or work.recorded != recorded:
+            self.finish(*key)
+            work = self._work[key] = Work(recorded)
+        work.touched_s = _now_s()
         return work
 
     def find(self, uid: bytes, index: int) -> Work | None:
         work = self._work.get((uid, index))
         if work is not None:
-            self._touch((uid, index), work)
+            work.touched_s = _now_s()
         return work
 
     async def take_credit(self, work: Work) -> None:
@@ -193,11 +197,9 @@ class Claims:
 
     def evict_idle(self) -> None:
         """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""
-        limit = asyncio.get_running_loop().time() - IDLE_S
-        while self._work:
-            (uid, index), work = next(iter(self._work.items()))
-            if work.touched_s > limit:
-                return
+        limit = _now_s() - IDLE_S
+        old = [key for key, work in self._work.items() if work.touched_s <= limit and not work.jobs]
+        for uid, index in old:
             self.finish(uid, index)
 
     def _release(self, session: _Open | None, stream_seq: int) -> Fragment | None:
@@ -206,10 +208,6 @@ class Claims:
             session.bytes_held -= len(fragment.body)
             self.open_bytes -= len(fragment.body)
         return fragment
-
-    def _touch(self, key: Key, work: Work) -> None:
-        work.touched_s = asyncio.get_running_loop().time()
-        self._work.move_to_end(key)
 
     def _update_room(self) -> None:
         if self.unstarted_bytes * 2 > self.record_limit:
@@ -223,6 +221,10 @@ class Claims:
         largest.fragments.clear()
         largest.bytes_held = 0
         largest.spilled = True
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _size(fragments: list[Fragment]) -> int:

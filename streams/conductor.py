@@ -176,7 +176,7 @@ class Conductor:
                     asyncio.get_running_loop().call_later(CALM_S, self._queue.put_nowait, session_id)
 
     def _later(self, care: _Care, error: Retryable) -> None:
-        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2**care.failures)
+        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(care.failures, 10))
         care.failures += 1
         log.warning("conducting_waits session=%s delay_s=%.1f error=%s", care.session.id, delay_s, error)
         if care.retry is not None:

@@ -18,33 +18,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.fragments import end_fragment
 from handlers.session import Session
 from handlers.stages.admit import Unfit, admit
+from handlers.stages.fold_terms import Identity
 from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold, Identity
+from handlers.stages.record import Fold
 from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended
-from schemas.errors import Conflict
-from schemas.fragment import EVENTS, MAIN, genesis
+from schemas.errors import Conflict, Unavailable
 from schemas.jetstream import Message
-from schemas.lifecycle_events import Created, EndRequested
-from schemas.upcast import read_recorded
+from schemas.lifecycle_events import EndRequested
+from streams.chunk_log import last_recorded
 
 TRIES = 100
 WALK_BYTES = 8 << 20
 
 log = logging.getLogger("lucid.ending")
-
-
-def identity(session: Session, created: Created) -> Identity:
-    """What the fold must know of its session. The session has its key."""
-    host = created.host_key, created.counter, created.prev_genesis
-    return Identity(
-        session=session.id,
-        uid=created.uid,
-        host=created.host,
-        settings=created.settings,
-        genesis=tuple(genesis(created.uid, track, *host, session.intake) for track in (MAIN, EVENTS)),
-    )
 
 
 async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Ed25519PrivateKey) -> bool:
@@ -56,7 +44,7 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Ed
     assert created is not None
     subject = subjects.recording(created.host, session.id)
     look = partial(admit, host_key=created.host_key, signers=[signer.public_key().public_bytes_raw()])
-    fold, position = await _restore(jet, identity(session, created), look)
+    fold, position = await _restore(jet, Identity.of(created, session.intake), look)
     for _ in range(TRIES):
         last = await jet.last(subjects.RECORDINGS, subject)
         position = await _walk(jet, subject, fold, position, look)
@@ -81,12 +69,15 @@ Look = Callable[[bytes], object]
 
 async def _restore(jet: Jet, who: Identity, look: Look) -> tuple[Fold, int]:
     """Record's fold as its last event left it, and the stream sequence up to which it has read."""
-    message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, who.session))
-    if message is None:
+    found = await last_recorded(jet, who.session)
+    if found is None:
         return Fold(who), 0
-    event = read_recorded(message.data)
-    found = await jet.get_many(subjects.RECORDINGS, event.state.named)
-    fold = Fold.restore(who, event.state, await _pieces(list(found.values()), look))
+    _, event = found
+    named = [] if isinstance(event, Ended) else event.state.named
+    pieces = await _pieces(list((await jet.get_many(subjects.RECORDINGS, named)).values()), look)
+    if len(pieces) < len(named):
+        raise Unavailable(f"the checkpoint of {who.session} cannot be read", code="record.source")
+    fold = Fold.restore(who, event.state, pieces)
     fold.ended = isinstance(event, Ended)
     if not fold.ended:
         fold.drain()

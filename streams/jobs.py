@@ -8,9 +8,14 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from typing import TypeVar
+from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
+from handlers.keys import SessionKeys
 from handlers.stages.context import Context
 from handlers.stages.merkle import merkle
 from handlers.stages.store import Found, store
@@ -29,9 +34,9 @@ from schemas.chunk_events import (
     Stored,
 )
 from schemas.digest import Buffer
-from schemas.errors import EvidenceFalse, Rejected, Unavailable
+from schemas.errors import Denied, EvidenceFalse, Rejected, Unavailable
 from schemas.jetstream import Message
-from schemas.lifecycle_events import State
+from schemas.lifecycle_events import SessionSettings, State
 from schemas.upcast import read_event, read_recorded
 from streams.claims import Claims, Work
 from streams.directory import Directory
@@ -41,6 +46,14 @@ from streams.remake import Remake
 log = logging.getLogger("lucid.jobs")
 E = TypeVar("E", bound=ChunkEvent)
 S = TypeVar("S", bound=StageEvent)
+
+
+class Claim(NamedTuple):
+    """One claim that is being redeemed."""
+
+    run: int
+    context: Context
+    work: Work
 
 
 class Jobs:
@@ -64,52 +77,46 @@ class Jobs:
 
     async def await_credit(self, message: Message) -> None:
         """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
-        found = await self._claimed(message)
-        if found is not None:
-            await self._claims.take_credit(found[2])
+        async with self._claimed(message) as claim:
+            if claim is not None:
+                await self._claims.take_credit(claim.work)
 
     async def chunk(self, message: Message) -> StageEvent | None:
-        found = await self._claimed(message)
-        if found is None:
-            return None
-        run, context, work = found
-        made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
-        return made
+        async with self._claimed(message) as claim:
+            if claim is None:
+                return None
+            run, context, work = claim
+            made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
+            return made
 
     async def compress(self, message: Message) -> StageEvent | None:
-        event = _expect(read_event(message.data), Chunked)
-        found = await self._context(event, event.recorded)
-        if found is None:
-            return None
-        made, _ = await self._payload(event.run, *found)
-        return made
+        async with self._claim(_expect(read_event(message.data), Chunked)) as claim:
+            return (await self._payload(claim))[0] if claim else None
 
     async def encrypt(self, message: Message) -> StageEvent | None:
-        event = _expect(read_event(message.data), Compressed)
-        found = await self._context(event, event.recorded)
-        if found is None:
-            return None
-        made, _ = await self._sealed(event.run, *found)
-        return made
+        async with self._claim(_expect(read_event(message.data), Compressed)) as claim:
+            return (await self._sealed(claim))[0] if claim else None
 
     async def merkle(self, message: Message) -> StageEvent | None:
         event = _expect(read_event(message.data), Encrypted)
-        found = await self._context(event, event.recorded)
-        return merkle(event, found[0]) if found else None
+        async with self._claim(event) as claim:
+            return merkle(event, claim.context) if claim else None
 
     async def store(self, message: Message) -> StageEvent | None:
         event = _expect(read_event(message.data), Proven)
-        found = await self._context(event, event.recorded)
-        if found is None:
-            return None
-        context, work = found
-        _, sealed = await self._sealed(event.run, context, work)
-        name = f"{event.uid.hex()}/{event.index:010}"
-        stored = await asyncio.get_running_loop().run_in_executor(
-            self._disk, self._store, name, sealed, event, context
-        )
-        self._claims.finish(event.uid, event.index)
-        return stored
+        async with self._claim(event) as claim:
+            if claim is None:
+                return None
+            _, sealed = await self._sealed(claim)
+            name = f"{event.uid.hex()}/{event.index:010}"
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
+
+    def forget(self, message: Message) -> None:
+        """A chunk is through, stored or dead: give its memory and its credit back."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.finish(claim.uid, claim.index)
 
     def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
         """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
@@ -129,36 +136,60 @@ class Jobs:
             log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
         return stored
 
-    # bytes, from memory or made again
+    # claims, and bytes from memory or made again
 
-    async def _context(self, event: ChunkEvent, sequence: int) -> tuple[Context, Work] | None:
-        """The chunk's surroundings and its memory; None when the claim is obsolete."""
+    @asynccontextmanager
+    async def _claimed(self, message: Message) -> AsyncIterator[Claim | None]:
+        """The claim of a `recorded` event, or one that is given out again."""
+        event = read_event(message.data)
+        if isinstance(event, Ended):
+            yield None
+            return
+        async with self._claim(_expect(event, ChunkEvent), message.seq) as claim:
+            yield claim
+
+    @asynccontextmanager
+    async def _claim(self, event: ChunkEvent, sequence: int = 0) -> AsyncIterator[Claim | None]:
+        """A claim with its chunk's memory, which is not evicted meanwhile; None when it is obsolete.
+
+        sequence: the event's own, of a `recorded`; all others name it.
+        """
+        keys = await self._live(event)
+        if keys is None:
+            self._claims.finish(event.uid, event.index)
+            yield None
+            return
+        sequence = event.recorded if isinstance(event, StageEvent) else sequence
+        work = self._claims.find(event.uid, event.index)
+        if work is None or (isinstance(event, Recorded) and work.recorded != event):
+            recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
+            work = self._claims.work(recorded)
+        work.jobs += 1
+        try:
+            yield Claim(event.run, Context(work.recorded, sequence, *keys), work)
+        finally:
+            work.jobs -= 1
+
+    async def _live(self, event: ChunkEvent) -> tuple[SessionSettings, SessionKeys] | None:
+        """Settings and keys of the event's session; None when nothing of the chunk is wanted any more."""
         session = self._directory.get(event.session)
         if session is None or session.created is None:
             await self._directory.caught_up()
             session = self._directory.get(event.session)
         if session is None or session.created is None or session.uid != event.uid:
             raise Rejected(f"no session {event.session} with this uid", code="session.absent")
-        over = session.sealed or session.state in (State.CLEANUP, State.DESTROYED)
-        keys = await self._keys.session_keys(event.uid, session.dek_id)
-        if over or keys is None or event.index in session.losses:
-            self._claims.finish(event.uid, event.index)
+        if (
+            session.sealed
+            or session.state in (State.CLEANUP, State.DESTROYED)
+            or event.index in session.losses
+        ):
             return None
-        work = self._claims.find(event.uid, event.index)
-        if work is None:
-            recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
-            work = self._claims.work(recorded)
-        return Context(work.recorded, sequence, session.created.settings, keys), work
-
-    async def _claimed(self, message: Message) -> tuple[int, Context, Work] | None:
-        """Run, surroundings and memory of a claim, first or given out again."""
-        event = read_event(message.data)
-        if isinstance(event, Ended):
-            return None
-        claim = _expect(event, ChunkEvent)
-        sequence = message.seq if isinstance(event, Recorded) else _expect(event, StageEvent).recorded
-        found = await self._context(claim, sequence)
-        return (claim.run, *found) if found else None
+        try:
+            keys = await self._keys.session_keys(event.uid, session.dek_id)
+        except Denied as error:
+            # A wrong or missing master key is the installation's trouble, not the chunk's.
+            raise Unavailable(error.message, code=error.code, hint=error.hint) from error
+        return (session.created.settings, keys) if keys else None
 
     async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:
         message = await self._jet.get(subjects.CHUNKS, sequence)
@@ -169,24 +200,21 @@ class Jobs:
             )
         return recorded
 
-    async def _payload(self, run: int, context: Context, work: Work) -> tuple[Compressed, Buffer]:
+    async def _payload(self, claim: Claim) -> tuple[Compressed, Buffer]:
+        run, context, work = claim
         if work.payload is None:
             work.payload = await self._remake.payload(run, context, work.plain)
             work.plain = None
-        return _under(run, work.payload)
+        event, payload = work.payload
+        return event.model_copy(update={"run": run}), payload
 
-    async def _sealed(self, run: int, context: Context, work: Work) -> tuple[Encrypted, Buffer]:
+    async def _sealed(self, claim: Claim) -> tuple[Encrypted, Buffer]:
+        run, context, work = claim
         if work.sealed is None:
-            payload = await self._payload(run, context, work)
-            work.sealed = await self._remake.sealed(run, context, payload)
+            work.sealed = await self._remake.sealed(run, context, await self._payload(claim))
             work.payload = None
-        return _under(run, work.sealed)
-
-
-def _under(run: int, made: tuple[S, Buffer]) -> tuple[S, Buffer]:
-    """What is in memory, as this run says it: under an older run's message id it would be swallowed."""
-    event, held = made
-    return (event if event.run == run else event.model_copy(update={"run": run})), held
+        event, sealed = work.sealed
+        return event.model_copy(update={"run": run}), sealed
 
 
 def _expect(event: object, kind: type[E]) -> E:

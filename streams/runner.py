@@ -7,16 +7,18 @@ Rules
 3. An outage (Unavailable, NoSpace, Conflict) is waited out for ever; any other failure spends a retry;
    spent or rejected messages go to DEAD with the reason, then are acknowledged (never `term`: it is not
    confirmed by the server).
-4. A job that outlives its time naks its message, and its slot stays busy until the job returns.
+4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
+   spends no retry: what the job makes is in memory when the message comes again.
 5. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,11 +30,13 @@ from schemas.errors import LucidError, Rejected, Retryable
 ACK_WAIT_S = 8.0
 """30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
 STOP_S = 8.0
+ACKS = 3
 DELAY_FIRST_S, DELAY_MAX_S = 0.1, 10.0
 DEAD_BODY_BYTES = 64 * 1024
 """What is kept of a refused message; the message itself stays in its stream."""
 
 log = logging.getLogger("lucid.runner")
+T = TypeVar("T")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
 """Do one stage's work for one message. None: there is nothing (more) to say of it."""
@@ -53,63 +57,53 @@ class Limits(NamedTuple):
 
 
 class Runner:
-    """Runs one stage's job over its consumer until stopped."""
+    """Runs one stage's job over its consumer until stopped.
+
+    `wait` is done before a job's time begins; `forget` when a message is through, stored or dead.
+    """
 
     def __init__(
         self,
         jet: Jet,
         reader: PullReader,
-        verb: str,
-        makes: str,
+        stage: tuple[str, str],
         job: Job,
         limits: Limits,
+        *,
         wait: Wait | None = None,
+        on_done: Callable[[Message], None] | None = None,
+        on_dead: Callable[[Message], None] | None = None,
     ) -> None:
-        self.verb = verb
-        self.done = 0
-        self.failed = 0
-        self._jet, self._reader, self._makes, self._job, self._limits, self._wait = (
-            jet,
-            reader,
-            makes,
-            job,
-            limits,
-            wait,
-        )
+        self.verb, self._makes = stage
+        self.done = self.failed = 0
+        self._jet, self._reader, self._job, self._limits = jet, reader, job, limits
+        self._wait, self._on_done, self._on_dead = wait, on_done, on_dead
         self._slots = asyncio.Semaphore(limits.slots)
         self._workers = asyncio.Semaphore(limits.workers)
         self._busy: set[asyncio.Task[None]] = set()
+        self._spent: Counter[int] = Counter()
+        """Failures by stream sequence. The server's own count holds outages and kills as well."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until `stop` is set, then finish what is in work."""
-        stopped = asyncio.create_task(stop.wait())
+        stopped = asyncio.ensure_future(stop.wait())
         try:
-            while not stop.is_set():
-                await self._slots.acquire()
-                message = await self._next(stopped)
+            while await _first(self._slots.acquire(), stopped) is not None:
+                message = await _first(self._reader.get(), stopped)
                 if message is None:
-                    self._slots.release()
-                    continue
+                    break
                 task = asyncio.create_task(self._handle(message))
                 self._busy.add(task)
                 task.add_done_callback(self._busy.discard)
         finally:
             stopped.cancel()
-            if self._busy:
-                await asyncio.wait(self._busy, timeout=STOP_S)
-            for task in self._busy:
-                task.cancel()
+            busy = set(self._busy)
+            if busy:
+                await asyncio.wait(busy, timeout=STOP_S)
+            for task in busy:
+                task.cancel()  # hands its message back
+            await asyncio.gather(*busy, return_exceptions=True)
             await self._reader.close()
-
-    async def _next(self, stopped: "asyncio.Task[bool]") -> Message | None:
-        getting = asyncio.create_task(self._reader.get())
-        await asyncio.wait({getting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not getting.done():
-            getting.cancel()
-            with suppress(asyncio.CancelledError):
-                return await getting
-            return None
-        return getting.result()
 
     async def _handle(self, message: Message) -> None:
         job: asyncio.Future[StageEvent | None] | None = None
@@ -121,8 +115,15 @@ class Runner:
                 result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
                 if result is not None:
                     await self._publish(result, message)
-                await self._reader.ack_sync(message)
+                await self._acknowledge(message)
             self.done += 1
+            self._spent.pop(message.seq, None)
+            if self._on_done is not None:
+                self._on_done(message)
+        except asyncio.CancelledError:
+            with suppress(LucidError):
+                await self._reader.nak(message)
+            raise
         except Exception as error:
             self.failed += 1
             await self._fail(message, error)
@@ -132,6 +133,16 @@ class Runner:
             if job is not None and not job.done():
                 job.cancel()
             self._slots.release()
+
+    async def _acknowledge(self, message: Message) -> None:
+        """Tell the server, up to ACKS times: a lost ack only brings the message again."""
+        for left in reversed(range(ACKS)):
+            try:
+                await self._reader.ack_sync(message)
+                return
+            except Retryable:
+                if not left:
+                    raise
 
     async def _publish(self, result: StageEvent, message: Message) -> None:
         headers = {"ce-type": getattr(result, "type", ""), "ce-specversion": "1.0"}
@@ -162,36 +173,53 @@ class Runner:
 
     async def _fail(self, message: Message, error: Exception) -> None:
         """Write the outcome of a failed job. When even that fails, the message comes again by itself."""
-        spent = not isinstance(error, Retryable) and message.deliveries > self._limits.retries
+        counts = not isinstance(error, Retryable | TimeoutError)
+        self._spent[message.seq] += counts
+        spent = self._spent[message.seq]
         try:
-            if isinstance(error, Rejected) or spent:
+            if isinstance(error, Rejected) or spent > self._limits.retries:
                 await self._bury(message, error)
-                await self._reader.ack_sync(message)
-            else:
-                delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
-                await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
-                log.warning(
-                    "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
-                    self.verb,
-                    message.subject,
-                    message.seq,
-                    message.deliveries,
-                    error,
-                )
+                await self._acknowledge(message)
+                self._spent.pop(message.seq, None)
+                if self._on_dead is not None:
+                    self._on_dead(message)
+                return
+            delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
+            if isinstance(error, TimeoutError):
+                delay_s = self._limits.timeout_s  # what the job makes meanwhile is in memory by then
+            await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
+            log.warning(
+                "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
+                self.verb,
+                message.subject,
+                message.seq,
+                message.deliveries,
+                error,
+                exc_info=error if counts else None,
+            )
         except LucidError as worse:
             log.warning("outcome_unwritten stage=%s seq=%d error=%s", self.verb, message.seq, worse)
 
     async def _bury(self, message: Message, error: Exception) -> None:
         session = subjects.session_of(message.subject)
         dead = dead_letter(self.verb, session, message, error)
-        log.error(
-            "dead_lettered stage=%s session=%s index=%d code=%s", self.verb, session, dead.index, dead.code
-        )
+        log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
         await self._jet.publish(
             subjects.dead(self.verb, session),
             dead.model_dump_json().encode(),
             msg_id=f"dead.{self.verb}.{message.seq}.{dead.run}",
         )
+
+
+async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
+    """What `wanted` gives, or None when it is time to stop; what came at the same moment is not lost."""
+    task: asyncio.Future[T] = asyncio.ensure_future(wanted)
+    both: set[asyncio.Future[Any]] = {task, stopped}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    return None if task.cancelled() else task.result()
 
 
 def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:

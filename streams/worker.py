@@ -83,7 +83,18 @@ async def _runners(parts: Parts, jobs: Jobs, group: int, groups: int) -> list[Ru
         )
         wait = partial(stage.waits, jobs) if stage.waits else None
         job = partial(stage.job, jobs)
-        runners.append(Runner(parts.jet, reader, stage.verb, stage.makes, job, limits, wait))
+        runners.append(
+            Runner(
+                parts.jet,
+                reader,
+                (stage.verb, stage.makes),
+                job,
+                limits,
+                wait=wait,
+                on_done=jobs.forget if stage is STAGES[-1] else None,
+                on_dead=jobs.forget,
+            )
+        )
     return runners
 
 

@@ -73,6 +73,12 @@ class Track:
     def plain(self) -> int:
         return self.offset + self.open_plain
 
+    def held(self, seq: int) -> Piece | None:
+        """What was taken for this place, if it still waits, is in the open chunk, or was taken lately."""
+        if self.open and self.open[0].header.seq <= seq < self.expected:
+            return self.open[seq - self.open[0].header.seq]
+        return self.early.get(seq) or self.recent.get(seq)
+
     def add(self, piece: Piece) -> None:
         """Put an accepted fragment into the open chunk."""
         if piece.header.kind == Kind.PART:

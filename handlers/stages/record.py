@@ -9,55 +9,14 @@
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from handlers.stages.fold_terms import Double, Ending, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece, Track, closes_before
 from schemas.chunk_events import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
 from schemas.fragment import MAIN, EndBody, FinalBody, Kind, TrackTail
-from schemas.lifecycle_events import SessionSettings
 
 WINDOW = 64
 MAX_EQUIVOCATIONS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What the fold must know of its session before the first fragment."""
-
-    session: str
-    uid: bytes
-    host: str
-    settings: SessionSettings
-    genesis: tuple[bytes, ...]
-    """By track id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A fragment that changed nothing, and why."""
-
-    piece: Piece
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Double:
-    """A copy of a fragment that was taken, or another for its place (then it was noted as equivocation)."""
-
-    piece: Piece
-
-
-@dataclass(frozen=True, slots=True)
-class Older:
-    """A fragment for a place taken long ago: only the recorded events can tell a double from another."""
-
-    piece: Piece
-
-
-Ending = Literal["final", "aborted", "host_lost"]
-Output = Recorded | Ended | Refused | Double | Older
 
 
 class Fold:
@@ -69,7 +28,6 @@ class Fold:
         self.next_index = 0
         self.fragments = 0
         self.plain = 0
-        self.invalid = 0
         self.doubles = 0
         self.equivocations = 0
         self.ended = False
@@ -86,7 +44,7 @@ class Fold:
         """
         fold = cls(identity)
         by_seq = {piece.stream_seq: piece for piece in pieces}
-        for name in ("at", "next_index", "fragments", "plain", "invalid", "doubles", "equivocations"):
+        for name in ("at", "next_index", "fragments", "plain", "equivocations"):
             setattr(fold, name, getattr(state, name))
         for saved in state.tracks:
             track = Track(
@@ -108,8 +66,6 @@ class Fold:
             next_index=self.next_index,
             fragments=self.fragments,
             plain=self.plain,
-            invalid=self.invalid,
-            doubles=self.doubles,
             equivocations=self.equivocations,
             ending=self._ending.stream_seq if self._ending else 0,
             tracks=tuple(
@@ -146,14 +102,14 @@ class Fold:
         out: list[Output] = []
         self.at = piece.stream_seq
         if self.ended:
-            return [self._refuse(piece, "fragment.after_end", "the recording has ended")]
+            return [Refused(piece, "fragment.after_end", "the recording has ended")]
         if piece.header.uid != self.identity.uid:
-            return [self._refuse(piece, "fragment.uid", "the fragment is of another session")]
+            return [Refused(piece, "fragment.uid", "the fragment is of another session")]
         if piece.header.kind == Kind.END:
             self._ending, self._forcing = piece, True
         else:
             track = self._track(piece.header.track)
-            known = track.early.get(piece.header.seq) or track.recent.get(piece.header.seq)
+            known = track.held(piece.header.seq)
             if known is not None:
                 self.compare(piece, known.head, known.proof)
                 return [Double(piece)]
@@ -194,30 +150,27 @@ class Fold:
             self._tracks[track_id] = Track(track_id, genesis, 0, genesis)
         return self._tracks[track_id]
 
-    def _refuse(self, piece: Piece, code: str, message: str) -> Refused:
-        self.invalid += 1
-        return Refused(piece, code, message)
-
     def _drain_track(self, track: Track, out: list[Output]) -> None:
         while track.early and not self.ended:
             first = min(track.early)
             piece = track.early[first]
             gap = first != track.expected
-            if gap and not self._declares_gap(track, piece):
+            if gap and not self._declares_gap(track):
                 return
             refusal = self._check(track, piece, gap)
             if refusal is None and piece.header.kind == Kind.FINAL and not self._complete(piece):
+                _refuse_after(track, piece, out)
                 return
             if refusal is None:
                 self._accept(track, piece, out)
             else:
                 del track.early[first]
-                out.append(self._refuse(piece, *refusal))
+                out.append(Refused(piece, *refusal))
 
-    def _declares_gap(self, track: Track, piece: Piece) -> bool:
+    def _declares_gap(self, track: Track) -> bool:
         return (
             max(track.early) >= track.expected + WINDOW
-            or piece.header.kind in (Kind.PART, Kind.GAP)
+            or any(other.header.kind in (Kind.PART, Kind.GAP) for other in track.early.values())
             or self._forcing
         )
 
@@ -276,7 +229,7 @@ class Fold:
         body = EndBody.parse(piece.row.body)
         if body.tracks != self.tails():
             self._ending, self._forcing = None, False
-            out.append(self._refuse(piece, "fragment.end", "end does not name what was taken before it"))
+            out.append(Refused(piece, "fragment.end", "end does not name what was taken before it"))
             return
         for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
             if self._tracks[track_id].open:
@@ -310,7 +263,6 @@ class Fold:
             prev_head=first.header.prev_head,
             last_head=last.head,
             last_header=last.raw_header,
-            part_fragment=track.part_fragment,
             rows=b"".join(piece.row.pack() for piece in pieces),
             stream=tuple(now - before for now, before in zip(seqs, [0, *seqs], strict=False)),
             equivocations=self._take_found(),
@@ -320,6 +272,8 @@ class Fold:
     def _end(self, piece: Piece, end: Ending, reason: str) -> Ended:
         self.ended = True
         self._ending = None
+        for track in self._tracks.values():
+            track.early.clear()  # nothing after the end is evidence
         return Ended(
             session=self.identity.session,
             uid=self.identity.uid,
@@ -339,3 +293,9 @@ class Fold:
     def _take_found(self) -> tuple[Equivocation, ...]:
         found, self._found = tuple(self._found), []
         return found
+
+
+def _refuse_after(track: Track, final: Piece, out: list[Output]) -> None:
+    """Nothing follows a final: what does, while it waits for another track, would wait without bound."""
+    for seq in [seq for seq in track.early if seq > final.header.seq]:
+        out.append(Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track"))

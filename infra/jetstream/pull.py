@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from infra.jetstream import decode
 from infra.jetstream.connection import Connection
 from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S, Pulls
-from schemas.errors import LucidError, Unavailable
+from schemas.errors import LucidError, Retryable, Unavailable
 from schemas.jetstream import Message
 
 ACK_TIMEOUT_S = 5.0
@@ -69,7 +69,7 @@ class PullReader:
                     return self._queue.popleft()
                 try:
                     await self._maintain()
-                except Unavailable as error:
+                except Retryable as error:
                     await self._pause(error)
                     continue
                 await self._wait()
@@ -131,10 +131,10 @@ class PullReader:
                 self._pulls.forget()
                 self._lose("no heartbeat")
 
-    async def _pause(self, error: Unavailable) -> None:
+    async def _pause(self, error: Retryable) -> None:
         self._failures += 1
         _log.info("pull_retries consumer=%s code=%s", self._consumer, error.code)
-        await asyncio.sleep(min(RETRY_FIRST_S * 2**self._failures, RETRY_MOST_S))
+        await asyncio.sleep(min(RETRY_FIRST_S * 2 ** min(self._failures, 10), RETRY_MOST_S))
 
     def _take(self, message: Msg) -> None:
         self._failures = 0

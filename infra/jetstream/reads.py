@@ -140,7 +140,8 @@ async def _ask(
         if isinstance(answer, LucidError):
             done.set_exception(answer)
             return
-        status = status_of(answer)
+        # A stored message carries its sequence; a Status beside it is the publisher's own word.
+        status = "" if "Nats-Sequence" in (answer.headers or {}) else status_of(answer)
         if status:
             _conclude(done, status, answer, what)
             return

@@ -43,7 +43,6 @@ class Board:
         self.sent: tuple[int, int, float] | None = None
         """Fragments, plain bytes and seconds that a publisher here has sent; no event says them yet."""
         self.fragments = 0
-        self.doubles = 0
         self.equivocations = 0
         self.gaps = 0
         self.raw = 0
@@ -51,6 +50,8 @@ class Board:
         self.first_us = self.last_us = 0
         self._codecs: set[str] = set()
         self._suite = ""
+        self._spans = 0
+        """Fragments of all chunks, by their first and last seq."""
 
     def take(self, body: bytes) -> None:
         """Fold one event of the session. Raises Rejected (event.malformed, event.unknown)."""
@@ -108,7 +109,6 @@ class Board:
 
     def _take_recorded(self, event: Recorded | Ended) -> None:
         self.fragments = max(self.fragments, event.state.fragments)
-        self.doubles = max(self.doubles, event.state.doubles)
         self.equivocations = max(self.equivocations, event.state.equivocations)
         if isinstance(event, Ended):
             self.ended = event
@@ -118,13 +118,14 @@ class Board:
         if event.index not in row.chunks:
             row.chunks[event.index] = event.plain
             self.gaps += event.closed_by == "gap"
+            self._spans += event.last_seq - event.first_seq + 1
             self.first_us = min(self.first_us or event.first_us, event.first_us)
             self.last_us = max(self.last_us, event.last_us)
 
     def _told_of_record(self) -> str:
         screen = f"{(self.last_us - self.first_us) / 1e6:.1f} s"
         missing = count_of(self.gaps, "gap") if self.gaps else "none missing"
-        doubled = f"{self.doubles} doubled, dropped" if self.doubles else "none doubled"
+        doubled = "none doubled" if self._spans == self.fragments else "counting"
         return f"{screen}, {missing}, {doubled}"
 
     def _told_of_compress(self) -> str:

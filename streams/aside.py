@@ -1,0 +1,58 @@
+"""Owns what record does beside its way: dead letters, and the look-up of late doubles.
+
+1. Nothing here may hold up a recording: what does not fit into the queue is counted and let go.
+2. What is lost when we crash here is a note about a refused fragment, never a fragment.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import Dead
+from schemas.errors import LucidError
+
+PLACES = 256
+BODY_BYTES = 64 * 1024
+"""What is kept of a refused fragment: base64 of a whole one would not fit into a message."""
+
+log = logging.getLogger("lucid.record")
+
+
+class Aside:
+    """A bounded queue of small errands, done one after the other."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
+        self._errands: asyncio.Queue[Callable[[], Awaitable[object]]] = asyncio.Queue(PLACES)
+        self.let_go = 0
+
+    async def run(self) -> None:
+        """Do errands until cancelled."""
+        while True:
+            errand = await self._errands.get()
+            try:
+                await errand()
+            except LucidError as error:
+                self.let_go += 1
+                log.warning("errand_failed error=%s", error)
+            except Exception:
+                self.let_go += 1
+                log.exception("errand_failed")
+
+    def do(self, errand: Callable[[], Awaitable[object]]) -> None:
+        """Do it soon, unless too much waits already."""
+        try:
+            self._errands.put_nowait(errand)
+        except asyncio.QueueFull:
+            self.let_go += 1
+
+    def bury(self, session: str, seq: int, code: str, message: str, body: bytes) -> None:
+        """Put a refused fragment into DEAD. seq: its stream sequence."""
+        log.warning("fragment_refused session=%s seq=%d code=%s", session, seq, code)
+        kept = body[:BODY_BYTES]
+        dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
+        data = dead.model_dump_json().encode()
+        subject = subjects.dead("record", session)
+        self.do(lambda: self._jet.publish(subject, data, msg_id=f"dead.record.{seq}"))
