@@ -1,0 +1,214 @@
+"""An installation as a person has it: `lucid up` in one process, every verb in another, one data directory.
+
+1. Nothing is imported that the program runs: what it does is seen through its exit status, what it prints and
+   what lies on disk.
+2. Whatever happens, no verb may end in a traceback, and JSON that is asked for is JSON.
+3. The environment is clean: neither settings nor a server of the person who runs the tests come in.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+MEBIBYTE = 1 << 20
+START_S, STOP_S, VERB_S = 60.0, 60.0, 180.0
+FOREIGN = ("LUCID_", "NATS_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
+READER = Path(__file__).parents[1] / "independent" / "reader.py"
+
+Environment = dict[str, str]
+Json = dict[str, Any]
+
+
+def clean(**more: str) -> Environment:
+    """This process's environment without any setting of the program."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return {**kept, "NO_COLOR": "1", **more}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A program that has ended."""
+
+    arguments: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Json:
+        """Its one JSON result."""
+        said: Json = json.loads(self.out)
+        return said
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.arguments)} ended with {self.status}\n{self.out}{self.err}"
+
+
+def lucid_command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-P", "-m", "streams.cli.main", *map(str, arguments)]
+
+
+def run(command: list[str], environment: Environment, cwd: Path, stdin: bytes | None = None) -> Done:
+    """Run a program to its end; it must not show a traceback, whatever it was given."""
+    ended = subprocess.run(
+        command,
+        env=environment,
+        cwd=cwd,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        timeout=VERB_S,
+        check=False,
+    )
+    out, err = ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace")
+    done = Done(tuple(command[1:]), ended.returncode, out, err)
+    assert "Traceback" not in out + err, str(done)
+    assert done.status != 1, f"a bug, by its own word: {done}"
+    return done
+
+
+def lucid(*arguments: str | Path, data: Path, cwd: Path, stdin: bytes | None = None, **more: str) -> Done:
+    """One verb, to its end."""
+    environment = clean(LUCID_DATA=str(data), **more)
+    return run(lucid_command(*arguments), environment, cwd, stdin)
+
+
+def read_independently(copy: Path, *arguments: str | Path, cwd: Path) -> Done:
+    """The reader that shares no line with the program, on an evidence copy."""
+    command = [sys.executable, str(READER), str(copy), *map(str, arguments)]
+    return run(command, clean(), cwd)
+
+
+def absent(what: str, cure: str) -> NoReturn:
+    """Skip the test that needs `what`; in CI, where everything must be there, fail."""
+    message = f"{what} is not here; {cure}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+class Installation:
+    """A data directory, and the system that may run for it."""
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        self.data = data
+        self.environment = environment
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = data.parent / f"{data.name}.up.log"
+
+    def start(self) -> None:
+        """`lucid up`; return when it says that it runs."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                lucid_command("up", "--json"),
+                env=clean(LUCID_DATA=str(self.data), **self.environment),
+                cwd=self.data.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert json.loads(line or b"{}").get("status") == "running", self.log.read_text()
+
+    def stop(self) -> int:
+        """Ctrl-C; its exit status."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        return process.returncode
+
+    def kill(self) -> None:
+        """End what is left, whatever state it is in."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+    def __call__(self, *arguments: str | Path, stdin: bytes | None = None, **more: str) -> Done:
+        """One verb on this installation."""
+        return lucid(*arguments, data=self.data, cwd=self.data.parent, stdin=stdin, **more)
+
+    def json(self, *arguments: str | Path, stdin: bytes | None = None, **more: str) -> Json:
+        """The JSON result of a verb that must succeed."""
+        done = self(*arguments, "--json", stdin=stdin, **more)
+        assert done.status == 0, str(done)
+        return done.json
+
+    def record(self, source: str | Path, session: str, *arguments: str, **more: Any) -> Json:
+        """Record a source until it is sealed."""
+        return self.json("record", *source_arguments(source), "--session", session, *arguments, **more)
+
+    def started(self, *arguments: str | Path, **more: str) -> "subprocess.Popen[bytes]":
+        """A verb that goes on; the caller ends it."""
+        return subprocess.Popen(
+            lucid_command(*arguments),
+            env=clean(LUCID_DATA=str(self.data), **more),
+            cwd=self.data.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def show(self, session: str) -> Json:
+        return self.json("sessions", "show", session)
+
+    def until(self, session: str, seconds: float = 60, **wanted: object) -> Json:
+        """What `show` says, once it says what is wanted."""
+        end_s = time.monotonic() + seconds
+        while True:
+            shown = self.show(session)
+            if all(shown.get(name) == value for name, value in wanted.items()):
+                return shown
+            assert time.monotonic() < end_s, f"{session} did not become {wanted}: {shown}"
+            time.sleep(0.3)
+
+    @property
+    def nats_url(self) -> str:
+        """Where its NATS server is, credentials included."""
+        return str(json.loads((self.data / "run.json").read_bytes())["nats_url"])
+
+
+def source_arguments(source: str | Path) -> list[str]:
+    """How `lucid record` is told what to read."""
+    return ["--input", str(source)] if TAKES_INPUT else [str(source)]
+
+
+def takes_input() -> bool:
+    said = subprocess.run(lucid_command("record", "--help"), capture_output=True, text=True, check=False)
+    return "--input" in said.stdout
+
+
+TAKES_INPUT = takes_input()
+
+
+@contextmanager
+def running(data: Path, **environment: str) -> Iterator[Installation]:
+    """An installation whose system runs, and stops in order."""
+    installation = Installation(data, **environment)
+    try:
+        installation.start()
+        yield installation
+        assert installation.stop() == 0, installation.log.read_text()
+    finally:
+        installation.kill()
+    assert not (data / "run.json").exists()
+    with contextlib.suppress(OSError):
+        assert b"Traceback" not in installation.log.read_bytes(), installation.log.read_text()
