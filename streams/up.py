@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from infra.children import Child
 from infra.datadir import DataDir
 from infra.jetstream import Jet, connect
+from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from schemas.errors import LucidError, Unavailable
 from schemas.settings import Settings
@@ -26,6 +27,8 @@ from streams.topology import declare
 
 READY_S = 30.0
 ASK_S = 0.1
+STARTS_MOST = 4
+"""A child that needs more of them before anything is answered will not live."""
 
 WORKER_MALLOC = {
     "MALLOC_ARENA_MAX": "1",
@@ -50,11 +53,14 @@ class System:
 async def running(settings: Settings, data: DataDir, *, quiet: bool) -> AsyncIterator[System]:
     """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
 
-    Raises Unavailable: datadir.locked, nats.*, server.slow.
+    Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
+    Denied (keys.*).
     """
     data.lock()
     async with AsyncExitStack() as stack:
         stack.callback(data.unlock)
+        ring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
+        await asyncio.to_thread(ring.newest)  # a wrong ENCRYPTION_KEY shows now, not with the first session
         server = NatsServer(data.nats, memory_mib=settings.nats_memory_mib)
         await server.start()
         stack.push_async_callback(server.stop)
@@ -65,7 +71,7 @@ async def running(settings: Settings, data: DataDir, *, quiet: bool) -> AsyncIte
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
-        await _answered(jet, data)
+        await _answered(jet, data, children)
         data.write_run({"pid": os.getpid(), "nats_url": server.url})
         stack.callback((data.path / "run.json").unlink, missing_ok=True)
         yield System(data, server, children, jet)
@@ -84,8 +90,8 @@ async def _stop_all(children: tuple[Child, ...]) -> None:
     await asyncio.gather(*(child.stop() for child in children))
 
 
-async def _answered(jet: Jet, data: DataDir) -> None:
-    """Return when commands are answered. Raises Unavailable (server.slow)."""
+async def _answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> None:
+    """Return when commands are answered. Raises Unavailable (server.slow, server.child)."""
     end_s = asyncio.get_running_loop().time() + READY_S
     while True:
         try:
@@ -98,4 +104,11 @@ async def _answered(jet: Jet, data: DataDir) -> None:
                     code="server.slow",
                     hint=f"read {data.logs}",
                 ) from None
+        for child in children:
+            if child.starts >= STARTS_MOST:
+                raise Unavailable(
+                    f"the {child.name} ends as soon as it is started",
+                    code="server.child",
+                    hint=f"read {data.logs / child.name}.log, or run: lucid serve {child.name}",
+                )
         await asyncio.sleep(ASK_S)

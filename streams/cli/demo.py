@@ -30,7 +30,7 @@ from schemas.settings import Settings
 from streams.atomic import new_file
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import View, record_session, sealed
+from streams.cli.session_run import View, ended, record_session, sealed
 from streams.cli.up import headline
 from streams.commands import call
 from streams.enrol import start_session
@@ -107,7 +107,7 @@ async def _demo(
         shown = await sealed(jet, session)
         await view.complete(following)
     finally:
-        following.cancel()
+        await ended(following)
         view.clear()
     exported = await _export(jet, settings, data, session, out, source.digest())
     result = {**shown, "seconds": round(done.seconds, 3), **exported}

@@ -6,6 +6,7 @@
 3. A broken pipe ends quietly: whoever read us has enough.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed by whoever called us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as we live)
+    if logging.lastResort is not None:  # what a verb's helpers warn of, they also handle
+        logging.lastResort.setLevel(logging.ERROR)
     try:
         status = invoke(arguments)
         sys.stdout.flush()

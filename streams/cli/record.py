@@ -18,7 +18,7 @@ from schemas.fragment import MAX_DATA_PLAIN
 from schemas.settings import Settings
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import FileSource, View, record_session, sealed
+from streams.cli.session_run import FileSource, View, ended, record_session, sealed
 from streams.enrol import start_session
 from streams.publisher import Progress
 
@@ -101,7 +101,7 @@ async def _record(
                 done = await record_session(jet, grant, capture, "x264", view, stop)
         shown = await sealed(jet, session) if wait else {}
     finally:
-        following.cancel()
+        await ended(following)
         view.clear()
     return _result(session, host, done, shown)
 

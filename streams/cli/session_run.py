@@ -27,6 +27,8 @@ from streams.publisher import Grant, Progress, Publisher, publish
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 SEALED_S = 600.0
 """How long a seal may take after the last fragment before the verb gives up waiting. The system does not."""
+SILENT_S = 60.0
+"""How long nobody may answer while the seal is waited for: a service that crashed is soon back."""
 ASK_S = 0.15
 
 
@@ -104,12 +106,15 @@ class View:
 
     async def follow(self) -> None:
         """Keep the board until cancelled."""
-        filters = [subjects.chunk("*", self._session)]
-        async for item in self._jet.follow(subjects.CHUNKS, filters):
-            if isinstance(item, Message):
-                self.board.take(item.data)
-                self._live.draw(self.lines())
-                self._changed.set()
+        events = self._jet.follow(subjects.CHUNKS, [subjects.chunk("*", self._session)])
+        try:
+            async for item in events:
+                if isinstance(item, Message):
+                    self.board.take(item.data)
+                    self._live.draw(self.lines())
+                    self._changed.set()
+        finally:
+            await events.close()
 
     async def read(self) -> None:
         """Take the events that are there now."""
@@ -147,15 +152,30 @@ async def record_session(
             await call(jet, "abort", {"session": grant.session, "reason": "interrupted"})
         raise
     finally:
-        stopping.cancel()
+        await ended(stopping)
         await publisher.close()
+
+
+async def ended(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel tasks beside the work, and wait until they have let go of what they hold."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def sealed(jet: Jet, session: str) -> dict[str, Any]:
     """What `show` says of the session once it is sealed. Raises Unavailable (seal.failed, seal.slow)."""
-    end_s = asyncio.get_running_loop().time() + SEALED_S
-    while asyncio.get_running_loop().time() < end_s:
-        shown = await call(jet, "show", {"session": session})
+    clock = asyncio.get_running_loop().time
+    end_s, heard_s = clock() + SEALED_S, clock()
+    while clock() < end_s:
+        try:
+            shown = await call(jet, "show", {"session": session})
+            heard_s = clock()
+        except Unavailable:
+            if clock() - heard_s > SILENT_S:
+                raise
+            await asyncio.sleep(ASK_S)
+            continue
         if shown["sealed"] and shown["state"] == State.STOPPED:
             return shown
         if shown["state"] == State.ERROR:
@@ -176,15 +196,18 @@ async def _when_stopped(jet: Jet, session: str, stop: asyncio.Event, end_source:
     """End the source when the person asks, or when the session is stopped elsewhere."""
 
     async def elsewhere() -> None:
-        async for item in jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)]):
-            event = read_event(item.data) if isinstance(item, Message) else None
-            if isinstance(event, Transition) and event.to_state in ENDING:
-                return
+        events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
+        try:
+            async for item in events:
+                event = read_event(item.data) if isinstance(item, Message) else None
+                if isinstance(event, Transition) and event.to_state in ENDING:
+                    return
+        finally:
+            await events.close()
 
     waits = [asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         end_source()
     finally:
-        for wait in waits:
-            wait.cancel()
+        await ended(*waits)

@@ -11,7 +11,7 @@ from schemas import subjects
 from schemas.errors import NotFound
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import View
+from streams.cli.session_run import View, ended
 
 
 def watch(
@@ -31,8 +31,10 @@ async def _board(session: str, follow: bool) -> None:
         try:
             if follow:
                 following = asyncio.create_task(view.follow())
-                await view.complete(following)
-                following.cancel()
+                try:
+                    await view.complete(following)
+                finally:
+                    await ended(following)
             else:
                 await view.read()
         finally:

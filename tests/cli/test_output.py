@@ -33,10 +33,11 @@ def test_every_error_fits_the_terminal_and_keeps_its_code(words: int) -> None:
 
 def test_every_kind_of_error_has_an_exit_code_of_its_own_meaning() -> None:
     """Breaks: a script takes false evidence for a missing file."""
+    roots = (LucidError, errors.Retryable, errors.Rejected)
     kinds = [
         kind
         for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, LucidError) and not kind.__subclasses__()
+        if isinstance(kind, type) and issubclass(kind, LucidError) and kind not in roots
     ]
     codes = {kind.__name__: outcome(kind("x", code="a.b")).exit_code for kind in kinds}
     assert codes == {

@@ -16,13 +16,18 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.datadir import DataDir
+from schemas.errors import Unavailable
+from schemas.settings import Settings
+from streams import up as supervisor
+
 Lucid = Any
 """The `Program` of conftest.py."""
 
 
-def up(lucid: Lucid, data: Path) -> "subprocess.Popen[str]":
+def up(lucid: Lucid, data: Path, **environment: str) -> "subprocess.Popen[str]":
     """A running system; returns when it says so."""
-    process: subprocess.Popen[str] = lucid.start("up", "--json", data=data)
+    process: subprocess.Popen[str] = lucid.start("up", "--json", data=data, **environment)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["status"] == "running"
     return process
@@ -209,6 +214,27 @@ def test_one_data_directory_has_one_owner_who_can_be_found(lucid: Lucid, data: P
     said = lucid("up", data=data)
     assert said.returncode == 7
     assert "[datadir.locked]" in said.stderr
+
+
+def test_a_wrong_master_key_shows_at_start(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a mistyped ENCRYPTION_KEY is found when the first recording cannot begin."""
+    short = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="short")
+    assert (short.returncode, short.stdout) == (2, "")
+    assert "[config.encryption_key]" in short.stderr
+    process = up(lucid, tmp_path / "data", ENCRYPTION_KEY="a long passphrase")
+    assert end(process) == 0
+    other = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="another passphrase")
+    assert other.returncode == 6, other.stderr
+    assert "[keys.master]" in other.stderr
+
+
+async def test_a_role_that_cannot_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: `up` waits half a minute for something that crashed at once, and does not say what."""
+    monkeypatch.setattr(supervisor, "ROLES", ("nonsense",))
+    with pytest.raises(Unavailable, match=r"the nonsense ends as soon as it is started"):
+        async with supervisor.running(Settings(), DataDir(tmp_path), quiet=True):
+            pass
+    assert not DataDir(tmp_path).is_owned()
 
 
 def test_killed_processes_come_back_and_nothing_is_lost(lucid: Lucid, tmp_path: Path) -> None:
