@@ -13,6 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,11 @@ from handlers.session import Session
 from infra.jetstream import Jet
 from infra.keyring import Keyring
 from schemas import commands, subjects
+from schemas.chunk_events import Dead
 from schemas.commands import Command, Create
-from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Unavailable
+from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Rejected, Unavailable
 from schemas.lifecycle_events import State
-from schemas.upcast import read_recorded
+from schemas.upcast import read_event, read_recorded
 from streams.commands import answer, answer_error
 from streams.directory import Directory
 from streams.facts import Known
@@ -40,6 +42,8 @@ START_S, DESTROY_S = 20.0, 45.0
 BUSY = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
 """States that count against the limit of sessions at once."""
 OPERATOR = "operator"
+REFUSALS, REFUSALS_BYTES = 100, 8 << 20
+"""What `show` tells of a session's dead letters at most."""
 
 Body = dict[str, Any]
 Handler = Callable[["Control", Body], Awaitable[Body]]
@@ -121,6 +125,18 @@ class Control:
             commands.Recover, {**said, "chunks": await recorded_chunks(self.jet, session.id)}
         )
 
+    async def redrive(self, body: Body) -> Body:
+        """Make what an unsealed session misses again from the recording stream, under a new run."""
+        session = await self._there(body)
+        if session.sealed:
+            raise RefusedByState(
+                f"session {session.id} is sealed: its chunks are compared, not driven again",
+                code="replay.sealed",
+                hint=f"lucid replay {session.id}",
+            )
+        chunks = await recorded_chunks(self.jet, session.id)
+        return await self._execute(commands.AllotRun, {"reason": OPERATOR, **body, "chunks": chunks})
+
     async def destroy(self, body: Body) -> Body:
         """Destroy for good; the answer waits until the session is shredded."""
         session = await self._there(body)
@@ -146,7 +162,21 @@ class Control:
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
             "stored": counts.get(stored, 0),
+            "refused": await self._refused(session.id),
         }
+
+    async def _refused(self, session_id: str) -> list[Body]:
+        """What stands in DEAD under this session, oldest first, at most REFUSALS of it."""
+        found, _ = await self.jet.batch(
+            subjects.DEAD, subjects.dead("*", session_id), max_messages=REFUSALS, max_bytes=REFUSALS_BYTES
+        )
+        told = []
+        for message in found:
+            with suppress(Rejected):
+                event = read_event(message.data)
+                if isinstance(event, Dead):
+                    told.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
+        return told
 
     async def list(self, body: Body) -> Body:
         """Every session, oldest first. state: only those in it."""
@@ -231,6 +261,7 @@ COMMANDS: dict[str, Handler] = {
     "resume": _simple(commands.Resume, reason=OPERATOR),
     "error": _simple(commands.Error, reason=OPERATOR),
     "recover": Control.recover,
+    "redrive": Control.redrive,
     "hold": _simple(commands.ChangeHold),
     "destroy": Control.destroy,
     "show": Control.show,

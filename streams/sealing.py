@@ -51,31 +51,11 @@ class Sealer:
 
         Raises Rejected (seal.*), Denied (seal.signer), Retryable.
         """
-        material = await self._material(session)
+        material = await material_of(self.jet, self.log, session)
         keys = await self.keys.session_keys(material.created.uid, session.dek_id)
         if keys is None:
             raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
         return await asyncio.to_thread(self._seal, material, keys.dek)
-
-    async def _material(self, session: Session) -> Material:
-        history, then = _up_to_seal(session.id, await self.log.history(session.id))
-        recorded: list[Recorded] = []
-        ended: Ended | None = None
-        subject = subjects.chunk(subjects.RECORDED, session.id)
-        async for message in self.jet.read_all(subjects.CHUNKS, subject):
-            event = read_chunk_event(message.data)
-            if isinstance(event, Recorded):
-                recorded.append(event)
-            elif isinstance(event, Ended):
-                ended = event
-        if ended is None:
-            raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
-        stored: list[tuple[int, Stored]] = []
-        async for message in self.jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
-            event = read_chunk_event(message.data)
-            if isinstance(event, Stored):
-                stored.append((message.seq, event))
-        return gather(then, history, recorded, stored, ended)
 
     def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
         """In a thread. The order is the order of durability: a manifest never names what is not there."""
@@ -143,6 +123,28 @@ class Sealer:
                 place=name,
             )
         log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
+
+
+async def material_of(jet: Jet, log: EventLog, session: Session) -> Material:
+    """What the newest seal is made from. Raises Rejected (seal.incomplete, seal.contradiction)."""
+    history, then = _up_to_seal(session.id, await log.history(session.id))
+    recorded: list[Recorded] = []
+    ended: Ended | None = None
+    subject = subjects.chunk(subjects.RECORDED, session.id)
+    async for message in jet.read_all(subjects.CHUNKS, subject):
+        event = read_chunk_event(message.data)
+        if isinstance(event, Recorded):
+            recorded.append(event)
+        elif isinstance(event, Ended):
+            ended = event
+    if ended is None:
+        raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
+    stored: list[tuple[int, Stored]] = []
+    async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
+        event = read_chunk_event(message.data)
+        if isinstance(event, Stored):
+            stored.append((message.seq, event))
+    return gather(then, history, recorded, stored, ended)
 
 
 def _up_to_seal(session_id: str, lines: Sequence[bytes]) -> tuple[list[bytes], Session]:

@@ -27,7 +27,9 @@ SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
 
 
 def record(
-    source: Annotated[str, typer.Argument(help="A file, or - for standard input.")] = "",
+    source: Annotated[
+        str, typer.Option("--input", "-i", metavar="FILE|-", help="A file, or - for standard input.")
+    ] = "",
     desktop: Annotated[
         bool, typer.Option("--desktop", help="Record a desktop that is drawn for it.")
     ] = False,
@@ -42,7 +44,9 @@ def record(
     """Record a session: a file, standard input, or a drawn desktop. Ctrl-C ends it in order."""
     if bool(source) == desktop:
         raise Misuse(
-            "one source is wanted: a file, - or --desktop", code="usage", hint="see lucid record --help"
+            "one source is wanted: --input FILE, --input - or --desktop",
+            code="usage",
+            hint="see lucid record --help",
         )
     settings = load_settings()
     host = subjects.host_id(host or this_host())

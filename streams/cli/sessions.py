@@ -1,5 +1,6 @@
 """Owns `lucid sessions`: what there is, and ending it, in order or for good."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -92,6 +93,12 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  {chunks}, {size}, {shown['stored']} stored, {lost} · {hold}")
     if shown["state"] == State.ERROR:
         lines.append(f"  {shown['reason']}; try: lucid recover {shown['session']}")
+    refused = shown["refused"]
+    if refused:
+        lines.append(f"  {output.count_of(len(refused), 'message')} refused:")
+    for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
+        message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
+        lines.append(f"    {count} by {stage}: {message} [{code}]")
     if shown["allowed"]:
         lines.append(f"  it may {', '.join(shown['allowed'])}")
     return lines

@@ -115,7 +115,7 @@ def test_a_file_comes_back_to_the_byte(lucid: Lucid, data: Path, tmp_path: Path)
     source = tmp_path / "source"
     source.write_bytes(random.Random(4).randbytes(3_000_000) + b"tail" * 500_000)
     small = {"CHUNK_SIZE_MB": "0.25"}
-    result = ok(lucid, "record", str(source), "--session", "file-1", data=data, **small)
+    result = ok(lucid, "record", "--input", str(source), "--session", "file-1", data=data, **small)
     assert result["state"] == "STOPPED"
     assert result["sealed"] is True
     assert result["plain"] == 5_000_000
@@ -139,7 +139,7 @@ def test_a_file_comes_back_to_the_byte(lucid: Lucid, data: Path, tmp_path: Path)
 def test_standard_input_is_a_source(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: `ffmpeg ... | lucid record -`."""
     with subprocess.Popen(["sh", "-c", "printf one; sleep 0.3; printf two"], stdout=subprocess.PIPE) as feed:
-        result = ok(lucid, "record", "-", "--session", "pipe-1", data=data, stdin=feed.stdout)
+        result = ok(lucid, "record", "--input", "-", "--session", "pipe-1", data=data, stdin=feed.stdout)
     assert result["plain"] == 6
     ok(lucid, "export", "pipe-1", "--out", str(tmp_path / "back"), data=data)
     assert (tmp_path / "back").read_bytes() == b"onetwo"
@@ -147,7 +147,7 @@ def test_standard_input_is_a_source(lucid: Lucid, data: Path, tmp_path: Path) ->
 
 def test_a_source_that_is_not_there_leaves_no_session(lucid: Lucid, data: Path) -> None:
     """Breaks: a typing mistake uses up a name for ever."""
-    said = lucid("record", "/nowhere/a.mp4", "--session", "never-1", data=data)
+    said = lucid("record", "--input", "/nowhere/a.mp4", "--session", "never-1", data=data)
     assert said.returncode == 4
     assert "[record.source]" in said.stderr
     assert lucid("sessions", "show", "never-1", data=data).returncode == 4
@@ -156,8 +156,8 @@ def test_a_source_that_is_not_there_leaves_no_session(lucid: Lucid, data: Path) 
 def test_a_name_is_never_used_twice(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: two recordings share one name, and nobody knows which one was meant."""
     (tmp_path / "source").write_bytes(b"x")
-    ok(lucid, "record", str(tmp_path / "source"), "--session", "once-1", data=data)
-    said = lucid("record", str(tmp_path / "source"), "--session", "once-1", data=data)
+    ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "once-1", data=data)
+    said = lucid("record", "--input", str(tmp_path / "source"), "--session", "once-1", data=data)
     assert said.returncode == 5, said.stderr
 
 
@@ -186,7 +186,7 @@ def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) 
 def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: evidence is destroyed by a slip, or comes back after it was destroyed."""
     (tmp_path / "source").write_bytes(b"x" * 1000)
-    ok(lucid, "record", str(tmp_path / "source"), "--session", "gone-1", data=data)
+    ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "gone-1", data=data)
     refused = lucid("sessions", "destroy", "gone-1", data=data)
     assert refused.returncode == 130
     assert "--yes" in refused.stderr
@@ -200,7 +200,7 @@ def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_pa
 def test_rotated_keys_still_open_what_they_kept(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: a rotation locks everything that was recorded before it."""
     (tmp_path / "source").write_bytes(b"before")
-    ok(lucid, "record", str(tmp_path / "source"), "--session", "kept-1", data=data)
+    ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "kept-1", data=data)
     rotated = ok(lucid, "keys", "rotate", data=data)
     assert rotated["version"] == 2
     assert rotated["rewrapped"] == rotated["erased"] >= 1
@@ -262,7 +262,7 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(lucid: Lucid, tmp_path: P
     data = tmp_path / "data"
     process = up(lucid, data)
     (tmp_path / "source").write_bytes(b"x" * 100_000)
-    ok(lucid, "record", str(tmp_path / "source"), "--session", "before-1", data=data)
+    ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "before-1", data=data)
     pids = children_of(process).values()
     process.kill()
     process.communicate()

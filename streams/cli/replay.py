@@ -1,0 +1,102 @@
+"""Owns `lucid replay`: chunks made again from the recording stream.
+
+1. A sealed session is compared with its signed manifest, and the store is mended where it is wrong.
+2. An unsealed one has what is missing driven again by the workers, under a new run.
+"""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
+
+import typer
+
+from handlers.replay import Outcome
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from infra.settings import data_dir, load_settings
+from schemas import dsse, subjects
+from schemas.digest import h
+from schemas.errors import EvidenceFalse, RefusedByState, outcome
+from schemas.manifest import Manifest
+from streams.audit import audit
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.commands import call
+from streams.kept import Kept, kept, keys_of
+from streams.lifecycle import EventLog
+from streams.replay import Replay, Replayed
+from streams.sealing import material_of
+
+THREADS = 2
+TOLD = {
+    Outcome.SAME: "made again to the byte",
+    Outcome.RESTORED: "restored",
+    Outcome.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
+    Outcome.CONTRADICTED: "as sealed, but the recording stream holds another content",
+    Outcome.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
+}
+
+
+def replay(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")], as_json: JsonFlag = False
+) -> int:
+    """Make chunks again from the recording stream, and compare."""
+    name = subjects.session_id(session)
+    return attach.run(_replay(name, as_json))
+
+
+async def _replay(name: str, as_json: bool) -> int:
+    async with attach.attached() as jet:
+        try:
+            found = await kept(jet, data_dir(load_settings()), name)
+        except RefusedByState as error:
+            if error.code != "evidence.unsealed":
+                raise
+            shown = await call(jet, "redrive", {"session": name})
+            if as_json:
+                output.emit(shown)
+            else:
+                output.say(f"{name}: what is missing is made again; lucid watch {name}")
+            return 0
+        chunks = [chunk async for chunk in (await _sealed(jet, found)).run()]
+    good = all(chunk.outcome.good for chunk in chunks)
+    if as_json:
+        output.emit({"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]})
+    else:
+        _tell(name, chunks)
+    return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
+
+
+async def _sealed(jet: Jet, found: Kept) -> Replay:
+    settings = load_settings()
+    data, session = data_dir(settings), found.session
+    audit(data.logs, "replayed", session.id, session.uid)
+    envelope = DiskBlobs(data.manifests).read(f"{session.uid.hex()}/{session.seals[-1].seal_no}")
+    if envelope is None or h(envelope) != session.seals[-1].manifest:
+        raise EvidenceFalse(
+            f"the manifest of {session.id} in the store is not the one that was sealed",
+            code="manifest.digest",
+        )
+    return Replay(
+        jet=jet,
+        blobs=DiskBlobs(data.chunks, data.quarantine),
+        threads=ThreadPoolExecutor(THREADS, "lucid-replay"),
+        keys=await keys_of(jet, data, settings, session),
+        manifest=Manifest.within(dsse.parse(envelope, dsse.MANIFEST)),
+        material=await material_of(jet, EventLog(jet), session),
+    )
+
+
+def _tell(name: str, chunks: list[Replayed]) -> None:
+    for chunk in chunks:
+        if chunk.outcome is not Outcome.SAME:
+            moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
+            mark = output.mark(chunk.outcome.good)
+            output.say(f"  chunk {chunk.index:010} {mark} {TOLD[chunk.outcome]}{moved}")
+    counts = Counter(chunk.outcome for chunk in chunks)
+    same = output.count_of(counts[Outcome.SAME], "chunk")
+    output.say(f"{name}: {same} of {len(chunks)} {TOLD[Outcome.SAME]}")
+
+
+def _json(chunk: Replayed) -> dict[str, Any]:
+    return {"index": chunk.index, "outcome": chunk.outcome.value, "quarantined": chunk.quarantined}
