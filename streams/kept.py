@@ -25,6 +25,7 @@ from schemas.trust import Keys, TrustKey
 from streams.evidence import EvidenceFolders, history_lines, stored_at
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
+from streams.shredding import tombstone_name
 
 HOSTS = "lucid.hosts.*"
 
@@ -47,7 +48,13 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
     if session.created is None:
         raise NotFound(f"there is no session {name}", code="session.absent", hint="lucid sessions list")
     if session.shredded is not None:
-        raise RefusedByState(f"session {name} was destroyed: its key is gone", code="evidence.destroyed")
+        stone = data.manifests / tombstone_name(session.uid)
+        raise RefusedByState(
+            f"session {name} was destroyed: its key is gone",
+            code="evidence.destroyed",
+            hint=f"its tombstone says when and why: lucid verify {stone} --trust FILE",
+            place=str(stone),
+        )
     if not session.sealed:
         raise RefusedByState(
             f"session {name} is {session.state}, not sealed: there is no evidence of it yet",
