@@ -12,6 +12,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
+from schemas.envelope import MAX_PLAIN
 from schemas.settings import Settings, StageLimits
 from streams import conductor
 from streams.conductor import Conductor
@@ -93,5 +94,7 @@ async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: async
 
 
 def _limits(stage: StageLimits) -> Limits:
-    workers = stage.workers or os.cpu_count() or 2
+    """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
+    fit = stage.memory_bytes // (2 * MAX_PLAIN)
+    workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
     return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
