@@ -81,4 +81,4 @@ async def measure(task: Task) -> Measure:
     stored = check_chunks(store / case.uid.hex(), case.dek, read["chunks"], task.source, "the bare loop")
     began_s = published["began_s"]
     more = {"published": published["published_s"] - began_s}
-    return Measure(read["stored_s"] - began_s, read["chunks"], stored, meter.used, more)
+    return Measure(read["stored_s"] - began_s, read["chunks"], stored, meter.used, meter.others, more)

@@ -17,7 +17,7 @@ from handlers.crypto import random_bytes
 from handlers.fragments import FragmentSealer
 from handlers.keys import SessionKeys, new_key
 from handlers.signatures import public_bytes
-from handlers.stages.record import Identity
+from handlers.stages.fold_terms import Identity
 from schemas.digest import ZERO
 from schemas.fragment import EVENTS, MAIN, MAX_DATA_PLAIN, PartSettings, genesis, session_uid
 from schemas.lifecycle_events import SessionSettings

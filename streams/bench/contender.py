@@ -32,6 +32,8 @@ class Measure:
     chunks: int
     stored: int
     used: Mapping[str, Used]
+    others: float
+    """Share of all cores that processes beside these took meanwhile."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Other figures that only this contender has; times in seconds."""
 

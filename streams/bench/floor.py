@@ -49,4 +49,4 @@ async def measure(task: Task) -> Measure:
         actor.go()
         done = await actor.done()
     stored = check_chunks(store / case.uid.hex(), case.dek, done["chunks"], task.source, "floor")
-    return Measure(done["stored_s"] - done["began_s"], done["chunks"], stored, meter.used)
+    return Measure(done["stored_s"] - done["began_s"], done["chunks"], stored, meter.used, meter.others)

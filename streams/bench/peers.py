@@ -22,7 +22,7 @@ from schemas.errors import Unavailable
 from streams.bench.check import check_digest
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import BLOCK_BYTES
-from streams.bench.meter import Used
+from streams.bench.meter import Neighbours, Used
 
 PASSWORD = "bench"
 VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
@@ -90,14 +90,14 @@ def _measure(name: str, task: Task) -> Measure:
         "KOPIA_CACHE_DIRECTORY": f"{places['cache']}.kopia",
     }
     _run(peer.init, places, environment, task.folder)
-    began_s = time.time()
+    began_s, neighbours = time.time(), Neighbours()
     used = _run(peer.backup, places, environment, task.folder)
-    seconds = time.time() - began_s
+    seconds, others = time.time() - began_s, neighbours.share([used])
     stored = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
     _run(peer.restore, places, environment, task.folder)
     restored = Path(f"{places['cache']}.restored")
     check_digest(_digest(restored if restored.exists() else task.folder / "out"), task.source, name)
-    return Measure(seconds, 0, stored, {name: used})
+    return Measure(seconds, 0, stored, {name: used}, others)
 
 
 def _run(

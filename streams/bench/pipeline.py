@@ -116,7 +116,7 @@ async def measure(task: Task) -> Measure:
         on_disk = check_chunks(up.data.chunks / uid.hex(), keys.dek, chunks, task.source, "the pipeline")
         dead = (await up.jet.info(subjects.DEAD)).messages
     more = {"sealed": sealed_s - began_s, "published": published["published_s"] - began_s, "dead": dead}
-    return Measure(stored_s - began_s, chunks, on_disk, meter.used, more)
+    return Measure(stored_s - began_s, chunks, on_disk, meter.used, meter.others, more)
 
 
 async def sealed(jet: Jet, session: str) -> float:

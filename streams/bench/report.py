@@ -8,6 +8,8 @@ from typing import Any
 from streams.cli.output import size
 
 NAMES = {"bare": "bare loop"}
+DISTURBED = 0.1
+"""Of the cores. Above it, ratios of one run are still worth a look, speeds are not."""
 HEAD = f"{'':<16}{'MB/s':>8}{'of bare':>10}{'CPU-s/GB':>10}{'peak memory':>14}"
 
 
@@ -32,7 +34,7 @@ def comparison(result: dict[str, Any]) -> list[str]:
         for process, used in said["processes"].items():
             called = f"  {process}" if process != name else "  its process"
             lines.append(_row(called, None, None, used["cpu_s_per_gb"], used["peak_bytes"]))
-    return lines
+    return [*lines, *_disturbance(max(said["others_share"] for said in result["results"].values()))]
 
 
 def load(result: dict[str, Any]) -> list[str]:
@@ -50,7 +52,7 @@ def load(result: dict[str, Any]) -> list[str]:
     lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}"]
     for process, used in said["processes"].items():
         lines.append(f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size(used['peak_bytes']):>14}")
-    return lines
+    return [*lines, *_disturbance(said["others_share"])]
 
 
 def machine_line(result: dict[str, Any]) -> str:
@@ -59,6 +61,15 @@ def machine_line(result: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores (load {machine['load']}), nats-server {result['versions']['nats-server']}"
     )
+
+
+def _disturbance(share: float) -> list[str]:
+    if share < DISTURBED:
+        return []
+    return [
+        "",
+        f"other programs took up to {100 * share:.0f} % of the cores: measure again when they are done",
+    ]
 
 
 def _row(name: str, speed: float | None, ratio: float | None, cpu: float | None, peak: int) -> str:

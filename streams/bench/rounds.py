@@ -83,6 +83,7 @@ def figures(name: str, of: Round, source: Source) -> Figures:
         "chunks": measure.chunks,
         "stored_bytes": measure.stored,
         "checked": True,
+        "others_share": measure.others,
         "more": dict(measure.more),
         "processes": {
             process: {

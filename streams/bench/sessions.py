@@ -74,6 +74,7 @@ async def measure(task: Task, load: Load) -> dict[str, Any]:
             "seconds": measured_s,
             "rate_bits": load.rate * 8,
             "late_s": played["late_s"],
+            "others_share": meter.others,
             "processes": {
                 name: {"cpu_share": used.cpu_s / measured_s, "peak_bytes": used.peak_bytes}
                 for name, used in meter.used.items()

@@ -22,7 +22,17 @@ Lucid = Any
 
 OURS = ("floor", "bare", "pipeline")
 FIGURES = {
-    *("seconds", "mb_per_s", "cpu_s_per_gb", "peak_bytes", "chunks", "stored_bytes", "checked", "more"),
+    *(
+        "seconds",
+        "mb_per_s",
+        "cpu_s_per_gb",
+        "peak_bytes",
+        "chunks",
+        "stored_bytes",
+        "checked",
+        "more",
+        "others_share",
+    ),
     *("processes", "ratio_to_bare"),
 }
 PROCESSES = {
@@ -191,7 +201,7 @@ def test_of_several_rounds_the_median_counts_and_the_most_memory() -> None:
 
     def round_of(bare_s: float, pipeline_s: float, peak: int) -> rounds.Round:
         def measure(seconds: float) -> Measure:
-            return Measure(seconds, 1, 1, {"worker": Used(2.0, peak)}, {"sealed": seconds})
+            return Measure(seconds, 1, 1, {"worker": Used(2.0, peak)}, 0.0, {"sealed": seconds})
 
         return {"bare": measure(bare_s), "pipeline": measure(pipeline_s)}
 
