@@ -1,0 +1,309 @@
+"""Every side effect of recording, stages, seal and destruction, struck twice: failed, and failed but applied.
+
+One table a role. A calm session beside the struck ones counts what the role does, so that an effect which has
+no rows here fails the test. Each struck session must be sealed to the root that its fragments always have.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from conducted import World, connected, running
+from faulty import CALM, Faults, FaultyBlobs, FaultyJet, Row, rows
+from prepared import Outcome, Prepared, Step, outcome
+
+from handlers.session import Session
+from infra.blobs_disk import DiskBlobs
+from infra.keyring import Keyring
+from infra.nats_server import NatsServer
+from schemas import dsse, subjects
+from schemas.commands import Cleanup, Start
+from schemas.digest import h
+from schemas.errors import Conflict, Unavailable
+from schemas.manifest import Manifest
+from streams import conductor, keystore, shredding, worker
+from streams.conductor import Conductor
+from streams.directory import Directory
+from streams.hosts import Hosts
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog
+from streams.runner import Limits
+from streams.stages import STAGES
+from streams.wiring import run_conductor, run_worker
+
+STEPS: list[Step] = [("data", 60_000)] * 6
+CHUNKS = 2
+PATIENCE_S = 60
+LIMITS = {stage.verb: Limits(4, 16, 30, 5, 64 << 20) for stage in STAGES}
+
+WORKER_EFFECTS = {
+    "append recorded": CHUNKS + 1,
+    "publish chunked": CHUNKS,
+    "publish compressed": CHUNKS,
+    "publish encrypted": CHUNKS,
+    "publish proven": CHUNKS,
+    "put chunks": CHUNKS,
+    "read chunks": CHUNKS,
+    "publish stored": CHUNKS,
+    "ack chunk": CHUNKS + 1,
+    "ack compress": CHUNKS,
+    "ack encrypt": CHUNKS,
+    "ack merkle": CHUNKS,
+    "ack store": CHUNKS,
+}
+"""Of one session. `recorded` and `chunk` see the end, too."""
+SEAL_EFFECTS = {
+    "append key": 1,
+    "append lifecycle": 5,
+    "put chunks": 1,
+    "read chunks": 1,
+    "put manifests": 1,
+    "read manifests": 1,
+}
+"""StartCompleted, Stop, SealStarted, Sealed, StopComplete; the index chunk and the manifest."""
+CLIENT_EFFECTS = {"append hosts": 1, "append lifecycle": 2}
+"""The host's counter, Created and START; who asked asks again with the same cause."""
+DESTROY_EFFECTS = {
+    "append key": 1,
+    "erase key": 1,
+    "purge RECORDINGS": 2,
+    "purge CHUNKS": 2,
+    "purge DEAD": 2,
+    "remove chunks": 2,
+    "put manifests": 1,
+    "read manifests": 1,
+    "append lifecycle": 2,
+}
+"""Fence; wraps; every place twice, for the last round must find nothing; tombstone; Shredded, DESTROYED."""
+
+
+def prepare(names: list[str]) -> dict[str, Prepared]:
+    return {name: Prepared(name, number, STEPS) for number, name in enumerate(names, 1)}
+
+
+def by_uid(sessions: Mapping[str, Prepared]) -> dict[str, str]:
+    return {one.uid.hex(): name for name, one in sessions.items()}
+
+
+def table(effects: Mapping[str, int], *dies: bool) -> dict[str, Row]:
+    return {row.session: row for row in rows(effects, dies)}
+
+
+async def begin(world: World, prepared: Prepared) -> None:
+    """The session's key in KEYS, the session started; StartCompleted is the conductor's."""
+    version, kek = Keyring(world.data.keys).newest()
+    with suppress(Conflict):
+        await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
+    log = EventLog(world.jet)
+    await log.execute(prepared.create())
+    await log.execute(Start(session=prepared.session, at_us=2, who="host-1", cause="start"))
+
+
+async def send(world: World, prepared: Prepared) -> None:
+    for whole in prepared.fragments:
+        await world.jet.publish(prepared.subject, whole)
+
+
+Work = Callable[[World, Prepared], Awaitable[None]]
+
+
+async def each(work: Work, world: World, sessions: Mapping[str, Prepared]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        for prepared in sessions.values():
+            tasks.create_task(work(world, prepared))
+
+
+@asynccontextmanager
+async def struck_worker(world: World, faults: Faults) -> AsyncIterator[None]:
+    """A worker whose effects can be struck."""
+    jet: Any = FaultyJet(world.jet, faults)
+    keyring = Keyring(world.data.keys)
+    directory, keys = Directory(world.jet), KeyStore(world.jet, keyring)
+    blobs = FaultyBlobs(world.data.chunks, world.data.quarantine)
+    blobs.faults = faults
+    parts = worker.Parts(jet, directory, keys, blobs, lambda: [keyring.signer().public], LIMITS)
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
+    working = asyncio.create_task(worker.work(parts, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await working
+        await ended(tasks)
+
+
+@asynccontextmanager
+async def struck_conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
+    """A conductor whose effects can be struck, and the directory that it works with."""
+    jet: Any = FaultyJet(world.jet, faults)
+    keyring = Keyring(world.data.keys)
+    directory, keys = Directory(world.jet), KeyStore(jet, keyring)
+    chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
+    manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
+    chunks.faults = manifests.faults = faults
+    parts = conductor.Parts(jet, directory, keys, chunks, manifests, keyring.signer())
+    tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
+    try:
+        await directory.ready()
+        yield directory
+    finally:
+        await ended(tasks)
+
+
+async def ended(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def sealed(world: World, sessions: Mapping[str, Prepared]) -> None:
+    """Wait for every seal, then compare roots, files and manifests with what the fragments always give."""
+    directory = Directory(world.jet)
+    following = asyncio.create_task(directory.run())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            for name in sessions:
+                await directory.until(name, lambda one: one.state == "STOPPED" and one.sealed)
+    except TimeoutError:
+        states = {one.id: one.state for one in directory.sessions() if not one.sealed}
+        raise AssertionError(f"not sealed: {states}") from None
+    finally:
+        await ended([following])
+    for name, prepared in sessions.items():
+        session = directory.get(name)
+        assert session is not None
+        check_sealed(world, prepared, session, outcome(prepared))
+    assert [m async for m in world.jet.read_all(subjects.DEAD, "lucid.dead.>")] == []
+
+
+def check_sealed(world: World, prepared: Prepared, session: Session, expected: Outcome) -> None:
+    uid = prepared.uid.hex()
+    (seal,) = session.seals
+    assert seal.root == expected.root, session.id
+    chunks, manifests = DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests)
+    names = [f"{uid}/{index:010}" for index in range(len(expected.digests))]
+    assert chunks.list(f"{uid}/") == names, session.id
+    assert [h(chunks.read(name) or b"") for name in names] == expected.digests, session.id
+    assert manifests.list(f"{uid}/") == [f"{uid}/1"], session.id
+    manifest = Manifest.within(dsse.parse(manifests.read(f"{uid}/1") or b"", dsse.MANIFEST))
+    assert manifest.merkle.root == expected.root
+    assert DiskBlobs(world.data.quarantine).list(f"{uid}/") == []
+
+
+async def test_every_effect_of_recording_and_stages_may_fail(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: one lost ack, full disk or crash at the wrong moment costs a chunk, or makes two of it."""
+    struck = table(WORKER_EFFECTS, False, True)
+    sessions = prepare([CALM, *struck])
+    faults = Faults(struck, by_uid(sessions))
+    async with connected(server, tmp_path) as world, running(run_conductor, world):
+        await each(begin, world, sessions)
+        async with struck_worker(world, faults):
+            await each(send, world, sessions)
+            await faults.all_struck()
+            survivors = {name: one for name, one in sessions.items() if name == CALM or not struck[name].dies}
+            await sealed(world, survivors)
+        assert faults.done[CALM] == Counter(WORKER_EFFECTS), "an effect has no rows, or rows without effect"
+        async with running(run_worker, world):
+            await sealed(world, sessions)
+
+
+async def test_every_effect_of_start_and_seal_may_fail(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a session starts with a key that nobody has, or is sealed as two, or never."""
+    struck = table(SEAL_EFFECTS, False)
+    sessions = prepare([CALM, *struck])
+    faults = Faults(struck, by_uid(sessions))
+    async with connected(server, tmp_path) as world, running(run_worker, world):
+        log = EventLog(world.jet)
+        async with struck_conductor(world, faults) as directory:
+            for prepared in sessions.values():
+                # One after the other, so that the key that is made is the one that its fragments wait for.
+                with patch.object(keystore, "new_key", return_value=prepared.keys.dek):
+                    await log.execute(prepared.create())
+                    asked = Start(session=prepared.session, at_us=2, who="host-1", cause="start")
+                    await log.execute(asked)
+                    started = await directory.until(prepared.session, lambda one: bool(one.dek_id))
+                assert started.intake == prepared.keys.intake_public
+            await each(send, world, sessions)
+            await sealed(world, sessions)
+        await faults.all_struck()
+    assert faults.done[CALM] == Counter(SEAL_EFFECTS), "an effect has no rows, or rows without effect"
+
+
+async def test_every_effect_of_a_command_may_fail(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a host whose request got no answer can never have its session."""
+    struck = table(CLIENT_EFFECTS, False)
+    sessions = prepare([CALM, *struck])
+    faults = Faults(struck, by_uid(sessions))
+    async with (
+        connected(server, tmp_path) as world,
+        running(run_conductor, world),
+        running(run_worker, world),
+    ):
+        jet: Any = FaultyJet(world.jet, faults)
+        log, hosts = EventLog(jet), Hosts(jet)
+        version, kek = Keyring(world.data.keys).newest()
+        for prepared in sessions.values():
+            await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
+            create = prepared.create()
+            start = Start(session=prepared.session, at_us=2, who="host-1", cause="start")
+            await asked_again(partial(hosts.admit, create))
+            await asked_again(partial(log.execute, create))
+            await asked_again(partial(log.execute, start))
+        await each(send, world, sessions)
+        await sealed(world, sessions)
+    await faults.all_struck()
+    assert faults.done[CALM] == Counter(CLIENT_EFFECTS), "an effect has no rows, or rows without effect"
+
+
+async def asked_again(ask: Callable[[], Awaitable[object]]) -> None:
+    """A client that got no answer asks the same once more."""
+    try:
+        await ask()
+    except Unavailable:
+        await ask()
+
+
+async def test_every_effect_of_a_destruction_may_fail(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: something of a destroyed session stays, or its log says that it does."""
+    struck = table(DESTROY_EFFECTS, False)
+    sessions = prepare([CALM, *struck])
+    faults = Faults(struck, by_uid(sessions))
+    async with connected(server, tmp_path) as world:
+        async with running(run_conductor, world), running(run_worker, world):
+            await each(begin, world, sessions)
+            await each(send, world, sessions)
+            await sealed(world, sessions)
+        log = EventLog(world.jet)
+        for name in sessions:
+            await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
+        with patch.object(shredding, "ROUND_S", 0.2):
+            async with struck_conductor(world, faults) as directory, asyncio.timeout(PATIENCE_S):
+                for name in sessions:
+                    await directory.until(name, lambda one: one.state == "DESTROYED" and bool(one.shredded))
+        await faults.all_struck()
+        for prepared in sessions.values():
+            await check_destroyed(world, prepared)
+    assert faults.done[CALM] == Counter(DESTROY_EFFECTS), "an effect has no rows, or rows without effect"
+
+
+async def check_destroyed(world: World, prepared: Prepared) -> None:
+    uid = prepared.uid.hex()
+    assert DiskBlobs(world.data.chunks).list(f"{uid}/") == [], prepared.session
+    for stream, subject in (
+        (subjects.RECORDINGS, prepared.subject),
+        (subjects.CHUNKS, subjects.chunk("*", prepared.session)),
+    ):
+        assert [m async for m in world.jet.read_all(stream, subject)] == [], prepared.session
+    held = [m.data async for m in world.jet.read_all(subjects.KEYS, subjects.key(prepared.uid))]
+    assert [b"fenced" in data for data in held] == [True], prepared.session
+    session = await EventLog(world.jet).load(prepared.session)
+    raw = DiskBlobs(world.data.manifests).read(shredding.tombstone_name(prepared.uid))
+    assert raw is not None
+    assert session.shredded is not None
+    assert session.shredded.tombstone == h(raw)

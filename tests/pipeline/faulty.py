@@ -1,0 +1,185 @@
+"""Side effects that fail: before they are applied, or after. Wrappers for the connection and the store.
+
+1. Every write of a role goes through `Faults`, under a name that says what it is: `append recorded`,
+   `ack store`, `put manifests`. Reads of the store are named too, for a disk may fail there.
+2. A fault belongs to one session and strikes once. Afterwards the role goes on, or is dead to that session:
+   whatever it tries for it fails, so that another process must finish what it began.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet, Message, PullReader
+from schemas import subjects
+from schemas.errors import Unavailable
+from schemas.host_events import CounterTaken, read_host_event
+
+CALM = "calm"
+Form = Literal["failed", "applied"]
+FORMS: tuple[Form, ...] = ("failed", "applied")
+
+
+class Row(NamedTuple):
+    """Which effect of a session is struck: its name, which one of that name, and how."""
+
+    effect: str
+    number: int
+    form: Form
+    dies: bool
+    """Afterwards the role is dead to this session."""
+
+    @property
+    def session(self) -> str:
+        after = "dies" if self.dies else "goes-on"
+        return f"{self.effect.replace(' ', '-')}-{self.number}-{self.form}-{after}"
+
+
+def rows(effects: Mapping[str, int], dies: Iterable[bool]) -> list[Row]:
+    """A row for every effect, in both forms."""
+    modes = tuple(dies)
+    return [
+        Row(effect, number, form, mode)
+        for effect, count in effects.items()
+        for number in range(count)
+        for form in FORMS
+        for mode in modes
+    ]
+
+
+@dataclass
+class Faults:
+    """What is to be struck, what was, and what every session has done so far."""
+
+    rows: dict[str, Row]
+    uids: dict[str, str] = field(default_factory=dict)
+    """uid in hex → session."""
+    done: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    struck: set[str] = field(default_factory=set)
+
+    async def around(self, session: str, effect: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        fails_after = self._before(session, effect)
+        result = await call()
+        return self._after(session, effect, result) if fails_after else result
+
+    def around_now(self, session: str, effect: str, call: Callable[[], Any]) -> Any:
+        fails_after = self._before(session, effect)
+        result = call()
+        return self._after(session, effect, result) if fails_after else result
+
+    def is_dead(self, session: str) -> bool:
+        return session in self.struck and self.rows[session].dies
+
+    def session(self, subject_or_name: str) -> str:
+        """The session that a subject or a blob's name belongs to; empty: of no session here."""
+        for part in subject_or_name.replace("/", ".").split("."):
+            named = self.uids.get(part, part)
+            if named in self.rows or named == CALM:
+                return named
+        return ""
+
+    async def all_struck(self, patience_s: float = 60) -> None:
+        end_s = asyncio.get_running_loop().time() + patience_s
+        while self.struck != self.rows.keys():
+            assert asyncio.get_running_loop().time() < end_s, sorted(self.rows.keys() - self.struck)
+            await asyncio.sleep(0.02)
+
+    def _before(self, session: str, effect: str) -> bool:
+        """Whether it is to fail after it was applied; raises when it fails now."""
+        if not session:
+            return False
+        if self.is_dead(session):
+            raise Unavailable(f"{session}: dead", code="test.dead")
+        number = self.done[session][effect]
+        self.done[session][effect] += 1
+        row = self.rows.get(session)
+        if row is None or (row.effect, row.number) != (effect, number):
+            return False
+        if row.form == "failed":
+            self.struck.add(session)
+            raise Unavailable(f"{session}: failed", code="test.failed")
+        return True
+
+    def _after(self, session: str, effect: str, result: object) -> Any:
+        self.struck.add(session)
+        raise Unavailable(f"{session}: {effect} gave {result!r:.40}, unheard", code="test.applied")
+
+
+class FaultyJet:
+    """A connection whose writes and acks can be struck."""
+
+    def __init__(self, jet: Jet, faults: Faults) -> None:
+        self._jet, self._faults = jet, faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jet, name)
+
+    async def append(self, subject: str, data: bytes, *args: Any, **more: Any) -> int:
+        call = lambda: self._jet.append(subject, data, *args, **more)  # noqa: E731
+        if not subject.startswith("lucid.hosts."):
+            return int(await self._around("append", subject, call))
+        said = read_host_event(data)
+        session = said.session if isinstance(said, CounterTaken) else ""
+        return int(await self._faults.around(self._faults.session(session), "append hosts", call))
+
+    async def publish(self, subject: str, *args: Any, **more: Any) -> Any:
+        return await self._around("publish", subject, lambda: self._jet.publish(subject, *args, **more))
+
+    async def purge(self, stream: str, subject: str, *args: Any) -> int:
+        purge = lambda: self._jet.purge(stream, subject, *args)  # noqa: E731
+        return int(await self._faults.around(self._faults.session(subject), f"purge {stream}", purge))
+
+    async def delete(self, stream: str, seq: int) -> bool:
+        message = await self._jet.get(stream, seq)
+        session = self._faults.session(message.subject) if message else ""
+        return bool(await self._faults.around(session, "erase key", lambda: self._jet.delete(stream, seq)))
+
+    def pull(self, stream: str, consumer: str, *args: Any, **more: Any) -> "FaultyReader":
+        return FaultyReader(self._jet.pull(stream, consumer, *args, **more), consumer, self._faults)
+
+    async def _around(self, verb: str, subject: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        step = subjects.step_of(subject) if ".chunk." in subject else subject.split(".")[1]
+        return await self._faults.around(self._faults.session(subject), f"{verb} {step}", call)
+
+
+class FaultyReader:
+    """A durable consumer whose acks can be struck. A dead process naks nothing: its messages come again."""
+
+    def __init__(self, reader: PullReader, consumer: str, faults: Faults) -> None:
+        self._reader, self._faults = reader, faults
+        self._stage = consumer.split("-")[0]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def ack_sync(self, message: Message, *args: Any) -> None:
+        session = self._faults.session(message.subject)
+        await self._faults.around(
+            session, f"ack {self._stage}", lambda: self._reader.ack_sync(message, *args)
+        )
+
+    async def nak(self, message: Message, delay_s: float = 0) -> None:
+        if not self._faults.is_dead(self._faults.session(message.subject)):
+            await self._reader.nak(message, delay_s)
+
+
+class FaultyBlobs(DiskBlobs):
+    """A store whose writes and reads can be struck."""
+
+    faults: Faults
+
+    def put(self, name: str, data: Any) -> Any:
+        return self._around("put", name, lambda: DiskBlobs.put(self, name, data))
+
+    def read(self, name: str) -> bytes | None:
+        found: bytes | None = self._around("read", name, lambda: DiskBlobs.read(self, name))
+        return found
+
+    def remove(self, prefix: str) -> int:
+        return int(self._around("remove", prefix, lambda: DiskBlobs.remove(self, prefix)))
+
+    def _around(self, verb: str, name: str, call: Callable[[], Any]) -> Any:
+        return self.faults.around_now(self.faults.session(name), f"{verb} {self.root.name}", call)
