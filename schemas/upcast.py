@@ -36,15 +36,15 @@ def read_event(data: bytes) -> Frozen:
     """The event in one message of CHUNKS or DEAD. Raises Rejected (event.malformed, event.unknown)."""
     try:
         body = json.loads(data)
-        kind = body["type"]
+        kind = str(body["type"])
         while kind in UPCASTERS:
             body = UPCASTERS[kind](body)
-            kind = body["type"]
-        model = MODELS[kind]
-    except (ValueError, RecursionError, TypeError) as error:
-        raise Rejected(f"not an event: {error}", code="event.malformed") from None
-    except KeyError as error:
-        raise Rejected(f"an event of an unknown type: {error}", code="event.unknown") from None
+            kind = str(body["type"])
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise Rejected(f"not an event: {error!r}", code="event.malformed") from None
+    model = MODELS.get(kind)
+    if model is None:
+        raise Rejected(f"an event of an unknown type: {kind[:80]}", code="event.unknown")
     try:
         return model.model_validate(body)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Conflict, Retryable
+from streams.chunk_log import recorded_in
 
 WAITING = 64
 """Events that may wait before the reader does."""
@@ -101,6 +102,9 @@ class Checkpoints:
             # Ours with a lost ack, an equal one of another owner, or a fork.
             after = self._last + 1
             following, _ = await self._jet.batch(subjects.CHUNKS, self._subject, after, max_messages=1)
+            if following and recorded_in(following[0]) is None:
+                self._last = following[0].seq  # nonsense that somebody wrote: ours goes after it
+                raise
             if not following or following[0].data != body:
                 raise _ForkedError from None
             self._last = following[0].seq

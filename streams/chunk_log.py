@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
+from schemas.errors import Rejected
 from schemas.fragment import Header, Kind, head
 from schemas.index import fragment_rows
+from schemas.jetstream import Message
 from schemas.upcast import read_recorded
 
 
@@ -28,13 +30,31 @@ def data_seqs(recorded: Recorded) -> list[int]:
 async def last_recorded(jet: Jet, session: str) -> tuple[int, Recorded | Ended] | None:
     """The session's checkpoint as the leader knows it, and its stream sequence; None: there is none yet."""
     message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
-    return (message.seq, read_recorded(message.data)) if message else None
+    if message is None:
+        return None
+    event = recorded_in(message)
+    if event is None:  # somebody wrote nonsense after it: the next event of ours goes after the nonsense
+        async for earlier in recorded_events(jet, session):
+            event = earlier
+    return (message.seq, event) if event else None
 
 
 async def recorded_events(jet: Jet, session: str) -> AsyncIterator[Recorded | Ended]:
     """Every event of the session's `recorded` subject, in order."""
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session)):
-        yield read_recorded(message.data)
+        event = recorded_in(message)
+        if event is not None:
+            yield event
+
+
+def recorded_in(message: Message) -> Recorded | Ended | None:
+    """None: it is no event at all. Of a type that only a newer version knows, it is Rejected."""
+    try:
+        return read_recorded(message.data)
+    except Rejected as error:
+        if error.code != "event.malformed":
+            raise
+        return None
 
 
 async def find_fragment(jet: Jet, session: str, wanted: Header) -> tuple[bytes, bytes] | None:

@@ -29,7 +29,8 @@ from schemas.chunk_events import Dead
 from schemas.commands import Command, Create
 from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Rejected, Unavailable
 from schemas.lifecycle_events import State
-from schemas.upcast import read_event, read_recorded
+from schemas.upcast import read_event
+from streams.chunk_log import last_recorded
 from streams.commands import answer, answer_error
 from streams.directory import Directory
 from streams.facts import Known
@@ -152,10 +153,10 @@ class Control:
     async def show(self, body: Body) -> Body:
         """One session, with what its chunks have come to."""
         session = await self._there(body)
-        last = await self.jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session.id))
+        last = await last_recorded(self.jet, session.id)
         stored = subjects.chunk(subjects.STORED, session.id)
         counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
-        state = read_recorded(last.data).state if last else None
+        state = last[1].state if last else None
         return {
             **shown(session),
             "recorded": state.next_index if state else 0,

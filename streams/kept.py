@@ -8,6 +8,7 @@
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from handlers.keys import SessionKeys
@@ -17,7 +18,7 @@ from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
 from schemas import subjects
-from schemas.errors import NotFound, RefusedByState
+from schemas.errors import NotFound, RefusedByState, Rejected
 from schemas.host_events import HostRegistered, read_host_event
 from schemas.settings import Settings
 from schemas.subjects import session_id
@@ -108,7 +109,8 @@ async def registered_hosts(jet: Jet) -> dict[str, bytes]:
     """Evidence keys by host name."""
     found: dict[str, bytes] = {}
     async for message in jet.read_all(subjects.LIFECYCLE, HOSTS):
-        event = read_host_event(message.data)
-        if isinstance(event, HostRegistered):
-            found[event.host] = event.key
+        with suppress(Rejected):  # one bad line must not take every host out of the trust file
+            event = read_host_event(message.data)
+            if isinstance(event, HostRegistered):
+                found[event.host] = event.key
     return found

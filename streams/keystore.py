@@ -118,7 +118,7 @@ class KeyStore:
         version, kek = await asyncio.to_thread(self._master.newest)
         rewrapped = erased = 0
         uids = {_uid_of(message) async for message in self._jet.read_all(subjects.KEYS, FILTER)}
-        for uid in sorted(uids):
+        for uid in sorted(uids - {b""}):
             rewrapped += await self._rewrap(uid, version, kek)
             erased += await self._erase_older(uid)
         log.info("keys_rotated version=%d rewrapped=%d erased=%d", version, rewrapped, erased)
@@ -197,4 +197,8 @@ def _wrapped(uid: bytes, dek: bytes, version: int, kek: bytes) -> bytes:
 
 
 def _uid_of(message: Message) -> bytes:
-    return bytes.fromhex(message.subject.rsplit(".", 1)[1])
+    """Whose key it is; empty: nobody's, and such a message must not end whoever follows KEYS."""
+    try:
+        return bytes.fromhex(message.subject.rsplit(".", 1)[1])
+    except ValueError:
+        return b""

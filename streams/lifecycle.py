@@ -21,7 +21,7 @@ from schemas.commands import Command
 from schemas.errors import Conflict, Rejected, Unavailable
 from schemas.jcs import jcs
 from schemas.lifecycle_events import EVENT, Event
-from schemas.upcast import read_recorded
+from streams.chunk_log import last_recorded
 
 TRIES = 60
 """Conflicts in a row after which a writer gives up: each one means that another writer got through."""
@@ -102,8 +102,8 @@ class EventLog:
 
 async def recorded_chunks(jet: Jet, session_id: str) -> int:
     """How many chunks of the session are recorded now."""
-    message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session_id))
-    return read_recorded(message.data).state.next_index if message else 0
+    last = await last_recorded(jet, session_id)
+    return last[1].state.next_index if last else 0
 
 
 def history_type(line: bytes) -> str:

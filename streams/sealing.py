@@ -12,6 +12,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from handlers.seal import SigningKey, seal
@@ -29,6 +30,7 @@ from schemas.index import Entry
 from schemas.lifecycle_events import SealStarted
 from schemas.manifest import Manifest
 from schemas.upcast import read_event as read_chunk_event
+from streams.chunk_log import recorded_events
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, read_event
 
@@ -130,20 +132,19 @@ async def material_of(jet: Jet, log: EventLog, session: Session) -> Material:
     history, then = _up_to_seal(session.id, await log.history(session.id))
     recorded: list[Recorded] = []
     ended: Ended | None = None
-    subject = subjects.chunk(subjects.RECORDED, session.id)
-    async for message in jet.read_all(subjects.CHUNKS, subject):
-        event = read_chunk_event(message.data)
+    async for event in recorded_events(jet, session.id):
         if isinstance(event, Recorded):
             recorded.append(event)
-        elif isinstance(event, Ended):
+        else:
             ended = event
     if ended is None:
         raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
     stored: list[tuple[int, Stored]] = []
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
-        event = read_chunk_event(message.data)
-        if isinstance(event, Stored):
-            stored.append((message.seq, event))
+        with suppress(Rejected):  # nonsense that somebody wrote: a chunk that it hides would be missing
+            said = read_chunk_event(message.data)
+            if isinstance(said, Stored):
+                stored.append((message.seq, said))
     return gather(then, history, recorded, stored, ended)
 
 

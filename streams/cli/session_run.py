@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from infra.jetstream import Jet, Message
 from schemas import subjects
-from schemas.errors import NotFound, Unavailable
+from schemas.errors import NotFound, Rejected, Unavailable
 from schemas.lifecycle_events import State, Transition
 from streams.cli import output
 from streams.cli.board import Board, LiveBoard
@@ -110,7 +110,7 @@ class View:
         try:
             async for item in events:
                 if isinstance(item, Message):
-                    self.board.take(item.data)
+                    self._take(item)
                     self._live.draw(self.lines())
                     self._changed.set()
         finally:
@@ -119,6 +119,10 @@ class View:
     async def read(self) -> None:
         """Take the events that are there now."""
         async for message in self._jet.read_all(subjects.CHUNKS, subjects.chunk("*", self._session)):
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        with contextlib.suppress(Rejected):  # nonsense, or of a newer version: the view shows the rest
             self.board.take(message.data)
 
     async def complete(self, following: "asyncio.Task[None]") -> None:
