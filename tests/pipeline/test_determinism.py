@@ -17,7 +17,6 @@ from prepared import Prepared, Step, disturbed, outcome
 from processes import Processes, processes
 
 from handlers.replay import Outcome as Judged
-from handlers.seal import SigningKey
 from infra.blobs_disk import DiskBlobs
 from infra.keyring import Keyring
 from schemas import subjects
@@ -27,7 +26,7 @@ from streams.commands import call
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.replay import Replay, Replayed
-from streams.sealing import Sealer
+from streams.sealing import material_of
 
 EXAMPLES = 12
 STEP = st.one_of(
@@ -110,11 +109,8 @@ async def check_replay(system: Processes, prepared: Prepared, calm: dict[str, by
 
 async def replayed(system: Processes, prepared: Prepared) -> list[Replayed]:
     keyring = Keyring(system.data.keys)
-    signer, log, keys = keyring.signer(), EventLog(system.jet), KeyStore(system.jet, keyring)
-    chunks, manifests = DiskBlobs(system.data.chunks), DiskBlobs(system.data.manifests)
-    signing = SigningKey(signer.name, signer.public, signer.sign)
-    sealer = Sealer(system.jet, log, keys, chunks, manifests, signing)
-    material = await sealer._material(await log.load(prepared.session))
+    log, keys, chunks = EventLog(system.jet), KeyStore(system.jet, keyring), DiskBlobs(system.data.chunks)
+    material = await material_of(system.jet, log, await log.load(prepared.session))
     session_keys = await keys.session_keys(prepared.uid)
     assert session_keys is not None
     with ThreadPoolExecutor(2) as threads:
