@@ -150,7 +150,7 @@ class LiveBoard:
             return
         self._next_s = time.monotonic() + 1 / REDRAWS_PER_S
         back = f"\x1b[{self._drawn}A" if self._drawn else ""
-        sys.stderr.write(back + "".join(f"\x1b[2K{line}\n" for line in lines))
+        sys.stderr.write(back + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
         sys.stderr.flush()
         self._drawn = len(lines)
 

@@ -30,6 +30,7 @@ SEALED_S = 600.0
 SILENT_S = 60.0
 """How long nobody may answer while the seal is waited for: a service that crashed is soon back."""
 ASK_S = 0.15
+ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 
 
 class Source(Protocol):
@@ -92,6 +93,7 @@ class View:
         self._jet, self._session = jet, session
         self._live = LiveBoard()
         self._changed = asyncio.Event()
+        self._ending = False
 
     def show(self, progress: Progress) -> None:
         """Take what the publisher says of itself."""
@@ -99,10 +101,17 @@ class View:
         self.board.sent = progress.acknowledged, progress.plain, progress.seconds
         self._live.draw(self.lines())
 
+    def ending(self) -> None:
+        """Say that the recording was asked to end."""
+        self._ending = True
+        if not self._live.live:
+            output.note(ENDING_NOTE)
+
     def lines(self) -> list[str]:
-        if not self.progress.trouble:
-            return self.board.lines()
-        return [*self.board.lines(), f"  waiting: {self.progress.trouble}"[: output.COLUMNS]]
+        lines = self.board.lines()
+        if self.progress.trouble:
+            lines.append(f"  waiting: {self.progress.trouble}"[: output.COLUMNS])
+        return [*lines, f"  {ENDING_NOTE}"] if self._ending else lines
 
     async def follow(self) -> None:
         """Keep the board until cancelled."""
@@ -147,9 +156,18 @@ async def record_session(
 ) -> Progress:
     """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
     publisher = Publisher(jet, grant, view.show)
-    stopping = asyncio.create_task(_when_stopped(jet, grant.session, stop, source.stop))
+
+    whole = False
+
+    def end() -> None:
+        source.stop()
+        if not whole:
+            view.ending()
+
+    stopping = asyncio.create_task(_when_stopped(jet, grant.session, stop, end))
     try:
         await publish(aiter(source), publisher, encoder)
+        whole = True  # what stops the session from now on is our own `final`
         return await publisher.finish()
     except asyncio.CancelledError:
         with contextlib.suppress(Unavailable):

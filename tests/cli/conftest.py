@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import IO
@@ -13,8 +14,18 @@ import pytest
 class Program:
     """Call it to run to the end; `start` it to talk to it."""
 
-    @staticmethod
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen[str]] = []
+
+    def end(self, since: int) -> None:
+        """Kill what was started after the first `since` and still runs."""
+        for process in self.started[since:]:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
     def start(
+        self,
         *arguments: str,
         data: Path,
         cwd: Path | None = None,
@@ -24,7 +35,7 @@ class Program:
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli.main", *arguments],
             env={**clean, "LUCID_DATA": str(data), "NO_COLOR": "1", **environment},
             cwd=cwd or data.parent,
@@ -33,6 +44,8 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def __call__(
         self,
@@ -53,5 +66,15 @@ class Program:
 
 
 @pytest.fixture(scope="session")
-def lucid() -> Program:
-    return Program()
+def lucid() -> Iterator[Program]:
+    """The program; nothing that was started outlives the tests."""
+    program = Program()
+    yield program
+    program.end(0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives_its_test(lucid: Program) -> Iterator[None]:
+    before = len(lucid.started)
+    yield
+    lucid.end(before)
