@@ -44,7 +44,7 @@ def read_event(data: bytes) -> Frozen:
         raise Rejected(f"not an event: {error!r}", code="event.malformed") from None
     model = MODELS.get(kind)
     if model is None:
-        raise Rejected(f"an event of an unknown type: {kind[:80]}", code="event.unknown")
+        raise Rejected(f"an event of an unknown type: {kind[:80]!r}", code="event.unknown")
     try:
         return model.model_validate(body)
     except ValidationError as error:

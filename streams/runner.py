@@ -202,6 +202,9 @@ class Runner:
 
     async def _bury(self, message: Message, error: Exception) -> None:
         session = subjects.session_of(message.subject)
+        if subjects.SESSION_ID.fullmatch(session) is None:
+            log.error("unnameable stage=%s seq=%d subject=%.200r", self.verb, message.seq, message.subject)
+            return  # it has no place in DEAD; it stays in its stream
         dead = dead_letter(self.verb, session, message, error)
         log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
         await self._jet.publish(
@@ -229,7 +232,7 @@ def dead_letter(stage: str, session: str, message: Message, error: Exception) ->
         index, run = claim.index, claim.run
     except ValidationError:
         index, run = -1, 0
-    code = error.code if isinstance(error, LucidError) else "job.failed"
+    code, said = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
     return Dead(
         stage=stage,
         session=session,
@@ -237,6 +240,6 @@ def dead_letter(stage: str, session: str, message: Message, error: Exception) ->
         run=run,
         seq=message.seq,
         code=code,
-        message=str(error)[:1000] or type(error).__name__,
+        message=said[:1000] or type(error).__name__,
         body=message.data[:DEAD_BODY_BYTES],
     )

@@ -98,7 +98,7 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  {output.count_of(len(refused), 'message')} refused:")
     for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
         message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
-        lines.append(f"    {count} by {stage}: {message} [{code}]")
+        lines.append(f"    {count} by {stage}: {code}: {message}"[: output.COLUMNS])
     if shown["allowed"]:
         lines.append(f"  it may {', '.join(shown['allowed'])}")
     return lines
