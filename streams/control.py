@@ -157,12 +157,14 @@ class Control:
         stored = subjects.chunk(subjects.STORED, session.id)
         counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
         state = last[1].state if last else None
+        recorded = state.next_index if state else 0
         return {
             **shown(session),
-            "recorded": state.next_index if state else 0,
+            "recorded": recorded,
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
-            "stored": counts.get(stored, 0),
+            # The events of a sealed session go with its source; a seal means that all were stored.
+            "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
             "refused": await self._refused(session.id),
         }
 

@@ -17,7 +17,7 @@ from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Chunked, Compressed, Encrypted, Recorded
 from schemas.digest import Buffer
-from schemas.errors import Rejected
+from schemas.errors import RefusedByState
 from schemas.fragment import Fragment, parse
 from streams.chunk_log import data_seqs
 
@@ -31,12 +31,12 @@ class Remake:
         self._jet, self._threads = jet, threads
 
     async def fragments(self, recorded: Recorded) -> list[Fragment]:
-        """The chunk's data fragments by seq. Raises Rejected (chunk.source_gone)."""
+        """The chunk's data fragments by seq. Raises RefusedByState (chunk.source_gone)."""
         seqs = data_seqs(recorded)
         found = await self._jet.get_many(subjects.RECORDINGS, seqs)
         missing = [seq for seq in seqs if seq not in found]
         if missing:
-            raise Rejected(
+            raise RefusedByState(
                 f"chunk {recorded.index} of {recorded.session} cannot be made again: "
                 f"{len(missing)} of its fragments are gone from the stream",
                 code="chunk.source_gone",

@@ -16,11 +16,13 @@ from handlers.keys import SessionKeys
 from handlers.replay import Outcome, judge
 from handlers.seal_index import index_chunks, seal_index_chunk
 from handlers.seal_material import Material
+from handlers.session import Session
 from handlers.stages.context import Context
 from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet
-from schemas.digest import Buffer
-from schemas.errors import Rejected
+from schemas import dsse
+from schemas.digest import Buffer, h
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected
 from schemas.index import Entry
 from schemas.manifest import Manifest
 from streams.remake import Remake
@@ -50,7 +52,7 @@ class Replay:
     async def run(self) -> AsyncIterator[Replayed]:
         """Every listed chunk in order; lost ones are passed over.
 
-        Raises Rejected (chunk.source_gone): the recording stream no longer holds what a chunk was made of.
+        Raises RefusedByState (chunk.source_gone): the stream no longer holds what a chunk was made of.
         """
         remake = Remake(self.jet, self.threads)
         recorded = {event.index: event for event in self.material.recorded}
@@ -59,7 +61,7 @@ class Replay:
                 continue
             event = recorded.get(chunk.entry.index)
             if event is None:
-                raise Rejected(
+                raise RefusedByState(
                     f"what chunk {chunk.entry.index} was made of is no longer known", code="chunk.source_gone"
                 )
             context = Context(event, 0, self.material.created.settings, self.keys)
@@ -87,3 +89,15 @@ class Replay:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
         return Replayed(entry.index, outcome, entry.sealed, kept or "")
+
+
+def manifest_of(manifests: DiskBlobs, session: Session) -> Manifest:
+    """The newest manifest, as the log says that it was sealed. Raises EvidenceFalse (manifest.digest)."""
+    seal = session.seals[-1]
+    envelope = manifests.read(f"{session.uid.hex()}/{seal.seal_no}")
+    if envelope is None or h(envelope) != seal.manifest:
+        raise EvidenceFalse(
+            f"the manifest of {session.id} in the store is not the one that was sealed",
+            code="manifest.digest",
+        )
+    return Manifest.within(dsse.parse(envelope, dsse.MANIFEST))

@@ -25,7 +25,7 @@ from infra.jetstream import Jet
 from schemas import dsse, subjects
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
-from schemas.errors import EvidenceFalse, Rejected, Unavailable
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.index import Entry
 from schemas.lifecycle_events import SealStarted
 from schemas.manifest import Manifest
@@ -128,7 +128,10 @@ class Sealer:
 
 
 async def material_of(jet: Jet, log: EventLog, session: Session) -> Material:
-    """What the newest seal is made from. Raises Rejected (seal.incomplete, seal.contradiction)."""
+    """What the newest seal is made from.
+
+    Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).
+    """
     history, then = _up_to_seal(session.id, await log.history(session.id))
     recorded: list[Recorded] = []
     ended: Ended | None = None
@@ -137,6 +140,14 @@ async def material_of(jet: Jet, log: EventLog, session: Session) -> Material:
             recorded.append(event)
         else:
             ended = event
+    assert then.seal_started is not None
+    if session.sealed and len(recorded) < then.seal_started.n:
+        raise RefusedByState(
+            f"the source of {session.id} is gone: its chunks were read back after sealing, and what they "
+            "were made of was purged",
+            code="chunk.source_gone",
+            hint=f"nothing can be made again; lucid verify {session.id} says whether it is still true",
+        )
     if ended is None:
         raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
     stored: list[tuple[int, Stored]] = []

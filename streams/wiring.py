@@ -22,6 +22,7 @@ from streams.directory import Directory
 from streams.hosts import Hosts
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
+from streams.retention import Retention
 from streams.runner import Limits
 from streams.stages import STAGES
 from streams.worker import Parts, work
@@ -58,7 +59,7 @@ async def run_worker(
 
 
 async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event) -> None:
-    """Lifecycle, sealing and the command service."""
+    """Lifecycle, sealing, the source's end and the command service."""
     keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
     directory, keys = Directory(jet), KeyStore(jet, keyring)
     parts = conductor.Parts(
@@ -70,10 +71,12 @@ async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: async
         signer=keyring.signer(),
         limits=SilenceLimits(host_return_s=settings.host_return_max_s),
     )
+    retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
     control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
     broker = control_plane(control, jet.url)
     stopped = asyncio.create_task(stop.wait())
-    running = [asyncio.create_task(service.run()) for service in (directory, keys, Conductor(parts))]
+    services = (directory, keys, Conductor(parts), retention)
+    running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.
         known = asyncio.create_task(directory.ready())

@@ -14,17 +14,15 @@ from handlers.replay import Outcome
 from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet
 from infra.settings import data_dir, load_settings
-from schemas import dsse, subjects
-from schemas.digest import h
+from schemas import subjects
 from schemas.errors import EvidenceFalse, RefusedByState, outcome
-from schemas.manifest import Manifest
 from streams.audit import audit
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.commands import call
 from streams.kept import Kept, kept, keys_of
 from streams.lifecycle import EventLog
-from streams.replay import Replay, Replayed
+from streams.replay import Replay, Replayed, manifest_of
 from streams.sealing import material_of
 
 THREADS = 2
@@ -71,18 +69,12 @@ async def _sealed(jet: Jet, found: Kept) -> Replay:
     settings = load_settings()
     data, session = data_dir(settings), found.session
     audit(data.logs, "replayed", session.id, session.uid)
-    envelope = DiskBlobs(data.manifests).read(f"{session.uid.hex()}/{session.seals[-1].seal_no}")
-    if envelope is None or h(envelope) != session.seals[-1].manifest:
-        raise EvidenceFalse(
-            f"the manifest of {session.id} in the store is not the one that was sealed",
-            code="manifest.digest",
-        )
     return Replay(
         jet=jet,
         blobs=DiskBlobs(data.chunks, data.quarantine),
         threads=ThreadPoolExecutor(THREADS, "lucid-replay"),
         keys=await keys_of(jet, data, settings, session),
-        manifest=Manifest.within(dsse.parse(envelope, dsse.MANIFEST)),
+        manifest=manifest_of(DiskBlobs(data.manifests), session),
         material=await material_of(jet, EventLog(jet), session),
     )
 

@@ -1,0 +1,52 @@
+"""Owns what becomes of the recording stream's space: whose source goes, and how much data may still come.
+
+    0 ──── keep by age ──── 70 % ──── oldest seals go ──── 95 % ──── markers only ──── 100 %
+
+1. The source of a session that is not sealed, or is being sealed again, never goes.
+2. A legal hold keeps evidence, not its source: the source is a second copy of what is sealed.
+3. Data stops below the top, so that ticks, gaps and endings always fit: every session can end.
+4. Level-triggered and pure: whoever asks twice is told the same.
+"""
+
+from collections.abc import Iterable
+
+from handlers.session import Session
+
+PURGE_ABOVE = 0.70
+DATA_BELOW = 0.95
+ASK_BYTES = 64 << 20
+"""The most that one session may send before it asks again."""
+OVERSHOOT = 0.5
+"""Of the space above DATA_BELOW, what all allowances together may take that are given and not yet used."""
+
+
+def may_go(session: Session) -> bool:
+    """Whether the session's source may be purged at all, once its evidence was read back."""
+    ordered = session.destroy is not None or session.shredded is not None
+    return session.sealed and session.seal_started is None and not ordered
+
+
+def next_to_purge(
+    sessions: Iterable[Session], now_us: int, retention_s: float, used: int, limit: int
+) -> Session | None:
+    """Of sessions that `may_go`, the one sealed first, if its time has come or the stream fills up.
+
+    used, limit: bytes of the recording stream; a limit of 0 or less: none.
+    """
+    oldest = min(sessions, key=lambda session: (session.seals[-1].at_us, session.id), default=None)
+    if oldest is None:
+        return None
+    due = now_us - oldest.seals[-1].at_us >= retention_s * 1e6
+    return oldest if due or used > PURGE_ABOVE * limit > 0 else None
+
+
+def data_room(used: int, limit: int, sessions: int) -> int:
+    """How many bytes of data one session may send before it asks again; 0: none now.
+
+    sessions: how many may send. Each has at most its part of the space above DATA_BELOW in hand, so that
+    together they stay out of the rest of it, whenever each of them asked.
+    """
+    if limit <= 0:
+        return ASK_BYTES
+    part = int((1 - DATA_BELOW) * OVERSHOOT * limit) // max(sessions, 1)
+    return max(0, min(ASK_BYTES, part, int(DATA_BELOW * limit) - used))

@@ -1,0 +1,152 @@
+"""Owns letting the source of a sealed session go: its fragments, and the events of its chunks.
+
+    every listed chunk read back and true → chunk events purged → fragments purged
+
+1. Nothing goes before the store has given back every chunk that the newest manifest lists, with its digest.
+   One that is missing or false keeps the source, and says so as an error once every AGAIN_S: a replay needs
+   that source to mend it.
+2. Events go first: fragments without events can be recorded again, events without fragments are no use. So a
+   session with fragments is one whose purge is not complete, and a crash anywhere is made good by the next
+   look. Purging is idempotent, and any number of processes may do it.
+3. The last event of a recording, `ended`, stays: it is record's checkpoint, and tells how much there was.
+4. What comes under a purged session's name later (a late spool) counts for nothing, and goes the same way.
+
+Limits: the stored prefix of a session that still runs is not purged, so one recording that alone fills the
+stream waits at 95 %. Fragments under the name of a session that was never created stay.
+Which session is next: handlers.retention.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from handlers.retention import may_go, next_to_purge
+from handlers.session import Session
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from schemas import subjects
+from schemas.chunk_events import Ended
+from schemas.digest import h
+from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
+from schemas.upcast import read_event
+from streams.directory import Directory
+from streams.replay import manifest_of
+
+SWEEP_S = 10.0
+AGAIN_S = 3600.0
+"""How long a session whose evidence is not whole is left alone."""
+FILTER = "lucid.rec.>"
+STEPS = (
+    subjects.CHUNKED,
+    subjects.COMPRESSED,
+    subjects.ENCRYPTED,
+    subjects.PROVEN,
+    subjects.STORED,
+    subjects.REDRIVEN,
+)
+
+log = logging.getLogger("lucid.retention")
+
+
+@dataclass(slots=True)
+class Retention:
+    """Runs until cancelled. What it remembers can be lost."""
+
+    jet: Jet
+    directory: Directory
+    chunks: DiskBlobs
+    manifests: DiskBlobs
+    retention_s: float
+    clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    _whole: set[bytes] = field(default_factory=set)
+    """Digests of manifests whose chunks were all read back."""
+    _kept_until_us: dict[bytes, int] = field(default_factory=dict)
+    """Digests of manifests whose chunks were not: when they are read again."""
+
+    async def run(self) -> None:
+        """Look every SWEEP_S until cancelled."""
+        await self.directory.ready()
+        while True:
+            try:
+                await self.look()
+            except Retryable as error:
+                log.warning("retention_waits error=%s", error)
+            except Exception:
+                # Space is freed later; sessions must not stop for it.
+                log.exception("retention_failed")
+            await asyncio.sleep(SWEEP_S)
+
+    async def look(self) -> list[str]:
+        """Purge every source that is due; the sessions' names. Raises Retryable."""
+        now_us = self.clock_us()
+        waiting = [
+            session
+            for session in self.directory.sessions()
+            if may_go(session) and self._kept_until_us.get(session.seals[-1].manifest, 0) <= now_us
+        ]
+        purged: list[str] = []
+        if await self._next(waiting, now_us) is None:
+            return purged
+        counts = await self.jet.subject_counts(subjects.RECORDINGS, FILTER)
+        there = {subjects.session_of(subject) for subject in counts}
+        waiting = [session for session in waiting if session.id in there]
+        while (session := await self._next(waiting, now_us)) is not None:
+            waiting.remove(session)
+            if await self._is_whole(session, now_us) and self._unmoved(session):
+                await self._purge(session.id)
+                purged.append(session.id)
+        return purged
+
+    async def _next(self, waiting: Iterable[Session], now_us: int) -> Session | None:
+        info = await self.jet.info(subjects.RECORDINGS)
+        return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
+
+    async def _is_whole(self, session: Session, now_us: int) -> bool:
+        digest = session.seals[-1].manifest
+        if digest in self._whole:
+            return True
+        try:
+            await asyncio.to_thread(self._read_back, session)
+        except LucidError as error:
+            self._kept_until_us[digest] = now_us + int(AGAIN_S * 1e6)
+            log.error("source_kept session=%s error=%s; lucid replay %s", session.id, error, session.id)
+            return False
+        self._whole.add(digest)
+        return True
+
+    def _read_back(self, session: Session) -> None:
+        """In a thread, one chunk after the other. Raises EvidenceFalse, Unavailable."""
+        manifest = manifest_of(self.manifests, session)
+        listed = [item.entry for item in (*manifest.chunks, *manifest.index)]
+        for entry in listed:
+            name = f"{session.uid.hex()}/{entry.index:010}"
+            found = None if entry.lost else self.chunks.read(name)
+            if not entry.lost and (found is None or h(found) != entry.digest):
+                what = "missing" if found is None else "not what was sealed"
+                raise EvidenceFalse(f"chunk {name} is {what}", code="chunk.digest", place=name)
+
+    def _unmoved(self, session: Session) -> bool:
+        """Whether the session is as it was when its chunks were read."""
+        now = self.directory.get(session.id)
+        return now is not None and may_go(now) and now.seals == session.seals
+
+    async def _purge(self, name: str) -> None:
+        recorded = subjects.chunk(subjects.RECORDED, name)
+        last = await self.jet.last(subjects.CHUNKS, recorded)
+        up_to = last.seq - 1 if last is not None and _is_end(last.data) else None
+        events = await self.jet.purge(subjects.CHUNKS, recorded, up_to)
+        for step in STEPS:
+            events += await self.jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
+        # Of every host: what another one sent under this name never counted.
+        recording = f"lucid.rec.{subjects.partition(name)}.*.{name}"
+        fragments = await self.jet.purge(subjects.RECORDINGS, recording)
+        log.info("source_purged session=%s fragments=%d events=%d", name, fragments, events)
+
+
+def _is_end(data: bytes) -> bool:
+    try:
+        return isinstance(read_event(data), Ended)
+    except Rejected:
+        return False

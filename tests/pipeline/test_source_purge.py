@@ -1,0 +1,280 @@
+"""The source of a sealed session, from its seal to its end: a real server, conductor and worker."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducted import Host, World, connected, running, system
+from test_conducted import verified
+
+from handlers.replay import Outcome
+from infra.blobs_disk import DiskBlobs
+from infra.keyring import Keyring
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.errors import RefusedByState, Unavailable, outcome
+from schemas.settings import Settings
+from streams import retention, topology
+from streams.directory import Directory
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog
+from streams.replay import Replay, manifest_of
+from streams.retention import Retention
+from streams.sealing import material_of
+from streams.wiring import run_conductor, run_worker
+
+DAY_S = 86_400.0
+
+
+async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]:
+    """Recorded and sealed, one after the other."""
+    hosts = {}
+    for name in names:
+        hosts[name] = await world.start(name)
+        await hosts[name].record(fragments)
+        await hosts[name].final()
+        await world.until(name, "STOPPED")
+    return hosts
+
+
+async def held(world: World) -> set[str]:
+    """Sessions of which RECORDINGS holds something."""
+    counts = await world.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
+    return {subjects.session_of(subject) for subject in counts}
+
+
+async def emptied(world: World) -> None:
+    """Return when RECORDINGS holds nothing."""
+    for _ in range(200):
+        if not await held(world):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(await held(world))
+
+
+async def events(world: World, name: str) -> list[str]:
+    """Steps of which CHUNKS holds an event, and how many."""
+    counts = await world.jet.subject_counts(subjects.CHUNKS, subjects.chunk("*", name))
+    return sorted(f"{subjects.step_of(subject)} {count}" for subject, count in counts.items())
+
+
+async def limit_recordings(world: World, max_bytes: int) -> None:
+    spec = next(spec for spec in topology.streams(1 << 30) if spec.name == subjects.RECORDINGS)
+    await world.jet.declare(replace(spec, max_bytes=max_bytes))
+
+
+@dataclass
+class Clock:
+    us: int
+
+    def __call__(self) -> int:
+        return self.us
+
+
+@asynccontextmanager
+async def looking(
+    world: World, retention_s: float = 0, jet: Any = None
+) -> AsyncIterator[tuple[Retention, Clock]]:
+    """A Retention of its own that knows every session and looks only when it is told to."""
+    directory, clock = Directory(world.jet), Clock(2**51)
+    following = asyncio.create_task(directory.run())
+    chunks, manifests = DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests)
+    try:
+        await directory.ready()
+        yield Retention(jet or world.jet, directory, chunks, manifests, retention_s, clock), clock
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def replayed(world: World, name: str) -> list[Outcome]:
+    log, session = EventLog(world.jet), await EventLog(world.jet).load(name)
+    keys = await KeyStore(world.jet, Keyring(world.data.keys)).session_keys(session.uid)
+    assert keys is not None
+    blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
+    manifest = manifest_of(DiskBlobs(world.data.manifests), session)
+    material = await material_of(world.jet, log, session)
+    with ThreadPoolExecutor(1) as threads:
+        return [
+            one.outcome async for one in Replay(world.jet, blobs, threads, keys, manifest, material).run()
+        ]
+
+
+async def test_a_sealed_source_goes_by_itself_and_the_evidence_stays_true(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: recordings are kept twice for ever; or what is left of one cannot be verified or shown."""
+    monkeypatch.setattr(retention, "SWEEP_S", 0.1)
+    async with connected(server, tmp_path) as world:
+        world.settings = Settings(source_retention_s=0)
+        async with running(run_conductor, world), running(run_worker, world):
+            await world.answered()
+            host = (await seal(world, "demo-01"))["demo-01"]
+            await emptied(world)
+            assert await events(world, "demo-01") == ["recorded 1"], "the checkpoint"
+            manifest = await verified(world, "demo-01", tmp_path)
+            assert manifest.totals.fragments == len(host.sent)
+            shown = await world.ask("show", "demo-01")
+            told = [shown[what] for what in ("recorded", "stored", "fragments", "plain")]
+            totals = manifest.totals
+            assert told == [totals.chunks, totals.chunks, totals.fragments, 8 * 50_000]
+            with pytest.raises(
+                RefusedByState, match=r"the source of demo-01 is gone.*chunk\.source_gone"
+            ) as why:
+                await replayed(world, "demo-01")
+            assert outcome(why.value).exit_code == 5
+            await seal(world, "demo-02")  # the host goes on as before
+
+
+async def test_nothing_goes_before_its_time_and_a_hold_keeps_no_source(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a replay is refused an hour after the seal; or what is under hold fills the stream."""
+    async with system(server, tmp_path) as world:
+        await seal(world, "held-01")
+        await world.ask("hold", "held-01", held=True)
+        running_on = await world.start("live-01")
+        await running_on.record(8)
+        sealed_us = (await world.ask("show", "held-01"))["seal"]["sealed_us"]
+        async with looking(world, DAY_S) as (source, clock):
+            clock.us = sealed_us + int(DAY_S * 1e6) - 1
+            assert await source.look() == []
+            assert set(await replayed(world, "held-01")) == {Outcome.SAME}
+            clock.us += 1
+            assert await source.look() == ["held-01"]
+            assert await source.look() == []
+        assert await held(world) == {"live-01"}
+        await verified(world, "held-01", tmp_path)
+        await running_on.final()
+        await world.until("live-01", "STOPPED")
+        await verified(world, "live-01", tmp_path)
+
+
+async def test_above_70_percent_the_oldest_seals_go_and_no_more_than_needed(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a full stream refuses new recordings while it holds what is sealed long ago."""
+    async with system(server, tmp_path) as world:
+        await seal(world, "a-01", "c-02", "b-03")
+        await (await world.start("live-04")).record(8)
+        each = (await world.jet.info(subjects.RECORDINGS)).bytes // 4
+        async with looking(world, 100 * 365 * DAY_S) as (source, _):
+            assert await source.look() == []
+            await limit_recordings(world, int(each * 4 / 0.69))
+            assert await source.look() == []
+            await limit_recordings(world, int(each * 4.05 / 0.70 * 3 / 4))
+            assert await source.look() == ["a-01"]
+            await limit_recordings(world, each * 4)
+            assert await source.look() == ["c-02"], "two of four are left: 50 %"
+            await limit_recordings(world, int(each * 2.1))
+            assert await source.look() == ["b-03"]
+            assert await source.look() == []
+        assert await held(world) == {"live-04"}
+
+
+@pytest.mark.parametrize("damage", ["missing", "false", "index", "manifest"])
+async def test_a_chunk_that_is_not_whole_keeps_the_source_that_mends_it(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """Breaks: the last good copy of a recording is thrown away."""
+    async with system(server, tmp_path) as world:
+        host = (await seal(world, "demo-01", "fine-02"))["demo-01"]
+        folder = world.data.manifests if damage == "manifest" else world.data.chunks
+        files = sorted((folder / host.grant.uid.hex()).iterdir())
+        struck = files[-1] if damage == "index" else files[0]
+        whole = struck.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        struck.unlink()
+        if damage != "missing":
+            struck.write_bytes(flipped)
+        async with looking(world) as (source, clock):
+            with caplog.at_level(logging.ERROR, "lucid.retention"):
+                assert await source.look() == ["fine-02"], "another session's damage holds nobody up"
+                clock.us += 3599 * 1_000_000
+                assert await source.look() == []
+            (said,) = caplog.messages
+            assert said.startswith("source_kept session=demo-01 ")
+            assert await held(world) == {"demo-01"}
+            if damage == "manifest":
+                struck.write_bytes(whole)
+            else:
+                assert Outcome.RESTORED in await replayed(world, "demo-01")
+            assert struck.read_bytes() == whole
+            clock.us += 1_000_000
+            assert await source.look() == ["demo-01"]
+        await verified(world, "demo-01", tmp_path)
+
+
+class Struck:
+    """A connection whose purges fail from the given one on: before they are done, or after."""
+
+    def __init__(self, jet: Any, at: int, *, applied: bool) -> None:
+        self._jet, self._left, self._applied = jet, at, applied
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jet, name)
+
+    async def purge(self, *args: Any) -> int:
+        self._left -= 1
+        if self._left < 0 and not self._applied:
+            raise Unavailable("failed", code="test.failed")
+        done = int(await self._jet.purge(*args))
+        if self._left < 0:
+            raise Unavailable("failed, but was applied", code="test.applied")
+        return done
+
+
+async def test_a_crash_at_every_purge_leaves_what_the_next_look_finishes(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the power fails while a source goes, and half of it stays for ever, or is recorded again."""
+    purges = len(retention.STEPS) + 2
+    names = [f"s{n}-{applied}" for n in range(purges) for applied in (False, True)]
+    async with system(server, tmp_path) as world:
+        for name in names:
+            host = await world.start(name)
+            await host.record(6)
+            await host.final()
+        for name in names:
+            await world.until(name, "STOPPED")
+        for name in names:
+            at, applied = int(name[1]), name.endswith("True")
+            jet = Struck(world.jet, at, applied=applied)
+            async with looking(world, jet=jet) as (source, _):
+                source.directory._sessions = {name: source.directory._sessions[name]}
+                with pytest.raises(Unavailable, match=r"test\."):
+                    await source.look()
+            gone = at == purges - 1 and applied
+            assert (name in await held(world)) is not gone
+        async with running(run_worker, world), looking(world) as (source, _):  # a worker that knows nothing
+            assert set(await source.look()) == set(names) - {f"s{purges - 1}-True"}
+            assert await held(world) == set()
+            await asyncio.sleep(0.5)
+            for name in names:
+                assert await events(world, name) == ["recorded 1"]
+                assert (await world.ask("show", name))["state"] == "STOPPED"
+
+
+async def test_what_comes_after_the_purge_goes_too_and_is_no_new_recording(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a late spool fills the stream, or opens a sealed session again."""
+    async with system(server, tmp_path) as world:
+        host = (await seal(world, "demo-01"))["demo-01"]
+        async with looking(world) as (source, _):
+            assert await source.look() == ["demo-01"]
+            for fragment in host.sent:
+                await world.jet.publish(subjects.recording("host-1", "demo-01"), fragment)
+            await world.jet.publish(subjects.recording("host-2", "demo-01"), b"another host's")
+            await asyncio.sleep(0.5)
+            assert await events(world, "demo-01") == ["recorded 1"]
+            assert await source.look() == ["demo-01"]
+        assert await held(world) == set()
+        await verified(world, "demo-01", tmp_path)
