@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from handlers.keys import SessionKeys, dek_id, kek_version, new_key, unwrap, wrap
 from infra.jetstream import Jet
 from schemas import subjects
-from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
+from schemas.errors import Conflict, Denied, RefusedByState, Rejected, Unavailable
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.key_events import KeyFenced, KeyWrapped, read_key_event
@@ -114,14 +114,24 @@ class KeyStore:
         raise Unavailable(f"KEYS does not show what it holds of {uid.hex()}", code="keys.lagging")
 
     async def rotate(self) -> Rotated:
-        """Bring every key under the newest master key, and erase the older wraps. Safe to repeat."""
+        """Bring every key under the newest master key, and erase the older wraps. Safe to repeat.
+
+        Raises Denied or Rejected when some key could not be; all the others are done then.
+        """
         version, kek = await asyncio.to_thread(self._master.newest)
         rewrapped = erased = 0
+        refused: list[Rejected] = []
         uids = {_uid_of(message) async for message in self._jet.read_all(subjects.KEYS, FILTER)}
         for uid in sorted(uids - {b""}):
-            rewrapped += await self._rewrap(uid, version, kek)
-            erased += await self._erase_older(uid)
+            try:
+                rewrapped += await self._rewrap(uid, version, kek)
+                erased += await self._erase_older(uid)
+            except Rejected as error:
+                log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
+                refused.append(error)
         log.info("keys_rotated version=%d rewrapped=%d erased=%d", version, rewrapped, erased)
+        if refused:
+            raise refused[0]
         return Rotated(version, rewrapped, erased)
 
     async def fence(self, uid: bytes) -> None:
