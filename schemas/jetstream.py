@@ -15,8 +15,8 @@ MSG_ID = "Nats-Msg-Id"
 class Message:
     """One message of a stream, or (seq 0) one request.
 
-    `pending` is how many more the source had when it sent this one; `reply` is where the ack goes
-    (empty for messages that were read directly).
+    `pending` is how many more the source had when it sent this one, `reply` is where the ack goes
+    (0 and empty for messages that were read directly).
     """
 
     subject: str

@@ -18,11 +18,12 @@ from infra.jetstream import Jet
 from schemas import subjects
 from schemas.jetstream import Discontinuity, Message
 from schemas.lifecycle_events import State
+from streams.arrival import Arrival
 from streams.aside import Aside
 from streams.checkpoints import patiently
 from streams.claims import Claims
 from streams.directory import Directory
-from streams.recording import Arrival, Recording, Shared
+from streams.recording import Recording, Shared
 
 BATCH_MESSAGES = 64
 BATCH_BYTES = 4 << 20

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
-from handlers.stages.admit import Unfit, admit
+from handlers.stages.admit import Unfit
 from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
@@ -27,6 +27,7 @@ from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Unavailable
 from schemas.fragment import Fragment, Kind
 from schemas.jetstream import Message
+from streams.arrival import Arrival, look
 from streams.aside import Aside
 from streams.checkpoints import Checkpoints, patiently
 from streams.chunk_log import data_seqs, find_fragment, last_recorded
@@ -41,19 +42,6 @@ DEAD_LETTERS = 100
 RETRY_S = 60.0
 
 log = logging.getLogger("lucid.record")
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A message of the recording, looked at."""
-
-    seq: int
-    found: Fragment | Unfit
-    message: Message
-
-    @property
-    def size(self) -> int:
-        return len(self.message.data)
 
 
 @dataclass(slots=True)
@@ -98,15 +86,19 @@ class Recording:
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
         """Check messages of this session; runs in a thread."""
-        signers = self._shared.signers()
-        return [Arrival(m.seq, admit(m.data, self._host_key, signers), m) for m in messages]
+        return look(messages, self._host_key, self._shared.signers())
 
     def take(self, arrival: Arrival) -> None:
         """Fold a message that was followed, or keep it until the session has caught up."""
         if self._closed:
             return
         if self._catching is None and not self._paused:
-            self._take(arrival)
+            try:
+                self._take(arrival)
+            except Exception:
+                log.exception("recording_failed session=%s", self.identity.session)
+                self._is_void = True
+                self.catch_up(arrival.seq)
         elif self._paused or self._stalled or self._shared.held_bytes + arrival.size > HELD_BYTES:
             self._behind = max(self._behind, arrival.seq)
             self._drop_held()
@@ -148,6 +140,7 @@ class Recording:
                 except Exception:
                     log.exception("recording_failed session=%s again_s=%g", self.identity.session, RETRY_S)
                     self._stalled = True
+                    self._behind = max(self._behind, self._position)  # what failed is read again
                     self._drop_held()
                     await asyncio.sleep(RETRY_S)
                     self._stalled = False
@@ -207,25 +200,26 @@ class Recording:
         while self._position < self._behind and not self._paused and not self._is_void:
             await self._shared.claims.room()
             await self.room()
+            up_to = self._behind  # it grows while we read; what it grows by is not in these messages
             async with self._shared.walks:
                 messages, more = await jet.batch(
                     subjects.RECORDINGS, self.subject, self._position + 1, max_bytes=WALK_BYTES
                 )
-                wanted = [message for message in messages if message.seq <= self._behind]
+                wanted = [message for message in messages if message.seq <= up_to]
                 arrivals = await self._look(wanted)
             for arrival in arrivals:
                 self._take(arrival)
-            if len(wanted) < len(messages):
-                self._position = max(self._position, self._behind)
-            elif not more:
-                await self._confirm_end()
+            if len(wanted) == len(messages):
+                if more:
+                    continue
+                await self._confirm_end(up_to)
+            self._position = max(self._position, up_to)
 
-    async def _confirm_end(self) -> None:
+    async def _confirm_end(self, up_to: int) -> None:
         """A short answer may come from a replica that lags: the leader knows what is there."""
         last = await self._shared.jet.last(subjects.RECORDINGS, self.subject)
-        if last is not None and self._position < last.seq <= self._behind:
+        if last is not None and self._position < last.seq <= up_to:
             raise Unavailable(f"{self.subject} is not readable up to {last.seq} yet", code="record.source")
-        self._position = max(self._position, self._behind)
 
     async def _look(self, messages: list[Message]) -> list[Arrival]:
         loop = asyncio.get_running_loop()
@@ -243,6 +237,8 @@ class Recording:
         if arrival.seq <= self._position or self._is_void:
             return
         self._position = arrival.seq
+        if isinstance(arrival.found, Exception):
+            raise arrival.found
         if isinstance(arrival.found, Unfit):
             self._bury(arrival.seq, arrival.found.code, arrival.found.message, arrival.message.data)
             return

@@ -43,7 +43,10 @@ def delivered(message: Msg) -> tuple[Message, int]:
 
 
 def direct(message: Msg) -> Message:
-    """Return a message that a direct get answered with; only the writer's headers stay."""
+    """Return a message that a direct get answered with; only the writer's headers stay.
+
+    What the server adds comes last and wins. `Nats-Num-Pending` it adds to some answers only: not read here.
+    """
     headers = message.headers or {}
     return Message(
         subject=headers["Nats-Subject"],
@@ -51,7 +54,6 @@ def direct(message: Msg) -> Message:
         headers={name: value for name, value in headers.items() if name not in SERVER_HEADERS},
         seq=int(headers["Nats-Sequence"]),
         stream_time_ns=time_ns(headers["Nats-Time-Stamp"]),
-        pending=int(headers.get("Nats-Num-Pending", 0)),
     )
 
 

@@ -1,0 +1,39 @@
+"""Owns one message of a recording, looked at: checked in a thread, before it is folded on the event loop.
+
+An error that nobody foresaw is kept, and raised where the message is folded: so it reaches one session only.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from handlers.stages.admit import Unfit, admit
+from schemas.fragment import Fragment
+from schemas.jetstream import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message and what was found in it."""
+
+    message: Message
+    found: Fragment | Unfit | Exception
+
+    @property
+    def seq(self) -> int:
+        return self.message.seq
+
+    @property
+    def size(self) -> int:
+        return len(self.message.data)
+
+
+def look(messages: Iterable[Message], host_key: bytes, signers: Collection[bytes]) -> list[Arrival]:
+    """Check messages of one session. Keys as in `admit`. Never raises."""
+    return [Arrival(message, _admit(message.data, host_key, signers)) for message in messages]
+
+
+def _admit(whole: bytes, host_key: bytes, signers: Collection[bytes]) -> Fragment | Unfit | Exception:
+    try:
+        return admit(whole, host_key, signers)
+    except Exception as error:
+        return error

@@ -1,0 +1,160 @@
+"""The stage `record` alone over a real server, and the pure fold that it must agree with; for tests.
+
+1. Sessions are brought to ACTIVE in the log itself: no conductor, no keys, no other stage.
+2. `folded` is what the same fragments make in memory: whatever happens on the way, the events are these.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from prepared import HOST, HOST_PUBLIC, START_US, Prepared
+
+from handlers.stages.admit import admit
+from handlers.stages.fold_terms import Identity
+from handlers.stages.open_chunk import Piece
+from handlers.stages.record import Fold
+from infra.jetstream import Jet, Message
+from schemas import commands, subjects
+from schemas.chunk_events import Dead, Ended, Recorded
+from schemas.fragment import Fragment
+from schemas.upcast import read_recorded
+from streams import topology
+from streams.aside import Aside
+from streams.claims import Claims
+from streams.directory import Directory
+from streams.ingest import Ingest
+from streams.lifecycle import EventLog
+from streams.recording import Recording, Shared
+
+MEMORY_BYTES = 64 << 20
+PATIENCE_S = 20.0
+STORAGE_BYTES = 2 << 30
+
+Events = list[Recorded | Ended]
+
+
+@dataclass
+class Stage:
+    """What runs."""
+
+    directory: Directory
+    claims: Claims
+    ingest: Ingest
+
+    def followed(self, prepared: Prepared) -> bool:
+        """Whether the session is known and has caught up: what comes now is not read again."""
+        found = self.ingest._recordings.get(prepared.session)
+        return found is not None and found._catching is None
+
+
+def identity(prepared: Prepared) -> Identity:
+    return Identity(prepared.session, prepared.uid, HOST, prepared.settings, prepared.genesis)
+
+
+async def begin(jet: Jet, *sessions: Prepared) -> None:
+    """Declare the streams, and bring sessions to ACTIVE."""
+    await topology.declare(jet, STORAGE_BYTES)
+    log = EventLog(jet)
+    for prepared in sessions:
+        head = {"session": prepared.session, "at_us": START_US, "who": "tester"}
+        keys = prepared.keys
+        known = await log.execute(prepared.create())
+        known = await log.execute(commands.Start.model_validate({**head, "cause": "start"}), known)
+        made = {"cause": "key", "dek_id": keys.dek_id, "intake": keys.intake_public}
+        await log.execute(commands.StartComplete.model_validate({**head, **made}), known)
+
+
+async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None) -> int:
+    """Send fragments by number; the stream sequence of the last one."""
+    numbers = order if order is not None else range(len(prepared.fragments))
+    acks = await asyncio.gather(*(jet.publish(prepared.subject, prepared.fragments[n]) for n in numbers))
+    seqs = [ack.seq for ack in acks]
+    assert seqs == sorted(seqs)
+    return seqs[-1]
+
+
+@asynccontextmanager
+async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
+    """The stage over all partitions; what ended it before is raised."""
+    directory, claims = Directory(jet), Claims(memory_bytes, memory_bytes)
+    with ThreadPoolExecutor(2) as threads:
+        ingest = Ingest(jet, directory, claims, threads, list, range(subjects.PARTITIONS))
+        services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
+        try:
+            yield Stage(directory, claims, ingest)
+        finally:
+            died = [service for service in services if service.done()]
+            for service in services:
+                service.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
+        for service in died:
+            service.result()
+
+
+@asynccontextmanager
+async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
+    """One session's recording without a reader: the test says what is followed, and when."""
+    with ThreadPoolExecutor(2) as threads:
+        aside = Aside(jet)
+        errands = asyncio.create_task(aside.run())
+        claims = Claims(MEMORY_BYTES, MEMORY_BYTES)
+        one = Recording(Shared(jet, claims, threads, aside, list), identity(prepared), HOST_PUBLIC)
+        try:
+            yield one
+        finally:
+            await one.close()
+            errands.cancel()
+            await asyncio.gather(errands, return_exceptions=True)
+
+
+async def fragments(jet: Jet, prepared: Prepared) -> list[Piece]:
+    """What the stream holds of the session's own fragments, without what is none."""
+    messages = [m async for m in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    found = [(message.seq, admit(message.data, HOST_PUBLIC, [])) for message in messages]
+    return [Piece.of(seq, one) for seq, one in found if isinstance(one, Fragment)]
+
+
+async def folded(jet: Jet, prepared: Prepared) -> Events:
+    """The events that the pure fold makes of the stream as it is now."""
+    fold = Fold(identity(prepared))
+    outputs = [output for piece in await fragments(jet, prepared) for output in fold.take(piece)]
+    return [output for output in outputs if isinstance(output, Recorded | Ended)]
+
+
+async def events(jet: Jet, prepared: Prepared) -> Events:
+    """The events that stand in the log now."""
+    subject = subjects.chunk(subjects.RECORDED, prepared.session)
+    return [read_recorded(m.data) async for m in jet.read_all(subjects.CHUNKS, subject)]
+
+
+async def ended(jet: Jet, prepared: Prepared, patience_s: float = PATIENCE_S) -> Events:
+    """All events, once the recording has ended."""
+    follower = jet.follow(subjects.CHUNKS, [subjects.chunk(subjects.RECORDED, prepared.session)])
+    try:
+        async with asyncio.timeout(patience_s):
+            async for item in follower:
+                if isinstance(item, Message) and isinstance(read_recorded(item.data), Ended):
+                    break
+    finally:
+        await follower.close()
+    return await events(jet, prepared)
+
+
+async def dead(jet: Jet, prepared: Prepared, wanted: int = 0) -> list[Dead]:
+    """What is kept of the session's refused fragments, once there are so many."""
+    subject = subjects.dead("record", prepared.session)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            letters = [m.data async for m in jet.read_all(subjects.DEAD, subject)]
+            if len(letters) >= wanted:
+                return [Dead.model_validate_json(letter) for letter in letters]
+            await asyncio.sleep(0.01)
+
+
+async def until(done: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+    async with asyncio.timeout(patience_s):
+        while not done():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
