@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from handlers.conductor import HOST_SILENT
 from handlers.lifecycle import decide
+from handlers.retention import data_room
 from handlers.session import Session
 from infra.jetstream import Jet
 from infra.keyring import Keyring
@@ -188,6 +189,13 @@ class Control:
         told = [shown(session) for session in self.directory.sessions() if session.created is not None]
         return {"sessions": [one for one in told if state in ("", one["state"])]}
 
+    async def room(self, body: Body) -> Body:
+        """How many bytes of data a host may send before it asks again. sending: what it has under way."""
+        info = await self.jet.info(subjects.RECORDINGS)
+        recording = sum(session.state in BUSY for session in self.directory.sessions())
+        data = data_room(info.bytes + int(body.get("sending", 0)), info.max_bytes, recording)
+        return {"used": info.bytes, "limit": info.max_bytes, "data": data}
+
     async def rotate(self, body: Body) -> Body:
         """A new master key version, under which every session's key comes."""
         await asyncio.to_thread(self.keyring.add_version)
@@ -269,5 +277,6 @@ COMMANDS: dict[str, Handler] = {
     "destroy": Control.destroy,
     "show": Control.show,
     "list": Control.list,
+    "room": Control.room,
     "rotate": Control.rotate,
 }

@@ -39,6 +39,11 @@ class Outbox:
         """How many fragments the stream holds durably."""
         return self._next - len(self._sizes)
 
+    @property
+    def sending(self) -> int:
+        """Bytes under way: sent, and not acknowledged."""
+        return self._bytes
+
     async def send(self, data: bytes, headers: Mapping[str, str], *, barrier: bool = False) -> None:
         """Return when the fragment is on its way. Raises what refused one of them for good."""
         await self._until(lambda: not self._sizes if barrier else self._room_for(len(data)))

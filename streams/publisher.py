@@ -5,13 +5,17 @@
 3. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
 4. An idle source makes a tick every TICK_S, so that silence always means that something is wrong.
 5. Host time never runs backwards within a session, whatever the clock does.
+6. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
+   meanwhile gives up what waits: a gap says so, and `final` follows.
 Source: docs/design.md §2 (Start, Fragments), docs/format.md §1, §3.
 """
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,15 +24,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.boxes import BoxSplitter
 from handlers.fragments import FragmentSealer
 from schemas import subjects
-from schemas.errors import LucidError
+from schemas.errors import LucidError, NoSpace
 from schemas.fragment import MAX_DATA_PLAIN, PartSettings
 from streams.outbox import Outbox
+from streams.room import Room
 
 TICK_S = 10.0
 IN_THREAD_BYTES = 64 << 10
 """Shorter blocks are sealed faster than a thread is woken."""
-
+NO_SPACE = "no_space"
+"""Reason of the gap where data was given up."""
+ROOM_S = 2.0
+"""Between two questions of a publisher that waits for room."""
 EVENT_TYPE = "lucid.fragment.v1"
+
+log = logging.getLogger("lucid.publisher")
 
 
 class Stream(Protocol):
@@ -77,6 +87,7 @@ class Publisher:
         grant: Grant,
         on_progress: Callable[[Progress], None] = lambda _: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        room: Room | None = None,
     ) -> None:
         self.grant = grant
         self._subject = subjects.recording(grant.host, grant.session)
@@ -86,7 +97,11 @@ class Publisher:
         self._on_progress = on_progress
         self._now_us = now_us
         self._first_us = self._last_us = 0
-        self._trouble = ""
+        self._trouble = self._waiting = ""
+        self._room = room
+        self._impatient = asyncio.Event()
+        self._lost_us = 0
+        """Since when data is given up for want of room; 0: none was."""
         self.block_bytes = min(MAX_DATA_PLAIN, grant.chunk_bytes // 4)
         """Four blocks fill a chunk, so that a chunk is never far below its size."""
 
@@ -98,7 +113,7 @@ class Publisher:
             plain=self._sealer.state.plain,
             first_us=self._first_us,
             last_us=self._last_us,
-            trouble=self._trouble,
+            trouble=self._trouble or self._waiting,
         )
 
     async def begin_part(self, encoder: str, reason: str) -> None:
@@ -111,7 +126,10 @@ class Publisher:
         """Send bytes of any length; `key_frame` is of their first."""
         view = memoryview(data)
         for at in range(0, len(view), self.block_bytes):
-            block, flag, time_us = view[at : at + self.block_bytes], key_frame and at == 0, self._time_us()
+            block, flag = view[at : at + self.block_bytes], key_frame and at == 0
+            if not await self._has_room(len(block)):
+                return
+            time_us = self._time_us()
             if len(block) < IN_THREAD_BYTES:
                 await self._send(self._sealer.data(block, time_us, flag))
             else:
@@ -130,15 +148,51 @@ class Publisher:
     async def resume(self, reason: str) -> None:
         await self._send(self._sealer.resume(reason, self._time_us()))
 
+    def stop_waiting(self) -> None:
+        """The recording is to end: from now on data is given up where it would wait for room."""
+        self._impatient.set()
+
     async def finish(self) -> Progress:
-        """Send `final` after everything else, wait until the stream holds all of it."""
+        """Send `final` after everything else, wait until the stream holds all of it.
+
+        Raises NoSpace (record.cut) after that, when data was given up.
+        """
+        if self._lost_us:
+            await self.gap(self._lost_us, self._time_us(), 0, NO_SPACE)
         await self._outbox.drained()
         await self._send(self._sealer.final((), self._time_us()), True)
+        if self._lost_us:
+            raise NoSpace(
+                f"{self.grant.session} is ended without its last seconds: there was no room for them",
+                code="record.cut",
+                hint=f"what was sent is kept: lucid sessions show {self.grant.session}",
+            )
         return self.progress
 
     async def close(self) -> None:
         """Give up what the stream does not hold yet."""
         await self._outbox.close()
+
+    async def _has_room(self, size: int) -> bool:
+        """Wait until so much data may be sent, with ticks meanwhile; False: it is given up."""
+        clock = asyncio.get_running_loop().time
+        tick_s = clock() + TICK_S
+        while self._room is not None and not self._lost_us:
+            if await self._room.take(size, self._outbox.sending):
+                self._waiting = ""
+                return True
+            self._waiting = f"recordings fill {self._room.filled:.0%} of their space, data waits for room"
+            self._on_progress(self.progress)
+            if self._impatient.is_set():
+                self._lost_us, self._waiting = self._time_us(), ""
+                log.warning("data_given_up session=%s reason=%s", self.grant.session, NO_SPACE)
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._impatient.wait(), ROOM_S)
+            if clock() >= tick_s:
+                tick_s = clock() + TICK_S
+                await self.tick()
+        return not self._lost_us
 
     async def _send(self, fragment: bytes, barrier: bool = False) -> None:
         seq = self._sealer.state.next_seq - 1
@@ -151,6 +205,8 @@ class Publisher:
         self._on_progress(self.progress)
 
     def _troubled(self, error: LucidError) -> None:
+        if self._room is not None and isinstance(error, NoSpace):
+            self._room.refuse()
         self._trouble = error.message
         self._on_progress(self.progress)
 

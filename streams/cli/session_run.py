@@ -23,6 +23,7 @@ from streams.cli.board import Board, LiveBoard
 from streams.commands import call
 from streams.lifecycle import read_event
 from streams.publisher import Grant, Progress, Publisher, publish
+from streams.room import Room
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 SEALED_S = 600.0
@@ -155,12 +156,13 @@ async def record_session(
     jet: Jet, grant: Grant, source: Source, encoder: str, view: View, stop: asyncio.Event
 ) -> Progress:
     """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
-    publisher = Publisher(jet, grant, view.show)
+    publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
 
     whole = False
 
     def end() -> None:
         source.stop()
+        publisher.stop_waiting()
         if not whole:
             view.ending()
 

@@ -1,0 +1,121 @@
+"""A recording stream that fills up: data stops, markers go, every session can end. A real server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from conducted import PATIENCE_S, SETTINGS, World, system
+from test_conducted import verified
+from test_source_purge import limit_recordings
+
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.errors import NoSpace
+from schemas.fragment import Kind, parse
+from streams import publisher, retention
+from streams.enrol import start_session
+from streams.publisher import Progress, Publisher, publish
+from streams.room import Room
+
+LIMIT = 8 << 20
+MORE = 3 * LIMIT
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "ROOM_S", 0.1)
+    monkeypatch.setattr(publisher, "TICK_S", 0.2)
+    monkeypatch.setattr(retention, "SWEEP_S", 0.2)
+
+
+class Sender:
+    """One session that sends more than the stream takes."""
+
+    def __init__(self, told: Progress) -> None:
+        self.told = told
+
+    @classmethod
+    async def of(cls, world: World, session: str) -> "Sender":
+        self = cls(Progress())
+        grant = await start_session(world.jet, world.data.folder("hosts"), session, session, SETTINGS)
+        self.publisher = Publisher(world.jet, grant, self.show, room=Room.of(world.jet))
+        self.task = asyncio.create_task(publish(self._source(), self.publisher, "opaque"))
+        return self
+
+    def show(self, progress: Progress) -> None:
+        self.told = progress
+
+    async def waits(self) -> None:
+        for _ in range(int(PATIENCE_S / 0.05)):
+            if "waits for room" in self.told.trouble and self.told.acknowledged == self.told.fragments:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(self.told)
+
+    async def _source(self) -> AsyncIterator[bytes]:
+        for number in range(MORE // 60_000):
+            yield bytes([number % 251]) * 60_000
+
+
+async def kinds(world: World, session: str) -> list[Kind]:
+    found = world.jet.read_all(subjects.RECORDINGS, subjects.recording(session, session))
+    return [parse(message.data).header.kind async for message in found]
+
+
+async def test_data_stops_at_95_percent_and_goes_on_where_there_is_room(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a full disk ends recordings, or loses what they record."""
+    async with system(server, tmp_path) as world:
+        await limit_recordings(world, LIMIT)
+        one, two = await Sender.of(world, "one"), await Sender.of(world, "two")
+        await one.waits()
+        await two.waits()
+        filled = (await world.jet.info(subjects.RECORDINGS)).bytes / LIMIT
+        assert 0.93 < filled < 0.985
+        ticks = (await kinds(world, "one")).count(Kind.TICK)
+        await asyncio.sleep(0.8)
+        assert (await kinds(world, "one")).count(Kind.TICK) >= ticks + 2
+        await limit_recordings(world, 10 * LIMIT)
+        for sender in (one, two):
+            await sender.task
+            done = await sender.publisher.finish()
+            assert (done.plain, done.trouble) == (MORE // 60_000 * 60_000, "")
+        for name in ("one", "two"):
+            await world.until(name, "STOPPED")
+        assert (await verified(world, "one", tmp_path)).gaps == ()
+
+
+async def test_a_full_stream_takes_the_end_of_a_recording_and_then_lets_its_source_go(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: what is full stays full, since nothing in it can be sealed."""
+    async with system(server, tmp_path) as world:
+        await limit_recordings(world, LIMIT)
+        one = await Sender.of(world, "one")
+        await one.waits()
+        two = await Sender.of(world, "two")
+        await two.waits()
+        assert (await world.ask("show", "two"))["state"] == "ACTIVE"
+        one.publisher.stop_waiting()
+        await one.task
+        with pytest.raises(NoSpace, match=r"record\.cut"):
+            await one.publisher.finish()
+        await world.until("one", "STOPPED")
+        assert (await kinds(world, "one"))[-2:] in ([Kind.GAP, Kind.FINAL], [])
+        await verified(world, "one", tmp_path)
+        # Its source goes by itself: 95 % is more than 70 %, and two goes on.
+        for _ in range(300):
+            if await kinds(world, "one") == []:
+                break
+            await asyncio.sleep(0.1)
+        assert await kinds(world, "one") == []
+        before = two.told.acknowledged
+        await asyncio.sleep(1)
+        assert two.told.acknowledged > before
+        await limit_recordings(world, 10 * LIMIT)
+        await two.task
+        await two.publisher.finish()
+        await world.until("two", "STOPPED")
+        await verified(world, "two", tmp_path)
