@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,15 +170,18 @@ class Installation:
     def show(self, session: str) -> Json:
         return self.json("sessions", "show", session)
 
-    def until(self, session: str, seconds: float = 60, **wanted: object) -> Json:
-        """What `show` says, once it says what is wanted."""
+    def until(self, session: str, wanted: Callable[[Json], object], seconds: float = 60) -> Json:
+        """What `show` says, once it is as wanted."""
         end_s = time.monotonic() + seconds
         while True:
             shown = self.show(session)
-            if all(shown.get(name) == value for name, value in wanted.items()):
+            if wanted(shown):
                 return shown
-            assert time.monotonic() < end_s, f"{session} did not become {wanted}: {shown}"
+            assert time.monotonic() < end_s, f"{session} is not as wanted after {seconds} s: {shown}"
             time.sleep(0.3)
+
+    def until_sealed(self, session: str) -> Json:
+        return self.until(session, lambda shown: shown["state"] == "STOPPED" and shown["sealed"])
 
     @property
     def nats_url(self) -> str:
