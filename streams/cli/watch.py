@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from handlers.session import Session
 from infra.jetstream import Jet, Message
 from schemas import subjects
 from schemas.errors import NotFound
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import View, ended
+from streams.lifecycle import EventLog
 
 
 def watch(
@@ -26,10 +28,11 @@ def watch(
 
 async def _board(session: str, follow: bool) -> None:
     async with attach.attached() as jet:
-        await _there(jet, session)
+        found = await _there(jet, session)
         view = View(jet, session)
         try:
-            if follow:
+            # Of a sealed session nothing more comes, and its events may be gone with its source.
+            if follow and not found.sealed:
                 following = asyncio.create_task(view.follow())
                 try:
                     await view.complete(following)
@@ -39,6 +42,10 @@ async def _board(session: str, follow: bool) -> None:
                 await view.read()
         finally:
             view.clear()
+        if found.sealed and not view.board.complete:
+            output.say(f"{session} is sealed, and its events are gone with its source;")
+            output.say(f"try: lucid sessions show {session}")
+            return
         for line in view.lines():
             output.say(line)
 
@@ -59,7 +66,9 @@ async def _events(session: str, follow: bool) -> None:
                     return
 
 
-async def _there(jet: Jet, session: str) -> None:
+async def _there(jet: Jet, name: str) -> Session:
     """Raises NotFound (session.absent)."""
-    if await jet.last(subjects.LIFECYCLE, subjects.lifecycle(session)) is None:
-        raise NotFound(f"there is no session {session}", code="session.absent", hint="lucid sessions list")
+    session = await EventLog(jet).load(name)
+    if session.created is None:
+        raise NotFound(f"there is no session {name}", code="session.absent", hint="lucid sessions list")
+    return session
