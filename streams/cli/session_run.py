@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from infra.jetstream import Jet, Message
 from schemas import subjects
-from schemas.errors import NotFound, Rejected, Unavailable
+from schemas.errors import LucidError, NotFound, Rejected, Unavailable
 from schemas.lifecycle_events import State, Transition
 from streams.cli import output
 from streams.cli.board import Board, LiveBoard
@@ -172,7 +172,7 @@ async def record_session(
         whole = True  # what stops the session from now on is our own `final`
         return await publisher.finish()
     except asyncio.CancelledError:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(LucidError):  # refused: it has ended meanwhile
             await call(jet, "abort", {"session": grant.session, "reason": "interrupted"})
         raise
     finally:
