@@ -156,8 +156,10 @@ class Installation:
         """Record a source until it is sealed."""
         return self.json("record", *source_arguments(source), "--session", session, *arguments, **more)
 
-    def started(self, *arguments: str | Path, **more: str) -> "subprocess.Popen[bytes]":
-        """A verb that goes on; the caller ends it."""
+    def started(
+        self, *arguments: str | Path, own_group: bool = False, **more: str
+    ) -> "subprocess.Popen[bytes]":
+        """A verb that goes on; the caller ends it. own_group: as a terminal would start it."""
         return subprocess.Popen(
             lucid_command(*arguments),
             env=clean(LUCID_DATA=str(self.data), **more),
@@ -165,6 +167,7 @@ class Installation:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            process_group=0 if own_group else None,
         )
 
     def show(self, session: str) -> Json:

@@ -1,0 +1,155 @@
+"""Ctrl-C while recording: once ends it in order, twice gives it up; either way what was taken is evidence."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import imageio_ffmpeg
+import psutil
+import pytest
+from installation import Installation, Json, running, source_arguments
+
+BLOCK = os.urandom(700_000)
+LEAST_CHUNK = 256 << 10
+SMALL = {"CHUNK_SIZE_MB": "0.25"}
+Recording = subprocess.Popen[bytes]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    folder = tmp_path_factory.mktemp("interrupted")
+    with running(folder / "data") as installation:
+        yield installation
+    shutil.rmtree(folder)
+
+
+def record(system: Installation, session: str) -> Recording:
+    """A recording of a pipe that stays open; returns when chunks of what it gave are recorded."""
+    recording = system.started(*("record", *source_arguments("-"), "--session", session, "--json"), **SMALL)
+    feed(recording)
+    end_s = time.monotonic() + 60
+    while True:
+        shown = system("sessions", "show", session, "--json")
+        if shown.status == 0 and shown.json["recorded"] >= 2:
+            return recording
+        assert time.monotonic() < end_s, str(shown)
+        assert recording.poll() is None, recording.communicate()
+        time.sleep(0.3)
+
+
+def feed(recording: Recording) -> None:
+    assert recording.stdin is not None
+    recording.stdin.write(BLOCK)
+    recording.stdin.flush()
+
+
+def leave(recording: Recording, seconds: float = 60) -> tuple[int, str, str]:
+    """What a recording came to. Its pipe stays open until it has ended by itself."""
+    recording.wait(timeout=seconds)
+    out, err = recording.communicate()
+    assert b"Traceback" not in out + err, out + err
+    return recording.returncode, out.decode(), err.decode()
+
+
+def nats_server(system: Installation) -> psutil.Process:
+    """The NATS server that this installation runs."""
+    assert system.process is not None
+    children = psutil.Process(system.process.pid).children(recursive=True)
+    return next(child for child in children if "nats-server" in child.name())
+
+
+def check_evidence(system: Installation, session: str, folder: Path, end: str) -> Json:
+    """It is sealed and true, and holds a beginning of what was given."""
+    said = system.json("verify", session, "--open")
+    assert (said["verdict"], said["end"], said["findings"]) == ("true", end, [])
+    system.json("export", session, "--out", folder / "out")
+    taken = (folder / "out").read_bytes()
+    assert len(taken) >= 2 * LEAST_CHUNK
+    assert (BLOCK + BLOCK).startswith(taken)
+    return said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_one_signal_ends_the_recording_in_order(
+    number: signal.Signals, system: Installation, tmp_path: Path
+) -> None:
+    """Breaks: whoever stops a recording loses it."""
+    session = f"once-{number.name}"
+    recording = record(system, session)
+    recording.send_signal(number)
+    status, out, err = leave(recording)
+    assert status == 0, out + err
+    shown = system.show(session)
+    assert (shown["state"], shown["sealed"], shown["refused"]) == ("STOPPED", True, [])
+    assert check_evidence(system, session, tmp_path, "final")["notes"] == []
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(system: Installation, tmp_path: Path) -> None:
+    """Breaks: under `uv run`, which hands on what the terminal has sent already, every Ctrl-C gives up."""
+    recording = record(system, "doubled")
+    for _ in range(2):
+        recording.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    status, out, err = leave(recording)
+    assert status == 0, out + err
+    check_evidence(system, "doubled", tmp_path, "final")
+
+
+def test_a_second_signal_gives_the_recording_up(system: Installation, tmp_path: Path) -> None:
+    """Breaks: a recorder that cannot end cannot be ended, or passes for one that was whole."""
+    recording = record(system, "twice")
+    server = nats_server(system)
+    server.suspend()  # nothing is acknowledged any more: it cannot end in order
+    try:
+        feed(recording)
+        recording.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        assert recording.poll() is None
+        recording.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    finally:
+        server.resume()
+    status, out, err = leave(recording)
+    assert status == 130, out + err
+    shown = system.until_sealed("twice")
+    assert shown["end"]["end"] == "aborted"
+    said = check_evidence(system, "twice", tmp_path, "aborted")
+    assert {note["code"] for note in said["notes"]} == {"end.aborted"}
+    assert "aborted" in system("verify", "twice").out
+    assert system("verify", "twice", "--strict").status == 3
+
+
+def test_the_recording_of_a_killed_host_can_be_ended_by_hand(system: Installation, tmp_path: Path) -> None:
+    """Breaks: a host that is gone leaves a session that stays open, or evidence that looks whole."""
+    recording = record(system, "killed")
+    recording.kill()
+    leave(recording)
+    assert system.show("killed")["state"] == "ACTIVE"
+    assert system("sessions", "stop", "killed", "--abort").status == 0
+    shown = system.until_sealed("killed")
+    assert shown["end"]["end"] == "aborted"
+    check_evidence(system, "killed", tmp_path, "aborted")
+
+
+def test_ctrl_c_at_a_terminal_leaves_a_film_that_plays(system: Installation, tmp_path: Path) -> None:
+    """Breaks: the terminal's Ctrl-C, which reaches the encoder too, cuts the film within a frame."""
+    command = ("record", "--desktop", "--size", "320x240", "--session", "film", "--json")
+    recording = system.started(*command, own_group=True, **SMALL)
+    time.sleep(5)
+    os.killpg(recording.pid, signal.SIGINT)
+    status, out, err = leave(recording)
+    assert status == 0, out + err
+    said = system.json("verify", "film", "--open", "--strict")
+    assert (said["verdict"], said["end"]) == ("true", "final")
+    film = tmp_path / "film.mp4"
+    system.json("export", "film", "--out", film)
+    played = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", film, "-f", "null", "-"],
+        capture_output=True,
+        check=False,
+    )
+    assert (played.returncode, played.stderr) == (0, b"")
