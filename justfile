@@ -21,6 +21,10 @@ demo *ARGS:
 bench *ARGS:
     lucid bench {{ARGS}}
 
+# kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
+soak:
+    PYTHONPATH=tests/unit:tests/pipeline python tests/soak/soak.py
+
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:
     #!/usr/bin/env python3

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from infra.jetstream import Jet, Message, PullReader
 from schemas import subjects
 from schemas.errors import Unavailable
 from schemas.host_events import CounterTaken, read_host_event
+
+log = logging.getLogger("lucid.test.faults")
 
 CALM = "calm"
 Form = Literal["failed", "applied"]
@@ -62,12 +65,20 @@ class Faults:
 
     async def around(self, session: str, effect: str, call: Callable[[], Awaitable[Any]]) -> Any:
         fails_after = self._before(session, effect)
-        result = await call()
+        try:
+            result = await call()
+        except BaseException as error:
+            self._undone(session, effect, error)
+            raise
         return self._after(session, effect, result) if fails_after else result
 
     def around_now(self, session: str, effect: str, call: Callable[[], Any]) -> Any:
         fails_after = self._before(session, effect)
-        result = call()
+        try:
+            result = call()
+        except BaseException as error:
+            self._undone(session, effect, error)
+            raise
         return self._after(session, effect, result) if fails_after else result
 
     def is_dead(self, session: str) -> bool:
@@ -102,6 +113,12 @@ class Faults:
             self.struck.add(session)
             raise Unavailable(f"{session}: failed", code="test.failed")
         return True
+
+    def _undone(self, session: str, effect: str, error: BaseException) -> None:
+        """It failed by itself: the next try is the one that counts."""
+        log.warning("failed_by_itself session=%s effect=%s error=%r", session, effect, error)
+        if session:
+            self.done[session][effect] -= 1
 
     def _after(self, session: str, effect: str, result: object) -> Any:
         self.struck.add(session)
