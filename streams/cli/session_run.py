@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +32,8 @@ SEALED_S = 600.0
 SILENT_S = 60.0
 """How long nobody may answer while the seal is waited for: a service that crashed is soon back."""
 ASK_S = 0.15
+WORD_S = 30.0
+"""Where no board is drawn, it is said so often why a recording waits."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 
 
@@ -95,12 +98,16 @@ class View:
         self._live = LiveBoard()
         self._changed = asyncio.Event()
         self._ending = False
+        self._next_word_s = 0.0
 
     def show(self, progress: Progress) -> None:
         """Take what the publisher says of itself."""
         self.progress = progress
         self.board.sent = progress.acknowledged, progress.plain, progress.seconds
         self._live.draw(self.lines())
+        if progress.trouble and not self._live.live and time.monotonic() > self._next_word_s:
+            self._next_word_s = time.monotonic() + WORD_S
+            output.note(f"lucid: waiting: {progress.trouble}")
 
     def ending(self) -> None:
         """Say that the recording was asked to end."""
