@@ -10,7 +10,7 @@ from blake3 import blake3
 from infra.blobs_disk import DiskBlobs
 from schemas.errors import EvidenceFalse, LucidError, Misuse
 from schemas.lifecycle_events import SessionSettings
-from streams.bench import check, data, peers, report, rounds, sessions
+from streams.bench import check, data, peers, report, rounds, sessions, waits
 from streams.bench.case import Case
 from streams.bench.contender import Measure
 from streams.bench.data import Source, make_source, parse_rate, parse_size
@@ -231,6 +231,8 @@ def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -
     assert found["missing"] == found["dead"] == 0
     assert found["chunks"] >= 4
     assert 0 < found["wait_ms"]["p50"] <= found["wait_ms"]["p99"] <= found["wait_ms"]["max"]
+    assert found["steps_ms"].keys() == set(waits.STEPS[1:])
+    assert found["unended"] == 0
     assert found["processes"].keys() == PROCESSES["pipeline"]
     assert isinstance(found["keeps_up"], bool)
     assert all(len(line) <= 80 for line in report.load(result))
@@ -246,10 +248,38 @@ def test_idle_sessions_are_counted_by_what_they_cost(lucid: Lucid, tmp_path: Pat
     assert all(len(line) <= 80 for line in report.load(result))
 
 
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"missing": 1},
+        {"unended": 1},
+        {"dead": 1},
+        {"late_s": 9.0},
+        {"wait_ms": {"p99": 5e3}},
+        {"drained_s": 99.0},
+    ],
+)
+def test_whatever_piles_up_or_is_lost_shows(trouble: dict[str, Any]) -> None:
+    """Breaks: a system that falls behind is told to keep up."""
+    calm = {"missing": 0, "unended": 0, "dead": 0, "late_s": 0.1, "wait_ms": {"p99": 20.0}, "drained_s": 0.5}
+    assert sessions.keeps_up(calm)
+    assert not sessions.keeps_up(calm | trouble)
+
+
+def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> None:
+    """Breaks: a doubled event, or the end of a session, is told as a wait."""
+    times = waits.Times()
+    times.at["recorded"] = {(b"u", 0): 1.0, (b"u", 1): 2.0, (b"u", 2): 3.0}
+    times.at["stored"] = {(b"u", 0): 1.5, (b"u", 1): 9.0}
+    times.at_end = {(b"u", 1)}
+    assert times.waits_ms() == {"p50": 500, "p99": 500, "max": 500}
+    assert times.missing == 1
+
+
 def test_quantiles_are_of_what_was_measured() -> None:
     """Breaks: p99 is told of a value that never was."""
-    assert sessions.quantile([], 0.5) == 0
-    assert sessions.quantile([1.0], 0.99) == 1
-    assert sessions.quantile([float(n) for n in range(1, 101)], 0.5) == 50
-    assert sessions.quantile([float(n) for n in range(1, 101)], 0.99) == 99
-    assert sessions.quantile([float(n) for n in range(1, 101)], 1) == 100
+    assert waits.quantile([], 0.5) == 0
+    assert waits.quantile([1.0], 0.99) == 1
+    assert waits.quantile([float(n) for n in range(1, 101)], 0.5) == 50
+    assert waits.quantile([float(n) for n in range(1, 101)], 0.99) == 99
+    assert waits.quantile([float(n) for n in range(1, 101)], 1) == 100
