@@ -73,7 +73,7 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
     acks = await asyncio.gather(*(jet.publish(prepared.subject, prepared.fragments[n]) for n in numbers))
     seqs = [ack.seq for ack in acks]
     assert seqs == sorted(seqs)
-    return seqs[-1]
+    return max(seqs, default=0)
 
 
 @asynccontextmanager
@@ -141,6 +141,19 @@ async def ended(jet: Jet, prepared: Prepared, patience_s: float = PATIENCE_S) ->
     finally:
         await follower.close()
     return await events(jet, prepared)
+
+
+async def recorded(jet: Jet, session: str, wanted: int) -> None:
+    """Return when the session has so many events."""
+    follower = jet.follow(subjects.CHUNKS, [subjects.chunk(subjects.RECORDED, session)])
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for item in follower:
+                wanted -= isinstance(item, Message)
+                if wanted <= 0:
+                    return
+    finally:
+        await follower.close()
 
 
 async def dead(jet: Jet, prepared: Prepared, wanted: int = 0) -> list[Dead]:

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from conducted import system
 from prepared import Prepared, Step
 from record_stage import (
     Events,
@@ -21,19 +24,24 @@ from record_stage import (
     fragments,
     identity,
     record_stage,
+    recorded,
     recording,
     send,
     until,
 )
+from test_conducted import verified
 
 from handlers.stages.fold_terms import Identity, Output
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
+from infra import nats_server
+from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
-from streams import arrival, aside
+from schemas.fragment import parse
+from streams import arrival, aside, ingest
 from streams import recording as record
 from streams.recording import HELD_BYTES
 
@@ -341,3 +349,183 @@ async def test_who_loses_to_another_owner_takes_up_the_winners_fold(
     assert isinstance(found[-1], Ended)
     assert found != await folded(jet, prepared), "there was nothing to fork"
     assert under_way == ([True] if moment == CAUGHT_UP else [])
+
+
+async def test_sixty_open_sessions_come_back_without_a_disconnect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a worker that restarts asks for more than the server gives, is cut off, and asks again."""
+    # A thirty-second of the real bytes, and of the real limit.
+    monkeypatch.setattr(nats_server, "MAX_PENDING", nats_server.MAX_PENDING // 32)
+    monkeypatch.setattr(record, "WALK_BYTES", record.WALK_BYTES // 32)
+    server = NatsServer(tmp_path / "nats", max_file=4 << 30)
+    await server.start()
+    jet = await connect(server.url, name="host")
+    steps: list[Step] = [("data", 30_000), ("pause", 0), *[("data", 30_000)] * 4]
+    sessions = [Prepared(f"demo-{n:02}", n, steps) for n in range(1, 61)]
+    await begin(jet, *sessions)
+    for prepared in sessions:
+        await send(jet, prepared, range(8))
+    for last, wanted in ((range(0), 1), (range(8, 9), 3)):
+        # First from the beginning, then from checkpoints that name four fragments each.
+        worker = await connect(server.url, name="worker")
+        async with record_stage(worker) as stage:
+            await known(stage, *sessions)
+            await asyncio.gather(*(send(jet, prepared, last) for prepared in sessions))
+            for prepared in sessions:
+                await recorded(jet, prepared.session, wanted)
+        assert worker._conn.breaks == 0
+        await worker.close()
+    for prepared in sessions[::10]:
+        assert await events(jet, prepared) == await folded(jet, prepared)
+    await jet.close()
+    await server.stop()
+
+
+@pytest.mark.parametrize("errand", ["a late double", "a dead letter"])
+async def test_an_errand_of_one_session_holds_up_none(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch, errand: str
+) -> None:
+    """Breaks: a host that repeats itself, or sends rubbish, makes every other recording wait."""
+    ours, other = Prepared("demo-01", 1, TWO_CHUNKS), Prepared("demo-02", 2, TWO_CHUNKS)
+    may_go_on, begun = asyncio.Event(), asyncio.Event()
+    await begin(jet, ours, other)
+    await send(jet, ours, range(4))
+    real_find, real_publish = record.find_fragment, jet.publish
+
+    async def wait() -> None:
+        begun.set()
+        await may_go_on.wait()
+
+    async def find(*given: Any) -> Any:
+        await wait()
+        return await real_find(*given)
+
+    async def publish(subject: str, *given: Any, **more: Any) -> Any:
+        if subject.startswith("lucid.dead."):
+            await wait()
+        return await real_publish(subject, *given, **more)
+
+    async with record_stage(jet) as stage:
+        await known(stage, ours, other)
+        await recorded(jet, ours.session, 1)
+    # A new process does not remember what it took before: the double must be looked up.
+    async with record_stage(jet) as stage:
+        await known(stage, ours, other)
+        if errand == "a late double":
+            monkeypatch.setattr(record, "find_fragment", find)
+            await send(jet, ours, [1, 1, 0])
+        else:
+            monkeypatch.setattr(jet, "publish", publish)
+            await jet.publish(ours.subject, b"rubbish")
+        await begun.wait()
+        for prepared in (other, ours):
+            await send(jet, prepared, range(0 if prepared is other else 4, 7))
+            assert count(await ended(jet, prepared, 5)) == 7
+        may_go_on.set()
+        letters = await dead(jet, ours, 0 if errand == "a late double" else 1)
+        assert [letter.code for letter in letters] == ([] if errand == "a late double" else ["fragment.size"])
+    assert await events(jet, other) == await folded(jet, other)
+
+
+async def test_another_version_of_an_old_fragment_is_kept_as_proof(jet: Jet) -> None:
+    """Breaks: a host that tells two stories is found out only while the first is still in memory."""
+    ours, again = (Prepared("demo-01", 1, TWO_CHUNKS) for _ in range(2))
+    assert ours.fragments[1] != again.fragments[1], "sealing draws keys"
+    await begin(jet, ours)
+    await send(jet, ours, range(4))
+    async with record_stage(jet) as stage:
+        await known(stage, ours)
+        await recorded(jet, ours.session, 1)
+    async with record_stage(jet) as stage:
+        await known(stage, ours)
+        await send(jet, ours, [1])
+        await send(jet, again, [1])
+        await until(lambda: stage.ingest._recordings[ours.session]._fold.equivocations == 1)
+        await send(jet, ours, range(4, 7))
+        found = await ended(jet, ours)
+    (proof,) = [e for event in found for e in event.equivocations]
+    taken, other = (parse(prepared.fragments[1]) for prepared in (ours, again))
+    assert (proof.track, proof.seq) == (0, 1)
+    assert proof.a == taken.raw_header + taken.body_digest + taken.signature
+    assert proof.b == other.raw_header + other.body_digest + other.signature
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_another_hosts_messages_change_nothing_of_a_session(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Breaks: any host can spoil any recording whose name it knows."""
+    monkeypatch.setattr(ingest, "STRAYS", 5)
+    prepared = Prepared("demo-01", 1, TWO_CHUNKS)
+    stray = subjects.recording("evil", prepared.session)
+    await begin(jet, prepared)
+
+    async def hosts() -> None:
+        for number, fragment in enumerate(prepared.fragments):
+            await jet.publish(stray, prepared.fragments[-1])  # a good one, but from the wrong mouth
+            await jet.publish(stray, b"rubbish")
+            await send(jet, prepared, [number])
+            await jet.publish(stray, fragment)
+
+    if moment == CAUGHT_UP:
+        await hosts()
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        if moment == FOLLOWED:
+            await hosts()
+        found = await ended(jet, prepared, 5)
+        assert stage.ingest._recordings[prepared.session].invalid == 0
+        letters = await dead(jet, prepared, 5 if moment == FOLLOWED else 0)
+    assert found == await folded(jet, prepared)
+    assert count(found) == 7
+    assert not any(event.equivocations for event in found)
+    assert [letter.code for letter in letters] == ["fragment.host"] * (5 if moment == FOLLOWED else 0)
+
+
+async def test_a_paused_session_folds_nothing_until_it_is_resumed(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: PAUSE stops nothing, never ends, or costs what the host sent meanwhile."""
+    may_store, heard = threading.Event(), asyncio.Event()
+    real_put, real_pause = DiskBlobs.put, record.Recording.pause
+
+    def put(blobs: DiskBlobs, name: str, data: Any) -> Any:
+        assert blobs.root.name != "chunks" or may_store.wait(20)
+        return real_put(blobs, name, data)
+
+    def pause(recording: record.Recording, paused: bool) -> None:
+        real_pause(recording, paused)
+        if paused:
+            heard.set()
+
+    monkeypatch.setattr(DiskBlobs, "put", put)
+    monkeypatch.setattr(record.Recording, "pause", pause)
+    async with system(server, tmp_path) as world:
+        host, other = await world.start("demo-01"), await world.start("demo-02", "host-2")
+
+        async def chunks_when_all_is_looked_at() -> int:
+            """One reader reads all: when another session has one more chunk, it has seen what came before."""
+            await other.record(6)
+            await recorded(world.jet, "demo-02", (len(other.sent) - 2) // 5)
+            subject = subjects.chunk(subjects.RECORDED, "demo-01")
+            return len([m async for m in world.jet.read_all(subjects.CHUNKS, subject)])
+
+        await host.record(12)
+        await recorded(world.jet, "demo-01", 2)
+        await world.ask("pause", "demo-01")
+        await heard.wait()
+        await host.record(12)
+        assert await chunks_when_all_is_looked_at() == 2
+        assert (await world.ask("show", "demo-01"))["state"] == "PAUSING", "two chunks are in flight"
+        may_store.set()
+        await world.until("demo-01", "PAUSED")
+        await host.record(12)
+        assert await chunks_when_all_is_looked_at() == 2
+        await world.ask("resume", "demo-01")
+        await host.record(4)
+        await host.final()
+        await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.end, manifest.gaps) == ("final", ())
+        assert manifest.totals.fragments == len(host.sent) == 42

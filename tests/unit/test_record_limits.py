@@ -1,0 +1,155 @@
+"""The fold of record at its limits: what hosts may send for ever, and nothing grows or gets stuck."""
+
+import pytest
+from test_record_fold import IDENTITY, PART, SIGNER, UID, Host, looked_at, run
+
+from handlers.fragments import end_fragment
+from handlers.stages.fold_terms import Double, Older, Refused
+from handlers.stages.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
+from handlers.stages.record import MAX_EQUIVOCATIONS, WINDOW, Fold
+from infra.nats_server import MAX_PAYLOAD
+from schemas.chunk_events import Ended, Recorded
+from schemas.fragment import GapBody
+from schemas.index import fragment_rows
+
+HEADERS_BYTES = 64 << 10
+"""What JetStream takes of headers in one message."""
+
+
+def pieces(made: list[bytes], first: int = 1, step: int = 1) -> list[Piece]:
+    return [looked_at(whole, first + step * n) for n, whole in enumerate(made)]
+
+
+def many(host: Host, n: int, track: int = 0) -> list[bytes]:
+    """So many data fragments, after the part that begins the track."""
+    return [fragment for _ in range(n) for fragment in host.make(("data", track, 10))]
+
+
+def begun(host: Host) -> Fold:
+    """A fold that holds something of both tracks."""
+    fold = Fold(IDENTITY)
+    run(fold, pieces([*many(host, 1), *many(host, 1, 1)]))
+    return fold
+
+
+def incomplete_final(host: Host) -> bytes:
+    """A final that names more of track 1 than there is."""
+    tail = host.tracks[1].tail().model_copy(update={"last_seq": 10**6})
+    return host.tracks[0].final([tail], host.now_us)
+
+
+def held(fold: Fold) -> int:
+    """Fragments that are in no closed chunk: in memory, and named by a checkpoint."""
+    waiting = len(list(fold.open_pieces()))
+    assert len(fold.state().named) == waiting
+    return waiting
+
+
+def test_nothing_accumulates_behind_a_final_that_waits() -> None:
+    """Breaks: a host names a fragment that never comes, sends on, and fills the worker's memory."""
+    host = Host()
+    fold = begun(host)
+    assert fold.take(looked_at(incomplete_final(host), 9)) == []
+    before = held(fold)
+    outputs = run(fold, pieces(many(host, 3 * WINDOW), 10))
+    assert [output.code for output in outputs if isinstance(output, Refused)] == (
+        ["fragment.after_final"] * 3 * WINDOW
+    )
+    assert held(fold) == before
+    scout = Fold.restore(IDENTITY, fold.state(), fold.open_pieces())
+    scout.force()
+    end = end_fragment(UID, "aborted", "stuck", scout.tails(), 99, SIGNER)
+    assert isinstance(fold.take(looked_at(end, 999))[-1], Ended), "the platform can still end it"
+
+
+def test_what_overtook_a_final_that_waits_is_refused_when_it_comes() -> None:
+    """Breaks: as above, for fragments that came first."""
+    host = Host()
+    fold = begun(host)
+    final = incomplete_final(host)
+    assert run(fold, pieces(many(host, 20), 10)) == []
+    outputs = fold.take(looked_at(final, 50))
+    assert [output.code for output in outputs if isinstance(output, Refused)] == ["fragment.after_final"] * 20
+    assert held(fold) == 2 + 2 + 1
+
+
+def test_a_window_is_all_that_waits_for_a_lost_fragment() -> None:
+    """Breaks: one lost fragment keeps everything after it in memory until the end."""
+    host, fold, most = Host(), Fold(IDENTITY), 0
+    made = pieces(many(host, 3 * WINDOW))
+    for piece in made[:1] + made[2:]:
+        fold.take(piece)
+        most = max(most, len(fold.state().tracks[0].early))
+    assert most == WINDOW - 1
+    assert fold.tails()[0].last_seq == len(made) - 1
+
+
+@pytest.mark.parametrize("barrier", ["part", "gap"])
+@pytest.mark.parametrize("between", [0, 1, 5])
+def test_a_barrier_declares_what_was_lost_whatever_stands_between(barrier: str, between: int) -> None:
+    """Breaks: a fragment that is lost shortly before a new part makes a session wait until it ends."""
+    host, lost = Host(), 3
+    made = many(host, lost + between)
+    sealer, now_us = host.tracks[0], host.now_us
+    if barrier == "part":
+        made.append(sealer.part(PART, now_us))
+    else:
+        made.append(sealer.gap(now_us, now_us, 1, "encoder", now_us))
+    fold = Fold(IDENTITY)
+    outputs = run(fold, [piece for piece in pieces(made) if piece.header.seq != lost])
+    assert fold.tails()[0].last_seq == len(made) - 1, "nothing waits"
+    outputs += run(fold, pieces([*many(host, 1), *host.final()], 50))
+    chunks = [output for output in outputs if isinstance(output, Recorded)]
+    assert outputs == [*chunks, outputs[-1]]
+    assert isinstance(outputs[-1], Ended)
+    assert (chunks[0].last_seq, chunks[1].first_seq) == (lost - 1, lost + 1)
+    assert chunks[0].closed_by == ("part" if barrier == "part" and not between else "gap")
+
+
+@pytest.mark.parametrize("seq", [0, 1, 5, RECENT, RECENT + 100])
+def test_a_double_inside_an_open_chunk_is_known_however_long_the_chunk(seq: int) -> None:
+    """Breaks: a double is looked up in closed chunks, where it is not, and called a fragment that is late."""
+    host, other, fold = Host(), Host(now_us=7), Fold(IDENTITY)
+    made = pieces(many(host, RECENT + 150))
+    assert run(fold, made) == []
+    assert fold.take(made[seq]) == [Double(made[seq])]
+    assert (fold.doubles, fold.equivocations) == (1, 0)
+    again = pieces(many(other, RECENT + 150))[seq]
+    assert fold.take(again) == [Double(again)]
+    assert (fold.doubles, fold.equivocations) == (1, 1)
+    (chunk, _) = run(fold, pieces(host.final(), 900))
+    assert isinstance(chunk, Recorded)
+    assert [(found.seq, found.a, found.b) for found in chunk.equivocations] == [
+        (seq, made[seq].proof, again.proof)
+    ]
+
+
+def test_a_double_of_a_closed_chunk_is_known_for_a_while_and_then_looked_up() -> None:
+    """Breaks: doubles of closed chunks are taken for new fragments."""
+    host, fold = Host(), Fold(IDENTITY)
+    made = pieces([*many(host, 2), *host.make(("pause", 0, 0)), *many(host, RECENT - 4)])
+    run(fold, made)
+    assert fold.take(made[1]) == [Double(made[1])]
+    run(fold, pieces(many(host, 2), 900))
+    assert fold.take(made[1]) == [Older(made[1])]
+
+
+def test_the_largest_event_fits_into_a_message() -> None:
+    """Breaks: a recording whose chunk closes with an event that no stream takes ends there."""
+    host, other, fold = Host(), Host(now_us=7), Fold(IDENTITY)
+    (main, events), now_us = host.tracks, host.now_us
+    open_ = [events.part(PART, now_us), *(events.tick(now_us) for _ in range(MAX_FRAGMENTS - 1))]
+    run(fold, pieces(open_, 10**12, 10**6))  # the other track's chunk stays open: the event names it all
+    equal = MAX_CLEAR_BYTES // MAX_FRAGMENTS
+    reason = "r" * (equal + 1 - len(GapBody(from_us=1, to_us=1, frames=1, reason="r").build()))
+    made = [main.part(PART, now_us), *(main.gap(1, 1, 1, reason, now_us) for _ in range(MAX_FRAGMENTS - 20))]
+    assert run(fold, pieces(made, 2 * 10**12, 10**6)) == []
+    doubles = [other.tracks[0].part(PART, 7), *(other.tracks[0].tick(7) for _ in range(MAX_EQUIVOCATIONS))]
+    run(fold, pieces(doubles, 4 * 10**12))
+    assert fold.equivocations == MAX_EQUIVOCATIONS + 1
+    chunk = run(fold, pieces([main.gap(1, 1, 1, reason, now_us) for _ in range(40)], 5 * 10**12))[0]
+    assert isinstance(chunk, Recorded)
+    assert (len(chunk.equivocations), len(chunk.state.tracks[1].open)) == (MAX_EQUIVOCATIONS, MAX_FRAGMENTS)
+    assert len(chunk.stream) > MAX_FRAGMENTS - 20, chunk.closed_by
+    assert sum(len(row.body) for row in fragment_rows(chunk.rows)) > 0.99 * MAX_CLEAR_BYTES
+    assert len(chunk.model_dump_json()) + HEADERS_BYTES < MAX_PAYLOAD
