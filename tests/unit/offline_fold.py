@@ -40,7 +40,7 @@ def offline(fragments: Iterable[bytes], settings: SessionSettings) -> list[Borde
             header.kind is Kind.PART
             or plain(held) + fragment.plain > settings.chunk_bytes
             or (header.flags & KEY_FRAME and 4 * plain(held) >= 3 * settings.chunk_bytes)
-            or (header.time_us >= due_us and any(one.header.kind is Kind.DATA for one in held))
+            or (header.time_us >= due_us and plain(held) > 0)
             or len(held) == MAX_FRAGMENTS
         ):
             close(track)
