@@ -70,6 +70,7 @@ class Credit:
                 self.give(size_bytes)
             else:
                 self._waiting = deque(item for item in self._waiting if item[1] is not turn)
+                self.give(0)  # whoever waited behind us may fit
             raise
 
     def give(self, size_bytes: int) -> None:

@@ -1,0 +1,335 @@
+"""The memory of chunks: two budgets that never lose count, and bytes that are whole or not there."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_record_fold import IDENTITY, PUBLIC, Host
+
+from handlers.stages.admit import admit
+from handlers.stages.open_chunk import Piece
+from handlers.stages.record import Fold
+from schemas.chunk_events import Recorded
+from schemas.fragment import Fragment, Kind
+from streams import claims as memory
+from streams.chunk_log import data_seqs
+from streams.claims import Claims, Credit, Work
+
+SESSIONS, CHUNKS = 3, 4
+RECORD_BYTES, CREDIT_BYTES = 5000, 4000
+
+
+@dataclass
+class Tape:
+    """One session's data fragments by stream sequence, and its chunks in order."""
+
+    uid: bytes
+    fragments: dict[int, Fragment] = field(default_factory=dict)
+    chunks: list[Recorded] = field(default_factory=list)
+
+
+def taped(number: int) -> Tape:
+    """A recording of CHUNKS chunks; the first has no data, the others up to three fragments."""
+    host, fold, tape = Host(), Fold(IDENTITY), Tape(bytes([number]) * 16)
+    made = host.make(("part", 0, 0)) + host.make(("pause", 0, 0))
+    for chunk in range(1, CHUNKS):
+        made += [f for n in range(chunk) for f in host.make(("data", 0, 400 * (chunk + n + number)))]
+        made += host.make(("pause", 0, 0))
+    for seq, whole in enumerate(made, 1):
+        fragment = admit(whole, PUBLIC, [])
+        assert isinstance(fragment, Fragment)
+        if fragment.header.kind is Kind.DATA:
+            tape.fragments[seq] = fragment
+        closed = [out for out in fold.take(Piece.of(seq, fragment)) if isinstance(out, Recorded)]
+        tape.chunks += [chunk.model_copy(update={"uid": tape.uid}) for chunk in closed]
+    assert len(tape.chunks) == CHUNKS
+    return tape
+
+
+TAPES = [taped(number) for number in range(SESSIONS)]
+
+
+class Process:
+    """What a worker does with its memory, one random step after the other; and what must hold after each."""
+
+    def __init__(self) -> None:
+        self.claims = Claims(RECORD_BYTES, CREDIT_BYTES)
+        self.taken = [0] * SESSIONS
+        """Data fragments that record has seen, by session."""
+        self.closed = [0] * SESSIONS
+        self.waiting: list[asyncio.Task[None]] = []
+
+    async def step(self, what: str, session: int, number: int) -> None:
+        getattr(self, what)(TAPES[session], session, number)
+        for _ in range(6):
+            await asyncio.sleep(0)
+        self.check()
+
+    def hold(self, tape: Tape, session: int, number: int) -> None:
+        seqs = sorted(tape.fragments)
+        if self.taken[session] < len(seqs):
+            seq = seqs[self.taken[session]]
+            self.claims.hold(tape.uid, seq, tape.fragments[seq])
+            self.taken[session] += 1
+
+    def drop(self, tape: Tape, session: int, number: int) -> None:
+        self.claims.drop(tape.uid, sorted(tape.fragments)[number % len(tape.fragments)])
+
+    def forget_open(self, tape: Tape, session: int, number: int) -> None:
+        """The session is walked again from its last event."""
+        self.claims.forget_open(tape.uid)
+        inside = [seq for chunk in tape.chunks[: self.closed[session]] for seq in data_seqs(chunk)]
+        self.taken[session] = len(inside)
+
+    def close(self, tape: Tape, session: int, number: int) -> None:
+        if self.closed[session] < CHUNKS:
+            chunk = tape.chunks[self.closed[session]]
+            seqs = data_seqs(chunk)
+            while self.taken[session] < len([seq for seq in tape.fragments if seq <= max(seqs, default=0)]):
+                self.hold(tape, session, number)
+            self.claims.close(chunk, seqs)
+            self.closed[session] += 1
+
+    def close_again(self, tape: Tape, session: int, number: int) -> None:
+        """A fold that was restored closes what it has closed before."""
+        if number < self.closed[session]:
+            chunk = tape.chunks[number]
+            for seq in data_seqs(chunk):
+                self.claims.hold(tape.uid, seq, tape.fragments[seq])
+            self.claims.close(chunk, data_seqs(chunk))
+
+    def take_credit(self, tape: Tape, session: int, number: int) -> None:
+        if number < self.closed[session]:
+            self.waiting.append(asyncio.create_task(self._job(self.claims.work(tape.chunks[number]))))
+
+    async def _job(self, work: Work) -> None:
+        work.jobs += 1
+        try:
+            await self.claims.take_credit(work)
+        finally:
+            work.jobs -= 1
+
+    def cancel(self, tape: Tape, session: int, number: int) -> None:
+        under_way = [task for task in self.waiting if not task.done()]
+        if under_way:
+            under_way[number % len(under_way)].cancel()
+
+    def start(self, tape: Tape, session: int, number: int) -> None:
+        work = self.claims.find(tape.uid, number)
+        if work is not None:
+            found = self.claims.start(work)
+            wanted = [tape.fragments[seq] for seq in data_seqs(tape.chunks[number])]
+            assert found is None or found == wanted
+            assert self.claims.start(work) is None
+
+    def finish(self, tape: Tape, session: int, number: int) -> None:
+        self.claims.finish(tape.uid, number)
+
+    def replace(self, tape: Tape, session: int, number: int) -> None:
+        """A void fold had cut another chunk here."""
+        self.claims.work(tape.chunks[number].model_copy(update={"host": "another"}))
+
+    def evict_idle(self, tape: Tape, session: int, number: int) -> None:
+        busy = {key for key, work in self.claims._work.items() if work.jobs}
+        with patch.object(memory, "IDLE_S", -1.0):
+            self.claims.evict_idle()
+        assert set(self.claims._work) == busy
+
+    def check(self) -> None:
+        claims, works = self.claims, self.claims._work.values()
+        held = [sum(len(f.body) for f in one.fragments.values()) for one in claims._open.values()]
+        assert [one.bytes_held for one in claims._open.values()] == held
+        assert claims.open_bytes == sum(held)
+        waiting = [len(f.body) for work in works for f in work.fragments or ()]
+        assert claims.unstarted_bytes == sum(waiting)
+        assert claims.open_bytes + claims.unstarted_bytes <= RECORD_BYTES
+        assert claims._room.is_set() == (2 * claims.unstarted_bytes <= RECORD_BYTES)
+        credits = [work.credit for work in works if work.credit]
+        assert claims.credit.used == sum(credits)
+        assert claims.credit.used <= CREDIT_BYTES or len(credits) == 1
+        asked = claims.credit._waiting
+        assert not asked or not claims.credit._fits(asked[0][0]), "room, and nobody is let in"
+
+    async def end(self) -> None:
+        """Every chunk is through: all of both budgets is back, and nobody waits."""
+        for _ in range(SESSIONS * CHUNKS):
+            for tape in TAPES:
+                self.claims.forget_open(tape.uid)
+                for chunk in tape.chunks:
+                    self.claims.finish(tape.uid, chunk.index)
+            for _ in range(4):
+                await asyncio.sleep(0)
+        assert all(task.done() for task in self.waiting)
+        self.check()
+        assert (self.claims.open_bytes, self.claims.unstarted_bytes, self.claims.credit.used) == (0, 0, 0)
+        await asyncio.gather(*self.waiting, return_exceptions=True)
+
+
+STEPS = (
+    *("hold", "hold", "hold", "close", "close", "take_credit", "take_credit", "start", "finish"),
+    *("close_again", "drop", "forget_open", "cancel", "replace", "evict_idle"),
+)
+STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, SESSIONS - 1), st.integers(0, CHUNKS - 1))
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(STEP, max_size=50))
+def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, int]]) -> None:
+    """Breaks: a worker's memory grows, or its credit shrinks, until it stands still."""
+
+    async def run() -> None:
+        process = Process()
+        for step in steps:
+            await process.step(*step)
+        await process.end()
+
+    asyncio.run(run())
+
+
+def holding(claims: Claims, tape: Tape, chunk: int) -> None:
+    for seq in data_seqs(tape.chunks[chunk]):
+        claims.hold(tape.uid, seq, tape.fragments[seq])
+
+
+async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
+    """Breaks: bytes cross the wire twice, or a chunk is joined in the wrong order."""
+    claims, tape = Claims(1 << 20, 1 << 20), TAPES[1]
+    for seq in reversed(data_seqs(tape.chunks[3])):
+        claims.hold(tape.uid, seq, tape.fragments[seq])
+    claims.close(tape.chunks[3], data_seqs(tape.chunks[3]))
+    work = claims.work(tape.chunks[3])
+    assert claims.start(work) == [tape.fragments[seq] for seq in data_seqs(tape.chunks[3])]
+    assert claims.start(work) is None
+    assert (claims.open_bytes, claims.unstarted_bytes) == (0, 0)
+
+
+async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away() -> None:
+    """Breaks: each chunk loses one fragment, and every one of them is read again."""
+    small, large = TAPES[0], TAPES[2]
+    total = sum(len(large.fragments[seq].body) for seq in data_seqs(large.chunks[3]))
+    claims = Claims(total, 1 << 20)
+    holding(claims, small, 1)
+    holding(claims, large, 3)  # the last of it is too much
+    assert claims.open_bytes == sum(len(small.fragments[seq].body) for seq in data_seqs(small.chunks[1]))
+    holding(claims, large, 3)
+    assert claims.open_bytes < total / 2, "no more is kept of a chunk that must be read again anyway"
+    for tape, chunk in ((large, 3), (small, 1)):
+        claims.close(tape.chunks[chunk], data_seqs(tape.chunks[chunk]))
+    assert claims.start(claims.work(large.chunks[3])) is None
+    assert claims.start(claims.work(small.chunks[1])) is not None
+    claims.forget_open(large.uid)
+    holding(claims, large, 1)
+    assert claims.open_bytes > 0, "the next chunk is kept again"
+
+
+async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started() -> None:
+    """Breaks: a stage that stands still does not stop the reader, and all that it reads is dropped."""
+    tape = TAPES[1]
+    size = sum(len(tape.fragments[seq].body) for seq in data_seqs(tape.chunks[2]))
+    claims = Claims(2 * size - 1, 1 << 20)
+    holding(claims, tape, 2)
+    await asyncio.wait_for(claims.room(), 1)
+    claims.close(tape.chunks[2], data_seqs(tape.chunks[2]))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(claims.room(), 0.01)
+    claims.start(claims.work(tape.chunks[2]))
+    await asyncio.wait_for(claims.room(), 1)
+
+
+async def test_credit_is_given_in_order_of_asking() -> None:
+    """Breaks: small chunks pass a large one for ever."""
+    credit, order = Credit(100), list[str]()
+
+    async def take(name: str, size: int) -> None:
+        await credit.take(size)
+        order.append(name)
+
+    await credit.take(60)
+    tasks = [asyncio.create_task(take(name, size)) for name, size in (("large", 90), ("small", 10))]
+    await asyncio.sleep(0)
+    assert order == []
+    credit.give(60)
+    await asyncio.gather(*tasks)
+    assert (order, credit.used) == (["large", "small"], 100)
+
+
+async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
+    """Breaks: a stage stands still beside free memory, because the first of its queue went away."""
+    credit = Credit(100)
+    await credit.take(60)
+    first, second = (asyncio.create_task(credit.take(size)) for size in (90, 40))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait_for(second, 1)
+    assert credit.used == 100
+
+
+async def test_a_cancel_that_comes_with_the_credit_gives_it_back() -> None:
+    """Breaks: every stop at the wrong moment costs the process a chunk's memory."""
+    credit = Credit(100)
+    await credit.take(100)
+    turn = asyncio.create_task(credit.take(50))
+    await asyncio.sleep(0)
+    credit.give(100)
+    turn.cancel()
+    with suppress(asyncio.CancelledError):
+        await turn
+    assert credit.used == 0
+
+
+async def test_a_chunk_larger_than_all_credit_goes_alone() -> None:
+    """Breaks: a worker with little memory never stores a large chunk."""
+    credit = Credit(100)
+    await asyncio.wait_for(credit.take(500), 1)
+    turn = asyncio.create_task(credit.take(1))
+    await asyncio.sleep(0)
+    assert not turn.done()
+    credit.give(500)
+    await turn
+    assert credit.used == 1
+
+
+@pytest.mark.parametrize("end", ["finish", "another"])
+async def test_a_chunk_that_is_over_while_it_waits_keeps_no_credit(end: str) -> None:
+    """Breaks: what another owner stored meanwhile holds memory until the process ends."""
+    claims, tape = Claims(1 << 20, 1), TAPES[1]
+    first, second = (claims.work(tape.chunks[n]) for n in (1, 2))
+    await claims.take_credit(first)
+    waiting = asyncio.create_task(claims.take_credit(second))
+    await asyncio.sleep(0)
+    if end == "finish":
+        claims.finish(tape.uid, 2)
+    else:
+        claims.work(tape.chunks[2].model_copy(update={"host": "another"}))
+    claims.finish(tape.uid, 1)
+    await waiting
+    assert claims.credit.used == 0
+
+
+async def test_a_chunk_has_credit_once_however_often_it_comes() -> None:
+    """Breaks: a redelivered chunk waits for the memory that it holds itself."""
+    claims, tape = Claims(1 << 20, 1), TAPES[1]
+    work = claims.work(tape.chunks[2])
+    await claims.take_credit(work)
+    await asyncio.wait_for(claims.take_credit(work), 1)
+    claims.finish(tape.uid, 2)
+    assert claims.credit.used == 0
+
+
+async def test_a_chunk_in_work_is_not_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a slow job's credit is given to another chunk, and its result is made twice."""
+    monkeypatch.setattr(memory, "IDLE_S", 0.0)
+    claims, tape = Claims(1 << 20, 1 << 20), TAPES[1]
+    work = claims.work(tape.chunks[2])
+    await claims.take_credit(work)
+    work.jobs += 1
+    claims.evict_idle()
+    assert claims.find(tape.uid, 2) is work
+    work.jobs -= 1
+    claims.evict_idle()
+    assert claims.find(tape.uid, 2) is None
+    assert claims.credit.used == 0
