@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import pytest
 
@@ -106,6 +106,7 @@ class Installation:
         self.environment = environment
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.up.log"
+        self._verbs: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         """`lucid up`; return when it says that it runs."""
@@ -138,9 +139,10 @@ class Installation:
 
     def kill(self) -> None:
         """End what is left, whatever state it is in."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
+        for process in (*self._verbs, self.process):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def __call__(self, *arguments: str | Path, stdin: bytes | None = None, **more: str) -> Done:
         """One verb on this installation."""
@@ -157,18 +159,24 @@ class Installation:
         return self.json("record", *source_arguments(source), "--session", session, *arguments, **more)
 
     def started(
-        self, *arguments: str | Path, own_group: bool = False, **more: str
+        self,
+        *arguments: str | Path,
+        own_group: bool = False,
+        stderr: BinaryIO | int = subprocess.PIPE,
+        **more: str,
     ) -> "subprocess.Popen[bytes]":
-        """A verb that goes on; the caller ends it. own_group: as a terminal would start it."""
-        return subprocess.Popen(
+        """A verb that goes on. own_group: as a terminal would start it."""
+        process = subprocess.Popen(
             lucid_command(*arguments),
             env=clean(LUCID_DATA=str(self.data), **more),
             cwd=self.data.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             process_group=0 if own_group else None,
         )
+        self._verbs.append(process)
+        return process
 
     def show(self, session: str) -> Json:
         return self.json("sessions", "show", session)

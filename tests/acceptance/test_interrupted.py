@@ -118,7 +118,7 @@ def test_a_second_signal_gives_the_recording_up(system: Installation, tmp_path: 
     shown = system.until_sealed("twice")
     assert shown["end"]["end"] == "aborted"
     said = check_evidence(system, "twice", tmp_path, "aborted")
-    assert {note["code"] for note in said["notes"]} == {"end.aborted"}
+    assert {note["code"] for note in said["notes"]} == {"end.not_final"}
     assert "aborted" in system("verify", "twice").out
     assert system("verify", "twice", "--strict").status == 3
 

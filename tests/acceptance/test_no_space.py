@@ -1,0 +1,169 @@
+"""A disk, or the recording stream, that has no room: nothing taken is lost, and with room it goes on."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from installation import Installation, absent, running, source_arguments
+from small_disk import Disk, small_disk
+
+DISK_BYTES = 1 << 30
+ROOM_BYTES = 60_000_000
+INPUT_BYTES = 80_000_000
+STREAMS_BYTES = 40 << 20
+"""Of which recordings may take 80 %."""
+NO_SPACE = 8
+STILL_S = 4.0
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with small_disk(tmp_path, DISK_BYTES) as disk:
+        if disk is None:
+            absent("the right to mount a small file system", "run as root")
+        yield disk
+
+
+def until(met: Callable[[], object], what: str, seconds: float = 60) -> None:
+    end_s = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end_s, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+
+
+def stands_still(system: Installation, session: str) -> bool:
+    """Whether nothing more is recorded for a while."""
+    before = system.show(session)["plain"]
+    time.sleep(STILL_S)
+    return bool(system.show(session)["plain"] == before)
+
+
+def check_whole(system: Installation, session: str, source: Path) -> None:
+    """It is true, and is its source to the byte."""
+    assert system.json("verify", session, "--open", "--strict")["verdict"] == "true"
+    out = system.data.parent / f"{session}.out"
+    system.json("export", session, "--out", out)
+    assert out.read_bytes() == source.read_bytes()
+    out.unlink()
+
+
+def test_a_full_disk_is_waited_out_and_costs_nothing(disk: Disk, tmp_path: Path) -> None:
+    """Breaks: a disk that was full for a minute has cost a recording, or all of them."""
+    source, before = tmp_path / "source", tmp_path / "before"
+    source.write_bytes(os.urandom(INPUT_BYTES))
+    before.write_bytes(os.urandom(3_000_000))
+    with running(disk.path / "data") as system:
+        system.record(before, "before")
+        disk.fill(leave=ROOM_BYTES)
+        said = tmp_path / "said"
+        with said.open("wb") as stderr:
+            recording = system.started(
+                *("record", *source_arguments(source), "--session", "long", "--json"),
+                stderr=stderr,
+                CHUNK_SIZE_MB="4",
+            )
+        until(lambda: disk.free() < ROOM_BYTES / 20, "the disk is full")
+        until(lambda: b"lucid: waiting: " in said.read_bytes(), "the recording says that it waits")
+        assert recording.poll() is None
+
+        # all that needs no room goes on
+        assert system.show("long")["state"] == "ACTIVE"
+        assert system.json("verify", "before")["verdict"] == "true"
+        with (tmp_path / "late").open("wb") as stderr:
+            late = system.started(
+                *("record", *source_arguments(before), "--session", "late", "--json"), stderr=stderr
+            )
+        until(
+            lambda: late.poll() == NO_SPACE or b"lucid: waiting: " in (tmp_path / "late").read_bytes(),
+            "another recording is refused, or says that it waits",
+        )
+
+        disk.empty()
+        out, _ = recording.communicate(timeout=120)
+        assert recording.returncode == 0, out.decode() + said.read_text()
+        check_whole(system, "long", source)
+        check_whole(system, "before", before)
+        late.communicate(timeout=60)
+        if late.returncode == 0:
+            check_whole(system, "late", before)
+        else:
+            assert late.returncode == NO_SPACE
+        system.record(before, "after")
+        check_whole(system, "after", before)
+
+
+def test_an_export_that_does_not_fit_leaves_nothing(disk: Disk, tmp_path: Path) -> None:
+    """Breaks: half an export passes for a whole one."""
+    with running(tmp_path / "data") as system:
+        system.record("-", "large", stdin=os.urandom(3_000_000))
+        disk.fill(leave=1_000_000)
+        kept = set(disk.path.iterdir())
+        for asked in (("--out", disk.path / "out"), ("--evidence", disk.path / "copy")):
+            told = system("export", "large", *asked, "--json")
+            assert (told.status, told.json["code"]) == (NO_SPACE, "export.space"), str(told)
+        assert set(disk.path.iterdir()) == kept
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Installation]:
+    """An installation whose streams are small: what a server has promised once it keeps to."""
+    streams = tmp_path / "data" / "nats"
+    streams.mkdir(parents=True, mode=0o700)
+    (streams / "limits.json").write_text(json.dumps({"max_file": STREAMS_BYTES}))
+    with running(tmp_path / "data") as system:
+        yield system
+    shutil.rmtree(tmp_path / "data")
+
+
+def test_a_full_stream_holds_data_back_until_there_is_room(narrow: Installation, tmp_path: Path) -> None:
+    """Breaks: two recordings at once, and the second is refused for good, or the first cannot end."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(18_000_000))
+    first = narrow.started("record", *source_arguments("-"), "--session", "first", CHUNK_SIZE_MB="1")
+    assert first.stdin is not None
+    first.stdin.write(source.read_bytes())
+    first.stdin.flush()
+    until(lambda: narrow.show("first")["stored"] >= 15, "the first one is recorded")
+    with (tmp_path / "said").open("wb") as stderr:
+        second = narrow.started(
+            *("record", *source_arguments(source), "--session", "second"), stderr=stderr, CHUNK_SIZE_MB="1"
+        )
+    waiting = b"lucid: waiting: recordings fill"
+    until(lambda: waiting in (tmp_path / "said").read_bytes(), "the second one says that it waits")
+    assert second.poll() is None
+    assert narrow.json("sessions", "list")["sessions"][1]["state"] == "ACTIVE"
+
+    first.communicate(timeout=60)  # its end: markers have room, and its source may go
+    assert first.returncode == 0
+    second.communicate(timeout=90)
+    assert second.returncode == 0
+    check_whole(narrow, "first", source)
+    check_whole(narrow, "second", source)
+
+
+def test_who_ends_a_recording_that_waits_is_told_what_it_cost(narrow: Installation, tmp_path: Path) -> None:
+    """Breaks: a recording that was cut for want of room cannot be ended, or says that it was whole."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(STREAMS_BYTES))
+    with (tmp_path / "said").open("wb") as stderr:
+        recording = narrow.started(
+            *("record", *source_arguments(source), "--session", "cut", "--json"),
+            stderr=stderr,
+            CHUNK_SIZE_MB="1",
+        )
+    until(lambda: b"lucid: waiting: " in (tmp_path / "said").read_bytes(), "it says that it waits")
+    until(lambda: stands_still(narrow, "cut"), "no more is let in")
+    recording.send_signal(signal.SIGINT)
+    out, _ = recording.communicate(timeout=60)
+    assert (recording.returncode, json.loads(out).get("code")) == (NO_SPACE, "record.cut"), out
+    shown = narrow.until_sealed("cut")
+    assert 0 < shown["plain"] < STREAMS_BYTES
+    assert narrow.json("verify", "cut", "--open")["verdict"] == "true"
+    narrow.json("export", "cut", "--out", tmp_path / "out")
+    assert source.read_bytes().startswith((tmp_path / "out").read_bytes())
+    until(lambda: narrow.record("-", f"next-{time.monotonic_ns()}", stdin=b"x")["sealed"], "room again")
