@@ -7,6 +7,7 @@
 Source: docs/design.md §2 Start, docs/format.md §1.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +15,13 @@ from pathlib import Path
 from infra.host_keys import HostIdentity
 from infra.jetstream import Jet
 from schemas.commands import CREATE_PREFIX, Create, Start, create_request
+from schemas.errors import Unavailable
 from schemas.fragment import MAIN, genesis, session_uid
 from schemas.lifecycle_events import SessionSettings
 from streams.commands import call
 from streams.publisher import Grant
+
+LOCK_S, AGAIN_S = 10.0, 0.05
 
 
 async def start_session(
@@ -30,10 +34,10 @@ async def start_session(
 ) -> Grant:
     """Create and start a session; what is needed to write to it comes back.
 
-    hosts: the folder of host keys. Raises Unavailable (host.locked), RefusedByState (the name was used),
-    and what the command service raises.
+    hosts: the folder of host keys. Raises Unavailable (host.locked: for LOCK_S), RefusedByState (the name
+    was used), and what the command service raises.
     """
-    with HostIdentity(hosts, host) as me:
+    with await _identity(hosts, host) as me:
         counter, previous = me.begin(session), me.prev_genesis
         uid = session_uid(me.public, counter)
         asked = create_request(session, host, me.public, counter, previous, settings)
@@ -57,6 +61,18 @@ async def start_session(
         first = genesis(uid, MAIN, me.public, counter, previous, intake)
         me.settle(session, first)
         return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes)
+
+
+async def _identity(hosts: Path, host: str) -> HostIdentity:
+    """Whoever else starts a session of this host is soon through."""
+    end_s = time.monotonic() + LOCK_S
+    while True:
+        try:
+            return HostIdentity(hosts, host)
+        except Unavailable as error:
+            if error.code != "host.locked" or time.monotonic() > end_s:
+                raise
+        await asyncio.sleep(AGAIN_S)
 
 
 def _now_us() -> int:
