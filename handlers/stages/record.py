@@ -3,8 +3,8 @@
 1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
 2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
 3. An invalid fragment is refused and changes neither fold nor session.
-4. A gap is declared only by content: more than WINDOW ahead, a part or gap fragment (its sender had every
-   fragment before it acknowledged or gave it up), or `end`.
+4. A gap is declared only by content: a fragment WINDOW or more ahead, a part or gap fragment (whose sender
+   had every fragment before it acknowledged or gave it up), or `end`.
 5. `state()` after each step, with the fragments that it names, continues the fold exactly.
 """
 

@@ -50,6 +50,8 @@ class Board:
         self.first_us = self.last_us = 0
         self._codecs: set[str] = set()
         self._suite = ""
+        self._next_seq: dict[int, int] = {}
+        """By track, the seq that a chunk without a gap before it begins with."""
         self._spans = 0
         """Fragments of all chunks, by their first and last seq."""
 
@@ -117,7 +119,8 @@ class Board:
         row = self.rows["record"]
         if event.index not in row.chunks:
             row.chunks[event.index] = event.plain
-            self.gaps += event.closed_by == "gap"
+            self.gaps += event.first_seq > self._next_seq.get(event.track, 0)
+            self._next_seq[event.track] = event.last_seq + 1
             self._spans += event.last_seq - event.first_seq + 1
             self.first_us = min(self.first_us or event.first_us, event.first_us)
             self.last_us = max(self.last_us, event.last_us)

@@ -28,6 +28,7 @@ from infra.settings import data_dir, load_settings
 from schemas.errors import EvidenceFalse
 from schemas.settings import Settings
 from streams.atomic import new_file
+from streams.audit import audit
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import View, ended, record_session, sealed
@@ -150,6 +151,8 @@ async def _export(
     keys = await keys_of(jet, data, settings, found.session)
     trust, raw_trust = await own_trust(jet, data), await trust_file(jet, data, int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
+
+    audit(data.logs, "recording_exported", session, found.session.uid, to=str(movie), track=0)
 
     def export() -> tuple[Report, int, Media]:
         size = write_copy(found.evidence, folder)

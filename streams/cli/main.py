@@ -107,7 +107,7 @@ def application(verb: str) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, help=summary)
         else:
-            app.command(name, help=summary)(found)
+            app.command(name, short_help=summary)(found)
     return app
 
 

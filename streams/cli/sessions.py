@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas import subjects
+from schemas.errors import Misuse
 from schemas.lifecycle_events import State
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
@@ -24,7 +25,11 @@ def list_sessions(
     state: Annotated[str, typer.Option(help="Only those in this state.")] = "", as_json: JsonFlag = False
 ) -> None:
     """Every session, oldest first."""
-    _ask("list", {"state": state.upper()}, as_json, _table)
+    wanted = state.upper()
+    known = [name for name in vars(State) if name.isupper()]
+    if wanted and wanted not in known:
+        raise Misuse(f"no state is called {state}; there are {', '.join(known)}", code="usage")
+    _ask("list", {"state": wanted}, as_json, _table)
 
 
 @sessions.command()
@@ -48,7 +53,7 @@ def stop(
 def destroy(session: Name, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Shred a session's key and erase what it opened, for good. Its history stays."""
     subjects.session_id(session)
-    output.confirm(f"Destroy {session}? Nobody can ever watch or verify it again.", yes)
+    output.confirm(f"Destroy {session}? Only copies that were exported can be watched then.", yes)
     _ask("destroy", {"session": session}, as_json, _moved)
 
 

@@ -17,7 +17,7 @@ from streams.lifecycle import EventLog
 
 
 def watch(
-    session: Annotated[str, typer.Argument(help="Its name.")],
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")],
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -32,7 +32,7 @@ async def _board(session: str, follow: bool) -> None:
         view = View(jet, session)
         try:
             # Of a sealed session nothing more comes, and its events may be gone with its source.
-            if follow and not found.sealed:
+            if follow and not found.sealed and found.shredded is None:
                 following = asyncio.create_task(view.follow())
                 try:
                     await view.complete(following)
@@ -53,17 +53,21 @@ async def _board(session: str, follow: bool) -> None:
 async def _events(session: str, follow: bool) -> None:
     filters = [subjects.chunk("*", session)]
     async with attach.attached() as jet:
-        await _there(jet, session)
-        if not follow:
+        found = await _there(jet, session)
+        if not follow or found.sealed or found.shredded is not None:
             async for message in jet.read_all(subjects.CHUNKS, filters[0]):
                 output.emit(json.loads(message.data))
             return
-        async for item in jet.follow(subjects.CHUNKS, filters):
-            if isinstance(item, Message):
-                event = json.loads(item.data)
-                output.emit(event)
-                if event["type"].startswith("lucid.chunk.ended."):
-                    return
+        follower = jet.follow(subjects.CHUNKS, filters)
+        try:
+            async for item in follower:
+                if isinstance(item, Message):
+                    event = json.loads(item.data)
+                    output.emit(event)
+                    if event["type"].startswith("lucid.chunk.ended."):
+                        return
+        finally:
+            await follower.close()
 
 
 async def _there(jet: Jet, name: str) -> Session:
