@@ -44,14 +44,13 @@ class Board:
         """Fragments, plain bytes and seconds that a publisher here has sent; no event says them yet."""
         self.fragments = 0
         self.equivocations = 0
-        self.gaps = 0
         self.raw = 0
         """Chunks that did not become smaller."""
         self.first_us = self.last_us = 0
         self._codecs: set[str] = set()
         self._suite = ""
-        self._next_seq: dict[int, int] = {}
-        """By track, the seq that a chunk without a gap before it begins with."""
+        self._ranges: dict[int, dict[int, int]] = {}
+        """By track: first seq of each chunk, and its last."""
         self._spans = 0
         """Fragments of all chunks, by their first and last seq."""
 
@@ -82,6 +81,16 @@ class Board:
     def complete(self) -> bool:
         """Whether every chunk that was recorded is stored, and no more will come."""
         return self.ended is not None and len(self.rows["store"].chunks) == self.ended.chunks
+
+    @property
+    def gaps(self) -> int:
+        """Places where fragments are missing before a chunk, on any track."""
+        found = 0
+        for ranges in self._ranges.values():
+            firsts = sorted(ranges)
+            due = [0, *(ranges[first] + 1 for first in firsts)]
+            found += sum(first > wanted for first, wanted in zip(firsts, due, strict=False))
+        return found
 
     def lines(self) -> list[str]:
         """One line a stage."""
@@ -119,8 +128,7 @@ class Board:
         row = self.rows["record"]
         if event.index not in row.chunks:
             row.chunks[event.index] = event.plain
-            self.gaps += event.first_seq > self._next_seq.get(event.track, 0)
-            self._next_seq[event.track] = event.last_seq + 1
+            self._ranges.setdefault(event.track, {})[event.first_seq] = event.last_seq
             self._spans += event.last_seq - event.first_seq + 1
             self.first_us = min(self.first_us or event.first_us, event.first_us)
             self.last_us = max(self.last_us, event.last_us)
