@@ -38,7 +38,7 @@ from streams.wiring import run_conductor, run_worker
 
 STEPS: list[Step] = [("data", 60_000)] * 6
 CHUNKS = 2
-PATIENCE_S = 60
+PATIENCE_S = 120
 LIMITS = {stage.verb: Limits(4, 16, 30, 5, 64 << 20) for stage in STAGES}
 
 WORKER_EFFECTS = {
@@ -205,7 +205,7 @@ async def test_every_effect_of_recording_and_stages_may_fail(server: NatsServer,
         await each(begin, world, sessions)
         async with struck_worker(world, faults):
             await each(send, world, sessions)
-            await faults.all_struck()
+            await faults.all_struck(PATIENCE_S)
             survivors = {name: one for name, one in sessions.items() if name == CALM or not struck[name].dies}
             await sealed(world, survivors)
         assert faults.done[CALM] == Counter(WORKER_EFFECTS), "an effect has no rows, or rows without effect"
@@ -231,7 +231,7 @@ async def test_every_effect_of_start_and_seal_may_fail(server: NatsServer, tmp_p
                 assert started.intake == prepared.keys.intake_public
             await each(send, world, sessions)
             await sealed(world, sessions)
-        await faults.all_struck()
+        await faults.all_struck(PATIENCE_S)
     assert faults.done[CALM] == Counter(SEAL_EFFECTS), "an effect has no rows, or rows without effect"
 
 
@@ -257,7 +257,7 @@ async def test_every_effect_of_a_command_may_fail(server: NatsServer, tmp_path: 
             await asked_again(partial(log.execute, start))
         await each(send, world, sessions)
         await sealed(world, sessions)
-    await faults.all_struck()
+    await faults.all_struck(PATIENCE_S)
     assert faults.done[CALM] == Counter(CLIENT_EFFECTS), "an effect has no rows, or rows without effect"
 
 
@@ -286,7 +286,7 @@ async def test_every_effect_of_a_destruction_may_fail(server: NatsServer, tmp_pa
             async with struck_conductor(world, faults) as directory, asyncio.timeout(PATIENCE_S):
                 for name in sessions:
                     await directory.until(name, lambda one: one.state == "DESTROYED" and bool(one.shredded))
-        await faults.all_struck()
+        await faults.all_struck(PATIENCE_S)
         for prepared in sessions.values():
             await check_destroyed(world, prepared)
     assert faults.done[CALM] == Counter(DESTROY_EFFECTS), "an effect has no rows, or rows without effect"

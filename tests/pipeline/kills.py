@@ -47,7 +47,7 @@ class Progress:
             tasks.create_task(self._chunks())
             tasks.create_task(self._lifecycle())
 
-    async def until(self, done: Callable[[], bool], patience_s: float = 60.0) -> None:
+    async def until(self, done: Callable[[], bool], patience_s: float = 120.0) -> None:
         end_s = asyncio.get_running_loop().time() + patience_s
         while not done():
             assert asyncio.get_running_loop().time() < end_s, self

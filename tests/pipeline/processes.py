@@ -16,24 +16,25 @@ from infra import children, nats_server
 from infra.blobs_disk import DiskBlobs
 from infra.children import Child
 from infra.datadir import DataDir
-from infra.jetstream import Jet
+from infra.jetstream import Jet, Message
 from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from schemas import dsse, subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.digest import h
 from schemas.errors import Conflict, Unavailable
-from schemas.lifecycle_events import State
+from schemas.lifecycle_events import State, Transition
 from schemas.manifest import Manifest
 from schemas.settings import Settings
 from streams import up
 from streams.chunk_log import recorded_events
 from streams.commands import call
+from streams.lifecycle import read_event
 from streams.outbox import Outbox
 
 AT_ONCE = 16
 """Sessions that are started, or asked about, together."""
-SEALED_S = 60.0
+SEALED_S = 120.0
 
 
 @dataclass
@@ -100,7 +101,21 @@ class Processes:
         await asyncio.to_thread(self.check_files, prepared, expected)
 
     async def check_all(self, expected: Sequence[tuple[Prepared, Outcome]]) -> None:
+        await self._all_stopped({prepared.session for prepared, _ in expected})
         await _some_at_once([self.check(prepared, wanted) for prepared, wanted in expected])
+
+    async def _all_stopped(self, sessions: set[str]) -> None:
+        """Wait without asking: two hundred sessions that are asked about are a load of their own."""
+        try:
+            async with asyncio.timeout(SEALED_S):
+                async for item in self.jet.follow(subjects.LIFECYCLE, ["lucid.lifecycle.*"]):
+                    event = read_event(item.data) if isinstance(item, Message) else None
+                    if isinstance(event, Transition) and event.to_state == State.STOPPED:
+                        sessions.discard(event.session)
+                    if not sessions:
+                        return
+        except TimeoutError:
+            raise AssertionError(f"not stopped after {SEALED_S} s: {sorted(sessions)}") from None
 
     async def borders(self, session: str) -> list[tuple[int, int, int, int]]:
         """Of every recorded chunk; fails unless indices follow one another and the end comes once, last."""

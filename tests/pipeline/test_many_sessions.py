@@ -19,11 +19,11 @@ WRITERS = 20
 
 def steps(chooser: random.Random) -> list[Step]:
     """A recording of one to four chunks, every session another."""
-    kinds = ("data", "data", "data", "data", "key", "tick", "pause", "wait", "part")
+    kinds = ("data",) * 8 + ("key", "key", "tick", "pause", "wait", "part")
     made: list[Step] = []
-    for _ in range(chooser.randint(3, 12)):
+    for _ in range(chooser.randint(3, 9)):
         kind = chooser.choice(kinds)
-        made.append((kind, chooser.randint(1, 70) if kind == "wait" else chooser.randint(0, 90_000)))
+        made.append((kind, chooser.randint(1, 70) if kind == "wait" else chooser.randint(0, 120_000)))
     return made
 
 
