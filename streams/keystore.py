@@ -13,7 +13,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from handlers.keys import SessionKeys, dek_id, kek_version, new_key, unwrap, wrap
@@ -58,8 +59,11 @@ class _Cached(NamedTuple):
 class KeyStore:
     """Data keys of sessions. One for each process; used from one event loop."""
 
-    def __init__(self, jet: Jet, master: MasterKeys) -> None:
-        self._jet, self._master = jet, master
+    def __init__(
+        self, jet: Jet, master: MasterKeys, erasing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """erasing: entered around every erasure, to leave nothing of it where the server's files lie."""
+        self._jet, self._master, self._erasing = jet, master, erasing
         self._cache: dict[bytes, _Cached] = {}
 
     async def run(self) -> None:
@@ -197,7 +201,8 @@ class KeyStore:
         """
         last = await self._jet.last(subjects.KEYS, subjects.key(uid))
         older = [message.seq for message in await self._held(uid) if last and message.seq < last.seq]
-        return sum([await self._jet.delete(subjects.KEYS, seq) for seq in older])
+        with self._erasing() if older else nullcontext():
+            return sum([await self._jet.delete(subjects.KEYS, seq) for seq in older])
 
 
 def _wrapped(uid: bytes, dek: bytes, version: int, kek: bytes) -> bytes:

@@ -6,12 +6,15 @@ Each role is one coroutine that runs until its `stop` is set, over one connectio
 import asyncio
 import os
 from contextlib import suppress
+from functools import partial
 
 from handlers.conductor import Limits as SilenceLimits
 from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
+from infra.residue import overwriting
+from schemas import subjects
 from schemas.envelope import MAX_PLAIN
 from schemas.settings import Settings, StageLimits
 from streams import conductor
@@ -61,7 +64,8 @@ async def run_worker(
 async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
     keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
-    directory, keys = Directory(jet), KeyStore(jet, keyring)
+    directory = Directory(jet)
+    keys = KeyStore(jet, keyring, partial(overwriting, data.nats, subjects.KEYS))
     parts = conductor.Parts(
         jet=jet,
         directory=directory,

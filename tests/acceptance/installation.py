@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import pytest
 
@@ -28,6 +29,7 @@ READER = Path(__file__).parents[1] / "independent" / "reader.py"
 
 Environment = dict[str, str]
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 def clean(**more: str) -> Environment:
@@ -88,6 +90,12 @@ def read_independently(copy: Path, *arguments: str | Path, cwd: Path) -> Done:
     """The reader that shares no line with the program, on an evidence copy."""
     command = [sys.executable, str(READER), str(copy), *map(str, arguments)]
     return run(command, clean(), cwd)
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """What each call gives; two of them run at a time, as two people would."""
+    with ThreadPoolExecutor(2) as people:
+        return list(people.map(lambda call: call(), calls))
 
 
 def absent(what: str, cure: str) -> NoReturn:

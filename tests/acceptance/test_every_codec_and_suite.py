@@ -3,11 +3,12 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import pytest
-from installation import Installation, lucid, read_independently, running
+from installation import Installation, at_once, lucid, read_independently, running
 
 CODECS = {"none": 0, "zstd": 1, "lz4": 2, "brotli": 3, "gzip": 4}
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
@@ -53,9 +54,12 @@ def test_a_text_comes_back_whatever_sealed_it(
     sealed = sum(chunk.stat().st_size for chunk in chunks)
     assert (sealed > len(PLAIN)) if codec == "none" else (sealed < len(PLAIN) / 2)
 
-    verified = lucid("verify", copy, "--trust", trust, "--json", data=tmp_path / "none", cwd=tmp_path)
-    assert (verified.status, verified.json["verdict"], verified.json["opened"]) == (0, "true", True)
+    asked = ("verify", copy, "--trust", trust, "--strict", "--json")
     reading = ("--trust", trust, "--keys", copy / "keys.json", "--out", tmp_path / "read", "--strict")
-    read = read_independently(copy, *reading, cwd=tmp_path)
+    verified, read = at_once(
+        partial(lucid, *asked, data=tmp_path / "none", cwd=tmp_path),
+        partial(read_independently, copy, *reading, cwd=tmp_path),
+    )
+    assert (verified.status, verified.json["verdict"], verified.json["opened"]) == (0, "true", True)
     assert read.status == 0, str(read)
     assert (tmp_path / "read").read_bytes() == PLAIN

@@ -15,7 +15,8 @@ from installation import Installation, Json, running, source_arguments
 
 BLOCK = os.urandom(700_000)
 LEAST_CHUNK = 256 << 10
-SMALL = {"CHUNK_SIZE_MB": "0.25"}
+SMALL = "0.25"
+"""CHUNK_SIZE_MB: the least that is allowed."""
 Recording = subprocess.Popen[bytes]
 
 
@@ -29,7 +30,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 def record(system: Installation, session: str) -> Recording:
     """A recording of a pipe that stays open; returns when chunks of what it gave are recorded."""
-    recording = system.started(*("record", *source_arguments("-"), "--session", session, "--json"), **SMALL)
+    recording = system.started(
+        *("record", *source_arguments("-"), "--session", session, "--json"), CHUNK_SIZE_MB=SMALL
+    )
     feed(recording)
     end_s = time.monotonic() + 60
     while True:
@@ -138,7 +141,7 @@ def test_the_recording_of_a_killed_host_can_be_ended_by_hand(system: Installatio
 def test_ctrl_c_at_a_terminal_leaves_a_film_that_plays(system: Installation, tmp_path: Path) -> None:
     """Breaks: the terminal's Ctrl-C, which reaches the encoder too, cuts the film within a frame."""
     command = ("record", "--desktop", "--size", "320x240", "--session", "film", "--json")
-    recording = system.started(*command, own_group=True, **SMALL)
+    recording = system.started(*command, own_group=True, CHUNK_SIZE_MB=SMALL)
     time.sleep(5)
     os.killpg(recording.pid, signal.SIGINT)
     status, out, err = leave(recording)

@@ -6,11 +6,12 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from installation import MEBIBYTE, Installation, Json, absent, lucid, read_independently, running
+from installation import MEBIBYTE, Installation, Json, absent, at_once, lucid, read_independently, running
 
 ENOUGH_CHUNKS = 8
 RANDOM_BYTES = 100_000_000
@@ -86,10 +87,11 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 @pytest.fixture(scope="module")
 def recorded(system: Installation, inputs: dict[str, Input]) -> dict[str, Json]:
     """Every input, recorded and sealed."""
-    return {
-        one.name: system.record(one.path, one.name, CHUNK_SIZE_MB=str(one.chunk_mb))
-        for one in inputs.values()
-    }
+
+    def record(one: Input) -> Json:
+        return system.record(one.path, one.name, CHUNK_SIZE_MB=str(one.chunk_mb))
+
+    return dict(zip(inputs, at_once(*(partial(record, one) for one in inputs.values())), strict=True))
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,13 @@ def elsewhere(
     """Evidence copies of all sessions without keys, keys.json of each beside them, and the trust file."""
     folder = tmp_path_factory.mktemp("elsewhere")
     told = system.json("export", "--trust-file", folder / "trust.json")
+    at_once(
+        *(
+            partial(system.json, "export", name, "--evidence", folder / name, "--with-keys")
+            for name in recorded
+        )
+    )
     for name in recorded:
-        system.json("export", name, "--evidence", folder / name, "--with-keys")
         (folder / name / "keys.json").rename(folder / f"{name}.keys.json")
     yield Elsewhere(folder, told["root"])
     shutil.rmtree(folder)
@@ -142,12 +149,15 @@ def test_the_installation_says_true_and_gives_back_the_same_bytes(
     name: str, system: Installation, inputs: dict[str, Input], recorded: dict[str, Json], tmp_path: Path
 ) -> None:
     """Breaks: what was recorded cannot be had again where it was recorded."""
-    without, with_keys = system.json("verify", name), system.json("verify", name, "--open")
+    without, with_keys, told = at_once(
+        partial(system.json, "verify", name),
+        partial(system.json, "verify", name, "--open"),
+        partial(system.json, "export", name, "--out", tmp_path / "out"),
+    )
     assert [said["verdict"] for said in (without, with_keys)] == ["true", "true"]
     assert [said["opened"] for said in (without, with_keys)] == [False, True]
     assert without["findings"] + without["notes"] + with_keys["findings"] + with_keys["notes"] == []
     assert without["chunks_good"] == recorded[name]["seal"]["chunks"]
-    told = system.json("export", name, "--out", tmp_path / "out")
     assert told["sha256"] == sha256(tmp_path / "out") == sha256(inputs[name].path)
     (tmp_path / "out").unlink()
 
@@ -157,15 +167,17 @@ def test_the_copy_alone_says_true_and_gives_back_the_same_bytes(
     name: str, inputs: dict[str, Input], elsewhere: Elsewhere, tmp_path: Path
 ) -> None:
     """Breaks: evidence is worth something only where it was made."""
-    copy, keys = elsewhere.folder / name, elsewhere.folder / f"{name}.keys.json"
-    nowhere = {"data": tmp_path / "no-data", "cwd": tmp_path, "NATS_URL": "nats://127.0.0.1:1"}
+    copy, keys = elsewhere.folder / name, ("--keys", elsewhere.folder / f"{name}.keys.json")
+    nowhere = partial(lucid, data=tmp_path / "no-data", cwd=tmp_path, NATS_URL="nats://127.0.0.1:1")
     trusted = ("--trust", elsewhere.trust, "--root", elsewhere.root, "--strict", "--json")
-    without = lucid("verify", copy, *trusted, **nowhere)
-    assert (without.status, without.json["verdict"], without.json["opened"]) == (0, "true", False)
-    with_keys = lucid("verify", copy, *trusted, "--keys", keys, **nowhere)
-    assert (with_keys.status, with_keys.json["verdict"], with_keys.json["opened"]) == (0, "true", True)
-    told = lucid("export", copy, "--keys", keys, "--out", tmp_path / "out", "--json", **nowhere)
-    assert told.status == 0, str(told)
+    without, with_keys, told = at_once(
+        partial(nowhere, "verify", copy, *trusted),
+        partial(nowhere, "verify", copy, *trusted, *keys),
+        partial(nowhere, "export", copy, *keys, "--out", tmp_path / "out", "--json"),
+    )
+    assert [said.status for said in (without, with_keys, told)] == [0, 0, 0], str(without)
+    assert [said.json["verdict"] for said in (without, with_keys)] == ["true", "true"]
+    assert [said.json["opened"] for said in (without, with_keys)] == [False, True]
     assert told.json["sha256"] == sha256(tmp_path / "out") == sha256(inputs[name].path)
     assert not (tmp_path / "no-data").exists()
     (tmp_path / "out").unlink()
@@ -178,10 +190,12 @@ def test_a_stranger_s_reader_says_the_same(
     """Breaks: the evidence can be checked only by the program that made it."""
     copy, keys = elsewhere.folder / name, elsewhere.folder / f"{name}.keys.json"
     trusted = ("--trust", elsewhere.trust, "--root", elsewhere.root, "--strict")
-    without = read_independently(copy, *trusted, cwd=tmp_path)
-    assert without.status == 0, str(without)
-    opened = read_independently(copy, *trusted, "--keys", keys, "--out", tmp_path / "out", cwd=tmp_path)
-    assert opened.status == 0, str(opened)
+    out = ("--keys", keys, "--out", tmp_path / "out")
+    without, opened = at_once(
+        partial(read_independently, copy, *trusted, cwd=tmp_path),
+        partial(read_independently, copy, *trusted, *out, cwd=tmp_path),
+    )
+    assert (without.status, opened.status) == (0, 0), f"{without}{opened}"
     assert sha256(tmp_path / "out") == sha256(inputs[name].path)
     (tmp_path / "out").unlink()
 

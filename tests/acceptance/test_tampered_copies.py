@@ -5,13 +5,14 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import rfc8785
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from installation import Done, Json, lucid, read_independently, running
+from installation import Done, Json, at_once, lucid, read_independently, running
 
 FALSE, UNKNOWN_SIGNER, USAGE = 3, 9, 2
 MANIFEST = "manifests/1.dsse.json"
@@ -124,11 +125,11 @@ def another_s_signature_under_the_same_words(new: Path, _: Path) -> None:
         (a_chunk_is_missing, "chunk.missing", "chunks/0000000001"),
         (a_chunk_is_added, "chunk.unnamed", "chunks/0000000099"),
         (a_chunk_is_cut, "chunk.length", "chunks/0000000000"),
-        (two_chunks_are_swapped, "chunk.digest", "chunks/0000000000"),
-        (a_chunk_of_another_session, "chunk.digest", "chunks/0000000001"),
+        (two_chunks_are_swapped, "chunk.", "chunks/0000000000"),
+        (a_chunk_of_another_session, "chunk.", "chunks/0000000001"),
         (a_bit_of_the_manifest, "manifest.", MANIFEST),
         (the_manifest_is_missing, "manifest.missing", "manifests/"),
-        (an_old_manifest_with_new_chunks, "chunk.digest", "chunks/0000000000"),
+        (an_old_manifest_with_new_chunks, "chunk.", "chunks/0000000000"),
         (the_history_of_another_session, "history.", "history line"),
         (the_history_is_cut, "history.digest", "history"),
         (another_s_signature_under_the_same_words, "manifest.", MANIFEST),
@@ -139,11 +140,14 @@ def test_what_was_changed_is_found_and_named(tamper: Tamper, code: str, place: s
     """Breaks: evidence is changed and nobody is told, or nobody is told where."""
     tamper(copies / "new", copies / "old")
     trusted = ("--trust", copies / "trust.json")
-    said = verify(copies, *trusted)
+    said, read = at_once(
+        partial(verify, copies, *trusted),
+        partial(read_independently, copies / "new", *trusted, cwd=copies),
+    )
     assert (said.status, said.json["verdict"], said.json["exit_code"]) == (FALSE, "false", FALSE), str(said)
     found = [(finding["code"], finding["place"]) for finding in said.json["findings"]]
     assert any(at.startswith(place) and name.startswith(code) for name, at in found), found
-    assert read_independently(copies / "new", *trusted, cwd=copies).status == FALSE
+    assert read.status == FALSE, str(read)
 
 
 def test_swapped_chunks_are_two_findings_and_people_are_told(copies: Path) -> None:

@@ -6,15 +6,15 @@ no rows here fails the test. Each struck session must be sealed to the root that
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from conducted import World, connected, running
-from faulty import CALM, Faults, FaultyBlobs, FaultyJet, Row, rows
+from faulty import CALM, Faults, FaultyJet, Row, ended, rows, struck_conductor, struck_worker
 from prepared import Outcome, Prepared, Step, outcome
 
 from handlers.session import Session
@@ -26,20 +26,15 @@ from schemas.commands import Cleanup, Start
 from schemas.digest import h
 from schemas.errors import Conflict, Unavailable
 from schemas.manifest import Manifest
-from streams import conductor, keystore, shredding, worker
-from streams.conductor import Conductor
+from streams import keystore, shredding
 from streams.directory import Directory
 from streams.hosts import Hosts
-from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
-from streams.runner import Limits
-from streams.stages import STAGES
 from streams.wiring import run_conductor, run_worker
 
 STEPS: list[Step] = [("data", 60_000)] * 6
 CHUNKS = 2
 PATIENCE_S = 120
-LIMITS = {stage.verb: Limits(4, 16, 30, 5, 64 << 20) for stage in STAGES}
 
 WORKER_EFFECTS = {
     "append recorded": CHUNKS + 1,
@@ -109,57 +104,13 @@ async def send(world: World, prepared: Prepared) -> None:
         await world.jet.publish(prepared.subject, whole)
 
 
-Work = Callable[[World, Prepared], Awaitable[None]]
+Work = Callable[[World, Prepared], Coroutine[None, None, None]]
 
 
 async def each(work: Work, world: World, sessions: Mapping[str, Prepared]) -> None:
     async with asyncio.TaskGroup() as tasks:
         for prepared in sessions.values():
             tasks.create_task(work(world, prepared))
-
-
-@asynccontextmanager
-async def struck_worker(world: World, faults: Faults) -> AsyncIterator[None]:
-    """A worker whose effects can be struck."""
-    jet: Any = FaultyJet(world.jet, faults)
-    keyring = Keyring(world.data.keys)
-    directory, keys = Directory(world.jet), KeyStore(world.jet, keyring)
-    blobs = FaultyBlobs(world.data.chunks, world.data.quarantine)
-    blobs.faults = faults
-    parts = worker.Parts(jet, directory, keys, blobs, lambda: [keyring.signer().public], LIMITS)
-    stop = asyncio.Event()
-    tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
-    working = asyncio.create_task(worker.work(parts, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        await working
-        await ended(tasks)
-
-
-@asynccontextmanager
-async def struck_conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
-    """A conductor whose effects can be struck, and the directory that it works with."""
-    jet: Any = FaultyJet(world.jet, faults)
-    keyring = Keyring(world.data.keys)
-    directory, keys = Directory(world.jet), KeyStore(jet, keyring)
-    chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
-    manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
-    chunks.faults = manifests.faults = faults
-    parts = conductor.Parts(jet, directory, keys, chunks, manifests, keyring.signer())
-    tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
-    try:
-        await directory.ready()
-        yield directory
-    finally:
-        await ended(tasks)
-
-
-async def ended(tasks: list["asyncio.Task[None]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def sealed(world: World, sessions: Mapping[str, Prepared]) -> None:
@@ -203,7 +154,7 @@ async def test_every_effect_of_recording_and_stages_may_fail(server: NatsServer,
     faults = Faults(struck, by_uid(sessions))
     async with connected(server, tmp_path) as world, running(run_conductor, world):
         await each(begin, world, sessions)
-        async with struck_worker(world, faults):
+        async with struck_worker(world.jet, world.data, faults):
             await each(send, world, sessions)
             await faults.all_struck(PATIENCE_S)
             survivors = {name: one for name, one in sessions.items() if name == CALM or not struck[name].dies}
@@ -220,7 +171,7 @@ async def test_every_effect_of_start_and_seal_may_fail(server: NatsServer, tmp_p
     faults = Faults(struck, by_uid(sessions))
     async with connected(server, tmp_path) as world, running(run_worker, world):
         log = EventLog(world.jet)
-        async with struck_conductor(world, faults) as directory:
+        async with struck_conductor(world.jet, world.data, faults) as directory:
             for prepared in sessions.values():
                 # One after the other, so that the key that is made is the one that its fragments wait for.
                 with patch.object(keystore, "new_key", return_value=prepared.keys.dek):
@@ -283,7 +234,10 @@ async def test_every_effect_of_a_destruction_may_fail(server: NatsServer, tmp_pa
         for name in sessions:
             await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
         with patch.object(shredding, "ROUND_S", 0.2):
-            async with struck_conductor(world, faults) as directory, asyncio.timeout(PATIENCE_S):
+            async with (
+                struck_conductor(world.jet, world.data, faults) as directory,
+                asyncio.timeout(PATIENCE_S),
+            ):
                 for name in sessions:
                     await directory.until(name, lambda one: one.state == "DESTROYED" and bool(one.shredded))
         await faults.all_struck(PATIENCE_S)

@@ -9,19 +9,29 @@
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from infra.blobs_disk import DiskBlobs
+from infra.datadir import DataDir
 from infra.jetstream import Jet, Message, PullReader
+from infra.keyring import Keyring
 from schemas import subjects
 from schemas.errors import Unavailable
 from schemas.host_events import CounterTaken, read_host_event
+from streams import conductor, worker
+from streams.conductor import Conductor
+from streams.directory import Directory
+from streams.keystore import KeyStore
+from streams.runner import Limits
+from streams.stages import STAGES
 
 log = logging.getLogger("lucid.test.faults")
 
 CALM = "calm"
+LIMITS = {stage.verb: Limits(4, 16, 30, 5, 64 << 20) for stage in STAGES}
 Form = Literal["failed", "applied"]
 FORMS: tuple[Form, ...] = ("failed", "applied")
 
@@ -200,3 +210,47 @@ class FaultyBlobs(DiskBlobs):
 
     def _around(self, verb: str, name: str, call: Callable[[], Any]) -> Any:
         return self.faults.around_now(self.faults.session(name), f"{verb} {self.root.name}", call)
+
+
+@asynccontextmanager
+async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[None]:
+    """A worker whose effects can be struck."""
+    faulty: Any = FaultyJet(jet, faults)
+    keyring = Keyring(data.keys)
+    directory, keys = Directory(jet), KeyStore(jet, keyring)
+    blobs = FaultyBlobs(data.chunks, data.quarantine)
+    blobs.faults = faults
+    parts = worker.Parts(faulty, directory, keys, blobs, lambda: [keyring.signer().public], LIMITS)
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
+    working = asyncio.create_task(worker.work(parts, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await working
+        await ended(tasks)
+
+
+@asynccontextmanager
+async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[Directory]:
+    """A conductor whose effects can be struck, and the directory that it works with."""
+    faulty: Any = FaultyJet(jet, faults)
+    keyring = Keyring(data.keys)
+    directory, keys = Directory(jet), KeyStore(faulty, keyring)
+    chunks = FaultyBlobs(data.chunks, data.quarantine)
+    manifests = FaultyBlobs(data.manifests, data.quarantine)
+    chunks.faults = manifests.faults = faults
+    parts = conductor.Parts(faulty, directory, keys, chunks, manifests, keyring.signer())
+    tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
+    try:
+        await directory.ready()
+        yield directory
+    finally:
+        await ended(tasks)
+
+
+async def ended(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

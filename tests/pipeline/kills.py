@@ -53,6 +53,12 @@ class Progress:
             assert asyncio.get_running_loop().time() < end_s, self
             await asyncio.sleep(POLL_S)
 
+    async def until_acked(self, fragments: int) -> None:
+        await self.until(lambda: self.acked >= fragments)
+
+    async def until_longer(self, indices: list[int], than: int) -> None:
+        await self.until(lambda: len(indices) > than)
+
     async def _chunks(self) -> None:
         name = self.prepared.session
         filters = [subjects.chunk(step, name) for step in (subjects.RECORDED, subjects.STORED)]
@@ -105,6 +111,7 @@ async def kill(progress: Progress, victim: str) -> Kill:
         assert asyncio.get_running_loop().time() < end_s, f"{victim} does not come back"
         await asyncio.sleep(POLL_S)
     progress.killed.add(struck.pid)
+    print(f"{len(progress.killed):3}  {struck}")
     return struck
 
 
@@ -131,7 +138,7 @@ def _ours(pid: int) -> bool:
     """Whether it is a living child of this process: a number may have gone to somebody else."""
     try:
         process = psutil.Process(pid)
-        return process.ppid() == os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.ppid() == os.getpid() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 

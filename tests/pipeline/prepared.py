@@ -8,6 +8,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from offline_fold import Border, offline
@@ -24,9 +25,10 @@ from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
+from handlers.stages.fold_terms import Identity
 from handlers.stages.merkle import merkle
 from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold, Identity
+from handlers.stages.record import Fold
 from schemas import commands, subjects
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
@@ -213,7 +215,7 @@ def _material(
     prepared: Prepared, recorded: list[Recorded], stored: dict[int, Stored], ended: Ended
 ) -> Material:
     session, history = initial(prepared.session), list[bytes]()
-    head = {"session": prepared.session, "at_us": START_US, "who": "tester"}
+    head: dict[str, Any] = {"session": prepared.session, "at_us": START_US, "who": "tester"}
     keys, n = prepared.keys, len(recorded)
     for number, command in enumerate(
         (

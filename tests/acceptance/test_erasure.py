@@ -1,0 +1,205 @@
+"""What is erased, by destroying a session or rotating the master key, is nowhere in the data directory.
+
+The search is shown to find the wrap while it is there, and the key and the picture where they are put there
+on purpose. Where a file system of our own can be mounted, blocks that no file has any more are searched, too.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nats
+import pytest
+from installation import Installation, Json, lucid, read_independently, running, source_arguments
+from small_disk import small_disk
+
+DISK_BYTES = 256 << 20
+MARKER = hashlib.sha256(b"what nobody may ever find").digest()
+PLAIN = b"".join(MARKER + os.urandom(224) for _ in range(4000))
+"""About 1 MB that no codec makes smaller, recognisable in every 256 bytes."""
+BLOCK = 8 << 20
+OVERLAP = 4096
+
+
+def forms(secret: bytes) -> set[bytes]:
+    """How a secret may stand in a file: raw, hex, base64 at each of three shifts."""
+    found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
+    for shift in range(3):
+        # without the characters that hold bits of what stands before and after
+        text = base64.b64encode(bytes(shift) + secret)
+        whole = text[4 if shift else 0 : len(text) // 4 * 4 - 4]
+        found |= {whole, whole.translate(bytes.maketrans(b"+/", b"-_"))}
+    return found
+
+
+def holds(path: Path, secrets: set[bytes]) -> bool:
+    """Whether any of the secrets stands in a file, or on a device."""
+    with path.open("rb") as file:
+        before = b""
+        while block := file.read(BLOCK):
+            text = before + block
+            if any(secret in text for secret in secrets):
+                return True
+            before = text[-OVERLAP:]
+    return False
+
+
+def found(data: Path, secret: bytes) -> list[str]:
+    """Files below the data directory that hold the secret in any form."""
+    wanted = forms(secret)
+    files = [path for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path.relative_to(data)) for path in files if holds(path, wanted)]
+
+
+async def read_wrap(url: str, uid: str) -> bytes:
+    """The wrap of a session's data key that KEYS holds last."""
+    client = await nats.connect(url)
+    try:
+        message = await client.jetstream().get_last_msg("KEYS", f"lucid.key.{uid}")
+        assert message.data is not None
+        return base64.b64decode(json.loads(message.data)["wrap"])
+    finally:
+        await client.close()
+
+
+class Searched:
+    """An installation with a session in it, and its secrets."""
+
+    def __init__(self, system: Installation, image: Path | None) -> None:
+        self.system, self.image = system, image
+
+    def record(self, session: str) -> Json:
+        said = self.system.record(
+            "-", session, stdin=PLAIN, COMPRESSION_ALGORITHM="none", CHUNK_SIZE_MB="0.25"
+        )
+        assert said["plain"] == len(PLAIN)
+        return said
+
+    def wrap(self, uid: str) -> bytes:
+        return asyncio.run(read_wrap(self.system.nats_url, uid))
+
+    def key(self, session: str, aside: Path) -> bytes:
+        """The data key, taken out of the installation."""
+        self.system.json("export", session, "--evidence", aside / session, "--with-keys")
+        said: Json = json.loads((aside / session / "keys.json").read_bytes())
+        return bytes.fromhex(said["dek"])
+
+    def found(self, secret: bytes) -> list[str]:
+        return found(self.system.data, secret)
+
+    def found_on_disk(self, secret: bytes) -> bool:
+        """Whether any block of the file system holds it, in a file or in none."""
+        if self.image is None:
+            return False
+        os.sync()
+        return holds(self.image, forms(secret))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+    folder = tmp_path_factory.mktemp("searched")
+    with small_disk(folder, DISK_BYTES) as disk:
+        data = (disk.path if disk else folder) / "data"
+        with running(data, LOG_LEVEL="DEBUG") as system:
+            yield Searched(system, disk.image if disk else None)
+    shutil.rmtree(folder)
+
+
+def test_a_destroyed_session_leaves_neither_key_nor_picture(searched: Searched, tmp_path: Path) -> None:
+    """Breaks: who asked for a recording to be forgotten finds it in a backup of the disk."""
+    system = searched.system
+    searched.record("other")
+    uid = searched.record("gone")["uid"]
+    wrap, key = searched.wrap(uid), searched.key("gone", tmp_path)
+
+    # the search can fail: it finds each of them where it is
+    assert any(name.startswith("nats/") for name in searched.found(wrap))
+    assert searched.image is None or searched.found_on_disk(wrap)
+    assert searched.found(key) == searched.found(MARKER) == []
+    planted = system.data / "temp"
+    planted.mkdir(exist_ok=True)
+    shutil.copy(tmp_path / "gone" / "keys.json", planted)
+    (planted / "raw").write_bytes(b"x" * (BLOCK - 10) + key)
+    (planted / "seen").write_bytes(b"..." + base64.b64encode(b"x" + MARKER))
+    assert sorted(searched.found(key)) == ["temp/keys.json", "temp/raw"]
+    assert searched.found(MARKER) == ["temp/seen"]
+    for name in ("keys.json", "raw", "seen"):
+        os.truncate(planted / name, 0)
+        (planted / name).unlink()
+
+    said = system.json("sessions", "destroy", "gone", "--yes")
+    assert (said["state"], said["shredded"]) == ("DESTROYED", True)
+    assert [searched.found(secret) for secret in (wrap, key, MARKER)] == [[], [], []]
+    assert not searched.found_on_disk(wrap), "in a block that no file has any more"
+    assert not list((system.data / "chunks").glob(f"{uid}/*"))
+    assert system.json("verify", "other", "--open")["verdict"] == "true"
+
+
+def test_a_destroyed_session_says_so_with_its_tombstone(searched: Searched, tmp_path: Path) -> None:
+    """Breaks: nobody can tell destroyed evidence from evidence that never was, or was lost."""
+    system = searched.system
+    uid = searched.record("buried")["uid"]
+    system.json("export", "buried", "--evidence", tmp_path / "copy")
+    refused = system("sessions", "destroy", "buried")
+    assert refused.status == 130, "nobody can answer here, and it was not told --yes"
+    assert system.show("buried")["state"] == "STOPPED"
+    assert system("sessions", "destroy", "buried", "--yes").status == 0
+
+    shown = system.show("buried")
+    assert (shown["state"], shown["shredded"]) == ("DESTROYED", True)
+    for asked in (("verify", "buried"), ("export", "buried", "--out", str(tmp_path / "out"))):
+        told = system(*asked, "--json")
+        assert (told.status, told.json["code"]) == (5, "evidence.destroyed"), str(told)
+        assert told.json["place"].endswith(f"{uid}.tombstone.dsse.json"), str(told)
+    stone = Path(told.json["place"])
+    assert "lucid verify" in system("verify", "buried").err
+
+    # the tombstone is evidence of its own, and needs no installation
+    system.json("export", "--trust-file", tmp_path / "trust.json")
+    shutil.copy(stone, tmp_path / "stone")
+    stone_asked = ("verify", tmp_path / "stone", "--trust", tmp_path / "trust.json", "--json")
+    verified = lucid(*stone_asked, data=tmp_path / "none", cwd=tmp_path)
+    assert (verified.status, verified.json["verdict"]) == (0, "true"), str(verified)
+    assert verified.json["tombstone"]["uid"] == uid
+    # what was carried away before can still be checked, and no longer be opened by the installation
+    read = read_independently(tmp_path / "copy", "--trust", tmp_path / "trust.json", cwd=tmp_path)
+    assert read.status == 0, str(read)
+    again = system("record", *source_arguments("-"), "--session", "buried", stdin=b"x")
+    assert again.status == 5, "a name is never used twice"
+
+
+def test_destroying_twice_or_something_else_is_answered_plainly(searched: Searched) -> None:
+    """Breaks: a person who repeats a command, or mistypes a name, gets an outage or a traceback."""
+    searched.record("twice")
+    system = searched.system
+    assert system("sessions", "destroy", "twice", "--yes").status == 0
+    assert system("sessions", "destroy", "twice", "--yes").status in (0, 5)
+    assert system("sessions", "destroy", "never-was", "--yes").status == 4
+    assert system("sessions", "destroy", "no such name", "--yes").status == 2
+
+
+def test_a_rotated_master_key_leaves_no_old_wrap(searched: Searched, tmp_path: Path) -> None:
+    """Breaks: a stolen master key of last year opens what is in today's backup."""
+    system = searched.system
+    uid = searched.record("kept")["uid"]
+    old, key = searched.wrap(uid), searched.key("kept", tmp_path)
+    assert any(name.startswith("nats/") for name in searched.found(old))
+
+    said = system.json("keys", "rotate")
+    assert said["rewrapped"] >= 1
+    assert said["erased"] >= said["rewrapped"]
+    new = searched.wrap(uid)
+    assert new != old
+    assert [searched.found(secret) for secret in (old, key, MARKER)] == [[], [], []]
+    assert not searched.found_on_disk(old), "in a block that no file has any more"
+    assert any(name.startswith("nats/") for name in searched.found(new))
+
+    assert system.json("verify", "kept", "--open")["verdict"] == "true"
+    told = system.json("export", "kept", "--out", tmp_path / "out")
+    assert told["sha256"] == hashlib.sha256(PLAIN).hexdigest()
+    assert searched.record("after")["sealed"], "and what comes next is recorded as before"
