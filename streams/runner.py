@@ -8,7 +8,7 @@ Rules
    spent or rejected messages go to DEAD with the reason, then are acknowledged (never `term`: it is not
    confirmed by the server).
 4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
-   spends no retry: what the job makes is in memory when the message comes again.
+   spends no retry and starts no second job: the next delivery waits for the same one, or finds its result.
 5. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
 """
 
@@ -59,7 +59,7 @@ class Limits(NamedTuple):
 class Runner:
     """Runs one stage's job over its consumer until stopped.
 
-    `wait` is done before a job's time begins; `forget` when a message is through, stored or dead.
+    `wait` is done before a job's time begins; `on_done` and `on_dead` when a message is acknowledged.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class Runner:
         self._busy: set[asyncio.Task[None]] = set()
         self._spent: Counter[int] = Counter()
         """Failures by stream sequence. The server's own count holds outages and kills as well."""
+        self._started: dict[int, asyncio.Future[StageEvent | None]] = {}
+        """Jobs by stream sequence, until a delivery has taken the outcome."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until `stop` is set, then finish what is in work."""
@@ -106,13 +108,22 @@ class Runner:
             await self._reader.close()
 
     async def _handle(self, message: Message) -> None:
-        job: asyncio.Future[StageEvent | None] | None = None
+        ours: asyncio.Future[StageEvent | None] | None = None
+        """The job, if this delivery began it."""
+        slow = False
         try:
             async with self._kept(message), self._workers:
                 if self._wait is not None:
                     await self._wait(message)
-                job = asyncio.ensure_future(self._job(message))
-                result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
+                job = self._started.get(message.seq)
+                if job is None:
+                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
+                try:
+                    result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
+                finally:
+                    slow = not job.done()
+                    if not slow:
+                        self._started.pop(message.seq, None)
                 if result is not None:
                     await self._publish(result, message)
                 await self._acknowledge(message)
@@ -126,12 +137,14 @@ class Runner:
             raise
         except Exception as error:
             self.failed += 1
-            await self._fail(message, error)
-            if job is not None and not job.done():
-                await asyncio.wait({job})
+            await self._fail(message, error, slow=slow)
+            if slow and ours is not None:
+                await asyncio.wait({ours})
+                forget = asyncio.get_running_loop().call_later  # if another worker has the next delivery
+                forget(2 * self._limits.timeout_s + ACK_WAIT_S, self._started.pop, message.seq, None)
         finally:
-            if job is not None and not job.done():
-                job.cancel()
+            if ours is not None and not ours.done():
+                ours.cancel()
             self._slots.release()
 
     async def _acknowledge(self, message: Message) -> None:
@@ -171,9 +184,9 @@ class Runner:
         finally:
             keeper.cancel()
 
-    async def _fail(self, message: Message, error: Exception) -> None:
+    async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
         """Write the outcome of a failed job. When even that fails, the message comes again by itself."""
-        counts = not isinstance(error, Retryable | TimeoutError)
+        counts = not slow and not isinstance(error, Retryable)
         self._spent[message.seq] += counts
         spent = self._spent[message.seq]
         try:
@@ -185,8 +198,8 @@ class Runner:
                     self._on_dead(message)
                 return
             delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
-            if isinstance(error, TimeoutError):
-                delay_s = self._limits.timeout_s  # what the job makes meanwhile is in memory by then
+            if slow:
+                delay_s = self._limits.timeout_s
             await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
             log.warning(
                 "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",

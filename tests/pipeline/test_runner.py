@@ -1,0 +1,350 @@
+"""The one loop of the stages against a real server: slow, failing, refused and interrupted jobs."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepared import Prepared
+from record_stage import STORAGE_BYTES, begin, ended, record_stage, send, until
+
+from handlers.keys import SessionKeys
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet, Message
+from schemas import subjects
+from schemas.chunk_events import Chunked, Compressed, Dead, Redriven, StageEvent
+from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
+from streams import remake, runner, topology
+from streams.claims import Credit
+from streams.jobs import Jobs
+from streams.runner import Job, Limits, Runner
+from streams.stages import STAGES, consumer
+
+LIMITS = Limits(workers=2, slots=4, timeout_s=20, retries=2, memory_bytes=64 << 20)
+STAGE = next(stage for stage in STAGES if stage.verb == "compress")
+SESSION = "demo-01"
+
+
+def asked(index: int, run: int = 0) -> Chunked:
+    return Chunked(session=SESSION, uid=bytes(16), run=run, index=index, recorded=1, plain=1)
+
+
+def made(message: Message) -> Compressed:
+    """What the stage makes of its input here."""
+    event = Chunked.model_validate_json(message.data)
+    members = {"codec": 0, "build": "test", "payload": 1}
+    return Compressed.model_validate({**event.model_dump(exclude={"type"}), **members})
+
+
+@dataclass
+class Running:
+    """A stage with a job of the test's own."""
+
+    jet: Jet
+    runner: Runner
+    stop: asyncio.Event
+    task: "asyncio.Task[None]"
+    forgotten: list[int]
+
+    async def ask(self, count: int = 1, run: int = 0) -> list[int]:
+        """Ask for so many chunks; the stream sequences of the requests."""
+        subject = subjects.chunk(subjects.CHUNKED, SESSION)
+        bodies = [asked(index, run).model_dump_json().encode() for index in range(count)]
+        return [(await self.jet.publish(subject, body)).seq for body in bodies]
+
+    async def results(self) -> list[Compressed]:
+        subject = subjects.chunk(subjects.COMPRESSED, SESSION)
+        read = self.jet.read_all(subjects.CHUNKS, subject)
+        return [Compressed.model_validate_json(message.data) async for message in read]
+
+    async def dead(self) -> list[Dead]:
+        read = self.jet.read_all(subjects.DEAD, subjects.dead(STAGE.verb, SESSION))
+        return [Dead.model_validate_json(message.data) async for message in read]
+
+    async def settled(self, up_to: int) -> None:
+        """Return when the server has every message up to this one acknowledged."""
+        name = consumer(STAGE, 0, 1, runner.ACK_WAIT_S).name
+        async with asyncio.timeout(10):
+            while (await self.jet.consumer_floor(subjects.CHUNKS, name) or 0) < up_to:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(jet: Jet, job: Job, limits: Limits = LIMITS, **more: Any) -> AsyncIterator[Running]:
+    await topology.declare(jet, STORAGE_BYTES)
+    spec = consumer(STAGE, 0, 1, runner.ACK_WAIT_S)
+    await jet.upsert_consumer(subjects.CHUNKS, spec)
+    reader = jet.pull(subjects.CHUNKS, spec.name, batch=limits.slots)
+    forgotten: list[int] = []
+    forget = {"on_done": lambda m: forgotten.append(m.seq), "on_dead": lambda m: forgotten.append(-m.seq)}
+    loop = Runner(jet, reader, (STAGE.verb, STAGE.makes), job, limits, **forget, **more)
+    stop = asyncio.Event()
+    task = asyncio.create_task(loop.run(stop))
+    try:
+        yield Running(jet, loop, stop, task, forgotten)
+    finally:
+        stop.set()
+        await task
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries are there for outages, not for tests."""
+    monkeypatch.setattr(runner, "DELAY_FIRST_S", 0.01)
+    monkeypatch.setattr(runner, "DELAY_MAX_S", 0.05)
+
+
+async def test_a_job_is_done_published_and_acknowledged_once(jet: Jet) -> None:
+    """Breaks: chunks are made twice, or never."""
+    calls: list[int] = []
+
+    async def job(message: Message) -> StageEvent:
+        calls.append(message.seq)
+        return made(message)
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask(20)
+        await stage.settled(seqs[-1])
+        assert sorted(calls) == seqs
+        assert sorted(event.index for event in await stage.results()) == list(range(20))
+        await until(lambda: len(stage.forgotten) == 20)
+        assert sorted(stage.forgotten) == seqs
+
+
+async def test_a_slow_job_is_never_given_up_and_runs_once(jet: Jet) -> None:
+    """Breaks: a machine under load dead-letters good chunks, or makes each of them again and again."""
+    calls = 0
+
+    async def job(message: Message) -> StageEvent:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(1.0)
+        return made(message)
+
+    async with running(jet, job, LIMITS._replace(timeout_s=0.1, retries=1)) as stage:
+        seqs = await stage.ask()
+        await stage.settled(seqs[-1])
+        assert stage.runner.failed > LIMITS.retries, "it ran out of time more often than it may fail"
+        assert calls == 1
+        assert [event.index for event in await stage.results()] == [0]
+        assert await stage.dead() == []
+        assert stage.forgotten == seqs
+
+
+async def test_a_job_that_hangs_takes_one_slot_for_itself(jet: Jet) -> None:
+    """Breaks: one chunk that hangs, delivered again and again, stops the stage for all."""
+    may_go_on = asyncio.Event()
+
+    async def job(message: Message) -> StageEvent:
+        if message.seq == 1:
+            await may_go_on.wait()
+        return made(message)
+
+    async with running(jet, job, LIMITS._replace(timeout_s=0.05, slots=2)) as stage:
+        await stage.ask()
+        await until(lambda: stage.runner.failed > 5)
+        seqs = await stage.ask(6)
+        await until(lambda: sorted(stage.forgotten) == seqs, 5)
+        may_go_on.set()
+        await stage.settled(seqs[-1])
+
+
+async def test_a_timeout_of_the_jobs_own_is_a_failure(jet: Jet) -> None:
+    """Breaks: a job whose disk always times out is tried for ever, and nobody learns of it."""
+
+    async def job(message: Message) -> StageEvent:
+        raise TimeoutError("the disk does not answer")
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask()
+        await stage.settled(seqs[-1])
+        (letter,) = await stage.dead()
+        assert (letter.code, letter.message) == ("job.failed", "the disk does not answer")
+
+
+@pytest.mark.parametrize("outage", [Unavailable, NoSpace, Conflict])
+async def test_an_outage_spends_no_retry(jet: Jet, outage: type[LucidError]) -> None:
+    """Breaks: a broker that is away for a minute costs every chunk that was under way."""
+    calls = 0
+
+    async def job(message: Message) -> StageEvent:
+        nonlocal calls
+        calls += 1
+        if calls <= 6:
+            raise outage("away", code="test.away")
+        if calls <= 8:
+            raise OSError("and then two failures of its own, which it may have")
+        return made(message)
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask()
+        await stage.settled(seqs[-1])
+        assert calls == 9
+        assert [event.index for event in await stage.results()] == [0]
+        assert await stage.dead() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "code", "said"),
+    [
+        (OSError("the disk is odd"), LIMITS.retries + 1, "job.failed", "the disk is odd"),
+        (KeyError(), LIMITS.retries + 1, "job.failed", "KeyError"),
+        (LucidError("odd", code="disk.odd"), LIMITS.retries + 1, "disk.odd", "odd"),
+        (Rejected("never", code="chunk.never"), 1, "chunk.never", "never"),
+    ],
+)
+async def test_what_fails_for_good_is_written_down_with_its_code(
+    jet: Jet, error: Exception, tries: int, code: str, said: str
+) -> None:
+    """Breaks: a chunk that cannot be made is tried for ever, or vanishes without a word."""
+    calls = 0
+
+    async def job(message: Message) -> StageEvent:
+        nonlocal calls
+        if Chunked.model_validate_json(message.data).index == 1:
+            return made(message)
+        calls += 1
+        raise error
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask(2)
+        await stage.settled(seqs[-1])
+        (letter,) = await stage.dead()
+        assert (letter.stage, letter.index, letter.run, letter.seq) == (STAGE.verb, 0, 0, seqs[0])
+        assert (letter.code, letter.message, calls) == (code, said, tries)
+        assert letter.body == asked(0).model_dump_json().encode()
+        assert [event.index for event in await stage.results()] == [1], "the next one is done"
+        await until(lambda: sorted(stage.forgotten) == [-seqs[0], seqs[1]])
+
+
+async def test_what_is_no_event_is_written_down_too(jet: Jet) -> None:
+    """Breaks: one message that nobody understands is redelivered for ever."""
+
+    async def job(message: Message) -> StageEvent:
+        return made(message)  # raises what pydantic raises
+
+    async with running(jet, job) as stage:
+        ack = await jet.publish(subjects.chunk(subjects.CHUNKED, SESSION), b"\xff" * (100 << 10))
+        await stage.settled(ack.seq)
+        (letter,) = await stage.dead()
+        assert (letter.index, letter.code, len(letter.body)) == (-1, "job.failed", runner.DEAD_BODY_BYTES)
+
+
+async def test_stop_ends_in_time_while_every_slot_waits_for_credit(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: SIGTERM waits for memory that nobody gives back any more, until it is killed."""
+    monkeypatch.setattr(runner, "STOP_S", 0.3)
+    credit = Credit(1)
+    await credit.take(1)  # held by a chunk whose later stages have stopped
+
+    async def wait(message: Message) -> None:
+        await credit.take(1)
+
+    async def job(message: Message) -> StageEvent:
+        return made(message)
+
+    async with running(jet, job, wait=wait) as stage:
+        seqs = await stage.ask(LIMITS.slots + 2)
+        await until(lambda: len(credit._waiting) == LIMITS.workers)
+        began_s = time.monotonic()
+        stage.stop.set()
+        await asyncio.wait_for(stage.task, 5)
+        assert time.monotonic() - began_s < 3
+    assert (credit.used, len(credit._waiting)) == (1, 0)
+    async with running(jet, job) as stage:
+        await asyncio.wait_for(stage.settled(seqs[-1]), runner.ACK_WAIT_S / 2)  # they were handed back
+        assert len(await stage.results()) == LIMITS.slots + 2
+
+
+async def test_what_is_in_work_is_finished_on_stop(jet: Jet) -> None:
+    """Breaks: every restart makes the chunks under way twice."""
+    begun = asyncio.Event()
+
+    async def job(message: Message) -> StageEvent:
+        begun.set()
+        await asyncio.sleep(0.3)
+        return made(message)
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask()
+        await begun.wait()
+    await stage.settled(seqs[-1])
+    assert [event.index for event in await stage.results()] == [0]
+
+
+async def test_each_run_of_a_chunk_is_published(jet: Jet) -> None:
+    """Breaks: what is driven again is taken for a double of the first run, and its session never seals."""
+
+    async def job(message: Message) -> StageEvent:
+        return made(message)
+
+    async with running(jet, job) as stage:
+        await stage.ask(2)
+        await stage.ask(2)
+        seqs = await stage.ask(2, run=1)
+        await stage.settled(seqs[-1])
+        assert sorted((event.index, event.run) for event in await stage.results()) == [
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 1),
+        ]
+
+
+@dataclass
+class OneKey:
+    """Stands where the key store stands."""
+
+    keys: SessionKeys
+
+    async def session_keys(self, uid: bytes, key_id: bytes = b"") -> SessionKeys:
+        return self.keys
+
+
+async def test_what_is_in_memory_is_said_under_the_run_that_asks(
+    jet: Jet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: as above, for a chunk whose bytes are still in memory; or the bytes are made twice."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*given: Any) -> Any:
+            calls[name] += 1
+            return call(*given)
+
+        return counting
+
+    for name in ("compress", "encrypt"):
+        monkeypatch.setattr(remake, name, counted(name, getattr(remake, name)))
+    prepared = Prepared(SESSION, 1, [("data", 4000)] * 3)
+    await begin(jet, prepared)
+    await send(jet, prepared)
+    async with record_stage(jet) as stage:
+        await ended(jet, prepared)
+        subject = subjects.chunk(subjects.RECORDED, SESSION)
+        recorded, _ = [m async for m in jet.read_all(subjects.CHUNKS, subject)]
+        again = Redriven(session=SESSION, uid=prepared.uid, run=1, index=0, recorded=recorded.seq)
+        redriven = Message(
+            subjects.chunk(subjects.REDRIVEN, SESSION), again.model_dump_json().encode(), seq=99
+        )
+        messages = [recorded, redriven]
+        with ThreadPoolExecutor(2) as threads:
+            blobs = DiskBlobs(tmp_path / "chunks")
+            keys: Any = OneKey(prepared.keys)
+            jobs = Jobs(jet, stage.claims, stage.directory, keys, blobs, threads, threads)
+            for step in STAGES[1:]:
+                assert step.job is not None
+                first, second = [await step.job(jobs, message) for message in messages]
+                assert first is not None
+                assert second == first.model_copy(update={"run": 1}), step.verb
+                assert first.run == 0
+                bodies = [event.model_dump_json().encode() for event in (first, second)]
+                messages = [Message(subjects.chunk(step.makes, SESSION), body) for body in bodies]
+    assert calls == {"compress": 1, "encrypt": 1}
