@@ -59,7 +59,7 @@ async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Proces
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # an example takes a second, so none is made smaller
 )
-@given(steps=st.lists(STEP, max_size=40), chooser=st.randoms(use_true_random=False))
+@given(steps=st.lists(STEP, min_size=10, max_size=60), chooser=st.randoms(use_true_random=True))
 async def test_no_interleaving_changes_a_sealed_byte(
     pair: Processes, steps: list[Step], chooser: random.Random
 ) -> None:
