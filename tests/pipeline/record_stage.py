@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from prepared import HOST, HOST_PUBLIC, START_US, Prepared
+from prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
 
 from handlers.stages.admit import admit
 from handlers.stages.fold_terms import Identity
@@ -32,6 +32,10 @@ from streams.recording import Recording, Shared
 MEMORY_BYTES = 64 << 20
 PATIENCE_S = 20.0
 STORAGE_BYTES = 2 << 30
+
+TWO_CHUNKS: list[Step] = [("data", 3000), ("pause", 0), ("data", 2000), ("data", 1000)]
+"""Seven fragments: part, data, pause; resume, data, data, final."""
+FOLLOWED, CAUGHT_UP = MOMENTS = ("while it is followed", "while it catches up")
 
 Events = list[Recorded | Ended]
 
@@ -171,3 +175,13 @@ async def until(done: Callable[[], bool], patience_s: float = PATIENCE_S) -> Non
     async with asyncio.timeout(patience_s):
         while not done():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.005)
+
+
+async def known(stage: Stage, *sessions: Prepared) -> None:
+    """Return when the sessions are followed: what they send from now on is not read again."""
+    await until(lambda: all(stage.followed(prepared) for prepared in sessions))
+
+
+def count(found: Events) -> int:
+    """Fragments inside chunks."""
+    return sum(len(event.stream) for event in found if isinstance(event, Recorded))
