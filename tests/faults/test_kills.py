@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from kills import Kill, Progress, answered, kill
-from prepared import Outcome, Prepared, outcome
+from prepared import Outcome, Prepared, disturbed, outcome
 from processes import outbox, processes, quick_restarts
 
 from schemas import subjects
@@ -24,6 +24,8 @@ SETTINGS = SessionSettings(chunk_bytes=4 * BLOCK)
 SCHEDULE = ("worker",) * 8 + ("nats",) * 7 + ("conductor",) * 5
 WHILE_SEALING = ("conductor", "worker", "conductor")
 LEAST_KILLS = 20
+SESSIONS, WORKER_KILLS, SPAN_S = 20, 3, 8.0
+"""Of the fragments that wait: the sessions are sent during SPAN_S, and their worker dies in it."""
 SEED = int(os.environ.get("KILL_SEED", "0")) or time.time_ns() % 1_000_000
 
 
@@ -148,6 +150,30 @@ async def test_kills_at_any_moment_change_neither_bytes_nor_root(
     report(progress, kills)
     mid_flight = [one for one in kills if one.at_ns < progress.sealed_ns]
     assert len(mid_flight) >= LEAST_KILLS, f"{len(mid_flight)} kills struck, seed {SEED}"
+
+
+async def test_a_worker_that_dies_with_fragments_out_of_order_loses_none(tmp_path: Path) -> None:
+    """Breaks: what waited for an earlier fragment when the power failed is called lost, and is a hole."""
+    chooser = random.Random(SEED)
+    sessions = [Prepared(f"early-{n:02}", n, [("data", 20_000)] * 60) for n in range(1, SESSIONS + 1)]
+    expected = [(prepared, outcome(prepared)) for prepared in sessions]
+    with quick_restarts():
+        async with processes(tmp_path) as system:
+            await system.begin_all(sessions)
+            progress = Progress(system, sessions[0])
+
+            async def send_slowly(prepared: Prepared) -> None:
+                for number in disturbed(prepared, chooser, delays=0.6):
+                    await system.patiently(prepared.subject, prepared.fragments[number])
+                    await asyncio.sleep(SPAN_S / len(prepared.fragments))
+
+            sending = [asyncio.create_task(send_slowly(prepared)) for prepared in sessions]
+            for _ in range(WORKER_KILLS):
+                await asyncio.sleep(SPAN_S / (WORKER_KILLS + 1))
+                await kill(progress, "worker")
+            assert not all(task.done() for task in sending)
+            await asyncio.gather(*sending)
+            await system.check_all(expected)
 
 
 async def check(progress: Progress, expected: Outcome, root: str, path: Path) -> None:
