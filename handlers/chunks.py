@@ -1,4 +1,4 @@
-"""Owns sealing and opening of one chunk: header 128 ‖ ciphertext ‖ tag 16 (format.md §5).
+"""Owns sealing and opening of one chunk: header 128 ‖ ciphertext ‖ tag 16 (format.md §6).
 
 1. The same DEK, fields and payload always give the same bytes; nothing comes from a clock or from chance.
 2. The nonce depends on the exact payload, so another payload under one key never meets the same nonce.

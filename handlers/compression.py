@@ -1,4 +1,4 @@
-"""Owns compression of a chunk's plain bytes, and its strict, bounded opposite (format.md §5).
+"""Owns compression of a chunk's plain bytes, and its strict, bounded opposite (format.md §6).
 
 1. The same plain bytes, codec, level and build give the same payload: one API shape for each codec, one
    thread, no clock in any header. `build` names the library, since another one may give other bytes.

@@ -4,7 +4,7 @@
    in two processes is told the same; every action is safe to begin again.
 2. An action is done whole, then the facts are read again and it is asked again, until it says None.
 3. Pure: `now_us` comes in with the facts.
-Source: DESIGN §2, REQUIREMENTS §2.
+Source: docs/design.md §2 (Sealing).
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Owns the primitives: Expand, XChaCha20-Poly1305, AES-256-GCM (format.md, first paragraph, §5).
+"""Owns the primitives: Expand, XChaCha20-Poly1305, AES-256-GCM (format.md §1, §6).
 
 1. Everything is made of `cryptography`, `hashlib` and `blake3`; no cipher is written here, only composed.
 2. `seal_into` and `open_into` write into the caller's buffer and run without the interpreter's lock.

@@ -1,4 +1,4 @@
-"""Owns sealing, opening and ending of fragments (format.md §3). Bytes: schemas.fragment.
+"""Owns sealing, opening and ending of fragments (format.md §4). Bytes: schemas.fragment.
 
 1. A `FragmentSealer` makes each (track, seq) once: a retry sends the stored bytes, and after a crash
    the sender goes on from the stored state with a new part.

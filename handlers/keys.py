@@ -1,4 +1,4 @@
-"""Owns the key hierarchy: KEK wraps DEK, and from the DEK everything else of a session (format.md §2).
+"""Owns the key hierarchy: KEK wraps DEK, and from the DEK everything else of a session (format.md §3).
 
     KEK (versioned) ── wraps ──▶ DEK, 32 random bytes, one a session
     DEK ── Expand "lucid/v1/id", 16                       dek id

@@ -5,7 +5,7 @@
 2. One command gives at most one event, so one append is the whole command and no crash can part it.
 3. A command whose `cause` the log already holds gives nothing: whoever asks twice has asked once.
 4. Pure: times come in with commands.
-Source: REQUIREMENTS §2. The fold is session.py's.
+5. It must not know how a log becomes a Session: that fold is session.py's.
 """
 
 from collections.abc import Callable

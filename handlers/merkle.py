@@ -1,4 +1,4 @@
-"""Owns the session's tree: BLAKE3 in the shape of RFC 9162 (format.md §6).
+"""Owns the session's tree: BLAKE3 in the shape of RFC 9162 (format.md §7).
 
     leaf = H(0x00 ‖ entry)    node = H(0x01 ‖ left ‖ right)    empty tree = H("")
 

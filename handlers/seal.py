@@ -1,4 +1,4 @@
-"""Owns the manifest: what is said and signed of a finished session (format.md §8).
+"""Owns the manifest: what is said and signed of a finished session (format.md §9).
 
 1. Its bytes derive only from the Material and the index entries, so a seal made again is the same seal.
 2. An `end` fragment stands in it with the signature of the manifest's own signer.

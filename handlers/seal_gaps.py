@@ -1,4 +1,4 @@
-"""Owns what a manifest says is missing: holes in a track's seqs, and lost chunks (format.md §8).
+"""Owns what a manifest says is missing: holes in a track's seqs, and lost chunks (format.md §9).
 
 1. A hole is exactly one gap. A lost chunk is a gap of its own; beside a hole there are two.
 2. `after` is the fragment with last_seq + 1, absent where none was stored.

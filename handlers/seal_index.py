@@ -1,4 +1,4 @@
-"""Owns the index chunks: every row of a session, cut, compressed and sealed like any chunk (format.md §7).
+"""Owns the index chunks: every row of a session, cut, compressed and sealed like any chunk (format.md §8).
 
 1. Rows stand in one order: each chunk's row with its fragments' rows, then key frames, then metadata.
 2. The same material and the same codec build give the same bytes. A file that another build made holds the

@@ -4,7 +4,7 @@
    What comes later changes no byte, so a seal that a crash interrupted is made again as it would have been.
 2. A chunk whose loss was accepted is lost, whatever `stored` says of it later.
 3. Of several `stored` for one index the last that counts stands: it tells what the file is now.
-Source: format.md §6, §8.
+Source: format.md §7, §9.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Owns Ed25519 as the format wants it: one signature has one reading everywhere (format.md, first paragraph).
+"""Owns Ed25519 as the format wants it: one signature has one reading everywhere (format.md §1).
 
 1. Refused before the equation: S ≥ L, a public key or R that is not canonical or of small order.
 2. The equation has no cofactor. OpenSSL computes R and compares encodings, which is just that.

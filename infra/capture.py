@@ -6,7 +6,6 @@
    it finish its file. It ends with us, because then its pipe has no reader.
 3. The desktop needs no display, no font and no network: ffmpeg draws it, in real time.
 4. Key strokes are never captured. This module must not know what becomes of the bytes.
-Source: docs/design.md §7 (encoder arguments).
 """
 
 import asyncio

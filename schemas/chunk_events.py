@@ -103,7 +103,7 @@ class Recorded(ChunkEvent):
     last_head: Hex32
     last_header: Hex96
     rows: B64
-    """Rows of type 2 (format.md §7), length-prefixed, one for each fragment by seq."""
+    """Rows of type 2 (format.md §8), length-prefixed, one for each fragment by seq."""
     stream: tuple[int, ...]
     """Stream sequences of the fragments by seq, delta-coded: the first, then differences."""
     equivocations: tuple[Equivocation, ...] = ()

@@ -18,7 +18,7 @@ CREATE_PREFIX = b"lucid v1 create\0"
 
 
 class Trigger:
-    """The triggers of REQUIREMENTS §2."""
+    """What moves a session from state to state (handlers.lifecycle.TABLE)."""
 
     START = "START"
     START_COMPLETE = "START_COMPLETE"

@@ -1,4 +1,4 @@
-"""Owns the two digests of the format, H(x) and D(context, x) (format.md, first paragraph).
+"""Owns the two digests of the format, H(x) and D(context, x) (format.md §1).
 
 1. One thread for each digest: the pipeline has threads of its own.
 2. Large inputs are hashed without the interpreter's lock, so digests of several threads run side by side.

@@ -1,4 +1,4 @@
-"""Owns what all signed documents share: one value, one text (format.md, paragraph "JSON").
+"""Owns what all signed documents share: one value, one text (format.md §1, JSON).
 
 1. Every named member is there and no other; what was parsed builds the same bytes again.
 2. A member that may be absent is None here and never null there.

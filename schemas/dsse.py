@@ -1,4 +1,4 @@
-"""Owns the signed envelope around manifest, trust file and tombstone: strict DSSE (format.md §8).
+"""Owns the signed envelope around manifest, trust file and tombstone: strict DSSE (format.md §9).
 
     {payload, payloadType, signatures: [{keyid, sig}]}    signed: PAE(payloadType, payload)
 

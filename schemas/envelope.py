@@ -1,4 +1,4 @@
-"""Owns the header of a sealed chunk: header 128 (all of it AAD) ‖ ciphertext ‖ tag 16 (format.md §5).
+"""Owns the header of a sealed chunk: header 128 (all of it AAD) ‖ ciphertext ‖ tag 16 (format.md §6).
 
     off size field                                    off size field
       0    4 magic LSCH                                32    8 index

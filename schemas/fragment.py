@@ -1,4 +1,4 @@
-"""Owns the bytes of a fragment: header 96 ‖ body ‖ signature 64 (format.md §3), and who is who (§1).
+"""Owns the bytes of a fragment: header 96 ‖ body ‖ signature 64 (format.md §4), and who is who (§2).
 
     off size field                      off size field
       0    4 magic LFRG                  16   16 uid

@@ -1,4 +1,4 @@
-"""Owns the clear bodies of fragments: part, gap, pause, resume, final, end (format.md §3).
+"""Owns the clear bodies of fragments: part, gap, pause, resume, final, end (format.md §4).
 
 1. JSON bodies are canonical, with every named member and no other.
 2. A body that says what its kind may not say is `Rejected` with code `fragment.body`.

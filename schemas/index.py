@@ -1,4 +1,4 @@
-"""Owns the entry of a chunk, 158 bytes, and the rows of index chunks (format.md §6, §7).
+"""Owns the entry of a chunk, 158 bytes, and the rows of index chunks (format.md §7, §8).
 
     entry = index u64 ‖ track u16 ‖ part u32 ‖ offset u64 ‖ plain u32 ‖ sealed u32 ‖ first_us i64 ‖
             last_us i64 ‖ first_seq u64 ‖ last_seq u64 ‖ prev_head 32 ‖ last_head 32 ‖ digest 32

@@ -1,4 +1,4 @@
-"""Owns the one JSON form of the format: RFC 8785, narrowed (format.md, paragraph "JSON").
+"""Owns the one JSON form of the format: RFC 8785, narrowed (format.md §1, JSON).
 
 1. Integers only, |n| < 2^53; no null; no number with a fraction or an exponent.
 2. One value has exactly one text, so a text that is not its own canonical form is refused.

@@ -13,7 +13,7 @@ from schemas.types import B64, Frozen, Hex16
 
 
 class KeyWrapped(Frozen):
-    """A data key under a version of the master key (format.md §2)."""
+    """A data key under a version of the master key (format.md §3)."""
 
     type: Literal["lucid.key.wrapped.v1"] = "lucid.key.wrapped.v1"
     uid: Hex16

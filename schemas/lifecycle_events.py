@@ -14,7 +14,7 @@ from schemas.types import Count, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, Ti
 
 
 class State:
-    """The states of REQUIREMENTS §2."""
+    """The states of a session; what leads from one to another is handlers.lifecycle.TABLE."""
 
     CREATED = "CREATED"
     STARTING = "STARTING"

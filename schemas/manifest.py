@@ -1,4 +1,4 @@
-"""Owns the manifest: what is sealed, signed by the installation (format.md §8). Form: schemas.documents.
+"""Owns the manifest: what is sealed, signed by the installation (format.md §9). Form: schemas.documents.
 
 1. It knows form and order, not truth: digests, heads and signatures are for handlers.verify.
 2. Lists are in their order, each item once; what does not fit is EvidenceFalse (manifest.form).

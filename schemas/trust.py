@@ -1,4 +1,4 @@
-"""Owns the trust file, the tombstone and keys.json (format.md §9). Form: schemas.documents."""
+"""Owns the trust file, the tombstone and keys.json (format.md §10 to §12). Form: schemas.documents."""
 
 from typing import Annotated, ClassVar, Literal, Self
 

@@ -4,7 +4,7 @@
    same call asks again with the same counter, and finds what exists.
 2. The request is signed by the host's evidence key; what is frozen in it are the settings that decide bytes.
 3. One host starts one session at a time (lock); recording them overlaps as it likes.
-Source: docs/design.md §2 Start, docs/format.md §1.
+Source: docs/design.md §2 (Start), docs/format.md §2.
 """
 
 import asyncio

@@ -7,7 +7,7 @@
 5. Host time never runs backwards within a session, whatever the clock does.
 6. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
    meanwhile gives up what waits: a gap says so, and `final` follows.
-Source: docs/design.md §2 (Start, Fragments), docs/format.md §1, §3.
+Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
 
 import asyncio

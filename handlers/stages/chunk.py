@@ -1,4 +1,4 @@
-"""Owns the stage `chunk`: the fragments of a closed chunk, opened and joined in order (format.md §3, §4)."""
+"""Owns the stage `chunk`: the fragments of a closed chunk, opened and joined in order (format.md §4, §6)."""
 
 from collections.abc import Sequence
 

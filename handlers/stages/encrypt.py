@@ -1,4 +1,4 @@
-"""Owns the stage `encrypt`: one sealed chunk (format.md §5)."""
+"""Owns the stage `encrypt`: one sealed chunk (format.md §6)."""
 
 from handlers.chunks import ChunkFields, seal_chunk
 from handlers.stages.context import Context

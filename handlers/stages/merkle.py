@@ -1,4 +1,4 @@
-"""Owns the stage `merkle`: one chunk's entry and leaf (format.md §6). The tree is a fold over leaves."""
+"""Owns the stage `merkle`: one chunk's entry and leaf (format.md §7). The tree is a fold over leaves."""
 
 from handlers.stages.context import Context
 from schemas.chunk_events import Encrypted, Proven, Recorded

@@ -1,4 +1,4 @@
-"""Owns the open chunk of one track, and when it closes before the next fragment (format.md §4).
+"""Owns the open chunk of one track, and when it closes before the next fragment (format.md §5).
 
 1. Nothing here looks back at a closed chunk, ahead of the next fragment, or at a clock.
 2. A chunk never crosses parts or tracks.
@@ -103,7 +103,7 @@ class Track:
 
 
 def closes_before(track: Track, piece: Piece, settings: SessionSettings) -> ClosedBy | None:
-    """Why the open chunk closes before `piece` is added, or None (format.md §4, in its order)."""
+    """Why the open chunk closes before `piece` is added, or None (format.md §5, in its order)."""
     if not track.open:
         return None
     header, plain, size = piece.header, track.open_plain, settings.chunk_bytes

@@ -1,4 +1,4 @@
-"""Owns which fragments make a chunk: the fold over one session's recording (format.md §4).
+"""Owns which fragments make a chunk: the fold over one session's recording (format.md §5).
 
 1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
 2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
@@ -205,7 +205,7 @@ class Fold:
         )
 
     def _accept(self, track: Track, piece: Piece, out: list[Output]) -> None:
-        """Add one fragment, closing before and after it as format.md §4 says.
+        """Add one fragment, closing before and after it as format.md §5 says.
 
         The fragment stays in `early` until it is added, so that a state in between still names it.
         """

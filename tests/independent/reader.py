@@ -7,7 +7,7 @@
 2. Hostile files end in a finding with code and place, never in a traceback.
 3. `--out` is written only when nothing was found false.
 
-Exit codes (docs/format.md §8): 2 usage or trust file, 3 false, 9 signer not listed, 0 true.
+Exit codes (docs/format.md §13): 2 usage or trust file, 3 false, 9 signer not listed, 0 true.
 """
 
 from __future__ import annotations

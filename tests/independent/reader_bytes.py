@@ -4,7 +4,7 @@
 2. Reading refuses what is reserved, unknown, too long or too short before anything is allocated.
 3. Nothing here knows keys, files or JSON.
 
-Source: docs/format.md §3 to §7.
+Source: docs/format.md §4 to §8.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 2. What is refused raises `Bad` with a stable code; hostile input never raises anything else.
 3. HPKE is written out (RFC 9180, X-Wing), so that the document alone is enough to open a part key.
 
-Source: docs/format.md §1, §2 and §5.
+Source: docs/format.md §1, §3 and §6.
 """
 
 from __future__ import annotations

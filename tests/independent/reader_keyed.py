@@ -4,7 +4,7 @@
 2. Every data fragment is encrypted again and must give the body digest that the host signed.
 3. The cut rule (`why_closed`) is one function over fragments; it looks at no clock and never back.
 
-Source: docs/format.md §4, §5 and §7.
+Source: docs/format.md §5, §6, §8 and §13.
 """
 
 from __future__ import annotations

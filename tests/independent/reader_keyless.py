@@ -4,7 +4,7 @@
 2. Each disagreement is one finding with code and place; the walk goes on where that is safe.
 3. The manifest has its exact shape already (reader_shapes.MANIFEST).
 
-Source: docs/format.md §6 and §8.
+Source: docs/format.md §7, §9 and §13.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 2. Every named member is present, no other; floats and null are refused everywhere.
 3. A shape is a function that raises `Bad` with the path of the first member that is wrong.
 
-Source: docs/format.md §1, §3, §8 and §9.
+Source: docs/format.md §1, §4 and §9 to §12.
 """
 
 from __future__ import annotations

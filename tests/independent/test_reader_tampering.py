@@ -152,7 +152,7 @@ def test_a_manifest_signed_by_a_stranger_is_exit_9(evidence: Write) -> None:
     assert case.read() == 3
 
 
-# What a listed signer may say without anybody being able to recompute it (docs/format.md §10).
+# What a listed signer may say without anybody being able to recompute it (docs/format.md §13).
 WORD = {
     "started_us", "session", "signer.name", "host.name", "host.attested", "settings.level",
     "chunks[].build", "gaps[].by", "gaps[].reason",

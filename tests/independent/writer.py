@@ -8,7 +8,7 @@
 `python tests/independent/writer.py DIR` writes every plan of `PLANS` as DIR/<name>/evidence with a
 DIR/<name>/trust.json beside it: something to read for any other reader.
 
-Source: docs/format.md §4 to §9.
+Source: docs/format.md §5 to §11.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ COMPRESSORS = {
 
 
 def cut(fragments: list[Fragment], plan: Plan) -> list[list[Fragment]]:
-    """Return the fragments of each chunk, in closing order (docs/format.md §4)."""
+    """Return the fragments of each chunk, in closing order (docs/format.md §5)."""
     closed: list[list[Fragment]] = []
     filling: dict[int, tuple[OpenChunk, list[Fragment]]] = {}
 

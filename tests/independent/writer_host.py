@@ -4,7 +4,7 @@
    which are random unless `Plan.envelope` gives the one of the only part.
 2. Every secret is a fixed one of the tests (`secret`), so that examples can be recomputed.
 
-Source: docs/format.md §1 to §3.
+Source: docs/format.md §2 to §4.
 """
 
 from __future__ import annotations

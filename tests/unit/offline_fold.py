@@ -1,4 +1,4 @@
-"""The borders of format.md §4 written a second time, for an in-order recording; for tests.
+"""The borders of format.md §5 written a second time, for an in-order recording; for tests.
 
 It shares nothing with handlers/stages/record.py but the parsing of fragments.
 """

@@ -1,4 +1,4 @@
-"""The state machine, against REQUIREMENTS §2 written out again by hand."""
+"""The state machine, against its rules written out again by hand."""
 
 from dataclasses import replace
 from itertools import product

@@ -29,7 +29,7 @@ WORD = (
     ("gaps", None, "by"),
     ("gaps", None, "reason"),
 )
-"""What rests on the signer's word alone (format.md §8)."""
+"""What rests on the signer's word alone (format.md §13)."""
 
 CUTTING = (("settings", "chunk_bytes"), ("settings", "chunk_max_seconds"))
 """One more of these moves no cut of a short session."""
