@@ -25,13 +25,13 @@ from typing import Literal
 
 from blake3 import blake3
 
+from infra import direct
 from schemas.errors import LucidError, Misuse, NoSpace, Unavailable
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
 """Begins the names that are used where O_TMPFILE is missing; no blob's name can begin so."""
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
-READ_BYTES = 16 << 20
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What file systems and kernels without O_TMPFILE answer."""
 
@@ -70,14 +70,11 @@ class DiskBlobs:
         """The bytes under `name` as the disk has them, not the page cache; None: no such file."""
         with _translated(name):
             try:
-                file = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+                file = direct.open_file(self._path(name), os.O_RDONLY)
             except FileNotFoundError:
                 return None
             try:
-                _uncache(file)
-                data = _read_all(file)
-                _uncache(file)
-                return data
+                return direct.read_all(file)
             finally:
                 os.close(file)
 
@@ -160,7 +157,7 @@ class DiskBlobs:
         """Write, sync and link; False when the name was taken meanwhile."""
         if self._tmpfile:
             try:
-                file = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE, dir_fd=directory)
+                file = direct.open_file(".", os.O_TMPFILE | os.O_WRONLY, FILE_MODE, directory)
             except OSError as error:
                 if error.errno not in NO_TMPFILE:
                     raise
@@ -168,7 +165,7 @@ class DiskBlobs:
         if not self._tmpfile:
             return _write_named(path, directory, data)
         try:
-            _write_all(file, data)
+            direct.write_all(file, data)
             try:
                 # linkat follows /proc/self/fd only when it is given a directory.
                 os.link(f"/proc/self/fd/{file}", path.name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -181,10 +178,9 @@ class DiskBlobs:
 
 def _write_named(path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
     temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    file = os.open(temporary, flags, FILE_MODE, dir_fd=directory)
+    file = direct.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE, directory)
     try:
-        _write_all(file, data)
+        direct.write_all(file, data)
         try:
             os.link(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
         except FileExistsError:
@@ -193,29 +189,6 @@ def _write_named(path: Path, directory: int, data: bytes | bytearray | memoryvie
     finally:
         os.close(file)
         os.unlink(temporary, dir_fd=directory)
-
-
-def _write_all(file: int, data: bytes | bytearray | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
-    os.fsync(file)
-    _uncache(file)
-
-
-def _read_all(file: int) -> bytes:
-    size = os.fstat(file).st_size
-    parts = []
-    while size > 0 and (part := os.read(file, min(size, READ_BYTES))):
-        parts.append(part)
-        size -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _uncache(file: int) -> None:
-    """Drop the file's clean pages, so that the next read asks the disk."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _present(name: str, directory: int) -> bool:

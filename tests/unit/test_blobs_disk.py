@@ -1,15 +1,19 @@
 """Files that are never half there, on a real file system."""
 
 import errno
+import fcntl
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from infra import direct
 from infra.blobs_disk import DiskBlobs
+from infra.direct import PIECE_BYTES
 from schemas.errors import Misuse, NoSpace, Unavailable
 
 NAME = "00ff/0000000001"
@@ -35,6 +39,45 @@ def test_what_was_put_is_read_back(blobs: DiskBlobs) -> None:
     for number, data in enumerate(kinds):
         assert blobs.put(f"aa/{number}", data) == "created"
         assert blobs.read(f"aa/{number}") == bytes(data)
+
+
+def _refused(*_: object) -> int:
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def _short(real: Callable[..., int], most: int) -> Callable[..., int]:
+    return lambda file, data: real(file, data[:most])
+
+
+@pytest.mark.parametrize("disk", ["direct", "unaligned", "cached only", "short writes"])
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1])
+def test_every_length_comes_back_from_every_file_system(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, disk: str, size: int
+) -> None:
+    """Breaks: the padding of a last piece stays, or a file system without direct access stores nothing."""
+    opened, written, read = os.open, os.write, os.readv
+
+    def cached(path: str | Path, flags: int, *rest: int, **more: int | None) -> int:
+        return _refused() if flags & direct.O_DIRECT else opened(path, flags, *rest, **more)
+
+    def aligned_to_more(real: Callable[..., int]) -> Callable[..., int]:
+        def call(file: int, data: object) -> int:
+            return _refused() if fcntl.fcntl(file, fcntl.F_GETFL) & direct.O_DIRECT else real(file, data)
+
+        return call
+
+    if disk == "cached only":
+        monkeypatch.setattr(os, "open", cached)
+    elif disk == "unaligned":
+        monkeypatch.setattr(os, "write", aligned_to_more(written))
+        monkeypatch.setattr(os, "readv", aligned_to_more(read))
+    elif disk == "short writes":
+        monkeypatch.setattr(os, "write", _short(written, 5000 if size < PIECE_BYTES else 600_000))
+    data = os.urandom(size)
+    blobs.put("aa/before", b"\xff" * PIECE_BYTES)  # what a piece held before is in no other file
+    blobs.put(NAME, data)
+    assert blobs.read(NAME) == data
+    assert (blobs.root / NAME).stat().st_size == size
 
 
 def test_a_second_put_changes_no_byte(blobs: DiskBlobs) -> None:
