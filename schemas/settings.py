@@ -19,6 +19,7 @@ STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {"none": 0, "zstd": 1, "lz4": 2, "brotli": 3, "gzip": 4}
 LEVELS = {"none": (0, 0), "zstd": (1, 22), "lz4": (0, 12), "brotli": (0, 11), "gzip": (1, 9)}
 DEFAULT_LEVELS = {"none": 0, "zstd": 3, "lz4": 0, "brotli": 5, "gzip": 6}
+SECRET = "***"
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 
 
@@ -26,7 +27,7 @@ class StageLimits(NamedTuple):
     """What one stage may use. `workers` 0: as many as the machine has cores."""
 
     workers: int = 0
-    slots: int = 8
+    slots: int = 32
     """Messages taken and not yet acknowledged ({STAGE}_BUFFER_SIZE)."""
     timeout_s: float = 30
     retries: int = 5
@@ -72,6 +73,13 @@ class Settings:
     origins: dict[str, str] = field(default_factory=dict)
     """Where each field that is not a default came from: "CHUNK_SIZE_MB in the environment"."""
 
+    def value(self, variable: "Variable") -> Any:
+        """What the variable's field holds."""
+        if variable.stage:
+            _, stage, limit = variable.field.split(".")
+            return getattr(self.stages[stage], limit)
+        return getattr(self, variable.field)
+
     def session(self) -> SessionSettings:
         """What a new session freezes. Raises Misuse (config.level)."""
         lowest, highest = LEVELS[self.codec]
@@ -93,7 +101,7 @@ class Settings:
 
 
 class Variable(NamedTuple):
-    """One variable. `parse` turns its text into the field's value or raises ValueError."""
+    """One variable. `parse` turns its text into the field's value or raises ValueError; `write` is its inverse."""
 
     name: str
     field: str
@@ -102,17 +110,29 @@ class Variable(NamedTuple):
     effect: str
     synonyms: tuple[str, ...] = ()
     secret: bool = False
+    write: Callable[[Any], str] = str
+
+    @property
+    def stage(self) -> bool:
+        """Whether it limits one stage."""
+        return self.field.startswith("stages.")
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.synonyms)
+
+    def shown(self, value: Any) -> str:
+        """The value as text, a secret as ***; empty: unset."""
+        if value is None or value == "":
+            return ""
+        return SECRET if self.secret else self.write(value)
 
     def read(self, given: str, origin: str) -> Any:
         """Return the value of the text `given`, or raise Misuse that names `origin`."""
         try:
             return self.parse(given.strip())
         except ValueError:
-            shown = "***" if self.secret else repr(given[:80])
+            shown = SECRET if self.secret else repr(given[:80])
             raise Misuse(
                 f"{origin} is {shown}; allowed: {self.allowed}", code=f"config.{self.field}"
             ) from None
@@ -136,7 +156,7 @@ def _whole(name: str, field: str, low: int, high: int, effect: str, *synonyms: s
 
 def _span(name: str, field: str, low: float, high: float, effect: str) -> Variable:
     allowed = f"{low:g} to {high:g} seconds, such as 30, 30s, 5m, 2h, 7d"
-    return Variable(name, field, text.seconds(low, high), allowed, effect)
+    return Variable(name, field, text.seconds(low, high), allowed, effect, write=text.in_seconds)
 
 
 def _of_stage(stage: str) -> tuple[Variable, ...]:
@@ -153,26 +173,34 @@ def _of_stage(stage: str) -> tuple[Variable, ...]:
             text.mebibytes(16, 1 << 20),
             "16 to 1048576 MiB",
             f"bytes of chunks {name} may hold",
+            write=text.in_mebibytes,
         ),
     )
 
 
 VARIABLES: tuple[Variable, ...] = (
     _choice("LUCID_ENV", "environment", ("development", "production"), "production forbids easy defaults"),
-    _path("LUCID_DATA", "data", "where everything lies"),
-    Variable("NATS_URL", "nats_url", text.nats_url, "nats://… or tls://…", "a NATS that is not ours"),
+    _path("LUCID_DATA", "data", "where everything lies; unset: your folder for user data"),
+    Variable(
+        "NATS_URL",
+        "nats_url",
+        text.nats_url,
+        "nats://… or tls://…",
+        "a NATS that is not ours; unset: the server that `lucid up` runs",
+    ),
     Variable(
         "NATS_MAX_STORAGE_MB",
         "nats_storage_bytes",
         text.mebibytes(64, 1 << 30),
         "64 to 1073741824 MiB",
-        "what all streams together may take",
+        "what all streams together may take on a NATS that is not ours; unset: 64 GiB, or as they are",
+        write=text.in_mebibytes,
     ),
     _whole("NATS_MEMORY_MB", "nats_memory_mib", 64, 1 << 20, "GOMEMLIMIT of the server that we run"),
     _path(
         "CHUNK_STORAGE_PATH",
         "chunks_path",
-        "where sealed chunks lie",
+        "where sealed chunks lie; unset: below LUCID_DATA, as all paths",
         "LUCID_CHUNK_STORE_PATH",
         "LUCID_CHUNK_OUTPUT_PATH",
     ),
@@ -192,6 +220,7 @@ VARIABLES: tuple[Variable, ...] = (
         "0.25 to 16 MiB",
         "the most plain bytes of one chunk",
         ("LUCID_CHUNK_SIZE_MB",),
+        write=text.in_mebibytes,
     ),
     Variable(
         "CHUNK_MAX_SECONDS",
@@ -199,6 +228,7 @@ VARIABLES: tuple[Variable, ...] = (
         text.whole_seconds(1, 86_400),
         "1 to 86400 whole seconds, such as 60, 60s, 5m",
         "the longest time of one chunk",
+        write=text.in_seconds,
     ),
     _choice(
         "COMPRESSION_ALGORITHM",
@@ -212,7 +242,7 @@ VARIABLES: tuple[Variable, ...] = (
         "level",
         0,
         22,
-        "level of that codec (zstd 1-22, gzip 1-9)",
+        "its level (zstd 1-22, lz4 0-12, brotli 0-11, gzip 1-9); unset: zstd 3, lz4 0, brotli 5, gzip 6",
         "LUCID_COMPRESSION_LEVEL",
         "LUCID_DEFAULT_COMPRESSION_LEVEL",
     ),
@@ -231,6 +261,13 @@ VARIABLES: tuple[Variable, ...] = (
     _span("SOURCE_RETENTION", "source_retention_s", 0, 366 * 86_400, "how long the source outlives its seal"),
     _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may be open at once"),
     _choice("LOG_LEVEL", "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"),
-    Variable("DEBUG", "debug", text.yes_or_no, "true, false, 1, 0, yes, no", "the same as LOG_LEVEL=DEBUG"),
+    Variable(
+        "DEBUG",
+        "debug",
+        text.yes_or_no,
+        "true, false, 1, 0, yes, no",
+        "the same as LOG_LEVEL=DEBUG",
+        write=text.as_word,
+    ),
     *(variable for stage in STAGES for variable in _of_stage(stage)),
 )

@@ -29,6 +29,8 @@ class Work:
     """What is in memory of one closed chunk; each member goes when the next one exists."""
 
     recorded: Recorded
+    unstarted: bool = False
+    """It was closed here, and its job has not begun."""
     fragments: list[Fragment] | None = None
     plain: Buffer | None = None
     payload: tuple[Compressed, Buffer] | None = None
@@ -91,8 +93,10 @@ class Claims:
     def __init__(self, record_bytes: int, credit_bytes: int) -> None:
         self.record_limit = record_bytes
         self.credit = Credit(credit_bytes)
-        self.open_bytes = 0
+        self.open_bytes = self.closed_bytes = 0
+        """Held of open chunks, and of closed ones that no job started."""
         self.unstarted_bytes = 0
+        """Of all closed chunks that no job started: what is not held must be read again, and is work, too."""
         self._open: dict[bytes, _Open] = {}
         self._work: dict[Key, Work] = {}
         self._room = asyncio.Event()
@@ -108,7 +112,7 @@ class Claims:
         session.fragments[stream_seq] = fragment
         session.bytes_held += len(fragment.body)
         self.open_bytes += len(fragment.body)
-        if self.open_bytes + self.unstarted_bytes > self.record_limit:
+        if self.open_bytes + self.closed_bytes > self.record_limit:
             self._spill()
 
     def close(self, recorded: Recorded, data_seqs: Iterable[int]) -> None:
@@ -129,10 +133,9 @@ class Claims:
             if not session.fragments:
                 del self._open[recorded.uid]
         work = self.work(recorded)
-        if work.fragments is None and not work.jobs and fragments:
-            work.fragments = fragments
-            self.unstarted_bytes += _size(fragments)
-            self._update_room()
+        if not work.unstarted and not work.jobs:
+            work.unstarted, work.fragments = True, fragments
+            self._count(work, 1)
 
     def drop(self, uid: bytes, stream_seq: int) -> None:
         """A held fragment was not taken."""
@@ -179,10 +182,8 @@ class Claims:
 
     def start(self, work: Work) -> list[Fragment] | None:
         """Hand out a chunk's fragments, if they are here."""
-        fragments, work.fragments = work.fragments, None
-        if fragments:
-            self.unstarted_bytes -= _size(fragments)
-            self._update_room()
+        fragments = work.fragments
+        self._begun(work)
         return fragments
 
     def finish(self, uid: bytes, index: int) -> None:
@@ -192,9 +193,7 @@ class Claims:
             return
         if work.credit:
             self.credit.give(work.credit)
-        if work.fragments:
-            self.unstarted_bytes -= _size(work.fragments)
-            self._update_room()
+        self._begun(work)
 
     def evict_idle(self) -> None:
         """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""
@@ -210,7 +209,14 @@ class Claims:
             self.open_bytes -= len(fragment.body)
         return fragment
 
-    def _update_room(self) -> None:
+    def _begun(self, work: Work) -> None:
+        if work.unstarted:
+            self._count(work, -1)
+            work.unstarted, work.fragments = False, None
+
+    def _count(self, work: Work, sign: int) -> None:
+        self.closed_bytes += sign * sum(len(fragment.body) for fragment in work.fragments or ())
+        self.unstarted_bytes += sign * work.recorded.plain
         if self.unstarted_bytes * 2 > self.record_limit:
             self._room.clear()
         else:
@@ -226,7 +232,3 @@ class Claims:
 
 def _now_s() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _size(fragments: list[Fragment]) -> int:
-    return sum(len(fragment.body) for fragment in fragments)

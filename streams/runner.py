@@ -112,18 +112,19 @@ class Runner:
         """The job, if this delivery began it."""
         slow = False
         try:
-            async with self._kept(message), self._workers:
-                if self._wait is not None:
-                    await self._wait(message)
-                job = self._started.get(message.seq)
-                if job is None:
-                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
-                try:
-                    result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
-                finally:
-                    slow = not job.done()
-                    if not slow:
-                        self._started.pop(message.seq, None)
+            async with self._kept(message):
+                async with self._workers:
+                    if self._wait is not None:
+                        await self._wait(message)
+                    job = self._started.get(message.seq)
+                    if job is None:
+                        job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
+                    try:
+                        result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
+                    finally:
+                        slow = not job.done()
+                        if not slow:
+                            self._started.pop(message.seq, None)
                 if result is not None:
                     await self._publish(result, message)
                 await self._acknowledge(message)
