@@ -104,7 +104,7 @@ class Jet:
         return ack.seq
 
     async def get(self, stream: str, seq: int) -> Message | None:
-        """Return one message by sequence, or None; a replica may lag behind."""
+        """Return one message by sequence, or None."""
         return await reads.get(self._conn, stream, seq)
 
     async def last(self, stream: str, subject: str) -> Message | None:
@@ -119,7 +119,10 @@ class Jet:
         max_messages: int = reads.BATCH_MESSAGES,
         max_bytes: int = reads.BATCH_BYTES,
     ) -> tuple[list[Message], bool]:
-        """Return messages of a subject from a sequence on, and whether more are there."""
+        """Return messages of a subject from a sequence on, and whether more are there.
+
+        One replica answers, which may lag: that there is no more only the leader knows (`last`, `read_all`).
+        """
         return await reads.batch(self._conn, stream, subject, from_seq, max_messages, max_bytes)
 
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:

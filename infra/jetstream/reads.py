@@ -1,6 +1,8 @@
 """Owns reading by sequence and subject without a consumer: direct gets, one or many.
 
-1. Answers come from any replica and may lag behind the leader in a cluster; `last` asks the leader.
+1. A direct get may be answered by a replica that lags behind the leader: that something is absent is believed
+   of the leader alone. Only `batch` returns what one replica holds: who must know that there is no more asks
+   the leader (`last`), or uses `read_all`.
 2. A batch may stop early for many reasons: `more` says so, and the caller asks again from where it is.
    Order and completeness are checked by the chain of `Nats-Last-Sequence`, never assumed.
 3. What is in flight stays far below the server's 64 MiB: beyond it the server cuts the connection.
@@ -8,7 +10,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 
 from nats.aio.msg import Msg
 
@@ -27,20 +29,12 @@ BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
 async def get(conn: Connection, stream: str, seq: int) -> Message | None:
     """Return one message by sequence, None when it is not there (never was, or was erased)."""
     messages, _ = await _collect(conn, stream, {"seq": seq}, single=True)
-    return messages[0] if messages else None
+    return messages[0] if messages else await _of_leader(conn, stream, {"seq": seq})
 
 
 async def last(conn: Connection, stream: str, subject: str) -> Message | None:
     """Return the newest message of a subject as the leader knows it, or None."""
-    what = f"{stream}: last of {subject}"
-    question = json.dumps({"last_by_subj": subject}).encode()
-    answer = await conn.request(f"$JS.API.STREAM.MSG.GET.{stream}", question)
-    body = json.loads(answer.data)
-    if "error" in body:
-        if body["error"].get("err_code") == errors.MESSAGE_ABSENT:
-            return None
-        raise errors.from_answer(body["error"], what)
-    return decode.stored(body["message"])
+    return await _of_leader(conn, stream, {"last_by_subj": subject})
 
 
 async def batch(
@@ -58,11 +52,18 @@ async def batch(
 
 async def read_all(conn: Connection, stream: str, subject: str, from_seq: int) -> AsyncIterator[Message]:
     """Yield every message of a subject that the stream holds now, in order."""
-    more = True
-    while more:
+    from_seq = max(from_seq, 1)
+    while True:
         messages, more = await batch(conn, stream, subject, from_seq, BATCH_MESSAGES, BATCH_BYTES)
+        if not more:
+            after = messages[-1].seq + 1 if messages else from_seq
+            left_out = await _of_leader(conn, stream, {"seq": after, "next_by_subj": subject})
+            more = left_out is not None
+            messages += [left_out] if left_out else []
         for message in messages:
             yield message
+        if not more:
+            return
         if messages:
             from_seq = messages[-1].seq + 1
 
@@ -76,13 +77,36 @@ async def get_many(conn: Connection, stream: str, seqs: Sequence[int]) -> dict[i
         async with singles if count == 1 else several:
             await _read_run(conn, stream, first, count, found)
 
-    tasks = [asyncio.ensure_future(read(*run)) for run in _runs(seqs)]
+    async def confirm(seq: int) -> None:
+        async with singles:
+            message = await _of_leader(conn, stream, {"seq": seq})
+        if message is not None:
+            found[seq] = message
+
+    await _all(read(*run) for run in _runs(seqs))
+    await _all(confirm(seq) for seq in set(seqs) - found.keys())
+    return found
+
+
+async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
+    """Return when all have; one that fails ends the others."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
-    return found
+
+
+async def _of_leader(conn: Connection, stream: str, question: dict[str, object]) -> Message | None:
+    """Return one message as the leader knows it, or None."""
+    answer = await conn.request(f"$JS.API.STREAM.MSG.GET.{stream}", json.dumps(question).encode())
+    body = json.loads(answer.data)
+    if "error" in body:
+        if body["error"].get("err_code") == errors.MESSAGE_ABSENT:
+            return None
+        raise errors.from_answer(body["error"], f"{stream}: {question}")
+    return decode.stored(body["message"])
 
 
 def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
@@ -101,9 +125,8 @@ async def _read_run(conn: Connection, stream: str, first: int, count: int, found
     """Add what is there of `count` sequences from `first` on; a batch by sequence steps over holes."""
     end = first + count
     if count == 1:
-        message = await get(conn, stream, first)
-        if message is not None:
-            found[first] = message
+        messages, _ = await _collect(conn, stream, {"seq": first}, single=True)
+        found.update((message.seq, message) for message in messages)
         return
     question: dict[str, object] = {"max_bytes": RUN_BYTES}
     more = True

@@ -1,0 +1,83 @@
+"""Three real servers that keep every stream three times, as an installation's own NATS cluster does."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.jetstream import StreamSpec, connect
+from infra.nats_server import binary
+from schemas.errors import LucidError
+
+SERVERS = 3
+READY_S = 60.0
+
+
+class Server(NamedTuple):
+    url: str
+    pid: int
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[list[Server]]:
+    """Three servers that have chosen a leader; they are ended after the block."""
+    ports = _free_ports(2 * SERVERS)
+    clients, routes = ports[:SERVERS], ports[SERVERS:]
+    servers: list[asyncio.subprocess.Process] = []
+    try:
+        for number, (client, route) in enumerate(zip(clients, routes, strict=True)):
+            config = folder / f"{number}.conf"
+            config.write_text(_config(folder / f"store-{number}", number, client, route, routes))
+            servers.append(
+                await asyncio.create_subprocess_exec(
+                    *(binary(), "--config", str(config)),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+            )
+        urls = [f"nats://127.0.0.1:{port}" for port in clients]
+        async with asyncio.timeout(READY_S):
+            await _leader(urls[0])
+        yield [Server(url, process.pid) for url, process in zip(urls, servers, strict=True)]
+    finally:
+        for server in servers:
+            with contextlib.suppress(ProcessLookupError):
+                server.kill()
+        await asyncio.gather(*(server.wait() for server in servers))
+
+
+async def _leader(url: str) -> None:
+    """Return when the servers can keep a stream."""
+    while True:
+        with contextlib.suppress(LucidError):
+            jet = await connect(url, name="cluster")
+            try:
+                await jet.declare(StreamSpec("READY", ("ready",), 1 << 20, replicas=SERVERS))
+                return
+            finally:
+                await jet.close()
+        await asyncio.sleep(0.1)
+
+
+def _config(store: Path, number: int, client: int, route: int, routes: list[int]) -> str:
+    return f"""server_name: "server-{number}"
+host: "127.0.0.1"
+port: {client}
+max_payload: {1 << 20}
+jetstream {{ store_dir: "{store}", max_file_store: {1 << 30}, sync_interval: always }}
+cluster {{
+  name: "lucid"
+  listen: "127.0.0.1:{route}"
+  routes: [{", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)}]
+}}
+"""
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
