@@ -8,10 +8,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Dead
 from schemas.errors import LucidError
+from schemas.ports import Writer
 
 PLACES = 256
 BODY_BYTES = 64 * 1024
@@ -23,7 +23,7 @@ log = logging.getLogger("lucid.record")
 class Aside:
     """A bounded queue of small errands, done one after the other."""
 
-    def __init__(self, jet: Jet) -> None:
+    def __init__(self, jet: Writer) -> None:
         self._jet = jet
         self._errands: asyncio.Queue[Callable[[], Awaitable[object]]] = asyncio.Queue(PLACES)
         self.let_go = 0

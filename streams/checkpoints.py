@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Conflict, Retryable
+from schemas.ports import Jet
 from streams.chunk_log import recorded_in
 
 WAITING = 64

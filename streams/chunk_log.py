@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Rejected
 from schemas.fragment import Header, Kind, head
 from schemas.index import fragment_rows
 from schemas.jetstream import Message
+from schemas.ports import Reader
 from schemas.upcast import read_recorded
 
 
@@ -27,7 +27,7 @@ def data_seqs(recorded: Recorded) -> list[int]:
     return [seq for seq, row in zip(stream_seqs(recorded), rows, strict=True) if row.kind is Kind.DATA]
 
 
-async def last_recorded(jet: Jet, session: str) -> tuple[int, Recorded | Ended] | None:
+async def last_recorded(jet: Reader, session: str) -> tuple[int, Recorded | Ended] | None:
     """The session's checkpoint as the leader knows it, and its stream sequence; None: there is none yet."""
     message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
     if message is None:
@@ -39,7 +39,7 @@ async def last_recorded(jet: Jet, session: str) -> tuple[int, Recorded | Ended] 
     return (message.seq, event) if event else None
 
 
-async def recorded_events(jet: Jet, session: str) -> AsyncIterator[Recorded | Ended]:
+async def recorded_events(jet: Reader, session: str) -> AsyncIterator[Recorded | Ended]:
     """Every event of the session's `recorded` subject, in order."""
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session)):
         event = recorded_in(message)
@@ -57,7 +57,7 @@ def recorded_in(message: Message) -> Recorded | Ended | None:
         return None
 
 
-async def find_fragment(jet: Jet, session: str, wanted: Header) -> tuple[bytes, bytes] | None:
+async def find_fragment(jet: Reader, session: str, wanted: Header) -> tuple[bytes, bytes] | None:
     """Head and proof (header ‖ H(body) ‖ signature) of what was taken for a track and seq, or None."""
     async for event in recorded_events(jet, session):
         if isinstance(event, Ended) or event.track != wanted.track:

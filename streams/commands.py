@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from infra.jetstream import Jet
 from schemas import errors, subjects
 from schemas.errors import LucidError, Unavailable
+from schemas.ports import Jet
 
 TIMEOUT_S = 60.0
 """Longer than anything that a command waits for on the other side."""

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Callable, Iterable
 
 from handlers.session import Session, evolve, initial
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.errors import Rejected
 from schemas.jetstream import Discontinuity, Message
+from schemas.ports import Reader
 from streams.lifecycle import read_event
 
 FILTER = "lucid.lifecycle.*"
@@ -24,7 +24,7 @@ log = logging.getLogger("lucid.directory")
 class Directory:
     """Every session by id and by uid. `run` keeps it; nothing is known before `ready`."""
 
-    def __init__(self, jet: Jet) -> None:
+    def __init__(self, jet: Reader) -> None:
         self._jet = jet
         self._sessions: dict[str, Session] = {}
         self._by_uid: dict[bytes, str] = {}

@@ -21,12 +21,12 @@ from handlers.stages.admit import Unfit, admit
 from handlers.stages.fold_terms import Identity
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended
 from schemas.errors import Conflict, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested
+from schemas.ports import Jet
 from streams.chunk_log import last_recorded
 
 TRIES = 100

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from handlers.conductor import Facts
 from handlers.session import Session
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Dead, Ended, Recorded, Redriven, Stored
 from schemas.errors import Rejected
+from schemas.ports import Reader
 from schemas.types import Frozen
 from schemas.upcast import read_event
 
@@ -35,7 +35,7 @@ class Known:
     ended_chunks: int | None = None
     _position: dict[str, int] = field(default_factory=dict)
 
-    async def read_on(self, jet: Jet, steps: Collection[str] = STEPS_READ) -> None:
+    async def read_on(self, jet: Reader, steps: Collection[str] = STEPS_READ) -> None:
         """Fold what came on the subjects of these steps since they were last read."""
         for step in STEPS_READ:
             if step not in steps:
@@ -58,7 +58,7 @@ class Known:
             heard_us=heard_us,
         )
 
-    async def _read(self, jet: Jet, stream: str, subject: str) -> None:
+    async def _read(self, jet: Reader, stream: str, subject: str) -> None:
         more = True
         while more:
             start = self._position.get(subject, 0) + 1

@@ -6,9 +6,9 @@
 """
 
 from handlers.session import Session
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.lifecycle_events import State
+from schemas.ports import Reader
 
 FILTER = "lucid.rec.>"
 
@@ -16,7 +16,7 @@ FILTER = "lucid.rec.>"
 class Hearing:
     """What this process has heard since `began_us`."""
 
-    def __init__(self, jet: Jet, began_us: int) -> None:
+    def __init__(self, jet: Reader, began_us: int) -> None:
         self._jet, self._began_us = jet, began_us
         self._counts: dict[str, int] | None = None
         self._heard_us: dict[str, int] = {}

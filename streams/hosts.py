@@ -5,13 +5,13 @@
    session, which asks again. So a uid, which names files and keys, never belongs to two sessions.
 """
 
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.commands import Create
 from schemas.errors import Conflict, Denied, RefusedByState
 from schemas.host_events import CounterTaken, HostRegistered, read_host_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
+from schemas.ports import Jet
 
 TRIES = 60
 

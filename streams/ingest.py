@@ -14,10 +14,10 @@ from concurrent.futures import Executor
 
 from handlers.session import Session
 from handlers.stages.fold_terms import Identity
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.jetstream import Discontinuity, Message
 from schemas.lifecycle_events import State
+from schemas.ports import Jet
 from streams.arrival import Arrival
 from streams.aside import Aside
 from streams.checkpoints import patiently

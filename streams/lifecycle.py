@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from handlers.lifecycle import decide
 from handlers.session import Session, evolve, initial
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.commands import Command
 from schemas.errors import Conflict, Rejected, Unavailable
 from schemas.jcs import jcs
 from schemas.lifecycle_events import EVENT, Event
+from schemas.ports import Jet
 from streams.chunk_log import last_recorded
 
 TRIES = 60

@@ -21,12 +21,12 @@ from handlers.stages.admit import Unfit
 from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Unavailable
 from schemas.fragment import Fragment, Kind
 from schemas.jetstream import Message
+from schemas.ports import Jet
 from streams.arrival import Arrival, look
 from streams.aside import Aside
 from streams.checkpoints import Checkpoints, patiently

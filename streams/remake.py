@@ -13,12 +13,12 @@ from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Chunked, Compressed, Encrypted, Recorded
 from schemas.digest import Buffer
 from schemas.errors import RefusedByState
 from schemas.fragment import Fragment, parse
+from schemas.ports import Reader
 from streams.chunk_log import data_seqs
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Remake:
     """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
-    def __init__(self, jet: Jet, threads: Executor) -> None:
+    def __init__(self, jet: Reader, threads: Executor) -> None:
         self._jet, self._threads = jet, threads
 
     async def fragments(self, recorded: Recorded) -> list[Fragment]:

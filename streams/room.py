@@ -9,8 +9,8 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from infra.jetstream import Jet
 from schemas.errors import LucidError
+from schemas.ports import Jet
 from streams.commands import call
 
 UNANSWERED_BYTES = 4 << 20

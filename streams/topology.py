@@ -12,9 +12,9 @@
 
 from dataclasses import replace
 
-from infra.jetstream import Jet
 from schemas.errors import NotFound
 from schemas.jetstream import StreamSpec
+from schemas.ports import Jet
 from schemas.subjects import CHUNKS, DEAD, KEYS, LIFECYCLE, PARTITIONS, RECORDINGS
 
 SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.04, KEYS: 0.01, DEAD: 0.03}

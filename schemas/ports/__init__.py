@@ -1,0 +1,32 @@
+"""Owns what services ask of their drivers. streams/wiring.py says which driver stands behind which port.
+
+1. A port has what some service uses, and nothing else; a service takes the smallest port that does.
+2. Drivers raise only our errors (schemas.errors): Retryable is an outage, Rejected will not change.
+3. After Unavailable a call may have been carried out; whoever repeats it must be able to bear that.
+"""
+
+from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer
+from schemas.ports.files import Blobs, DataDir
+from schemas.ports.keys import HostIdentity, Identities, Keyring, MasterKeys, Signer, SigningKey
+from schemas.ports.processes import Child, Process, Server, Source
+
+__all__ = [
+    "Blobs",
+    "Child",
+    "Consumer",
+    "DataDir",
+    "Eraser",
+    "Follower",
+    "HostIdentity",
+    "Identities",
+    "Jet",
+    "Keyring",
+    "MasterKeys",
+    "Process",
+    "Reader",
+    "Server",
+    "Signer",
+    "SigningKey",
+    "Source",
+    "Writer",
+]

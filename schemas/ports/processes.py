@@ -1,0 +1,50 @@
+"""Owns what is asked of other processes: those that a supervisor keeps alive, and what gives a recording."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+
+class Process(Protocol):
+    """A process that is supervised: started again when it ends by itself, and gone when we are."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now; 0: none does."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Ask it to end; kill it if it does not. A second call does nothing."""
+
+
+class Child(Process, Protocol):
+    """A process of our own."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def starts(self) -> int:
+        """How often it was started."""
+
+
+class Server(Process, Protocol):
+    """A broker of our own. `start` returns when it answers. Raises Unavailable (nats.*)."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens, credentials included: not for logs."""
+
+    @property
+    def max_file(self) -> int:
+        """Bytes that its streams may take together."""
+
+
+class Source(Protocol):
+    """What is recorded."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Its bytes, until it ends or was stopped. Iterated once."""
+
+    def stop(self) -> None:
+        """End soon. Harmless when it has ended."""
