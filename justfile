@@ -25,6 +25,10 @@ bench *ARGS:
 soak:
     PYTHONPATH=tests/unit:tests/pipeline python tests/soak/soak.py
 
+# docs/settings.md, from what schemas/settings.py declares
+docs:
+    lucid config reference > docs/settings.md
+
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:
     #!/usr/bin/env python3

@@ -5,7 +5,6 @@
 3. In production nothing points at this machine by accident.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,11 +26,12 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the checked settings; raise Misuse (config.*) that names the variable and what is allowed."""
     environ = os.environ if environ is None else environ
-    in_file = _from_file(environ.get(CONFIG, "").strip())
+    path = config_path(environ)
+    in_file = _from_file(path) if path else {}
     found: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for variable in VARIABLES:
-        given = _given(variable, environ, "in the environment") or _given(variable, in_file, "in the file")
+        given = _given(variable, environ, "in the environment") or _given(variable, in_file, f"in {path}")
         if given is None:
             continue
         text, origin = given
@@ -41,6 +41,25 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     settings.session()
     _check_production(settings)
     return settings
+
+
+def config_path(environ: Mapping[str, str] | None = None) -> str:
+    """Return the file that LUCID_CONFIG names; empty: none."""
+    return (os.environ if environ is None else environ).get(CONFIG, "").strip()
+
+
+def effective(settings: Settings) -> Settings:
+    """Return them with what stands in for an unset path or level. Nothing is touched."""
+    data = data_dir(settings).path
+    return replace(
+        settings,
+        data=data,
+        chunks_path=settings.chunks_path or data / "chunks",
+        manifests_path=settings.manifests_path or data / "manifests",
+        nats_path=settings.nats_path or data / "nats",
+        temp_path=settings.temp_path or data / "temp",
+        level=settings.session().level,
+    )
 
 
 def data_dir(settings: Settings) -> DataDir:
@@ -69,27 +88,18 @@ def _given(variable: Variable, source: Mapping[str, str], where: str) -> tuple[s
 
 
 def _from_file(path: str) -> dict[str, str]:
-    if not path:
-        return {}
-    try:
-        body = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise Misuse(f"{CONFIG}: {path} cannot be read: {error.strerror}", code="config.file") from None
-    except ValueError as error:
-        raise Misuse(f"{CONFIG}: {path} is not JSON: {error}", code="config.file") from None
+    from infra.settings_file import read_file  # with a YAML reader: only where there is a file
+
+    said = read_file(path, CONFIG)
     known = {name for variable in VARIABLES for name in variable.names}
-    if not isinstance(body, dict) or not all(isinstance(value, str | int | float) for value in body.values()):
-        raise Misuse(f"{CONFIG}: {path} is not one object of variables", code="config.file")
-    unknown = sorted(set(body) - known)
+    unknown = sorted(set(said) - known)
     if unknown:
         raise Misuse(
-            f"{CONFIG}: {path} sets {', '.join(unknown)[:200]}, which is no variable", code="config.file"
+            f"{CONFIG}: {path} sets {', '.join(unknown)[:200]}, which is no variable",
+            code="config.file",
+            hint="lucid config template lists them all",
         )
-    return {name: _as_text(value) for name, value in body.items()}
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return said
 
 
 def _built(found: dict[str, Any], origins: dict[str, str]) -> Settings:
@@ -104,6 +114,7 @@ def _built(found: dict[str, Any], origins: dict[str, str]) -> Settings:
     stages = {name: _resolved(limits, cores) for name, limits in stages.items()}
     if settings.debug and "log_level" not in origins:
         settings = replace(settings, log_level="DEBUG")
+        origins["log_level"] = origins["debug"]
     return replace(settings, stages=stages)
 
 

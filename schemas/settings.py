@@ -1,6 +1,7 @@
 """Owns every setting: its variable, its other names, its unit, what is allowed, what it does.
 
-1. Each variable is declared once, in VARIABLES; template, reference page and `lucid config` come from there.
+1. Each variable is declared once, in VARIABLES: `lucid config`, its template and docs/settings.md are made
+   from that.
 2. Nothing here reads the environment: text comes in, values or Misuse (config.<field>) come out.
 3. A message says which variable, what was given, where it came from and what is allowed. Secrets are never
    repeated.
@@ -101,7 +102,7 @@ class Settings:
 
 
 class Variable(NamedTuple):
-    """One variable. `parse` turns its text into the field's value or raises ValueError; `write` is its inverse."""
+    """One variable. `parse` makes a value of its text or raises ValueError; `write` makes text of a value."""
 
     name: str
     field: str
@@ -155,7 +156,7 @@ def _whole(name: str, field: str, low: int, high: int, effect: str, *synonyms: s
 
 
 def _span(name: str, field: str, low: float, high: float, effect: str) -> Variable:
-    allowed = f"{low:g} to {high:g} seconds, such as 30, 30s, 5m, 2h, 7d"
+    allowed = f"{text.in_seconds(low)} to {text.in_seconds(high)}, such as 30, 30s, 5m, 2h, 7d"
     return Variable(name, field, text.seconds(low, high), allowed, effect, write=text.in_seconds)
 
 

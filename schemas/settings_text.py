@@ -1,4 +1,4 @@
-"""Owns how a setting is written as text. Every function returns a value or raises ValueError."""
+"""Owns how a setting is written as text: parsers (they return a value or raise ValueError) and inverses."""
 
 import re
 from collections.abc import Callable
@@ -91,6 +91,23 @@ def yes_or_no(given: str) -> bool:
     if given.lower() not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
         raise ValueError(given)
     return given.lower() in ("true", "1", "yes", "on")
+
+
+def in_mebibytes(count: int) -> str:
+    """The text that `mebibytes` reads. 0 is allowed nowhere, so it stands for unset."""
+    return f"{count / MIB:g}" if count else ""
+
+
+def in_seconds(span_s: float) -> str:
+    """The text that `seconds` reads, in the largest unit that makes it whole."""
+    for unit, one_s in reversed(_UNITS_S.items()):
+        if span_s and span_s % one_s == 0:
+            return f"{span_s / one_s:.0f}{unit}"
+    return f"{span_s:g}"
+
+
+def as_word(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def _within(value: float, low: float, high: float) -> float:

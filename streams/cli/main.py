@@ -31,6 +31,7 @@ VERBS = {
     "recover": "Bring a session in ERROR back to work.",
     "keys": "Rotate the keys that keep the data keys.",
     "hosts": "Show the hosts that may record.",
+    "config": "Show every setting and where it came from, or a template.",
     "serve": "Run one role alone.",
     "doctor": "Say whether this machine can run it, and what to do.",
     "bench": "Measure the speed of this machine.",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from infra.settings import data_dir, load_settings
 from schemas.errors import Misuse
 from schemas.settings import STAGES, VARIABLES, Settings, StageLimits
+from schemas.settings_pages import page, template
 
 
 def test_without_any_variable_the_defaults_hold() -> None:
@@ -56,7 +58,7 @@ def test_a_variable_under_any_of_its_names_sets_its_field(
 def test_the_limits_of_one_stage_are_its_own() -> None:
     """Breaks: more workers for one stage change another."""
     settings = load_settings({"MERKLE_WORKERS": "7", "MERKLE_MAX_MEMORY_MB": "32", "CHUNK_TIMEOUT": "2m"})
-    assert settings.stages["MERKLE"][:2] == (7, 8)
+    assert settings.stages["MERKLE"][:2] == (7, 32)
     assert settings.stages["MERKLE"].memory_bytes == 32 << 20
     assert settings.stages["CHUNK"].timeout_s == 120
     assert settings.stages["STORAGE"].timeout_s == 30
@@ -104,10 +106,66 @@ def test_the_environment_is_over_the_file_and_the_file_over_the_defaults(tmp_pat
     settings = load_settings({"LUCID_CONFIG": str(path), "LUCID_CHUNK_SIZE_MB": "2"})
     assert (settings.chunk_bytes, settings.level, settings.log_level) == (2 << 20, 9, "DEBUG")
     assert settings.origins["chunk_bytes"] == "LUCID_CHUNK_SIZE_MB in the environment"
-    assert settings.origins["level"] == "LUCID_COMPRESSION_LEVEL in the file"
+    assert settings.origins["level"] == f"LUCID_COMPRESSION_LEVEL in {path}"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"CHUNK_SIZ_MB": 4}', '{"NATS_URL": {}}'])
+def test_a_file_may_be_yaml_and_its_values_stay_the_text_that_was_written(tmp_path: Path) -> None:
+    """Breaks: a file as people write it is refused, or YAML makes another value of 010, 5m and no."""
+    path = tmp_path / "lucid.conf"
+    path.write_text(
+        "# ours\nCHUNK_SIZE_MB: 0.5\nCHUNK_MAX_SECONDS: 5m\nMERKLE_WORKERS: 010\n"
+        'DEBUG: no\nNATS_URL:\nENCRYPTION_KEY: "correct horse # battery"\n'
+    )
+    settings = load_settings({"LUCID_CONFIG": str(path)})
+    assert (settings.chunk_bytes, settings.chunk_max_seconds, settings.debug) == (1 << 19, 300, False)
+    assert settings.stages["MERKLE"].workers == 10
+    assert settings.encryption_key == "correct horse # battery"
+    assert "nats_url" not in settings.origins
+
+
+@pytest.mark.parametrize("text", ["CHUNK_SIZE_MB: 17", '{"CHUNK_SIZE_MB": 17}'])
+def test_a_wrong_value_in_the_file_is_refused_with_the_file(tmp_path: Path, text: str) -> None:
+    """Breaks: of three files on the machine nobody knows which one is wrong."""
+    path = tmp_path / "lucid.yaml"
+    path.write_text(text)
+    with pytest.raises(Misuse) as error:
+        load_settings({"LUCID_CONFIG": str(path)})
+    assert error.value.message == f"CHUNK_SIZE_MB in {path} is '17'; allowed: 0.25 to 16 MiB"
+
+
+@pytest.mark.parametrize("yaml", [True, False])
+def test_a_template_lists_every_variable_and_its_lines_say_the_defaults(tmp_path: Path, yaml: bool) -> None:
+    """Breaks: who takes the comment sign off a line changes a setting, or starts nothing at all."""
+    text = template(yaml)
+    lines = [line[1:] for line in text.splitlines() if line.startswith("#") and line[1:2].isupper()]
+    assert [re.split(r"[:=]", line)[0] for line in lines] == [variable.name for variable in VARIABLES]
+    path = tmp_path / "lucid.yaml"
+    for content in (text, "\n".join(lines)):
+        path.write_text(content)
+        environ = {"LUCID_CONFIG": str(path)} if yaml else dict(line.split("=", 1) for line in lines)
+        assert dataclasses.replace(load_settings(environ), origins={}) == load_settings({})
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    """Breaks: people set what no longer is, or what is allowed no longer. Cure: just docs."""
+    written = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert written.read_text() == page(), "write it anew: just docs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{", '{"CHUNK_SIZ_MB": 4}', '{"NATS_URL": {}}', '{"NATS_URL": null}', '{"DEBUG": [1]}'),
+        *("- CHUNK_SIZE_MB", "CHUNK_SIZE_MB", "CHUNK_SIZ_MB: 4", "NATS_URL: {a: b}", "NATS_URL: [a]"),
+        *(
+            "CHUNK_SIZE_MB: 4\nCHUNK_SIZE_MB: 4",
+            '{"DEBUG": true, "DEBUG": true}',
+            "DEBUG: yes\n---\nDEBUG: no",
+        ),
+        *("CHUNK_SIZE_MB: 4\n  DEBUG: yes", "DEBUG: *yes", "[" * 100_000, "{" * 100_000, "DEBUG: \x01"),
+    ],
+)
 def test_a_file_that_is_not_understood_is_refused(tmp_path: Path, text: str) -> None:
     """Breaks: a typing error in the file silently gives the default."""
     path = tmp_path / "lucid.json"
@@ -115,6 +173,17 @@ def test_a_file_that_is_not_understood_is_refused(tmp_path: Path, text: str) -> 
     with pytest.raises(Misuse) as error:
         load_settings({"LUCID_CONFIG": str(path)})
     assert error.value.code == "config.file"
+
+
+@pytest.mark.parametrize("text", ["ENCRYPTION_KEY: *hunter2hunter2", '{"ENCRYPTION_KEY": hunter2hunter2}'])
+def test_a_file_that_is_not_understood_is_not_repeated(tmp_path: Path, text: str) -> None:
+    """Breaks: a master key that was not quoted stands in the log of the service."""
+    path = tmp_path / "lucid.yaml"
+    path.write_text(f"\n{text}\n")
+    with pytest.raises(Misuse) as error:
+        load_settings({"LUCID_CONFIG": str(path)})
+    assert "hunter" not in str(error.value)
+    assert "line 2" in error.value.message
 
 
 def test_a_missing_file_is_refused() -> None:

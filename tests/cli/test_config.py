@@ -1,0 +1,48 @@
+"""`lucid config`, run as people run it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.settings import VARIABLES
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+SECRET = "correct horse battery"
+
+
+def test_config_shows_every_setting_and_where_it_came_from(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a setting that has no effect is searched for in three places."""
+    file = tmp_path / "lucid.yaml"
+    file.write_text(f"CHUNK_SIZE_MB: 4\nHOST_RETURN_MAX: 36h\nENCRYPTION_KEY: {SECRET}\n")
+    here = {"data": tmp_path / "data", "LUCID_CONFIG": str(file), "LUCID_CHUNK_SIZE_MB": "2"}
+    said = lucid("config", "--json", **here)
+    assert said.returncode == 0, said.stderr
+    told = json.loads(said.stdout)
+    assert told["file"] == str(file)
+    found = {one["name"]: (one["value"], one["from"]) for one in told["settings"]}
+    assert list(found) == [variable.name for variable in VARIABLES]
+    assert found["CHUNK_SIZE_MB"] == ("2", "LUCID_CHUNK_SIZE_MB in the environment")
+    assert found["HOST_RETURN_MAX"] == ("36h", f"HOST_RETURN_MAX in {file}")
+    assert found["CHUNK_STORAGE_PATH"] == (str(tmp_path / "data" / "chunks"), "default")
+    assert found["COMPRESSION_LEVEL"] == ("3", "default")
+    assert found["ENCRYPTION_KEY"][0] == "***"
+    people = lucid("config", **here)
+    assert f"the environment over {file} over defaults" in people.stderr
+    assert "LUCID_CHUNK_SIZE_MB in the environment" in people.stdout
+    assert SECRET not in said.stdout + people.stdout + people.stderr
+    assert not (tmp_path / "data").exists(), "looking makes nothing"
+
+
+def test_a_template_can_be_taken_as_it_is(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the first file that an operator makes is refused."""
+    file = tmp_path / "lucid.yaml"
+    file.write_text(lucid("config", "template", "--yaml", data=tmp_path).stdout)
+    said = lucid("config", "--json", data=tmp_path, LUCID_CONFIG=str(file))
+    assert said.returncode == 0, said.stderr
+    assert {one["from"] for one in json.loads(said.stdout)["settings"]} == {
+        *("default", "LUCID_DATA in the environment")
+    }
+    wrong = lucid("config", data=tmp_path, LUCID_CONFIG=str(file), CHUNK_SIZE_MB="17")
+    assert wrong.returncode == 2
+    assert "CHUNK_SIZE_MB in the environment is '17'; allowed: 0.25 to 16 MiB" in wrong.stderr
