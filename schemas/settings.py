@@ -65,6 +65,7 @@ class Settings:
     suite: str = "xchacha20-poly1305"
     encryption_key: str = field(default="", repr=False)
     key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
+    host_silent_max_s: float = 60
     host_return_max_s: float = 7 * 86_400
     source_retention_s: float = 86_400
     max_sessions: int = 1000
@@ -258,6 +259,13 @@ VARIABLES: tuple[Variable, ...] = (
         secret=True,
     ),
     _choice("ENCRYPTION_KDF", "key_derivation", ("argon2id", "pbkdf2"), "how a passphrase becomes a key"),
+    _span(
+        "HOST_SILENT_MAX",
+        "host_silent_max_s",
+        20,
+        86_400,
+        "how long a host may send nothing, not even ticks (10 s)",
+    ),
     _span("HOST_RETURN_MAX", "host_return_max_s", 60, 366 * 86_400, "how long a silent host may come back"),
     _span("SOURCE_RETENTION", "source_retention_s", 0, 366 * 86_400, "how long the source outlives its seal"),
     _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may be open at once"),

@@ -73,7 +73,7 @@ async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: async
         chunks=DiskBlobs(data.chunks, data.quarantine),
         manifests=DiskBlobs(data.manifests, data.quarantine),
         signer=keyring.signer(),
-        limits=SilenceLimits(host_return_s=settings.host_return_max_s),
+        limits=silence(settings),
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
     control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
@@ -98,6 +98,11 @@ async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: async
         for task in running:
             task.cancel()
         await asyncio.gather(stopped, *running, return_exceptions=True)
+
+
+def silence(settings: Settings) -> SilenceLimits:
+    """How long a host may be silent."""
+    return SilenceLimits(settings.host_silent_max_s, settings.host_return_max_s)
 
 
 def _limits(stage: StageLimits) -> Limits:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from handlers.conductor import Limits
 from infra.settings import data_dir, load_settings
 from schemas.errors import Misuse
 from schemas.settings import STAGES, VARIABLES, Settings, StageLimits
 from schemas.settings_pages import page, template
+from streams.wiring import silence
 
 
 def test_without_any_variable_the_defaults_hold() -> None:
@@ -53,6 +55,13 @@ def test_a_variable_under_any_of_its_names_sets_its_field(
 ) -> None:
     """Breaks: a documented spelling of a setting is ignored."""
     assert getattr(load_settings({name: given}), field) == value
+
+
+def test_how_long_a_host_may_be_silent_is_a_setting() -> None:
+    """Breaks: on a slow line every session ends in ERROR, and nothing that is set helps."""
+    assert silence(load_settings({})) == Limits()
+    given = {"HOST_SILENT_MAX": "5m", "HOST_RETURN_MAX": "2d"}
+    assert silence(load_settings(given)) == Limits(host_silent_s=300, host_return_s=2 * 86_400)
 
 
 def test_the_limits_of_one_stage_are_its_own() -> None:
