@@ -3,10 +3,10 @@
 An error that nobody foresaw is kept, and raised where the message is folded: so it reaches one session only.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from handlers.stages.admit import Unfit, admit
+from handlers.stages.admit import Signers, Unfit, admit
 from schemas.fragment import Fragment
 from schemas.jetstream import Message
 
@@ -27,12 +27,12 @@ class Arrival:
         return len(self.message.data)
 
 
-def look(messages: Iterable[Message], host_key: bytes, signers: Collection[bytes]) -> list[Arrival]:
+def look(messages: Iterable[Message], host_key: bytes, signers: Signers) -> list[Arrival]:
     """Check messages of one session. Keys as in `admit`. Never raises."""
     return [Arrival(message, _admit(message.data, host_key, signers)) for message in messages]
 
 
-def _admit(whole: bytes, host_key: bytes, signers: Collection[bytes]) -> Fragment | Unfit | Exception:
+def _admit(whole: bytes, host_key: bytes, signers: Signers) -> Fragment | Unfit | Exception:
     try:
         return admit(whole, host_key, signers)
     except Exception as error:

@@ -13,8 +13,6 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from handlers.fragments import end_fragment
 from handlers.session import Session
 from handlers.stages.admit import Unfit, admit
@@ -26,7 +24,7 @@ from schemas.chunk_events import Ended
 from schemas.errors import Conflict, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested
-from schemas.ports import Jet
+from schemas.ports import Jet, Signer
 from streams.chunk_log import last_recorded
 
 TRIES = 100
@@ -35,7 +33,7 @@ WALK_BYTES = 8 << 20
 log = logging.getLogger("lucid.ending")
 
 
-async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Ed25519PrivateKey) -> bool:
+async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Signer) -> bool:
     """End the recording as the request says; False when it has ended already. Safe to repeat.
 
     Raises Conflict (end.busy): the host sends too fast; try again.
@@ -43,7 +41,7 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Ed
     created = session.created
     assert created is not None
     subject = subjects.recording(created.host, session.id)
-    look = partial(admit, host_key=created.host_key, signers=[signer.public_key().public_bytes_raw()])
+    look = partial(admit, host_key=created.host_key, signers=lambda: [signer.public])
     fold, position = await _restore(jet, Identity.of(created, session.intake), look)
     for _ in range(TRIES):
         last = await jet.last(subjects.RECORDINGS, subject)

@@ -9,10 +9,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from handlers.session import Session
+from handlers.stages.admit import Signers
 from handlers.stages.fold_terms import Identity
 from schemas import subjects
 from schemas.jetstream import Discontinuity, Message
@@ -45,7 +46,7 @@ class Ingest:
         directory: Directory,
         claims: Claims,
         threads: Executor,
-        signers: Callable[[], Sequence[bytes]],
+        signers: Signers,
         partitions: Collection[int],
     ) -> None:
         self._jet, self._directory, self._threads = jet, directory, threads

@@ -12,12 +12,12 @@ A crash anywhere loses only memory: the next owner restores the fold from the ch
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
-from handlers.stages.admit import Unfit
+from handlers.stages.admit import Signers, Unfit
 from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
@@ -52,7 +52,7 @@ class Shared:
     claims: Claims
     threads: Executor
     aside: Aside
-    signers: Callable[[], Sequence[bytes]]
+    signers: Signers
     held_bytes: int = 0
     walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WALKS_AT_ONCE))
 
@@ -86,7 +86,7 @@ class Recording:
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
         """Check messages of this session; runs in a thread."""
-        return look(messages, self._host_key, self._shared.signers())
+        return look(messages, self._host_key, self._shared.signers)
 
     def take(self, arrival: Arrival) -> None:
         """Fold a message that was followed, or keep it until the session has caught up."""

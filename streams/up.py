@@ -30,12 +30,6 @@ ASK_S = 0.1
 STARTS_MOST = 4
 """A child that needs more of them before anything is answered will not live."""
 
-WORKER_MALLOC = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(512 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-}
-"""Buffers of chunks are used again instead of being mapped anew: 0.2-0.5 CPU seconds a GB."""
 ROLES = ("conductor", "worker")
 
 
@@ -81,8 +75,6 @@ def _child(role: str, server: NatsServer, data: DataDir, quiet: bool) -> Child:
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
     command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(os.getpid()))
     environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
-    if role == "worker":
-        environment |= WORKER_MALLOC
     return Child(role, command, environment, data.logs / f"{role}.log" if quiet else None)
 
 

@@ -13,6 +13,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
+from infra.malloc import reuse_buffers
 from infra.residue import overwriting
 from schemas import subjects
 from schemas.envelope import MAX_PLAIN
@@ -35,6 +36,7 @@ async def run_worker(
     settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event, group: int = 0, groups: int = 1
 ) -> None:
     """The six stages over the partitions of one worker group."""
+    reuse_buffers()
     keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
     directory, keys = Directory(jet), KeyStore(jet, keyring)
     parts = Parts(
@@ -72,6 +74,7 @@ async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: async
         keys=keys,
         chunks=DiskBlobs(data.chunks, data.quarantine),
         manifests=DiskBlobs(data.manifests, data.quarantine),
+        quarantine=DiskBlobs(data.quarantine),
         signer=keyring.signer(),
         limits=silence(settings),
     )

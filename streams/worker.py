@@ -6,15 +6,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
+from handlers.stages.admit import Signers
 from schemas import subjects
+from schemas.ports import Blobs, Jet
 from streams.claims import Claims
 from streams.directory import Directory
 from streams.ingest import Ingest
@@ -36,8 +36,8 @@ class Parts:
     jet: Jet
     directory: Directory
     keys: KeyStore
-    blobs: DiskBlobs
-    signers: Callable[[], Sequence[bytes]]
+    blobs: Blobs
+    signers: Signers
     """Raw public keys that may sign an `end` fragment."""
     limits: Mapping[str, Limits]
     """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""

@@ -4,7 +4,7 @@
 2. Who may sign: the session's host; of an `end` fragment, the installation (the manifest's signers).
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from handlers.signatures import verify_signature
@@ -32,6 +32,10 @@ _BODIES: dict[Kind, type[PartBody | GapBody | ReasonBody | FinalBody | EndBody]]
 }
 
 
+Signers = Callable[[], Collection[bytes]]
+"""Raw public keys (32 bytes each) that may sign an `end`; asked only for one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unfit:
     """A message that is no fragment of this session, and why."""
@@ -40,10 +44,10 @@ class Unfit:
     message: str
 
 
-def admit(whole: bytes, host_key: bytes, signers: Collection[bytes]) -> Fragment | Unfit:
+def admit(whole: bytes, host_key: bytes, signers: Signers = tuple) -> Fragment | Unfit:
     """Return the fragment in a message, or why it may not come to the fold.
 
-    host_key, signers: raw public keys, 32 bytes each.
+    host_key: raw public key, 32 bytes.
     """
     try:
         fragment = parse(whole)
@@ -56,7 +60,7 @@ def admit(whole: bytes, host_key: bytes, signers: Collection[bytes]) -> Fragment
     return fragment
 
 
-def _signed(fragment: Fragment, host_key: bytes, signers: Collection[bytes]) -> bool:
+def _signed(fragment: Fragment, host_key: bytes, signers: Signers) -> bool:
     if fragment.header.kind is Kind.END:
-        return any(verify_signature(key, fragment.head, fragment.signature, END_SIGNED) for key in signers)
+        return any(verify_signature(key, fragment.head, fragment.signature, END_SIGNED) for key in signers())
     return verify_signature(host_key, fragment.head, fragment.signature, SIGNED)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from infra.bare_nats import BareNats
 from infra.blobs_disk import DiskBlobs
+from infra.malloc import reuse_buffers
 from infra.nats_server import NatsServer
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.case import Case
@@ -17,13 +18,13 @@ from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.up import WORKER_MALLOC
 
 STREAM, SUBJECT = "BARE", "bare.fragments"
 
 
 async def publish(cue: Cue, spec: Said) -> Said:
     """Actor: seal a file's fragments and make them durable in the stream. spec: case, source, url."""
+    reuse_buffers()
     case = Case.of(spec["case"])
     sealing = case.fragments(Path(spec["source"]))
 
@@ -40,6 +41,7 @@ async def publish(cue: Cue, spec: Said) -> Said:
 
 async def read(cue: Cue, spec: Said) -> Said:
     """Actor: read the stream and store its chunks. spec: case, store, url."""
+    reuse_buffers()
     case = Case.of(spec["case"])
     threads, disk = pools()
     async with (
@@ -66,10 +68,10 @@ async def measure(task: Task) -> Measure:
     server = NatsServer(task.folder / "nats", memory_mib=task.settings.nats_memory_mib)
     await server.start()
     spec = {"case": case.said(), "source": str(task.source.path), "store": str(store), "url": server.url}
-    log, reader_environment = task.folder / "log", {**task.environment, **WORKER_MALLOC}
+    log = task.folder / "log"
     try:
         async with (
-            Actor("bare:read", spec, log, reader_environment) as reader,
+            Actor("bare:read", spec, log, task.environment) as reader,
             Actor("bare:publish", spec, log, task.environment) as publisher,
             Meter({"server": server.pid, "reader": reader.pid, "publisher": publisher.pid}) as meter,
         ):

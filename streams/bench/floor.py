@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from infra.blobs_disk import DiskBlobs
+from infra.malloc import reuse_buffers
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.case import Case
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.up import WORKER_MALLOC
 
 BATCH = 4
 """Fragments that are sealed in one go: about what `record` looks at in one go."""
@@ -24,6 +24,7 @@ BATCH = 4
 
 async def floor(cue: Cue, spec: Said) -> Said:
     """Actor: seal and store one file. spec: case, source, store."""
+    reuse_buffers()
     case = Case.of(spec["case"])
     threads, disk = pools()
     sealing = enumerate(case.fragments(Path(spec["source"])), 1)
@@ -41,9 +42,8 @@ async def measure(task: Task) -> Measure:
     """The floor on this machine."""
     case, store = Case.new("bench-floor", task.settings.session()), task.folder / "chunks"
     spec = {"case": case.said(), "source": str(task.source.path), "store": str(store)}
-    environment = {**task.environment, **WORKER_MALLOC}
     async with (
-        Actor("floor:floor", spec, task.folder / "log", environment) as actor,
+        Actor("floor:floor", spec, task.folder / "log", task.environment) as actor,
         Meter({"floor": actor.pid}) as meter,
     ):
         actor.go()

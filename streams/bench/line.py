@@ -83,7 +83,7 @@ class Line:
     def _look(self, batch: Batch) -> list[tuple[int, Fragment]]:
         looked = []
         for seq, whole in batch:
-            found = admit(whole, self._case.host_public, ())
+            found = admit(whole, self._case.host_public)
             if isinstance(found, Unfit):
                 raise EvidenceFalse(found.message, code=found.code)
             looked.append((seq, found))

@@ -14,6 +14,7 @@ from pathlib import Path
 from infra.datadir import DataDir
 from infra.jetstream import Jet, connect
 from infra.keyring import Keyring
+from infra.malloc import reuse_buffers
 from infra.settings import load_settings
 from schemas import subjects
 from schemas.chunk_events import Recorded
@@ -31,6 +32,7 @@ from streams.enrol import start_session
 from streams.keystore import KeyStore
 from streams.lifecycle import read_event
 from streams.publisher import Publisher, publish
+from streams.room import Room
 from streams.up import running
 
 SESSION, HOST = "bench-pipeline", "bench-host"
@@ -76,6 +78,7 @@ async def supervise(cue: Cue, spec: Said) -> Said:
 
 async def record(cue: Cue, spec: Said) -> Said:
     """Actor: record one file as a session. spec: source, url, data, session."""
+    reuse_buffers()
     jet, data, frozen = (
         await connect(spec["url"], name="lucid-publisher"),
         Path(spec["data"]),
@@ -85,7 +88,7 @@ async def record(cue: Cue, spec: Said) -> Said:
         settings = frozen.session()
         grant = await start_session(jet, DataDir(data).folder("hosts"), HOST, spec["session"], settings)
         source = FileSource(spec["source"], min(MAX_DATA_PLAIN, settings.chunk_bytes // 4))
-        publisher = Publisher(jet, grant)
+        publisher = Publisher(jet, grant, room=Room.of(jet))
         await cue.ready(uid=grant.uid.hex())
         began_s = time.time()
         await publish(aiter(source), publisher, "opaque")

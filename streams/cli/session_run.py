@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from infra.jetstream import Jet, Message
+from infra.malloc import reuse_buffers
 from schemas import subjects
 from schemas.errors import LucidError, NotFound, Rejected, Unavailable
 from schemas.lifecycle_events import State, Transition
@@ -163,6 +164,7 @@ async def record_session(
     jet: Jet, grant: Grant, source: Source, encoder: str, view: View, stop: asyncio.Event
 ) -> Progress:
     """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
+    reuse_buffers()
     publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
 
     whole = False

@@ -124,7 +124,7 @@ class Outcome:
 def outcome(prepared: Prepared) -> Outcome:
     """The calm result, by the pure functions; its borders are checked against the second implementation."""
     identity = Identity(prepared.session, prepared.uid, HOST, prepared.settings, prepared.genesis)
-    admitted = [admit(whole, HOST_PUBLIC, []) for whole in prepared.fragments]
+    admitted = [admit(whole, HOST_PUBLIC) for whole in prepared.fragments]
     fragments = [one for one in admitted if isinstance(one, Fragment)]
     assert len(fragments) == len(admitted)
     fold = Fold(identity)

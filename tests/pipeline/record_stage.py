@@ -117,7 +117,7 @@ async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
 async def fragments(jet: Jet, prepared: Prepared) -> list[Piece]:
     """What the stream holds of the session's own fragments, without what is none."""
     messages = [m async for m in jet.read_all(subjects.RECORDINGS, prepared.subject)]
-    found = [(message.seq, admit(message.data, HOST_PUBLIC, [])) for message in messages]
+    found = [(message.seq, admit(message.data, HOST_PUBLIC)) for message in messages]
     return [Piece.of(seq, one) for seq, one in found if isinstance(one, Fragment)]
 
 

@@ -11,13 +11,14 @@ from handlers.compression import compress
 from handlers.fragments import FragmentSealer, end_fragment, open_data
 from handlers.keys import SessionKeys
 from handlers.lifecycle import decide
-from handlers.seal import SigningKey, seal
+from handlers.seal import seal
 from handlers.seal_index import index_chunks, index_entry, seal_index_chunk
 from handlers.seal_material import Material, gather
 from handlers.session import Session, evolve, initial
 from handlers.stages.admit import admit
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold, Identity
+from infra.keyring import Signer
 from schemas import commands, dsse
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
@@ -33,7 +34,7 @@ HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
 ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 HOST_PUBLIC = HOST.public_key().public_bytes_raw()
-SIGNING = SigningKey("signer-1", SIGNER.public_key().public_bytes_raw(), SIGNER.sign)
+SIGNING = Signer("signer-1", SIGNER)
 KEYS = SessionKeys(b"d" * 32)
 START_US = 1_700_000_000_000_000
 STEP_US = 100_000
@@ -175,7 +176,7 @@ class RecordedSession:
         return sent
 
     def _piece(self, seq: int, whole: bytes) -> Piece:
-        fragment = admit(whole, HOST_PUBLIC, [SIGNING.public])
+        fragment = admit(whole, HOST_PUBLIC, lambda: [SIGNING.public])
         return Piece.of(seq, fragment)  # type: ignore[arg-type]
 
     def _opened(self, event: Recorded) -> bytes:

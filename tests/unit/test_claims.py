@@ -42,7 +42,7 @@ def taped(number: int) -> Tape:
         made += [f for n in range(chunk) for f in host.make(("data", 0, 400 * (chunk + n + number)))]
         made += host.make(("pause", 0, 0))
     for seq, whole in enumerate(made, 1):
-        fragment = admit(whole, PUBLIC, [])
+        fragment = admit(whole, PUBLIC)
         assert isinstance(fragment, Fragment)
         if fragment.header.kind is Kind.DATA:
             tape.fragments[seq] = fragment

@@ -1,8 +1,15 @@
 """What the program and its documents say of each other."""
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import typer
+
+from streams.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {path.name: path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -13,6 +20,7 @@ SOURCES = [
 ]
 
 NAMED = re.compile(r"(?P<document>\w+\.md|RFC \d+|ISO/IEC \S+|draft-\S+)|§(?P<section>\d+)")
+TOLD = re.compile(r"\blucid (?P<verb>[a-z]+)\b(?P<rest>(?: \[?[\w./-]+\]?)*)")
 HEADING = re.compile(r"^## (\d+)\. ", re.MULTILINE)
 
 
@@ -37,3 +45,48 @@ def test_a_cited_section_is_a_heading_of_its_document() -> None:
     }
     assert len(citations) > len(headings["format.md"])
     assert {one for one in citations if one[2] not in headings.get(one[1], set())} == set()
+
+
+def strings(path: Path) -> Iterator[str]:
+    """The strings of a module, with X for what an f-string fills in; of another file all of it."""
+    if path.suffix != ".py":
+        yield path.read_text()
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.JoinedStr(values):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in values)
+            case ast.Constant(str(text)):
+                yield text
+
+
+def test_a_command_that_is_told_can_be_typed() -> None:
+    """Breaks: an error, or a document, sends people to a verb or an option that does not exist."""
+    told = {
+        (path.relative_to(ROOT), match[0], match["verb"], tuple(match["rest"].split()))
+        for path in [*SOURCES, *DOCUMENTS.values(), ROOT / "justfile"]
+        if not path.is_relative_to(ROOT / "tests")
+        for text in strings(path)
+        for match in TOLD.finditer(text)
+    }
+    assert {verb for _, _, verb, _ in told} <= set(VERBS)
+    wrong = [(path, text) for path, text, verb, rest in told if not can_be_typed(verb, rest)]
+    assert wrong == []
+
+
+def can_be_typed(verb: str, rest: Sequence[str]) -> bool:
+    """Whether verb, subcommand and options exist. Capitals stand for what people fill in."""
+    command: Any = getattr(import_module(f"streams.cli.{verb}"), verb)
+    if isinstance(command, typer.Typer):
+        group: Any = typer.main.get_command(command)
+        if not rest or rest[0].isupper():
+            return True
+        if rest[0] not in group.commands:
+            return False
+        command = group.commands[rest[0]]
+    else:
+        app = typer.Typer()
+        app.command()(command)
+        command = typer.main.get_command(app)
+    options = {"--help"} | {name for parameter in command.params for name in parameter.opts}
+    return {word.strip("[]") for word in rest if word.strip("[]").startswith("--")} <= options

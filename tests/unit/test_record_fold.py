@@ -70,7 +70,7 @@ class Host:
 
 
 def looked_at(whole: bytes, seq: int) -> Piece:
-    found = admit(whole, PUBLIC, [public_bytes(SIGNER)])
+    found = admit(whole, PUBLIC, lambda: [public_bytes(SIGNER)])
     assert isinstance(found, Fragment), found
     return Piece.of(seq, found)
 

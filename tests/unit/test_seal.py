@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_session import KEYS, NAME, SIGNING, START_US, RecordedSession
+from recorded_session import HOST, KEYS, NAME, SIGNING, START_US, RecordedSession
 
-from handlers.seal import SigningKey, seal
+from handlers.seal import seal
 from handlers.seal_index import fits, index_chunks, index_entry, seal_index_chunk
 from handlers.seal_material import gather
 from handlers.session import evolve
+from infra.keyring import Signer
 from schemas.digest import h
 from schemas.envelope import Codec
 from schemas.errors import Denied, Rejected
@@ -108,7 +109,7 @@ def test_a_chunk_stored_as_another_is_not_sealed() -> None:
 def test_another_signer_than_the_one_that_began_is_refused() -> None:
     """Breaks: SealStarted and manifest name two signers."""
     session = RecordedSession()
-    other = SigningKey("x", b"p" * 32, lambda message: bytes(64))
+    other = Signer("x", HOST)
     with pytest.raises(Denied):
         seal(session.material, [], other)
 
