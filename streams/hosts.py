@@ -1,6 +1,6 @@
 """Owns which host may ask for sessions with which evidence key, and that no counter serves two sessions.
 
-1. A host's key is registered on first use, or beforehand by an operator; another key is then denied.
+1. A host's key is registered on first use; another key is then denied.
 2. A counter is taken in the log of its key before the session is created: a crash between leaves it with its
    session, which asks again. So a uid, which names files and keys, never belongs to two sessions.
 """
@@ -17,17 +17,17 @@ TRIES = 60
 
 
 class Hosts:
-    """The logs of all hosts. first_use: whether an unknown host is registered when it first asks."""
+    """The logs of all hosts."""
 
-    def __init__(self, jet: Jet, *, first_use: bool = True) -> None:
-        self._jet, self._first_use = jet, first_use
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
 
     async def admit(self, create: Create) -> None:
         """Check and note what a request to create says of its host. Its signature must have been checked.
 
-        Safe to repeat. Raises Denied (host.unknown, host.key), RefusedByState (host.counter).
+        Safe to repeat. Raises Denied (host.key), RefusedByState (host.counter).
         """
-        await self._check_key(create)
+        await self.register(create.host, create.host_key, create.at_us, create.who)
         await self._take_counter(create)
 
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
@@ -46,17 +46,6 @@ class Hosts:
             return
         raise Conflict(f"the log of host {host} is too busy", code="log.busy")
 
-    async def _check_key(self, create: Create) -> None:
-        last = await self._jet.last(subjects.LIFECYCLE, subjects.host_log(create.host))
-        if last is not None:
-            _same_key(last, create.host, create.host_key)
-        elif self._first_use:
-            await self.register(create.host, create.host_key, create.at_us, create.who)
-        else:
-            raise Denied(
-                f"host {create.host} is not registered", code="host.unknown", hint="lucid hosts register"
-            )
-
     async def _take_counter(self, create: Create) -> None:
         subject = subjects.host_log(create.host_key.hex())
         event = CounterTaken(counter=create.counter, session=create.session)
@@ -71,7 +60,7 @@ class Hosts:
                 raise RefusedByState(
                     f"counter {create.counter} of host {create.host} belongs to another session",
                     code="host.counter",
-                    hint="a host's folder was copied or restored; register it under a new key",
+                    hint="a host's folder was copied or restored; record under another host name",
                 )
             if create.counter in taken:
                 return
