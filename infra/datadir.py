@@ -89,7 +89,7 @@ class DataDir:
         except BlockingIOError:
             os.close(fd)
             raise Unavailable(
-                f"{self.path} belongs to another lucid that is running",
+                f"{self.path} is in use by another lucid",
                 code="datadir.locked",
                 hint="use that one, stop it, or set LUCID_DATA to another folder",
             ) from None

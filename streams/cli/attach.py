@@ -8,15 +8,16 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from infra.datadir import DataDir
 from infra.jetstream import Jet, connect
 from infra.settings import data_dir, load_settings
-from schemas.errors import Unavailable
+from schemas.errors import NotFound, Unavailable
 from schemas.settings import Settings
+from schemas.subjects import SESSION_ID
 from streams.cli import output
 
 SECOND_S = 1.0
@@ -54,6 +55,24 @@ async def server_url(settings: Settings, data: DataDir) -> str:
             hint="start it: lucid up (or set NATS_URL)",
         )
     return str(run["nats_url"])
+
+
+@contextmanager
+def named(target: str) -> Iterator[None]:
+    """Around a question for the session `target`, which is no folder here.
+
+    Raises NotFound (evidence.absent): it is no session's name either. Unavailable (server.absent): as
+    `attached`, but says both.
+    """
+    if SESSION_ID.fullmatch(target) is None:
+        raise NotFound(f"there is no {target}", code="evidence.absent")
+    try:
+        yield
+    except Unavailable as error:
+        if error.code != "server.absent":
+            raise
+        told = f"there is no folder {target} here, and no session of that name can be looked for"
+        raise Unavailable(f"{told}: {error.message}", code=error.code, hint=error.hint) from None
 
 
 def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None = None) -> Result:

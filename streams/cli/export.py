@@ -29,7 +29,7 @@ from schemas.trust import Trust
 from streams.atomic import new_file
 from streams.audit import audit
 from streams.cli import output
-from streams.cli.attach import attached, run
+from streams.cli.attach import attached, named, run
 from streams.cli.output import JsonFlag
 from streams.cli.verify import read_keys
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
@@ -78,7 +78,7 @@ def export(
         raise Misuse(
             "say what to export, and where to",
             code="usage",
-            hint="lucid export SESSION --evidence DIR, SESSION --out FILE, or --trust-file FILE",
+            hint="give SESSION --evidence DIR, SESSION --out FILE, or --trust-file FILE",
         )
     if out == STDOUT and (evidence or as_json):
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
@@ -100,7 +100,8 @@ def export(
 def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
     path = Path(target)
     if not path.is_dir():
-        return run(_from_here(target, wants_keys))
+        with named(target):
+            return run(_from_here(target, wants_keys))
     evidence = copy_at(path)
     manifest = sealed_manifest(evidence)
     if not wants_keys:

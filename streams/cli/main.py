@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     except typer.Exit as error:
         return error.exit_code
     except typer.TyperException as error:
-        return misused(error, as_json)
+        return misused(error, as_json, verb_of(arguments))
     except LucidError as error:
         return output.report(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -78,13 +78,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def invoke(arguments: Sequence[str]) -> object:
     """Run the verb; what it returned. Raises what it raised, untouched: typer would hide a broken pipe."""
-    verb = next((word for word in arguments if not word.startswith("-")), "")
-    app = application(verb)
+    app = application(verb_of(arguments))
     if COMPLETE in os.environ:
         return app(prog_name="lucid")
     command = typer.main.get_command(app)
     with command.make_context("lucid", list(arguments)) as context:
         return command.invoke(context)
+
+
+def verb_of(arguments: Sequence[str]) -> str:
+    """The verb that is called; empty where none is."""
+    word = next((word for word in arguments if not word.startswith("-")), "")
+    return word if word in VERBS else ""
 
 
 def application(verb: str) -> typer.Typer:
@@ -112,14 +117,14 @@ def application(verb: str) -> typer.Typer:
     return app
 
 
-def misused(error: typer.TyperException, as_json: bool) -> int:
+def misused(error: typer.TyperException, as_json: bool, verb: str) -> int:
     """Say what is wrong with the command line."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         output.note(error.format_message())
         return 2
     message = error.format_message().rstrip(".")
-    path = context.command_path if context else "lucid"
+    path = context.command_path if context else f"lucid {verb}".rstrip()
     message = message[:1].lower() + message[1:]
     message, _, suggested = message.partition(". Did you mean ")
     near = suggested.strip("?").split(", ")[0].strip("'")

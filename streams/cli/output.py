@@ -1,7 +1,7 @@
 """Owns how the command line speaks.
 
 1. Data goes to stdout, everything else to stderr. With --json stdout holds one JSON result, also for an
-   error, in the names of the API.
+   error.
 2. Lines fit 80 columns. MB = 10⁶ bytes. Digests are shown in fours: 16 digits, keys 8; --json has them whole.
 3. Colour marks state only, and never alone. Piped, or under NO_COLOR: no colour and only ASCII marks.
 4. An error says what happened, to which thing, what to do, and its code. Library errors are translated
@@ -19,7 +19,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from schemas.errors import EXIT_BUG, LucidError, outcome
+from schemas.errors import EXIT_BUG, LucidError, Misuse, outcome
 
 COLUMNS = 80
 INDENT = 7
@@ -118,16 +118,16 @@ def home(path: Path) -> str:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Return when the answer is yes. Raises typer.Abort otherwise, and where nobody can answer."""
-    if not yes:
-        if not sys.stdin.isatty():
-            note(f"lucid: {question} Nobody can answer here; add --yes")
-            raise typer.Abort
-        typer.confirm(question, abort=True, err=True)
+    """Return when the answer is yes. Raises typer.Abort otherwise, Misuse where nobody can answer."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Misuse(f"{question} Nobody can answer here", code="usage", hint="add --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def problem(error: LucidError) -> dict[str, Any]:
-    """The error as a problem document (RFC 9457), as the API answers it."""
+    """The error as a problem document (RFC 9457)."""
     document = {
         "title": type(error).__name__,
         "status": outcome(error).http_status,

@@ -17,10 +17,9 @@ from handlers.verify_tombstone import verify_tombstone
 from infra.settings import data_dir, load_settings
 from schemas import dsse
 from schemas.errors import Misuse
-from schemas.subjects import SESSION_ID
 from schemas.trust import MAX_KEYS_BYTES
 from streams.cli import output, verdict
-from streams.cli.attach import attached, run
+from streams.cli.attach import attached, named, run
 from streams.cli.output import JsonFlag
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded
 from streams.kept import kept, keys_file, keys_of, own_trust
@@ -53,14 +52,15 @@ def verify(
     path = Path(target)
     if path.is_file():
         return _tombstone(path, _needed(trust, path), root, strict, as_json)
-    if path.is_dir() or SESSION_ID.fullmatch(target) is None:
+    if path.is_dir():
         opened = load_trust(_needed(trust, path), root)
         beside = path / KEYS
         given = keys or (beside if beside.exists() else None)
         evidence, hint = copy_at(path), ""
         key_bytes = read_keys(given) if given else None
     else:
-        evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
+        with named(target):
+            evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
         hint = f"restore it: lucid replay {target}"
     report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
     if as_json:

@@ -37,6 +37,7 @@ def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> No
         (("sesions", "list"), "did you mean: lucid sessions"),
         (("sessions", "list", "--nope"), "--nope"),
         (("--nope",), "see lucid --help"),
+        (("export", "demo-01", "--out"), "see lucid export --help"),
     ],
 )
 def test_a_wrong_command_line_exits_2_and_says_what_would_be_right(
@@ -61,6 +62,27 @@ def test_nothing_running_exits_7_and_names_the_cure(lucid: Lucid, tmp_path: Path
     as_json = lucid("sessions", "list", "--json", data=tmp_path)
     assert as_json.returncode == 7
     assert json.loads(as_json.stdout)["code"] == "server.absent"
+
+
+@pytest.mark.parametrize("verb", [("verify",), ("export", "--out", "back")])
+def test_what_is_not_there_is_said_not_to_be_there(
+    lucid: Lucid, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    """Breaks: who mistypes a folder's name starts a system, or reads of a trust file."""
+    path = lucid(*verb, "./nowhere", data=tmp_path)
+    assert path.returncode == 4
+    assert path.stderr == "lucid: there is no ./nowhere  [evidence.absent]\n"
+    name = lucid(*verb, "nowhere", data=tmp_path)
+    assert name.returncode == 7
+    assert "there is no folder nowhere here" in name.stderr
+    assert "[server.absent]" in name.stderr
+
+
+def test_where_nobody_can_say_yes_nothing_was_interrupted(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a script that forgot --yes takes it for a Ctrl-C, and tries again."""
+    said = lucid("sessions", "destroy", "demo-01", data=tmp_path)
+    assert said.returncode == 2
+    assert "add --yes" in said.stderr
 
 
 def test_a_reader_that_has_enough_is_no_error(lucid: Lucid, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_pa
     (tmp_path / "source").write_bytes(b"x" * 1000)
     ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "gone-1", data=data)
     refused = lucid("sessions", "destroy", "gone-1", data=data)
-    assert refused.returncode == 130
+    assert refused.returncode == 2
     assert "--yes" in refused.stderr
     assert lucid("verify", "gone-1", data=data).returncode == 0
     gone = ok(lucid, "sessions", "destroy", "gone-1", "--yes", data=data)
