@@ -40,6 +40,7 @@ from schemas.fragment import (
     head,
 )
 from schemas.jcs import jcs
+from schemas.ports import SigningKey
 
 NO_PART = -1
 """`SealerState.part` before the first part fragment."""
@@ -176,7 +177,7 @@ def end_fragment(
     reason: str,
     tracks: Iterable[TrackTail],
     time_us: int,
-    signer: Ed25519PrivateKey,
+    signer: SigningKey,
 ) -> bytes:
     """The platform's own ending, kind 8; tracks: the tails of those of which it holds a fragment."""
     tails = tuple(sorted(tracks, key=lambda tail: tail.id))

@@ -4,13 +4,12 @@
 2. An `end` fragment stands in it with the signature of the manifest's own signer.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from handlers.merkle import Tree
 from handlers.seal_gaps import gaps, tracks
 from handlers.seal_material import Material
-from schemas import dsse
+from schemas import dsse, ports
 from schemas.digest import ZERO, h
 from schemas.errors import Denied
 from schemas.fragment import END_SIGNED, SIGNATURE_BYTES, Kind, parse
@@ -34,17 +33,8 @@ from schemas.manifest import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
-    """Who signs: name, public key (32 bytes), and what signs."""
-
-    name: str
-    public: bytes
-    sign: Callable[[bytes], bytes]
-
-
 def seal(
-    material: Material, index: Sequence[Entry], signer: SigningKey, prev_manifest: bytes = ZERO
+    material: Material, index: Sequence[Entry], signer: ports.Signer, prev_manifest: bytes = ZERO
 ) -> tuple[Manifest, bytes]:
     """The manifest and its signed envelope. prev_manifest: H of the envelope before; zero for the first.
 
@@ -62,7 +52,7 @@ def seal(
 
 
 def manifest(
-    material: Material, index: Sequence[Entry], signer: SigningKey, prev_manifest: bytes
+    material: Material, index: Sequence[Entry], signer: ports.Signer, prev_manifest: bytes
 ) -> Manifest:
     """What the envelope carries."""
     created, ended = material.created, material.ended
@@ -134,7 +124,7 @@ def _equivocations(material: Material) -> tuple[EquivocationItem, ...]:
     return tuple(items[:MAX_EQUIVOCATIONS])
 
 
-def _ending(ending: bytes, signer: SigningKey) -> bytes:
+def _ending(ending: bytes, signer: ports.Signer) -> bytes:
     """The ending fragment; an `end` that another signer made carries this one's signature instead."""
     fragment = parse(ending)
     if fragment.header.kind is not Kind.END:

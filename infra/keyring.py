@@ -69,11 +69,7 @@ class Keyring:
         self._files = DiskBlobs(directory)
 
     def keks(self) -> dict[int, bytes]:
-        """Every master key that is held now, by version. Reads the folder: a new version shows at once.
-
-        A version from the environment is missing while ENCRYPTION_KEY is not set.
-        Raises Denied (keys.master): ENCRYPTION_KEY is not the one a version was made with.
-        """
+        """Reads the folder: a new version shows at once. Without ENCRYPTION_KEY those from it are missing."""
         found = {}
         for name in self._versions():
             said = self._read(name)
@@ -83,10 +79,6 @@ class Keyring:
         return found
 
     def newest(self) -> tuple[int, bytes]:
-        """Version and key that wrap from now on; the first is made when there is none.
-
-        Raises Denied (keys.kek, keys.master): it comes from ENCRYPTION_KEY, which is not set, or is another.
-        """
         names = self._versions()
         if not names:
             return self._add(1)
@@ -104,7 +96,6 @@ class Keyring:
         return said["version"], key
 
     def add_version(self) -> int:
-        """Make the next version of the master key; what older ones wrap stays so until it is rewrapped."""
         return self._add(self.newest()[0] + 1)[0]
 
     def destroy_version(self, version: int) -> None:
@@ -121,12 +112,15 @@ class Keyring:
                 file.write(b" " * path.stat().st_size)
             self._files.remove(name)
 
+    @property
+    def has_signer(self) -> bool:
+        return (self.directory / "signer.json").exists()
+
     def signer(self) -> Signer:
-        """The key that signs manifests, ends and tombstones; made when first wanted."""
         return self._ed25519("signer")
 
     def root(self) -> Signer:
-        """The key that signs the trust file. Made here on first use; a careful owner keeps it offline."""
+        """Made here on first use; a careful owner keeps it offline."""
         return self._ed25519("root")
 
     def _versions(self) -> list[str]:

@@ -29,17 +29,14 @@ from handlers.conductor import (
     evaluate,
 )
 from handlers.lifecycle import allowed
-from handlers.seal import SigningKey
 from handlers.session import Session
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
-from infra.keyring import Signer
 from schemas import commands, subjects
 from schemas.chunk_events import Redriven
 from schemas.commands import Command, Trigger
 from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import State
+from schemas.ports import Blobs, Jet, Signer
 from streams.directory import Directory
 from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
@@ -72,8 +69,9 @@ class Parts:
     jet: Jet
     directory: Directory
     keys: KeyStore
-    chunks: DiskBlobs
-    manifests: DiskBlobs
+    chunks: Blobs
+    manifests: Blobs
+    quarantine: Blobs
     signer: Signer
     limits: Limits = field(default_factory=Limits)
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
@@ -100,9 +98,9 @@ class Conductor:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._jet, self._log = parts.jet, EventLog(parts.jet)
-        signer = SigningKey(parts.signer.name, parts.signer.public, parts.signer.sign)
-        self._sealer = Sealer(parts.jet, self._log, parts.keys, parts.chunks, parts.manifests, signer)
-        self._shredder = Shredder(parts.jet, parts.keys, parts.chunks, parts.manifests, signer)
+        chunks, manifests, signer = parts.chunks, parts.manifests, parts.signer
+        self._sealer = Sealer(parts.jet, self._log, parts.keys, chunks, manifests, signer)
+        self._shredder = Shredder(parts.jet, parts.keys, chunks, manifests, parts.quarantine, signer)
         self._hearing = Hearing(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -227,7 +225,7 @@ class Conductor:
                 await self._do(care, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
                 assert session.end_requested is not None
-                await send_end(self._jet, session, session.end_requested, self._parts.signer.private)
+                await send_end(self._jet, session, session.end_requested, self._parts.signer)
                 care.end_sent = True
             case Redrive(indices):
                 await self._redrive(care, created.uid, indices)

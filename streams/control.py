@@ -23,13 +23,12 @@ from handlers.conductor import HOST_SILENT
 from handlers.lifecycle import decide
 from handlers.retention import data_room
 from handlers.session import Session
-from infra.jetstream import Jet
-from infra.keyring import Keyring
 from schemas import commands, subjects
 from schemas.chunk_events import Dead
 from schemas.commands import Command, Create
 from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Rejected, Unavailable
 from schemas.lifecycle_events import State
+from schemas.ports import Jet, Keyring
 from schemas.upcast import read_event
 from streams.chunk_log import last_recorded
 from streams.commands import answer, answer_error

@@ -19,8 +19,6 @@ from handlers.keys import SessionKeys
 from handlers.stages.context import Context
 from handlers.stages.merkle import merkle
 from handlers.stages.store import Found, store
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import (
     Chunked,
@@ -37,6 +35,7 @@ from schemas.digest import Buffer
 from schemas.errors import Denied, EvidenceFalse, Rejected, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings, State
+from schemas.ports import Blobs, Reader
 from schemas.upcast import read_event, read_recorded
 from streams.claims import Claims, Work
 from streams.directory import Directory
@@ -61,11 +60,11 @@ class Jobs:
 
     def __init__(
         self,
-        jet: Jet,
+        jet: Reader,
         claims: Claims,
         directory: Directory,
         keys: KeyStore,
-        blobs: DiskBlobs,
+        blobs: Blobs,
         threads: Executor,
         disk: Executor,
     ) -> None:

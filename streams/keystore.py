@@ -13,33 +13,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from handlers.keys import SessionKeys, dek_id, kek_version, new_key, unwrap, wrap
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.errors import Conflict, Denied, RefusedByState, Rejected, Unavailable
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.key_events import KeyFenced, KeyWrapped, read_key_event
+from schemas.ports import Jet, MasterKeys
 
 CACHE_S = 60.0
 TRIES = 20
 FILTER = "lucid.key.*"
 
 log = logging.getLogger("lucid.keys")
-
-
-class MasterKeys(Protocol):
-    """Versions of the master key. Both calls may block on disk or on a key derivation."""
-
-    def keks(self) -> Mapping[int, bytes]:
-        """Every version that is held now."""
-
-    def newest(self) -> tuple[int, bytes]:
-        """The version that wraps, and its key."""
 
 
 class Rotated(NamedTuple):

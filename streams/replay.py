@@ -18,13 +18,12 @@ from handlers.seal_index import index_chunks, seal_index_chunk
 from handlers.seal_material import Material
 from handlers.session import Session
 from handlers.stages.context import Context
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
 from schemas import dsse
 from schemas.digest import Buffer, h
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected
 from schemas.index import Entry
 from schemas.manifest import Manifest
+from schemas.ports import Blobs, Reader
 from streams.remake import Remake
 
 
@@ -42,8 +41,8 @@ class Replayed:
 class Replay:
     """Replays one sealed session."""
 
-    jet: Jet
-    blobs: DiskBlobs
+    jet: Reader
+    blobs: Blobs
     threads: Executor
     keys: SessionKeys
     manifest: Manifest
@@ -91,7 +90,7 @@ class Replay:
         return Replayed(entry.index, outcome, entry.sealed, kept or "")
 
 
-def manifest_of(manifests: DiskBlobs, session: Session) -> Manifest:
+def manifest_of(manifests: Blobs, session: Session) -> Manifest:
     """The newest manifest, as the log says that it was sealed. Raises EvidenceFalse (manifest.digest)."""
     seal = session.seals[-1]
     envelope = manifests.read(f"{session.uid.hex()}/{seal.seal_no}")

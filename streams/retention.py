@@ -24,12 +24,11 @@ from dataclasses import dataclass, field
 
 from handlers.retention import may_go, next_to_purge
 from handlers.session import Session
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
 from schemas import subjects
 from schemas.chunk_events import Ended
 from schemas.digest import h
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
+from schemas.ports import Blobs, Jet
 from schemas.upcast import read_event
 from streams.directory import Directory
 from streams.replay import manifest_of
@@ -56,8 +55,8 @@ class Retention:
 
     jet: Jet
     directory: Directory
-    chunks: DiskBlobs
-    manifests: DiskBlobs
+    chunks: Blobs
+    manifests: Blobs
     retention_s: float
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
     _whole: set[bytes] = field(default_factory=set)

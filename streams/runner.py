@@ -22,10 +22,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from infra.jetstream import Jet, Message, PullReader
 from schemas import subjects
 from schemas.chunk_events import ChunkEvent, Dead, StageEvent
 from schemas.errors import LucidError, Rejected, Retryable
+from schemas.jetstream import Message
+from schemas.ports import Consumer, Writer
 
 ACK_WAIT_S = 8.0
 """30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
@@ -64,8 +65,8 @@ class Runner:
 
     def __init__(
         self,
-        jet: Jet,
-        reader: PullReader,
+        jet: Writer,
+        reader: Consumer,
         stage: tuple[str, str],
         job: Job,
         limits: Limits,

@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from handlers.seal import SigningKey, seal
+from handlers.seal import seal
 from handlers.seal_index import IndexChunk, fits, index_chunks, index_entry, seal_index_chunk
 from handlers.seal_material import Material, gather
 from handlers.session import Session, evolve, initial
 from handlers.signatures import verify_signature
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
 from schemas import dsse, subjects
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
@@ -29,6 +27,7 @@ from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.index import Entry
 from schemas.lifecycle_events import SealStarted
 from schemas.manifest import Manifest
+from schemas.ports import Blobs, Reader, Signer
 from schemas.upcast import read_event as read_chunk_event
 from streams.chunk_log import recorded_events
 from streams.keystore import KeyStore
@@ -41,12 +40,12 @@ log = logging.getLogger("lucid.sealing")
 class Sealer:
     """What sealing works with."""
 
-    jet: Jet
+    jet: Reader
     log: EventLog
     keys: KeyStore
-    chunks: DiskBlobs
-    manifests: DiskBlobs
-    signer: SigningKey
+    chunks: Blobs
+    manifests: Blobs
+    signer: Signer
 
     async def make(self, session: Session) -> dict[str, object]:
         """Make what SealStarted fixed durable; what CompleteSeal says of it comes back. Safe to repeat.
@@ -117,7 +116,7 @@ class Sealer:
             and [item.entry for item in (*manifest.chunks, *manifest.index)] == entries
         )
 
-    def _quarantine(self, blobs: DiskBlobs, name: str, material: Material) -> None:
+    def _quarantine(self, blobs: Blobs, name: str, material: Material) -> None:
         if material.session.sealed:
             raise Rejected(
                 f"{name} is not what this seal would make, and an earlier seal names it",
@@ -127,7 +126,7 @@ class Sealer:
         log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
 
 
-async def material_of(jet: Jet, log: EventLog, session: Session) -> Material:
+async def material_of(jet: Reader, log: EventLog, session: Session) -> Material:
     """What the newest seal is made from.
 
     Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).

@@ -14,14 +14,12 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from handlers.seal import SigningKey
 from handlers.session import Session
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
 from schemas import dsse, subjects
 from schemas.digest import ZERO, h
 from schemas.errors import Unavailable
 from schemas.lifecycle_events import Created, DestroyOrdered
+from schemas.ports import Blobs, Eraser, Signer
 from schemas.trust import Place, Tombstone
 from streams.keystore import KeyStore
 
@@ -42,11 +40,12 @@ def tombstone_name(uid: bytes) -> str:
 class Shredder:
     """What destroying works with."""
 
-    jet: Jet
+    jet: Eraser
     keys: KeyStore
-    chunks: DiskBlobs
-    manifests: DiskBlobs
-    signer: SigningKey
+    chunks: Blobs
+    manifests: Blobs
+    quarantine: Blobs
+    signer: Signer
     round_s: float = ROUND_S
 
     async def shred(self, session: Session) -> bytes:
@@ -72,13 +71,12 @@ class Shredder:
     async def _empty(self, created: Created) -> dict[str, int]:
         """Empty every place once; how much each held."""
         name, uid = created.session, created.uid.hex()
-        quarantine = DiskBlobs(self.chunks.quarantine_root)
         return {
             "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording(created.host, name)),
             "events": await self.jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
             "dead": await self.jet.purge(subjects.DEAD, subjects.dead("*", name)),
             "chunks": await asyncio.to_thread(self.chunks.remove, f"{uid}/"),
-            "quarantine": await asyncio.to_thread(quarantine.remove, f"{uid}/"),
+            "quarantine": await asyncio.to_thread(self.quarantine.remove, f"{uid}/"),
         }
 
     def _bury(self, session: Session, created: Created, order: DestroyOrdered, emptied: list[str]) -> bytes:

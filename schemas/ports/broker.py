@@ -25,10 +25,10 @@ class Follower(Protocol):
 
 
 class Reader(Protocol):
-    """What stands in the streams; reading changes nothing. All but `last` may lag behind a write."""
+    """What stands in the streams. Absence is believed of the leader alone, but for `batch`."""
 
     async def get(self, stream: str, seq: int) -> Message | None:
-        """One message; None: it is not there (yet, or any more)."""
+        """One message; None: it is not there, or not any more."""
 
     async def last(self, stream: str, subject: str) -> Message | None:
         """The newest message of a subject; None: there is none."""
@@ -36,7 +36,10 @@ class Reader(Protocol):
     async def batch(
         self, stream: str, subject: str, from_seq: int = 1, max_messages: int = ..., max_bytes: int = ...
     ) -> tuple[list[Message], bool]:
-        """Messages of a subject in order, as many as fit, and whether more are there."""
+        """Messages of a subject in order, as many as fit, and whether more are there.
+
+        One replica answers, which may lag: that there is no more only the leader knows (`last`, `read_all`).
+        """
 
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
         """Messages by sequence; a missing one is left out. All are in memory together."""

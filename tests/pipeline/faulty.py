@@ -241,7 +241,9 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
-    parts = conductor.Parts(faulty, directory, keys, chunks, manifests, keyring.signer())
+    parts = conductor.Parts(
+        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), keyring.signer()
+    )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()

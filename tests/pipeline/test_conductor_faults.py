@@ -153,7 +153,8 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
-    parts = Parts(jet, directory, keys, chunks, manifests, keyring.signer())
+    quarantine = DiskBlobs(world.data.quarantine)
+    parts = Parts(jet, directory, keys, chunks, manifests, quarantine, keyring.signer())
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()
