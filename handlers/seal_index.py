@@ -102,4 +102,4 @@ def _rows(material: Material) -> Iterator[bytes]:
             if row.flags & KEY_FRAME:
                 yield KeyFrameRow(entry.track, row.time_us, entry.index, offset).pack()
             offset += row.plain
-    yield MetadataRow(dict(material.created.labels)).pack()
+    yield MetadataRow({}).pack()  # no personal field is asked for

@@ -53,7 +53,6 @@ class Create(Command):
     counter: Annotated[int, Field(ge=1, lt=2**53)]
     prev_genesis: Hex32
     settings: SessionSettings = SessionSettings()
-    labels: dict[Label, Annotated[str, Field(max_length=1000)]] = Field(default={}, max_length=50)
     request: Hex64
     """Ed25519(CREATE_PREFIX ‖ `signed_part`)."""
 

@@ -4,6 +4,7 @@
    evidence copy is the stored bytes.
 2. `cause` is the id of the command (for a reaction: of the causing event); a retried append looks for it.
 3. `at_us` comes in with the command: the pure side reads no clock.
+4. The log outlives the session's key, so nothing personal stands in it: codes, pseudonyms, numbers.
 """
 
 from typing import Annotated, Literal
@@ -60,8 +61,6 @@ class Created(LifecycleEvent):
     settings: SessionSettings
     request: Hex64
     """The host's signature over the request to create."""
-    labels: dict[Label, str] = Field(default={})
-    """What a person said of the session (name, project, ...); shown, never part of the evidence."""
 
 
 class Transition(LifecycleEvent):

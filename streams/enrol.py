@@ -9,7 +9,6 @@ Source: docs/design.md §2 (Start), docs/format.md §2.
 
 import asyncio
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from infra.host_keys import HostIdentity
@@ -25,12 +24,7 @@ LOCK_S, AGAIN_S = 10.0, 0.05
 
 
 async def start_session(
-    jet: Jet,
-    hosts: Path,
-    host: str,
-    session: str,
-    settings: SessionSettings,
-    labels: Mapping[str, str] | None = None,
+    jet: Jet, hosts: Path, host: str, session: str, settings: SessionSettings
 ) -> Grant:
     """Create and start a session; what is needed to write to it comes back.
 
@@ -51,7 +45,6 @@ async def start_session(
             counter=counter,
             prev_genesis=previous,
             settings=settings,
-            labels=dict(labels or {}),
             request=me.key.sign(CREATE_PREFIX + asked),
         )
         await call(jet, "create", create.model_dump(mode="json"))

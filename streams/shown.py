@@ -24,7 +24,6 @@ def shown(session: Session) -> dict[str, Any]:
         "started_us": session.started_us or NEVER,
         "moved_us": session.moved_us,
         "settings": created.settings.model_dump(),
-        "labels": dict(created.labels),
         "run": session.run,
         "lost": {str(index): reason for index, reason in sorted(session.losses.items())},
         "held": session.held,

@@ -15,8 +15,12 @@ from pathlib import Path
 
 import nats
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from installation import Installation, Json, lucid, read_independently, running, source_arguments
 from small_disk import small_disk
+
+from schemas.commands import CREATE_PREFIX, create_request
+from schemas.lifecycle_events import SessionSettings
 
 DISK_BYTES = 256 << 20
 MARKER = hashlib.sha256(b"what nobody may ever find").digest()
@@ -63,6 +67,33 @@ async def read_wrap(url: str, uid: str) -> bytes:
         message = await client.jetstream().get_last_msg("KEYS", f"lucid.key.{uid}")
         assert message.data is not None
         return base64.b64decode(json.loads(message.data)["wrap"])
+    finally:
+        await client.close()
+
+
+async def create(url: str, session: str, **more: object) -> Json:
+    """What the installation answers to a host that asks for a session, and says more than it is asked."""
+    key = Ed25519PrivateKey.generate()
+    public, settings = key.public_key().public_bytes_raw(), SessionSettings()
+    asked = create_request(session, session, public, 1, bytes(32), settings)
+    said = {
+        "session": session,
+        "at_us": 1,
+        "who": session,
+        "cause": f"create-{session}",
+        "host": session,
+        "host_key": public.hex(),
+        "counter": 1,
+        "prev_genesis": bytes(32).hex(),
+        "settings": settings.model_dump(),
+        "request": key.sign(CREATE_PREFIX + asked).hex(),
+        **more,
+    }
+    client = await nats.connect(url)
+    try:
+        answer = await client.request("lucid.cmd.create", json.dumps(said).encode(), timeout=60)
+        told: Json = json.loads(answer.data)
+        return told
     finally:
         await client.close()
 
@@ -171,6 +202,18 @@ def test_a_destroyed_session_says_so_with_its_tombstone(searched: Searched, tmp_
     assert read.status == 0, str(read)
     again = system("record", *source_arguments("-"), "--session", "buried", stdin=b"x")
     assert again.status == 5, "a name is never used twice"
+
+
+def test_nothing_is_taken_in_of_a_person_that_would_outlive_the_key(searched: Searched) -> None:
+    """Breaks: a session is destroyed, and its log says for ever who was recorded."""
+    system, person = searched.system, os.urandom(30)
+    said = {"owner": base64.b64encode(person).decode()}
+    refused = asyncio.run(create(system.nats_url, "named", labels=said))
+    assert refused["error"]["code"] == "command.form"
+    assert "labels" in refused["error"]["message"]
+    assert "ok" in asyncio.run(create(system.nats_url, "named")), "it was refused for what it said besides"
+    assert system("sessions", "destroy", "named", "--yes").status == 0
+    assert searched.found(person) == []
 
 
 def test_destroying_twice_or_something_else_is_answered_plainly(searched: Searched) -> None:

@@ -150,7 +150,6 @@ class RecordedSession:
             counter=1,
             prev_genesis=ZERO.hex(),
             settings=settings,
-            labels={"project": "north", "owner": "Ann Example"},
             request=HOST.sign(commands.CREATE_PREFIX + asked).hex(),
         )
         self.do(commands.Start)

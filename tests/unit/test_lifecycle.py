@@ -24,6 +24,8 @@ from schemas.lifecycle_events import (
     Shredded,
     StartCompleted,
 )
+from streams.lifecycle import read_event
+from streams.shown import shown
 
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 HOST_KEY = HOST.public_key().public_bytes_raw()
@@ -308,6 +310,24 @@ def test_shredding_is_recorded_in_either_order_with_destroyed() -> None:
         order(commands.RecordShredding, "t", tombstone="ff" * 32),
     )
     assert run(started, command("CLEANUP_COMPLETE", "cc")).state == DESTROYED
+
+
+LABELLED = (
+    b'{"at_us":1,"cause":"create-1","counter":1,"host":"host-1","host_key":"%s","labels":{"owner":"Ann"},'
+    b'"prev_genesis":"%s","request":"%s","session":"demo-01","settings":{"chunk_bytes":10485760,'
+    b'"chunk_max_seconds":60,"codec":1,"level":3,"suite":1,"threshold":1024},"type":"Created",'
+    b'"uid":"%s","version":1,"who":"host-1"}'
+) % (HOST_KEY.hex().encode(), b"00" * 32, b"11" * 64, b"22" * 16)
+"""As it was written while a session had labels."""
+
+
+def test_an_event_with_what_is_no_longer_kept_is_read_and_says_no_more_of_it() -> None:
+    """Breaks: a session of an older version is lost, or what was said of a person is told on."""
+    session = evolve(initial("demo-01"), read_event(LABELLED), 1)
+    assert session.state == CREATED
+    assert session.created is not None
+    assert session.created.uid == b"\x22" * 16
+    assert "Ann" not in str(shown(session)) + session.created.model_dump_json()
 
 
 def test_an_event_seen_twice_and_one_of_a_newer_version_change_nothing_else() -> None:
