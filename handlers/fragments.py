@@ -1,7 +1,6 @@
 """Owns sealing, opening and ending of fragments (format.md §4). Bytes: schemas.fragment.
 
-1. A `FragmentSealer` makes each (track, seq) once: a retry sends the stored bytes, and after a crash
-   the sender goes on from the stored state with a new part.
+1. A `FragmentSealer` makes each (track, seq) once: a retry sends the same bytes.
 2. The chain covers ciphertext, so checking it needs no key.
 3. The platform opens a part key from its part fragment alone.
 """
@@ -42,9 +41,6 @@ from schemas.fragment import (
 from schemas.jcs import jcs
 from schemas.ports import SigningKey
 
-NO_PART = -1
-"""`SealerState.part` before the first part fragment."""
-
 
 class _Scratch(threading.local):
     """Fresh memory for every body costs more than its encryption; each thread has one place for it."""
@@ -58,12 +54,13 @@ _scratch = _Scratch()
 
 @dataclass(frozen=True, slots=True)
 class SealerState:
-    """Where a track stands on its host. Stored with the fragment that led here, before it is sent."""
+    """Where a track stands on its host."""
 
     next_seq: int
     head: bytes
     """The genesis while next_seq is 0."""
     part: int
+    """-1 before the first part fragment."""
     plain: int
     """Plain bytes of the whole track."""
 
@@ -78,18 +75,16 @@ class FragmentSealer:
         host_sign_key: Ed25519PrivateKey,
         intake_public: bytes,
         genesis: bytes,
-        *,
-        state: SealerState | None = None,
     ) -> None:
         self._uid = uid
         self._track = track
         self._host = host_sign_key
         self._intake = intake_public
         self._part_key = b""
-        self.state = state or SealerState(0, genesis, NO_PART, 0)
+        self.state = SealerState(0, genesis, -1, 0)
 
     def part(self, settings: PartSettings, time_us: int) -> bytes:
-        """Begin a part under a new key; the first fragment of a track, of a new encoder, after a crash."""
+        """Begin a part under a new key: the first fragment of a track, and of a new encoder."""
         text = jcs(settings.model_dump())
         header = replace(
             self._header(Kind.PART, time_us, 2 + len(text) + PartBody.ENC_BYTES + PartBody.CIPHERTEXT_BYTES),
@@ -242,7 +237,6 @@ def _tag(fragment: Fragment) -> EvidenceFalse:
 
 
 __all__ = [
-    "NO_PART",
     "FragmentSealer",
     "SealerState",
     "end_fragment",

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from schemas.errors import Misuse, Unavailable
 
-FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "spool", "logs", "temp")
+FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 
 
 class DataDir:
@@ -58,21 +58,12 @@ class DataDir:
         return self.folder("quarantine")
 
     @property
-    def spool(self) -> Path:
-        return self.folder("spool")
-
-    @property
     def logs(self) -> Path:
         return self.folder("logs")
 
     @property
     def temp(self) -> Path:
         return self.folder("temp")
-
-    @property
-    def views(self) -> Path:
-        make_writable_folder(self.path)
-        return self.path / "views.sqlite"
 
     def host(self, host: str) -> Path:
         """Return the folder of one host's evidence key and counter."""

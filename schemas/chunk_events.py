@@ -204,7 +204,6 @@ class Stored(StageEvent):
     leaf: Hex32
     build: Label
     codec: int
-    closed_us: TimeUs = 0
 
 
 class Dead(Frozen):

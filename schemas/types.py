@@ -38,7 +38,6 @@ def _base64(value: object) -> bytes:
 _as_hex = PlainSerializer(lambda value: value.hex(), return_type=str)
 
 Hex16 = Annotated[bytes, BeforeValidator(_hex(16)), _as_hex]
-Hex24 = Annotated[bytes, BeforeValidator(_hex(24)), _as_hex]
 Hex32 = Annotated[bytes, BeforeValidator(_hex(32)), _as_hex]
 Hex64 = Annotated[bytes, BeforeValidator(_hex(64)), _as_hex]
 Hex96 = Annotated[bytes, BeforeValidator(_hex(96)), _as_hex]

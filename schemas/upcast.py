@@ -19,7 +19,6 @@ from schemas.chunk_events import (
     Proven,
     Recorded,
     Redriven,
-    StageEvent,
     Stored,
 )
 from schemas.errors import Rejected
@@ -57,12 +56,4 @@ def read_recorded(data: bytes) -> Recorded | Ended:
     event = read_event(data)
     if not isinstance(event, Recorded | Ended):
         raise Rejected(f"{type(event).__name__} where a recorded event belongs", code="event.unexpected")
-    return event
-
-
-def read_stage_event(data: bytes) -> StageEvent:
-    """An event that one stage made for the next."""
-    event = read_event(data)
-    if not isinstance(event, StageEvent):
-        raise Rejected(f"{type(event).__name__} where a stage's event belongs", code="event.unexpected")
     return event

@@ -2,12 +2,11 @@
 
 1. Core request and reply: nothing is stored; a request that nobody heard fails at its sender, at once.
 2. One queue group: of several services one answers.
-3. It knows names, never what a command does. The AsyncAPI document comes from here.
+3. It knows names, never what a command does.
 """
 
 import logging
 
-from faststream import FastStream
 from faststream.nats import NatsBroker, NatsMessage
 
 from schemas import subjects
@@ -33,11 +32,6 @@ def control_plane(control: Control, url: str) -> NatsBroker:
     for name in COMMANDS:
         _subscribe(broker, control, name)
     return broker
-
-
-def application(broker: NatsBroker) -> FastStream:
-    """What FastStream's own tools take, to write the AsyncAPI document."""
-    return FastStream(broker)
 
 
 def _subscribe(broker: NatsBroker, control: Control, name: str) -> None:

@@ -22,12 +22,11 @@ log = logging.getLogger("lucid.directory")
 
 
 class Directory:
-    """Every session by id and by uid. `run` keeps it; nothing is known before `ready`."""
+    """Every session by id. `run` keeps it; nothing is known before `ready`."""
 
     def __init__(self, jet: Reader) -> None:
         self._jet = jet
         self._sessions: dict[str, Session] = {}
-        self._by_uid: dict[bytes, str] = {}
         self._callbacks: list[Callable[[Session], None]] = []
         self._position = 0
         """Stream sequence of the last event that was folded."""
@@ -61,11 +60,6 @@ class Directory:
         """The session as far as known; None: unknown."""
         return self._sessions.get(session_id)
 
-    def by_uid(self, uid: bytes) -> Session | None:
-        """The session with these 16 bytes, as far as known."""
-        name = self._by_uid.get(uid)
-        return self._sessions.get(name) if name else None
-
     def sessions(self) -> Iterable[Session]:
         """Every session that is known, in order of its creation."""
         return tuple(self._sessions.values())
@@ -93,8 +87,6 @@ class Directory:
             event = None
         session = evolve(self._sessions.get(name) or initial(name), event, message.seq)
         self._sessions[name] = session
-        if session.created is not None:
-            self._by_uid[session.uid] = name
         self._position = message.seq
         for callback in self._callbacks:
             callback(session)

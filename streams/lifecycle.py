@@ -7,7 +7,6 @@
 """
 
 import asyncio
-import json
 import logging
 import random
 
@@ -104,8 +103,3 @@ async def recorded_chunks(jet: Jet, session_id: str) -> int:
     """How many chunks of the session are recorded now."""
     last = await last_recorded(jet, session_id)
     return last[1].state.next_index if last else 0
-
-
-def history_type(line: bytes) -> str:
-    """The `type` of one line of a history, whether this version knows it or not."""
-    return str(json.loads(line)["type"])

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from handlers.fragments import FragmentSealer, SealerState
+from infra.host_keys import HostIdentity
 from infra.jetstream import Jet, connect
 from schemas import subjects
 from schemas.fragment import MAIN, PartSettings
@@ -27,20 +29,15 @@ class HostileHost:
     def __init__(self, jet: Jet, grant: Grant) -> None:
         self.jet, self.grant = jet, grant
         self.subject = subjects.recording(grant.host, grant.session)
-        self.sealer = self.fork(SealerState(0, grant.genesis, -1, 0))
+        self.sealer = FragmentSealer(grant.uid, MAIN, grant.sign_key, grant.intake_public, grant.genesis)
         self._time_us = time.time_ns() // 1000
 
     def fork(self, state: SealerState | None = None) -> FragmentSealer:
         """Another sealer of the same track, at another place: what a copied host would be."""
         grant = self.grant
-        return FragmentSealer(
-            grant.uid,
-            MAIN,
-            grant.sign_key,
-            grant.intake_public,
-            grant.genesis,
-            state=state or self.sealer.state,
-        )
+        copy = FragmentSealer(grant.uid, MAIN, grant.sign_key, grant.intake_public, grant.genesis)
+        copy.state = state or self.sealer.state
+        return copy
 
     def now_us(self) -> int:
         self._time_us += 1
@@ -66,7 +63,7 @@ async def hostile_host(url: str, hosts: Path, host: str, session: str) -> AsyncI
     jet = await connect(url, name=f"hostile-{session}")
     try:
         settings = Settings(chunk_bytes=CHUNK_BYTES).session()
-        grant = await start_session(jet, hosts, host, session, settings)
+        grant = await start_session(jet, partial(HostIdentity, hosts), host, session, settings)
         one = HostileHost(jet, grant)
         settings_of_part = PartSettings(encoder="opaque", reason="start")
         await one.send(one.sealer.part(settings_of_part, one.now_us()))

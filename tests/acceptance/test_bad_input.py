@@ -153,9 +153,10 @@ async def another_host_s(one: HostileHost) -> None:
 
 
 async def another_session_s(one: HostileHost) -> None:
-    grant, state = one.grant, one.sealer.state
-    where = (grant.sign_key, grant.intake_public, grant.genesis)
-    await one.send(FragmentSealer(os.urandom(16), 0, *where, state=state).tick(one.now_us()))
+    grant = one.grant
+    copy = FragmentSealer(os.urandom(16), 0, grant.sign_key, grant.intake_public, grant.genesis)
+    copy.state = one.sealer.state
+    await one.send(copy.tick(one.now_us()))
 
 
 async def an_end_of_its_own(one: HostileHost) -> None:
