@@ -79,6 +79,17 @@ class ConsumerSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerInfo:
+    """Where a durable consumer stands: all that its filters name is acknowledged up to stream seq `floor`."""
+
+    name: str
+    filters: frozenset[str]
+    floor: int
+    is_read: bool
+    """Somebody asks it for messages now."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamInfo:
     """What a stream holds now. `last_seq` never falls; `first_seq` is last_seq + 1 when it is empty."""
 

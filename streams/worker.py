@@ -17,11 +17,12 @@ from schemas import subjects
 from schemas.ports import Blobs, Jet
 from streams.claims import Claims
 from streams.directory import Directory
+from streams.groups import join
 from streams.ingest import Ingest
 from streams.jobs import Jobs
 from streams.keystore import KeyStore
-from streams.runner import ACK_WAIT_S, Limits, Runner
-from streams.stages import STAGES, consumer, partitions
+from streams.runner import Limits, Runner
+from streams.stages import STAGES, partitions
 
 THREADS = 2
 EVICT_S = 5.0
@@ -71,16 +72,8 @@ async def _runners(parts: Parts, jobs: Jobs, group: int, groups: int) -> list[Ru
         if stage.job is None:
             continue
         limits = parts.limits[stage.verb]
-        upsert = partial(
-            parts.jet.upsert_consumer, subjects.CHUNKS, consumer(stage, group, groups, ACK_WAIT_S)
-        )
-        await upsert()
-        reader = parts.jet.pull(
-            subjects.CHUNKS,
-            consumer(stage, group, groups, ACK_WAIT_S).name,
-            batch=limits.slots,
-            upsert=upsert,
-        )
+        upsert = partial(join, parts.jet, stage, group, groups)
+        reader = parts.jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
         wait = partial(stage.waits, jobs) if stage.waits else None
         job = partial(stage.job, jobs)
         runners.append(

@@ -11,7 +11,7 @@ from typing import Any
 from infra.jetstream import errors
 from infra.jetstream.connection import Connection
 from schemas.errors import Misuse, Unavailable
-from schemas.jetstream import ConsumerSpec, StreamSpec
+from schemas.jetstream import ConsumerInfo, ConsumerSpec, StreamSpec
 
 NO_SUBJECT = "lucid-probe-of-no-stream"
 """No stream's subjects match it: a purge of it drops nothing."""
@@ -71,6 +71,20 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
         request = {"stream_name": stream, "config": config | wanted | place, "action": "update"}
         await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request)
     return drift
+
+
+async def consumers(conn: Connection, stream: str) -> list[ConsumerInfo]:
+    """Return where every durable consumer stands; a page at a time."""
+    found: list[ConsumerInfo] = []
+    offset = 0
+    while True:
+        answer = await api(conn, f"CONSUMER.LIST.{stream}", {"offset": offset})
+        assert answer is not None
+        page = answer.get("consumers") or []
+        found += [_consumer_info(one) for one in page if "durable_name" in one["config"]]
+        offset += len(page)
+        if not page or offset >= int(answer.get("total", 0)):
+            return found
 
 
 async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
@@ -147,6 +161,16 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
         "deny_purge": False,
         "metadata": {"lucid.partitions": str(spec.partitions)} if spec.partitions else {},
     }
+
+
+def _consumer_info(said: dict[str, Any]) -> ConsumerInfo:
+    config = said["config"]
+    return ConsumerInfo(
+        name=said["name"],
+        filters=frozenset(config.get("filter_subjects") or [config.get("filter_subject", ">")]),
+        floor=int(said["ack_floor"]["stream_seq"]),
+        is_read=int(said.get("num_waiting", 0)) > 0,
+    )
 
 
 def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from infra.jetstream.pull import PullReader
 from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
 from infra.jetstream.serve import Service, serve
 from schemas.errors import Unavailable
-from schemas.jetstream import MSG_ID, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
+from schemas.jetstream import MSG_ID, ConsumerInfo, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BUSY_WAIT_S, BUSY_WAIT_MOST_S = 0.05, 1.0
@@ -145,10 +145,9 @@ class Jet:
         """Forget a durable consumer; one that is not there is no error."""
         await declare.api(self._conn, f"CONSUMER.DELETE.{stream}.{name}", may_be_absent=True)
 
-    async def consumer_floor(self, stream: str, name: str) -> int | None:
-        """Return the stream sequence up to which a durable has acked everything, None if there is none."""
-        info = await declare.api(self._conn, f"CONSUMER.INFO.{stream}.{name}", may_be_absent=True)
-        return None if info is None else int(info["ack_floor"]["stream_seq"])
+    async def consumers(self, stream: str) -> list[ConsumerInfo]:
+        """Return where every durable consumer of a stream stands."""
+        return await declare.consumers(self._conn, stream)
 
     def pull(
         self,

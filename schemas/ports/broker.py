@@ -7,7 +7,15 @@ hold wildcards.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, Self
 
-from schemas.jetstream import ConsumerSpec, Discontinuity, Message, PubAck, StreamInfo, StreamSpec
+from schemas.jetstream import (
+    ConsumerInfo,
+    ConsumerSpec,
+    Discontinuity,
+    Message,
+    PubAck,
+    StreamInfo,
+    StreamSpec,
+)
 
 
 class Follower(Protocol):
@@ -121,6 +129,12 @@ class Jet(Reader, Writer, Eraser, Protocol):
 
     async def upsert_consumer(self, stream: str, spec: ConsumerSpec) -> list[str]:
         """Make a durable consumer what it should be; what was changed."""
+
+    async def consumers(self, stream: str) -> list[ConsumerInfo]:
+        """Where every durable consumer of a stream stands."""
+
+    async def delete_consumer(self, stream: str, name: str) -> None:
+        """Forget a durable consumer; one that is not there is no error."""
 
     def pull(
         self, stream: str, consumer: str, batch: int, *, upsert: Callable[[], Awaitable[object]]

@@ -7,6 +7,7 @@ import pytest
 from infra.jetstream import ConsumerSpec, Jet, Message, StreamSpec, connect
 from infra.nats_server import NatsServer
 from schemas.errors import Conflict, Denied, Misuse, NoSpace, NotFound, Rejected, Unavailable
+from schemas.jetstream import ConsumerInfo
 
 LOG = StreamSpec("LOG", ("log.>",), 64 << 20)
 
@@ -213,11 +214,15 @@ async def test_a_consumer_keeps_its_place_when_it_is_declared_again(jet: Jet) ->
     await reader.close()
     assert await jet.upsert_consumer("LOG", spec) == []
     assert await jet.upsert_consumer("LOG", ConsumerSpec("worker", ("log.*",), ack_wait_s=5)) != []
-    assert await jet.consumer_floor("LOG", "worker") == 2
-    assert await jet.consumer_floor("LOG", "nobody") is None
+    follower = jet.follow("LOG", ["log.a"])
+    await anext(follower)
+    assert await jet.consumers("LOG") == [
+        ConsumerInfo("worker", frozenset({"log.*"}), floor=2, is_read=False)
+    ]
+    await follower.close()
     await jet.delete_consumer("LOG", "worker")
     await jet.delete_consumer("LOG", "worker")
-    assert await jet.consumer_floor("LOG", "worker") is None
+    assert await jet.consumers("LOG") == []
 
 
 async def test_a_request_is_answered_and_one_that_fails_does_not_stop_the_service(jet: Jet) -> None:

@@ -71,7 +71,12 @@ class Running:
         """Return when the server has every message up to this one acknowledged."""
         name = consumer(STAGE, 0, 1, runner.ACK_WAIT_S).name
         async with asyncio.timeout(10):
-            while (await self.jet.consumer_floor(subjects.CHUNKS, name) or 0) < up_to:  # noqa: ASYNC110
+            while True:
+                (floor,) = [
+                    one.floor for one in await self.jet.consumers(subjects.CHUNKS) if one.name == name
+                ]
+                if floor >= up_to:
+                    return
                 await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,48 @@
+"""The number of worker groups changes while sessions are recorded: a real server, conductor and workers."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from conducted import World, running, system
+from test_conducted import verified
+
+from infra.nats_server import NatsServer
+from schemas import subjects
+from streams.wiring import run_worker
+
+SESSIONS = [f"demo-{n:02}" for n in range(6)]
+ROUNDS = (1, 2, 1, 3, 2)
+"""Groups, one round after the other."""
+
+
+@asynccontextmanager
+async def workers(world: World, groups: int) -> AsyncIterator[None]:
+    """One of every group; whatever is in work at the end is handed back."""
+    async with AsyncExitStack() as stack:
+        for group in range(groups):
+            await stack.enter_async_context(running(partial(run_worker, group=group, groups=groups), world))
+        yield
+
+
+async def test_sessions_are_sealed_whole_whatever_the_number_of_groups_was_meanwhile(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a worker more or less, and a session is never sealed, or lacks a chunk."""
+    async with system(server, tmp_path, worker=False) as world:
+        hosts = [await world.start(name) for name in SESSIONS]
+        assert len({subjects.partition(name) % 2 for name in SESSIONS}) == 2
+        for number, groups in enumerate(ROUNDS, 1):
+            async with workers(world, groups):
+                for host in hosts:
+                    await host.record(12)
+                await world.stored(SESSIONS[groups], number)
+        for host in hosts:
+            await host.final()
+        async with workers(world, 1):
+            for name, host in zip(SESSIONS, hosts, strict=True):
+                await world.until(name, "STOPPED")
+                manifest = await verified(world, name, tmp_path)
+                assert manifest.totals.fragments == len(host.sent)
+                assert manifest.gaps == ()
