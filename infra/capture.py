@@ -13,9 +13,9 @@ import contextlib
 import re
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.capture import Media, Picture
 from schemas.errors import EvidenceFalse, Unavailable
 
 READ_BYTES = 1 << 16
@@ -51,30 +51,6 @@ DESKTOP = ";".join(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Size, rate and key-frame distance of a recording."""
-
-    width: int = 1280
-    height: int = 720
-    frame_rate: int = 30
-    key_frame_s: float = 10.0
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height} at {self.frame_rate} fps"
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """What a decoder found in a recording."""
-
-    codec: str
-    width: int
-    height: int
-    frames: int
-    seconds: float
-
-
 class Capture:
     """One running encoder: read it to its end inside `async with`; leaving ends it whatever happened."""
 
@@ -85,13 +61,9 @@ class Capture:
     @classmethod
     async def desktop(cls, seconds: float, picture: Picture) -> "Capture":
         """Start recording the drawn desktop, in real time. Raises Unavailable (capture.absent)."""
-        graph = DESKTOP.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
         return cls(
             await asyncio.create_subprocess_exec(
-                *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin"),
-                *("-filter_complex", graph, "-map", "[screen]", "-t", f"{seconds:.3f}"),
-                *encoder_arguments(picture),
-                "pipe:1",
+                *_drawing(_graph(picture), seconds, picture),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -127,6 +99,22 @@ class Capture:
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+
+def drawn(seconds: float, picture: Picture) -> bytes:
+    """So much of the drawn desktop, as fast as it can be drawn. Raises Unavailable (capture.*)."""
+    graph = _graph(picture).replace(",realtime", "")
+    done = subprocess.run(_drawing(graph, seconds, picture), capture_output=True, check=False)
+    if done.returncode:
+        why = done.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
+        raise Unavailable(f"the encoder failed: {why}", code="capture.failed")
+    return done.stdout
+
+
+def encodes_h264() -> bool:
+    """Whether the bundled ffmpeg can. Raises Unavailable (capture.absent)."""
+    command = (ffmpeg(), "-hide_banner", "-encoders")
+    return "libx264" in subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def ffmpeg() -> str:
@@ -179,3 +167,15 @@ def decode(path: Path) -> Media:
         frames=int(frames[-1]),
         seconds=int(times[-1]) / 1e6,
     )
+
+
+def _graph(picture: Picture) -> str:
+    return DESKTOP.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
+
+
+def _drawing(graph: str, seconds: float, picture: Picture) -> list[str]:
+    return [
+        *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin"),
+        *("-filter_complex", graph, "-map", "[screen]", "-t", f"{seconds:.3f}"),
+        *(*encoder_arguments(picture), "pipe:1"),
+    ]

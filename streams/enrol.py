@@ -9,14 +9,12 @@ Source: docs/design.md §2 (Start), docs/format.md §2.
 
 import asyncio
 import time
-from pathlib import Path
 
-from infra.host_keys import HostIdentity
-from infra.jetstream import Jet
 from schemas.commands import CREATE_PREFIX, Create, Start, create_request
 from schemas.errors import Unavailable
 from schemas.fragment import MAIN, genesis, session_uid
 from schemas.lifecycle_events import SessionSettings
+from schemas.ports import HostIdentity, Identities, Jet
 from streams.commands import call
 from streams.publisher import Grant
 
@@ -24,14 +22,14 @@ LOCK_S, AGAIN_S = 10.0, 0.05
 
 
 async def start_session(
-    jet: Jet, hosts: Path, host: str, session: str, settings: SessionSettings
+    jet: Jet, identities: Identities, host: str, session: str, settings: SessionSettings
 ) -> Grant:
     """Create and start a session; what is needed to write to it comes back.
 
-    hosts: the folder of host keys. Raises Unavailable (host.locked: for LOCK_S), RefusedByState (the name
-    was used), and what the command service raises.
+    Raises Unavailable (host.locked: for LOCK_S), RefusedByState (the name was used), and what the command
+    service raises.
     """
-    with await _identity(hosts, host) as me:
+    with await _identity(identities, host) as me:
         counter, previous = me.begin(session), me.prev_genesis
         uid = session_uid(me.public, counter)
         asked = create_request(session, host, me.public, counter, previous, settings)
@@ -56,12 +54,12 @@ async def start_session(
         return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes)
 
 
-async def _identity(hosts: Path, host: str) -> HostIdentity:
+async def _identity(identities: Identities, host: str) -> HostIdentity:
     """Whoever else starts a session of this host is soon through."""
     end_s = time.monotonic() + LOCK_S
     while True:
         try:
-            return HostIdentity(hosts, host)
+            return identities(host)
         except Unavailable as error:
             if error.code != "host.locked" or time.monotonic() > end_s:
                 raise

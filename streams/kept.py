@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from handlers.keys import SessionKeys
 from handlers.session import Session
 from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust, open_trust
-from infra.datadir import DataDir
-from infra.jetstream import Jet
-from infra.keyring import Keyring
 from schemas import subjects
 from schemas.errors import NotFound, RefusedByState, Rejected
 from schemas.host_events import HostRegistered, read_host_event
-from schemas.settings import Settings
+from schemas.ports import DataDir, Jet, Keyring, MasterKeys, Reader
 from schemas.subjects import session_id
 from schemas.trust import Keys, TrustKey
 from streams.evidence import EvidenceFolders, history_lines, stored_at
@@ -66,10 +63,9 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
     return Kept(session, stored_at(data.manifests, data.chunks, session.uid, lines))
 
 
-async def keys_of(jet: Jet, data: DataDir, settings: Settings, session: Session) -> SessionKeys:
+async def keys_of(jet: Jet, master: MasterKeys, session: Session) -> SessionKeys:
     """The session's keys. Raises Denied (keys.*), RefusedByState (evidence.destroyed)."""
-    store = KeyStore(jet, Keyring(data.keys, settings.encryption_key, settings.key_derivation))
-    keys = await store.session_keys(session.uid, session.dek_id)
+    keys = await KeyStore(jet, master).session_keys(session.uid, session.dek_id)
     if keys is None:
         raise RefusedByState(
             f"session {session.id} was destroyed: its key is gone", code="evidence.destroyed"
@@ -82,15 +78,12 @@ def keys_file(session: Session, keys: SessionKeys) -> bytes:
     return Keys(uid=session.uid, dek_id=keys.dek_id, dek=keys.dek).build()
 
 
-async def trust_file(jet: Jet, data: DataDir, serial: int) -> bytes:
+async def trust_file(jet: Reader, keyring: Keyring, serial: int) -> bytes:
     """The installation's trust file, signed by its root key.
 
     Raises NotFound (keys.absent): this data directory holds no signer.
     """
-    if not (data.keys / "signer.json").exists():
-        raise NotFound(f"{data.keys} holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA")
-    ring = Keyring(data.keys)
-    signer, root = ring.signer(), ring.root()
+    signer, root = keyring.signer(make=False), keyring.root()
     now_us = time.time_ns() // 1000
     span = {"from_us": 0, "until_us": now_us + LIFE_US, "revoked_us": 0}
     lines = [{"key": signer.public, "role": SIGNER, "name": signer.name, **span}]
@@ -100,12 +93,12 @@ async def trust_file(jet: Jet, data: DataDir, serial: int) -> bytes:
     return build_trust(keys, serial=serial, issued_us=now_us, root=root.public, sign=root.sign)
 
 
-async def own_trust(jet: Jet, data: DataDir) -> Trust:
+async def own_trust(jet: Reader, keyring: Keyring) -> Trust:
     """Whom this installation trusts itself."""
-    return open_trust(await trust_file(jet, data, 0), now_us=time.time_ns() // 1000)
+    return open_trust(await trust_file(jet, keyring, 0), now_us=time.time_ns() // 1000)
 
 
-async def registered_hosts(jet: Jet) -> dict[str, bytes]:
+async def registered_hosts(jet: Reader) -> dict[str, bytes]:
     """Evidence keys by host name."""
     found: dict[str, bytes] = {}
     async for message in jet.read_all(subjects.LIFECYCLE, HOSTS):

@@ -15,15 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from infra.children import Child
-from infra.datadir import DataDir
-from infra.jetstream import Jet, connect
-from infra.keyring import Keyring
-from infra.nats_server import NatsServer
 from schemas.errors import LucidError, Unavailable
-from schemas.settings import Settings
+from schemas.ports import Child, DataDir, Jet, Server
 from streams.commands import call
 from streams.topology import declare
+from streams.wiring import Installation, connected, supervised
 
 READY_S = 30.0
 ASK_S = 0.1
@@ -38,28 +34,28 @@ class System:
     """A system that runs. `jet` is the supervisor's own connection."""
 
     data: DataDir
-    server: NatsServer
+    server: Server
     children: tuple[Child, ...]
     jet: Jet
 
 
 @asynccontextmanager
-async def running(settings: Settings, data: DataDir, *, quiet: bool) -> AsyncIterator[System]:
+async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
     """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
 
     Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
     Denied (keys.*).
     """
+    data = here.data
     data.lock()
     async with AsyncExitStack() as stack:
         stack.callback(data.unlock)
-        ring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
-        await asyncio.to_thread(ring.newest)  # a wrong ENCRYPTION_KEY shows now, not with the first session
-        server = NatsServer(data.nats, memory_mib=settings.nats_memory_mib)
+        # a wrong ENCRYPTION_KEY shows now, not with the first session
+        await asyncio.to_thread(here.keyring.newest)
+        server = here.server()
         await server.start()
         stack.push_async_callback(server.stop)
-        jet = await connect(server.url, name="lucid-up")
-        stack.push_async_callback(jet.close)
+        jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
         await declare(jet, server.max_file)
         children = tuple(_child(role, server, data, quiet) for role in ROLES)
         stack.push_async_callback(_stop_all, children)
@@ -71,11 +67,11 @@ async def running(settings: Settings, data: DataDir, *, quiet: bool) -> AsyncIte
         yield System(data, server, children, jet)
 
 
-def _child(role: str, server: NatsServer, data: DataDir, quiet: bool) -> Child:
+def _child(role: str, server: Server, data: DataDir, quiet: bool) -> Child:
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
     command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(os.getpid()))
     environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
-    return Child(role, command, environment, data.logs / f"{role}.log" if quiet else None)
+    return supervised(role, command, environment, data.logs / f"{role}.log" if quiet else None)
 
 
 async def _stop_all(children: tuple[Child, ...]) -> None:

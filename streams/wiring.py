@@ -1,115 +1,117 @@
-"""Owns what the roles are made of: which adapter stands behind which part.
+"""Owns which driver stands behind which port: nothing else in streams/ imports infra.
 
-Each role is one coroutine that runs until its `stop` is set, over one connection and one data directory.
+1. It composes and decides nothing: what is done with a driver is up to whoever asked for it.
+2. A plain function of this machine or process needs no port, and is handed on by its name.
 """
 
-import asyncio
-import os
-from contextlib import suppress
-from functools import partial
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from functools import cached_property
+from pathlib import Path
 
-from handlers.conductor import Limits as SilenceLimits
+from infra import jetstream, settings
 from infra.blobs_disk import DiskBlobs
-from infra.datadir import DataDir
-from infra.jetstream import Jet
+from infra.capture import Capture, decode, drawn, encodes_h264
+from infra.children import Child, die_with
+from infra.host_keys import HostIdentity
 from infra.keyring import Keyring
 from infra.malloc import reuse_buffers
+from infra.nats_server import NatsServer
+from infra.nats_server import version as server_version
 from infra.residue import overwriting
-from schemas import subjects
-from schemas.envelope import MAX_PLAIN
-from schemas.settings import Settings, StageLimits
-from streams import conductor
-from streams.conductor import Conductor
-from streams.control import Control
-from streams.control_plane import control_plane
-from streams.directory import Directory
-from streams.hosts import Hosts
-from streams.keystore import KeyStore
-from streams.lifecycle import EventLog
-from streams.retention import Retention
-from streams.runner import Limits
-from streams.stages import STAGES
-from streams.worker import Parts, work
+from infra.settings import CONFIG, config_path, effective
+from schemas import ports, subjects
+from schemas.capture import Picture
+from schemas.settings import Settings
+
+__all__ = [
+    "CONFIG",
+    "Installation",
+    "blobs",
+    "config_path",
+    "connected",
+    "decode",
+    "die_with",
+    "drawn",
+    "drawn_desktop",
+    "effective",
+    "encodes_h264",
+    "reuse_buffers",
+    "server",
+    "server_version",
+    "supervised",
+]
 
 
-async def run_worker(
-    settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event, group: int = 0, groups: int = 1
-) -> None:
-    """The six stages over the partitions of one worker group."""
-    reuse_buffers()
-    keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
-    directory, keys = Directory(jet), KeyStore(jet, keyring)
-    parts = Parts(
-        jet=jet,
-        directory=directory,
-        keys=keys,
-        blobs=DiskBlobs(data.chunks, data.quarantine),
-        signers=lambda: [keyring.signer().public],
-        limits={stage.verb: _limits(settings.stages[stage.variables]) for stage in STAGES},
-    )
-    following = [asyncio.create_task(service.run()) for service in (directory, keys)]
-    working = asyncio.create_task(work(parts, stop, group, groups))
+class Installation:
+    """The drivers of one data directory, under its settings. Making it touches nothing."""
+
+    def __init__(self, of: Settings) -> None:
+        self.settings = of
+        self._data = settings.data_dir(of)
+        self.data: ports.DataDir = self._data
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] | None = None) -> "Installation":
+        """The one that the environment names. Raises Misuse (config.*)."""
+        return cls(settings.load_settings(environ))
+
+    @cached_property
+    def keyring(self) -> ports.Keyring:
+        return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
+
+    @cached_property
+    def chunks(self) -> ports.Blobs:
+        return DiskBlobs(self._data.chunks, self._data.quarantine)
+
+    @cached_property
+    def manifests(self) -> ports.Blobs:
+        return DiskBlobs(self._data.manifests, self._data.quarantine)
+
+    @cached_property
+    def quarantine(self) -> ports.Blobs:
+        return DiskBlobs(self._data.quarantine)
+
+    def identity(self, host: str) -> ports.HostIdentity:
+        """One host's key and counter, locked. Raises Unavailable (host.locked)."""
+        return HostIdentity(self._data.folder("hosts"), host)
+
+    def erasing(self) -> AbstractContextManager[None]:
+        """Around erasures in KEYS: nothing of them stays where the server's files lie."""
+        return overwriting(self._data.nats, subjects.KEYS)
+
+    def server(self) -> ports.Server:
+        return server(self._data.nats, self.settings.nats_memory_mib)
+
+
+@asynccontextmanager
+async def connected(url: str, name: str) -> AsyncIterator[ports.Jet]:
+    """A connection, closed afterwards. Raises Unavailable (nats.unreachable), Denied (nats.denied)."""
+    jet = await jetstream.connect(url, name=name)
     try:
-        await asyncio.wait({working, *following}, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        await working
-        for task in following:
-            if task.done():
-                task.result()
+        yield jet
     finally:
-        for task in following:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await jet.close()
 
 
-async def run_conductor(settings: Settings, jet: Jet, data: DataDir, stop: asyncio.Event) -> None:
-    """Lifecycle, sealing, the source's end and the command service."""
-    keyring = Keyring(data.keys, settings.encryption_key, settings.key_derivation)
-    directory = Directory(jet)
-    keys = KeyStore(jet, keyring, partial(overwriting, data.nats, subjects.KEYS))
-    parts = conductor.Parts(
-        jet=jet,
-        directory=directory,
-        keys=keys,
-        chunks=DiskBlobs(data.chunks, data.quarantine),
-        manifests=DiskBlobs(data.manifests, data.quarantine),
-        quarantine=DiskBlobs(data.quarantine),
-        signer=keyring.signer(),
-        limits=silence(settings),
-    )
-    retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
-    control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
-    broker = control_plane(control, jet.url)
-    stopped = asyncio.create_task(stop.wait())
-    services = (directory, keys, Conductor(parts), retention)
-    running = [asyncio.create_task(service.run()) for service in services]
-    try:
-        # A command is answered only by one who knows every session.
-        known = asyncio.create_task(directory.ready())
-        await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
-        known.cancel()
-        await broker.start()
-        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            if task.done():
-                task.result()
-    finally:
-        # Commands first: what is under way still finds the directory moving.
-        await broker.stop()
-        stopped.cancel()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(stopped, *running, return_exceptions=True)
+def server(folder: Path, memory_mib: int) -> ports.Server:
+    """A broker of our own over one folder, not started yet."""
+    return NatsServer(folder, memory_mib=memory_mib)
 
 
-def silence(settings: Settings) -> SilenceLimits:
-    """How long a host may be silent."""
-    return SilenceLimits(settings.host_silent_max_s, settings.host_return_max_s)
+def supervised(
+    name: str, command: tuple[str, ...], environment: Mapping[str, str], log: Path | None
+) -> ports.Child:
+    """A process of ours, not started yet. log: where its output goes; None: where ours goes."""
+    return Child(name, command, environment, log)
 
 
-def _limits(stage: StageLimits) -> Limits:
-    """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
-    fit = stage.memory_bytes // (2 * MAX_PLAIN)
-    workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
-    return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
+def blobs(folder: Path) -> ports.Blobs:
+    return DiskBlobs(folder)
+
+
+@asynccontextmanager
+async def drawn_desktop(seconds: float, picture: Picture) -> AsyncIterator[ports.Source]:
+    """A desktop that is drawn and encoded for so long, in real time. Raises Unavailable (capture.*)."""
+    async with await Capture.desktop(seconds, picture) as capture:
+        yield capture

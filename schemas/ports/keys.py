@@ -48,15 +48,11 @@ class MasterKeys(Protocol):
 class Keyring(MasterKeys, Protocol):
     """The installation's own secrets. Each is made once, when it is first wanted."""
 
-    @property
-    def has_signer(self) -> bool:
-        """Whether `signer` was made already."""
-
     def add_version(self) -> int:
         """Make the next version of the master key; what older ones wrap stays so."""
 
-    def signer(self) -> Signer:
-        """Signs manifests, ends and tombstones."""
+    def signer(self, *, make: bool = True) -> Signer:
+        """Signs manifests, ends and tombstones. Raises NotFound (keys.absent): it is not to be made now."""
 
     def root(self) -> Signer:
         """Signs the trust file."""

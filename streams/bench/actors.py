@@ -22,8 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from infra.children import die_with
 from schemas.errors import Unavailable
+from streams.wiring import die_with
 
 Said = dict[str, Any]
 Role = Callable[["Cue", Said], Awaitable[Said]]

@@ -9,15 +9,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from infra.bare_nats import BareNats
-from infra.blobs_disk import DiskBlobs
-from infra.malloc import reuse_buffers
-from infra.nats_server import NatsServer
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.case import Case
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
+from streams.wiring import blobs, reuse_buffers, server
 
 STREAM, SUBJECT = "BARE", "bare.fragments"
 
@@ -46,7 +44,7 @@ async def read(cue: Cue, spec: Said) -> Said:
     threads, disk = pools()
     async with (
         BareNats(spec["url"]) as broker,
-        Line(case, DiskBlobs(Path(spec["store"])), threads, disk) as line,
+        Line(case, blobs(Path(spec["store"])), threads, disk) as line,
     ):
         await broker.make_stream(STREAM, SUBJECT)
         await cue.ready()
@@ -65,21 +63,21 @@ async def _feed(broker: BareNats, line: Line) -> None:
 async def measure(task: Task) -> Measure:
     """The bare loop on this machine."""
     case, store = Case.new("bench-bare", task.settings.session()), task.folder / "chunks"
-    server = NatsServer(task.folder / "nats", memory_mib=task.settings.nats_memory_mib)
-    await server.start()
-    spec = {"case": case.said(), "source": str(task.source.path), "store": str(store), "url": server.url}
+    broker = server(task.folder / "nats", task.settings.nats_memory_mib)
+    await broker.start()
+    spec = {"case": case.said(), "source": str(task.source.path), "store": str(store), "url": broker.url}
     log = task.folder / "log"
     try:
         async with (
             Actor("bare:read", spec, log, task.environment) as reader,
             Actor("bare:publish", spec, log, task.environment) as publisher,
-            Meter({"server": server.pid, "reader": reader.pid, "publisher": publisher.pid}) as meter,
+            Meter({"server": broker.pid, "reader": reader.pid, "publisher": publisher.pid}) as meter,
         ):
             reader.go()
             publisher.go()
             published, read = await asyncio.gather(publisher.done(), reader.done())
     finally:
-        await server.stop()
+        await broker.stop()
     stored = check_chunks(store / case.uid.hex(), case.dek, read["chunks"], task.source, "the bare loop")
     began_s = published["began_s"]
     more = {"published": published["published_s"] - began_s}

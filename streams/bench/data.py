@@ -7,7 +7,6 @@
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from pathlib import Path
 from blake3 import blake3
 
 from handlers.boxes import BoxSplitter
-from infra.capture import DESKTOP, Picture, encoder_arguments, ffmpeg
-from schemas.errors import Misuse, NotFound, Unavailable
+from schemas.capture import Picture
+from schemas.errors import Misuse, NotFound
+from streams.wiring import drawn
 
 INCOMPRESSIBLE, SCREEN = "incompressible", "screen"
 BLOCK_BYTES = 8 << 20
@@ -111,7 +111,7 @@ def _random() -> Iterator[bytes]:
 
 def _screen(size: int) -> Iterator[bytes]:
     splitter = BoxSplitter()
-    recorded = splitter.feed(_encode(min(SCREEN_S, max(2.0, size / HALF_BYTES_PER_S))))
+    recorded = splitter.feed(drawn(min(SCREEN_S, max(2.0, size / HALF_BYTES_PER_S)), Picture()))
     yield recorded[0].data
     fragments = [unit.data for unit in recorded if unit.data[MOOF_AT] == b"moof"]
     yield from fragments
@@ -127,25 +127,6 @@ def _touched(fragment: bytes) -> bytes:
     for place, byte in zip(places, os.urandom(len(places)), strict=True):
         made[place] ^= byte | 1
     return bytes(made)
-
-
-def _encode(seconds: float) -> bytes:
-    """So much of the drawn desktop, as fast as it can be drawn. Raises Unavailable (capture.*)."""
-    picture = Picture()
-    graph = DESKTOP.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
-    done = subprocess.run(
-        [
-            *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin"),
-            *("-filter_complex", graph.replace(",realtime", ""), "-map", "[screen]", "-t", f"{seconds:.3f}"),
-            *(*encoder_arguments(picture), "pipe:1"),
-        ],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
-        raise Unavailable(f"the encoder failed: {why}", code="capture.failed")
-    return done.stdout
 
 
 def _hashed(kind: str, path: Path) -> Source:

@@ -9,14 +9,13 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from infra.blobs_disk import DiskBlobs
-from infra.malloc import reuse_buffers
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.case import Case
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
+from streams.wiring import blobs, reuse_buffers
 
 BATCH = 4
 """Fragments that are sealed in one go: about what `record` looks at in one go."""
@@ -29,7 +28,7 @@ async def floor(cue: Cue, spec: Said) -> Said:
     threads, disk = pools()
     sealing = enumerate(case.fragments(Path(spec["source"])), 1)
     loop = asyncio.get_running_loop()
-    async with Line(case, DiskBlobs(Path(spec["store"])), threads, disk) as line:
+    async with Line(case, blobs(Path(spec["store"])), threads, disk) as line:
         await cue.ready()
         began_s = time.time()
         while batch := await loop.run_in_executor(threads, lambda: list(islice(sealing, BATCH))):

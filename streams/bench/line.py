@@ -18,10 +18,10 @@ from handlers.stages.merkle import merkle
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from handlers.stages.store import Found, store
-from infra.blobs_disk import DiskBlobs
 from schemas.chunk_events import Ended, Proven, Recorded
 from schemas.errors import EvidenceFalse
 from schemas.fragment import Fragment, Kind
+from schemas.ports import Blobs
 from streams.bench.case import Case
 from streams.chunk_log import data_seqs
 from streams.worker import THREADS
@@ -43,7 +43,7 @@ def pools() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
 class Line:
     """One session's way. `take` batches in stream order, then `finish`."""
 
-    def __init__(self, case: Case, blobs: DiskBlobs, threads: Executor, disk: Executor) -> None:
+    def __init__(self, case: Case, blobs: Blobs, threads: Executor, disk: Executor) -> None:
         self._case, self._blobs, self._threads, self._disk = case, blobs, threads, disk
         self._keys = case.keys
         self._fold = Fold(case.identity)

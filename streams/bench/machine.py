@@ -2,15 +2,14 @@
 
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from infra.nats_server import binary
 from streams.bench import peers
+from streams.wiring import server_version
 
 PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic")
 
@@ -28,8 +27,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of everything that took part."""
-    server = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
-    found = {"python": platform.python_version(), "nats-server": server.strip().rsplit("v", 1)[-1]}
+    found = {"python": platform.python_version(), "nats-server": server_version()}
     found |= {name: version(name) for name in PACKAGES}
     return found | {name: peers.version(name) for name in peers.installed()}
 

@@ -6,22 +6,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from infra.datadir import DataDir
-from infra.jetstream import Jet, connect
-from infra.keyring import Keyring
-from infra.malloc import reuse_buffers
-from infra.settings import load_settings
 from schemas import subjects
 from schemas.chunk_events import Recorded
 from schemas.errors import Unavailable
 from schemas.fragment import MAX_DATA_PLAIN
 from schemas.jetstream import Message
 from schemas.lifecycle_events import Sealed, State, Transition
+from schemas.ports import Jet
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
@@ -34,6 +29,7 @@ from streams.lifecycle import read_event
 from streams.publisher import Publisher, publish
 from streams.room import Room
 from streams.up import running
+from streams.wiring import Installation, connected, reuse_buffers
 
 SESSION, HOST = "bench-pipeline", "bench-host"
 STALLED_S = 60.0
@@ -42,10 +38,14 @@ STALLED_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that runs in another process. pids: by role, `supervisor` included."""
+    """A system that runs in another process. pids: by role, `supervisor` included.
+
+    environment: of a process that is to find it.
+    """
 
     jet: Jet
-    data: DataDir
+    here: Installation
+    environment: Mapping[str, str]
     url: str
     pids: dict[str, int]
 
@@ -53,40 +53,33 @@ class Running:
 @asynccontextmanager
 async def system(task: Task) -> AsyncIterator[Running]:
     """The whole system in the task's folder."""
-    data = DataDir(task.folder / "data")
-    environment = {**task.environment, "LUCID_DATA": str(data.path)}
+    environment = {**task.environment, "LUCID_DATA": str(task.folder / "data")}
     async with Actor("pipeline:supervise", {}, task.folder / "log", environment) as supervisor:
         pids = {**supervisor.said["pids"], "supervisor": supervisor.pid}
-        jet = await connect(supervisor.said["url"], name="lucid-bench")
+        url, here = supervisor.said["url"], Installation.here(environment)
         try:
-            yield Running(jet, data, supervisor.said["url"], pids)
+            async with connected(url, "lucid-bench") as jet:
+                yield Running(jet, here, environment, url, pids)
         finally:
-            await jet.close()
             supervisor.go()
             await supervisor.done()
 
 
 async def supervise(cue: Cue, spec: Said) -> Said:
-    """Actor: run everything until the word comes. The data directory is LUCID_DATA's."""
-    settings = load_settings()
-    assert settings.data is not None
-    async with running(settings, DataDir(settings.data), quiet=True) as up:
+    """Actor: run everything until the word comes."""
+    async with running(Installation.here(), quiet=True) as up:
         pids = {child.name: child.pid for child in up.children}
         await cue.ready(url=up.server.url, pids={"server": up.server.pid, **pids})
     return {}
 
 
 async def record(cue: Cue, spec: Said) -> Said:
-    """Actor: record one file as a session. spec: source, url, data, session."""
+    """Actor: record one file as a session. spec: source, url, session."""
     reuse_buffers()
-    jet, data, frozen = (
-        await connect(spec["url"], name="lucid-publisher"),
-        Path(spec["data"]),
-        load_settings(),
-    )
-    try:
-        settings = frozen.session()
-        grant = await start_session(jet, DataDir(data).folder("hosts"), HOST, spec["session"], settings)
+    here = Installation.here()
+    settings = here.settings.session()
+    async with connected(spec["url"], "lucid-publisher") as jet:
+        grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], min(MAX_DATA_PLAIN, settings.chunk_bytes // 4))
         publisher = Publisher(jet, grant, room=Room.of(jet))
         await cue.ready(uid=grant.uid.hex())
@@ -96,16 +89,14 @@ async def record(cue: Cue, spec: Said) -> Said:
         published_s = time.time()
         await publisher.close()
         return {"began_s": began_s, "published_s": published_s}
-    finally:
-        await jet.close()
 
 
 async def measure(task: Task) -> Measure:
     """The pipeline on this machine."""
     async with system(task) as up:
-        spec = {"source": str(task.source.path), "url": up.url, "data": str(up.data.path), "session": SESSION}
+        spec = {"source": str(task.source.path), "url": up.url, "session": SESSION}
         async with (
-            Actor("pipeline:record", spec, task.folder / "log", task.environment) as publisher,
+            Actor("pipeline:record", spec, task.folder / "log", up.environment) as publisher,
             Meter({**up.pids, "publisher": publisher.pid}) as meter,
         ):
             publisher.go()
@@ -114,9 +105,10 @@ async def measure(task: Task) -> Measure:
         stored_s, began_s = await stored(up.jet, SESSION), published["began_s"]
         chunks = await closed_chunks(up.jet, SESSION)
         uid = bytes.fromhex(publisher.said["uid"])
-        keys = await KeyStore(up.jet, Keyring(up.data.keys)).session_keys(uid)
+        keys = await KeyStore(up.jet, up.here.keyring).session_keys(uid)
         assert keys is not None
-        on_disk = check_chunks(up.data.chunks / uid.hex(), keys.dek, chunks, task.source, "the pipeline")
+        folder = up.here.data.chunks / uid.hex()
+        on_disk = check_chunks(folder, keys.dek, chunks, task.source, "the pipeline")
         dead = (await up.jet.info(subjects.DEAD)).messages
     more = {"sealed": sealed_s - began_s, "published": published["published_s"] - began_s, "dead": dead}
     return Measure(stored_s - began_s, chunks, on_disk, meter.used, meter.others, more)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.datadir import DataDir
-from infra.jetstream import Jet, connect
-from infra.settings import load_settings
 from schemas import subjects
+from schemas.ports import Jet
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.contender import Task
 from streams.bench.meter import Meter
@@ -21,6 +19,7 @@ from streams.bench.pipeline import Running, system
 from streams.bench.waits import Times
 from streams.enrol import start_session
 from streams.publisher import TICK_S, Publisher
+from streams.wiring import Installation, connected
 
 CHUNK_BYTES = 1 << 20
 BEAT_S = 1.0
@@ -53,12 +52,11 @@ async def measure(task: Task, load: Load) -> dict[str, Any]:
         spec = {
             "source": str(task.source.path),
             "url": up.url,
-            "data": str(up.data.path),
             "sessions": load.sessions,
             "seconds": load.seconds,
             "rate": load.rate,
         }
-        async with Actor("sessions:play", spec, task.folder / "log", task.environment) as publisher:
+        async with Actor("sessions:play", spec, task.folder / "log", up.environment) as publisher:
             publisher.go()
             await asyncio.sleep(load.spread_s + SETTLE_S)
             async with Meter({**up.pids, "publisher": publisher.pid}) as meter:
@@ -95,37 +93,37 @@ def keeps_up(said: dict[str, Any]) -> bool:
 
 
 async def play(cue: Cue, spec: Said) -> Said:
-    """Actor: start the sessions, feed each at its pace, end them. spec: as a Load, source, url, data."""
-    load = Load(spec["sessions"], spec["seconds"], spec["rate"])
-    jet = await connect(spec["url"], name="lucid-publisher")
-    settings = load_settings().session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
-    hosts, turn = DataDir(Path(spec["data"])).folder("hosts"), asyncio.Semaphore(STARTS_AT_ONCE)
+    """Actor: start the sessions, feed each at its pace, end them. spec: as a Load, source, url."""
+    async with connected(spec["url"], "lucid-publisher") as jet:
+        return await _play(jet, cue, Load(spec["sessions"], spec["seconds"], spec["rate"]), spec["source"])
+
+
+async def _play(jet: Jet, cue: Cue, load: Load, source: str) -> Said:
+    here, turn = Installation.here(), asyncio.Semaphore(STARTS_AT_ONCE)
+    settings = here.settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
 
     async def begin(number: int) -> Publisher:
         async with turn:
             host = f"bench-host-{number:04}"
-            grant = await start_session(jet, hosts, host, f"bench-{number:04}", settings)
+            grant = await start_session(jet, here.identity, host, f"bench-{number:04}", settings)
             publisher = Publisher(jet, grant)
             await publisher.begin_part("opaque", "start")
             return publisher
 
-    try:
-        publishers = await asyncio.gather(*(begin(number) for number in range(load.sessions)))
-        beat = (await asyncio.to_thread(Path(spec["source"]).read_bytes))[: int(load.rate * BEAT_S)]
-        await cue.ready()
-        end_s = time.monotonic() + load.spread_s + SETTLE_S + load.seconds + SETTLE_S
-        late = await asyncio.gather(
-            *(
-                _pace(publisher, beat, load.spread_s * number / load.sessions, end_s)
-                for number, publisher in enumerate(publishers)
-            )
+    publishers = await asyncio.gather(*(begin(number) for number in range(load.sessions)))
+    beat = (await asyncio.to_thread(Path(source).read_bytes))[: int(load.rate * BEAT_S)]
+    await cue.ready()
+    end_s = time.monotonic() + load.spread_s + SETTLE_S + load.seconds + SETTLE_S
+    late = await asyncio.gather(
+        *(
+            _pace(publisher, beat, load.spread_s * number / load.sessions, end_s)
+            for number, publisher in enumerate(publishers)
         )
-        finished_s = time.time()
-        await asyncio.gather(*(publisher.finish() for publisher in publishers))
-        await asyncio.gather(*(publisher.close() for publisher in publishers))
-        return {"late_s": max(late), "finished_s": finished_s}
-    finally:
-        await jet.close()
+    )
+    finished_s = time.time()
+    await asyncio.gather(*(publisher.finish() for publisher in publishers))
+    await asyncio.gather(*(publisher.close() for publisher in publishers))
+    return {"late_s": max(late), "finished_s": finished_s}
 
 
 async def _pace(publisher: Publisher, beat: bytes, after_s: float, end_s: float) -> float:

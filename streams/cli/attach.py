@@ -12,13 +12,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
-from infra.datadir import DataDir
-from infra.jetstream import Jet, connect
-from infra.settings import data_dir, load_settings
 from schemas.errors import NotFound, Unavailable
-from schemas.settings import Settings
+from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.cli import output
+from streams.wiring import Installation, connected
 
 SECOND_S = 1.0
 STARTING_S = 15.0
@@ -30,18 +28,15 @@ Result = TypeVar("Result")
 @asynccontextmanager
 async def attached() -> AsyncIterator[Jet]:
     """A connection to the running system. Raises Unavailable (server.absent, nats.unreachable)."""
-    settings = load_settings()
-    jet = await connect(await server_url(settings, data_dir(settings)), name="lucid-cli")
-    try:
+    async with connected(await server_url(Installation.here()), "lucid-cli") as jet:
         yield jet
-    finally:
-        await jet.close()
 
 
-async def server_url(settings: Settings, data: DataDir) -> str:
+async def server_url(here: Installation) -> str:
     """Where NATS is. Raises Unavailable (server.absent)."""
-    if settings.nats_url:
-        return settings.nats_url
+    if here.settings.nats_url:
+        return here.settings.nats_url
+    data = here.data
     run = data.read_run()
     with suppress(TimeoutError):
         async with asyncio.timeout(STARTING_S):

@@ -6,6 +6,7 @@
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,6 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.datadir import free_bytes
-from infra.settings import data_dir, load_settings
 from schemas.errors import Misuse, NoSpace
 from schemas.settings import VARIABLES, Settings
 from streams.bench import report, rounds, sessions
@@ -25,6 +24,7 @@ from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, 
 from streams.bench.machine import machine, versions
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
+from streams.wiring import Installation
 
 NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption_key"}
 """Settings that would lead to another place; paths do, too."""
@@ -50,7 +50,7 @@ def bench(
             "--sessions and --idle are two measurements", code="usage", hint="see lucid bench --help"
         )
     environment = own_environment()
-    settings = load_settings(environment)
+    settings = Installation.here(environment).settings
     if many or idle:
         load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0)
         needed = int(load.sessions * load.rate * (seconds + load.spread_s))
@@ -84,8 +84,8 @@ def own_environment() -> dict[str, str]:
 @contextmanager
 def own_folder(size_bytes: int) -> Iterator[Path]:
     """A folder on the data directory's disk, gone afterwards. Raises NoSpace (bench.space)."""
-    where = data_dir(load_settings()).temp
-    needed, free = ROOM * size_bytes + ROOM_BYTES, free_bytes(where)
+    where = Installation.here().data.temp
+    needed, free = ROOM * size_bytes + ROOM_BYTES, shutil.disk_usage(where).free
     if free < needed:
         raise NoSpace(
             f"{where} has {output.size(free)} free, this measurement wants {output.size(needed)}",

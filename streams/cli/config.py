@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from infra.settings import CONFIG, config_path, effective, load_settings
 from schemas import settings_pages
 from schemas.settings import VARIABLES
 from streams.cli import output
 from streams.cli.output import JsonFlag
+from streams.wiring import CONFIG, Installation, config_path, effective
 
 DEFAULT = "default"
 NAME = max(len(variable.name) for variable in VARIABLES)
@@ -21,7 +21,7 @@ def show(context: typer.Context, as_json: JsonFlag = False) -> None:
     """Show every setting, its value, and where it came from; secrets are masked."""
     if context.invoked_subcommand:
         return
-    settings, path = effective(load_settings()), config_path()
+    settings, path = effective(Installation.here().settings), config_path()
     shown = [
         (
             variable.name,

@@ -21,12 +21,9 @@ import typer
 from handlers.original import original, sealed_manifest
 from handlers.verify import verify
 from handlers.verify_findings import Report
-from infra.capture import Capture, Media, Picture, decode
-from infra.datadir import DataDir
-from infra.jetstream import Jet, connect
-from infra.settings import data_dir, load_settings
+from schemas.capture import Media, Picture
 from schemas.errors import EvidenceFalse
-from schemas.settings import Settings
+from schemas.ports import Jet, Source
 from streams.atomic import new_file
 from streams.audit import audit
 from streams.cli import attach, output
@@ -38,6 +35,7 @@ from streams.enrol import start_session
 from streams.evidence import copy_at, write_copy
 from streams.kept import kept, keys_file, keys_of, own_trust, trust_file
 from streams.up import running
+from streams.wiring import Installation, connected, decode, drawn_desktop
 
 HOST = "demo-host"
 SECONDS = 15.0
@@ -53,13 +51,13 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Record, seal, verify and export a session, all on this machine. Ctrl-C ends the recording early."""
-    began_s, settings, stop = time.monotonic(), load_settings(), asyncio.Event()
-    data = data_dir(settings)
-    logging.basicConfig(filename=data.logs / "demo.log", level=settings.log_level, format=output.LOG_FORMAT)
+    began_s, here, stop = time.monotonic(), Installation.here(), asyncio.Event()
+    log, level = here.data.logs / "demo.log", here.settings.log_level
+    logging.basicConfig(filename=log, level=level, format=output.LOG_FORMAT)
 
     async def work() -> dict[str, Any]:
-        async with _system(settings, data, as_json) as jet:
-            return await _demo(jet, settings, data, seconds, out, stop, as_json)
+        async with _system(here, as_json) as jet:
+            return await _demo(jet, here, seconds, out, stop, as_json)
 
     result = attach.run(work(), stop.set)
     took_s = time.monotonic() - began_s
@@ -71,16 +69,13 @@ def demo(
 
 
 @asynccontextmanager
-async def _system(settings: Settings, data: DataDir, as_json: bool) -> AsyncIterator[Jet]:
+async def _system(here: Installation, as_json: bool) -> AsyncIterator[Jet]:
     """The system that runs, or one of our own."""
-    if settings.nats_url or data.is_owned():
-        jet = await connect(await attach.server_url(settings, data), name="lucid-demo")
-        try:
+    if here.settings.nats_url or here.data.is_owned():
+        async with connected(await attach.server_url(here), "lucid-demo") as jet:
             yield jet
-        finally:
-            await jet.close()
     else:
-        async with running(settings, data, quiet=True) as system:
+        async with running(here, quiet=True) as system:
             if not as_json:
                 output.say(headline(system))
             yield system.jet
@@ -88,8 +83,7 @@ async def _system(settings: Settings, data: DataDir, as_json: bool) -> AsyncIter
 
 async def _demo(
     jet: Jet,
-    settings: Settings,
-    data: DataDir,
+    here: Installation,
     seconds: float,
     out: Path,
     stop: asyncio.Event,
@@ -97,12 +91,12 @@ async def _demo(
 ) -> dict[str, Any]:
     taken = {path.name.split(".")[0] for path in await asyncio.to_thread(lambda: [*out.glob("demo-*")])}
     session = await _free_name(jet, taken)
-    frozen = settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
-    grant = await start_session(jet, data.folder("hosts"), HOST, session, frozen)
+    frozen = here.settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
+    grant = await start_session(jet, here.identity, HOST, session, frozen)
     view = View(jet, session)
     following = asyncio.create_task(view.follow())
     try:
-        async with await Capture.desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
+        async with drawn_desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
             source = _Witness(capture)
             done = await record_session(jet, grant, source, "x264", view, stop)
         shown = await sealed(jet, session)
@@ -110,7 +104,7 @@ async def _demo(
     finally:
         await ended(following)
         view.clear()
-    exported = await _export(jet, settings, data, session, out, source.digest())
+    exported = await _export(jet, here, session, out, source.digest())
     result = {**shown, "seconds": round(done.seconds, 3), **exported}
     if not as_json:
         for line in [*view.lines(), _seal_line(result)]:
@@ -121,7 +115,7 @@ async def _demo(
 class _Witness:
     """The encoder's bytes on their way to the publisher, digested."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Source) -> None:
         self._capture = capture
         self._sha256 = hashlib.sha256()
 
@@ -143,16 +137,15 @@ async def _free_name(jet: Jet, used: set[str]) -> str:
     return next(name for name in NAMES if name not in used)
 
 
-async def _export(
-    jet: Jet, settings: Settings, data: DataDir, session: str, out: Path, sha256: str
-) -> dict[str, Any]:
+async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256: str) -> dict[str, Any]:
     """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
-    found = await kept(jet, data, session)
-    keys = await keys_of(jet, data, settings, found.session)
-    trust, raw_trust = await own_trust(jet, data), await trust_file(jet, data, int(time.time()))
+    found = await kept(jet, here.data, session)
+    keys = await keys_of(jet, here.keyring, found.session)
+    trust = await own_trust(jet, here.keyring)
+    raw_trust = await trust_file(jet, here.keyring, int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
 
-    audit(data.logs, "recording_exported", session, found.session.uid, to=str(movie), track=0)
+    audit(here.data.logs, "recording_exported", session, found.session.uid, to=str(movie), track=0)
 
     def export() -> tuple[Report, int, Media]:
         size = write_copy(found.evidence, folder)

@@ -6,7 +6,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,16 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from infra.capture import ffmpeg
-from infra.datadir import DataDir
-from infra.jetstream import connect
-from infra.nats_server import binary
-from infra.settings import data_dir, load_settings
 from schemas.errors import LucidError, Misuse, Unavailable, outcome
-from schemas.settings import Settings
+from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.attach import server_url
 from streams.cli.output import JsonFlag
+from streams.wiring import Installation, connected, encodes_h264, server_version
 
 LEAST_FREE_BYTES = 2 << 30
 FSYNC_TRIES, FSYNC_BYTES = 5, 4096
@@ -43,15 +38,14 @@ class Finding:
 
 def doctor(as_json: JsonFlag = False) -> int:
     """Say whether this machine can run lucid, and what to do."""
-    settings = load_settings()
-    data = data_dir(settings)
+    here = Installation.here()
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
         ("nats-server", _nats_server),
         ("ffmpeg", _ffmpeg),
-        ("data", lambda: _space(data)),
-        ("disk", lambda: _disk(data)),
-        ("system", lambda: _system(settings, data)),
+        ("data", lambda: _space(here.data)),
+        ("disk", lambda: _disk(here.data)),
+        ("system", lambda: _system(here)),
     ]
     findings, status = [], 0
     for name, check in checks:
@@ -84,15 +78,12 @@ def _python() -> Finding:
 
 
 def _nats_server() -> Finding:
-    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False)
-    return Finding("nats-server", said.returncode == 0, said.stdout.strip().rsplit("v", 1)[-1])
+    version = server_version()
+    return Finding("nats-server", bool(version), version)
 
 
 def _ffmpeg() -> Finding:
-    said = subprocess.run(
-        [ffmpeg(), "-hide_banner", "-encoders"], capture_output=True, text=True, check=False
-    ).stdout
-    good = "libx264" in said
+    good = encodes_h264()
     return Finding("ffmpeg", good, "H.264 by libx264" if good else "it has no libx264", needed=False)
 
 
@@ -131,11 +122,10 @@ def _nearest(path: Path) -> Path:
     return nearest
 
 
-def _system(settings: Settings, data: DataDir) -> Finding:
+def _system(here: Installation) -> Finding:
     async def look() -> str:
-        jet = await connect(await server_url(settings, data), name="lucid-doctor")
-        await jet.close()
-        return "running"
+        async with connected(await server_url(here), "lucid-doctor"):
+            return "running"
 
     try:
         return Finding("system", True, asyncio.run(look()))

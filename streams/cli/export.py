@@ -20,11 +20,10 @@ from handlers.keys import SessionKeys
 from handlers.original import lacks, original, parts, sealed_manifest
 from handlers.trust import replaces
 from handlers.verify_keys import fit_keys
-from infra.datadir import DataDir
-from infra.settings import data_dir, load_settings
 from schemas import dsse
 from schemas.errors import Denied, Misuse
 from schemas.manifest import Manifest
+from schemas.ports import DataDir
 from schemas.trust import Trust
 from streams.atomic import new_file
 from streams.audit import audit
@@ -34,6 +33,7 @@ from streams.cli.output import JsonFlag
 from streams.cli.verify import read_keys
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
 from streams.kept import kept, keys_file, keys_of, trust_file
+from streams.wiring import Installation
 
 STDOUT = "-"
 
@@ -114,15 +114,14 @@ def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
 
 
 async def _from_here(name: str, wants_keys: bool) -> Source:
-    settings = load_settings()
-    data = data_dir(settings)
+    here = Installation.here()
     async with attached() as jet:
-        found = await kept(jet, data, name)
+        found = await kept(jet, here.data, name)
         if not wants_keys:
-            return Source(name, found.evidence, found.session.uid, data=data)
-        opened = await keys_of(jet, data, settings, found.session)
+            return Source(name, found.evidence, found.session.uid, data=here.data)
+        opened = await keys_of(jet, here.keyring, found.session)
     raw = keys_file(found.session, opened)
-    return Source(name, found.evidence, found.session.uid, opened, raw, data)
+    return Source(name, found.evidence, found.session.uid, opened, raw, here.data)
 
 
 def _export_evidence(source: Source, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
@@ -210,4 +209,4 @@ def _export_trust(target: Path, as_json: bool) -> dict[str, object]:
 
 async def _made_trust(serial: int) -> bytes:
     async with attached() as jet:
-        return await trust_file(jet, data_dir(load_settings()), serial)
+        return await trust_file(jet, Installation.here().keyring, serial)

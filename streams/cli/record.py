@@ -8,19 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.capture import Capture, Picture
-from infra.datadir import DataDir
-from infra.jetstream import Jet
-from infra.settings import data_dir, load_settings
 from schemas import subjects
+from schemas.capture import Picture
 from schemas.errors import Misuse
 from schemas.fragment import MAX_DATA_PLAIN
-from schemas.settings import Settings
+from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import FileSource, View, ended, record_session, sealed
 from streams.enrol import start_session
 from streams.publisher import Progress
+from streams.wiring import Installation, drawn_desktop
 
 FOREVER_S = 10 * 365 * 86_400.0
 SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
@@ -48,7 +46,7 @@ def record(
             code="usage",
             hint="see lucid record --help",
         )
-    settings = load_settings()
+    here = Installation.here()
     host = subjects.host_id(host or this_host())
     session = subjects.session_id(session or f"{host}-{time.strftime('%Y%m%d-%H%M%S')}"[-100:])
     picture = parse_picture(size, frame_rate)
@@ -58,8 +56,7 @@ def record(
         async with attach.attached() as jet:
             return await _record(
                 jet,
-                settings,
-                data_dir(settings),
+                here,
                 session,
                 host,
                 "" if desktop else source,
@@ -78,8 +75,7 @@ def record(
 
 async def _record(
     jet: Jet,
-    settings: Settings,
-    data: DataDir,
+    here: Installation,
     session: str,
     host: str,
     path: str,
@@ -93,15 +89,15 @@ async def _record(
     if path and seconds:
         asyncio.get_running_loop().call_later(seconds, stop.set)
     try:
-        frozen = settings.session()
+        frozen = here.settings.session()
         # the source first: a file that is not there must not leave a session behind
         if path:
             file = FileSource(path, min(MAX_DATA_PLAIN, frozen.chunk_bytes // 4))
-            grant = await start_session(jet, data.folder("hosts"), host, session, frozen)
+            grant = await start_session(jet, here.identity, host, session, frozen)
             done = await record_session(jet, grant, file, "opaque", view, stop)
         else:
-            grant = await start_session(jet, data.folder("hosts"), host, session, frozen)
-            async with await Capture.desktop(seconds or FOREVER_S, picture) as capture:
+            grant = await start_session(jet, here.identity, host, session, frozen)
+            async with drawn_desktop(seconds or FOREVER_S, picture) as capture:
                 done = await record_session(jet, grant, capture, "x264", view, stop)
         shown = await sealed(jet, session) if wait else {}
     finally:

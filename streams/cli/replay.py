@@ -11,11 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from handlers.replay import Outcome
-from infra.blobs_disk import DiskBlobs
-from infra.jetstream import Jet
-from infra.settings import data_dir, load_settings
 from schemas import subjects
 from schemas.errors import EvidenceFalse, RefusedByState, outcome
+from schemas.ports import Jet
 from streams.audit import audit
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
@@ -24,6 +22,7 @@ from streams.kept import Kept, kept, keys_of
 from streams.lifecycle import EventLog
 from streams.replay import Replay, Replayed, manifest_of
 from streams.sealing import material_of
+from streams.wiring import Installation
 
 THREADS = 2
 TOLD = {
@@ -44,9 +43,10 @@ def replay(
 
 
 async def _replay(name: str, as_json: bool) -> int:
+    here = Installation.here()
     async with attach.attached() as jet:
         try:
-            found = await kept(jet, data_dir(load_settings()), name)
+            found = await kept(jet, here.data, name)
         except RefusedByState as error:
             if error.code != "evidence.unsealed":
                 raise
@@ -56,7 +56,7 @@ async def _replay(name: str, as_json: bool) -> int:
             else:
                 output.say(f"{name}: what is missing is made again; lucid watch {name}")
             return 0
-        chunks = [chunk async for chunk in (await _sealed(jet, found)).run()]
+        chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
     good = all(chunk.outcome.good for chunk in chunks)
     if as_json:
         output.emit({"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]})
@@ -65,16 +65,15 @@ async def _replay(name: str, as_json: bool) -> int:
     return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
 
 
-async def _sealed(jet: Jet, found: Kept) -> Replay:
-    settings = load_settings()
-    data, session = data_dir(settings), found.session
-    audit(data.logs, "replayed", session.id, session.uid)
+async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
+    session = found.session
+    audit(here.data.logs, "replayed", session.id, session.uid)
     return Replay(
         jet=jet,
-        blobs=DiskBlobs(data.chunks, data.quarantine),
+        blobs=here.chunks,
         threads=ThreadPoolExecutor(THREADS, "lucid-replay"),
-        keys=await keys_of(jet, data, settings, session),
-        manifest=manifest_of(DiskBlobs(data.manifests), session),
+        keys=await keys_of(jet, here.keyring, session),
+        manifest=manifest_of(here.manifests, session),
         material=await material_of(jet, EventLog(jet), session),
     )
 

@@ -13,19 +13,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from infra.jetstream import Jet, Message
-from infra.malloc import reuse_buffers
 from schemas import subjects
 from schemas.errors import LucidError, NotFound, Rejected, Unavailable
+from schemas.jetstream import Message
 from schemas.lifecycle_events import State, Transition
+from schemas.ports import Jet, Source
 from streams.cli import output
 from streams.cli.board import Board, LiveBoard
 from streams.commands import call
 from streams.lifecycle import read_event
 from streams.publisher import Grant, Progress, Publisher, publish
 from streams.room import Room
+from streams.wiring import reuse_buffers
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 SEALED_S = 600.0
@@ -36,16 +37,6 @@ ASK_S = 0.15
 WORD_S = 30.0
 """Where no board is drawn, it is said so often why a recording waits."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
-
-
-class Source(Protocol):
-    """What is recorded."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Its bytes, until it ends or was stopped. Iterated once."""
-
-    def stop(self) -> None:
-        """End soon. Harmless when it has ended."""
 
 
 class FileSource:

@@ -3,19 +3,19 @@
 import asyncio
 import logging
 
-from infra.nats_server import binary
-from infra.settings import data_dir, load_settings
 from schemas.errors import Misuse
 from schemas.subjects import PARTITIONS
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.stages import STAGES
 from streams.up import System, running
+from streams.wiring import Installation, server_version
 
 
 def up(as_json: JsonFlag = False) -> None:
     """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle."""
-    settings = load_settings()
+    here = Installation.here()
+    settings = here.settings
     if settings.nats_url:
         raise Misuse(
             "NATS_URL is set: `up` runs a NATS server of its own",
@@ -26,7 +26,7 @@ def up(as_json: JsonFlag = False) -> None:
     stop = asyncio.Event()
 
     async def until_stopped() -> None:
-        async with running(settings, data_dir(settings), quiet=False) as system:
+        async with running(here, quiet=False) as system:
             if as_json:
                 output.emit({"data": str(system.data.path), "status": "running"})
             else:
@@ -43,11 +43,3 @@ def headline(system: System) -> str:
     data = f"data in {output.home(system.data.path)}"
     together = f"{parts} · {data}"
     return together if len(together) <= output.COLUMNS else f"{parts}\n{data}"
-
-
-def server_version() -> str:
-    """Of the NATS server that runs here."""
-    import subprocess
-
-    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
-    return said.strip().rsplit("v", 1)[-1]

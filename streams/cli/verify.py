@@ -14,7 +14,6 @@ import typer
 from handlers.trust import Trust, open_trust
 from handlers.verify import verify as verify_evidence
 from handlers.verify_tombstone import verify_tombstone
-from infra.settings import data_dir, load_settings
 from schemas import dsse
 from schemas.errors import Misuse
 from schemas.trust import MAX_KEYS_BYTES
@@ -23,6 +22,7 @@ from streams.cli.attach import attached, named, run
 from streams.cli.output import JsonFlag
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded
 from streams.kept import kept, keys_file, keys_of, own_trust
+from streams.wiring import Installation
 
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"
@@ -101,14 +101,13 @@ def _needed(trust: Path | None, path: Path) -> Path:
 async def _here(
     name: str, trust: Path | None, root: str | None, keys: Path | None, open_contents: bool
 ) -> tuple[EvidenceFolders, Trust, bytes | None]:
-    settings = load_settings()
-    data = data_dir(settings)
+    here = Installation.here()
     async with attached() as jet:
-        found = await kept(jet, data, name)
-        opened = load_trust(trust, root) if trust else await own_trust(jet, data)
+        found = await kept(jet, here.data, name)
+        opened = load_trust(trust, root) if trust else await own_trust(jet, here.keyring)
         key_bytes = read_keys(keys) if keys else None
         if open_contents and key_bytes is None:
-            session_keys = await keys_of(jet, data, settings, found.session)
+            session_keys = await keys_of(jet, here.keyring, found.session)
             key_bytes = keys_file(found.session, session_keys)
     return found.evidence, opened, key_bytes
 

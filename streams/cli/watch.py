@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from handlers.session import Session
-from infra.jetstream import Jet, Message
 from schemas import subjects
 from schemas.errors import NotFound
+from schemas.jetstream import Message
+from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import View, ended

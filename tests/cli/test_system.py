@@ -20,6 +20,7 @@ from infra.datadir import DataDir
 from schemas.errors import Unavailable
 from schemas.settings import Settings
 from streams import up as supervisor
+from streams.wiring import Installation
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -232,7 +233,7 @@ async def test_a_role_that_cannot_start_is_named(tmp_path: Path, monkeypatch: py
     """Breaks: `up` waits half a minute for something that crashed at once, and does not say what."""
     monkeypatch.setattr(supervisor, "ROLES", ("nonsense",))
     with pytest.raises(Unavailable, match=r"the nonsense ends as soon as it is started"):
-        async with supervisor.running(Settings(), DataDir(tmp_path), quiet=True):
+        async with supervisor.running(Installation(Settings(data=tmp_path)), quiet=True):
             pass
     assert not DataDir(tmp_path).is_owned()
 

@@ -18,7 +18,6 @@ from schemas.commands import CompleteSeal
 from schemas.errors import NotFound, RefusedByState
 from schemas.jcs import jcs
 from schemas.key_events import KeyFenced, KeyWrapped
-from schemas.settings import Settings
 from streams import topology
 from streams.evidence import copy_at, write_copy
 from streams.hosts import Hosts
@@ -74,8 +73,8 @@ async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: Dat
     """Breaks: an installation cannot check its own store, or exports something else than it has."""
     case = await install(jet, data)
     found = await kept(jet, data, NAME)
-    trust = await own_trust(jet, data)
-    keys = await keys_of(jet, data, Settings(), found.session)
+    trust = await own_trust(jet, Keyring(data.keys))
+    keys = await keys_of(jet, Keyring(data.keys), found.session)
     raw = keys_file(found.session, keys)
     report = verify(found.evidence, trust, keys=raw)
     assert (report.findings, report.notes, report.exit_code) == ([], [], 0)
@@ -106,7 +105,7 @@ async def test_a_fenced_key_opens_nothing(jet: Jet, data: DataDir) -> None:
     await jet.append(subject, jcs(fence.model_dump(mode="json")), last.seq)
     found = await kept(jet, data, NAME)
     with pytest.raises(RefusedByState, match=r"evidence\.destroyed"):
-        await keys_of(jet, data, Settings(), found.session)
+        await keys_of(jet, Keyring(data.keys), found.session)
 
 
 async def test_a_data_directory_without_a_signer_vouches_for_nobody(jet: Jet, tmp_path: Path) -> None:
@@ -114,5 +113,5 @@ async def test_a_data_directory_without_a_signer_vouches_for_nobody(jet: Jet, tm
     await topology.declare(jet, 1 << 30)
     empty = DataDir(tmp_path / "empty")
     with pytest.raises(NotFound, match=r"keys\.absent"):
-        await own_trust(jet, empty)
+        await own_trust(jet, Keyring(empty.keys))
     assert list(empty.keys.iterdir()) == []

@@ -30,7 +30,7 @@ from streams import keystore, shredding
 from streams.directory import Directory
 from streams.hosts import Hosts
 from streams.lifecycle import EventLog
-from streams.wiring import run_conductor, run_worker
+from streams.roles import run_conductor, run_worker
 
 STEPS: list[Step] = [("data", 60_000)] * 6
 CHUNKS = 2

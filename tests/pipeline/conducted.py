@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from streams import topology
 from streams.commands import call
 from streams.enrol import start_session
 from streams.publisher import Grant
-from streams.wiring import run_conductor, run_worker
+from streams.roles import run_conductor, run_worker
+from streams.wiring import Installation
 
 SETTINGS = SessionSettings(chunk_bytes=1 << 18)
 PART = PartSettings(encoder="none", reason="start")
@@ -68,8 +69,12 @@ class World:
     data: DataDir
     settings: Settings
 
+    @property
+    def here(self) -> Installation:
+        return Installation(replace(self.settings, data=self.data.path))
+
     async def start(self, session: str, host: str = "host-1") -> Host:
-        grant = await start_session(self.jet, self.data.folder("hosts"), host, session, SETTINGS)
+        grant = await start_session(self.jet, self.here.identity, host, session, SETTINGS)
         return Host(self.jet, grant)
 
     async def ask(self, name: str, session: str, **more: Any) -> dict[str, Any]:
@@ -104,7 +109,7 @@ async def running(role: Any, world: World) -> AsyncIterator[None]:
     """One role, ended like a service; what ended it before is raised."""
     stop = asyncio.Event()
     jet = await connect(world.jet.url, name="role")
-    task = asyncio.create_task(role(world.settings, jet, world.data, stop))
+    task = asyncio.create_task(role(world.here, jet, stop))
     try:
         yield
     finally:

@@ -31,6 +31,7 @@ from streams.chunk_log import recorded_events
 from streams.commands import call
 from streams.lifecycle import read_event
 from streams.outbox import Outbox
+from streams.wiring import Installation
 
 AT_ONCE = 16
 """Sessions that are started, or asked about, together."""
@@ -171,7 +172,7 @@ async def processes(path: Path, *, workers: int = 1) -> AsyncIterator[Processes]
     """nats-server, conductor and worker as `up` starts them. workers above 1 own the same partitions."""
     data = DataDir(path / "data")
     with _clean_environment():
-        async with up.running(Settings(), data, quiet=True) as system:
+        async with up.running(Installation(Settings(data=data.path)), quiet=True) as system:
             conductor, worker = system.children
             more = [_another(worker, n, data) for n in range(2, workers + 1)]
             for child in more:

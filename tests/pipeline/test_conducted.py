@@ -23,8 +23,8 @@ from schemas.trust import Tombstone, Trust, TrustKey
 from streams.commands import call
 from streams.evidence import history_lines, stored_at, write_copy
 from streams.lifecycle import EventLog
+from streams.roles import run_conductor
 from streams.shredding import tombstone_name
-from streams.wiring import run_conductor
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 
@@ -322,7 +322,7 @@ async def test_a_copied_host_folder_cannot_take_a_counter_twice(server: NatsServ
 
 
 async def _worker(*parts: object) -> None:
-    from streams.wiring import run_worker
+    from streams.roles import run_worker
 
     await run_worker(*parts)  # type: ignore[arg-type]
 

@@ -30,8 +30,8 @@ from streams.conductor import Conductor, Parts
 from streams.directory import Directory
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, read_event
+from streams.roles import run_worker
 from streams.shredding import tombstone_name
-from streams.wiring import run_worker
 
 CALM = "calm"
 START_EFFECTS = ("append key", "append lifecycle")

@@ -38,7 +38,7 @@ class Sender:
     @classmethod
     async def of(cls, world: World, session: str) -> "Sender":
         self = cls(Progress())
-        grant = await start_session(world.jet, world.data.folder("hosts"), session, session, SETTINGS)
+        grant = await start_session(world.jet, world.here.identity, session, session, SETTINGS)
         self.publisher = Publisher(world.jet, grant, self.show, room=Room.of(world.jet))
         self.task = asyncio.create_task(publish(self._source(), self.publisher, "opaque"))
         return self

@@ -26,8 +26,8 @@ from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.replay import Replay, manifest_of
 from streams.retention import Retention
+from streams.roles import run_conductor, run_worker
 from streams.sealing import material_of
-from streams.wiring import run_conductor, run_worker
 
 DAY_S = 86_400.0
 

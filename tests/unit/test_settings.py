@@ -12,7 +12,7 @@ from infra.settings import data_dir, load_settings
 from schemas.errors import Misuse
 from schemas.settings import STAGES, VARIABLES, Settings, StageLimits
 from schemas.settings_pages import page, template
-from streams.wiring import silence
+from streams.roles import silence
 
 
 def test_without_any_variable_the_defaults_hold() -> None:

@@ -1,0 +1,107 @@
+"""Owns the roles, and which services each is made of.
+
+Each is one coroutine that runs until its `stop` is set, over one connection and one installation.
+"""
+
+import asyncio
+import os
+from contextlib import suppress
+
+from handlers.conductor import Limits as SilenceLimits
+from schemas.envelope import MAX_PLAIN
+from schemas.ports import Jet
+from schemas.settings import Settings, StageLimits
+from streams import conductor
+from streams.conductor import Conductor
+from streams.control import Control
+from streams.control_plane import control_plane
+from streams.directory import Directory
+from streams.hosts import Hosts
+from streams.keystore import KeyStore
+from streams.lifecycle import EventLog
+from streams.retention import Retention
+from streams.runner import Limits
+from streams.stages import STAGES
+from streams.wiring import Installation, reuse_buffers
+from streams.worker import Parts, work
+
+
+async def run_worker(
+    here: Installation, jet: Jet, stop: asyncio.Event, group: int = 0, groups: int = 1
+) -> None:
+    """The six stages over the partitions of one worker group."""
+    reuse_buffers()
+    directory, keys = Directory(jet), KeyStore(jet, here.keyring)
+    parts = Parts(
+        jet=jet,
+        directory=directory,
+        keys=keys,
+        blobs=here.chunks,
+        signers=lambda: [here.keyring.signer().public],
+        limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
+    )
+    following = [asyncio.create_task(service.run()) for service in (directory, keys)]
+    working = asyncio.create_task(work(parts, stop, group, groups))
+    try:
+        await asyncio.wait({working, *following}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await working
+        for task in following:
+            if task.done():
+                task.result()
+    finally:
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
+    """Lifecycle, sealing, the source's end and the command service."""
+    settings, keyring, directory = here.settings, here.keyring, Directory(jet)
+    keys = KeyStore(jet, keyring, here.erasing)
+    parts = conductor.Parts(
+        jet=jet,
+        directory=directory,
+        keys=keys,
+        chunks=here.chunks,
+        manifests=here.manifests,
+        quarantine=here.quarantine,
+        signer=keyring.signer(),
+        limits=silence(settings),
+    )
+    retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
+    control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
+    broker = control_plane(control, jet.url)
+    stopped = asyncio.create_task(stop.wait())
+    services = (directory, keys, Conductor(parts), retention)
+    running = [asyncio.create_task(service.run()) for service in services]
+    try:
+        # A command is answered only by one who knows every session.
+        known = asyncio.create_task(directory.ready())
+        await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        await broker.start()
+        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task.done():
+                task.result()
+    finally:
+        # Commands first: what is under way still finds the directory moving.
+        await broker.stop()
+        stopped.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(stopped, *running, return_exceptions=True)
+
+
+def silence(settings: Settings) -> SilenceLimits:
+    """How long a host may be silent."""
+    return SilenceLimits(settings.host_silent_max_s, settings.host_return_max_s)
+
+
+def _limits(stage: StageLimits) -> Limits:
+    """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
+    fit = stage.memory_bytes // (2 * MAX_PLAIN)
+    workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
+    return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
