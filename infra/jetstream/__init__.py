@@ -1,4 +1,6 @@
-"""Owns everything that is said to NATS JetStream; nothing else imports the driver.
+"""Owns what is said to NATS JetStream; behind the ports of schemas/ports/broker.py, whose promises it keeps.
+
+Beside it only infra/bare_nats imports the driver, for the bench; and FastStream has a connection of its own.
 
 connection (requests, reconnects) · jet (what callers may do) · reads (direct gets) · pulling, pull, follow
 (consumers) · declare (streams and consumers) · serve (answers) · decode, errors (theirs to ours).
