@@ -43,7 +43,10 @@ class Load:
     @property
     def spread_s(self) -> float:
         """Over which the sessions' first beats are spread."""
-        return CHUNK_BYTES / self.rate if self.rate else min(TICK_S, self.seconds)
+        if not self.rate:
+            return min(TICK_S, self.seconds)
+        beat_bytes = self.rate * BEAT_S
+        return max(1, CHUNK_BYTES // beat_bytes) * BEAT_S  # a fragment is never split over two chunks
 
 
 async def measure(task: Task, load: Load) -> dict[str, Any]:
