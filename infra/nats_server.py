@@ -25,10 +25,9 @@ from typing import Final
 from infra.datadir import free_bytes, make_writable_folder, write_private
 from infra.nats_store import CONFIG, give_store, note_server, take_store
 from schemas.errors import Unavailable
+from schemas.settings import DEFAULT_MEMORY_MIB
 
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
-MEMORY_MIB = 450
-"""GOMEMLIMIT. Less costs CPU (300: 76 % instead of 21 % of a core), none costs memory (1.7 GB)."""
 FREE_SHARE = 0.8
 """Of the free disk, what the streams may take on first start."""
 RESERVE_BYTES = 256 << 20
@@ -55,7 +54,7 @@ class NatsServer:
     """A supervised server on one store directory."""
 
     def __init__(
-        self, data: Path, *, port: int = 0, max_file: int | None = None, memory_mib: int = MEMORY_MIB
+        self, data: Path, *, port: int = 0, max_file: int | None = None, memory_mib: int = DEFAULT_MEMORY_MIB
     ) -> None:
         self.data: Final = data
         self.port = port
