@@ -22,7 +22,7 @@ LEVELS = {"none": (0, 0), "zstd": (1, 22), "lz4": (0, 12), "brotli": (0, 11), "g
 DEFAULT_LEVELS = {"none": 0, "zstd": 3, "lz4": 0, "brotli": 5, "gzip": 6}
 SECRET = "***"
 DEFAULT_MEMORY_MIB = 380
-"""GOMEMLIMIT of nats-server. Less costs CPU (300: 76 % instead of 21 % of a core), none costs memory (1.7 GB)."""
+"""GOMEMLIMIT of nats-server. Less costs CPU (300: 76 % instead of 21 % of a core), none costs 1.7 GB."""
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 
 
