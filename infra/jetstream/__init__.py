@@ -3,13 +3,12 @@
 Beside it only infra/bare_nats imports the driver, for the bench; and FastStream has a connection of its own.
 
 connection (requests, reconnects) · jet (what callers may do) · reads (direct gets) · pulling, pull, follow
-(consumers) · declare (streams and consumers) · serve (answers) · decode, errors (theirs to ours).
+(consumers) · declare (streams and consumers) · decode, errors (theirs to ours).
 """
 
 from infra.jetstream.follow import Follower
 from infra.jetstream.jet import Jet, connect
 from infra.jetstream.pull import PullReader
-from infra.jetstream.serve import Service
 from schemas.jetstream import (
     ConsumerSpec,
     Discontinuity,
@@ -27,7 +26,6 @@ __all__ = [
     "Message",
     "PubAck",
     "PullReader",
-    "Service",
     "StreamInfo",
     "StreamSpec",
     "connect",

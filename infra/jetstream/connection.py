@@ -111,16 +111,14 @@ class Connection:
         if self.closed:
             raise errors.disconnected(errors.shown(self.url))
 
-    async def subscribe(self, subject: str, take: Callable[[Msg], None], queue: str = "") -> Subscription:
+    async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
         """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
 
         async def callback(message: Msg) -> None:
             take(message)
 
         try:
-            return await self.nc.subscribe(
-                subject, queue=queue, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
-            )
+            return await self.nc.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
         except nats.errors.Error as error:
             raise errors.disconnected(f"subscribe to {subject}") from error
 

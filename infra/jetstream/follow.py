@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """An endless async iterator; `batch` gives all that is here at once. For one task at a time."""
+    """The port of the same name, over consumers that come and go."""
 
     def __init__(
         self,
@@ -79,7 +79,6 @@ class Follower:
         return item
 
     async def batch(self) -> list[Message | Discontinuity]:
-        """Return everything that has arrived, at least one item; an empty list when closed."""
         await self._fill()
         items = list(self._queue)
         self._queue.clear()
@@ -90,7 +89,6 @@ class Follower:
         return items
 
     async def close(self) -> None:
-        """End the iteration and forget the server-side consumer. A second call does nothing."""
         if self._closed:
             return
         self._closed = True

@@ -1,8 +1,6 @@
-"""Owns what the rest of the system may do with JetStream: one object, one connection.
+"""Owns one connection to JetStream, behind the port of the same name; what a method promises stands there.
 
-1. Every method raises only our errors: Unavailable (try again), NoSpace, Conflict, NotFound, Rejected.
-2. After Unavailable the call may have been carried out; whoever repeats it must be able to bear that.
-3. Nothing is retried here but back-pressure, of which the server stored nothing.
+Nothing is retried here but back-pressure, of which the server stored nothing.
 """
 
 import asyncio
@@ -16,7 +14,6 @@ from infra.jetstream import declare, errors, follow, reads
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.pull import PullReader
 from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
-from infra.jetstream.serve import Service, serve
 from schemas.errors import Unavailable
 from schemas.jetstream import MSG_ID, ConsumerInfo, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
 
@@ -54,7 +51,6 @@ class Jet:
 
     @property
     def url(self) -> str:
-        """Where the server is, credentials included: for a second connection of the same process."""
         return self._conn.url
 
     @property
@@ -73,10 +69,7 @@ class Jet:
         msg_id: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> PubAck:
-        """Store one message durably. `msg_id`: a repetition within the stream's window is a duplicate.
-
-        Raises NoSpace (stream.full, disk.full), Unavailable; a full disk shows only after `timeout_s`.
-        """
+        """A full disk shows only after `timeout_s`."""
         wanted = dict(headers or {})
         if msg_id is not None:
             wanted[MSG_ID] = msg_id
@@ -96,19 +89,13 @@ class Jet:
     async def append(
         self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
     ) -> int:
-        """Store one message if `expected_seq` is the last of its subject (0: none); return its sequence.
-
-        Raises Conflict (append.conflict), also when an earlier attempt of ours was the one that won.
-        """
         ack = await self.publish(subject, data, {**(headers or {}), EXPECTED: str(expected_seq)})
         return ack.seq
 
     async def get(self, stream: str, seq: int) -> Message | None:
-        """Return one message by sequence, or None."""
         return await reads.get(self._conn, stream, seq)
 
     async def last(self, stream: str, subject: str) -> Message | None:
-        """Return the newest message of a subject as the leader knows it, or None."""
         return await reads.last(self._conn, stream, subject)
 
     async def batch(
@@ -119,34 +106,24 @@ class Jet:
         max_messages: int = reads.BATCH_MESSAGES,
         max_bytes: int = reads.BATCH_BYTES,
     ) -> tuple[list[Message], bool]:
-        """Return messages of a subject from a sequence on, and whether more are there.
-
-        One replica answers, which may lag: that there is no more only the leader knows (`last`, `read_all`).
-        """
         return await reads.batch(self._conn, stream, subject, from_seq, max_messages, max_bytes)
 
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
-        """Return messages by sequence; a missing one is left out. The caller bounds the bytes."""
         return await reads.get_many(self._conn, stream, seqs)
 
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
-        """Yield every message of a subject that the stream holds now, in order."""
         return reads.read_all(self._conn, stream, subject, from_seq)
 
     async def declare(self, spec: StreamSpec) -> list[str]:
-        """Make a stream what it should be; return what was changed. Raises Misuse (topology.drift)."""
         return await declare.declare(self._conn, spec)
 
     async def upsert_consumer(self, stream: str, spec: ConsumerSpec) -> list[str]:
-        """Make a durable pull consumer what it should be; return what was changed."""
         return await declare.upsert_consumer(self._conn, stream, spec)
 
     async def delete_consumer(self, stream: str, name: str) -> None:
-        """Forget a durable consumer; one that is not there is no error."""
         await declare.api(self._conn, f"CONSUMER.DELETE.{stream}.{name}", may_be_absent=True)
 
     async def consumers(self, stream: str) -> list[ConsumerInfo]:
-        """Return where every durable consumer of a stream stands."""
         return await declare.consumers(self._conn, stream)
 
     def pull(
@@ -159,7 +136,6 @@ class Jet:
         heartbeat_s: float = HEARTBEAT_S,
         upsert: Callable[[], Awaitable[object]] | None = None,
     ) -> PullReader:
-        """Return a reader of a durable consumer; `upsert` makes it again when it is gone."""
         return PullReader(
             self._conn,
             stream,
@@ -174,15 +150,12 @@ class Jet:
     def follow(
         self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = follow.BATCH_BYTES
     ) -> follow.Follower:
-        """Return an endless iterator over a stream from a sequence on: in order, once, nothing left out."""
         return follow.Follower(self._conn, stream, filters, from_seq, batch_bytes)
 
     async def delete(self, stream: str, seq: int) -> bool:
-        """Erase one message: its bytes are overwritten on disk. False when it was not there."""
         return await declare.delete_message(self._conn, stream, seq)
 
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
-        """Drop messages of a subject, up to and with `up_to_seq`; return how many. Bytes stay on disk."""
         body: dict[str, Any] = {"filter": subject}
         if up_to_seq is not None:
             body["seq"] = up_to_seq + 1
@@ -191,7 +164,6 @@ class Jet:
         return int(answer["purged"])
 
     async def info(self, stream: str) -> StreamInfo:
-        """Return what a stream holds now; raise NotFound (stream.absent)."""
         answer = await declare.api(self._conn, f"STREAM.INFO.{stream}")
         assert answer is not None
         state, config = answer["state"], answer["config"]
@@ -207,7 +179,6 @@ class Jet:
         )
 
     async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
-        """Return how many messages each subject holds, of those that `subject` (wildcards allowed) names."""
         counts: dict[str, int] = {}
         while True:
             body = {"subjects_filter": subject, "offset": len(counts)}
@@ -219,14 +190,7 @@ class Jet:
                 return counts
 
     async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
-        """Return one service's answer; raise Unavailable when none serves or none answers."""
         return (await self._conn.request(subject, data, timeout_s=timeout_s)).data
-
-    async def serve(
-        self, subject: str, queue: str, handler: Callable[[Message], Awaitable[bytes]]
-    ) -> Service:
-        """Answer requests with what `handler` returns, several at a time, until the Service is closed."""
-        return await serve(self._conn, subject, queue, handler)
 
     async def close(self) -> None:
         """Let go of the connection; what is under way fails as Unavailable."""

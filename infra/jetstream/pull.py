@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class PullReader:
-    """Jobs of one durable consumer. `get` may be called by several tasks at once."""
+    """The port Consumer, over a durable consumer."""
 
     def __init__(
         self,
@@ -60,7 +60,6 @@ class PullReader:
         conn.on_break.add(self._broke)
 
     async def get(self) -> Message:
-        """Return the next job, however long that takes; raise Unavailable (pull.closed) once closed."""
         async with self._lock:
             while True:
                 if self._closed or self._conn.closed:
@@ -78,20 +77,16 @@ class PullReader:
         await self._conn.send(message.reply, b"+ACK")
 
     async def ack_sync(self, message: Message, timeout_s: float = ACK_TIMEOUT_S) -> None:
-        """Return when the server has noted the ack; raise Unavailable otherwise."""
         await self._conn.request(message.reply, b"+ACK", timeout_s=timeout_s)
 
     async def nak(self, message: Message, delay_s: float = 0) -> None:
-        """Hand a job back, to be delivered again after `delay_s`."""
         body = f"-NAK {json.dumps({'delay': int(delay_s * 1e9)})}" if delay_s else "-NAK"
         await self._conn.send(message.reply, body.encode())
 
     async def in_progress(self, message: Message) -> None:
-        """Begin the job's ack_wait anew."""
         await self._conn.send(message.reply, b"+WPI")
 
     async def close(self) -> None:
-        """Take no more jobs and hand back those that wait here. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
