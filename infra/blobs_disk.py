@@ -37,7 +37,7 @@ NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
 class DiskBlobs:
-    """Blobs below one directory. `quarantine`: where files go that are not what they should be."""
+    """The port Blobs, below one directory. `quarantine`: where files go that are not what they should be."""
 
     def __init__(self, root: Path, quarantine: Path | None = None) -> None:
         self.root = root
@@ -47,11 +47,6 @@ class DiskBlobs:
         """Directories whose own names are durable."""
 
     def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
-        """Make `data` durable under `name`, unless something is there already; then that stays as it is.
-
-        Either answer means that a whole file is durable under this name. Raises NoSpace (blobs.space),
-        Unavailable (blobs.io).
-        """
         path = self._path(name)
         with _translated(name):
             self._make_durable(path.parent)
@@ -67,7 +62,6 @@ class DiskBlobs:
                 os.close(directory)
 
     def read(self, name: str) -> bytes | None:
-        """The bytes under `name` as the disk has them, not the page cache; None: no such file."""
         with _translated(name):
             try:
                 file = direct.open_file(self._path(name), os.O_RDONLY)
@@ -86,10 +80,7 @@ class DiskBlobs:
             return sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, prefix: str) -> int:
-        """Remove every blob whose name begins with `prefix` (`<uid>/`); how many. Repeatable.
-
-        The removal is durable on return: a name that came back would be a shredded session's chunk.
-        """
+        """A name that a crash brought back would be a shredded session's chunk: so folders are synced."""
         if not prefix:
             raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
         names = self.list(prefix)
@@ -110,10 +101,7 @@ class DiskBlobs:
         return len(names)
 
     def quarantine(self, name: str) -> str | None:
-        """Take the file away from its name and keep it; its name in quarantine, None when it is not there.
-
-        The new name ends in the file's digest, so a second try after a crash moves nothing twice.
-        """
+        """The new name ends in the file's digest, so a second try after a crash moves nothing twice."""
         data = self.read(name)
         if data is None:
             return None

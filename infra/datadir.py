@@ -72,7 +72,6 @@ class DataDir:
         return where
 
     def lock(self) -> None:
-        """Become the owner until `unlock` or the end of the process; raise Unavailable (datadir.locked)."""
         make_writable_folder(self.path)
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -87,7 +86,6 @@ class DataDir:
         self._lock_fd = fd
 
     def unlock(self) -> None:
-        """Give the directory up. A second call does nothing."""
         if self._lock_fd >= 0:
             with contextlib.suppress(FileNotFoundError):
                 (self.path / "run.json").unlink()
@@ -95,7 +93,6 @@ class DataDir:
             self._lock_fd = -1
 
     def is_owned(self) -> bool:
-        """Whether some process, this one included, holds the lock."""
         if self._lock_fd >= 0:
             return True
         try:
@@ -111,11 +108,9 @@ class DataDir:
         return False
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        """Tell others how to reach us. Atomic: a reader sees the old text or the new."""
         write_private(self.path / "run.json", json.dumps(dict(run), indent=2).encode())
 
     def read_run(self) -> dict[str, Any] | None:
-        """Return what the owner wrote; None when nobody owns the directory or it is still starting."""
         if not self.is_owned():
             return None
         try:
@@ -125,7 +120,6 @@ class DataDir:
         return run
 
     def free_bytes(self) -> int:
-        """Free space for this user on the disk that holds the directory."""
         return free_bytes(self.path)
 
 

@@ -30,7 +30,7 @@ FILE_MODE = 0o600
 
 
 class HostIdentity:
-    """One host's folder, locked. A context manager; leaving it gives the lock back."""
+    """The port of the same name: one host's folder, locked."""
 
     def __init__(self, hosts: Path, host: str) -> None:
         """Lock the folder. Raises Unavailable (host.locked)."""
@@ -66,16 +66,13 @@ class HostIdentity:
 
     @property
     def public(self) -> bytes:
-        """The evidence key's public half, 32 bytes."""
         return self.key.public_key().public_bytes_raw()
 
     @property
     def prev_genesis(self) -> bytes:
-        """Track-0 genesis of the last session that could hold fragments; zero before the first."""
         return bytes.fromhex(self._read("state.json")["genesis"])
 
     def begin(self, session: str) -> int:
-        """The counter of `session`, durable; the same one again until it is settled."""
         state = self._read("state.json")
         counter: int = state["counter"]
         if state["pending"] == session:
@@ -84,7 +81,6 @@ class HostIdentity:
         return counter + 1
 
     def settle(self, session: str, genesis: bytes) -> None:
-        """Remember the session's track-0 genesis; its first fragment may be sent now."""
         state = self._read("state.json")
         if state["pending"] == session:
             self._replace(_state(state["counter"], genesis, ""))

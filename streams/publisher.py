@@ -17,7 +17,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -26,6 +25,7 @@ from handlers.fragments import FragmentSealer
 from schemas import subjects
 from schemas.errors import LucidError, NoSpace
 from schemas.fragment import MAX_DATA_PLAIN, PartSettings
+from schemas.ports import Writer
 from streams.outbox import Outbox
 from streams.room import Room
 
@@ -39,13 +39,6 @@ ROOM_S = 2.0
 EVENT_TYPE = "lucid.fragment.v1"
 
 log = logging.getLogger("lucid.publisher")
-
-
-class Stream(Protocol):
-    """What a publisher needs of JetStream."""
-
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> object:
-        """Return when the message is durable. Raises Retryable (try again) or Rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +76,7 @@ class Publisher:
 
     def __init__(
         self,
-        jet: Stream,
+        jet: Writer,
         grant: Grant,
         on_progress: Callable[[Progress], None] = lambda _: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
