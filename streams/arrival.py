@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from handlers.stages.admit import Signers, Unfit, admit
+from handlers.stages.open_chunk import Piece
 from schemas.fragment import Fragment
 from schemas.jetstream import Message
 
@@ -21,6 +22,17 @@ class Arrival:
     @property
     def seq(self) -> int:
         return self.message.seq
+
+    @property
+    def piece(self) -> Piece | None:
+        """For the fold; None: it is unfit. Raises what nobody foresaw."""
+        match self.found:
+            case Fragment() as fragment:
+                return Piece.of(self.seq, fragment)
+            case Unfit():
+                return None
+            case error:
+                raise error
 
     @property
     def size(self) -> int:

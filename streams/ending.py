@@ -10,22 +10,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 
 from handlers.fragments import end_fragment
 from handlers.session import Session
-from handlers.stages.admit import Unfit, admit
 from handlers.stages.fold_terms import Identity
-from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from schemas import subjects
-from schemas.chunk_events import Ended
-from schemas.errors import Conflict, Unavailable
+from schemas.errors import Conflict
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested
 from schemas.ports import Jet, Signer
-from streams.chunk_log import last_recorded
+from streams.arrival import Arrival, look
+from streams.restore import Look, restore
 
 TRIES = 100
 WALK_BYTES = 8 << 20
@@ -40,12 +37,18 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Si
     """
     created = session.created
     assert created is not None
-    subject = subjects.recording(created.host, session.id)
-    look = partial(admit, host_key=created.host_key, signers=lambda: [signer.public])
-    fold, position = await _restore(jet, Identity.of(created, session.intake), look)
+    subject, host_key = subjects.recording(created.host, session.id), created.host_key
+
+    async def check(messages: Sequence[Message]) -> list[Arrival]:
+        return await asyncio.to_thread(look, messages, host_key, lambda: [signer.public])
+
+    fold = (await restore(jet, Identity.of(created, session.intake), check)).fold
+    position = fold.at
+    if not fold.ended:
+        fold.drain()
     for _ in range(TRIES):
         last = await jet.last(subjects.RECORDINGS, subject)
-        position = await _walk(jet, subject, fold, position, look)
+        position = await _walk(jet, subject, fold, position, check)
         if last is not None and last.seq > position:
             continue  # the read lags behind the leader
         if fold.ended:
@@ -62,36 +65,12 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Si
     raise Conflict(f"the host of {session.id} sends faster than it can be ended", code="end.busy")
 
 
-Look = Callable[[bytes], object]
-
-
-async def _restore(jet: Jet, who: Identity, look: Look) -> tuple[Fold, int]:
-    """Record's fold as its last event left it, and the stream sequence up to which it has read."""
-    found = await last_recorded(jet, who.session)
-    if found is None:
-        return Fold(who), 0
-    _, event = found
-    named = [] if isinstance(event, Ended) else event.state.named
-    pieces = await _pieces(list((await jet.get_many(subjects.RECORDINGS, named)).values()), look)
-    if len(pieces) < len(named):
-        raise Unavailable(f"the checkpoint of {who.session} cannot be read", code="record.source")
-    fold = Fold.restore(who, event.state, pieces)
-    fold.ended = isinstance(event, Ended)
-    if not fold.ended:
-        fold.drain()
-    return fold, event.state.at
-
-
-async def _walk(jet: Jet, subject: str, fold: Fold, position: int, look: Look) -> int:
+async def _walk(jet: Jet, subject: str, fold: Fold, position: int, check: Look) -> int:
     more = True
     while more:
         messages, more = await jet.batch(subjects.RECORDINGS, subject, position + 1, max_bytes=WALK_BYTES)
-        for piece in await _pieces(messages, look):
-            fold.take(piece)
+        for arrival in await check(messages):
+            if arrival.piece is not None:
+                fold.take(arrival.piece)
         position = messages[-1].seq if messages else position
     return position
-
-
-async def _pieces(messages: list[Message], look: Look) -> list[Piece]:
-    found = await asyncio.to_thread(lambda: [(message.seq, look(message.data)) for message in messages])
-    return [Piece.of(seq, fragment) for seq, fragment in found if not isinstance(fragment, Unfit)]  # type: ignore[arg-type]

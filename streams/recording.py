@@ -30,8 +30,9 @@ from schemas.ports import Jet
 from streams.arrival import Arrival, look
 from streams.aside import Aside
 from streams.checkpoints import Checkpoints, patiently
-from streams.chunk_log import data_seqs, find_fragment, last_recorded
+from streams.chunk_log import data_seqs, find_fragment
 from streams.claims import Claims
+from streams.restore import restore
 
 HELD_BYTES = 16 << 20
 WALK_BYTES = 4 << 20
@@ -162,36 +163,16 @@ class Recording:
 
     async def _restore(self) -> None:
         """Take up the fold that the checkpoint holds; all of it at once, after the last await."""
-        jet, session = self._shared.jet, self.identity.session
         await self._checkpoints.close()
-        found = await last_recorded(jet, session)
-        pieces: list[Piece] = []
-        arrivals: list[Arrival] = []
-        if found is not None and isinstance(found[1], Recorded):
-            named = found[1].state.named
-            async with self._shared.walks:
-                messages = await jet.get_many(subjects.RECORDINGS, named)
-                arrivals = await self._look(list(messages.values()))
-            pieces = [Piece.of(a.seq, a.found) for a in arrivals if isinstance(a.found, Fragment)]
-            if len(pieces) < len(named):
-                raise Unavailable(
-                    f"{len(named) - len(pieces)} fragments of the checkpoint of {session} cannot be read",
-                    code="record.source",
-                )
+        async with self._shared.walks:
+            restored = await restore(self._shared.jet, self.identity, self._look)
         self._shared.claims.forget_open(self.identity.uid)
         self._is_void = False
-        if found is None:
-            self._fold, self._position = Fold(self.identity), 0
-            self._checkpoints.restart(0)
-            return
-        seq, event = found
-        self._checkpoints.restart(seq)
-        self._position = event.state.at
-        self._fold = Fold.restore(self.identity, event.state, pieces)
-        self._fold.ended = isinstance(event, Ended)
+        self._fold, self._position = restored.fold, restored.fold.at
+        self._checkpoints.restart(restored.event_seq)
+        for arrival in restored.arrivals:
+            self._hold(arrival)
         if not self._fold.ended:
-            for arrival in arrivals:
-                self._hold(arrival)
             self._emit(self._fold.drain())
 
     async def _walk(self) -> None:
@@ -221,7 +202,7 @@ class Recording:
         if last is not None and self._position < last.seq <= up_to:
             raise Unavailable(f"{self.subject} is not readable up to {last.seq} yet", code="record.source")
 
-    async def _look(self, messages: list[Message]) -> list[Arrival]:
+    async def _look(self, messages: Sequence[Message]) -> list[Arrival]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._shared.threads, self.look, messages)
 

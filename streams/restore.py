@@ -1,0 +1,50 @@
+"""Owns taking up a recording's fold where its last event left it: the one way back, for whoever folds."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from handlers.stages.fold_terms import Identity
+from handlers.stages.record import Fold
+from schemas import subjects
+from schemas.chunk_events import Ended
+from schemas.errors import Unavailable
+from schemas.jetstream import Message
+from schemas.ports import Reader
+from streams.arrival import Arrival
+from streams.chunk_log import last_recorded
+
+Look = Callable[[Sequence[Message]], Awaitable[list[Arrival]]]
+"""`streams.arrival.look` with the session's keys, in a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A fold, and what it was restored from. Call `fold.drain()` next."""
+
+    fold: Fold
+    event_seq: int = 0
+    """Stream sequence of the session's last event; 0: there is none."""
+    arrivals: Sequence[Arrival] = ()
+    """The fragments that the event names: they are in no closed chunk."""
+
+
+async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
+    """Return record's fold as its last event left it.
+
+    Raises Unavailable (record.source): a fragment that the event names cannot be read.
+    """
+    found = await last_recorded(jet, who.session)
+    if found is None:
+        return Restored(Fold(who))
+    seq, event = found
+    named = [] if isinstance(event, Ended) else event.state.named
+    arrivals = await look(list((await jet.get_many(subjects.RECORDINGS, named)).values()))
+    pieces = [arrival.piece for arrival in arrivals if arrival.piece is not None]
+    if len(pieces) < len(named):
+        raise Unavailable(
+            f"{len(named) - len(pieces)} fragments of the checkpoint of {who.session} cannot be read",
+            code="record.source",
+        )
+    fold = Fold.restore(who, event.state, pieces)
+    fold.ended = isinstance(event, Ended)
+    return Restored(fold, seq, arrivals)
