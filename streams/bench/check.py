@@ -6,6 +6,7 @@ from blake3 import blake3
 
 from handlers.chunks import open_plain
 from schemas.errors import EvidenceFalse
+from schemas.names import chunk_file
 from streams.bench.data import Source
 
 
@@ -16,7 +17,7 @@ def check_chunks(folder: Path, dek: bytes, chunks: int, source: Source, who: str
     """
     plain, stored = blake3(), 0
     for index in range(chunks):
-        path = folder / f"{index:010}"
+        path = folder / chunk_file(index)
         try:
             sealed = path.read_bytes()
         except OSError as error:

@@ -21,6 +21,7 @@ from handlers.stages.store import Found, store
 from schemas.chunk_events import Ended, Proven, Recorded
 from schemas.errors import EvidenceFalse
 from schemas.fragment import Fragment, Kind
+from schemas.names import stored_chunk
 from schemas.ports import Blobs
 from streams.bench.case import Case
 from streams.chunk_log import data_seqs
@@ -113,7 +114,7 @@ class Line:
         self._room.release()
 
     def _keep(self, sealed: bytearray, proven: Proven, context: Context) -> None:
-        name = f"{proven.uid.hex()}/{proven.index:010}"
+        name = stored_chunk(proven.uid, proven.index)
         self._blobs.put(name, sealed)
         read_back = self._blobs.read(name)
         if read_back is None or store(proven, read_back, context)[0] is not Found.SAME:

@@ -49,9 +49,11 @@ def load(result: dict[str, Any]) -> list[str]:
         lines.append(
             f"{kept}: the latest fragment was {said['late_s']:.2f} s late, {said['missing']} chunks missing"
         )
-    lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}"]
+    silent = said.get("silent", {}).get("processes", {})
+    lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}{'  without ticks' if silent else ''}"]
     for process, used in said["processes"].items():
-        lines.append(f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size(used['peak_bytes']):>14}")
+        row = f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size(used['peak_bytes']):>14}"
+        lines.append(row + (f"{100 * silent[process]['cpu_share']:>13.1f} %" if silent else ""))
     return [*lines, *_disturbance(said["others_share"])]
 
 

@@ -2,6 +2,7 @@
 
 1. Sessions begin spread over the time that a chunk takes to fill, as independent ones would.
 2. CPU is measured only while all sessions run.
+3. Idle ones are measured twice: with the ticks of their hosts, each of which is made durable, and without.
 """
 
 import asyncio
@@ -30,6 +31,8 @@ LATE_S = 1.0
 DRAIN_S = 10.0
 """All sessions end at once; by then their last chunks are stored."""
 SETTLE_S = 2.0
+SILENT_MOST_S = 40.0
+"""Hosts that say nothing for longer are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,11 @@ class Load:
         beat_bytes = self.rate * BEAT_S
         return max(1, CHUNK_BYTES // beat_bytes) * BEAT_S  # a fragment is never split over two chunks
 
+    @property
+    def silent_s(self) -> float:
+        """How long idle sessions are measured without ticks, too."""
+        return 0.0 if self.rate else min(self.seconds, SILENT_MOST_S)
+
 
 async def measure(task: Task, load: Load) -> dict[str, Any]:
     """What the system does under this load, as JSON tells it."""
@@ -61,27 +69,38 @@ async def measure(task: Task, load: Load) -> dict[str, Any]:
         }
         async with Actor("sessions:play", spec, task.folder / "log", up.environment) as publisher:
             publisher.go()
+            pids = {**up.pids, "publisher": publisher.pid}
             await asyncio.sleep(load.spread_s + SETTLE_S)
-            async with Meter({**up.pids, "publisher": publisher.pid}) as meter:
-                began_s = time.monotonic()
-                await asyncio.sleep(load.seconds)
-                measured_s = time.monotonic() - began_s
+            said: dict[str, Any] = {
+                "sessions": load.sessions,
+                "rate_bits": load.rate * 8,
+                **await _used(pids, load.seconds),
+            }
+            if load.silent_s:
+                await asyncio.sleep(2 * SETTLE_S)
+                said["silent"] = await _used(pids, load.silent_s)
             played = await publisher.done()
-        said: dict[str, Any] = {
-            "sessions": load.sessions,
-            "seconds": measured_s,
-            "rate_bits": load.rate * 8,
-            "late_s": played["late_s"],
-            "others_share": meter.others,
-            "processes": {
-                name: {"cpu_share": used.cpu_s / measured_s, "peak_bytes": used.peak_bytes}
-                for name, used in meter.used.items()
-            },
-        }
+        said["late_s"] = played["late_s"]
         if load.rate:
             said |= await _waits(up, played["finished_s"])
             said["keeps_up"] = keeps_up(said)
         return said
+
+
+async def _used(pids: dict[str, int], seconds: float) -> dict[str, Any]:
+    """What the processes take during so many seconds."""
+    async with Meter(pids) as meter:
+        began_s = time.monotonic()
+        await asyncio.sleep(seconds)
+        measured_s = time.monotonic() - began_s
+    return {
+        "seconds": measured_s,
+        "others_share": meter.others,
+        "processes": {
+            name: {"cpu_share": used.cpu_s / measured_s, "peak_bytes": used.peak_bytes}
+            for name, used in meter.used.items()
+        },
+    }
 
 
 def keeps_up(said: dict[str, Any]) -> bool:
@@ -123,6 +142,8 @@ async def _play(jet: Jet, cue: Cue, load: Load, source: str) -> Said:
             for number, publisher in enumerate(publishers)
         )
     )
+    if load.silent_s:
+        await asyncio.sleep(3 * SETTLE_S + load.silent_s)
     finished_s = time.time()
     await asyncio.gather(*(publisher.finish() for publisher in publishers))
     await asyncio.gather(*(publisher.close() for publisher in publishers))

@@ -244,7 +244,9 @@ def test_idle_sessions_are_counted_by_what_they_cost(lucid: Lucid, tmp_path: Pat
     assert said.returncode == 0, said.stderr
     result = json.loads(said.stdout)
     assert result["bench"] == "idle"
-    assert result["results"]["processes"]["worker"]["cpu_share"] >= 0
+    found = result["results"]
+    assert found["processes"].keys() == found["silent"]["processes"].keys() == PROCESSES["pipeline"]
+    assert found["processes"]["worker"]["cpu_share"] >= 0
     assert all(len(line) <= 80 for line in report.load(result))
 
 
