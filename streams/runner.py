@@ -9,15 +9,16 @@ Rules
    confirmed by the server).
 4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
    spends no retry and starts no second job: the next delivery waits for the same one, or finds its result.
-5. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
+5. What is taken, or was fetched ahead and waits for a slot, is kept: it is not delivered to anyone else.
+6. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
 """
 
 import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -86,10 +87,13 @@ class Runner:
         """Failures by stream sequence. The server's own count holds outages and kills as well."""
         self._started: dict[int, asyncio.Future[StageEvent | None]] = {}
         """Jobs by stream sequence, until a delivery has taken the outcome."""
+        self._kept: dict[str, Message] = {}
+        """Messages in work, by ack subject."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until `stop` is set, then finish what is in work."""
         stopped = asyncio.ensure_future(stop.wait())
+        keeping = asyncio.create_task(self._keep())
         try:
             while await _first(self._slots.acquire(), stopped) is not None:
                 message = await _first(self._reader.get(), stopped)
@@ -106,6 +110,7 @@ class Runner:
             for task in busy:
                 task.cancel()  # hands its message back
             await asyncio.gather(*busy, return_exceptions=True)
+            keeping.cancel()
             await self._reader.close()
 
     async def _handle(self, message: Message) -> None:
@@ -113,31 +118,33 @@ class Runner:
         """The job, if this delivery began it."""
         slow = False
         try:
-            async with self._kept(message):
-                async with self._workers:
-                    if self._wait is not None:
-                        await self._wait(message)
-                    job = self._started.get(message.seq)
-                    if job is None:
-                        job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
-                    try:
-                        result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
-                    finally:
-                        slow = not job.done()
-                        if not slow:
-                            self._started.pop(message.seq, None)
-                if result is not None:
-                    await self._publish(result, message)
-                await self._acknowledge(message)
+            self._kept[message.reply] = message
+            async with self._workers:
+                if self._wait is not None:
+                    await self._wait(message)
+                job = self._started.get(message.seq)
+                if job is None:
+                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
+                try:
+                    result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
+                finally:
+                    slow = not job.done()
+                    if not slow:
+                        self._started.pop(message.seq, None)
+            if result is not None:
+                await self._publish(result, message)
+            await self._acknowledge(message)
             self.done += 1
             self._spent.pop(message.seq, None)
             if self._on_done is not None:
                 self._on_done(message)
         except asyncio.CancelledError:
+            del self._kept[message.reply]
             with suppress(LucidError):
                 await self._reader.nak(message)
             raise
         except Exception as error:
+            del self._kept[message.reply]
             self.failed += 1
             await self._fail(message, error, slow=slow)
             if slow and ours is not None:
@@ -147,6 +154,7 @@ class Runner:
         finally:
             if ours is not None and not ours.done():
                 ours.cancel()
+            self._kept.pop(message.reply, None)
             self._slots.release()
 
     async def _acknowledge(self, message: Message) -> None:
@@ -170,21 +178,13 @@ class Runner:
             msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
         )
 
-    @asynccontextmanager
-    async def _kept(self, message: Message) -> AsyncIterator[None]:
-        """Tell the server every third of the acknowledgement time that the message is in work."""
-
-        async def keep() -> None:
-            while True:
-                await asyncio.sleep(ACK_WAIT_S / 3)
-                with suppress(Retryable):
+    async def _keep(self) -> None:
+        """Tell the server every third of the acknowledgement time which messages are in our hands."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            for message in (*self._kept.values(), *self._reader.waiting):
+                with suppress(LucidError):
                     await self._reader.in_progress(message)
-
-        keeper = asyncio.create_task(keep())
-        try:
-            yield
-        finally:
-            keeper.cancel()
 
     async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
         """Write the outcome of a failed job. When even that fails, the message comes again by itself."""

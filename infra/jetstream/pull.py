@@ -73,6 +73,10 @@ class PullReader:
                     continue
                 await self._wait()
 
+    @property
+    def waiting(self) -> tuple[Message, ...]:
+        return tuple(self._queue)
+
     async def ack(self, message: Message) -> None:
         await self._conn.send(message.reply, b"+ACK")
 

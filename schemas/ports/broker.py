@@ -104,6 +104,10 @@ class Consumer(Protocol):
     async def get(self) -> Message:
         """The next message, however long that takes. Raises Unavailable (pull.closed) once it is closed."""
 
+    @property
+    def waiting(self) -> tuple[Message, ...]:
+        """What was fetched ahead, and no `get` has taken yet."""
+
     async def ack_sync(self, message: Message) -> None:
         """Return when the server has noted that the message is done. Raises Unavailable."""
 

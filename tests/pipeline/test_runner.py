@@ -160,6 +160,24 @@ async def test_a_job_that_hangs_takes_one_slot_for_itself(jet: Jet) -> None:
         await stage.settled(seqs[-1])
 
 
+async def test_what_waits_for_a_slot_is_not_delivered_twice(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a codec that takes seconds does every chunk several times, and is slower still."""
+    monkeypatch.setattr(runner, "ACK_WAIT_S", 1.0)
+    calls: Counter[int] = Counter()
+
+    async def job(message: Message) -> StageEvent:
+        calls[message.seq] += 1
+        await asyncio.sleep(0.5)
+        return made(message)
+
+    async with running(jet, job, LIMITS._replace(workers=1, slots=4)) as stage:
+        seqs = await stage.ask(8)
+        await stage.settled(seqs[-1])
+        assert calls == dict.fromkeys(seqs, 1)
+
+
 async def test_a_timeout_of_the_jobs_own_is_a_failure(jet: Jet) -> None:
     """Breaks: a job whose disk always times out is tried for ever, and nobody learns of it."""
 
