@@ -16,6 +16,7 @@ from handlers.keys import chunk_secret, dek_id, seal_keys
 from schemas.digest import Buffer, h
 from schemas.envelope import HEADER_BYTES, MAX_PLAIN, NAMED_BYTES, ChunkHeader, Codec, Suite
 from schemas.errors import EvidenceFalse
+from schemas.names import copied_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +116,5 @@ def chunk_nonce(suite: Suite, nonce_key: bytes, named: bytes, payload: Buffer) -
 
 def _refuse(header: ChunkHeader, why: str, message: str) -> NoReturn:
     raise EvidenceFalse(
-        f"chunk {header.index} is false: {message}", code=f"chunk.{why}", place=f"chunks/{header.index:010}"
+        f"chunk {header.index} is false: {message}", code=f"chunk.{why}", place=copied_chunk(header.index)
     ) from None

@@ -13,12 +13,12 @@ from handlers.chunks import open_plain
 from handlers.keys import SessionKeys
 from handlers.trust import Trust
 from handlers.verify_envelope import Seals, open_seals
-from handlers.verify_files import place
 from handlers.verify_reader import Evidence
 from schemas.digest import h
 from schemas.errors import EvidenceFalse, NotFound, Unavailable
 from schemas.fragment import MAIN
 from schemas.manifest import Chunk, Manifest
+from schemas.names import copied_chunk
 
 
 def original(
@@ -68,7 +68,7 @@ def _of(manifest: Manifest, track: int, part: int | None) -> list[Chunk]:
 
 
 def _plain(evidence: Evidence, chunk: Chunk, keys: SessionKeys) -> bytes:
-    where = place(chunk.index)
+    where = copied_chunk(chunk.index)
     try:
         sealed = evidence.chunk(chunk.index, chunk.sealed)
     except OSError as error:

@@ -20,6 +20,7 @@ from schemas import dsse
 from schemas.digest import ZERO
 from schemas.errors import Rejected
 from schemas.manifest import Manifest
+from schemas.names import copied_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Seal:
 
     @property
     def place(self) -> str:
-        return place(self.manifest.seal_no)
+        return copied_manifest(self.manifest.seal_no)
 
 
 class Mark(NamedTuple):
@@ -70,11 +71,6 @@ class Seals:
     findings: list[Finding] = field(default_factory=list)
 
 
-def place(seal_no: int) -> str:
-    """The name of a manifest in an evidence copy."""
-    return f"manifests/{seal_no}.dsse.json"
-
-
 def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]:
     """Open every manifest in order, yield those that can be opened, and fill `seals`."""
     try:
@@ -110,7 +106,7 @@ def _listing(listing: Listing) -> Iterator[Finding]:
     first_missing = next(n for n in range(1, len(listing.numbers) + 2) if n not in listing.numbers)
     if first_missing < max(listing.numbers):
         yield Finding(
-            "manifest.missing", place(first_missing), "the manifest of an earlier seal is not there"
+            "manifest.missing", copied_manifest(first_missing), "the manifest of an earlier seal is not there"
         )
 
 
@@ -118,24 +114,26 @@ def _open(evidence: Evidence, seal_no: int, findings: list[Finding]) -> Seal | N
     try:
         raw = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
     except OSError as error:
-        findings.append(Finding("manifest.unreadable", place(seal_no), _os_text(error)))
+        findings.append(Finding("manifest.unreadable", copied_manifest(seal_no), _os_text(error)))
         return None
     if raw is None:
-        findings.append(Finding("manifest.missing", place(seal_no), "the manifest is not there"))
+        findings.append(Finding("manifest.missing", copied_manifest(seal_no), "the manifest is not there"))
         return None
     try:
         envelope = dsse.parse(raw, dsse.MANIFEST)
         manifest = Manifest.within(envelope)
     except Rejected as error:
-        findings.append(Finding("manifest.malformed", place(seal_no), error.message))
+        findings.append(Finding("manifest.malformed", copied_manifest(seal_no), error.message))
         return None
     signer = manifest.signer.key
     if envelope.keyid != dsse.fingerprint(signer):
         findings.append(
-            Finding("manifest.signature", place(seal_no), "keyid is not the signer's fingerprint")
+            Finding("manifest.signature", copied_manifest(seal_no), "keyid is not the signer's fingerprint")
         )
     if not verify_signature(signer, envelope.signed, envelope.sig):
-        findings.append(Finding("manifest.signature", place(seal_no), "the signature does not hold"))
+        findings.append(
+            Finding("manifest.signature", copied_manifest(seal_no), "the signature does not hold")
+        )
     return Seal(manifest, envelope.digest)
 
 
@@ -143,13 +141,13 @@ def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
     manifest = seal.manifest
     if manifest.seal_no != seal_no:
         yield Finding(
-            "manifest.link", place(seal_no), f"the manifest says that it is seal {manifest.seal_no}"
+            "manifest.link", copied_manifest(seal_no), f"the manifest says that it is seal {manifest.seal_no}"
         )
     wanted = ZERO if seal_no == 1 else before.digest if before is not None else None
     if wanted is not None and manifest.prev_manifest != wanted:
         yield Finding(
             "manifest.link",
-            place(seal_no),
+            copied_manifest(seal_no),
             "the manifest before it is another one",
             sealed=manifest.prev_manifest.hex(),
             found=wanted.hex(),
@@ -158,10 +156,12 @@ def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
         return
     known = before.manifest
     if (manifest.uid, manifest.host, manifest.dek_id) != (known.uid, known.host, known.dek_id):
-        yield Finding("manifest.session", place(seal_no), "uid, host or data key is not the earlier seal's")
+        yield Finding(
+            "manifest.session", copied_manifest(seal_no), "uid, host or data key is not the earlier seal's"
+        )
     # another signer signs the same ending anew; its header and body stay
     if manifest.ending[:-SIGNATURE_BYTES] != known.ending[:-SIGNATURE_BYTES]:
-        yield Finding("manifest.session", place(seal_no), "the ending is not the earlier seal's")
+        yield Finding("manifest.session", copied_manifest(seal_no), "the ending is not the earlier seal's")
 
 
 def _os_text(error: OSError) -> str:

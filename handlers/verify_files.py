@@ -16,11 +16,7 @@ from schemas.envelope import HEADER_BYTES, INDEX_TRACK, MAX_SEALED, TAG_BYTES, C
 from schemas.errors import Rejected
 from schemas.index import Entry
 from schemas.manifest import Manifest
-
-
-def place(index: int) -> str:
-    """The name of a chunk in an evidence copy."""
-    return f"chunks/{index:010}"
+from schemas.names import copied_chunk
 
 
 def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterator[Finding]:
@@ -34,7 +30,7 @@ def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterato
         yield Finding("chunk.unnamed", f"chunks/{shown(name)}", "no chunk has this name")
     listed = {entry.index: entry for entry in entries(manifest) if not entry.lost}
     for index in sorted(listing.numbers - listed.keys()):
-        yield Finding("chunk.unnamed", place(index), "the manifest lists no such chunk")
+        yield Finding("chunk.unnamed", copied_chunk(index), "the manifest lists no such chunk")
     facts.chunks = len(listed)
     codecs = {chunk.index: chunk.codec for chunk in manifest.chunks}
     for entry in listed.values():
@@ -46,7 +42,7 @@ def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterato
 
 
 def _check_file(evidence: Evidence, manifest: Manifest, entry: Entry, codec: int | None) -> Finding | None:
-    where = place(entry.index)
+    where = copied_chunk(entry.index)
     if entry.sealed > MAX_SEALED:
         return Finding("chunk.length", where, f"{entry.sealed} bytes are more than a chunk may have")
     try:
@@ -68,7 +64,7 @@ def _check_file(evidence: Evidence, manifest: Manifest, entry: Entry, codec: int
 
 def _check_header(sealed: bytes, manifest: Manifest, entry: Entry, codec: int | None) -> Finding | None:
     """What the header says is what the manifest says. codec: None for an index chunk."""
-    where = place(entry.index)
+    where = copied_chunk(entry.index)
     try:
         header = ChunkHeader.parse(sealed[:HEADER_BYTES])
     except Rejected as error:

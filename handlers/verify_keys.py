@@ -17,7 +17,6 @@ from handlers.compression import decompress
 from handlers.fragments import reseal_digest
 from handlers.keys import SessionKeys
 from handlers.signatures import verify_signature
-from handlers.verify_files import place
 from handlers.verify_findings import Finding
 from handlers.verify_reader import Evidence
 from schemas import fragment
@@ -26,6 +25,7 @@ from schemas.errors import LucidError, Rejected
 from schemas.fragment import Header, Kind
 from schemas.index import FragmentRow
 from schemas.manifest import Chunk, Manifest
+from schemas.names import copied_chunk
 from schemas.trust import Keys
 
 PartKeys = Mapping[tuple[int, int], bytes]
@@ -80,11 +80,11 @@ def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) 
     try:
         header, payload = open_chunk(keys.dek, raw)
     except LucidError as error:
-        return Finding("open.chunk", place(index), f"{error.message} ({error.code})")
+        return Finding("open.chunk", copied_chunk(index), f"{error.message} ({error.code})")
     try:
         return decompress(header.codec, payload, header.plain)
     except LucidError as error:
-        return Finding("open.payload", place(index), error.message)
+        return Finding("open.payload", copied_chunk(index), error.message)
 
 
 def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Piece], list[Finding]]:

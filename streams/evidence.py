@@ -21,6 +21,7 @@ from handlers.verify_reader import Evidence, Listing
 from schemas import dsse
 from schemas.envelope import MAX_SEALED
 from schemas.errors import NotFound
+from schemas.names import chunk_file, copied_chunk, copied_manifest
 from streams.atomic import new_folder, write_file
 
 MANIFESTS, CHUNKS, HISTORY, KEYS = "manifests", "chunks", "history.ndjson", "keys.json"
@@ -51,7 +52,7 @@ class EvidenceFolders:
         return _listing(self._chunks, CHUNK_NAME)
 
     def chunk(self, index: int, limit: int) -> bytes | None:
-        return read_bounded(self._chunks / f"{index:010}", limit)
+        return read_bounded(self._chunks / chunk_file(index), limit)
 
     def history(self, line_limit: int) -> Iterator[bytes] | None:
         if not isinstance(self._history, Path):
@@ -86,12 +87,12 @@ def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -
     written = 0
     with new_folder(target) as folder:
         for seal_no in seals:
-            name = f"{MANIFESTS}/{seal_no}.dsse.json"
+            name = copied_manifest(seal_no)
             manifest = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
             written += write_file(folder / name, _there(manifest, name))
         (folder / CHUNKS).mkdir()
         for index in sorted(evidence.indices().numbers):
-            name = f"{CHUNKS}/{index:010}"
+            name = copied_chunk(index)
             written += write_file(folder / name, _there(evidence.chunk(index, MAX_SEALED), name))
         lines = evidence.history(dsse.MAX_BYTES[dsse.MANIFEST])
         written += write_file(folder / HISTORY, b"".join(lines or ()))

@@ -35,6 +35,7 @@ from schemas.digest import Buffer
 from schemas.errors import Denied, EvidenceFalse, Rejected, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings, State
+from schemas.names import stored_chunk
 from schemas.ports import Blobs, Reader
 from schemas.upcast import read_event, read_recorded
 from streams.claims import Claims, Work
@@ -107,7 +108,7 @@ class Jobs:
             if claim is None:
                 return None
             _, sealed = await self._sealed(claim)
-            name = f"{event.uid.hex()}/{event.index:010}"
+            name = stored_chunk(event.uid, event.index)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
 

@@ -18,7 +18,7 @@ from handlers.seal_index import index_chunks, seal_index_chunk
 from handlers.seal_material import Material
 from handlers.session import Session
 from handlers.stages.context import Context
-from schemas import dsse
+from schemas import dsse, names
 from schemas.digest import Buffer, h
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected
 from schemas.index import Entry
@@ -76,7 +76,7 @@ class Replay:
 
     def _mend(self, entry: Entry, made: Buffer) -> Replayed:
         """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
-        name = f"{self.manifest.uid.hex()}/{entry.index:010}"
+        name = names.stored_chunk(self.manifest.uid, entry.index)
         found = self.blobs.read(name)
         outcome = judge(entry, self.keys.dek, made, found)
         kept = None
@@ -93,7 +93,7 @@ class Replay:
 def manifest_of(manifests: Blobs, session: Session) -> Manifest:
     """The newest manifest, as the log says that it was sealed. Raises EvidenceFalse (manifest.digest)."""
     seal = session.seals[-1]
-    envelope = manifests.read(f"{session.uid.hex()}/{seal.seal_no}")
+    envelope = manifests.read(names.stored_manifest(session.uid, seal.seal_no))
     if envelope is None or h(envelope) != seal.manifest:
         raise EvidenceFalse(
             f"the manifest of {session.id} in the store is not the one that was sealed",

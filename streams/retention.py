@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from handlers.retention import may_go, next_to_purge
 from handlers.session import Session
-from schemas import subjects
+from schemas import names, subjects
 from schemas.chunk_events import Ended
 from schemas.digest import h
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
@@ -120,7 +120,7 @@ class Retention:
         manifest = manifest_of(self.manifests, session)
         listed = [item.entry for item in (*manifest.chunks, *manifest.index)]
         for entry in listed:
-            name = f"{session.uid.hex()}/{entry.index:010}"
+            name = names.stored_chunk(session.uid, entry.index)
             found = None if entry.lost else self.chunks.read(name)
             if not entry.lost and (found is None or h(found) != entry.digest):
                 what = "missing" if found is None else "not what was sealed"

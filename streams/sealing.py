@@ -20,7 +20,7 @@ from handlers.seal_index import IndexChunk, fits, index_chunks, index_entry, sea
 from handlers.seal_material import Material, gather
 from handlers.session import Session, evolve, initial
 from handlers.signatures import verify_signature
-from schemas import dsse, subjects
+from schemas import dsse, names, subjects
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
@@ -77,7 +77,7 @@ class Sealer:
         }
 
     def _put_index(self, material: Material, dek: bytes, chunk: IndexChunk) -> Entry:
-        name = f"{material.created.uid.hex()}/{chunk.index:010}"
+        name = names.stored_chunk(material.created.uid, chunk.index)
         sealed = seal_index_chunk(material, dek, chunk)
         for _ in range(2):
             self.chunks.put(name, sealed)
@@ -91,7 +91,7 @@ class Sealer:
     def _put_manifest(
         self, material: Material, made: Manifest, envelope: bytes, index: Sequence[Entry]
     ) -> tuple[Manifest, bytes]:
-        name = f"{material.created.uid.hex()}/{made.seal_no}"
+        name = names.stored_manifest(material.created.uid, made.seal_no)
         for _ in range(2):
             self.manifests.put(name, envelope)
             found = self.manifests.read(name)

@@ -13,6 +13,7 @@ import typer
 from handlers.replay import Outcome
 from schemas import subjects
 from schemas.errors import EvidenceFalse, RefusedByState, outcome
+from schemas.names import chunk_file
 from schemas.ports import Jet
 from streams.audit import audit
 from streams.cli import attach, output
@@ -83,7 +84,7 @@ def _tell(name: str, chunks: list[Replayed]) -> None:
         if chunk.outcome is not Outcome.SAME:
             moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
             mark = output.mark(chunk.outcome.good)
-            output.say(f"  chunk {chunk.index:010} {mark} {TOLD[chunk.outcome]}{moved}")
+            output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TOLD[chunk.outcome]}{moved}")
     counts = Counter(chunk.outcome for chunk in chunks)
     same = output.count_of(counts[Outcome.SAME], "chunk")
     output.say(f"{name}: {same} of {len(chunks)} {TOLD[Outcome.SAME]}")
