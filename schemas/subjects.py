@@ -5,6 +5,7 @@
 """
 
 import re
+from typing import Literal
 
 from blake3 import blake3
 
@@ -13,6 +14,9 @@ from schemas.errors import Misuse
 PARTITIONS = 16
 
 RECORDINGS, CHUNKS, LIFECYCLE, KEYS, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "KEYS", "DEAD"
+
+ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
+ALL_LIFECYCLE, ALL_HOSTS, ALL_KEYS = "lucid.lifecycle.*", "lucid.hosts.*", "lucid.key.*"
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -56,6 +60,11 @@ def recording(host: str, session: str) -> str:
     return f"lucid.rec.{partition(session)}.{host_id(host)}.{session_id(session)}"
 
 
+def recording_by_anyone(session: str) -> str:
+    """Filter of what any host sent under a session's name."""
+    return f"lucid.rec.{partition(session)}.*.{session_id(session)}"
+
+
 def recording_filter(p: int) -> str:
     return f"lucid.rec.{p}.*.*"
 
@@ -65,7 +74,7 @@ def chunk(step: str, session: str) -> str:
     return f"lucid.chunk.{step}.{partition(session)}.{session_id(session)}"
 
 
-def chunk_filter(step: str, p: int) -> str:
+def chunk_filter(step: str, p: int | Literal["*"] = "*") -> str:
     return f"lucid.chunk.{step}.{p}.*"
 
 

@@ -110,8 +110,10 @@ class Conductor:
         await self._parts.directory.ready()
         self._parts.directory.on_change(lambda session: self.wake(session.id))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._wake_on(subjects.CHUNKS, [f"lucid.chunk.{step}.*.*" for step in WAKING]))
-            tasks.create_task(self._wake_on(subjects.DEAD, ["lucid.dead.*.*.*"]))
+            tasks.create_task(
+                self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in WAKING])
+            )
+            tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
             tasks.create_task(self._sweep())
             for _ in range(AT_ONCE):
                 tasks.create_task(self._work())

@@ -16,8 +16,6 @@ from schemas.jetstream import Discontinuity, Message
 from schemas.ports import Reader
 from streams.lifecycle import read_event
 
-FILTER = "lucid.lifecycle.*"
-
 log = logging.getLogger("lucid.directory")
 
 
@@ -35,7 +33,7 @@ class Directory:
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
-        async for item in self._jet.follow(subjects.LIFECYCLE, [FILTER]):
+        async for item in self._jet.follow(subjects.LIFECYCLE, [subjects.ALL_LIFECYCLE]):
             if isinstance(item, Discontinuity):
                 continue
             self._take(item)
@@ -50,7 +48,7 @@ class Directory:
 
     async def caught_up(self) -> None:
         """Return when everything that stands in the log now is known."""
-        last = await self._jet.last(subjects.LIFECYCLE, FILTER)
+        last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
         if last is None:
             return
         async with self._moved:

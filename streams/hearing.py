@@ -10,8 +10,6 @@ from schemas import subjects
 from schemas.lifecycle_events import State
 from schemas.ports import Reader
 
-FILTER = "lucid.rec.>"
-
 
 class Hearing:
     """What this process has heard since `began_us`."""
@@ -23,7 +21,7 @@ class Hearing:
 
     async def listen(self, now_us: int) -> None:
         """Note which recordings have grown since the last call. Raises Unavailable."""
-        found = await self._jet.subject_counts(subjects.RECORDINGS, FILTER)
+        found = await self._jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
         counts = {subjects.session_of(subject): count for subject, count in found.items()}
         if self._counts is not None:
             grown = {name for name, count in counts.items() if count > self._counts.get(name, 0)}

@@ -25,8 +25,6 @@ from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.shredding import tombstone_name
 
-HOSTS = "lucid.hosts.*"
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -101,7 +99,7 @@ async def own_trust(jet: Reader, keyring: Keyring) -> Trust:
 async def registered_hosts(jet: Reader) -> dict[str, bytes]:
     """Evidence keys by host name."""
     found: dict[str, bytes] = {}
-    async for message in jet.read_all(subjects.LIFECYCLE, HOSTS):
+    async for message in jet.read_all(subjects.LIFECYCLE, subjects.ALL_HOSTS):
         with suppress(Rejected):  # one bad line must not take every host out of the trust file
             event = read_host_event(message.data)
             if isinstance(event, HostRegistered):

@@ -27,7 +27,6 @@ from schemas.ports import Jet, MasterKeys
 
 CACHE_S = 60.0
 TRIES = 20
-FILTER = "lucid.key.*"
 
 log = logging.getLogger("lucid.keys")
 
@@ -60,7 +59,7 @@ class KeyStore:
         """Forget cached keys whose subjects move, until cancelled."""
         last = (await self._jet.info(subjects.KEYS)).last_seq
         self._cache.clear()
-        async for item in self._jet.follow(subjects.KEYS, [FILTER], last + 1):
+        async for item in self._jet.follow(subjects.KEYS, [subjects.ALL_KEYS], last + 1):
             if isinstance(item, Message):
                 self._cache.pop(_uid_of(item), None)
             else:
@@ -115,7 +114,7 @@ class KeyStore:
         version, kek = await asyncio.to_thread(self._master.newest)
         rewrapped = erased = 0
         refused: list[Rejected] = []
-        uids = {_uid_of(message) async for message in self._jet.read_all(subjects.KEYS, FILTER)}
+        uids = {_uid_of(message) async for message in self._jet.read_all(subjects.KEYS, subjects.ALL_KEYS)}
         for uid in sorted(uids - {b""}):
             try:
                 rewrapped += await self._rewrap(uid, version, kek)

@@ -36,7 +36,6 @@ from streams.replay import manifest_of
 SWEEP_S = 10.0
 AGAIN_S = 3600.0
 """How long a session whose evidence is not whole is left alone."""
-FILTER = "lucid.rec.>"
 STEPS = (
     subjects.CHUNKED,
     subjects.COMPRESSED,
@@ -88,7 +87,7 @@ class Retention:
         purged: list[str] = []
         if await self._next(waiting, now_us) is None:
             return purged
-        counts = await self.jet.subject_counts(subjects.RECORDINGS, FILTER)
+        counts = await self.jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
         there = {subjects.session_of(subject) for subject in counts}
         waiting = [session for session in waiting if session.id in there]
         while (session := await self._next(waiting, now_us)) is not None:
@@ -139,8 +138,7 @@ class Retention:
         for step in STEPS:
             events += await self.jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
         # Of every host: what another one sent under this name never counted.
-        recording = f"lucid.rec.{subjects.partition(name)}.*.{name}"
-        fragments = await self.jet.purge(subjects.RECORDINGS, recording)
+        fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
         log.info("source_purged session=%s fragments=%d events=%d", name, fragments, events)
 
 

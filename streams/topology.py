@@ -15,7 +15,20 @@ from dataclasses import replace
 from schemas.errors import NotFound
 from schemas.jetstream import StreamSpec
 from schemas.ports import Jet
-from schemas.subjects import CHUNKS, DEAD, KEYS, LIFECYCLE, PARTITIONS, RECORDINGS
+from schemas.subjects import (
+    ALL_CHUNKS,
+    ALL_DEAD,
+    ALL_HOSTS,
+    ALL_KEYS,
+    ALL_LIFECYCLE,
+    ALL_RECORDINGS,
+    CHUNKS,
+    DEAD,
+    KEYS,
+    LIFECYCLE,
+    PARTITIONS,
+    RECORDINGS,
+)
 
 SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.04, KEYS: 0.01, DEAD: 0.03}
 """Of what the server promises to all streams; 0.04 are left over."""
@@ -53,17 +66,15 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
     return (
         spec(
             RECORDINGS,
-            ("lucid.rec.*.*.*",),
+            (ALL_RECORDINGS,),
             "sealed fragments as hosts sent them",
             partitions=PARTITIONS,
             window_s=SHORTEST_WINDOW_S,
         ),
-        spec(CHUNKS, ("lucid.chunk.*.*.*",), "what each stage says to the next", partitions=PARTITIONS),
-        spec(
-            LIFECYCLE, ("lucid.lifecycle.*", "lucid.hosts.*"), "the event-sourced log of sessions and hosts"
-        ),
-        spec(KEYS, ("lucid.key.*",), "wrapped data keys; the only thing that is ever erased"),
-        spec(DEAD, ("lucid.dead.*.*.*",), "what was refused, and why", keeps="the newest"),
+        spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
+        spec(LIFECYCLE, (ALL_LIFECYCLE, ALL_HOSTS), "the event-sourced log of sessions and hosts"),
+        spec(KEYS, (ALL_KEYS,), "wrapped data keys; the only thing that is ever erased"),
+        spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
     )
 
 

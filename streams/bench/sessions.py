@@ -169,7 +169,7 @@ async def _waits(up: Running, finished_s: float) -> dict[str, Any]:
     """How long chunks waited, in milliseconds, and whether all are stored."""
     await _quiet(up.jet)
     times = Times()
-    async for message in up.jet.read_all(subjects.CHUNKS, "lucid.chunk.*.*.*"):
+    async for message in up.jet.read_all(subjects.CHUNKS, subjects.ALL_CHUNKS):
         times.take(message)
     return {
         "chunks": times.recorded,
