@@ -31,20 +31,26 @@ class Trust:
     """An opened trust file."""
 
     root: bytes
-    """Fingerprint of the root key, 32 bytes."""
+    """Fingerprint of the root key, 32 bytes; empty: an installation's own word, which no root signed."""
     serial: int
     keys: tuple[TrustKey, ...]
 
     def lists(self, key: bytes, role: str, at_us: int) -> bool:
         """Whether the key counts in this role at this time: from from_us to before until_us."""
-        named = [line for line in self.keys if (line.key, line.role) == (key, role)]
-        if any(line.revoked_us for line in named):
+        if self.revokes(key, role):
             return False
-        return any(line.from_us <= at_us < line.until_us for line in named)
+        return any(line.from_us <= at_us < line.until_us for line in self._lines(key, role))
+
+    def revokes(self, key: bytes, role: str) -> bool:
+        """Whether nothing counts that the key ever signed in this role."""
+        return any(line.revoked_us for line in self._lines(key, role))
 
     def name(self, key: bytes, role: str) -> str:
         """The name that the file gives the key; empty when it lists none."""
-        return next((line.name for line in self.keys if line.key == key and line.role == role), "")
+        return next((line.name for line in self._lines(key, role)), "")
+
+    def _lines(self, key: bytes, role: str) -> list[TrustKey]:
+        return [line for line in self.keys if (line.key, line.role) == (key, role)]
 
 
 def open_trust(raw: bytes, *, now_us: int, root: bytes | None = None) -> Trust:

@@ -106,6 +106,7 @@ def _fill(facts: Facts, seals: Seals, seal: Seal, trust: Trust) -> None:
     facts.signer = dsse.fingerprint(manifest.signer.key).hex()
     facts.signer_name = trust.name(manifest.signer.key, SIGNER) or manifest.signer.name
     facts.signer_listed = not seals.unlisted
+    facts.signer_revoked = trust.revokes(manifest.signer.key, SIGNER)
     facts.host = manifest.host.name
     facts.seals = seals.count
     facts.sealed_us = manifest.sealed_us

@@ -119,6 +119,7 @@ class Facts:
     signer: str = ""
     signer_name: str = ""
     signer_listed: bool = False
+    signer_revoked: bool = False
     host: str = ""
     seals: int = 0
     sealed_us: int = 0

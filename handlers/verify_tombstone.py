@@ -31,6 +31,7 @@ def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple
     if keys:
         report.facts.signer_name = trust.name(keys[0], SIGNER)
         report.facts.signer_listed = trust.lists(keys[0], SIGNER, tombstone.at_us)
+        report.facts.signer_revoked = trust.revokes(keys[0], SIGNER)
         if not verify_signature(keys[0], envelope.signed, envelope.sig):
             report.add(Finding("tombstone.signature", PLACE, "the signature does not hold"))
     return report, tombstone

@@ -1,7 +1,6 @@
-"""Owns the installation's own secrets: versions of the master key, the manifest's signer, the trust root.
+"""Owns the versions of the master key, which wraps every session's data key.
 
     keys/master-<version:08>.json   {version, source: "file", key} or {version, source: "environment", check}
-    keys/signer.json, root.json     {name, seed}
     keys/salt                       32 bytes, where ENCRYPTION_KEY is a passphrase
 
 1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
@@ -15,13 +14,11 @@ import base64
 import binascii
 import json
 import secrets
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from blake3 import blake3
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
@@ -37,27 +34,6 @@ PBKDF2_ROUNDS = 600_000
 DERIVE_CONTEXT, CHECK_CONTEXT = "lucid v1 master key", "lucid v1 master check"
 
 Kdf = Literal["argon2id", "pbkdf2"]
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """An Ed25519 key of the installation, and the name that manifests give it."""
-
-    name: str
-    private: Ed25519PrivateKey
-
-    @property
-    def public(self) -> bytes:
-        """32 bytes, raw."""
-        return self.private.public_key().public_bytes_raw()
-
-    @property
-    def fingerprint(self) -> bytes:
-        """H(public key), 32 bytes."""
-        return blake3(self.public).digest()
-
-    def sign(self, message: bytes) -> bytes:
-        return self.private.sign(message)
 
 
 class Keyring:
@@ -112,17 +88,6 @@ class Keyring:
                 file.write(b" " * path.stat().st_size)
             self._files.remove(name)
 
-    def signer(self, *, make: bool = True) -> Signer:
-        if not make and not (self.directory / "signer.json").exists():
-            raise NotFound(
-                f"{self.directory} holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA"
-            )
-        return self._ed25519("signer")
-
-    def root(self) -> Signer:
-        """Made here on first use; a careful owner keeps it offline."""
-        return self._ed25519("root")
-
     def _versions(self) -> list[str]:
         return self._files.list("master-")
 
@@ -175,16 +140,6 @@ class Keyring:
         salt = self._files.read("salt")
         assert salt is not None
         return _stretch(self._text.encode(), salt, self._kdf)
-
-    def _ed25519(self, name: str) -> Signer:
-        file = f"{name}.json"
-        if not (self.directory / file).exists():
-            seed = secrets.token_bytes(KEY_BYTES)
-            public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-            label = f"{name}-{blake3(public).hexdigest(4)}"
-            self._files.put(file, json.dumps({"name": label, "seed": seed.hex()}).encode())
-        said = self._read(file)
-        return Signer(said["name"], Ed25519PrivateKey.from_private_bytes(bytes.fromhex(said["seed"])))
 
     def _read(self, name: str) -> dict[str, Any]:
         raw = self._files.read(name)

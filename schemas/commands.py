@@ -194,6 +194,17 @@ class CompleteSeal(Command):
     sealed: Count
 
 
+class RevokeSigner(BaseModel):
+    """No session's command: let nothing count that a signer signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Label
+    since_us: Annotated[TimeUs, Field(gt=0)]
+    """From when it could be misused; it counts for nothing before that either."""
+    cause: Label
+
+
 class RecordShredding(Command):
     """Fence, erased wraps and tombstone stand."""
 

@@ -28,8 +28,9 @@ from schemas.chunk_events import Dead
 from schemas.commands import Command, Create
 from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Rejected, Unavailable
 from schemas.lifecycle_events import State
-from schemas.ports import Jet, Keyring
+from schemas.ports import Jet, Keyring, Signers
 from schemas.upcast import read_event
+from streams import signing
 from streams.chunk_log import last_recorded
 from streams.commands import answer, answer_error
 from streams.directory import Directory
@@ -61,6 +62,7 @@ class Control:
     directory: Directory
     keys: KeyStore
     keyring: Keyring
+    signers: Signers
     hosts: Hosts
     max_sessions: int = 1000
 
@@ -262,6 +264,14 @@ def _simple(kind: type[Command], **default: Any) -> Handler:
     return handler
 
 
+def _signing(command: Callable[[Signers, Body], Awaitable[Body]]) -> Handler:
+    async def handler(control: Control, body: Body) -> Body:
+        return await command(control.signers, body)
+
+    handler.__doc__ = command.__doc__
+    return handler
+
+
 COMMANDS: dict[str, Handler] = {
     "create": Control.create,
     "start": Control.start,
@@ -278,4 +288,7 @@ COMMANDS: dict[str, Handler] = {
     "list": Control.list,
     "room": Control.room,
     "rotate": Control.rotate,
+    "signers": _signing(signing.list_signers),
+    "rotate_signer": _signing(signing.rotate_signer),
+    "revoke_signer": _signing(signing.revoke_signer),
 }

@@ -20,7 +20,7 @@ from schemas import subjects
 from schemas.errors import Conflict
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested
-from schemas.ports import Jet, Signer
+from schemas.ports import Jet, Signers
 from streams.arrival import Arrival, look
 from streams.restore import Look, restore
 
@@ -30,7 +30,7 @@ WALK_BYTES = 8 << 20
 log = logging.getLogger("lucid.ending")
 
 
-async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Signer) -> bool:
+async def send_end(jet: Jet, session: Session, request: EndRequested, signers: Signers) -> bool:
     """End the recording as the request says; False when it has ended already. Safe to repeat.
 
     Raises Conflict (end.busy): the host sends too fast; try again.
@@ -40,7 +40,7 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Si
     subject, host_key = subjects.recording(created.host, session.id), created.host_key
 
     async def check(messages: Sequence[Message]) -> list[Arrival]:
-        return await asyncio.to_thread(look, messages, host_key, lambda: [signer.public])
+        return await asyncio.to_thread(look, messages, host_key, signers.publics)
 
     fold = (await restore(jet, Identity.of(created, session.intake), check)).fold
     position = fold.at
@@ -55,6 +55,7 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signer: Si
             return False
         scout = Fold.restore(fold.identity, fold.state(), fold.open_pieces())
         scout.force()
+        signer = signers.at(request.at_us)
         end = end_fragment(created.uid, request.end, request.reason, scout.tails(), request.at_us, signer)
         try:
             await jet.append(subject, end, last.seq if last else 0)

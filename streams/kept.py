@@ -1,23 +1,23 @@
 """Owns getting at a session of this installation: its evidence in the store, its keys, whom we trust.
 
 1. The event log is the history, the store has the files, KEYS the wrapped key: nothing is copied here.
-2. The installation trusts its own signer and the hosts that are registered; a file for others is
-   signed by its root key.
-3. Keys are valid from the beginning of time: an installation vouches for keys, and none of its keys has had
-   a predecessor. They end with the trust file that names them.
+2. The installation trusts its own signers, each for its time, and the hosts that are registered. A file for
+   others is signed by its root key, which nothing else needs: it may be kept offline.
+3. What has not ended yet, a host's key or the newest signer, ends with the trust file that names it.
 """
 
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from handlers.keys import SessionKeys
 from handlers.session import Session
-from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust, open_trust
+from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust
 from schemas import subjects
 from schemas.errors import NotFound, RefusedByState, Rejected
 from schemas.host_events import HostRegistered, read_host_event
-from schemas.ports import DataDir, Jet, Keyring, MasterKeys, Reader
+from schemas.ports import DataDir, Jet, MasterKeys, Reader, Signer, Signers
 from schemas.subjects import session_id
 from schemas.trust import Keys, TrustKey
 from streams.evidence import EvidenceFolders, history_lines, stored_at
@@ -76,24 +76,40 @@ def keys_file(session: Session, keys: SessionKeys) -> bytes:
     return Keys(uid=session.uid, dek_id=keys.dek_id, dek=keys.dek).build()
 
 
-async def trust_file(jet: Reader, keyring: Keyring, serial: int) -> bytes:
-    """The installation's trust file, signed by its root key.
-
-    Raises NotFound (keys.absent): this data directory holds no signer.
-    """
-    signer, root = keyring.signer(make=False), keyring.root()
+def trust_file(keys: Iterable[TrustKey], root: Signer, serial: int) -> bytes:
+    """The installation's trust file over its `trusted_keys`."""
     now_us = time.time_ns() // 1000
-    span = {"from_us": 0, "until_us": now_us + LIFE_US, "revoked_us": 0}
-    lines = [{"key": signer.public, "role": SIGNER, "name": signer.name, **span}]
-    for host, key in sorted((await registered_hosts(jet)).items()):
-        lines.append({"key": key, "role": HOST, "name": host, **span})
-    keys = [TrustKey.model_validate(line) for line in lines]
     return build_trust(keys, serial=serial, issued_us=now_us, root=root.public, sign=root.sign)
 
 
-async def own_trust(jet: Reader, keyring: Keyring) -> Trust:
-    """Whom this installation trusts itself."""
-    return open_trust(await trust_file(jet, keyring, 0), now_us=time.time_ns() // 1000)
+async def own_trust(jet: Reader, signers: Signers) -> Trust:
+    """Whom this installation trusts itself; no root has signed it. Raises NotFound (keys.absent)."""
+    return Trust(b"", 0, tuple(await trusted_keys(jet, signers)))
+
+
+async def trusted_keys(jet: Reader, signers: Signers) -> list[TrustKey]:
+    """Signers and hosts, as a trust file lists them. Raises NotFound (keys.absent)."""
+    held = signers.held()
+    if not held:
+        raise NotFound(
+            "this data directory holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA"
+        )
+    end_us = time.time_ns() // 1000 + LIFE_US
+    listed = [
+        TrustKey(
+            key=signer.public,
+            role=SIGNER,
+            name=signer.name,
+            from_us=signer.from_us,
+            until_us=signer.until_us or end_us,
+            revoked_us=signer.revoked_us,
+        )
+        for signer in held
+    ]
+    return listed + [
+        TrustKey(key=key, role=HOST, name=host, from_us=0, until_us=end_us, revoked_us=0)
+        for host, key in sorted((await registered_hosts(jet)).items())
+    ]
 
 
 async def registered_hosts(jet: Reader) -> dict[str, bytes]:

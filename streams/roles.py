@@ -37,7 +37,7 @@ async def run_worker(
         directory=directory,
         keys=keys,
         blobs=here.chunks,
-        signers=lambda: [here.keyring.signer().public],
+        signers=here.signers.publics,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
     following = [asyncio.create_task(service.run()) for service in (directory, keys)]
@@ -59,6 +59,7 @@ async def run_worker(
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
     settings, keyring, directory = here.settings, here.keyring, Directory(jet)
+    await asyncio.to_thread(here.signers.at, 0)  # made now, so that a trust file can name it before a seal
     keys = KeyStore(jet, keyring, here.erasing)
     parts = conductor.Parts(
         jet=jet,
@@ -67,11 +68,14 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         chunks=here.chunks,
         manifests=here.manifests,
         quarantine=here.quarantine,
-        signer=keyring.signer(),
+        signers=here.signers,
         limits=silence(settings),
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
-    control = Control(jet, EventLog(jet), directory, keys, keyring, Hosts(jet), settings.max_sessions)
+    control = Control(
+        *(jet, EventLog(jet), directory, keys, keyring, here.signers, Hosts(jet)),
+        max_sessions=settings.max_sessions,
+    )
     broker = control_plane(control, jet.url)
     stopped = asyncio.create_task(stop.wait())
     services = (directory, keys, Conductor(parts), retention)

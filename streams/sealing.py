@@ -27,7 +27,7 @@ from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.index import Entry
 from schemas.lifecycle_events import SealStarted
 from schemas.manifest import Manifest
-from schemas.ports import Blobs, Reader, Signer
+from schemas.ports import Blobs, Reader, Signers
 from schemas.upcast import read_event as read_chunk_event
 from streams.chunk_log import recorded_events
 from streams.keystore import KeyStore
@@ -45,7 +45,7 @@ class Sealer:
     keys: KeyStore
     chunks: Blobs
     manifests: Blobs
-    signer: Signer
+    signers: Signers
 
     async def make(self, session: Session) -> dict[str, object]:
         """Make what SealStarted fixed durable; what CompleteSeal says of it comes back. Safe to repeat.
@@ -61,7 +61,9 @@ class Sealer:
     def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
         """In a thread. The order is the order of durability: a manifest never names what is not there."""
         index = [self._put_index(material, dek, chunk) for chunk in index_chunks(material)]
-        made, envelope = seal(material, index, self.signer, _previous(material))
+        started = material.started
+        signer = self.signers.of(started.signer) or self.signers.at(started.sealed_us)
+        made, envelope = seal(material, index, signer, _previous(material))
         manifest, stored = self._put_manifest(material, made, envelope, index)
         log.info(
             "sealed session=%s seal=%d chunks=%d root=%s",
@@ -110,7 +112,8 @@ class Sealer:
             return False
         entries = [*material.entries, *index]
         return (
-            verify_signature(self.signer.public, envelope.signed, envelope.sig)
+            verify_signature(manifest.signer.key, envelope.signed, envelope.sig)
+            and dsse.fingerprint(manifest.signer.key) == material.started.signer
             and (manifest.uid, manifest.seal_no) == (material.created.uid, material.started.seal_no)
             and manifest.lifecycle.digest == material.history_digest
             and [item.entry for item in (*manifest.chunks, *manifest.index)] == entries

@@ -5,8 +5,8 @@
 1. The fence comes first: nothing that follows can be undone by a late writer making a key.
 2. With the wraps gone, whatever a late writer still leaves behind can be opened by nobody; every place is
    emptied until a whole round finds nothing more.
-3. Every step may be repeated after a crash; the tombstone derives from the order to destroy alone, so it is
-   the same each time.
+3. Every step may be repeated after a crash; the tombstone derives from the order to destroy, and from who
+   signs what bears that date, so it is the same each time.
 4. The log, its history and the manifests stay: they hold digests and names, no picture.
 """
 
@@ -19,7 +19,7 @@ from schemas import dsse, subjects
 from schemas.digest import ZERO, h
 from schemas.errors import Unavailable
 from schemas.lifecycle_events import Created, DestroyOrdered
-from schemas.ports import Blobs, Eraser, Signer
+from schemas.ports import Blobs, Eraser, Signers
 from schemas.trust import Place, Tombstone
 from streams.keystore import KeyStore
 
@@ -45,7 +45,7 @@ class Shredder:
     chunks: Blobs
     manifests: Blobs
     quarantine: Blobs
-    signer: Signer
+    signers: Signers
     round_s: float = ROUND_S
 
     async def shred(self, session: Session) -> bytes:
@@ -80,6 +80,7 @@ class Shredder:
         }
 
     def _bury(self, session: Session, created: Created, order: DestroyOrdered, emptied: list[str]) -> bytes:
+        signer = self.signers.at(order.at_us)
         places = [Place(place="keys", outcome="erased")]
         places += [Place(place=place, outcome="empty") for place in emptied]
         said = Tombstone(
@@ -89,11 +90,11 @@ class Shredder:
             who=order.who,
             approver=order.approver,
             reason=order.reason,
-            at_us=order.at_us,
+            at_us=max(order.at_us, signer.from_us),
             places=tuple(places),
             backups_until_us=order.backups_until_us,
         )
-        envelope = dsse.build(said.build(), dsse.TOMBSTONE, self.signer.sign, self.signer.public)
+        envelope = dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public)
         name = tombstone_name(created.uid)
         self.manifests.put(name, envelope)
         found = self.manifests.read(name)

@@ -20,6 +20,7 @@ from infra.nats_server import NatsServer
 from infra.nats_server import version as server_version
 from infra.residue import overwriting
 from infra.settings import CONFIG, config_path, effective
+from infra.signers import Signers
 from schemas import ports, subjects
 from schemas.capture import Picture
 from schemas.settings import Settings
@@ -59,6 +60,10 @@ class Installation:
     @cached_property
     def keyring(self) -> ports.Keyring:
         return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
+
+    @cached_property
+    def signers(self) -> ports.Signers:
+        return Signers(self._data.keys)
 
     @cached_property
     def chunks(self) -> ports.Blobs:

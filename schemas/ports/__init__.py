@@ -7,7 +7,16 @@
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer
 from schemas.ports.files import Blobs, DataDir
-from schemas.ports.keys import HostIdentity, Identities, Keyring, MasterKeys, Signer, SigningKey
+from schemas.ports.keys import (
+    DatedSigner,
+    HostIdentity,
+    Identities,
+    Keyring,
+    MasterKeys,
+    Signer,
+    Signers,
+    SigningKey,
+)
 from schemas.ports.processes import Child, Process, Server, Source
 
 __all__ = [
@@ -15,6 +24,7 @@ __all__ = [
     "Child",
     "Consumer",
     "DataDir",
+    "DatedSigner",
     "Eraser",
     "Follower",
     "HostIdentity",
@@ -26,6 +36,7 @@ __all__ = [
     "Reader",
     "Server",
     "Signer",
+    "Signers",
     "SigningKey",
     "Source",
     "Writer",

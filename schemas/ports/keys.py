@@ -1,7 +1,8 @@
 """Owns what services ask of whoever keeps keys: the installation's own, and a host's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -46,16 +47,61 @@ class MasterKeys(Protocol):
 
 
 class Keyring(MasterKeys, Protocol):
-    """The installation's own secrets. Each is made once, when it is first wanted."""
+    """The master key, and how it is made anew."""
 
     def add_version(self) -> int:
         """Make the next version of the master key; what older ones wrap stays so."""
 
-    def signer(self, *, make: bool = True) -> Signer:
-        """Signs manifests, ends and tombstones. Raises NotFound (keys.absent): it is not to be made now."""
 
-    def root(self) -> Signer:
-        """Signs the trust file."""
+class DatedSigner(Signer, Protocol):
+    """A signer, and when it counts: from `from_us` to before `until_us` (0: still)."""
+
+    @property
+    def from_us(self) -> int: ...
+
+    @property
+    def until_us(self) -> int: ...
+
+    @property
+    def revoked_us(self) -> int:
+        """0: not revoked. Otherwise it counts for nothing, whenever it signed."""
+
+
+class Signers(Protocol):
+    """Who signs manifests, ends and tombstones, and the root that says whose signatures count."""
+
+    def held(self) -> Sequence[DatedSigner]:
+        """Every signer that there has been, oldest first; empty: none was made yet."""
+
+    def at(self, at_us: int) -> DatedSigner:
+        """Who signs what bears this date; the first is made when there is none.
+
+        If that one was revoked it is the newest, which may count from later on only.
+        """
+
+    def of(self, fingerprint: bytes) -> DatedSigner | None:
+        """The signer with this fingerprint, whether it still counts or not."""
+
+    def publics(self) -> Sequence[bytes]:
+        """Every signer's public key, revoked or not: what one has ended stays ended when it is read again."""
+
+    def rotate(self, now_us: int) -> DatedSigner:
+        """Make a new signer, who signs what is dated from now on."""
+
+    def revoke(self, name: str, revoked_us: int) -> DatedSigner:
+        """Let nothing that this signer ever signed count. Safe to repeat.
+
+        Raises NotFound (keys.signer), Misuse (keys.in_use), RefusedByState (keys.revoked: at another time).
+        """
+
+    def root(self, elsewhere: Path | None = None) -> Signer:
+        """The key that signs trust files; elsewhere: its file, where it is kept offline.
+
+        Raises NotFound (keys.root): it is not there.
+        """
+
+    def new_root(self) -> Signer:
+        """Make a root in place of one that is lost. Raises RefusedByState (keys.root): there is one."""
 
 
 class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):

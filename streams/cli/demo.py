@@ -141,8 +141,8 @@ async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256:
     """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
     found = await kept(jet, here.data, session)
     keys = await keys_of(jet, here.keyring, found.session)
-    trust = await own_trust(jet, here.keyring)
-    raw_trust = await trust_file(jet, here.keyring, int(time.time()))
+    trust = await own_trust(jet, here.signers)
+    raw_trust = trust_file(trust.keys, here.signers.root(), int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
 
     audit(here.data.logs, "recording_exported", session, found.session.uid, to=str(movie), track=0)

@@ -32,7 +32,7 @@ from streams.cli.attach import attached, named, run
 from streams.cli.output import JsonFlag
 from streams.cli.verify import read_keys
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
-from streams.kept import kept, keys_file, keys_of, trust_file
+from streams.kept import kept, keys_file, keys_of, trust_file, trusted_keys
 from streams.wiring import Installation
 
 STDOUT = "-"
@@ -71,6 +71,12 @@ def export(
     trust_to: Annotated[
         Path | None, typer.Option("--trust-file", metavar="FILE", help="Write the trust file.")
     ] = None,
+    root_key: Annotated[
+        Path | None, typer.Option("--root-key", metavar="FILE", help="The trust root, kept offline.")
+    ] = None,
+    new_root: Annotated[
+        bool, typer.Option("--new-root", help="The trust root is lost: make another.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Write out a recording, its evidence, or the trust file."""
@@ -84,7 +90,7 @@ def export(
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
     told: dict[str, object] = {}
     if trust_to is not None:
-        told |= _export_trust(trust_to, as_json)
+        told |= _export_trust(trust_to, root_key, new_root, as_json)
     if target:
         source = _source(target, keys, bool(out) or with_keys)
         told["session"] = source.name
@@ -187,9 +193,9 @@ def _tell_original(
         output.say(f"{digest}  {out}")  # the form that sha256sum --check reads
 
 
-def _export_trust(target: Path, as_json: bool) -> dict[str, object]:
+def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: bool) -> dict[str, object]:
     old = read_bounded(target, dsse.MAX_BYTES[dsse.TRUST])
-    raw = run(_made_trust(int(time.time())))
+    raw = run(_made_trust(int(time.time()), root_key, new_root))
     if old is not None and not replaces(old, raw):
         raise Misuse(
             f"{target} is not an older trust file of this installation, and stays as it is",
@@ -207,6 +213,9 @@ def _export_trust(target: Path, as_json: bool) -> dict[str, object]:
     return {"trust_file": str(target), "root": root, "serial": said.serial, "keys": len(said.keys)}
 
 
-async def _made_trust(serial: int) -> bytes:
+async def _made_trust(serial: int, root_key: Path | None, new_root: bool) -> bytes:
+    signers = Installation.here().signers
     async with attached() as jet:
-        return await trust_file(jet, Installation.here().keyring, serial)
+        keys = await trusted_keys(jet, signers)
+    root = signers.new_root() if new_root else signers.root(root_key)
+    return trust_file(keys, root, serial)

@@ -67,9 +67,9 @@ def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterato
     if report.findings:
         yield _verdict_false(report, told, hint)
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
-        signer = key_digits(report.facts.signer)
-        unknown = f"{told} is consistent, but {trust_name} does not list its signer {signer}"
-        yield from _wrapped(tint(unknown, YELLOW) + " [signer.unlisted]", "  ")
+        signer, (verb, code) = key_digits(report.facts.signer), _unknown(report)
+        unknown = f"{told} is consistent, but {trust_name} {verb} its signer {signer}"
+        yield from _wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
         yield tint(f"{told} is true: nothing changed since {_time(report.facts.sealed_us)}", GREEN)
 
@@ -84,7 +84,15 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
     if report.facts.signer_listed:
         yield tint(f"signed by {signer}, in {trust_name}", GREEN)
     else:
-        yield tint(f"signed by {signer}, whom {trust_name} does not list", YELLOW) + " [signer.unlisted]"
+        verb, code = _unknown(report)
+        yield tint(f"signed by {signer}, whom {trust_name} {verb}", YELLOW) + f" [{code}]"
+
+
+def _unknown(report: Report) -> tuple[str, str]:
+    """What the trust file does to a signer that does not count, and the code for it."""
+    if report.facts.signer_revoked:
+        return "revokes", "signer.revoked"
+    return "does not list", "signer.unlisted"
 
 
 def _cells(report: Report, trust_name: str) -> Iterator[str]:

@@ -104,7 +104,7 @@ async def _here(
     here = Installation.here()
     async with attached() as jet:
         found = await kept(jet, here.data, name)
-        opened = load_trust(trust, root) if trust else await own_trust(jet, here.keyring)
+        opened = load_trust(trust, root) if trust else await own_trust(jet, here.signers)
         key_bytes = read_keys(keys) if keys else None
         if open_contents and key_bytes is None:
             session_keys = await keys_of(jet, here.keyring, found.session)

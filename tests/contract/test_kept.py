@@ -13,6 +13,7 @@ from handlers.verify import verify
 from infra.datadir import DataDir
 from infra.jetstream import Jet
 from infra.keyring import Keyring
+from infra.signers import Signers
 from schemas import dsse, subjects
 from schemas.commands import CompleteSeal
 from schemas.errors import NotFound, RefusedByState
@@ -28,7 +29,7 @@ from streams.kept import kept, keys_file, keys_of, own_trust
 def data(tmp_path: Path) -> DataDir:
     data = DataDir(tmp_path / "data")
     (data.keys / "signer.json").write_text(json.dumps({"name": "signer-1", "seed": (b"s" * 32).hex()}))
-    assert Keyring(data.keys).signer().public == SIGNING.public
+    assert Signers(data.keys).at(0).public == SIGNING.public
     return data
 
 
@@ -73,7 +74,7 @@ async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: Dat
     """Breaks: an installation cannot check its own store, or exports something else than it has."""
     case = await install(jet, data)
     found = await kept(jet, data, NAME)
-    trust = await own_trust(jet, Keyring(data.keys))
+    trust = await own_trust(jet, Signers(data.keys))
     keys = await keys_of(jet, Keyring(data.keys), found.session)
     raw = keys_file(found.session, keys)
     report = verify(found.evidence, trust, keys=raw)
@@ -113,5 +114,5 @@ async def test_a_data_directory_without_a_signer_vouches_for_nobody(jet: Jet, tm
     await topology.declare(jet, 1 << 30)
     empty = DataDir(tmp_path / "empty")
     with pytest.raises(NotFound, match=r"keys\.absent"):
-        await own_trust(jet, Keyring(empty.keys))
+        await own_trust(jet, Signers(empty.keys))
     assert list(empty.keys.iterdir()) == []

@@ -18,6 +18,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet, Message, PullReader
 from infra.keyring import Keyring
+from infra.signers import Signers
 from schemas import subjects
 from schemas.errors import Unavailable
 from schemas.host_events import CounterTaken, read_host_event
@@ -220,7 +221,7 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
     directory, keys = Directory(jet), KeyStore(jet, keyring)
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
-    parts = worker.Parts(faulty, directory, keys, blobs, lambda: [keyring.signer().public], LIMITS)
+    parts = worker.Parts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
     working = asyncio.create_task(worker.work(parts, stop))
@@ -242,7 +243,7 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
     parts = conductor.Parts(
-        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), keyring.signer()
+        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), Signers(data.keys)
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:

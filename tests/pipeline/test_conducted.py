@@ -12,8 +12,8 @@ from conducted import World, connected, requested, running, system
 
 from handlers.signatures import verify_signature
 from infra.blobs_disk import DiskBlobs
-from infra.keyring import Keyring
 from infra.nats_server import NatsServer
+from infra.signers import Signers
 from schemas import dsse, subjects
 from schemas.chunk_events import Dead
 from schemas.errors import Misuse, NotFound, RefusedByState
@@ -36,8 +36,8 @@ async def verified(world: World, session: str, path: Path) -> Manifest:
     lines = history_lines(await EventLog(world.jet).history(session))
     store = stored_at(world.data.manifests, world.data.chunks, uid, lines)
     await asyncio.to_thread(write_copy, store, path / session)
-    keyring = Keyring(world.data.keys)
-    signer, root = keyring.signer(), keyring.root()
+    signers = Signers(world.data.keys)
+    signer, root = signers.at(0), signers.root()
     span = {"from_us": 0, "until_us": 2**52, "revoked_us": 0}
     key = TrustKey.model_validate({"key": signer.public, "role": "signer", "name": signer.name, **span})
     trust = Trust(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=(key,))
@@ -160,7 +160,7 @@ async def test_a_destroyed_session_leaves_its_history_and_a_tombstone(
         raw = DiskBlobs(world.data.manifests).read(tombstone_name(host.grant.uid))
         assert raw is not None
         envelope = dsse.parse(raw, dsse.TOMBSTONE)
-        assert verify_signature(Keyring(world.data.keys).signer().public, envelope.signed, envelope.sig)
+        assert verify_signature(Signers(world.data.keys).at(0).public, envelope.signed, envelope.sig)
         told = Tombstone.within(envelope)
         assert (told.who, told.approver, told.reason) == ("ann", "boss", "retention_over")
         assert told.manifest.hex() == sealed["seal"]["manifest"]

@@ -20,6 +20,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet
 from infra.keyring import Keyring
 from infra.nats_server import NatsServer
+from infra.signers import Signers
 from schemas import dsse, subjects
 from schemas.commands import Cleanup, Start
 from schemas.digest import h
@@ -154,7 +155,7 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
-    parts = Parts(jet, directory, keys, chunks, manifests, quarantine, keyring.signer())
+    parts = Parts(jet, directory, keys, chunks, manifests, quarantine, Signers(world.data.keys))
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()

@@ -18,7 +18,7 @@ from handlers.session import Session, evolve, initial
 from handlers.stages.admit import admit
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold, Identity
-from infra.keyring import Signer
+from infra.signers import Signer
 from schemas import commands, dsse
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h

@@ -75,15 +75,18 @@ def test_a_command_that_is_told_can_be_typed() -> None:
 
 
 def can_be_typed(verb: str, rest: Sequence[str]) -> bool:
-    """Whether verb, subcommand and options exist. Capitals stand for what people fill in."""
+    """Whether verb, subcommands and options exist. Capitals stand for what people fill in."""
     command: Any = getattr(import_module(f"streams.cli.{verb}"), verb)
     if isinstance(command, typer.Typer):
-        group: Any = typer.main.get_command(command)
-        if not rest or rest[0].isupper():
-            return True
-        if rest[0] not in group.commands:
-            return False
-        command = group.commands[rest[0]]
+        command = typer.main.get_command(command)
+        words = iter(rest)
+        while hasattr(command, "commands"):
+            word = next(words, "")
+            if not word or word.isupper():
+                return True
+            if word not in command.commands:
+                return False
+            command = command.commands[word]
     else:
         app = typer.Typer()
         app.command()(command)

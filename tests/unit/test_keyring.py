@@ -9,6 +9,7 @@ import pytest
 
 from infra.host_keys import HostIdentity
 from infra.keyring import Keyring
+from infra.signers import Signers
 from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_A = base64.b64encode(b"a" * 32).decode()
@@ -19,8 +20,8 @@ def test_processes_that_start_at_once_hold_the_same_keys(tmp_path: Path) -> None
     """Breaks: a worker wraps with a key that the conductor never had, and the session is lost."""
 
     def start(_: int) -> tuple[tuple[int, bytes], bytes, bytes]:
-        ring = Keyring(tmp_path / "keys")
-        return ring.newest(), ring.signer().public, ring.root().public
+        signers = Signers(tmp_path / "keys")
+        return Keyring(tmp_path / "keys").newest(), signers.at(0).public, signers.root().public
 
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(start, range(8)))) == 1
@@ -30,7 +31,7 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     """Breaks: another user of the machine signs manifests."""
     ring = Keyring(tmp_path / "keys")
     ring.newest()
-    ring.signer()
+    Signers(tmp_path / "keys").at(0)
     for path in (tmp_path / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700

@@ -13,7 +13,7 @@ from handlers.seal import seal
 from handlers.seal_index import fits, index_chunks, index_entry, seal_index_chunk
 from handlers.seal_material import gather
 from handlers.session import evolve
-from infra.keyring import Signer
+from infra.signers import Signer
 from schemas.digest import h
 from schemas.envelope import Codec
 from schemas.errors import Denied, Rejected
