@@ -6,6 +6,7 @@
 1. `record` is streams.ingest over handlers/stages/record.py; every other stage is one streams.runner loop
    over one job of streams.jobs, which runs the pure function of the same name in handlers/stages/.
 2. A stage reads only `reads` and publishes only `makes` (and DEAD); all are subjects lucid.chunk.<step>.….
+3. streams.roles starts them all; what they know as a port (schemas/ports) streams.wiring gives a driver.
 """
 
 from collections.abc import Awaitable, Callable

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 
-from infra import jetstream, settings
+from infra import jetstream
 from infra.blobs_disk import DiskBlobs
 from infra.capture import Capture, decode, drawn, encodes_h264
 from infra.children import Child, die_with
@@ -19,7 +19,7 @@ from infra.malloc import reuse_buffers
 from infra.nats_server import NatsServer
 from infra.nats_server import version as server_version
 from infra.residue import overwriting
-from infra.settings import CONFIG, config_path, effective
+from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
 from schemas import ports, subjects
 from schemas.capture import Picture
@@ -47,15 +47,15 @@ __all__ = [
 class Installation:
     """The drivers of one data directory, under its settings. Making it touches nothing."""
 
-    def __init__(self, of: Settings) -> None:
-        self.settings = of
-        self._data = settings.data_dir(of)
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._data = data_dir(settings)
         self.data: ports.DataDir = self._data
 
     @classmethod
     def here(cls, environ: Mapping[str, str] | None = None) -> "Installation":
         """The one that the environment names. Raises Misuse (config.*)."""
-        return cls(settings.load_settings(environ))
+        return cls(load_settings(environ))
 
     @cached_property
     def keyring(self) -> ports.Keyring:
@@ -112,6 +112,7 @@ def supervised(
 
 
 def blobs(folder: Path) -> ports.Blobs:
+    """Of one folder that belongs to no installation."""
     return DiskBlobs(folder)
 
 
