@@ -27,6 +27,7 @@ from schemas.commands import (
     Move,
     RecordShredding,
     Recover,
+    ReleaseSource,
     RequestEnd,
     StartComplete,
     Trigger,
@@ -45,6 +46,7 @@ from schemas.lifecycle_events import (
     Sealed,
     SealStarted,
     Shredded,
+    SourceReleased,
     StartCompleted,
     State,
     Transitioned,
@@ -144,6 +146,12 @@ FACTS: dict[type[Command], Fact] = {
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.index in session.losses,
     ),
+    # Not once a seal has begun: its source goes whole, when the seal is complete.
+    ReleaseSource: Fact(
+        RUNNING,
+        ("sealed", "ordered to be destroyed", "being sealed"),
+        lambda session, command: command.chunks <= session.released_chunks,
+    ),
     ChangeHold: Fact(
         ALIVE, ("ordered to be destroyed",), lambda session, command: command.held == session.held
     ),
@@ -242,6 +250,8 @@ def _fact(session: Session, command: Command) -> list[Event]:
             return [RunAllotted(**said, run=session.run + 1)]
         case AcceptLoss():
             return [LossAccepted(**said)]
+        case ReleaseSource():
+            return [SourceReleased(**said)]
         case ChangeHold():
             return [HoldChanged(**said)]
         case BeginSeal():

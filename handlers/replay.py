@@ -9,7 +9,7 @@ from schemas.index import Entry
 
 
 class Outcome(Enum):
-    """Of one chunk. The first three are good."""
+    """Of one chunk."""
 
     SAME = "same"
     """The stored file is what was sealed, and was made again to the byte."""
@@ -22,18 +22,26 @@ class Outcome(Enum):
     UNREPRODUCIBLE = "unreproducible"
     """The stored file is missing or damaged, and this build does not make what was sealed."""
 
+    RELEASED = "released"
+    """The stored file is what was sealed; its source went while the session ran, nothing makes it again."""
+    IRREPARABLE = "irreparable"
+    """The stored file is missing or damaged, and its source went while the session ran."""
+
     @property
     def good(self) -> bool:
-        return self in (Outcome.SAME, Outcome.RESTORED, Outcome.CONTENT_EQUAL)
+        return self in (Outcome.SAME, Outcome.RESTORED, Outcome.CONTENT_EQUAL, Outcome.RELEASED)
 
 
-def judge(entry: Entry, dek: bytes, made: Buffer, found: Buffer | None) -> Outcome:
+def judge(entry: Entry, dek: bytes, made: Buffer | None, found: Buffer | None) -> Outcome:
     """Compare what was made again with what was sealed and with what is stored.
 
-    entry: of the signed manifest. made, found: whole files. Pure.
+    entry: of the signed manifest. made, found: whole files; made None: its source is gone. Pure.
     """
+    kept = found is not None and h(found) == entry.digest
+    if made is None:
+        return Outcome.RELEASED if kept else Outcome.IRREPARABLE
     reproduced = h(made) == entry.digest
-    if found is None or h(found) != entry.digest:
+    if found is None or not kept:
         return Outcome.RESTORED if reproduced else Outcome.UNREPRODUCIBLE
     if reproduced:
         return Outcome.SAME

@@ -1,8 +1,9 @@
 """Owns what becomes of the recording stream's space: whose source goes, and how much data may still come.
 
-    0 ──── keep by age ──── 70 % ──── oldest seals go ──── 95 % ──── markers only ──── 100 %
+    0 ── keep by age ── 70 % ── oldest seals go, then stored prefixes ── 95 % ── markers only ── 100 %
 
-1. The source of a session that is not sealed, or is being sealed again, never goes.
+1. Of a session that is not sealed the source goes only where its chunks are stored from the first one on; of
+   one that is being sealed, or sealed again, nothing.
 2. A legal hold keeps evidence, not its source: the source is a second copy of what is sealed.
 3. Data stops below the top, so that ticks, gaps and endings always fit: every session can end.
 4. Level-triggered and pure: whoever asks twice is told the same.
@@ -10,6 +11,7 @@
 
 from collections.abc import Iterable
 
+from handlers.lifecycle import RUNNING
 from handlers.session import Session
 
 PURGE_ABOVE = 0.70
@@ -26,6 +28,16 @@ def may_go(session: Session) -> bool:
     return session.sealed and session.seal_started is None and not ordered
 
 
+def may_release(session: Session) -> bool:
+    """Whether the source of the session's first chunks may go, while it still runs."""
+    return session.state in RUNNING and not (session.sealed or session.seal_started or session.destroy)
+
+
+def is_filling(used: int, limit: int) -> bool:
+    """Whether the recording stream is to be made emptier. Bytes; a limit of 0 or less: none."""
+    return used > PURGE_ABOVE * limit > 0
+
+
 def next_to_purge(
     sessions: Iterable[Session], now_us: int, retention_s: float, used: int, limit: int
 ) -> Session | None:
@@ -37,7 +49,7 @@ def next_to_purge(
     if oldest is None:
         return None
     due = now_us - oldest.seals[-1].at_us >= retention_s * 1e6
-    return oldest if due or used > PURGE_ABOVE * limit > 0 else None
+    return oldest if due or is_filling(used, limit) else None
 
 
 def data_room(used: int, limit: int, sessions: int) -> int:

@@ -19,6 +19,7 @@ from schemas.lifecycle_events import (
     Sealed,
     SealStarted,
     Shredded,
+    SourceReleased,
     StartCompleted,
     State,
     Transition,
@@ -43,6 +44,10 @@ class Session:
     """Chunks below this index are driven by `run`, the others by run 0."""
     losses: dict[int, str] = field(default_factory=dict)
     """Chunk indices that were given up, with the reason."""
+    released_chunks: int = 0
+    """The first so many chunks were read back from the store, and are never made again."""
+    released_to: int = 0
+    """Stream sequence up to which fragments may be gone."""
     end_requested: EndRequested | None = None
     seal_started: SealStarted | None = None
     """The seal that is being made; None when there is none, or when it is complete."""
@@ -68,6 +73,11 @@ class Session:
     @property
     def sealed(self) -> bool:
         return bool(self.seals)
+
+    def is_settled(self, index: int) -> bool:
+        """Whether nothing of this chunk is to be made any more; what it was made of may be gone."""
+        gone = self.sealed or self.state in (State.CLEANUP, State.DESTROYED)
+        return gone or index in self.losses or index < self.released_chunks
 
 
 def initial(session_id: str) -> Session:
@@ -97,6 +107,8 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
             return replace(session, run=event.run, run_chunks=event.chunks)
         case LossAccepted():
             return replace(session, losses={**session.losses, event.index: event.reason})
+        case SourceReleased():
+            return replace(session, released_chunks=event.chunks, released_to=event.up_to)
         case EndRequested():
             return replace(session, end_requested=session.end_requested or event)
         case SealStarted():

@@ -167,6 +167,13 @@ class AcceptLoss(Command):
     reason: Label = "none"
 
 
+class ReleaseSource(Command):
+    """Let go of what the first chunks of a session that still runs were made of."""
+
+    chunks: Count
+    up_to: Count
+
+
 class ChangeHold(Command):
     """Place or lift a legal hold."""
 

@@ -129,6 +129,16 @@ class LossAccepted(LifecycleEvent):
     reason: Label
 
 
+class SourceReleased(LifecycleEvent):
+    """The first chunks of a session that still runs were read back from the store: their source may go."""
+
+    type: Literal["SourceReleased"] = "SourceReleased"
+    chunks: Count
+    """How many, lost ones included. None of them is ever made again."""
+    up_to: Count
+    """Stream sequence up to which the recording's fragments stand in these chunks alone."""
+
+
 class HoldChanged(LifecycleEvent):
     """A legal hold was placed or lifted; while it stands nothing is destroyed."""
 
@@ -180,6 +190,7 @@ Event = Annotated[
     | EndRequested
     | RunAllotted
     | LossAccepted
+    | SourceReleased
     | HoldChanged
     | SealStarted
     | Sealed

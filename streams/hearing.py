@@ -1,6 +1,6 @@
 """Owns when each host was last heard: whether its recording has grown since the last look.
 
-1. One question to the server tells of all recordings; no fragment is read for it.
+1. Two questions to the server tell of all recordings; only of one that was purged is a fragment read.
 2. Times are of this process's clock. After a restart a host counts as heard now, once, so that no session is
    called silent for the time in which nobody listened.
 """
@@ -17,16 +17,26 @@ class Hearing:
     def __init__(self, jet: Reader, began_us: int) -> None:
         self._jet, self._began_us = jet, began_us
         self._counts: dict[str, int] | None = None
+        """By subject."""
+        self._last_seq = 0
+        """What the last call had to see of the stream."""
         self._heard_us: dict[str, int] = {}
 
     async def listen(self, now_us: int) -> None:
         """Note which recordings have grown since the last call. Raises Unavailable."""
-        found = await self._jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
-        counts = {subjects.session_of(subject): count for subject, count in found.items()}
+        last_seq = (await self._jet.info(subjects.RECORDINGS)).last_seq
+        counts = await self._jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
         if self._counts is not None:
-            grown = {name for name, count in counts.items() if count > self._counts.get(name, 0)}
-            self._heard_us.update(dict.fromkeys(grown, now_us))
-        self._counts = counts
+            for subject, count in counts.items():
+                before = self._counts.get(subject, 0)
+                if count > before or (count < before and await self._is_newer(subject)):
+                    self._heard_us[subjects.session_of(subject)] = now_us
+        self._counts, self._last_seq = counts, last_seq
+
+    async def _is_newer(self, subject: str) -> bool:
+        """Whether something came since the last call, of a recording that was purged meanwhile."""
+        last = await self._jet.last(subjects.RECORDINGS, subject)
+        return last is not None and last.seq > self._last_seq
 
     def heard_us(self, session: Session) -> int:
         """When the session's host was last heard; 0: not since this process listens, and it was silent."""

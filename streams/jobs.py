@@ -8,7 +8,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
@@ -32,9 +32,9 @@ from schemas.chunk_events import (
     Stored,
 )
 from schemas.digest import Buffer
-from schemas.errors import Denied, EvidenceFalse, Rejected, Unavailable
+from schemas.errors import Denied, EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.jetstream import Message
-from schemas.lifecycle_events import SessionSettings, State
+from schemas.lifecycle_events import SessionSettings
 from schemas.names import stored_chunk
 from schemas.ports import Blobs, Reader
 from schemas.upcast import read_event, read_recorded
@@ -56,6 +56,9 @@ class Claim(NamedTuple):
     work: Work
 
 
+Job = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
+
+
 class Jobs:
     """The five jobs that follow `record`, over one process's memory."""
 
@@ -72,6 +75,19 @@ class Jobs:
         self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
         self._blobs, self._disk = blobs, disk
         self._remake = Remake(jet, threads)
+
+    async def do(self, job: Job, message: Message) -> StageEvent | None:
+        """One stage's job. None also when its chunk was settled meanwhile, and the source is gone."""
+        try:
+            return await job(self, message)
+        except RefusedByState:
+            claim = ChunkEvent.model_validate_json(message.data)
+            await self._directory.caught_up()
+            session = self._directory.get(claim.session)
+            if session is None or not session.is_settled(claim.index):
+                raise
+            self._claims.finish(claim.uid, claim.index)
+            return None
 
     # one job a stage
 
@@ -178,11 +194,7 @@ class Jobs:
             session = self._directory.get(event.session)
         if session is None or session.created is None or session.uid != event.uid:
             raise Rejected(f"no session {event.session} with this uid", code="session.absent")
-        if (
-            session.sealed
-            or session.state in (State.CLEANUP, State.DESTROYED)
-            or event.index in session.losses
-        ):
+        if session.is_settled(event.index):
             return None
         try:
             keys = await self._keys.session_keys(event.uid, session.dek_id)

@@ -19,6 +19,7 @@ from handlers.seal_material import Material
 from handlers.session import Session
 from handlers.stages.context import Context
 from schemas import dsse, names
+from schemas.chunk_events import Recorded
 from schemas.digest import Buffer, h
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected
 from schemas.index import Entry
@@ -49,7 +50,7 @@ class Replay:
     material: Material
 
     async def run(self) -> AsyncIterator[Replayed]:
-        """Every listed chunk in order; lost ones are passed over.
+        """Every listed chunk in order; lost ones are passed over. One whose source went is only read.
 
         Raises RefusedByState (chunk.source_gone): the stream no longer holds what a chunk was made of.
         """
@@ -63,24 +64,32 @@ class Replay:
                 raise RefusedByState(
                     f"what chunk {chunk.entry.index} was made of is no longer known", code="chunk.source_gone"
                 )
-            context = Context(event, 0, self.material.created.settings, self.keys)
-            _, made = await remake.sealed(0, context)
-            yield await self._compare(chunk.entry, made)
+            yield await self._compare(chunk.entry, await self._made(remake, event))
         made_index = {chunk.index: chunk for chunk in index_chunks(self.material)}
         for item in self.manifest.index:
             chunk_bytes = seal_index_chunk(self.material, self.keys.dek, made_index[item.entry.index])
             yield await self._compare(item.entry, chunk_bytes)
 
-    async def _compare(self, entry: Entry, made: Buffer) -> Replayed:
+    async def _made(self, remake: Remake, event: Recorded) -> Buffer | None:
+        """The sealed chunk; None: its source went while the session ran."""
+        context = Context(event, 0, self.material.created.settings, self.keys)
+        try:
+            return (await remake.sealed(0, context))[1]
+        except RefusedByState:
+            if event.index < self.material.session.released_chunks:
+                return None
+            raise
+
+    async def _compare(self, entry: Entry, made: Buffer | None) -> Replayed:
         return await asyncio.get_running_loop().run_in_executor(self.threads, self._mend, entry, made)
 
-    def _mend(self, entry: Entry, made: Buffer) -> Replayed:
+    def _mend(self, entry: Entry, made: Buffer | None) -> Replayed:
         """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
         name = names.stored_chunk(self.manifest.uid, entry.index)
         found = self.blobs.read(name)
         outcome = judge(entry, self.keys.dek, made, found)
         kept = None
-        if outcome is Outcome.RESTORED:
+        if made is not None and outcome is Outcome.RESTORED:
             kept = self.blobs.quarantine(name) if found is not None else None
             self.blobs.put(name, made)
             again = self.blobs.read(name)

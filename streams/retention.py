@@ -11,8 +11,9 @@
 3. The last event of a recording, `ended`, stays: it is record's checkpoint, and tells how much there was.
 4. What comes under a purged session's name later (a late spool) counts for nothing, and goes the same way.
 
-Limits: the stored prefix of a session that still runs is not purged, so one recording that alone fills the
-stream waits at 95 %. Fragments under the name of a session that was never created stay.
+5. Where no sealed source is left to go, stored prefixes of live sessions do (streams.release).
+
+Limits: fragments under the name of a session that was never created stay.
 Which session is next: handlers.retention.
 """
 
@@ -22,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from handlers.retention import may_go, next_to_purge
+from handlers.retention import is_filling, may_go, may_release, next_to_purge
 from handlers.session import Session
 from schemas import names, subjects
 from schemas.chunk_events import Ended
@@ -31,11 +32,10 @@ from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.ports import Blobs, Jet
 from schemas.upcast import read_event
 from streams.directory import Directory
+from streams.release import AGAIN_S, Release
 from streams.replay import manifest_of
 
 SWEEP_S = 10.0
-AGAIN_S = 3600.0
-"""How long a session whose evidence is not whole is left alone."""
 STEPS = (
     subjects.CHUNKED,
     subjects.COMPRESSED,
@@ -62,6 +62,10 @@ class Retention:
     """Digests of manifests whose chunks were all read back."""
     _kept_until_us: dict[bytes, int] = field(default_factory=dict)
     """Digests of manifests whose chunks were not: when they are read again."""
+    _release: Release = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._release = Release(self.jet, self.chunks)
 
     async def run(self) -> None:
         """Look every SWEEP_S until cancelled."""
@@ -77,8 +81,30 @@ class Retention:
             await asyncio.sleep(SWEEP_S)
 
     async def look(self) -> list[str]:
-        """Purge every source that is due; the sessions' names. Raises Retryable."""
+        """Purge every source that is due, whole ones first; the sessions' names. Raises Retryable."""
         now_us = self.clock_us()
+        return [*await self._purge_sealed(now_us), *await self._release_live(now_us)]
+
+    async def _release_live(self, now_us: int) -> list[str]:
+        released: list[str] = []
+        tried: set[str] = set()
+        while await self._is_filling():
+            live = [one for one in self.directory.sessions() if may_release(one) and one.id not in tried]
+            prefix = await self._release.largest(live, now_us)
+            if prefix is None:
+                break
+            if await self._release.let_go(prefix, now_us):
+                released.append(prefix.session.id)
+                await self.directory.caught_up()
+            else:
+                tried.add(prefix.session.id)
+        return released
+
+    async def _is_filling(self) -> bool:
+        info = await self.jet.info(subjects.RECORDINGS)
+        return is_filling(info.bytes, info.max_bytes)
+
+    async def _purge_sealed(self, now_us: int) -> list[str]:
         waiting = [
             session
             for session in self.directory.sessions()

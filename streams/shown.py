@@ -26,6 +26,7 @@ def shown(session: Session) -> dict[str, Any]:
         "settings": created.settings.model_dump(),
         "run": session.run,
         "lost": {str(index): reason for index, reason in sorted(session.losses.items())},
+        "released": session.released_chunks,
         "held": session.held,
         "sealed": newest is not None,
         "shredded": session.shredded is not None,

@@ -12,7 +12,6 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from schemas.chunk_events import StageEvent
 from schemas.jetstream import ConsumerSpec, Message
 from schemas.subjects import (
     CHUNKED,
@@ -25,7 +24,7 @@ from schemas.subjects import (
     STORED,
     chunk_filter,
 )
-from streams.jobs import Jobs
+from streams.jobs import Job, Jobs
 
 
 class Stage(NamedTuple):
@@ -35,7 +34,7 @@ class Stage(NamedTuple):
     reads: tuple[str, ...]
     makes: str
     variables: str
-    job: Callable[[Jobs, Message], Awaitable[StageEvent | None]] | None
+    job: Job | None
     waits: Callable[[Jobs, Message], Awaitable[None]] | None = None
     """What the job waits for before its time begins."""
 

@@ -75,7 +75,7 @@ async def _runners(parts: Parts, jobs: Jobs, group: int, groups: int) -> list[Ru
         upsert = partial(join, parts.jet, stage, group, groups)
         reader = parts.jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
         wait = partial(stage.waits, jobs) if stage.waits else None
-        job = partial(stage.job, jobs)
+        job = partial(jobs.do, stage.job)
         runners.append(
             Runner(
                 parts.jet,

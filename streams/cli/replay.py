@@ -31,6 +31,7 @@ TOLD = {
     Outcome.RESTORED: "restored",
     Outcome.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
     Outcome.CONTRADICTED: "as sealed, but the recording stream holds another content",
+    Outcome.IRREPARABLE: "missing or damaged, and its source went while the session ran",
     Outcome.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
 }
 
@@ -81,11 +82,14 @@ async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
 
 def _tell(name: str, chunks: list[Replayed]) -> None:
     for chunk in chunks:
-        if chunk.outcome is not Outcome.SAME:
+        if chunk.outcome not in (Outcome.SAME, Outcome.RELEASED):
             moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
             mark = output.mark(chunk.outcome.good)
             output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TOLD[chunk.outcome]}{moved}")
     counts = Counter(chunk.outcome for chunk in chunks)
+    if counts[Outcome.RELEASED]:
+        released = output.count_of(counts[Outcome.RELEASED], "chunk")
+        output.say(f"  {released} as sealed; not made again: the source went while the session ran")
     same = output.count_of(counts[Outcome.SAME], "chunk")
     output.say(f"{name}: {same} of {len(chunks)} {TOLD[Outcome.SAME]}")
 

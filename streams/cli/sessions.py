@@ -96,6 +96,8 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
     else:
         lines.append(f"  {chunks}, {size}, {shown['stored']} stored, {lost} · {hold}")
+    if shown["released"]:
+        lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is let go")
     if shown["state"] == State.ERROR:
         lines.append(f"  {shown['reason']}; try: lucid recover {shown['session']}")
     refused = shown["refused"]

@@ -41,3 +41,16 @@ async def test_a_purge_of_a_recording_is_not_its_host(jet: Jet) -> None:
     await jet.purge(subjects.RECORDINGS, subject, first.seq)
     await hearing.listen(120)
     assert hearing.heard_us(SILENT) == 0
+
+
+async def test_a_host_is_heard_although_more_of_its_recording_went_than_came(jet: Jet) -> None:
+    """Breaks: a host that fills the stream is called silent, because its own stored prefix is purged."""
+    await topology.declare(jet, 1 << 30)
+    subject = subjects.recording("host-1", "demo-01")
+    acks = [await jet.publish(subject, b"x") for _ in range(5)]
+    hearing = Hearing(jet, 100)
+    await hearing.listen(110)
+    await jet.publish(subject, b"y")
+    await jet.purge(subjects.RECORDINGS, subject, acks[-1].seq)
+    await hearing.listen(120)
+    assert hearing.heard_us(ACTIVE) == 120

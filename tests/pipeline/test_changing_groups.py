@@ -10,7 +10,7 @@ from test_conducted import verified
 
 from infra.nats_server import NatsServer
 from schemas import subjects
-from streams.wiring import run_worker
+from streams.roles import run_worker
 
 SESSIONS = [f"demo-{n:02}" for n in range(6)]
 ROUNDS = (1, 2, 1, 3, 2)

@@ -29,6 +29,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "SWEEP_S", 0.2)
 
 
+@pytest.fixture
+def nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No prefix of a live session can go, as when its chunks are not stored."""
+    monkeypatch.setattr(retention, "may_release", lambda _: False)
+
+
 class Sender:
     """One session that sends more than the stream takes."""
 
@@ -63,6 +69,25 @@ async def kinds(world: World, session: str) -> list[Kind]:
     return [parse(message.data).header.kind async for message in found]
 
 
+async def test_recordings_that_are_larger_than_the_stream_pass_through_it_whole(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a long session waits for ever at 95 %, because it fills the stream itself."""
+    async with system(server, tmp_path) as world:
+        await limit_recordings(world, LIMIT)
+        senders = {name: await Sender.of(world, name) for name in ("one", "two")}
+        for sender in senders.values():
+            await sender.task
+            await sender.publisher.finish()
+        for name in senders:
+            await world.until(name, "STOPPED")
+            assert (await world.ask("show", name))["released"] > 0
+            manifest = await verified(world, name, tmp_path)
+            assert manifest.gaps == ()
+            assert sum(chunk.entry.plain for chunk in manifest.chunks) == MORE // 60_000 * 60_000
+
+
+@pytest.mark.usefixtures("nothing_goes")
 async def test_data_stops_at_95_percent_and_goes_on_where_there_is_room(
     server: NatsServer, tmp_path: Path
 ) -> None:
@@ -87,6 +112,7 @@ async def test_data_stops_at_95_percent_and_goes_on_where_there_is_room(
         assert (await verified(world, "one", tmp_path)).gaps == ()
 
 
+@pytest.mark.usefixtures("nothing_goes")
 async def test_a_full_stream_takes_the_end_of_a_recording_and_then_lets_its_source_go(
     server: NatsServer, tmp_path: Path
 ) -> None:

@@ -1,0 +1,238 @@
+"""The source of a live session's stored chunks, while the recording stream fills: real server and worker."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducted import Host, World, running, system
+from test_conducted import verified
+from test_source_purge import held, limit_recordings, looking, replayed, seal
+
+from handlers.replay import Outcome
+from handlers.session import Session
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.chunk_events import Redriven
+from schemas.errors import Unavailable
+from schemas.fragment import parse
+from streams import release
+from streams.chunk_log import recorded_events
+from streams.facts import Known
+from streams.roles import run_worker
+
+FRAGMENTS = 26
+"""Of 50,000 bytes; five fill a chunk of 256 KiB."""
+
+
+async def live(world: World, name: str = "live-01", fragments: int = FRAGMENTS) -> Host:
+    """A session that runs, and whose closed chunks are all stored."""
+    host = await world.start(name)
+    await host.record(fragments)
+    await world.stored(name, (fragments - 1) // 5)
+    return host
+
+
+async def fill(world: World, share: float = 0.8) -> None:
+    """Let what RECORDINGS holds be this share of its limit."""
+    await limit_recordings(world, int((await world.jet.info(subjects.RECORDINGS)).bytes / share))
+
+
+async def fragments(world: World, host: Host) -> list[int]:
+    """Numbers of the fragments that the stream still holds."""
+    subject = subjects.recording(host.grant.host, host.grant.session)
+    return [parse(m.data).header.seq async for m in world.jet.read_all(subjects.RECORDINGS, subject)]
+
+
+async def released(world: World, name: str = "live-01") -> int:
+    return int((await world.ask("show", name))["released"])
+
+
+async def dead(world: World) -> list[bytes]:
+    return [m.data async for m in world.jet.read_all(subjects.DEAD, "lucid.dead.>")]
+
+
+async def test_a_recording_that_alone_fills_the_stream_goes_on_and_is_sealed_whole(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a long session stops at 95 %; or what is purged is missing when it is continued and sealed."""
+    async with system(server, tmp_path, worker=False) as world:
+        async with running(run_worker, world):
+            host = await live(world)
+            await fill(world)
+            async with looking(world) as (source, _):
+                assert await source.look() == ["live-01"]
+                assert await source.look() == []
+            assert await released(world) == 5
+            assert await fragments(world, host) == [26], "what stands in no closed chunk"
+        await host.record(12)
+        async with running(run_worker, world):  # it knows nothing but what is in the streams
+            await world.stored("live-01", 7)
+            await host.final()
+            await world.until("live-01", "STOPPED")
+        manifest = await verified(world, "live-01", tmp_path)
+        assert manifest.totals.fragments == len(host.sent)
+        assert manifest.gaps == ()
+        made = await replayed(world, "live-01")
+        assert made[:5] == [Outcome.RELEASED] * 5
+        assert set(made[5:]) == {Outcome.SAME}
+        stored = sorted((world.data.chunks / host.grant.uid.hex()).iterdir())
+        stored[0].unlink()
+        stored[6].unlink()
+        made = await replayed(world, "live-01")
+        assert (made[0], made[6]) == (Outcome.IRREPARABLE, Outcome.RESTORED)
+
+
+async def test_nothing_of_a_live_session_goes_below_70_percent_or_before_a_sealed_source(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a replay is impossible although there was room, or although older sources could have gone."""
+    async with system(server, tmp_path) as world:
+        await seal(world, "old-01", fragments=60)
+        host = await live(world)
+        async with looking(world, 1e9) as (source, _):
+            await fill(world, 0.69)
+            assert await source.look() == []
+            await fill(world, 0.71)
+            assert await source.look() == ["old-01"]
+            assert await released(world) == 0
+        assert len(await fragments(world, host)) == len(host.sent)
+
+
+async def test_the_session_that_frees_most_goes_first_and_no_more_than_needed(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: every small recording loses its source for the sake of a large one."""
+    monkeypatch.setattr(release, "STEP_BYTES", 250_000)
+    async with system(server, tmp_path) as world:
+        await live(world, "small-01", 11)
+        await live(world, "large-02", 41)
+        async with looking(world) as (source, _):
+            await fill(world, 0.75)
+            assert await source.look() == ["large-02"]
+        assert (await released(world, "small-01"), await released(world, "large-02")) == (0, 1)
+
+
+async def test_only_what_stands_before_the_first_chunk_that_is_not_whole_goes(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: the only thing goes from which a damaged chunk could be made again."""
+    async with system(server, tmp_path) as world:
+        host = await live(world)
+        struck = world.data.chunks / host.grant.uid.hex() / f"{2:010}"
+        flipped = bytearray(struck.read_bytes())
+        flipped[-1] ^= 1
+        struck.write_bytes(flipped)
+        await fill(world)
+        async with looking(world) as (source, _):
+            with caplog.at_level(logging.ERROR, "lucid.retention"):
+                assert await source.look() == ["live-01"]
+                assert await source.look() == []
+            (said,) = caplog.messages
+            assert said.startswith("source_kept session=live-01 index=2")
+            assert await released(world) == 2
+            assert min(await fragments(world, host)) == 11, "part fragment and ten of data are gone"
+            await host.final()
+            await world.until("live-01", "STOPPED")
+            assert (await replayed(world, "live-01"))[2] is Outcome.RESTORED
+        await verified(world, "live-01", tmp_path)
+
+
+async def test_a_claim_of_a_chunk_whose_source_went_is_acknowledged(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a redelivery after a crash, or other worker groups, bring a good session to ERROR."""
+    known = Session.is_settled
+    asked: list[int] = []
+
+    def late(session: Session, index: int) -> bool:
+        """What the log says reaches this process while the job is at work."""
+        asked.append(index)
+        return known(session, index) if asked.count(index) > 1 else False
+
+    async with system(server, tmp_path, worker=False) as world:
+        async with running(run_worker, world):
+            host = await live(world)
+        await fill(world)
+        async with looking(world) as (source, _):
+            assert await source.look() == ["live-01"]
+        monkeypatch.setattr(Session, "is_settled", late)
+        await drive(world, host, [0, 1])
+        async with running(run_worker, world):
+            await host.final()
+            await world.until("live-01", "STOPPED")
+        assert {0, 1} <= set(asked)
+        assert await dead(world) == []
+        await verified(world, "live-01", tmp_path)
+
+
+async def drive(world: World, host: Host, indices: list[int]) -> None:
+    """Give out claims again, as a recovery does."""
+    known = Known("live-01")
+    await known.read_on(world.jet)
+    for index in indices:
+        event = Redriven(
+            session="live-01", uid=host.grant.uid, run=1, index=index, recorded=known.recorded[index]
+        )
+        subject = subjects.chunk(subjects.REDRIVEN, "live-01")
+        await world.jet.publish(subject, event.model_dump_json().encode())
+
+
+class Struck:
+    """A connection that fails at the given one of its appends and purges: before it is done, or after."""
+
+    def __init__(self, jet: Any, at: int, *, applied: bool) -> None:
+        self._jet, self._left, self._applied = jet, at, applied
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._jet, name)
+        if name not in ("append", "purge"):
+            return found
+
+        async def struck(*args: Any) -> Any:
+            self._left -= 1
+            if self._left < 0 and not self._applied:
+                raise Unavailable("failed", code="test.failed")
+            done = await found(*args)
+            if self._left < 0:
+                raise Unavailable("failed, but was applied", code="test.applied")
+            return done
+
+        return struck
+
+
+@pytest.mark.parametrize("applied", [False, True])
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_crash_between_log_and_purge_is_made_good_by_the_next_look(
+    server: NatsServer, tmp_path: Path, at: int, applied: bool
+) -> None:
+    """Breaks: the power fails there, and the space is never freed, or chunks are lost."""
+    async with system(server, tmp_path) as world:
+        host = await live(world)
+        await fill(world)
+        async with looking(world, jet=Struck(world.jet, at, applied=applied)) as (source, _):
+            with pytest.raises(Unavailable, match=r"test\."):
+                await source.look()
+        async with looking(world) as (source, _):
+            await source.look()
+        assert await fragments(world, host) == [26]
+        assert [event.index async for event in recorded_events(world.jet, "live-01")] == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
+        await host.final()
+        await world.until("live-01", "STOPPED")
+        assert (await verified(world, "live-01", tmp_path)).totals.fragments == len(host.sent)
+        assert await held(world) == {"live-01"}
+
+
+async def test_a_session_that_is_aborted_after_its_prefix_went_ends_as_it_was_taken(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the platform's own ending cannot be made, because the beginning is gone."""
+    async with system(server, tmp_path) as world:
+        host = await live(world)
+        await fill(world)
+        async with looking(world) as (source, _):
+            assert await source.look() == ["live-01"]
+        await world.ask("abort", "live-01")
+        await world.until("live-01", "STOPPED")
+        manifest = await verified(world, "live-01", tmp_path)
+        assert (manifest.end, manifest.totals.fragments) == ("aborted", len(host.sent))
