@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
+from schemas.cloud_events import headers
 from schemas.errors import Conflict, Retryable
 from schemas.ports import Jet
 from streams.chunk_log import recorded_in
@@ -95,9 +96,10 @@ class Checkpoints:
 
     async def _append(self, event: Recorded | Ended, trace: str) -> None:
         body = event.model_dump_json().encode()
-        headers = {"ce-type": event.type, "ce-specversion": "1.0"} | ({"traceparent": trace} if trace else {})
         try:
-            self._last = await self._jet.append(self._subject, body, self._last, headers=headers)
+            self._last = await self._jet.append(
+                self._subject, body, self._last, headers=headers(event.type, trace)
+            )
         except Conflict:
             # Ours with a lost ack, an equal one of another owner, or a fork.
             after = self._last + 1

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.boxes import BoxSplitter
 from handlers.fragments import FragmentSealer
 from schemas import subjects
+from schemas.cloud_events import headers
 from schemas.errors import LucidError, NoSpace
 from schemas.fragment import MAX_DATA_PLAIN, PartSettings
 from schemas.ports import Writer
@@ -205,13 +206,12 @@ class Publisher:
 
     def _headers(self, seq: int) -> dict[str, str]:
         """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
-        return {
-            "ce-specversion": "1.0",
-            "ce-type": EVENT_TYPE,
-            "ce-source": f"lucid/hosts/{self.grant.host}",
-            "ce-id": f"{self.grant.uid.hex()}.0.{seq}",
-            "traceparent": f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01",
-        }
+        return headers(
+            EVENT_TYPE,
+            f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01",
+            source=f"lucid/hosts/{self.grant.host}",
+            id=f"{self.grant.uid.hex()}.0.{seq}",
+        )
 
     def _time_us(self) -> int:
         self._last_us = max(self._now_us(), self._last_us)

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from schemas import subjects
 from schemas.chunk_events import ChunkEvent, Dead, StageEvent
+from schemas.cloud_events import headers
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.ports import Consumer, Writer
@@ -168,13 +169,10 @@ class Runner:
                     raise
 
     async def _publish(self, result: StageEvent, message: Message) -> None:
-        headers = {"ce-type": getattr(result, "type", ""), "ce-specversion": "1.0"}
-        if "traceparent" in message.headers:
-            headers["traceparent"] = message.headers["traceparent"]
         await self._jet.publish(
             subjects.chunk(self._makes, result.session),
             result.model_dump_json().encode(),
-            headers=headers,
+            headers=headers(getattr(result, "type", ""), message.headers.get("traceparent", "")),
             msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
         )
 
