@@ -172,20 +172,17 @@ def disturbed(
     A part fragment stays a barrier: its sender has everything before it acknowledged.
     """
     placed: list[tuple[float, int]] = []
-    barrier = 0.0
+    shift = 0.0
     for number, kind in enumerate(prepared.kinds):
+        at = number + shift
         if kind is Kind.PART:
-            barrier = max([barrier, *(at for at, _ in placed)]) + 1
-            placed.append((barrier, number))
-        else:
-            late = chooser.choice((1.4, 9.2, 40.3)) if chooser.random() < delays else 0.0
-            at = max(barrier, number) + late
-            placed.append((at, number))
-            if chooser.random() < doubles:
-                placed.append((at + chooser.choice((0.1, 7.3, 90.7)), number))
-            continue
+            at = max([at, *(earlier + 1 for earlier, _ in placed)])
+            shift = at - number
+        elif chooser.random() < delays:
+            at += chooser.choice((1.4, 9.2, 40.3))
+        placed.append((at, number))
         if chooser.random() < doubles:
-            placed.append((barrier + chooser.choice((0.1, 20.2)), number))
+            placed.append((at + chooser.choice((0.1, 7.3, 90.7)), number))
     return [number for _, number in sorted(placed)]
 
 
