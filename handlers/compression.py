@@ -17,19 +17,11 @@ import lz4
 import lz4.frame
 import zstandard
 
+from schemas.codecs import LEVELS
 from schemas.digest import Buffer
 from schemas.envelope import MAX_PLAIN, Codec
 from schemas.errors import EvidenceFalse, Misuse
 
-LEVELS = {
-    Codec.NONE: range(23),
-    Codec.ZSTD: range(1, 23),
-    Codec.LZ4: range(13),
-    Codec.BROTLI: range(12),
-    Codec.GZIP: range(1, 10),
-}
-"""Levels that a codec takes."""
-DEFAULT_LEVELS = {Codec.NONE: 0, Codec.ZSTD: 3, Codec.LZ4: 0, Codec.BROTLI: 4, Codec.GZIP: 6}
 PROBE_PIECES = 16
 PROBE_PIECE_BYTES = 16 * 1024
 PROBE_FROM_BYTES = 4 * PROBE_PIECES * PROBE_PIECE_BYTES
@@ -84,9 +76,9 @@ def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Compres
 
 
 def check_level(codec: Codec, level: int) -> int:
-    """The level as it is, or Misuse (compression.level)."""
+    """The level as it is, or Misuse (compression.level). Codec none has no use for one, and takes any."""
     allowed = LEVELS[codec]
-    if level not in allowed:
+    if codec is not Codec.NONE and level not in allowed:
         raise Misuse(
             f"level {level} is not allowed for {codec.name.lower()}: {allowed[0]} to {allowed[-1]}",
             code="compression.level",

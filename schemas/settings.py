@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from schemas import settings_text as text
+from schemas.codecs import DEFAULT_LEVELS, LEVELS
+from schemas.envelope import Codec
 from schemas.errors import Misuse
 from schemas.lifecycle_events import SessionSettings
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
-CODECS = {"none": 0, "zstd": 1, "lz4": 2, "brotli": 3, "gzip": 4}
-LEVELS = {"none": (0, 0), "zstd": (1, 22), "lz4": (0, 12), "brotli": (0, 11), "gzip": (1, 9)}
-DEFAULT_LEVELS = {"none": 0, "zstd": 3, "lz4": 0, "brotli": 5, "gzip": 6}
+CODECS = {codec.name.lower(): codec for codec in Codec}
 SECRET = "***"
 DEFAULT_MEMORY_MIB = 380
 """GOMEMLIMIT of nats-server. Less costs CPU (300: 76 % instead of 21 % of a core), none costs 1.7 GB."""
@@ -86,17 +86,18 @@ class Settings:
 
     def session(self) -> SessionSettings:
         """What a new session freezes. Raises Misuse (config.level)."""
-        lowest, highest = LEVELS[self.codec]
-        level = DEFAULT_LEVELS[self.codec] if self.level is None else self.level
-        if not lowest <= level <= highest:
+        codec = CODECS[self.codec]
+        allowed = LEVELS[codec]
+        level = DEFAULT_LEVELS[codec] if self.level is None else self.level
+        if level not in allowed:
             raise Misuse(
                 f"{self.origins.get('level', 'COMPRESSION_LEVEL')} is {level}; "
-                f"allowed for {self.codec}: {lowest} to {highest}",
+                f"allowed for {self.codec}: {allowed[0]} to {allowed[-1]}",
                 code="config.level",
             )
         return SessionSettings(
             suite=SUITES[self.suite],  # type: ignore[arg-type]  # the table's numbers are the allowed ones
-            codec=CODECS[self.codec],  # type: ignore[arg-type]
+            codec=codec.value,
             level=level,
             chunk_bytes=self.chunk_bytes,
             chunk_max_seconds=self.chunk_max_seconds,
@@ -161,6 +162,10 @@ def _whole(name: str, field: str, low: int, high: int, effect: str, *synonyms: s
 def _span(name: str, field: str, low: float, high: float, effect: str) -> Variable:
     allowed = f"{text.in_seconds(low)} to {text.in_seconds(high)}, such as 30, 30s, 5m, 2h, 7d"
     return Variable(name, field, text.seconds(low, high), allowed, effect, write=text.in_seconds)
+
+
+def _each_codec(told: Callable[[Codec], str]) -> str:
+    return ", ".join(f"{name} {told(codec)}" for name, codec in CODECS.items() if codec is not Codec.NONE)
 
 
 def _of_stage(stage: str) -> tuple[Variable, ...]:
@@ -246,7 +251,10 @@ VARIABLES: tuple[Variable, ...] = (
         "level",
         0,
         22,
-        "its level (zstd 1-22, lz4 0-12, brotli 0-11, gzip 1-9); unset: zstd 3, lz4 0, brotli 5, gzip 6",
+        "its level ("
+        + _each_codec(lambda codec: f"{LEVELS[codec][0]}-{LEVELS[codec][-1]}")
+        + "); unset: "
+        + _each_codec(lambda codec: str(DEFAULT_LEVELS[codec])),
         "LUCID_COMPRESSION_LEVEL",
         "LUCID_DEFAULT_COMPRESSION_LEVEL",
     ),

@@ -8,6 +8,7 @@ import zstandard
 from format_samples import words
 
 from handlers import compression as c
+from schemas.codecs import DEFAULT_LEVELS, LEVELS
 from schemas.envelope import MAX_PLAIN, Codec
 from schemas.errors import EvidenceFalse, Misuse
 
@@ -17,7 +18,7 @@ NOISE = random.Random(1).randbytes(2 << 20)
 
 
 def _packed(codec: Codec, plain: bytes = TEXT) -> bytes:
-    made = c.compress(plain, codec, c.DEFAULT_LEVELS[codec], 0)
+    made = c.compress(plain, codec, DEFAULT_LEVELS[codec], 0)
     assert made.codec is codec
     return bytes(made.payload)
 
@@ -25,7 +26,7 @@ def _packed(codec: Codec, plain: bytes = TEXT) -> bytes:
 @PACKING
 def test_what_was_compressed_comes_back(codec: Codec) -> None:
     """Breaks: stored recordings."""
-    for level in (c.LEVELS[codec][0], c.LEVELS[codec][-1], c.DEFAULT_LEVELS[codec]):
+    for level in (LEVELS[codec][0], LEVELS[codec][-1], DEFAULT_LEVELS[codec]):
         made = c.compress(TEXT, codec, level, 0)
         assert (made.codec, made.build) == (codec, c.build(codec))
         assert len(made.payload) < len(TEXT)
@@ -52,7 +53,7 @@ def test_what_is_below_the_threshold_is_stored_raw(length: int, raw: bool) -> No
 def test_what_does_not_shrink_is_stored_raw_without_a_copy(codec: Codec) -> None:
     """Breaks: a payload above its plain length is refused when the chunk is opened."""
     for noise in (NOISE, NOISE[:1000], b""):
-        made = c.compress(noise, codec, c.DEFAULT_LEVELS[codec], 0)
+        made = c.compress(noise, codec, DEFAULT_LEVELS[codec], 0)
         assert made.codec is Codec.NONE
         assert made.payload is noise
 
@@ -75,7 +76,7 @@ def test_codec_none_stores_what_it_is_given() -> None:
 @PACKING
 def test_a_level_outside_its_codec_is_refused(codec: Codec) -> None:
     """Breaks: a wrong setting would be found only when the first chunk is made."""
-    for level in (c.LEVELS[codec][0] - 1, c.LEVELS[codec][-1] + 1):
+    for level in (LEVELS[codec][0] - 1, LEVELS[codec][-1] + 1):
         with pytest.raises(Misuse) as caught:
             c.compress(TEXT, codec, level, 0)
         assert caught.value.code == "compression.level"
