@@ -22,6 +22,7 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.blobs_disk import DiskBlobs
+from infra.datadir import write_private
 from schemas.errors import Unavailable
 from schemas.subjects import host_id
 
@@ -77,13 +78,15 @@ class HostIdentity:
         counter: int = state["counter"]
         if state["pending"] == session:
             return counter
-        self._replace(_state(counter + 1, bytes.fromhex(state["genesis"]), session))
+        write_private(
+            self.directory / "state.json", _state(counter + 1, bytes.fromhex(state["genesis"]), session)
+        )
         return counter + 1
 
     def settle(self, session: str, genesis: bytes) -> None:
         state = self._read("state.json")
         if state["pending"] == session:
-            self._replace(_state(state["counter"], genesis, ""))
+            write_private(self.directory / "state.json", _state(state["counter"], genesis, ""))
 
     def _read(self, name: str) -> dict[str, Any]:
         raw = self._files.read(name)
@@ -96,22 +99,6 @@ class HostIdentity:
                 hint="restore it, or register this host under a new name: a counter must never be used twice",
             ) from None
         return said
-
-    def _replace(self, raw: bytes) -> None:
-        """Replace state.json: after a crash it is the old one or the new one, never half of it."""
-        temporary = self.directory / ".state.json"
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-        try:
-            os.write(file, raw)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        temporary.replace(self.directory / "state.json")
-        handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _state(counter: int, genesis: bytes, pending: str) -> bytes:
