@@ -44,6 +44,9 @@ MAX_DATA_PLAIN = MAX_BODY - TAG_BYTES
 MAX_CLEAR = 4 * 1024
 KEY_FRAME = 1
 """Flag of a data fragment that begins with a video key frame."""
+WINDOW = 64
+"""A sender has at most so many fragments unacknowledged: one that is so far ahead shows that what is missing
+before it does not come any more."""
 MAIN, EVENTS = 0, 1
 """The tracks that exist."""
 SIGNED = b"lucid v1 fragment\0"

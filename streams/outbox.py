@@ -12,8 +12,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 
 from schemas.errors import LucidError, Retryable
+from schemas.fragment import WINDOW
 
-WINDOW = 64
 WINDOW_BYTES = 64 << 20
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 

@@ -13,10 +13,8 @@ from collections.abc import Iterable, Iterator
 from handlers.stages.fold_terms import Double, Ending, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece, Track, closes_before
 from schemas.chunk_events import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
-from schemas.fragment import MAIN, EndBody, FinalBody, Kind, TrackTail
-
-WINDOW = 64
-MAX_EQUIVOCATIONS = 16
+from schemas.fragment import MAIN, WINDOW, EndBody, FinalBody, Kind, TrackTail
+from schemas.manifest import MAX_EQUIVOCATIONS
 
 
 class Fold:

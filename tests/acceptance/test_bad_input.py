@@ -17,12 +17,11 @@ from installation import Installation, Json, running, source_arguments
 
 from handlers.fragments import FragmentSealer, SealerState, end_fragment
 from schemas import subjects
-from schemas.fragment import HEADER_BYTES
+from schemas.fragment import HEADER_BYTES, WINDOW
 from schemas.upcast import MODELS
 
 STAGE_SUBJECTS = ("recorded", "redriven", "chunked", "compressed", "encrypted", "proven", "stored")
 GARBAGE = (b"", b"\x00\xff{", b"{}", b"[" * 5000, b'{"type":"lucid.chunk.recorded.v1"}')
-WINDOW = 64
 PLAIN_FRAGMENTS = 10
 """What every session of a hostile host holds besides: its part, eight of data, its final."""
 LENGTH_AT, TIME_AT = 48, 40

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from schemas.errors import LucidError, Rejected, Unavailable
+from schemas.fragment import WINDOW
 from streams import outbox
-from streams.outbox import WINDOW, Outbox
+from streams.outbox import Outbox
 
 
 class Stream:

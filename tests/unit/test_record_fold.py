@@ -15,9 +15,9 @@ from handlers.signatures import public_bytes
 from handlers.stages.admit import admit
 from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
-from handlers.stages.record import WINDOW, Fold
+from handlers.stages.record import Fold
 from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import Fragment, Kind, PartSettings, genesis, session_uid
+from schemas.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
 from schemas.index import fragment_rows
 from schemas.lifecycle_events import SessionSettings
 

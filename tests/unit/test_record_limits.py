@@ -6,11 +6,12 @@ from test_record_fold import IDENTITY, PART, SIGNER, UID, Host, looked_at, run
 from handlers.fragments import end_fragment
 from handlers.stages.fold_terms import Double, Older, Refused
 from handlers.stages.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
-from handlers.stages.record import MAX_EQUIVOCATIONS, WINDOW, Fold
+from handlers.stages.record import Fold
 from infra.nats_server import MAX_PAYLOAD
 from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import GapBody
+from schemas.fragment import WINDOW, GapBody
 from schemas.index import fragment_rows
+from schemas.manifest import MAX_EQUIVOCATIONS
 
 HEADERS_BYTES = 64 << 10
 """What JetStream takes of headers in one message."""
