@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -104,8 +105,6 @@ def application(verb: str) -> typer.Typer:
     )
     app.callback()(_root)
     for name, summary in VERBS.items():
-        if find_spec(f"streams.cli.{name}") is None:
-            continue
         if name != verb and COMPLETE not in os.environ:
             app.command(name, help=summary)(_named_only)
             continue
@@ -132,7 +131,17 @@ def misused(error: typer.TyperException, as_json: bool, verb: str) -> int:
     return output.report(Misuse(message, code="usage", hint=hint), as_json)
 
 
-def _root() -> None:
+def _version(asked: bool) -> None:
+    if asked:
+        output.say(f"lucid {version('lucid-sessions')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
     pass
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ def test_help_lists_the_verbs_and_what_the_exit_status_means(lucid: Lucid, tmp_p
     assert all(verb in said.stdout for verb in ("demo", "up", "record", "sessions", "doctor"))
     assert "3 false evidence" in said.stdout
     assert all(len(line) <= 80 for line in said.stdout.splitlines())
+
+
+def test_the_version_is_told(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a report of a fault cannot say of what."""
+    said = lucid("--version", data=tmp_path)
+    assert said.returncode == 0
+    assert said.stdout == f"lucid {version('lucid-sessions')}\n"
 
 
 def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> None:
