@@ -1,6 +1,6 @@
 """Owns what record does beside its way: dead letters, and the look-up of late doubles.
 
-1. Nothing here may hold up a recording: what does not fit into the queue is counted and let go.
+1. Nothing here may hold up a recording: what does not fit into the queue is let go, and the log says so.
 2. What is lost when we crash here is a note about a refused fragment, never a fragment.
 """
 
@@ -26,7 +26,7 @@ class Aside:
     def __init__(self, jet: Writer) -> None:
         self._jet = jet
         self._errands: asyncio.Queue[Callable[[], Awaitable[object]]] = asyncio.Queue(PLACES)
-        self.let_go = 0
+        self._let_go = 0
 
     async def run(self) -> None:
         """Do errands until cancelled."""
@@ -35,10 +35,8 @@ class Aside:
             try:
                 await errand()
             except LucidError as error:
-                self.let_go += 1
                 log.warning("errand_failed error=%s", error)
             except Exception:
-                self.let_go += 1
                 log.exception("errand_failed")
 
     def do(self, errand: Callable[[], Awaitable[object]]) -> None:
@@ -46,7 +44,9 @@ class Aside:
         try:
             self._errands.put_nowait(errand)
         except asyncio.QueueFull:
-            self.let_go += 1
+            self._let_go += 1
+            if self._let_go.bit_count() == 1:  # 1, 2, 4, 8 ...: told, and fills no disk
+                log.warning("errands_let_go count=%d", self._let_go)
 
     def bury(self, session: str, seq: int, code: str, message: str, body: bytes) -> None:
         """Put a refused fragment into DEAD. seq: its stream sequence."""

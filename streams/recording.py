@@ -240,6 +240,8 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     claims.forget_open(uid)
+                    told = (self.identity.session, output.fragments, self._fold.doubles, self.invalid)
+                    log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *told)
                     self._checkpoints.append(output)
                 case Refused(piece, code, message):
                     claims.drop(uid, piece.stream_seq)

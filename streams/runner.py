@@ -113,6 +113,7 @@ class Runner:
             await asyncio.gather(*busy, return_exceptions=True)
             keeping.cancel()
             await self._reader.close()
+            log.info("stage_stopped stage=%s done=%d failed=%d", self.verb, self.done, self.failed)
 
     async def _handle(self, message: Message) -> None:
         ours: asyncio.Future[StageEvent | None] | None = None

@@ -1,0 +1,20 @@
+"""What record does beside its way."""
+
+import logging
+from unittest.mock import AsyncMock
+
+import pytest
+
+from streams.aside import PLACES, Aside
+
+
+async def test_what_is_let_go_is_told_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: notes about refused fragments vanish unseen, or a hostile host fills the disk with log."""
+    aside = Aside(AsyncMock())
+    with caplog.at_level(logging.WARNING, logger="lucid.record"):
+        for _ in range(PLACES):
+            aside.do(AsyncMock())
+        assert caplog.messages == []
+        for _ in range(1000):
+            aside.do(AsyncMock())
+    assert caplog.messages == [f"errands_let_go count={1 << n}" for n in range(10)]
