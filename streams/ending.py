@@ -3,7 +3,8 @@
 1. It names the tails that record's fold reaches over everything before it, so the same fold is run here, over
    the same fragments.
 2. It is appended expecting the last sequence that was read: a fragment that comes meanwhile is a Conflict,
-   and the fold is taken further. Nothing can stand between what the end names and the end.
+   and the fold is taken further. Nothing can stand between what the end names and the end. A host that hears
+   of the request sends nothing more; one that does not is outrun only when it rests.
 3. After a lost ack the fold meets our own end and is `ended`: nothing is sent twice.
 4. Its time is that of the request, so it is the same fragment whoever sends it, and whenever.
 """
@@ -46,19 +47,19 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signers: S
     position = fold.at
     if not fold.ended:
         fold.drain()
+    last = await jet.last(subjects.RECORDINGS, subject)
+    tail = last.seq if last is not None and last.seq <= position else 0  # what was folded may be purged
     for _ in range(TRIES):
-        last = await jet.last(subjects.RECORDINGS, subject)
-        position = await _walk(jet, subject, fold, position, check)
-        if last is not None and last.seq > position:
-            continue  # the read lags behind the leader
+        read = await _walk(jet, subject, fold, position, check)
         if fold.ended:
             return False
+        position, tail = read, read if read > position else tail
         scout = Fold.restore(fold.identity, fold.state(), fold.open_pieces())
         scout.force()
         signer = signers.at(request.at_us)
         end = end_fragment(created.uid, request.end, request.reason, scout.tails(), request.at_us, signer)
         try:
-            await jet.append(subject, end, last.seq if last else 0)
+            await jet.append(subject, end, tail)
         except Conflict:
             continue
         log.info("end_sent session=%s end=%s reason=%s", session.id, request.end, request.reason)

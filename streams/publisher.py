@@ -163,6 +163,11 @@ class Publisher:
             )
         return self.progress
 
+    async def leave(self) -> Progress:
+        """Wait until the stream holds what was sent, and leave the ending to the platform."""
+        await self._outbox.drained()
+        return self.progress
+
     async def close(self) -> None:
         """Give up what the stream does not hold yet."""
         await self._outbox.close()

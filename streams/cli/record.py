@@ -126,7 +126,8 @@ def told(result: dict[str, Any]) -> str:
     if "seal" not in result:
         return f"{result['session']} recorded: {sent}; see lucid sessions show {result['session']}"
     chunks, root = output.count_of(result["recorded"], "chunk"), output.digits(result["seal"]["root"])
-    return f"{result['session']} recorded and sealed: {sent}, {chunks},\nroot {root}"
+    how = f"{result['end']['end']} ({result['end']['reason']})" if "end" in result else "recorded"
+    return f"{result['session']} {how} and sealed: {sent}, {chunks},\nroot {root}"
 
 
 def _result(session: str, host: str, done: Progress, shown: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Owns one recording as a verb sees it: source → publisher, the view beside it, and the wait for the seal.
 
 1. The recording never waits for the view: the view follows the events that everyone can follow.
-2. The source is asked to end when the person asks (`stop`), or when someone stops the session elsewhere.
+2. The source is asked to end when the person asks (`stop`), or when someone ends the session elsewhere. Whom
+   the platform ends (EndRequested) sends nothing more, not even `final`: the end is the platform's.
 3. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from schemas import subjects
 from schemas.errors import LucidError, NotFound, Rejected, Unavailable
 from schemas.jetstream import Message
-from schemas.lifecycle_events import State, Transition
+from schemas.lifecycle_events import EndRequested, State, Transition
 from schemas.ports import Jet, Source
 from streams.cli import output
 from streams.cli.board import Board, LiveBoard
@@ -158,9 +159,11 @@ async def record_session(
     reuse_buffers()
     publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
 
-    whole = False
+    whole = aborted = False
 
-    def end() -> None:
+    def end(by_platform: bool) -> None:
+        nonlocal aborted
+        aborted = by_platform
         source.stop()
         publisher.stop_waiting()
         if not whole:
@@ -170,7 +173,7 @@ async def record_session(
     try:
         await publish(aiter(source), publisher, encoder)
         whole = True  # what stops the session from now on is our own `final`
-        return await publisher.finish()
+        return await (publisher.leave() if aborted else publisher.finish())
     except asyncio.CancelledError:
         with contextlib.suppress(LucidError):  # refused: it has ended meanwhile
             await call(jet, "abort", {"session": grant.session, "reason": "interrupted"})
@@ -216,22 +219,27 @@ async def sealed(jet: Jet, session: str) -> dict[str, Any]:
     )
 
 
-async def _when_stopped(jet: Jet, session: str, stop: asyncio.Event, end_source: Callable[[], None]) -> None:
-    """End the source when the person asks, or when the session is stopped elsewhere."""
+async def _when_stopped(
+    jet: Jet, session: str, stop: asyncio.Event, end_source: Callable[[bool], None]
+) -> None:
+    """End the source when the person asks, or when the session is ended elsewhere; True: by the platform."""
 
-    async def elsewhere() -> None:
+    async def elsewhere() -> bool:
         events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
         try:
             async for item in events:
                 event = read_event(item.data) if isinstance(item, Message) else None
+                if isinstance(event, EndRequested):
+                    return True
                 if isinstance(event, Transition) and event.to_state in ENDING:
-                    return
+                    return False
+            return False
         finally:
             await events.close()
 
-    waits = [asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())]
+    asked, heard = asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        end_source()
+        await asyncio.wait({asked, heard}, return_when=asyncio.FIRST_COMPLETED)
+        end_source(heard.done() and heard.result())
     finally:
-        await ended(*waits)
+        await ended(asked, heard)
