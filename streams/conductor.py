@@ -37,7 +37,7 @@ from schemas.commands import Command, Trigger
 from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import State
-from schemas.ports import Blobs, Jet, Signer
+from schemas.ports import Blobs, Jet, Signers
 from streams.directory import Directory
 from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
@@ -73,7 +73,7 @@ class Parts:
     chunks: Blobs
     manifests: Blobs
     quarantine: Blobs
-    signer: Signer
+    signers: Signers
     limits: Limits = field(default_factory=Limits)
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
@@ -99,9 +99,9 @@ class Conductor:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._jet, self._log = parts.jet, EventLog(parts.jet)
-        chunks, manifests, signer = parts.chunks, parts.manifests, parts.signer
-        self._sealer = Sealer(parts.jet, self._log, parts.keys, chunks, manifests, signer)
-        self._shredder = Shredder(parts.jet, parts.keys, chunks, manifests, parts.quarantine, signer)
+        chunks, manifests, signers = parts.chunks, parts.manifests, parts.signers
+        self._sealer = Sealer(parts.jet, self._log, parts.keys, chunks, manifests, signers)
+        self._shredder = Shredder(parts.jet, parts.keys, chunks, manifests, parts.quarantine, signers)
         self._hearing = Hearing(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -228,13 +228,15 @@ class Conductor:
                 await self._do(care, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
                 assert session.end_requested is not None
-                await send_end(self._jet, session, session.end_requested, self._parts.signer)
+                await send_end(self._jet, session, session.end_requested, self._parts.signers)
                 care.end_sent = True
             case Redrive(indices):
                 await self._redrive(care, created.uid, indices)
             case StartSeal(n, stored):
-                said = {"n": n, "stored": stored, "signer": self._parts.signer.fingerprint}
-                await self._do(care, commands.BeginSeal, now_us, sealed_us=now_us, **said)
+                signer = await asyncio.to_thread(self._parts.signers.at, now_us)
+                sealed_us = max(now_us, signer.from_us)
+                said = {"n": n, "stored": stored, "signer": signer.fingerprint}
+                await self._do(care, commands.BeginSeal, now_us, sealed_us=sealed_us, **said)
             case MakeSeal():
                 await self._do(care, commands.CompleteSeal, now_us, **await self._sealer.make(session))
             case Shred():
