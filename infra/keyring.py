@@ -74,20 +74,6 @@ class Keyring:
     def add_version(self) -> int:
         return self._add(self.newest()[0] + 1)[0]
 
-    def destroy_version(self, version: int) -> None:
-        """Forget an old version for good: what only it opens is lost, in every backup of KEYS. Repeatable."""
-        if version == self.newest()[0]:
-            raise Misuse(
-                f"master key version {version} is in use", code="keys.in_use", hint="lucid keys rotate"
-            )
-        name = f"master-{version:08}"
-        path = self.directory / f"{name}.json"
-        if path.exists():
-            # The name goes first and durably; a copy that the disk keeps is beyond any program's reach.
-            with path.open("r+b") as file:
-                file.write(b" " * path.stat().st_size)
-            self._files.remove(name)
-
     def _versions(self) -> list[str]:
         return self._files.list("master-")
 

@@ -47,19 +47,6 @@ def test_a_new_version_wraps_and_the_old_one_still_opens(tmp_path: Path) -> None
     assert len(set(ring.keks().values())) == 2
 
 
-def test_a_destroyed_version_is_gone_and_the_newest_cannot_be_destroyed(tmp_path: Path) -> None:
-    """Breaks: a snapshot of KEYS can still be opened, or nothing can."""
-    ring = Keyring(tmp_path)
-    ring.newest()
-    ring.add_version()
-    ring.destroy_version(1)
-    ring.destroy_version(1)
-    assert list(ring.keks()) == [2]
-    with pytest.raises(Misuse):
-        ring.destroy_version(2)
-    assert ring.add_version() == 3
-
-
 def test_a_master_key_from_the_environment_is_on_no_disk(tmp_path: Path) -> None:
     """Breaks: who steals the disk has the keys."""
     ring = Keyring(tmp_path, KEY_A)
