@@ -30,7 +30,7 @@ from schemas.errors import LucidError, Misuse, NoSpace, Unavailable
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
-"""Begins the names that are used where O_TMPFILE is missing; no blob's name can begin so."""
+"""Begins the names that are used, in the root, where O_TMPFILE is missing; no blob's name can begin so."""
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What file systems and kernels without O_TMPFILE answer."""
@@ -117,7 +117,7 @@ class DiskBlobs:
     def sweep(self) -> int:
         """Remove what a crash left half written where O_TMPFILE is missing. Call it alone, at start."""
         with _translated(str(self.root)):
-            left = [path for path in _files(self.root, hidden=True) if path.name.startswith(TEMPORARY)]
+            left = list(self.root.glob(f"{TEMPORARY}*"))
             for path in left:
                 path.unlink(missing_ok=True)
             return len(left)
@@ -151,7 +151,7 @@ class DiskBlobs:
                     raise
                 self._tmpfile = False
         if not self._tmpfile:
-            return _write_named(path, directory, data)
+            return self._write_named(path.name, directory, data)
         try:
             direct.write_all(file, data)
             try:
@@ -163,20 +163,19 @@ class DiskBlobs:
         finally:
             os.close(file)
 
-
-def _write_named(path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
-    temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
-    file = direct.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE, directory)
-    try:
-        direct.write_all(file, data)
+    def _write_named(self, name: str, directory: int, data: bytes | bytearray | memoryview) -> bool:
+        temporary = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
+        file = direct.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         try:
-            os.link(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        os.close(file)
-        os.unlink(temporary, dir_fd=directory)
+            direct.write_all(file, data)
+            try:
+                os.link(temporary, name, dst_dir_fd=directory)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            os.close(file)
+            temporary.unlink()
 
 
 def _present(name: str, directory: int) -> bool:
@@ -199,10 +198,10 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _files(top: Path, *, hidden: bool = False) -> Iterator[Path]:
+def _files(top: Path) -> Iterator[Path]:
     for directory, _, names in os.walk(top):
         for name in names:
-            if hidden or not name.startswith("."):
+            if not name.startswith("."):
                 yield Path(directory, name)
 
 

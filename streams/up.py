@@ -50,6 +50,7 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
     data.lock()
     async with AsyncExitStack() as stack:
         stack.callback(data.unlock)
+        await asyncio.to_thread(here.sweep)
         # a wrong ENCRYPTION_KEY shows now, not with the first session
         await asyncio.to_thread(here.keyring.newest)
         server = here.server()

@@ -77,6 +77,11 @@ class Installation:
     def quarantine(self) -> ports.Blobs:
         return DiskBlobs(self._data.quarantine)
 
+    def sweep(self) -> None:
+        """Remove what a crash left half written. For the owner, before it starts anything."""
+        for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
+            DiskBlobs(folder).sweep()
+
     def identity(self, host: str) -> ports.HostIdentity:
         """One host's key and counter, locked. Raises Unavailable (host.locked)."""
         return HostIdentity(self._data.folder("hosts"), host)

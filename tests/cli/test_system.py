@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from infra.blobs_disk import TEMPORARY
 from infra.datadir import DataDir
 from schemas.errors import Unavailable
 from schemas.settings import Settings
@@ -259,7 +260,7 @@ def test_killed_processes_come_back_and_nothing_is_lost(lucid: Lucid, tmp_path: 
 
 
 def test_a_killed_supervisor_leaves_nothing_in_the_way(lucid: Lucid, tmp_path: Path) -> None:
-    """Breaks: after a crash somebody has to find and end processes by hand."""
+    """Breaks: after a crash somebody has to find and end processes, or files, by hand."""
     data = tmp_path / "data"
     process = up(lucid, data)
     (tmp_path / "source").write_bytes(b"x" * 100_000)
@@ -272,6 +273,9 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(lucid: Lucid, tmp_path: P
         time.sleep(0.1)
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert lucid("sessions", "list", data=data).returncode == 7
+    half = data / "chunks" / f"{TEMPORARY}0011"
+    half.write_bytes(b"half a chunk")
     process = up(lucid, data)
+    assert not half.exists()
     assert lucid("verify", "before-1", data=data).returncode == 0
     assert end(process) == 0
