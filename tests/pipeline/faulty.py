@@ -206,6 +206,10 @@ class FaultyBlobs(DiskBlobs):
         found: bytes | None = self._around("read", name, lambda: DiskBlobs.read(self, name))
         return found
 
+    def quarantine(self, name: str) -> str | None:
+        kept: str | None = self._around("quarantine", name, lambda: DiskBlobs.quarantine(self, name))
+        return kept
+
     def remove(self, prefix: str) -> int:
         return int(self._around("remove", prefix, lambda: DiskBlobs.remove(self, prefix)))
 
