@@ -2,7 +2,8 @@
 
     PYTHONPATH=.:tests/unit python tests/vectors/make.py
 
-A new version of the format gets new files; the old ones stay readable for ever.
+A new version of the format gets new files; the old ones stay readable for ever. Events that are
+written in a new way are added to those that are kept.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import format_samples as s
+from event_samples import samples
 
 from handlers import fragments, keys, merkle
 from handlers.chunks import ChunkFields, seal_chunk
@@ -37,12 +39,20 @@ def main() -> None:
     _freeze("merkle", _merkle())
     _freeze("dsse", _dsse())
     _freeze("refusals", _refusals(track, sealed))
+    _keep("events", samples())
 
 
 def _freeze(name: str, value: object) -> None:
     path = HERE / f"{name}.json"
     if not path.exists():
         path.write_text(json.dumps(_hex(value), indent=1, ensure_ascii=True) + "\n")
+
+
+def _keep(name: str, values: list[Any]) -> None:
+    path = HERE / f"{name}.json"
+    kept = json.loads(path.read_text()) if path.exists() else []
+    kept += [value for value in values if value not in kept]
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=True) + "\n")
 
 
 def _hex(value: Any) -> Any:
