@@ -31,7 +31,7 @@ from streams.outbox import Outbox
 from streams.room import Room
 
 TICK_S = 10.0
-IN_THREAD_BYTES = 64 << 10
+IN_THREAD_BYTES = 256 << 10
 """Shorter blocks are sealed faster than a thread is woken."""
 NO_SPACE = "no_space"
 """Reason of the gap where data was given up."""
