@@ -96,6 +96,7 @@ class Ingest:
             self._recordings[session.id] = recording
             recording.catch_up(self._seen)
         if recording is not None:
+            recording.released(session.released_chunks)
             recording.pause(session.state in (State.PAUSING, State.PAUSED))
 
     # the reader

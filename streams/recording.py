@@ -119,6 +119,11 @@ class Recording:
         if not paused and self._behind > self._position:
             self.catch_up()
 
+    def released(self, chunks: int) -> None:
+        """What the first chunks were made of is gone. A fold that has not closed them waits for it in vain."""
+        if chunks > self._fold.next_index:
+            self._void()
+
     async def close(self) -> None:
         """Stop working on this session; nothing that matters is only here."""
         self._closed = True
@@ -164,10 +169,10 @@ class Recording:
     async def _restore(self) -> None:
         """Take up the fold that the checkpoint holds; all of it at once, after the last await."""
         await self._checkpoints.close()
+        self._is_void = False  # what voids the fold while it is read is about what was read, too
         async with self._shared.walks:
             restored = await restore(self._shared.jet, self.identity, self._look)
         self._shared.claims.forget_open(self.identity.uid)
-        self._is_void = False
         self._fold, self._position = restored.fold, restored.fold.at
         self._checkpoints.restart(restored.event_seq)
         for arrival in restored.arrivals:

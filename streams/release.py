@@ -23,7 +23,7 @@ from schemas import subjects
 from schemas.chunk_events import FoldState, Recorded, Stored
 from schemas.commands import ReleaseSource
 from schemas.digest import h
-from schemas.errors import RefusedByState, Rejected, Unavailable
+from schemas.errors import LucidError, RefusedByState, Unavailable
 from schemas.index import Entry
 from schemas.jetstream import Message
 from schemas.names import stored_chunk
@@ -117,7 +117,7 @@ class Release:
                     if not await asyncio.to_thread(self._is_whole, session, entry):
                         self._kept_until_us[session.uid] = now_us + int(AGAIN_S * 1e6)
                         log.error(
-                            "source_kept session=%s index=%d: the store does not hold what was stored; "
+                            "source_kept session=%s index=%d: the store does not give back what was stored; "
                             "once it is sealed: lucid replay %s",
                             *(session.id, index, session.id),
                         )
@@ -128,8 +128,8 @@ class Release:
         """In a thread."""
         try:
             found = self.chunks.read(stored_chunk(session.uid, entry.index))
-        except Rejected:
-            return False
+        except LucidError:
+            return False  # one file that cannot be read must not keep the source of every other session
         return found is not None and h(found) == entry.digest
 
     async def _state(self, known: Known, chunks: int) -> FoldState:
