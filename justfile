@@ -9,9 +9,9 @@ check:
     mypy
     lint-imports
 
-# all tests, checks included
+# all tests, checks included: two files at a time, the long ones first
 test *ARGS: check
-    pytest {{ARGS}}
+    pytest -n 2 --dist loadfile --no-loadscope-reorder {{ARGS}}
 
 # a real recording through the six stages, on this machine
 demo *ARGS:

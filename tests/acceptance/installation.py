@@ -210,15 +210,7 @@ class Installation:
 
 def source_arguments(source: str | Path) -> list[str]:
     """How `lucid record` is told what to read."""
-    return ["--input", str(source)] if TAKES_INPUT else [str(source)]
-
-
-def takes_input() -> bool:
-    said = subprocess.run(lucid_command("record", "--help"), capture_output=True, text=True, check=False)
-    return "--input" in said.stdout
-
-
-TAKES_INPUT = takes_input()
+    return ["--input", str(source)]
 
 
 @contextmanager
