@@ -7,6 +7,7 @@
 3. Where a file system cannot do this, the same calls use the page cache, and drop from it what they read.
 """
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -33,13 +34,11 @@ _piece = _Piece()
 
 def open_file(path: str | Path, flags: int, mode: int = 0o600, directory: int | None = None) -> int:
     """Open past the page cache, or through it where the file system wants that. Raises OSError."""
-    flags |= os.O_CLOEXEC
-    try:
-        return os.open(path, flags | O_DIRECT, mode, dir_fd=directory)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return os.open(path, flags, mode, dir_fd=directory)
+    file = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=directory)
+    # Asked for at once, it may be refused when the file is made already.
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | O_DIRECT)
+    return file
 
 
 def write_all(file: int, data: bytes | bytearray | memoryview) -> None:

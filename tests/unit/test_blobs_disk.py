@@ -55,10 +55,15 @@ def test_every_length_comes_back_from_every_file_system(
     blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, disk: str, size: int
 ) -> None:
     """Breaks: the padding of a last piece stays, or a file system without direct access stores nothing."""
-    opened, written, read = os.open, os.write, os.readv
+    opened, flagged, written, read = os.open, fcntl.fcntl, os.write, os.readv
 
-    def cached(path: str | Path, flags: int, *rest: int, **more: int | None) -> int:
-        return _refused() if flags & direct.O_DIRECT else opened(path, flags, *rest, **more)
+    def cached(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        """As Linux does: what it refuses is made all the same."""
+        file = opened(path, flags & ~direct.O_DIRECT, mode, dir_fd=dir_fd)
+        return _refused() if flags & direct.O_DIRECT else file
+
+    def never_direct(file: int, what: int, flags: int = 0) -> int:
+        return _refused() if what == fcntl.F_SETFL and flags & direct.O_DIRECT else flagged(file, what, flags)
 
     def aligned_to_more(real: Callable[..., int]) -> Callable[..., int]:
         def call(file: int, data: object) -> int:
@@ -68,6 +73,7 @@ def test_every_length_comes_back_from_every_file_system(
 
     if disk == "cached only":
         monkeypatch.setattr(os, "open", cached)
+        monkeypatch.setattr(fcntl, "fcntl", never_direct)
     elif disk == "unaligned":
         monkeypatch.setattr(os, "write", aligned_to_more(written))
         monkeypatch.setattr(os, "readv", aligned_to_more(read))
