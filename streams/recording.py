@@ -120,7 +120,7 @@ class Recording:
             self.catch_up()
 
     def released(self, chunks: int) -> None:
-        """What the first chunks were made of is gone. A fold that has not closed them waits for it in vain."""
+        """What the first chunks were made of is gone: a fold that has not closed them waits in vain."""
         if chunks > self._fold.next_index:
             self._void()
 
