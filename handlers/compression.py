@@ -37,7 +37,7 @@ _GZIP_WINDOW = 31
 _UNKNOWN_SIZE = 2**64 - 1
 
 
-class Compressed(NamedTuple):
+class Packed(NamedTuple):
     codec: Codec
     """The one used: NONE where the asked one did not pay."""
     payload: Buffer
@@ -60,7 +60,7 @@ class _PerThread(threading.local):
 _zstd = _PerThread()
 
 
-def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Compressed:
+def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Packed:
     """What to seal for `plain`. threshold: fewer plain bytes are stored raw.
 
     Raises Misuse (compression.level).
@@ -68,11 +68,11 @@ def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Compres
     codec = Codec(codec)
     check_level(codec, level)
     if codec is Codec.NONE or len(plain) < threshold or not _pays(plain):
-        return Compressed(Codec.NONE, plain, RAW_BUILD)
+        return Packed(Codec.NONE, plain, RAW_BUILD)
     payload = _compress(plain, codec, level)
     if len(payload) > len(plain):
-        return Compressed(Codec.NONE, plain, RAW_BUILD)
-    return Compressed(codec, payload, build(codec))
+        return Packed(Codec.NONE, plain, RAW_BUILD)
+    return Packed(codec, payload, build(codec))
 
 
 def check_level(codec: Codec, level: int) -> int:

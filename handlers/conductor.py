@@ -26,7 +26,7 @@ FILLING = (State.ACTIVE, State.STOPPING)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Silence:
     """How long a host may be silent. Seconds; 0 switches a limit off."""
 
     host_silent_s: float = 60
@@ -125,7 +125,7 @@ STOP = Do(commands.Stop, {"reason": "ended"})
 Action = MakeKey | Do | SendEnd | Redrive | StartSeal | MakeSeal | Shred
 
 
-def evaluate(facts: Facts, limits: Limits) -> Action | None:
+def evaluate(facts: Facts, limits: Silence) -> Action | None:
     """What the session needs next; None: nothing, until a fact changes or time passes."""
     session = facts.session
     match session.state:
@@ -145,7 +145,7 @@ def evaluate(facts: Facts, limits: Limits) -> Action | None:
     return None
 
 
-def _running(facts: Facts, limits: Limits) -> Action | None:
+def _running(facts: Facts, limits: Silence) -> Action | None:
     session = facts.session
     if not session.dek_id:
         return MakeKey()
@@ -177,7 +177,7 @@ def _running(facts: Facts, limits: Limits) -> Action | None:
     return None
 
 
-def _silent(facts: Facts, limits: Limits) -> Action | None:
+def _silent(facts: Facts, limits: Silence) -> Action | None:
     """A session in ERROR comes back by itself only from the host's silence."""
     session = facts.session
     if session.reason != HOST_SILENT or session.sealed or session.destroy:

@@ -8,7 +8,7 @@ from schemas.errors import EvidenceFalse
 from schemas.index import Entry
 
 
-class Outcome(Enum):
+class Judgement(Enum):
     """Of one chunk."""
 
     SAME = "same"
@@ -29,24 +29,24 @@ class Outcome(Enum):
 
     @property
     def good(self) -> bool:
-        return self in (Outcome.SAME, Outcome.RESTORED, Outcome.CONTENT_EQUAL, Outcome.RELEASED)
+        return self in (Judgement.SAME, Judgement.RESTORED, Judgement.CONTENT_EQUAL, Judgement.RELEASED)
 
 
-def judge(entry: Entry, dek: bytes, made: Buffer | None, found: Buffer | None) -> Outcome:
+def judge(entry: Entry, dek: bytes, made: Buffer | None, found: Buffer | None) -> Judgement:
     """Compare what was made again with what was sealed and with what is stored.
 
     entry: of the signed manifest. made, found: whole files; made None: its source is gone. Pure.
     """
     kept = found is not None and h(found) == entry.digest
     if made is None:
-        return Outcome.RELEASED if kept else Outcome.IRREPARABLE
+        return Judgement.RELEASED if kept else Judgement.IRREPARABLE
     reproduced = h(made) == entry.digest
     if found is None or not kept:
-        return Outcome.RESTORED if reproduced else Outcome.UNREPRODUCIBLE
+        return Judgement.RESTORED if reproduced else Judgement.UNREPRODUCIBLE
     if reproduced:
-        return Outcome.SAME
+        return Judgement.SAME
     try:
         equal = h(open_plain(dek, found)) == h(open_plain(dek, made))
     except EvidenceFalse:
         equal = False
-    return Outcome.CONTENT_EQUAL if equal else Outcome.CONTRADICTED
+    return Judgement.CONTENT_EQUAL if equal else Judgement.CONTRADICTED

@@ -16,8 +16,7 @@ from typing import Literal, NoReturn
 from handlers.signatures import verify_signature
 from schemas import dsse
 from schemas.errors import Misuse, Rejected
-from schemas.trust import Trust as TrustFile
-from schemas.trust import TrustKey
+from schemas.trust import TrustFile, TrustKey
 
 SIGNER: Literal["signer"] = "signer"
 HOST: Literal["host"] = "host"

@@ -10,10 +10,9 @@ Source: format.md §5.
 
 from collections.abc import Iterator, Sequence
 
-from handlers.stages.open_chunk import Piece as Cutting
-from handlers.stages.open_chunk import Track, closes_before
+from handlers.stages.open_chunk import Piece, Track, closes_before
 from handlers.verify_findings import Finding
-from handlers.verify_keys import Piece
+from handlers.verify_keys import Rebuilt
 from schemas.fragment import MAIN, Kind
 from schemas.lifecycle_events import SessionSettings
 from schemas.manifest import Chunk, Manifest
@@ -36,14 +35,14 @@ class Cuts:
         self._last: dict[int, int] = {}
         """By track, the index of its last chunk so far."""
 
-    def feed(self, chunk: Chunk, pieces: Sequence[Piece]) -> Iterator[Finding]:
+    def feed(self, chunk: Chunk, pieces: Sequence[Rebuilt]) -> Iterator[Finding]:
         """The next chunk in order of index."""
         track = self._tracks.get(chunk.track)
         if track is None or not pieces:
             return  # track.unlisted or rows.chunk has said so
         place = f"chunk {chunk.index}"
         for piece in pieces:
-            cutting = Cutting(0, piece.header, b"", piece.head, piece.row)
+            cutting = Piece(0, piece.header, b"", piece.head, piece.row)
             why = "pause" if _paused(track) else closes_before(track, cutting, self._settings)
             first = piece is pieces[0]
             if first and track.open and why is None and not self._swept(track):

@@ -32,7 +32,7 @@ PartKeys = Mapping[tuple[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Rebuilt:
     """A fragment as row and chain give it again."""
 
     header: Header
@@ -87,11 +87,11 @@ def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) 
         return Finding("open.payload", copied_chunk(index), error.message)
 
 
-def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Piece], list[Finding]]:
+def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Rebuilt], list[Finding]]:
     """The fragments of a chunk again, from its rows: headers and heads, checked against the entry."""
     where = f"chunk {chunk.index}"
     found: list[Finding] = []
-    pieces: list[Piece] = []
+    pieces: list[Rebuilt] = []
     head = chunk.prev_head
     for seq, row in enumerate(rows, chunk.first_seq):
         header = row.header(manifest.uid, chunk.track, chunk.part, seq, head)
@@ -103,7 +103,7 @@ def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[
         head = fragment.head(raw, row.body_digest)
         if not verify_signature(manifest.host.key, head, row.signature, fragment.SIGNED):
             found.append(Finding("fragment.signature", f"{where} seq {seq}", "the host did not sign it"))
-        pieces.append(Piece(header, head, row))
+        pieces.append(Rebuilt(header, head, row))
     agreed = {
         "number of fragments": (len(rows), chunk.last_seq - chunk.first_seq + 1),
         "plain bytes": (sum(row.plain for row in rows), chunk.plain),
@@ -126,7 +126,7 @@ def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[
     return pieces, found
 
 
-def check_bytes(pieces: list[Piece], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
+def check_bytes(pieces: list[Rebuilt], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
     """Every data fragment, cut out of the chunk and sealed again, is what the host signed."""
     view = memoryview(plain)
     at = 0

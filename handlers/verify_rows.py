@@ -13,7 +13,7 @@ from typing import TypeVar
 from handlers.keys import SessionKeys
 from handlers.verify_cuts import Cuts
 from handlers.verify_findings import Finding
-from handlers.verify_keys import PartKeys, Piece, check_bytes, open_listed, rebuild
+from handlers.verify_keys import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
 from handlers.verify_reader import Evidence
 from schemas import fragment
 from schemas.errors import Rejected
@@ -131,7 +131,7 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
         yield from check_bytes(pieces, plain, part_key, chunk.index)
 
 
-def _check_clear(walk: Walk, piece: Piece, place: str) -> Iterator[Finding]:
+def _check_clear(walk: Walk, piece: Rebuilt, place: str) -> Iterator[Finding]:
     """Clear bodies have their form; parts and the final are those that stand in the manifest."""
     header = piece.header
     try:
@@ -148,7 +148,7 @@ def _check_clear(walk: Walk, piece: Piece, place: str) -> Iterator[Finding]:
         yield Finding("rows.malformed", place, error.message)
 
 
-def _key_frames(chunk: Chunk, pieces: list[Piece]) -> Iterator[KeyFrameRow]:
+def _key_frames(chunk: Chunk, pieces: list[Rebuilt]) -> Iterator[KeyFrameRow]:
     offset = chunk.offset
     for piece in pieces:
         if piece.header.flags & KEY_FRAME:

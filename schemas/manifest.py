@@ -14,7 +14,7 @@ from schemas.documents import Document, Strict
 from schemas.envelope import INDEX_TRACK, MAX_PLAIN
 from schemas.errors import EvidenceFalse
 from schemas.index import Entry
-from schemas.trust import MAX_KEYS_BYTES, Keys, Place, Tombstone, Trust, TrustKey
+from schemas.trust import MAX_KEYS_BYTES, Keys, Place, Tombstone, TrustFile, TrustKey
 from schemas.types import B64, Count, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
 
 MAX_EQUIVOCATIONS = 16
@@ -244,6 +244,6 @@ __all__ = [
     "Tombstone",
     "Totals",
     "TrackGenesis",
-    "Trust",
+    "TrustFile",
     "TrustKey",
 ]

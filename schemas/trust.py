@@ -20,7 +20,7 @@ class TrustKey(Strict):
     """0: not revoked."""
 
 
-class Trust(Document):
+class TrustFile(Document):
     """Which keys an installation's root vouches for."""
 
     NAME: ClassVar[str] = "trust"

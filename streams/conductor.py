@@ -19,12 +19,12 @@ from handlers.conductor import (
     HOST_SILENT,
     Action,
     Do,
-    Limits,
     MakeKey,
     MakeSeal,
     Redrive,
     SendEnd,
     Shred,
+    Silence,
     StartSeal,
     evaluate,
 )
@@ -64,7 +64,7 @@ log = logging.getLogger("lucid.conductor")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ConductorParts:
     """What a conductor is wired from."""
 
     jet: Jet
@@ -74,7 +74,7 @@ class Parts:
     manifests: Blobs
     quarantine: Blobs
     signers: Signers
-    limits: Limits = field(default_factory=Limits)
+    limits: Silence = field(default_factory=Silence)
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
 
@@ -96,7 +96,7 @@ class _Care:
 class Conductor:
     """Runs until cancelled. One event loop; any number of processes."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ConductorParts) -> None:
         self._parts = parts
         self._jet, self._log = parts.jet, EventLog(parts.jet)
         chunks, manifests, signers = parts.chunks, parts.manifests, parts.signers

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from handlers.keys import SessionKeys
-from handlers.replay import Outcome, judge
+from handlers.replay import Judgement, judge
 from handlers.seal_index import index_chunks, seal_index_chunk
 from handlers.seal_material import Material
 from handlers.session import Session
@@ -33,7 +33,7 @@ class Replayed:
     """One chunk of a replay. quarantined: where the damaged file went, empty when none did."""
 
     index: int
-    outcome: Outcome
+    outcome: Judgement
     sealed_bytes: int
     quarantined: str = ""
 
@@ -89,11 +89,11 @@ class Replay:
         found = self.blobs.read(name)
         outcome = judge(entry, self.keys.dek, made, found)
         kept = None
-        if made is not None and outcome is Outcome.RESTORED:
+        if made is not None and outcome is Judgement.RESTORED:
             kept = self.blobs.quarantine(name) if found is not None else None
             self.blobs.put(name, made)
             again = self.blobs.read(name)
-            if again is None or judge(entry, self.keys.dek, made, again) is not Outcome.SAME:
+            if again is None or judge(entry, self.keys.dek, made, again) is not Judgement.SAME:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
         return Replayed(entry.index, outcome, entry.sealed, kept or "")

@@ -7,7 +7,7 @@ import asyncio
 import os
 from contextlib import suppress
 
-from handlers.conductor import Limits as SilenceLimits
+from handlers.conductor import Silence
 from schemas.envelope import MAX_PLAIN
 from schemas.ports import Jet
 from schemas.settings import Settings, StageLimits
@@ -23,7 +23,7 @@ from streams.retention import Retention
 from streams.runner import Limits
 from streams.stages import STAGES
 from streams.wiring import Installation, reuse_buffers
-from streams.worker import Parts, work
+from streams.worker import WorkerParts, work
 
 
 async def run_worker(
@@ -32,7 +32,7 @@ async def run_worker(
     """The six stages over the partitions of one worker group."""
     reuse_buffers()
     directory, keys = Directory(jet), KeyStore(jet, here.keyring)
-    parts = Parts(
+    parts = WorkerParts(
         jet=jet,
         directory=directory,
         keys=keys,
@@ -61,7 +61,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     settings, keyring, directory = here.settings, here.keyring, Directory(jet)
     await asyncio.to_thread(here.signers.at, 0)  # made now, so that a trust file can name it before a seal
     keys = KeyStore(jet, keyring, here.erasing)
-    parts = conductor.Parts(
+    parts = conductor.ConductorParts(
         jet=jet,
         directory=directory,
         keys=keys,
@@ -99,9 +99,9 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         await asyncio.gather(stopped, *running, return_exceptions=True)
 
 
-def silence(settings: Settings) -> SilenceLimits:
+def silence(settings: Settings) -> Silence:
     """How long a host may be silent."""
-    return SilenceLimits(settings.host_silent_max_s, settings.host_return_max_s)
+    return Silence(settings.host_silent_max_s, settings.host_return_max_s)
 
 
 def _limits(stage: StageLimits) -> Limits:

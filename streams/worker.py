@@ -31,7 +31,7 @@ log = logging.getLogger("lucid.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class WorkerParts:
     """What a worker is wired from."""
 
     jet: Jet
@@ -44,7 +44,7 @@ class Parts:
     """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
 
 
-async def work(parts: Parts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
+async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish what is in work."""
     claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
     threads = ThreadPoolExecutor(THREADS, "lucid-work")
@@ -66,7 +66,7 @@ async def work(parts: Parts, stop: asyncio.Event, group: int = 0, groups: int = 
         _shut(threads, disk)
 
 
-async def _runners(parts: Parts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
+async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
     runners = []
     for stage in STAGES:
         if stage.job is None:

@@ -26,7 +26,7 @@ SLOW_FSYNC_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One line of the report. `needed`: without it nothing runs."""
 
     name: str
@@ -39,7 +39,7 @@ class Finding:
 def doctor(as_json: JsonFlag = False) -> int:
     """Say whether this machine can run lucid, and what to do."""
     here = Installation.here()
-    checks: list[tuple[str, Callable[[], Finding]]] = [
+    checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", _python),
         ("nats-server", _nats_server),
         ("ffmpeg", _ffmpeg),
@@ -47,55 +47,55 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("disk", lambda: _disk(here.data)),
         ("system", lambda: _system(here)),
     ]
-    findings, status = [], 0
-    for name, check in checks:
+    found, status = [], 0
+    for name, look in checks:
         try:
-            finding = check()
+            check = look()
         except LucidError as error:
-            finding = Finding(name, False, error.message, error.hint)
+            check = Check(name, False, error.message, error.hint)
             status = status or outcome(error).exit_code
-        findings.append(finding)
-        if not finding.good and finding.needed:
+        found.append(check)
+        if not check.good and check.needed:
             status = status or outcome(Unavailable("", code="doctor")).exit_code
     if as_json:
-        output.emit({"healthy": status == 0, "checks": [asdict(finding) for finding in findings]})
+        output.emit({"healthy": status == 0, "checks": [asdict(check) for check in found]})
     else:
-        for finding in findings:
-            output.say(_line(finding))
+        for check in found:
+            output.say(_line(check))
     return status
 
 
-def _line(finding: Finding) -> str:
-    sign = output.mark(finding.good) if finding.good or finding.needed else "-"
+def _line(check: Check) -> str:
+    sign = output.mark(check.good) if check.good or check.needed else "-"
     padding = " " * (2 - len(sign)) if sign.isascii() else " "
-    hint = f"; {finding.hint}" if finding.hint else ""
-    return f"  {sign}{padding} {finding.name:<12} {finding.said}{hint}"
+    hint = f"; {check.hint}" if check.hint else ""
+    return f"  {sign}{padding} {check.name:<12} {check.said}{hint}"
 
 
-def _python() -> Finding:
+def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Finding("python", sys.version_info >= (3, 11), version)
+    return Check("python", sys.version_info >= (3, 11), version)
 
 
-def _nats_server() -> Finding:
+def _nats_server() -> Check:
     version = server_version()
-    return Finding("nats-server", bool(version), version)
+    return Check("nats-server", bool(version), version)
 
 
-def _ffmpeg() -> Finding:
+def _ffmpeg() -> Check:
     good = encodes_h264()
-    return Finding("ffmpeg", good, "H.264 by libx264" if good else "it has no libx264", needed=False)
+    return Check("ffmpeg", good, "H.264 by libx264" if good else "it has no libx264", needed=False)
 
 
-def _space(data: DataDir) -> Finding:
+def _space(data: DataDir) -> Check:
     _nearest(data.path)
     free, where = data.free_bytes(), output.home(data.path)
     good = free >= LEAST_FREE_BYTES
     hint = "" if good else f"free {output.size(LEAST_FREE_BYTES)}, or set LUCID_DATA"
-    return Finding("data", good, f"{where}, {output.size(free)} free", hint)
+    return Check("data", good, f"{where}, {output.size(free)} free", hint)
 
 
-def _disk(data: DataDir) -> Finding:
+def _disk(data: DataDir) -> Check:
     """How long a durable write takes: every fragment waits for one."""
     times = []
     with tempfile.TemporaryFile(dir=_nearest(data.path), buffering=0) as file:
@@ -105,7 +105,7 @@ def _disk(data: DataDir) -> Finding:
             os.fsync(file.fileno())
             times.append((time.perf_counter() - began_s) * 1000)
     typical = sorted(times)[len(times) // 2]
-    return Finding("disk", typical < SLOW_FSYNC_MS, f"fsync in {typical:.1f} ms", needed=False)
+    return Check("disk", typical < SLOW_FSYNC_MS, f"fsync in {typical:.1f} ms", needed=False)
 
 
 def _nearest(path: Path) -> Path:
@@ -122,14 +122,14 @@ def _nearest(path: Path) -> Path:
     return nearest
 
 
-def _system(here: Installation) -> Finding:
+def _system(here: Installation) -> Check:
     async def look() -> str:
         async with connected(await server_url(here), "lucid-doctor"):
             return "running"
 
     try:
-        return Finding("system", True, asyncio.run(look()))
+        return Check("system", True, asyncio.run(look()))
     except Unavailable as error:
         if error.code != "server.absent":
             raise
-        return Finding("system", False, "not running", "start it: lucid up", needed=False)
+        return Check("system", False, "not running", "start it: lucid up", needed=False)

@@ -24,7 +24,7 @@ from schemas import dsse
 from schemas.errors import Denied, Misuse
 from schemas.manifest import Manifest
 from schemas.ports import DataDir
-from schemas.trust import Trust
+from schemas.trust import TrustFile
 from streams.atomic import new_file
 from streams.audit import audit
 from streams.cli import output
@@ -204,7 +204,7 @@ def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: 
         )
     with new_file(target, replace=old is not None) as file:
         file.write(raw)
-    said = Trust.within(dsse.parse(raw, dsse.TRUST))
+    said = TrustFile.within(dsse.parse(raw, dsse.TRUST))
     root = dsse.fingerprint(said.root).hex()
     if not as_json:
         output.say(f"{output.home(target)}: {output.count_of(len(said.keys), 'key')}, signed by the root key")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from handlers.replay import Outcome
+from handlers.replay import Judgement
 from schemas import subjects
 from schemas.errors import EvidenceFalse, RefusedByState, outcome
 from schemas.names import chunk_file
@@ -27,12 +27,12 @@ from streams.wiring import Installation
 
 THREADS = 2
 TOLD = {
-    Outcome.SAME: "made again to the byte",
-    Outcome.RESTORED: "restored",
-    Outcome.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
-    Outcome.CONTRADICTED: "as sealed, but the recording stream holds another content",
-    Outcome.IRREPARABLE: "missing or damaged, and its source went while the session ran",
-    Outcome.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
+    Judgement.SAME: "made again to the byte",
+    Judgement.RESTORED: "restored",
+    Judgement.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
+    Judgement.CONTRADICTED: "as sealed, but the recording stream holds another content",
+    Judgement.IRREPARABLE: "missing or damaged, and its source went while the session ran",
+    Judgement.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
 }
 
 
@@ -82,16 +82,16 @@ async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
 
 def _tell(name: str, chunks: list[Replayed]) -> None:
     for chunk in chunks:
-        if chunk.outcome not in (Outcome.SAME, Outcome.RELEASED):
+        if chunk.outcome not in (Judgement.SAME, Judgement.RELEASED):
             moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
             mark = output.mark(chunk.outcome.good)
             output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TOLD[chunk.outcome]}{moved}")
     counts = Counter(chunk.outcome for chunk in chunks)
-    if counts[Outcome.RELEASED]:
-        released = output.count_of(counts[Outcome.RELEASED], "chunk")
+    if counts[Judgement.RELEASED]:
+        released = output.count_of(counts[Judgement.RELEASED], "chunk")
         output.say(f"  {released} as sealed; not made again: the source went while the session ran")
-    same = output.count_of(counts[Outcome.SAME], "chunk")
-    output.say(f"{name}: {same} of {len(chunks)} {TOLD[Outcome.SAME]}")
+    same = output.count_of(counts[Judgement.SAME], "chunk")
+    output.say(f"{name}: {same} of {len(chunks)} {TOLD[Judgement.SAME]}")
 
 
 def _json(chunk: Replayed) -> dict[str, Any]:

@@ -28,7 +28,7 @@ FINGERPRINT_DIGITS = 64
 HERE = "this installation"
 """Whose keys count when no trust file is named."""
 
-TrustFile = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
+TrustOption = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
 RootKey = Annotated[
     str | None,
     typer.Option("--root", metavar="FINGERPRINT", help="Root key that must have signed the trust file."),
@@ -37,7 +37,7 @@ RootKey = Annotated[
 
 def verify(
     target: Annotated[str, typer.Argument(metavar="DIR|SESSION", help="An evidence copy, or a session.")],
-    trust: TrustFile = None,
+    trust: TrustOption = None,
     root: RootKey = None,
     keys: Annotated[
         Path | None, typer.Option("--keys", metavar="FILE", help="Data key: contents are checked too.")

@@ -225,7 +225,7 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
     directory, keys = Directory(jet), KeyStore(jet, keyring)
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
-    parts = worker.Parts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
+    parts = worker.WorkerParts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
     working = asyncio.create_task(worker.work(parts, stop))
@@ -246,7 +246,7 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
-    parts = conductor.Parts(
+    parts = conductor.ConductorParts(
         faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), Signers(data.keys)
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]

@@ -19,7 +19,7 @@ from schemas.chunk_events import Dead
 from schemas.errors import Misuse, NotFound, RefusedByState
 from schemas.fragment import Kind, parse
 from schemas.manifest import Manifest
-from schemas.trust import Tombstone, Trust, TrustKey
+from schemas.trust import Tombstone, TrustFile, TrustKey
 from streams.commands import call
 from streams.evidence import history_lines, stored_at, write_copy
 from streams.lifecycle import EventLog
@@ -40,7 +40,7 @@ async def verified(world: World, session: str, path: Path) -> Manifest:
     signer, root = signers.at(0), signers.root()
     span = {"from_us": 0, "until_us": 2**52, "revoked_us": 0}
     key = TrustKey.model_validate({"key": signer.public, "role": "signer", "name": signer.name, **span})
-    trust = Trust(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=(key,))
+    trust = TrustFile(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=(key,))
     (path / "trust.json").write_bytes(dsse.build(trust.build(), dsse.TRUST, root.sign, root.public))
     command = [sys.executable, str(READER), str(path / session), "--trust", str(path / "trust.json")]
     told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)

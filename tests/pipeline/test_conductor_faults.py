@@ -27,7 +27,7 @@ from schemas.digest import h
 from schemas.errors import Unavailable
 from schemas.jetstream import Message
 from schemas.manifest import Manifest
-from streams.conductor import Conductor, Parts
+from streams.conductor import Conductor, ConductorParts
 from streams.directory import Directory
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, read_event
@@ -155,7 +155,7 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
-    parts = Parts(jet, directory, keys, chunks, manifests, quarantine, Signers(world.data.keys))
+    parts = ConductorParts(jet, directory, keys, chunks, manifests, quarantine, Signers(world.data.keys))
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prepared import Prepared, Step, disturbed, outcome
 from processes import Processes, processes
 
-from handlers.replay import Outcome as Judged
+from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
 from infra.keyring import Keyring
 from schemas import subjects
@@ -98,12 +98,12 @@ async def check_replay(system: Processes, prepared: Prepared, calm: dict[str, by
     flipped = bytearray(calm[names[3]])
     flipped[200] ^= 1
     (system.data.chunks / names[3]).write_bytes(flipped)
-    mended = [one.index for one in await replayed(system, prepared) if one.outcome is Judged.RESTORED]
+    mended = [one.index for one in await replayed(system, prepared) if one.outcome is Judgement.RESTORED]
     assert mended == [0, 3, len(names) - 1]
     assert files(system, prepared) == calm
     (kept,) = DiskBlobs(system.data.quarantine).list(prepared.uid.hex())
     assert (system.data.quarantine / kept).read_bytes() == flipped
-    assert {one.outcome for one in await replayed(system, prepared)} == {Judged.SAME}
+    assert {one.outcome for one in await replayed(system, prepared)} == {Judgement.SAME}
     (system.data.quarantine / kept).unlink()
 
 

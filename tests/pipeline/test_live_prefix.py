@@ -1,6 +1,8 @@
 """The source of a live session's stored chunks, while the recording stream fills: real server and worker."""
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,18 @@ from conducted import Host, World, running, system
 from test_conducted import verified
 from test_source_purge import held, limit_recordings, looking, replayed, seal
 
-from handlers.replay import Outcome
+from handlers.replay import Judgement
 from handlers.session import Session
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.chunk_events import Redriven
 from schemas.errors import Unavailable
 from schemas.fragment import parse
+from schemas.jetstream import Message
 from streams import release
 from streams.chunk_log import recorded_events
 from streams.facts import Known
+from streams.ingest import Ingest
 from streams.roles import run_worker
 
 FRAGMENTS = 26
@@ -74,13 +78,13 @@ async def test_a_recording_that_alone_fills_the_stream_goes_on_and_is_sealed_who
         assert manifest.totals.fragments == len(host.sent)
         assert manifest.gaps == ()
         made = await replayed(world, "live-01")
-        assert made[:5] == [Outcome.RELEASED] * 5
-        assert set(made[5:]) == {Outcome.SAME}
+        assert made[:5] == [Judgement.RELEASED] * 5
+        assert set(made[5:]) == {Judgement.SAME}
         stored = sorted((world.data.chunks / host.grant.uid.hex()).iterdir())
         stored[0].unlink()
         stored[6].unlink()
         made = await replayed(world, "live-01")
-        assert (made[0], made[6]) == (Outcome.IRREPARABLE, Outcome.RESTORED)
+        assert (made[0], made[6]) == (Judgement.IRREPARABLE, Judgement.RESTORED)
 
 
 async def test_nothing_of_a_live_session_goes_below_70_percent_or_before_a_sealed_source(
@@ -134,8 +138,24 @@ async def test_only_what_stands_before_the_first_chunk_that_is_not_whole_goes(
             assert min(await fragments(world, host)) == 11, "part fragment and ten of data are gone"
             await host.final()
             await world.until("live-01", "STOPPED")
-            assert (await replayed(world, "live-01"))[2] is Outcome.RESTORED
+            assert (await replayed(world, "live-01"))[2] is Judgement.RESTORED
         await verified(world, "live-01", tmp_path)
+
+
+async def test_a_file_that_cannot_be_read_keeps_only_its_own_session(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: one bad place on the disk, and every recording stops when the stream is full."""
+    async with system(server, tmp_path) as world:
+        host = await live(world, "large-01", 41)
+        await live(world, "small-02", 26)
+        struck = world.data.chunks / host.grant.uid.hex() / f"{0:010}"
+        struck.unlink()
+        struck.mkdir()
+        await fill(world, 0.9)
+        async with looking(world) as (source, _):
+            assert await source.look() == ["small-02"]
+        assert await released(world, "large-01") == 0
 
 
 async def test_a_claim_of_a_chunk_whose_source_went_is_acknowledged(
@@ -176,6 +196,36 @@ async def drive(world: World, host: Host, indices: list[int]) -> None:
         )
         subject = subjects.chunk(subjects.REDRIVEN, "live-01")
         await world.jet.publish(subject, event.model_dump_json().encode())
+
+
+async def test_a_worker_that_lags_takes_up_what_another_recorded_and_let_go(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a worker that was frozen waits for fragments that are gone, and its session never ends."""
+    look, thawed, first = Ingest._look, asyncio.Event(), []
+
+    async def frozen(ingest: Ingest, batch: Sequence[Message]) -> None:
+        first.append(ingest)
+        if ingest is first[0] and batch[-1].seq > 13:
+            await thawed.wait()
+            there = await ingest._jet.get_many(subjects.RECORDINGS, [message.seq for message in batch])
+            batch = list(there.values())  # it is only now that they are read
+        if batch:
+            await look(ingest, batch)
+
+    monkeypatch.setattr(Ingest, "_look", frozen)
+    async with system(server, tmp_path) as world:
+        host = await live(world, fragments=12)
+        async with running(run_worker, world):
+            await host.record(14)
+            await world.stored("live-01", 5)
+        await fill(world)
+        async with looking(world) as (source, _):
+            assert await source.look() == ["live-01"]
+        thawed.set()
+        await host.final()
+        await world.until("live-01", "STOPPED")
+        assert (await verified(world, "live-01", tmp_path)).totals.fragments == len(host.sent)
 
 
 class Struck:

@@ -13,7 +13,7 @@ import pytest
 from conducted import Host, World, connected, running, system
 from test_conducted import verified
 
-from handlers.replay import Outcome
+from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
 from infra.keyring import Keyring
 from infra.nats_server import NatsServer
@@ -93,7 +93,7 @@ async def looking(
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def replayed(world: World, name: str) -> list[Outcome]:
+async def replayed(world: World, name: str) -> list[Judgement]:
     log, session = EventLog(world.jet), await EventLog(world.jet).load(name)
     keys = await KeyStore(world.jet, Keyring(world.data.keys)).session_keys(session.uid)
     assert keys is not None
@@ -145,7 +145,7 @@ async def test_nothing_goes_before_its_time_and_a_hold_keeps_no_source(
         async with looking(world, DAY_S) as (source, clock):
             clock.us = sealed_us + int(DAY_S * 1e6) - 1
             assert await source.look() == []
-            assert set(await replayed(world, "held-01")) == {Outcome.SAME}
+            assert set(await replayed(world, "held-01")) == {Judgement.SAME}
             clock.us += 1
             assert await source.look() == ["held-01"]
             assert await source.look() == []
@@ -205,7 +205,7 @@ async def test_a_chunk_that_is_not_whole_keeps_the_source_that_mends_it(
             if damage == "manifest":
                 struck.write_bytes(whole)
             else:
-                assert Outcome.RESTORED in await replayed(world, "demo-01")
+                assert Judgement.RESTORED in await replayed(world, "demo-01")
             assert struck.read_bytes() == whole
             clock.us += 1_000_000
             assert await source.look() == ["demo-01"]

@@ -28,7 +28,7 @@ from schemas.index import Entry
 from schemas.jcs import jcs
 from schemas.lifecycle_events import SessionSettings
 from schemas.manifest import Manifest
-from schemas.trust import Trust, TrustKey
+from schemas.trust import TrustFile, TrustKey
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
@@ -210,7 +210,7 @@ class RecordedSession:
 def trust() -> bytes:
     """A trust file that lists signer and host."""
     span = {"from_us": 0, "until_us": 2**52, "revoked_us": 0}
-    document = Trust(
+    document = TrustFile(
         serial=1,
         root=ROOT.public_key().public_bytes_raw(),
         issued_us=1,

@@ -13,12 +13,12 @@ from handlers.conductor import (
     Action,
     Do,
     Facts,
-    Limits,
     MakeKey,
     MakeSeal,
     Redrive,
     SendEnd,
     Shred,
+    Silence,
     StartSeal,
     evaluate,
 )
@@ -26,7 +26,7 @@ from handlers.lifecycle import Session, decide, evolve, initial
 from schemas import commands
 from schemas.commands import Command
 
-LIMITS = Limits()
+LIMITS = Silence()
 NAME = "demo-01"
 
 

@@ -198,8 +198,8 @@ def test_trust_file_and_tombstone_read_back() -> None:
     key = m.TrustKey(
         key=SIGNER_PUBLIC, role="signer", name="local", from_us=0, until_us=START_US, revoked_us=0
     )
-    trust = m.Trust(serial=1, root=HOST_PUBLIC, issued_us=0, expires_us=START_US, keys=(key,))
-    assert m.Trust.parse(trust.build()) == trust
+    trust = m.TrustFile(serial=1, root=HOST_PUBLIC, issued_us=0, expires_us=START_US, keys=(key,))
+    assert m.TrustFile.parse(trust.build()) == trust
     stone = m.Tombstone(
         uid=UID,
         dek_id=bytes(16),
@@ -213,5 +213,5 @@ def test_trust_file_and_tombstone_read_back() -> None:
     )
     assert m.Tombstone.parse(stone.build()) == stone
     with pytest.raises(EvidenceFalse) as caught:
-        m.Trust.parse(stone.build())
+        m.TrustFile.parse(stone.build())
     assert caught.value.code == "trust.form"
