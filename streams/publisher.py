@@ -4,8 +4,9 @@
 2. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
 3. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
 4. An idle source makes a tick every TICK_S, so that silence always means that something is wrong.
-5. Host time never runs backwards within a session, whatever the clock does.
-6. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
+5. While it is held, nothing is taken from the source: a file waits, an encoder stands still.
+6. Host time never runs backwards within a session, whatever the clock does.
+7. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
    meanwhile gives up what waits: a gap says so, and `final` follows.
 Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
@@ -17,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -94,6 +96,10 @@ class Publisher:
         self._trouble = self._waiting = ""
         self._room = room
         self._impatient = asyncio.Event()
+        self._held = ""
+        """Why nothing of the source is sent; empty: it is."""
+        self._turned = asyncio.Event()
+        """Set when it is held, let go or to end."""
         self._lost_us = 0
         """Since when data is given up for want of room; 0: none was."""
         self.block_bytes = min(MAX_DATA_PLAIN, grant.chunk_bytes // 4)
@@ -145,6 +151,41 @@ class Publisher:
     def stop_waiting(self) -> None:
         """The recording is to end: from now on data is given up where it would wait for room."""
         self._impatient.set()
+        self._turned.set()
+
+    def hold(self, reason: str) -> None:
+        """The recording is paused: from now on nothing of the source is sent."""
+        self._held = reason
+        self._turned.set()
+
+    def let_go(self) -> None:
+        """The recording goes on."""
+        self._held = ""
+        self._turned.set()
+
+    async def rest(self) -> None:
+        """Return at once, or when a pause is over: it stands between a pause and a resume fragment."""
+        if not self._held or self._impatient.is_set():
+            return
+        await self.pause(self._held)
+        self._waiting = "the recording is paused"
+        while self._held and not self._impatient.is_set():
+            self._on_progress(self.progress)
+            await self.idle()
+        self._waiting = ""
+        if not self._held:
+            await self.resume("resumed")
+
+    async def idle(self, *awaited: "asyncio.Future[bytes | None]") -> None:
+        """Return when one of them is done, or the publisher is to do something else; ticks meanwhile."""
+        self._turned.clear()
+        turned = asyncio.ensure_future(self._turned.wait())
+        waits: set[asyncio.Future[Any]] = {turned, *awaited}
+        try:
+            while not (await asyncio.wait(waits, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                await self.tick()
+        finally:
+            turned.cancel()
 
     async def finish(self) -> Progress:
         """Send `final` after everything else, wait until the stream holds all of it.
@@ -244,8 +285,10 @@ async def _next(blocks: AsyncIterator[bytes], publisher: Publisher) -> bytes | N
     """The source's next block, None at its end."""
     coming = asyncio.ensure_future(anext(blocks, None))
     try:
-        while not (await asyncio.wait({coming}, timeout=TICK_S))[0]:
-            await publisher.tick()
-        return coming.result()
+        while True:
+            await publisher.rest()
+            if coming.done():
+                return coming.result()
+            await publisher.idle(coming)
     finally:
         coming.cancel()

@@ -5,7 +5,9 @@
 3. While the session is behind, new fragments are held (HELD_BYTES for all sessions together) or dropped;
    what was dropped is read again from the stream.
 4. Another owner may have recorded on (`Checkpoints` says so): then our fold is void, and theirs is taken up.
-5. An error that nobody foresaw stops this session for RETRY_S, is logged, and never reaches another one.
+5. A paused session folds nothing: its fragments stay in the stream. But what has ended cannot rest: the
+   recording's ending is looked for, and taken with all that came before it.
+6. An error that nobody foresaw stops this session for RETRY_S, is logged, and never reaches another one.
 A crash anywhere loses only memory: the next owner restores the fold from the checkpoint and reads on.
 """
 
@@ -74,7 +76,7 @@ class Recording:
         """Fragments up to here are read from the stream again."""
         self._held: deque[Arrival] = deque()
         self._catching: asyncio.Task[None] | None = None
-        self._is_void = self._paused = self._stalled = self._closed = False
+        self._is_void = self._paused = self._over = self._stalled = self._closed = False
 
     @property
     def ended(self) -> bool:
@@ -93,6 +95,9 @@ class Recording:
         """Fold a message that was followed, or keep it until the session has caught up."""
         if self._closed:
             return
+        if self._paused and _is_ending(arrival):
+            self._over = True
+            self.pause(False)
         if self._catching is None and not self._paused:
             try:
                 self._take(arrival)
@@ -115,8 +120,8 @@ class Recording:
 
     def pause(self, paused: bool) -> None:
         """Stop folding, so that fragments stay in the stream; or go on with what came meanwhile."""
-        self._paused = paused
-        if not paused and self._behind > self._position:
+        self._paused = paused and not self._over
+        if not self._paused and self._behind > self._position:
             self.catch_up()
 
     def released(self, chunks: int) -> None:
@@ -141,7 +146,7 @@ class Recording:
             while not self._closed:
                 try:
                     await patiently(self._restore)
-                    if await self._read_on():
+                    if await self._read_on() and not await patiently(self._ended_in_pause):
                         return
                 except Exception:
                     log.exception("recording_failed session=%s again_s=%g", self.identity.session, RETRY_S)
@@ -179,6 +184,16 @@ class Recording:
             self._hold(arrival)
         if not self._fold.ended:
             self._emit(self._fold.drain())
+
+    async def _ended_in_pause(self) -> bool:
+        """Whether we rest although the ending stands in the stream: then there is more to read."""
+        if not self._paused:
+            return False
+        last = await self._shared.jet.last(subjects.RECORDINGS, self.subject)
+        if last is None or not any(map(_is_ending, await self._look([last]))):
+            return False
+        self._over, self._paused, self._behind = True, False, max(self._behind, last.seq)
+        return True
 
     async def _walk(self) -> None:
         """Read this session's own subject from where the fold is up to `_behind`."""
@@ -275,3 +290,7 @@ class Recording:
         self._is_void = True
         log.info("fold_void session=%s: another owner recorded on", self.identity.session)
         self.catch_up(self._position)
+
+
+def _is_ending(arrival: Arrival) -> bool:
+    return isinstance(arrival.found, Fragment) and arrival.found.header.kind in (Kind.FINAL, Kind.END)

@@ -3,7 +3,8 @@
 1. The recording never waits for the view: the view follows the events that everyone can follow.
 2. The source is asked to end when the person asks (`stop`), or when someone ends the session elsewhere. Whom
    the platform ends (EndRequested) sends nothing more, not even `final`: the end is the platform's.
-3. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
+3. While the session is paused, the source is not read. What it gave before is sent after the pause.
+4. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from streams.room import Room
 from streams.wiring import reuse_buffers
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
+RESTING = frozenset({State.PAUSING, State.PAUSED})
 SEALED_S = 600.0
 """How long a seal may take after the last fragment before the verb gives up waiting. The system does not."""
 SILENT_S = 60.0
@@ -169,7 +171,7 @@ async def record_session(
         if not whole:
             view.ending()
 
-    stopping = asyncio.create_task(_when_stopped(jet, grant.session, stop, end))
+    stopping = asyncio.create_task(_heed(jet, publisher, stop, end))
     try:
         await publish(aiter(source), publisher, encoder)
         whole = True  # what stops the session from now on is our own `final`
@@ -219,10 +221,14 @@ async def sealed(jet: Jet, session: str) -> dict[str, Any]:
     )
 
 
-async def _when_stopped(
-    jet: Jet, session: str, stop: asyncio.Event, end_source: Callable[[bool], None]
+async def _heed(
+    jet: Jet, publisher: Publisher, stop: asyncio.Event, end_source: Callable[[bool], None]
 ) -> None:
-    """End the source when the person asks, or when the session is ended elsewhere; True: by the platform."""
+    """Rest when the session is paused; end when the person asks or it is ended elsewhere.
+
+    end_source: True: the platform ends the recording itself.
+    """
+    session = publisher.grant.session
 
     async def elsewhere() -> bool:
         events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
@@ -231,8 +237,13 @@ async def _when_stopped(
                 event = read_event(item.data) if isinstance(item, Message) else None
                 if isinstance(event, EndRequested):
                     return True
-                if isinstance(event, Transition) and event.to_state in ENDING:
-                    return False
+                if isinstance(event, Transition):
+                    if event.to_state in ENDING:
+                        return False
+                    if event.to_state in RESTING:
+                        publisher.hold(event.reason)
+                    else:
+                        publisher.let_go()
             return False
         finally:
             await events.close()

@@ -1,4 +1,4 @@
-"""Owns `lucid sessions`: what there is, and ending it, in order or for good."""
+"""Owns `lucid sessions`: what there is; pausing it, and ending it, in order or for good."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -36,6 +36,18 @@ def list_sessions(
 def show(session: Name, as_json: JsonFlag = False) -> None:
     """One session: its state, its chunks, its seal, what may be done with it."""
     _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
+
+
+@sessions.command()
+def pause(session: Name, as_json: JsonFlag = False) -> None:
+    """Let a recording rest: its host sends nothing of the screen until it is resumed."""
+    _ask("pause", {"session": subjects.session_id(session)}, as_json, _moved)
+
+
+@sessions.command()
+def resume(session: Name, as_json: JsonFlag = False) -> None:
+    """Let a paused recording go on."""
+    _ask("resume", {"session": subjects.session_id(session)}, as_json, _moved)
 
 
 @sessions.command()
@@ -113,6 +125,7 @@ def _details(shown: dict[str, Any]) -> list[str]:
 
 def _moved(shown: dict[str, Any]) -> list[str]:
     told = {
+        State.PAUSING: "what is under way is stored, then it rests",
         State.STOPPING: "its host ends it, then it is sealed",
         State.DESTROYED: f"its key is shredded; tombstone {output.digits(shown.get('tombstone', ''))}",
     }

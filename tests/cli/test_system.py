@@ -185,6 +185,28 @@ def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) 
     assert "end" not in result  # nobody had to end it for the host
 
 
+def test_a_live_recording_is_paused_and_resumed_by_a_person(lucid: Lucid, data: Path) -> None:
+    """Breaks: `show` says that a session may PAUSE, and nobody can; or its encoder does not survive it."""
+    name = "rests"
+    recording = lucid.start(
+        *("record", "--desktop", "--size", "640x360", "--session", name, "--json"), data=data
+    )
+    until(lucid, data, name, "ACTIVE")
+    assert ok(lucid, "sessions", "pause", name, data=data)["state"] == "PAUSING"
+    assert {"RESUME", "STOP"} <= set(until(lucid, data, name, "PAUSED")["allowed"])
+    time.sleep(2)
+    assert recording.poll() is None
+    assert ok(lucid, "sessions", "resume", name, data=data)["state"] == "ACTIVE"
+    again = lucid("sessions", "resume", name, "--json", data=data)
+    assert (again.returncode, json.loads(again.stdout)["code"]) == (5, "state.refused")
+    time.sleep(1)
+    ok(lucid, "sessions", "stop", name, data=data)
+    out, err = recording.communicate(timeout=60)
+    assert recording.returncode == 0, err
+    assert json.loads(out)["sealed"] is True
+    assert ok(lucid, "verify", name, "--open", data=data)["verdict"] == "true"
+
+
 def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: evidence is destroyed by a slip, or comes back after it was destroyed."""
     (tmp_path / "source").write_bytes(b"x" * 1000)

@@ -1,0 +1,159 @@
+"""A recording that runs, and what is done to its session from outside: real server, worker and conductor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from conducted import PATIENCE_S, SETTINGS, World, running, system
+from test_conducted import verified
+
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.fragment import Kind, parse
+from streams import publisher
+from streams.cli.session_run import View, record_session
+from streams.enrol import start_session
+from streams.publisher import Progress
+from streams.roles import run_worker
+
+BLOCK = bytes(60_000)
+
+
+class Endless:
+    """A source that never waits and never ends by itself."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._stopped:
+            yield BLOCK
+            await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+@asynccontextmanager
+async def recording(
+    world: World, session: str = "demo-01", stop: asyncio.Event | None = None
+) -> AsyncIterator["asyncio.Task[Progress]"]:
+    """`lucid record` at the full rate of its host, once some of it is stored. stop: its Ctrl-C."""
+    grant = await start_session(world.jet, world.here.identity, "host-1", session, SETTINGS)
+    view = View(world.jet, session)
+    stop = stop or asyncio.Event()
+    task = asyncio.create_task(record_session(world.jet, grant, Endless(), "opaque", view, stop))
+    await world.stored(session, 2)
+    assert not task.done()
+    yield task
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def kinds(world: World, session: str = "demo-01") -> list[Kind]:
+    found = world.jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", session))
+    return [parse(message.data).header.kind async for message in found]
+
+
+async def test_an_abort_ends_a_recording_whose_host_sends_as_fast_as_it_can(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: `sessions stop --abort` ends nothing while the host sends: end.busy."""
+    async with system(server, tmp_path) as world, recording(world) as task:
+        await world.ask("abort", "demo-01", reason="operator")
+        await world.until("demo-01", "STOPPED")
+        sent = await task
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.end, manifest.reason) == ("aborted", "operator")
+        taken = await kinds(world)
+        assert taken.index(Kind.END) == len(taken) - 1, "its host has sent nothing after it"
+        assert manifest.totals.fragments == sent.fragments == len(taken) - 1
+        assert (await world.ask("show", "demo-01"))["refused"] == []
+
+
+async def test_a_stop_from_outside_ends_it_in_order(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: the host goes on, or what it has sent since is missing."""
+    async with system(server, tmp_path) as world, recording(world) as task:
+        await world.ask("stop", "demo-01")
+        await world.until("demo-01", "STOPPED")
+        sent = await task
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.end, manifest.totals.fragments) == ("final", sent.fragments)
+
+
+async def paused(world: World) -> None:
+    """Pause it; return when it is, and its host has said so."""
+    await world.ask("pause", "demo-01")
+    await world.until("demo-01", "PAUSED")
+    async with asyncio.timeout(PATIENCE_S):
+        while (await kinds(world))[-1] not in (Kind.PAUSE, Kind.TICK):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_paused_recording_makes_no_data_and_goes_on_where_it_rested(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: what is on the screen in a pause is recorded, or what came before it is lost."""
+    monkeypatch.setattr(publisher, "TICK_S", 0.2)
+    stop = asyncio.Event()
+    async with system(server, tmp_path) as world, recording(world, stop=stop) as task:
+        await paused(world)
+        before = await kinds(world)
+        await asyncio.sleep(1)
+        resting = (await kinds(world))[len(before) :]
+        assert set(resting) == {Kind.TICK}
+        await world.ask("resume", "demo-01")
+        async with asyncio.timeout(PATIENCE_S):
+            while Kind.DATA not in (await kinds(world))[len(before) :]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        stop.set()
+        sent = await task
+        await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.end, manifest.totals.fragments) == ("final", sent.fragments)
+        found = await kinds(world)
+        assert (found.count(Kind.PAUSE), found.count(Kind.RESUME)) == (1, 1)
+        between = found[found.index(Kind.PAUSE) + 1 : found.index(Kind.RESUME)]
+        assert set(between) == {Kind.TICK}
+
+
+@pytest.mark.parametrize("how", ["stop", "abort", "host"])
+async def test_a_paused_recording_can_be_ended(server: NatsServer, tmp_path: Path, how: str) -> None:
+    """Breaks: whoever pauses a session must resume it before it can end, and nobody is told."""
+    stop = asyncio.Event()
+    async with system(server, tmp_path) as world, recording(world, stop=stop) as task:
+        await paused(world)
+        if how == "host":
+            stop.set()
+        else:
+            await world.ask(how, "demo-01")
+        sent = await task
+        await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert manifest.end == ("aborted" if how == "abort" else "final")
+        assert manifest.totals.fragments == sent.fragments
+
+
+async def test_what_a_host_sends_in_a_pause_is_kept_and_its_end_is_heard_after_a_restart(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a host that does not listen loses what it sends in a pause, or is never sealed."""
+    async with system(server, tmp_path, worker=False) as world:
+        async with running(run_worker, world):
+            host = await world.start("demo-01")
+            await host.record(12)
+            await world.stored("demo-01", 2)
+            await world.ask("pause", "demo-01")
+            await world.until("demo-01", "PAUSED")
+            recorded = (await world.ask("show", "demo-01"))["recorded"]
+            await host.record(12)
+            await asyncio.sleep(0.5)
+            assert (await world.ask("show", "demo-01"))["recorded"] == recorded
+        await host.final()
+        async with running(run_worker, world):
+            await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.end, manifest.totals.fragments) == ("final", len(host.sent))
+        assert manifest.gaps == ()
