@@ -50,7 +50,7 @@ class Settings:
     environment: str = "development"
     data: Path | None = None
     """None: the platform's folder for user data."""
-    nats_url: str = ""
+    nats_url: str = field(default="", repr=False)
     """Empty: the server that `lucid up` runs."""
     nats_storage_bytes: int = 0
     """What all streams together may take on a server that is not ours; 0: 64 GiB, or as they are."""
@@ -137,7 +137,8 @@ class Variable(NamedTuple):
         try:
             return self.parse(given.strip())
         except ValueError:
-            shown = SECRET if self.secret else repr(given[:80])
+            hidden = self.secret or "@" in given  # credentials, in a URL
+            shown = SECRET if hidden else repr(given[:80])
             raise Misuse(
                 f"{origin} is {shown}; allowed: {self.allowed}", code=f"config.{self.field}"
             ) from None
@@ -196,6 +197,7 @@ VARIABLES: tuple[Variable, ...] = (
         text.nats_url,
         "nats://… or tls://…",
         "a NATS that is not ours; unset: the server that `lucid up` runs",
+        write=text.without_credentials,
     ),
     Variable(
         "NATS_MAX_STORAGE_MB",

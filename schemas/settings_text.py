@@ -93,6 +93,11 @@ def yes_or_no(given: str) -> bool:
     return given.lower() in ("true", "1", "yes", "on")
 
 
+def without_credentials(urls: str) -> str:
+    """URLs as they may be shown: of each what stands before its @ is left out."""
+    return ",".join(re.sub(r"^(.*://)?.*@", r"\1", url) for url in urls.split(","))
+
+
 def in_mebibytes(count: int) -> str:
     """The text that `mebibytes` reads. 0 is allowed nowhere, so it stands for unset."""
     return f"{count / MIB:g}" if count else ""

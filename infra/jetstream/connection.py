@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription
 
 from infra.jetstream import errors, wire
 from schemas.errors import LucidError
+from schemas.settings_text import without_credentials
 
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
@@ -109,7 +110,7 @@ class Connection:
         """Return when the connection stands (again); raise Unavailable when it was closed."""
         await self.up.wait()
         if self.closed:
-            raise errors.disconnected(errors.shown(self.url))
+            raise errors.disconnected(without_credentials(self.url))
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
         """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
@@ -204,7 +205,7 @@ class Connection:
 
     async def _broke(self) -> None:
         if not self.closed:
-            _log.warning("nats_disconnected url=%s", errors.shown(self.url))
+            _log.warning("nats_disconnected url=%s", without_credentials(self.url))
         self._fail_all()
 
     async def _ended(self) -> None:

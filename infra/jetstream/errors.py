@@ -8,6 +8,7 @@
 from typing import Any
 
 from schemas.errors import Conflict, Denied, LucidError, NoSpace, NotFound, Rejected, Unavailable
+from schemas.settings_text import without_credentials
 
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 ABSENT = frozenset({10014, 10037, 10043, 10059})
@@ -63,18 +64,15 @@ def too_large(subject: str, size: int, most: int) -> Rejected:
 
 def unreachable(url: str, why: str) -> Unavailable:
     return Unavailable(
-        f"no NATS server answers at {shown(url)}: {why}", code="nats.unreachable", hint="lucid up"
+        f"no NATS server answers at {without_credentials(url)}: {why}",
+        code="nats.unreachable",
+        hint="lucid up",
     )
 
 
 def denied(url: str, why: str) -> Denied:
-    return Denied(f"the NATS server at {shown(url)} refuses these credentials: {why}", code="nats.denied")
-
-
-def shown(url: str) -> str:
-    """The URL without what is secret in it."""
-    scheme, separator, rest = url.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]
+    where = without_credentials(url)
+    return Denied(f"the NATS server at {where} refuses these credentials: {why}", code="nats.denied")
 
 
 def _says(text: str, *words: str) -> bool:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from schemas.settings import VARIABLES
 
 Lucid = Any
@@ -46,3 +48,21 @@ def test_a_template_can_be_taken_as_it_is(lucid: Lucid, tmp_path: Path) -> None:
     wrong = lucid("config", data=tmp_path, LUCID_CONFIG=str(file), CHUNK_SIZE_MB="17")
     assert wrong.returncode == 2
     assert "CHUNK_SIZE_MB in the environment is '17'; allowed: 0.25 to 16 MiB" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "url"),
+    [
+        ("config", "nats://alice:hunter2@db-1.example,nats://alice:hunter2@db-2.example"),
+        ("config", "http://alice:hunter2@db.example"),
+        ("sessions list", "nats://alice:hunter2@127.0.0.1:1"),
+        ("sessions list", "nats://alice:hunter2@127.0.0.1:1,nats://alice:hunter2@127.0.0.1:2"),
+    ],
+)
+def test_a_password_in_a_url_is_shown_nowhere(lucid: Lucid, tmp_path: Path, words: str, url: str) -> None:
+    """Breaks: who asks for help with their settings hands out the password of their NATS."""
+    said = lucid(*words.split(), data=tmp_path, NATS_URL=url)
+    shown = said.stdout + said.stderr
+    assert "hunter" not in shown
+    assert "Traceback" not in shown
+    assert "NATS" in shown
