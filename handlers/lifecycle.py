@@ -1,7 +1,7 @@
 """Owns what may happen to a session: the table of its states, and which command appends which event.
 
-1. Every rule of movement is a row of TABLE; the list of what is allowed in an error, the diagram and the test
-   over all states and triggers come from it. A new rule is a new row.
+1. Every rule of movement is a row of TABLE, and what an error says to be allowed comes from it. A new rule is
+   a new row.
 2. One command gives at most one event, so one append is the whole command and no crash can part it.
 3. A command whose `cause` the log already holds gives nothing: whoever asks twice has asked once.
 4. Pure: times come in with commands.

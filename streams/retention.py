@@ -9,7 +9,7 @@
    session with fragments is one whose purge is not complete, and a crash anywhere is made good by the next
    look. Purging is idempotent, and any number of processes may do it.
 3. The last event of a recording, `ended`, stays: it is record's checkpoint, and tells how much there was.
-4. What comes under a purged session's name later (a late spool) counts for nothing, and goes the same way.
+4. What comes under a purged session's name later counts for nothing, and goes the same way.
 
 5. Where no sealed source is left to go, stored prefixes of live sessions do (streams.release).
 
