@@ -73,7 +73,7 @@ class Signers:
         revoked = {}
         for file in self._files.list("revoked-"):
             said = _parsed(self._read(file), self.directory / file)
-            revoked[said["name"]] = said["revoked_us"]
+            revoked[said["name"]] = _time_us(said, "revoked_us", self.directory / file)
         return [
             replace(one, until_us=ends.get(one.name, 0), revoked_us=revoked.get(one.name, 0)) for one in made
         ]
@@ -134,7 +134,10 @@ class Signers:
                 code="keys.root",
                 hint="where it is kept offline: --root-key FILE; if it is lost for good: --new-root",
             )
-        root = _signer(path.read_bytes(), path)
+        try:
+            root = _signer(path.read_bytes(), path)
+        except OSError as error:
+            raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.root") from None
         if not root.name.startswith("root-"):  # a signer that signs trust files vouches for itself
             raise Misuse(f"{path} is no root key", code="keys.root", hint="it was made as keys/root.json")
         return root
@@ -180,7 +183,7 @@ def _signer(raw: bytes, path: Path) -> Signer:
         private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(said["seed"]))
     except (ValueError, LookupError, TypeError):
         raise _damaged(path) from None
-    return Signer(said["name"], private, said.get("from_us", 0))
+    return Signer(said["name"], private, _time_us({"from_us": 0, **said}, "from_us", path))
 
 
 def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
@@ -191,6 +194,13 @@ def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(said, dict) or not isinstance(said.get("name"), str):
         raise _damaged(path)
     return said
+
+
+def _time_us(said: dict[str, Any], member: str, path: Path) -> int:
+    value = said.get(member)
+    if not isinstance(value, int):
+        raise _damaged(path)
+    return value
 
 
 def _damaged(path: Path) -> Unavailable:

@@ -94,6 +94,26 @@ def test_what_is_no_root_key_signs_no_trust_file(tmp_path: Path, text: str) -> N
         signers.root()
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("signer-00000002.json", '{"name": "signer-x", "seed": "' + "00" * 32 + '", "from_us": "5"}'),
+        (f"revoked-{SIGNING.name}.json", f'{{"name": "{SIGNING.name}"}}'),
+    ],
+)
+def test_a_damaged_key_file_is_named(signers: Signers, file: str, text: str) -> None:
+    """Breaks: after a restore that went wrong nobody learns which file it is."""
+    (signers.directory / file).write_text(text)
+    with pytest.raises(Unavailable, match=file):
+        signers.held()
+
+
+def test_a_root_key_that_cannot_be_read_is_no_bug(signers: Signers, tmp_path: Path) -> None:
+    """Breaks: a folder given for the key file ends in a traceback."""
+    with pytest.raises(Misuse, match=r"keys\.root"):
+        signers.root(tmp_path)
+
+
 def test_a_seal_that_was_begun_before_a_rotation_ends_as_it_was_begun(signers: Signers) -> None:
     """Breaks: a rotation stops every session that is being sealed."""
     session = RecordedSession(fragments=6)
