@@ -23,7 +23,7 @@ log = logging.getLogger("lucid.control")
 def control_plane(control: Control, url: str) -> NatsBroker:
     """A broker with every command subscribed; `start` it to serve, `stop` it to finish what is under way."""
     broker = NatsBroker(
-        url,
+        [one.strip() for one in url.split(",")],
         name="lucid-control",
         max_reconnect_attempts=-1,
         reconnect_time_wait=RECONNECT_WAIT_S,

@@ -62,7 +62,7 @@ class Connection:
         """Connect, or raise Unavailable (nats.unreachable), Denied (nats.denied)."""
         dialling = asyncio.ensure_future(
             self.nc.connect(
-                self.url,
+                [one.strip() for one in self.url.split(",")],
                 error_cb=self._errored,
                 disconnected_cb=self._broke,
                 reconnected_cb=self._healed,
