@@ -186,14 +186,16 @@ class Recording:
             self._emit(self._fold.drain())
 
     async def _ended_in_pause(self) -> bool:
-        """Whether we rest although the ending stands in the stream: then there is more to read."""
+        """Whether we rest although the ending stands in the stream: then there is more to read.
+
+        So there is when, while we looked, the session was resumed or our fold became void.
+        """
         if not self._paused:
             return False
         last = await self._shared.jet.last(subjects.RECORDINGS, self.subject)
-        if last is None or not any(map(_is_ending, await self._look([last]))):
-            return False
-        self._over, self._paused, self._behind = True, False, max(self._behind, last.seq)
-        return True
+        if last is not None and any(map(_is_ending, await self._look([last]))):
+            self._over, self._paused, self._behind = True, False, max(self._behind, last.seq)
+        return self._is_void or not self._paused
 
     async def _walk(self) -> None:
         """Read this session's own subject from where the fold is up to `_behind`."""

@@ -9,13 +9,16 @@ import pytest
 from conducted import PATIENCE_S, SETTINGS, World, running, system
 from test_conducted import verified
 
+from infra.jetstream import Jet
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.fragment import Kind, parse
+from schemas.jetstream import Message
 from streams import publisher
 from streams.cli.session_run import View, record_session
 from streams.enrol import start_session
 from streams.publisher import Progress
+from streams.recording import Recording
 from streams.roles import run_worker
 
 BLOCK = bytes(60_000)
@@ -156,4 +159,41 @@ async def test_what_a_host_sends_in_a_pause_is_kept_and_its_end_is_heard_after_a
             await world.until("demo-01", "STOPPED")
         manifest = await verified(world, "demo-01", tmp_path)
         assert (manifest.end, manifest.totals.fragments) == ("final", len(host.sent))
+        assert manifest.gaps == ()
+
+
+async def test_a_resume_that_comes_while_an_ending_is_looked_for_loses_nothing(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: what the stream holds of a pause is declared lost."""
+    last, pause = Jet.last, Recording.pause
+    asked, resumed = asyncio.Event(), asyncio.Event()
+
+    async def slow(jet: Jet, stream: str, subject: str) -> Message | None:
+        if stream == subjects.RECORDINGS:
+            asked.set()
+            await resumed.wait()
+        return await last(jet, stream, subject)
+
+    def paused(recording: Recording, paused: bool) -> None:
+        pause(recording, paused)
+        if not paused:
+            resumed.set()
+
+    monkeypatch.setattr(Jet, "last", slow)
+    monkeypatch.setattr(Recording, "pause", paused)
+    async with system(server, tmp_path, worker=False) as world:
+        host = await world.start("demo-01")
+        await host.record(6)
+        await world.ask("pause", "demo-01")
+        await world.until("demo-01", "PAUSED")
+        async with running(run_worker, world):
+            await asyncio.wait_for(asked.wait(), 30)
+            await world.ask("resume", "demo-01")
+            await asyncio.wait_for(resumed.wait(), 30)
+            await host.record(6)
+            await host.final()
+            await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert manifest.totals.fragments == len(host.sent)
         assert manifest.gaps == ()
