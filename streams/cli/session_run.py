@@ -9,12 +9,12 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 from schemas import subjects
@@ -50,16 +50,13 @@ class FileSource:
         self._block_bytes = block_bytes
         self._stopped = asyncio.Event()
         try:
-            self._file = (
-                sys.stdin.fileno() if path == "-" else os.open(Path(path), os.O_RDONLY | os.O_CLOEXEC)
-            )
+            self._file = _opened(path)
         except OSError as error:
             raise NotFound(f"{path} cannot be read: {error.strerror}", code="record.source") from None
-        self._plain = stat.S_ISREG(os.fstat(self._file).st_mode)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._stopped.is_set():
-            if not self._plain and not await self._readable():
+            if not await self._readable():
                 return
             block = await asyncio.to_thread(os.read, self._file, self._block_bytes)
             if not block:
@@ -72,7 +69,10 @@ class FileSource:
     async def _readable(self) -> bool:
         """Wait for bytes without a thread that nobody can wake; False when it was stopped."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self._file, ready.set)
+        try:
+            loop.add_reader(self._file, ready.set)
+        except PermissionError:  # epoll refuses what lets nobody wait: files, /dev/null
+            return True
         waits = [asyncio.ensure_future(event.wait()) for event in (ready, self._stopped)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +81,20 @@ class FileSource:
             for wait in waits:
                 wait.cancel()
         return not self._stopped.is_set()
+
+
+def _opened(path: str) -> int:
+    if path == "-":
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, "it is closed")
+        file = sys.stdin.fileno()
+    else:
+        # a named pipe is waited for in `_readable`: an open that waits hears no signal
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(file, True)
+    if stat.S_ISDIR(os.fstat(file).st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return file
 
 
 class View:

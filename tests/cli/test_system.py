@@ -155,6 +155,33 @@ def test_a_source_that_is_not_there_leaves_no_session(lucid: Lucid, data: Path) 
     assert lucid("sessions", "show", "never-1", data=data).returncode == 4
 
 
+@pytest.mark.parametrize("folder", ["/", "."])
+def test_a_folder_is_no_source_and_leaves_no_session(lucid: Lucid, data: Path, folder: str) -> None:
+    """Breaks: a recording begins, and its first read is a bug."""
+    said = lucid("record", "--input", folder, "--session", "never-2", data=data)
+    assert (said.returncode, "Is a directory" in said.stderr) == (4, True), said.stderr
+    assert lucid("sessions", "show", "never-2", data=data).returncode == 4
+
+
+def test_a_source_that_nobody_waits_for_ends_at_once(lucid: Lucid, data: Path) -> None:
+    """Breaks: `record - < /dev/null`, as a service manager starts it, is a bug and leaves a session open."""
+    assert ok(lucid, "record", "--input", "-", "--session", "null-1", data=data)["plain"] == 0
+    assert ok(lucid, "record", "--input", "/dev/null", "--session", "null-2", data=data)["plain"] == 0
+
+
+def test_a_named_pipe_that_nobody_writes_can_be_left(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: Ctrl-C does nothing until somebody writes."""
+    os.mkfifo(tmp_path / "pipe")
+    recording = lucid.start(
+        *("record", "--input", str(tmp_path / "pipe"), "--session", "fifo-1", "--json"), data=data
+    )
+    until(lucid, data, "fifo-1", "ACTIVE")
+    recording.send_signal(signal.SIGINT)
+    out, err = recording.communicate(timeout=60)
+    assert recording.returncode == 0, err
+    assert json.loads(out)["sealed"] is True
+
+
 def test_a_name_is_never_used_twice(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: two recordings share one name, and nobody knows which one was meant."""
     (tmp_path / "source").write_bytes(b"x")
