@@ -50,6 +50,16 @@ def verify(
 ) -> int:
     """Check that nothing changed since a session was sealed."""
     path = Path(target)
+    if not target:
+        raise Misuse(
+            "an empty name is no folder and no session", code="usage", hint="see lucid verify --help"
+        )
+    if open_contents and path.exists():
+        raise Misuse(
+            f"{path} is a copy here, and --open is for a session of this installation",
+            code="usage",
+            hint="give --keys FILE",
+        )
     if path.is_file():
         return _tombstone(path, _needed(trust, path), root, strict, as_json)
     if path.is_dir():
@@ -75,7 +85,10 @@ def verify(
 
 def _tombstone(path: Path, trust: Path, root: str | None, strict: bool, as_json: bool) -> int:
     raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE]) or b""
-    report, tombstone = verify_tombstone(raw, load_trust(trust, root), strict=strict)
+    opened = load_trust(trust, root)
+    report, tombstone = verify_tombstone(raw, opened, strict=strict)
+    if root is None and not as_json:
+        _tell_root(opened.root)
     if as_json:
         said = {} if tombstone is None else {"tombstone": tombstone.model_dump()}
         output.emit(verdict.as_json(report) | said)
@@ -133,7 +146,7 @@ def read_keys(path: Path) -> bytes:
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.absent") from None
     if raw is None:
-        raise Misuse(f"{path} is not there", code="keys.absent")
+        raise Misuse(f"{path} is not there", code="keys.absent", hint="give --keys FILE")
     return raw
 
 

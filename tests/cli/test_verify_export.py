@@ -185,13 +185,23 @@ def tombstone(signer: Ed25519PrivateKey) -> bytes:
     return dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public_key().public_bytes_raw())
 
 
+@pytest.mark.parametrize("arguments", [["verify", ""], ["verify", "copy", "--trust", "trust.json", "--open"]])
+def test_what_cannot_be_looked_at_has_no_verdict(here: Path, capsys: Said, arguments: list[str]) -> None:
+    """Breaks: an unset variable gets a verdict; a copy is called true and was not opened as asked."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert (said.out, "[usage]" in said.err) == ("", True)
+
+
 def test_a_tombstone_is_verified_like_evidence(here: Path, capsys: Said) -> None:
     """Breaks: nobody can prove that a recording was destroyed, and on whose word."""
     signer = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
     good = tombstone(signer)
     (here / "stone.json").write_bytes(good)
     assert main(["verify", "stone.json", "--trust", "trust.json"]) == 0
-    assert "approved by bob" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "approved by bob" in said.out
+    assert said.err.splitlines()[1].replace(" ", "") == ROOT_PRINT
     for place in range(0, len(good), 7):
         broken = bytearray(good)
         broken[place] ^= 1
