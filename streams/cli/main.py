@@ -6,6 +6,7 @@
 3. A broken pipe ends quietly: whoever read us has enough.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, LucidError, Misuse
+from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, LucidError, Misuse, NoSpace
 from streams.cli import output
 
 VERBS = {
@@ -37,6 +38,7 @@ VERBS = {
     "doctor": "Say whether this machine can run it, and what to do.",
     "bench": "Measure the speed of this machine.",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT)
 COMPLETE = "_LUCID_COMPLETE"
 """Set by the shell when it asks what could come next."""
 EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return output.report(NoSpace(f"nothing more can be written: {error}", code="disk.full"), as_json)
         return output.report_bug(error)
 
 

@@ -27,7 +27,7 @@ INDENT = 7
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
-COMMAND = re.compile(r"\blucid(?: [\w./-]+){1,4}")
+COMMAND = re.compile(r"\b(?:uv run )?lucid(?: [\w./-]+){1,4}")
 """A command to type: it is not broken over two lines."""
 NO_BREAK = "\x00"
 
@@ -149,7 +149,8 @@ def report(error: LucidError, as_json: bool) -> int:
 
 def sentence(error: LucidError) -> str:
     """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
-    told = error.message if not error.hint else f"{error.message}; {error.hint}"
+    hint = COMMAND.sub(lambda found: found[0].replace("lucid", program(), 1), error.hint)
+    told = f"{error.message}; {hint}" if hint else error.message
     code = f"[{error.code}]"
     told = COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), told)
     lines = textwrap.wrap(

@@ -30,6 +30,7 @@ class Program:
         data: Path,
         cwd: Path | None = None,
         stdin: int | IO[bytes] = DEVNULL,
+        stdout: int | IO[str] = subprocess.PIPE,
         **environment: str,
     ) -> "subprocess.Popen[str]":
         clean = {
@@ -40,7 +41,7 @@ class Program:
             env={**clean, "LUCID_DATA": str(data), "NO_COLOR": "1", **environment},
             cwd=cwd or data.parent,
             stdin=stdin,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -104,6 +104,14 @@ def test_a_reader_that_has_enough_is_no_error(lucid: Lucid, tmp_path: Path) -> N
     assert said == ""
 
 
+def test_a_full_disk_is_no_bug(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: whose disk is full reads a stack trace, and scripts read exit code 1."""
+    with open("/dev/full", "w") as full, lucid.start("doctor", data=tmp_path, stdout=full) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 8, said
+    assert said.startswith("lucid: nothing more can be written")
+
+
 def test_the_doctor_finds_a_whole_machine_and_says_what_is_not_running(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: the doctor sends people to repair what works."""
     said = lucid("doctor", data=tmp_path)

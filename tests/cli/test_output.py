@@ -10,8 +10,9 @@ from schemas.errors import EvidenceFalse, LucidError, Misuse, Unavailable, outco
 from streams.cli import output
 
 
-def test_an_error_is_one_sentence_with_its_cure_and_its_code() -> None:
+def test_an_error_is_one_sentence_with_its_cure_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: people see what failed and not what to do; scripts have nothing to compare."""
+    monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     error = Unavailable(
         "nothing is running for ~/.local/share/lucid",
         code="server.absent",
@@ -21,6 +22,13 @@ def test_an_error_is_one_sentence_with_its_cure_and_its_code() -> None:
         "lucid: nothing is running for ~/.local/share/lucid; start it: lucid up (or set\n"
         "       NATS_URL)  [server.absent]"
     )
+
+
+def test_a_cure_can_be_typed_as_the_program_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: who follows the README is told a command that his shell does not find."""
+    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
+    error = Unavailable("nothing is running for ~/.local/share/lucid", code="x", hint="start it: lucid up")
+    assert "; start it: uv run lucid up" in output.sentence(error)
 
 
 @pytest.mark.parametrize("words", [1, 11, 12, 13, 40])
