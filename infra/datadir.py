@@ -157,6 +157,8 @@ def make_writable_folder(path: Path) -> None:
         if os.access(path, os.W_OK | os.X_OK):
             return
         why = "it cannot be written"
+    except (FileExistsError, NotADirectoryError):
+        raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
     except OSError as error:
         why = error.strerror or str(error)
     nearest = path

@@ -190,7 +190,11 @@ def _of_stage(stage: str) -> tuple[Variable, ...]:
 
 VARIABLES: tuple[Variable, ...] = (
     _choice("LUCID_ENV", "environment", ("development", "production"), "production forbids easy defaults"),
-    _path("LUCID_DATA", "data", "where everything lies; unset: your folder for user data"),
+    _path(
+        "LUCID_DATA",
+        "data",
+        "where everything lies; unset: your folder for user data, /app/data in a container",
+    ),
     Variable(
         "NATS_URL",
         "nats_url",

@@ -82,15 +82,26 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_a_folder_that_cannot_be_made_names_the_path_and_the_cure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_names_the_path_and_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks: a wrong owner shows as a stack trace."""
-    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(Misuse) as error:
-        DataDir(tmp_path / "file" / "data").lock()
+        DataDir(tmp_path / "data").lock()
     assert error.value.code == "config.path"
-    assert str(tmp_path / "file" / "data") in error.value.message
+    assert str(tmp_path / "data") in error.value.message
     assert "mode" in error.value.message
     assert "chown" in error.value.hint
+
+
+@pytest.mark.parametrize("path", ["file", "file/data"])
+def test_a_file_where_a_folder_is_wanted_is_no_question_of_rights(tmp_path: Path, path: str) -> None:
+    """Breaks: who named a file is sent to change its owner."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Misuse, match="is no folder") as error:
+        DataDir(tmp_path / path).lock()
+    assert (error.value.code, error.value.hint) == ("config.path", "")
 
 
 def test_free_space_is_that_of_the_disk_even_before_the_folder_exists(tmp_path: Path) -> None:
