@@ -17,7 +17,7 @@ def _group() -> None:
 
 @hosts.command("list")
 def list_hosts(as_json: JsonFlag = False) -> None:
-    """Every host, with its evidence key."""
+    """Every host, with the fingerprint of its evidence key."""
 
     async def work() -> dict[str, bytes]:
         async with attach.attached() as jet:
@@ -25,9 +25,12 @@ def list_hosts(as_json: JsonFlag = False) -> None:
 
     found = sorted(attach.run(work()).items())
     if as_json:
-        output.emit({"hosts": [{"host": host, "key": key.hex()} for host, key in found]})
+        output.emit(
+            {"hosts": [{"host": host, "key": key.hex(), "fingerprint": h(key).hex()} for host, key in found]}
+        )
         return
     if not found:
         output.note("lucid: no hosts; one is registered when it records first")
+    width = max((len(host) for host, _ in found), default=0)
     for host, key in found:
-        output.say(f"{host}  {output.digits(h(key))}")
+        output.say(f"{host:<{width}}  {output.digits(h(key))}")
