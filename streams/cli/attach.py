@@ -2,11 +2,13 @@
 
 1. NATS_URL wins; else run.json of the data directory says where. Nothing running is an error with its cure.
 2. The first signal asks; a second one cancels, when it comes more than SECOND_S later: `uv run` delivers
-   each twice.
+   each twice. A terminal that is closed asks as well, unless that is ignored (nohup).
 """
 
 import asyncio
+import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -71,7 +73,7 @@ def named(target: str) -> Iterator[None]:
 
 
 def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None = None) -> Result:
-    """Run to the end. First SIGINT or SIGTERM: `on_signal`, or cancel; the second: cancel.
+    """Run to the end. First SIGINT, SIGTERM or SIGHUP: `on_signal`, or cancel; the second: cancel.
 
     Raises KeyboardInterrupt when it was cancelled.
     """
@@ -89,9 +91,19 @@ async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], No
         elif time.monotonic() - first_s > SECOND_S:
             task.cancel()
 
+    def hung_up() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                os.write(stream.fileno(), b"")
+            except OSError:  # its terminal is gone: what is still said goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        signalled()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         return await task
     except asyncio.CancelledError:

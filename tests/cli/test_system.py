@@ -190,18 +190,18 @@ def test_a_name_is_never_used_twice(lucid: Lucid, data: Path, tmp_path: Path) ->
     assert said.returncode == 5, said.stderr
 
 
-@pytest.mark.parametrize("how", ["signal", "sessions stop"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGHUP", "sessions stop"])
 def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) -> None:
-    """Breaks: Ctrl-C, or an operator's stop, leaves a recording without its end."""
+    """Breaks: Ctrl-C, a closed terminal, or an operator's stop, leaves a recording without its end."""
     name = f"live-{how.split()[-1]}"
     recording = lucid.start(
         *("record", "--desktop", "--size", "640x360", "--session", name, "--json"), data=data
     )
     until(lucid, data, name, "ACTIVE")
     time.sleep(1)
-    if how == "signal":
-        recording.send_signal(signal.SIGINT)
-        recording.send_signal(signal.SIGINT)  # `uv run` delivers it twice
+    if how.startswith("SIG"):
+        recording.send_signal(signal.Signals[how])
+        recording.send_signal(signal.Signals[how])  # `uv run` delivers it twice
     else:
         ok(lucid, "sessions", "stop", name, data=data)
     out, err = recording.communicate(timeout=60)
