@@ -57,8 +57,8 @@ def stop(
     as_json: JsonFlag = False,
 ) -> None:
     """End a recording; it is sealed when its host has ended it."""
-    command = "abort" if abort else "stop"
-    _ask(command, {"session": subjects.session_id(session)}, as_json, _moved)
+    command, tell = ("abort", _aborted) if abort else ("stop", _moved)
+    _ask(command, {"session": subjects.session_id(session)}, as_json, tell)
 
 
 @sessions.command()
@@ -131,6 +131,10 @@ def _moved(shown: dict[str, Any]) -> list[str]:
     }
     why = told.get(shown["state"])
     return [f"{shown['session']} is {_state(shown)}" + (f": {why}" if why else "")]
+
+
+def _aborted(shown: dict[str, Any]) -> list[str]:
+    return [f"{shown['session']} ends here, without its host; then what came of it is sealed"]
 
 
 def _state(shown: Shown) -> str:

@@ -79,7 +79,9 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
     uid, signer = digits(tombstone.uid, 32), key_digits(report.facts.signer)
     yield f"session {uid}"
     yield f"  destroyed {_time(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
-    yield f"  reason {tombstone.reason}; backups until {_time(tombstone.backups_until_us)}"
+    until_us = tombstone.backups_until_us
+    backups = f"backups until {_time(until_us)}" if until_us else "no backups are named"
+    yield f"  reason {tombstone.reason}; {backups}"
     yield from (f"  {place.place}: {place.outcome}" for place in tombstone.places)
     if report.facts.signer_listed:
         yield tint(f"signed by {signer}, in {trust_name}", GREEN)

@@ -201,6 +201,7 @@ def test_a_tombstone_is_verified_like_evidence(here: Path, capsys: Said) -> None
     assert main(["verify", "stone.json", "--trust", "trust.json"]) == 0
     said = capsys.readouterr()
     assert "approved by bob" in said.out
+    assert "no backups are named" in said.out
     assert said.err.splitlines()[1].replace(" ", "") == ROOT_PRINT
     for place in range(0, len(good), 7):
         broken = bytearray(good)
