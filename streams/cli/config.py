@@ -42,7 +42,7 @@ def show(context: typer.Context, as_json: JsonFlag = False) -> None:
         )
 
 
-@config.command()
+@config.command(short_help="Print every variable with its default.")
 def template(
     yaml: Annotated[bool, typer.Option("--yaml", help=f"A file for {CONFIG}.")] = False,
 ) -> None:

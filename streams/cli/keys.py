@@ -29,7 +29,7 @@ def _signers() -> None:
     """Who signs manifests and tombstones."""
 
 
-@keys.command()
+@keys.command(short_help="Make a new version of the master key.")
 def rotate(as_json: JsonFlag = False) -> None:
     """Make a new version of the master key, and put every data key under it."""
     done = _ask("rotate", {})
@@ -64,7 +64,7 @@ def rotate_signer(as_json: JsonFlag = False) -> None:
         output.note(TRUST_HINT)
 
 
-@signer.command("revoke")
+@signer.command("revoke", short_help="Let nothing that a signer ever signed count.")
 def revoke_signer(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `lucid keys signer list` shows it.")],
     since: Annotated[

@@ -32,13 +32,13 @@ def list_sessions(
     _ask("list", {"state": wanted}, as_json, _table)
 
 
-@sessions.command()
+@sessions.command(short_help="One session: its state, its chunks, its seal.")
 def show(session: Name, as_json: JsonFlag = False) -> None:
     """One session: its state, its chunks, its seal, what may be done with it."""
     _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
 
 
-@sessions.command()
+@sessions.command(short_help="Let a recording rest until it is resumed.")
 def pause(session: Name, as_json: JsonFlag = False) -> None:
     """Let a recording rest: its host sends nothing of the screen until it is resumed."""
     _ask("pause", {"session": subjects.session_id(session)}, as_json, _moved)

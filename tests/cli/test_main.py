@@ -37,6 +37,7 @@ def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> No
         said = lucid(verb, "--help", data=tmp_path)
         assert said.returncode == 0, said.stderr
         assert said.stdout.startswith(f"Usage: lucid {verb}")
+        assert not any(line.endswith("...") and "Usage" not in line for line in said.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
