@@ -169,6 +169,7 @@ HINTS = {
     State.STOPPED: "start a new session",
     State.DESTROYED: "its evidence is gone for good; its history remains: lucid sessions show",
     State.CREATED: "start it first",
+    State.ERROR: "end it without its host: lucid sessions stop --abort",
 }
 
 
