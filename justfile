@@ -1,5 +1,8 @@
 # every recipe runs inside `uv run`
 
+# a system is many processes: what they import is compiled once, whatever the environment says
+export PYTHONDONTWRITEBYTECODE := ""
+
 default: check
 
 # lint, types, import contracts
