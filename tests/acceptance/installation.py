@@ -24,7 +24,7 @@ import pytest
 
 MEBIBYTE = 1 << 20
 START_S, STOP_S, VERB_S = 60.0, 60.0, 180.0
-FOREIGN = ("LUCID_", "NATS_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
+FOREIGN = ("LUCID_", "NATS_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 
 Environment = dict[str, str]
