@@ -34,7 +34,9 @@ class Program:
         **environment: str,
     ) -> "subprocess.Popen[str]":
         clean = {
-            name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_", "UV_RUN_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LUCID_", "NATS_", "UV_RUN_"))
         }
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli.main", *arguments],
