@@ -22,7 +22,7 @@ STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}
 SECRET = "***"
 DEFAULT_MEMORY_MIB = 450
-"""GOMEMLIMIT of nats-server. Less costs CPU (380: 10.9 instead of 6.8 CPU-s/GB of a fast upload), none 1.7 GB."""
+"""GOMEMLIMIT of nats-server. 380 costs 10.9 instead of 6.8 CPU-s/GB of a fast upload, none costs 1.7 GB."""
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 
 
