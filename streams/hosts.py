@@ -12,8 +12,7 @@ from schemas.host_events import CounterTaken, HostRegistered, read_host_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.ports import Jet
-
-TRIES = 60
+from streams.lifecycle import TRIES, give_way
 
 
 class Hosts:
@@ -50,7 +49,7 @@ class Hosts:
         subject = subjects.host_log(create.host_key.hex())
         event = CounterTaken(counter=create.counter, session=create.session)
         seen, taken = 0, dict[int, str]()
-        for _ in range(TRIES):
+        for number in range(TRIES):
             async for message in self._jet.read_all(subjects.LIFECYCLE, subject, seen + 1):
                 said = read_host_event(message.data)
                 seen = message.seq
@@ -67,6 +66,7 @@ class Hosts:
             try:
                 await self._jet.append(subject, jcs(event.model_dump(mode="json")), seen)
             except Conflict:
+                await give_way(number)
                 continue
             return
         raise Conflict(f"the log of host {create.host} is too busy", code="log.busy")

@@ -84,7 +84,7 @@ class EventLog:
                 return await self._append(session, events[0])
             except Conflict:
                 # Ours with a lost ack, or another writer's: reading on tells which.
-                await asyncio.sleep(random.uniform(0, min(PAUSE_MOST_S, PAUSE_S * 2**number)))
+                await give_way(number)
             except Unavailable:
                 outages += 1
                 if outages == OUTAGE_TRIES:
@@ -97,6 +97,11 @@ class EventLog:
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
         log.info("appended session=%s type=%s seq=%d cause=%s", session.id, event.type, seq, event.cause)
         return evolve(session, event, seq)
+
+
+async def give_way(conflicts: int) -> None:
+    """Let the other writers of one log through, each time longer."""
+    await asyncio.sleep(random.uniform(0, min(PAUSE_MOST_S, PAUSE_S * 2**conflicts)))
 
 
 async def recorded_chunks(jet: Jet, session_id: str) -> int:
