@@ -3,9 +3,11 @@
 1. All units of `feed` and `finish`, joined, are the input, byte for byte.
 2. A unit is the init segment (ftyp ... moov), or one movie fragment (moof, its mdat and what precedes it).
    It is a key frame when the first video sample of the fragment is a sync sample.
-3. Anything else (another container, a damaged box, a unit over MAX_UNIT_BYTES) is opaque from there on:
+3. Units that one `feed` completes are given out as one, up to `join_bytes`; a key frame begins one always.
+   So what comes live is cut at every box, and what is read faster than it was made costs fewer fragments.
+4. Anything else (another container, a damaged box, a unit over MAX_UNIT_BYTES) is opaque from there on:
    handed out as it comes, never a key frame. Being opaque costs good cut places, never bytes.
-4. It must not know what a chunk, a fragment or a host is.
+5. It must not know what a chunk, a fragment or a host is.
 Source: ISO/IEC 14496-12 §4.2 (boxes), §8.8 (movie fragments).
 """
 
@@ -39,11 +41,15 @@ class Unit:
 class BoxSplitter:
     """Cuts one recording into units as its bytes arrive. `opaque` says that no more cuts will be found."""
 
-    def __init__(self) -> None:
+    def __init__(self, join_bytes: int = 0) -> None:
         self.opaque = False
+        self._join_bytes = join_bytes
         self._pending = bytearray()
+        self._whole = 0
+        """Bytes of _pending that are whole units, to be given out as one."""
+        self._whole_key_frame = False
         self._scanned = 0
-        """Bytes of _pending that are whole boxes of the unit being gathered."""
+        """Bytes of _pending that are whole boxes: those units, and of the unit being gathered."""
         self._seen_moov = False
         self._has_moof = False
         self._key_frame = False
@@ -61,12 +67,13 @@ class BoxSplitter:
             if header is None:
                 break
             kind, size = header
-            if not self._belongs(kind) or self._scanned + size > MAX_UNIT_BYTES:
+            if not self._belongs(kind) or self._scanned - self._whole + size > MAX_UNIT_BYTES:
                 self.opaque = True
             elif len(self._pending) < self._scanned + size:
                 break
             else:
                 units += self._take(kind, size)
+        units += self._cut()
         if self.opaque:
             units += self.finish()
         return units
@@ -105,7 +112,7 @@ class BoxSplitter:
         return kind == b"moof" or kind in BEFORE_MOOF or kind in AFTER_LAST
 
     def _take(self, kind: bytes, size: int) -> list[Unit]:
-        """Add the whole box at _scanned to the unit; return the unit when this box ends it."""
+        """Add the whole box at _scanned to the unit; return the units before it that it is not joined to."""
         begin, self._scanned = self._scanned, self._scanned + size
         try:
             if kind == b"moov":
@@ -121,9 +128,21 @@ class BoxSplitter:
             return []
         if kind not in (b"moov", b"mdat") and kind not in AFTER_LAST:
             return []
-        unit = Unit(bytes(self._pending[: self._scanned]), self._key_frame)
-        del self._pending[: self._scanned]
-        self._scanned, self._has_moof, self._key_frame = 0, False, False
+        key_frame, self._has_moof, self._key_frame = self._key_frame, False, False
+        before = self._cut() if key_frame or self._scanned > self._join_bytes else []
+        if not self._whole:
+            self._whole_key_frame = key_frame
+        self._whole = self._scanned
+        return before
+
+    def _cut(self) -> list[Unit]:
+        """Give out the whole units at hand."""
+        if not (size := self._whole):
+            return []
+        with memoryview(self._pending) as pending:
+            unit = Unit(bytes(pending[:size]), self._whole_key_frame)
+        del self._pending[:size]
+        self._whole, self._scanned = 0, self._scanned - size
         return [unit]
 
 

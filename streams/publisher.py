@@ -33,6 +33,8 @@ from streams.outbox import Outbox
 from streams.room import Room
 
 TICK_S = 10.0
+READ_FRAGMENTS = 4
+"""So many are read from a source at once: boxes that come together are joined."""
 IN_THREAD_BYTES = 256 << 10
 """Shorter blocks are sealed faster than a thread is woken."""
 NO_SPACE = "no_space"
@@ -102,8 +104,7 @@ class Publisher:
         """Set when it is held, let go or to end."""
         self._lost_us = 0
         """Since when data is given up for want of room; 0: none was."""
-        self.block_bytes = min(MAX_DATA_PLAIN, grant.chunk_bytes // 4)
-        """Four blocks fill a chunk, so that a chunk is never far below its size."""
+        self.block_bytes = fragment_bytes(grant.chunk_bytes)
 
     @property
     def progress(self) -> Progress:
@@ -265,6 +266,11 @@ class Publisher:
         return self._last_us
 
 
+def fragment_bytes(chunk_bytes: int) -> int:
+    """Most plain bytes in one fragment: four fill a chunk, so that a chunk is never far below its size."""
+    return min(MAX_DATA_PLAIN, chunk_bytes // 4)
+
+
 async def publish(
     source: AsyncIterator[bytes], publisher: Publisher, encoder: str, reason: str = "start"
 ) -> None:
@@ -273,7 +279,7 @@ async def publish(
     Returns when the source ends; nothing is finished then. Raises what the source or the stream raise.
     """
     await publisher.begin_part(encoder, reason)
-    splitter, blocks = BoxSplitter(), aiter(source)
+    splitter, blocks = BoxSplitter(publisher.block_bytes), aiter(source)
     while (block := await _next(blocks, publisher)) is not None:
         for unit in splitter.feed(block):
             await publisher.send(unit.data, unit.key_frame)

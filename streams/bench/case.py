@@ -19,9 +19,10 @@ from handlers.keys import SessionKeys, new_key
 from handlers.signatures import public_bytes
 from handlers.stages.fold_terms import Identity
 from schemas.digest import ZERO
-from schemas.fragment import EVENTS, MAIN, MAX_DATA_PLAIN, PartSettings, genesis, session_uid
+from schemas.fragment import EVENTS, MAIN, PartSettings, genesis, session_uid
 from schemas.lifecycle_events import SessionSettings
 from streams.bench.data import units
+from streams.publisher import fragment_bytes
 
 HOST = "bench-host"
 COUNTER = 1
@@ -82,8 +83,7 @@ class Case:
         """The whole recording of a file, sealed while it is asked for."""
         sealer = FragmentSealer(self.uid, MAIN, self.host_key, self.keys.intake_public, self.genesis(MAIN))
         yield sealer.part(PartSettings(encoder="opaque", reason="start"), _now_us())
-        block_bytes = min(MAX_DATA_PLAIN, self.settings.chunk_bytes // 4)
-        for plain, key_frame in units(source, block_bytes):
+        for plain, key_frame in units(source, fragment_bytes(self.settings.chunk_bytes)):
             yield sealer.data(plain, _now_us(), key_frame)
         yield sealer.final((), _now_us())
 

@@ -16,6 +16,7 @@ from blake3 import blake3
 from handlers.boxes import BoxSplitter
 from schemas.capture import Picture
 from schemas.errors import Misuse, NotFound
+from streams.publisher import READ_FRAGMENTS
 from streams.wiring import drawn
 
 INCOMPRESSIBLE, SCREEN = "incompressible", "screen"
@@ -85,13 +86,10 @@ def make_source(kind: str, size: int, folder: Path) -> Source:
 
 
 def units(source: Path, block_bytes: int) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """The plain bytes of each data fragment, and whether a key frame begins it.
-
-    block_bytes: as the publisher has it; it reads a file in such blocks.
-    """
-    splitter = BoxSplitter()
+    """Plain bytes of each data fragment, and whether a key frame begins it: as the publisher cuts a file."""
+    splitter = BoxSplitter(block_bytes)
     with source.open("rb", buffering=0) as file:
-        while block := file.read(block_bytes):
+        while block := file.read(READ_FRAGMENTS * block_bytes):
             for unit in splitter.feed(block):
                 yield from _cut(unit.data, unit.key_frame, block_bytes)
     for unit in splitter.finish():

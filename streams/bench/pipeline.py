@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from schemas import subjects
 from schemas.chunk_events import Recorded
 from schemas.errors import Unavailable
-from schemas.fragment import MAX_DATA_PLAIN
 from schemas.jetstream import Message
 from schemas.lifecycle_events import Sealed, State, Transition
 from schemas.ports import Jet
@@ -26,7 +25,7 @@ from streams.cli.session_run import FileSource
 from streams.enrol import start_session
 from streams.keystore import KeyStore
 from streams.lifecycle import read_event
-from streams.publisher import Publisher, publish
+from streams.publisher import READ_FRAGMENTS, Publisher, fragment_bytes, publish
 from streams.room import Room
 from streams.up import running
 from streams.wiring import Installation, connected, reuse_buffers
@@ -80,7 +79,7 @@ async def record(cue: Cue, spec: Said) -> Said:
     settings = here.settings.session()
     async with connected(spec["url"], "lucid-publisher") as jet:
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
-        source = FileSource(spec["source"], min(MAX_DATA_PLAIN, settings.chunk_bytes // 4))
+        source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
         publisher = Publisher(jet, grant, room=Room.of(jet))
         await cue.ready(uid=grant.uid.hex())
         began_s = time.time()

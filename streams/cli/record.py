@@ -11,13 +11,12 @@ import typer
 from schemas import subjects
 from schemas.capture import Picture
 from schemas.errors import Misuse
-from schemas.fragment import MAX_DATA_PLAIN
 from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import FileSource, View, ended, record_session, sealed
 from streams.enrol import start_session
-from streams.publisher import Progress
+from streams.publisher import READ_FRAGMENTS, Progress, fragment_bytes
 from streams.wiring import Installation, drawn_desktop
 
 FOREVER_S = 10 * 365 * 86_400.0
@@ -92,7 +91,7 @@ async def _record(
         frozen = here.settings.session()
         # the source first: a file that is not there must not leave a session behind
         if path:
-            file = FileSource(path, min(MAX_DATA_PLAIN, frozen.chunk_bytes // 4))
+            file = FileSource(path, READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes))
             grant = await start_session(jet, here.identity, host, session, frozen)
             done = await record_session(jet, grant, file, "opaque", view, stop)
         else:

@@ -10,6 +10,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import sys
@@ -39,6 +40,8 @@ SILENT_S = 60.0
 ASK_S = 0.15
 WORD_S = 30.0
 """Where no board is drawn, it is said so often why a recording waits."""
+PIPE_BYTES = 1 << 20
+"""What a process that writes faster than the recording goes may be ahead: a fragment at least."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 
 
@@ -46,7 +49,7 @@ class FileSource:
     """A file, or standard input (`-`)."""
 
     def __init__(self, path: str, block_bytes: int) -> None:
-        """Raises NotFound (record.source)."""
+        """block_bytes: at most read at once. Raises NotFound (record.source)."""
         self._block_bytes = block_bytes
         self._stopped = asyncio.Event()
         try:
@@ -92,8 +95,12 @@ def _opened(path: str) -> int:
         # a named pipe is waited for in `_readable`: an open that waits hears no signal
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(file, True)
-    if stat.S_ISDIR(os.fstat(file).st_mode):
+    kind = os.fstat(file).st_mode
+    if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISFIFO(kind):
+        with contextlib.suppress(PermissionError):  # this user's pipes hold all that they may
+            fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return file
 
 

@@ -159,7 +159,7 @@ def test_a_screen_recording_is_cut_at_its_movie_fragments_over_every_repetition(
     cut = list(data.units(screen.path, 1 << 20))
     assert b"".join(bytes(plain) for plain, _ in cut) == screen.path.read_bytes()
     assert sum(key_frame for _, key_frame in cut) >= 2
-    assert len(cut) > 5
+    assert all(bytes(plain[4:8]) == b"moof" for plain, _ in cut[1:])
 
 
 def test_a_file_is_a_data_set_and_one_that_is_absent_is_not_found(tmp_path: Path) -> None:

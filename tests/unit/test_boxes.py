@@ -64,6 +64,33 @@ def test_the_step_of_reading_changes_no_unit(fragmented: bytes) -> None:
     assert odd == whole
 
 
+def test_fragments_that_come_at_once_are_joined_but_never_over_a_key_frame(fragmented: bytes) -> None:
+    """Breaks: a fast upload costs a message for each second of film, or nobody can seek in it."""
+    init, *alone = split(fragmented, every(1 << 30))[0]
+    most = 2 * max(len(unit.data) for unit in alone)
+    joining = BoxSplitter(most)
+    joined = joining.feed(fragmented)
+    assert not joining.opaque
+    assert not joining.finish()
+    assert b"".join(unit.data for unit in joined) == fragmented
+    assert joined[0] == init
+    assert [unit.key_frame for unit in joined[1:]] == [True] * 3
+    assert all(len(unit.data) <= most for unit in joined)
+    assert [unit.data[:8] for unit in joined if unit.key_frame] == [
+        unit.data[:8] for unit in alone if unit.key_frame
+    ]
+    narrow = BoxSplitter(len(alone[0].data) + len(alone[1].data) - 1).feed(fragmented)
+    assert len(narrow) > len(joined)
+
+
+def test_what_comes_slowly_is_not_held_back_to_be_joined(fragmented: bytes) -> None:
+    """Breaks: a live recording lags behind by a fragment."""
+    begins = [at - 4 for at in range(len(fragmented)) if fragmented.startswith(b"moof", at)]
+    splitter = BoxSplitter(1 << 30)
+    given = [splitter.feed(fragmented[a:b]) for a, b in zip([0, *begins], [*begins, None], strict=True)]
+    assert [len(units) for units in given] == [1] * len(given)
+
+
 def test_another_container_is_passed_through_untouched(plain: bytes) -> None:
     """Breaks: a file that is no fragmented MP4 loses bytes, or fills memory."""
     for data in (plain, b"\x1aE\xdf\xa3" + bytes(5000), b"", b"ft", random.Random(1).randbytes(70_000)):
