@@ -194,5 +194,5 @@ def _closing(result: Mapping[str, Any], out: Path, took_s: float) -> list[str]:
     return [
         f"{output.tint('verified, exported', output.GREEN)}, {took_s:.1f} s",
         f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
-        f"  verify it    {output.program()} verify {folder} --trust {trust}",
+        f"  verify it    lucid verify {folder} --trust {trust}",
     ]

@@ -20,24 +20,8 @@ import typer
 
 from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, LucidError, Misuse, NoSpace
 from streams.cli import output
+from streams.cli.verbs import NAME, VERBS, program
 
-VERBS = {
-    "demo": "Record, seal, verify and export a session, all on this machine.",
-    "up": "Run everything on this machine until Ctrl-C.",
-    "record": "Record a session: a file, standard input, or a drawn desktop.",
-    "sessions": "List, show, pause, resume, stop or destroy sessions.",
-    "watch": "Follow a session's chunks through the six stages.",
-    "verify": "Check that nothing changed since a session was sealed.",
-    "export": "Write out a recording, its evidence, or the trust file.",
-    "replay": "Make chunks again from the recording stream, and compare.",
-    "recover": "Bring a session in ERROR back to work.",
-    "keys": "Rotate the keys that keep the data keys, and those that sign.",
-    "hosts": "Show the hosts that may record.",
-    "config": "Show every setting and where it came from, or a template.",
-    "serve": "Run one role alone.",
-    "doctor": "Say whether this machine can run it, and what to do.",
-    "bench": "Measure the speed of this machine.",
-}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 COMPLETE = "_LUCID_COMPLETE"
 """Set by the shell when it asks what could come next."""
@@ -85,9 +69,9 @@ def invoke(arguments: Sequence[str]) -> object:
     """Run the verb; what it returned. Raises what it raised, untouched: typer would hide a broken pipe."""
     app = application(verb_of(arguments))
     if COMPLETE in os.environ:
-        return app(prog_name="lucid")
+        return app(prog_name=NAME)
     command = typer.main.get_command(app)
-    with command.make_context("lucid", list(arguments)) as context:
+    with command.make_context(program(), list(arguments)) as context:
         return command.invoke(context)
 
 
@@ -127,7 +111,9 @@ def misused(error: typer.TyperException, as_json: bool, verb: str) -> int:
         output.note(error.format_message())
         return 2
     message = error.format_message().rstrip(".")
-    path = context.command_path if context else f"lucid {verb}".rstrip()
+    path = f"{NAME} {verb}".rstrip()
+    if context:
+        path = NAME + context.command_path.removeprefix(program())
     message = message[:1].lower() + message[1:]
     message, _, suggested = message.partition(". Did you mean ")
     near = suggested.strip("?").split(", ")[0].strip("'")

@@ -10,7 +10,6 @@
 
 import json
 import os
-import re
 import sys
 import textwrap
 import traceback
@@ -20,6 +19,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from schemas.errors import EXIT_BUG, LucidError, Misuse, outcome
+from streams.cli.verbs import typed
 
 COLUMNS = 80
 INDENT = 7
@@ -27,9 +27,8 @@ INDENT = 7
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
-COMMAND = re.compile(r"\b(?:uv run )?lucid(?: [\w./-]+){1,4}")
-"""A command to type: it is not broken over two lines."""
 NO_BREAK = "\x00"
+"""Between the words of a command: it is not broken over two lines."""
 
 GREEN, RED, YELLOW, DIM = "32", "31", "33", "2"
 
@@ -53,20 +52,15 @@ def mark(good: bool, stream: TextIO | None = None) -> str:
     return "ok" if good else "NO"
 
 
-def program() -> str:
-    """How this program was called, so that what we print can be typed again."""
-    return "uv run lucid" if "UV_RUN_RECURSION_DEPTH" in os.environ else "lucid"
-
-
 def say(text: str = "") -> None:
     """One line of the result, on stdout."""
-    sys.stdout.write(ascii_where_piped(text, sys.stdout) + "\n")
+    sys.stdout.write(ascii_where_piped(typed(text), sys.stdout) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """One line beside the result, on stderr."""
-    sys.stderr.write(ascii_where_piped(text, sys.stderr) + "\n")
+    sys.stderr.write(ascii_where_piped(typed(text), sys.stderr) + "\n")
     sys.stderr.flush()
 
 
@@ -149,10 +143,8 @@ def report(error: LucidError, as_json: bool) -> int:
 
 def sentence(error: LucidError) -> str:
     """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
-    hint = COMMAND.sub(lambda found: found[0].replace("lucid", program(), 1), error.hint)
-    told = f"{error.message}; {hint}" if hint else error.message
+    told = typed(f"{error.message}; {error.hint}" if error.hint else error.message, NO_BREAK)
     code = f"[{error.code}]"
-    told = COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), told)
     lines = textwrap.wrap(
         f"lucid: {told}",
         COLUMNS,

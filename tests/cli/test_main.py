@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streams.cli import main
+from streams.cli.verbs import VERBS
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -33,7 +33,7 @@ def test_the_version_is_told(lucid: Lucid, tmp_path: Path) -> None:
 def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: a verb cannot even be loaded."""
     listed = lucid("--help", data=tmp_path).stdout
-    for verb in (verb for verb in main.VERBS if f"  {verb} " in listed):
+    for verb in (verb for verb in VERBS if f"  {verb} " in listed):
         said = lucid(verb, "--help", data=tmp_path)
         assert said.returncode == 0, said.stderr
         assert said.stdout.startswith(f"Usage: lucid {verb}")

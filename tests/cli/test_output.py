@@ -24,13 +24,6 @@ def test_an_error_is_one_sentence_with_its_cure_and_its_code(monkeypatch: pytest
     )
 
 
-def test_a_cure_can_be_typed_as_the_program_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks: who follows the README is told a command that his shell does not find."""
-    monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
-    error = Unavailable("nothing is running for ~/.local/share/lucid", code="x", hint="start it: lucid up")
-    assert "; start it: uv run lucid up" in output.sentence(error)
-
-
 @pytest.mark.parametrize("words", [1, 11, 12, 13, 40])
 def test_every_error_fits_the_terminal_and_keeps_its_code(words: int) -> None:
     """Breaks: the code, which people search for, is cut or wrapped away."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from streams.cli.main import VERBS
+from streams.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {path.name: path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}

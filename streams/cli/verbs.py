@@ -1,0 +1,44 @@
+"""Owns the list of verbs, and how a message names a command: as this program was called.
+
+1. Every text says `lucid VERB …`, wherever it was made; `typed` is applied where it is shown to a person.
+2. JSON is for programs: it keeps `lucid VERB …`.
+"""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+VERBS = {
+    "demo": "Record, seal, verify and export a session, all on this machine.",
+    "up": "Run everything on this machine until Ctrl-C.",
+    "record": "Record a session: a file, standard input, or a drawn desktop.",
+    "sessions": "List, show, pause, resume, stop or destroy sessions.",
+    "watch": "Follow a session's chunks through the six stages.",
+    "verify": "Check that nothing changed since a session was sealed.",
+    "export": "Write out a recording, its evidence, or the trust file.",
+    "replay": "Make chunks again from the recording stream, and compare.",
+    "recover": "Bring a session in ERROR back to work.",
+    "keys": "Rotate the keys that keep the data keys, and those that sign.",
+    "hosts": "Show the hosts that may record.",
+    "config": "Show every setting and where it came from, or a template.",
+    "serve": "Run one role alone.",
+    "doctor": "Say whether this machine can run it, and what to do.",
+    "bench": "Measure the speed of this machine.",
+}
+NAME = "lucid"
+COMMAND = re.compile(rf"(?:uv run )?(?<![\w/.-]){NAME} ((?:{'|'.join(VERBS)}|--help)\b(?: [\w./-]+){{0,3}})")
+
+
+def program() -> str:
+    """How this program was called, so that what we print can be typed again."""
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        return f"uv run {NAME}"
+    called = Path(sys.argv[0])
+    return str(called) if called.name == NAME and shutil.which(NAME) is None else NAME
+
+
+def typed(text: str, blank: str = " ") -> str:
+    """The text with every command in it as it can be typed here. blank: between the words of a command."""
+    return COMMAND.sub(lambda found: f"{program()} {found[1]}".replace(" ", blank), text)
