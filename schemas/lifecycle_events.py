@@ -15,7 +15,7 @@ from schemas.types import Count, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, Ti
 
 
 class State:
-    """The states of a session; what leads from one to another is handlers.lifecycle.TABLE."""
+    """The states of a session; what leads from one to another is handlers.transitions.TABLE."""
 
     CREATED = "CREATED"
     STARTING = "STARTING"
@@ -136,7 +136,7 @@ class SourceReleased(LifecycleEvent):
     chunks: Count
     """How many, lost ones included. None of them is ever made again."""
     up_to: Count
-    """Stream sequence up to which the recording's fragments stand in these chunks alone."""
+    """Stream sequence up to which fragments may go, but for those that record's checkpoint names."""
 
 
 class HoldChanged(LifecycleEvent):

@@ -4,8 +4,9 @@
 
 1. From the first chunk on, and only up to the first that is not stored, or whose file is not what was stored:
    that one's source is what a replay makes it from.
-2. A fragment goes when it stands in those chunks alone, as record's own checkpoint tells: what continues the
-   fold, and whatever came after it, stays.
+2. A fragment goes when record had taken it by the last of those chunks, unless its checkpoint there names it:
+   what continues the fold stays. A track that rests on an open chunk, or on a fragment that came early, keeps
+   these and no more.
 3. The log first: from then on no job wants these chunks, and a replay says why it cannot make them again. A
    crash before the purge: the next look makes good for it. Any number of processes may do it at once.
 4. Events of chunks stay until the session is sealed: its seal, record and `show` rest on them.
@@ -58,7 +59,7 @@ class Release:
     chunks: Blobs
     _known: dict[str, Known] = field(default_factory=dict)
     _purged: dict[bytes, int] = field(default_factory=dict)
-    """By uid, the stream sequence up to which this process has purged."""
+    """By uid, of how many chunks this process has purged the source."""
     _kept_until_us: dict[bytes, int] = field(default_factory=dict)
     """By uid, when a session whose next chunk was not whole is looked at again."""
 
@@ -68,20 +69,19 @@ class Release:
         live = list(sessions)
         self._known = {one.id: self._known.get(one.id) or Known(one.id) for one in live}
         for session in live:
-            if session.released_to > self._purged.get(session.uid, 0):
-                await self._purge(session)
-            if self._kept_until_us.get(session.uid, 0) > now_us:
-                continue
             known = self._known[session.id]
             await known.read_on(self.jet, (subjects.STORED, subjects.RECORDED))
+            if session.released_chunks > self._purged.get(session.uid, 0):
+                await self._purge(session, known)
+            if self._kept_until_us.get(session.uid, 0) > now_us:
+                continue
             chunks = session.released_chunks
             while chunks in known.recorded and (chunks in known.stored or chunks in session.losses):
                 chunks += 1
             if chunks > session.released_chunks:
                 before = await self._state(known, session.released_chunks)
                 after = await self._state(known, chunks)
-                if after.resume - 1 > session.released_to:
-                    found.append(Prefix(session, chunks, after.plain - before.plain))
+                found.append(Prefix(session, chunks, after.plain - before.plain))
         return max(found, key=lambda prefix: prefix.plain, default=None)
 
     async def let_go(self, prefix: Prefix, now_us: int) -> bool:
@@ -90,7 +90,7 @@ class Release:
         chunks = await self._read_back(session, known, prefix.chunks, now_us)
         if chunks == session.released_chunks:
             return False
-        up_to = (await self._state(known, chunks)).resume - 1
+        up_to = (await self._state(known, chunks)).at
         command = ReleaseSource(
             session=session.id, chunks=chunks, up_to=up_to, at_us=now_us, who=WHO, cause=f"{WHO}.{chunks}"
         )
@@ -98,7 +98,7 @@ class Release:
             session = await EventLog(self.jet).execute(command, session)
         except RefusedByState:
             return False  # it is being sealed or destroyed by now
-        await self._purge(session)
+        await self._purge(session, known)
         return True
 
     async def _read_back(self, session: Session, known: Known, chunks: int, now_us: int) -> int:
@@ -142,12 +142,19 @@ class Release:
             raise _moved_on(known.session_id)
         return event.state
 
-    async def _purge(self, session: Session) -> None:
+    async def _purge(self, session: Session, known: Known) -> None:
         created = session.created
         assert created is not None
         recording = subjects.recording(created.host, session.id)
-        fragments = await self.jet.purge(subjects.RECORDINGS, recording, session.released_to)
-        self._purged[session.uid] = session.released_to
+        state = await self._state(known, session.released_chunks)
+        up_to, named = session.released_to, set(state.named)
+        fragments = await self.jet.purge(subjects.RECORDINGS, recording, min(up_to, state.resume - 1))
+        async for message in self.jet.read_all(subjects.RECORDINGS, recording):
+            if message.seq > up_to:
+                break
+            if message.seq not in named:
+                fragments += await self.jet.delete(subjects.RECORDINGS, message.seq, erase=False)
+        self._purged[session.uid] = session.released_chunks
         log.info(
             "prefix_purged session=%s chunks=%d fragments=%d", session.id, session.released_chunks, fragments
         )

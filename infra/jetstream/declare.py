@@ -87,9 +87,9 @@ async def consumers(conn: Connection, stream: str) -> list[ConsumerInfo]:
             return found
 
 
-async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
-    """Erase one message; False when it was not there."""
-    request = json.dumps({"seq": seq, "no_erase": False}).encode()
+async def delete_message(conn: Connection, stream: str, seq: int, erase: bool) -> bool:
+    """Delete one message; False when it was not there."""
+    request = json.dumps({"seq": seq, "no_erase": not erase}).encode()
     answer = json.loads((await conn.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", request)).data)
     error = answer.get("error")
     if error is None:
@@ -97,7 +97,7 @@ async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
     number, text = error.get("err_code"), str(error.get("description", "")).lower()
     if number in errors.ABSENT or (number == errors.DELETE_FAILED and text.endswith(("eof", "not found"))):
         return False
-    raise errors.from_answer(error, f"erase {stream} {seq}")
+    raise errors.from_answer(error, f"delete {stream} {seq}")
 
 
 async def check_disk(conn: Connection, subject: str) -> None:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from infra.blobs_disk import DiskBlobs
@@ -160,10 +161,11 @@ class FaultyJet:
         purge = lambda: self._jet.purge(stream, subject, *args)  # noqa: E731
         return int(await self._faults.around(self._faults.session(subject), f"purge {stream}", purge))
 
-    async def delete(self, stream: str, seq: int) -> bool:
+    async def delete(self, stream: str, seq: int, **more: Any) -> bool:
         message = await self._jet.get(stream, seq)
         session = self._faults.session(message.subject) if message else ""
-        return bool(await self._faults.around(session, "erase key", lambda: self._jet.delete(stream, seq)))
+        delete = partial(self._jet.delete, stream, seq, **more)
+        return bool(await self._faults.around(session, "erase key", delete))
 
     def pull(self, stream: str, consumer: str, *args: Any, **more: Any) -> "FaultyReader":
         return FaultyReader(self._jet.pull(stream, consumer, *args, **more), consumer, self._faults)

@@ -111,10 +111,10 @@ class FaultyJet:
         what = f"purge {stream}"
         return int(await self._struck(subject, what, partial(self._jet.purge, stream, subject, *args)))
 
-    async def delete(self, stream: str, seq: int) -> bool:
+    async def delete(self, stream: str, seq: int, **more: Any) -> bool:
         message = await self._jet.get(stream, seq)
         subject = message.subject if message else ""
-        return bool(await self._struck(subject, "delete", partial(self._jet.delete, stream, seq)))
+        return bool(await self._struck(subject, "delete", partial(self._jet.delete, stream, seq, **more)))
 
     async def _struck(self, subject: str, effect: str, call: Callable[[], Any]) -> Any:
         name = self._faults.session(subject)

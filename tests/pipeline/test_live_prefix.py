@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import Host, World, running, system
+from conducted import PART, Host, World, running, system
 from test_conducted import verified
 from test_source_purge import held, limit_recordings, looking, replayed, seal
 
+from handlers.fragments import FragmentSealer
 from handlers.replay import Judgement
 from handlers.session import Session
+from handlers.stages.fold_terms import Identity
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.chunk_events import Redriven
 from schemas.errors import Unavailable
-from schemas.fragment import parse
+from schemas.fragment import EVENTS, TrackTail, parse
 from schemas.jetstream import Message
 from streams import release
 from streams.chunk_log import recorded_events
 from streams.facts import Known
 from streams.ingest import Ingest
+from streams.lifecycle import EventLog
 from streams.roles import run_worker
 
 FRAGMENTS = 26
@@ -40,6 +43,23 @@ async def live(world: World, name: str = "live-01", fragments: int = FRAGMENTS) 
 async def fill(world: World, share: float = 0.8) -> None:
     """Let what RECORDINGS holds be this share of its limit."""
     await limit_recordings(world, int((await world.jet.info(subjects.RECORDINGS)).bytes / share))
+
+
+async def events_track(host: Host, numbers: Sequence[int]) -> tuple[list[bytes], TrackTail]:
+    """Send some of the second track's three fragments, by number; return all of them, and where it ends."""
+    session = await EventLog(host.jet).load(host.grant.session)
+    assert session.created is not None
+    sealer = FragmentSealer(
+        host.grant.uid,
+        EVENTS,
+        host.grant.sign_key,
+        host.grant.intake_public,
+        Identity.of(session.created, session.intake).genesis[EVENTS],
+    )
+    made = [sealer.part(PART, host.now_us), *(sealer.data(b"event", host.now_us) for _ in range(2))]
+    for number in numbers:
+        await host.send(made[number])
+    return made, sealer.tail()
 
 
 async def fragments(world: World, host: Host) -> list[int]:
@@ -85,6 +105,32 @@ async def test_a_recording_that_alone_fills_the_stream_goes_on_and_is_sealed_who
         stored[6].unlink()
         made = await replayed(world, "live-01")
         assert (made[0], made[6]) == (Judgement.IRREPARABLE, Judgement.RESTORED)
+
+
+@pytest.mark.parametrize("sent", [[0, 1], [0, 2]], ids=["its open chunk", "an early fragment"])
+async def test_a_track_that_rests_keeps_only_what_it_rests_on(
+    server: NatsServer, tmp_path: Path, sent: list[int]
+) -> None:
+    """Breaks: one event early in a session pins its whole source, and the recording stops at 95 %."""
+    async with system(server, tmp_path, worker=False) as world:
+        async with running(run_worker, world):
+            host = await world.start("live-01")
+            await host.record(2)
+            made, tail = await events_track(host, sent)
+            await host.record(FRAGMENTS - 2)
+            await world.stored("live-01", 5)
+            await fill(world)
+            async with looking(world) as (source, _):
+                assert await source.look() == ["live-01"]
+            assert sorted(await fragments(world, host)) == [*sent, 26]
+        others = [made[number] for number in range(3) if number not in sent]
+        async with running(run_worker, world):
+            for fragment in others:
+                await host.send(fragment)
+            await host.send(host.sealer.final([tail], host.now_us))
+            await world.until("live-01", "STOPPED")
+        manifest = await verified(world, "live-01", tmp_path)
+        assert (manifest.totals.fragments, manifest.gaps) == (len(host.sent), ())
 
 
 async def test_nothing_of_a_live_session_goes_below_70_percent_or_before_a_sealed_source(
@@ -229,21 +275,21 @@ async def test_a_worker_that_lags_takes_up_what_another_recorded_and_let_go(
 
 
 class Struck:
-    """A connection that fails at the given one of its appends and purges: before it is done, or after."""
+    """A connection that fails at the given one of its effects: before it is done, or after."""
 
     def __init__(self, jet: Any, at: int, *, applied: bool) -> None:
         self._jet, self._left, self._applied = jet, at, applied
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._jet, name)
-        if name not in ("append", "purge"):
+        if name not in ("append", "purge", "delete"):
             return found
 
-        async def struck(*args: Any) -> Any:
+        async def struck(*args: Any, **more: Any) -> Any:
             self._left -= 1
             if self._left < 0 and not self._applied:
                 raise Unavailable("failed", code="test.failed")
-            done = await found(*args)
+            done = await found(*args, **more)
             if self._left < 0:
                 raise Unavailable("failed, but was applied", code="test.applied")
             return done
@@ -252,22 +298,27 @@ class Struck:
 
 
 @pytest.mark.parametrize("applied", [False, True])
-@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("at", [0, 1, 2, 9], ids=["append", "purge", "delete", "a later delete"])
 async def test_a_crash_between_log_and_purge_is_made_good_by_the_next_look(
     server: NatsServer, tmp_path: Path, at: int, applied: bool
 ) -> None:
     """Breaks: the power fails there, and the space is never freed, or chunks are lost."""
     async with system(server, tmp_path) as world:
-        host = await live(world)
+        host = await world.start("live-01")
+        await host.record(2)
+        _, tail = await events_track(host, range(3))
+        await host.record(FRAGMENTS - 2)
+        await world.stored("live-01", 5)
         await fill(world)
         async with looking(world, jet=Struck(world.jet, at, applied=applied)) as (source, _):
             with pytest.raises(Unavailable, match=r"test\."):
                 await source.look()
+        await fill(world)
         async with looking(world) as (source, _):
             await source.look()
-        assert await fragments(world, host) == [26]
+        assert await fragments(world, host) == [0, 1, 2, 26]
         assert [event.index async for event in recorded_events(world.jet, "live-01")] == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
-        await host.final()
+        await host.send(host.sealer.final([tail], host.now_us))
         await world.until("live-01", "STOPPED")
         assert (await verified(world, "live-01", tmp_path)).totals.fragments == len(host.sent)
         assert await held(world) == {"live-01"}
