@@ -11,8 +11,8 @@
 
 from collections.abc import Iterable
 
-from handlers.lifecycle import RUNNING
 from handlers.session import Session
+from handlers.transitions import RUNNING
 
 PURGE_ABOVE = 0.70
 DATA_BELOW = 0.95

@@ -1,6 +1,6 @@
 """Owns the fold of a session's log: what is known of a session after its events, and nothing else.
 
-1. `evolve` never refuses: what is in the log has happened. Whether it may happen is decided in lifecycle.py.
+1. `evolve` never refuses: what is in the log has happened. What may happen, transitions.py says.
 2. An event of a kind that this version does not know leaves everything but the counts as it was.
 3. Pure: the same events give the same Session.
 """

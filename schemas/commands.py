@@ -18,7 +18,7 @@ CREATE_PREFIX = b"lucid v1 create\0"
 
 
 class Trigger:
-    """What moves a session from state to state (handlers.lifecycle.TABLE)."""
+    """What moves a session from state to state (handlers.transitions.TABLE)."""
 
     START = "START"
     START_COMPLETE = "START_COMPLETE"

@@ -28,8 +28,8 @@ from handlers.conductor import (
     StartSeal,
     evaluate,
 )
-from handlers.lifecycle import allowed
 from handlers.session import Session
+from handlers.transitions import allowed
 from schemas import commands, subjects
 from schemas.chunk_events import Redriven
 from schemas.cloud_events import headers

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from handlers.lifecycle import allowed
 from handlers.session import Session
+from handlers.transitions import allowed, next_commands
 
 NEVER = 0
 
@@ -19,6 +19,7 @@ def shown(session: Session) -> dict[str, Any]:
         "state": session.state,
         "reason": session.reason,
         "allowed": allowed(session),
+        "next": next_commands(session),
         "host": created.host,
         "created_us": created.at_us,
         "started_us": session.started_us or NEVER,

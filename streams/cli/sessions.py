@@ -102,25 +102,28 @@ def _details(shown: dict[str, Any]) -> list[str]:
     hold = "under legal hold" if shown["held"] else "no legal hold"
     lost = f"{output.count_of(len(shown['lost']), 'chunk')} lost" if shown["lost"] else "none lost"
     chunks, size = output.count_of(shown["recorded"], "chunk"), output.size(shown["plain"])
-    if shown["sealed"]:
+    if shown["shredded"]:
+        lines.append("  its key is shredded, and nothing opens what was recorded")
+    elif shown["sealed"]:
         lines.append(f"  {chunks} + index, {size}, {lost} · {hold}")
-        seal = shown["seal"]
-        lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
     else:
         lines.append(f"  {chunks}, {size}, {shown['stored']} stored, {lost} · {hold}")
+    if shown["sealed"]:
+        seal = shown["seal"]
+        lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
     if shown["released"]:
         lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is let go")
     if shown["state"] == State.ERROR:
-        lines.append(f"  {shown['reason']}; try: lucid recover {shown['session']}")
+        lines.append(f"  {shown['reason']}")
     refused = shown["refused"]
     if refused:
         lines.append(f"  {output.count_of(len(refused), 'message')} refused:")
     for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
         message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
         lines.append(f"    {count} by {stage}: {code}: {message}"[: output.COLUMNS])
-    if shown["allowed"]:
-        lines.append(f"  it may {', '.join(shown['allowed'])}")
-    return lines
+    return lines + [
+        f"  {'' if number else 'next':<6}{command}" for number, command in enumerate(shown["next"])
+    ]
 
 
 def _moved(shown: dict[str, Any]) -> list[str]:

@@ -22,7 +22,8 @@ from handlers.conductor import (
     StartSeal,
     evaluate,
 )
-from handlers.lifecycle import Session, decide, evolve, initial
+from handlers.lifecycle import decide
+from handlers.session import Session, evolve, initial
 from schemas import commands
 from schemas.commands import Command
 

@@ -8,7 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.lifecycle import FACTS, STATES, TABLE, Session, allowed, decide, evolve, initial
+from handlers.lifecycle import decide
+from handlers.session import Session, evolve, initial
+from handlers.transitions import FACTS, STATES, TABLE, VERBS, allowed, next_commands
 from schemas import commands
 from schemas.commands import CREATE_PREFIX, Command, Create, Move, create_request
 from schemas.errors import Denied, NotFound, RefusedByState
@@ -294,6 +296,59 @@ def test_the_first_request_to_end_stands() -> None:
     session = run(session, order(commands.RequestEnd, "2", end="host_lost", reason="timer"))
     assert isinstance(session.end_requested, EndRequested)
     assert session.end_requested.reason == "operator"
+
+
+TYPED: dict[str, Command] = {
+    "lucid sessions pause {}": command("PAUSE"),
+    "lucid sessions resume {}": command("RESUME"),
+    "lucid sessions stop {}": command("STOP"),
+    "lucid recover {}": command("RECOVER"),
+    "lucid sessions stop {} --abort": order(commands.RequestEnd, end="aborted"),
+    "lucid sessions destroy {}": command("CLEANUP"),
+}
+EVIDENCE = {"lucid verify {}", "lucid replay {}", "lucid export {} --out FILE"}
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("state", ALL)
+def test_what_a_person_is_told_to_type_is_done_and_the_rest_is_not(state: str, is_sealed: bool) -> None:
+    """Breaks: `show` offers a command that is refused, or keeps the one from people that would help."""
+    session = replace(seal(session_in(STOPPING)), state=state) if is_sealed else session_in(state)
+    assert {verb for verb, _ in VERBS} == {*TYPED, *EVIDENCE}
+    told = next_commands(session)
+    assert all((verb.format("demo-01") in told) == is_sealed for verb in EVIDENCE)
+    for verb, typed in TYPED.items():
+        try:
+            done = decide(session, typed) != []
+        except RefusedByState:
+            done = False
+        assert (verb.format("demo-01") in told) == done, (verb, told)
+
+
+@pytest.mark.parametrize(("state", "typed"), list(product(ALL, TYPED)))
+def test_who_is_refused_is_told_a_command_that_destroys_nothing(state: str, typed: str) -> None:
+    """Breaks: a slip is answered with names of the code, with nothing, or with how to lose the evidence."""
+    session = session_in(state)
+    if typed.format("demo-01") in next_commands(session) or (state, typed) == (
+        CLEANUP,
+        "lucid sessions destroy {}",
+    ):
+        return
+    with pytest.raises(RefusedByState) as refused:
+        decide(session, TYPED[typed])
+    hint = refused.value.hint
+    assert "RequestEnd" not in refused.value.message
+    assert "destroy" not in hint
+    others = [one for one in next_commands(session) if "destroy" not in one]
+    assert hint.startswith(others[0] if others else "lucid sessions show demo-01")
+
+
+def test_a_seal_is_told_to_who_would_change_what_was_sealed() -> None:
+    """Breaks: who wants a stopped session back is sent to start another, and not to its evidence."""
+    with pytest.raises(RefusedByState) as refused:
+        decide(replace(seal(session_in(STOPPING)), state=STOPPED), command("RECOVER"))
+    assert "it is STOPPED, sealed" in refused.value.message
+    assert refused.value.hint == "lucid verify demo-01, or lucid replay demo-01"
 
 
 def test_shredding_is_recorded_in_either_order_with_destroyed() -> None:
