@@ -5,8 +5,10 @@
 2. It is appended expecting the last sequence that was read: a fragment that comes meanwhile is a Conflict,
    and the fold is taken further. Nothing can stand between what the end names and the end. A host that hears
    of the request sends nothing more; one that does not is outrun only when it rests.
-3. After a lost ack the fold meets our own end and is `ended`: nothing is sent twice.
-4. Its time is that of the request, so it is the same fragment whoever sends it, and whenever.
+3. What was let go since the fold was taken up cannot be walked any more, so it is taken up again. The log
+   says so before anything goes: it is asked after every walk.
+4. After a lost ack the fold meets our own end and is `ended`: nothing is sent twice.
+5. Its time is that of the request, so it is the same fragment whoever sends it, and whenever.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested
 from schemas.ports import Jet, Signers
 from streams.arrival import Arrival, look
+from streams.lifecycle import EventLog
 from streams.restore import Look, restore
 
 TRIES = 100
@@ -34,7 +37,7 @@ log = logging.getLogger("lucid.ending")
 async def send_end(jet: Jet, session: Session, request: EndRequested, signers: Signers) -> bool:
     """End the recording as the request says; False when it has ended already. Safe to repeat.
 
-    Raises Conflict (end.busy): the host sends too fast; try again.
+    Raises Conflict (end.busy, end.released): the host sends too fast, or what it sent was let go; try again.
     """
     created = session.created
     assert created is not None
@@ -44,13 +47,16 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signers: S
         return await asyncio.to_thread(look, messages, host_key, signers.publics)
 
     fold = (await restore(jet, Identity.of(created, session.intake), check)).fold
-    position = fold.at
+    position, closed = fold.at, fold.next_index
     if not fold.ended:
         fold.drain()
     last = await jet.last(subjects.RECORDINGS, subject)
     tail = last.seq if last is not None and last.seq <= position else 0  # what was folded may be purged
     for _ in range(TRIES):
         read = await _walk(jet, subject, fold, position, check)
+        session = await EventLog(jet).advance(session)
+        if session.released_chunks > closed:
+            raise Conflict(f"what {session.id} was made of went while it was read", code="end.released")
         if fold.ended:
             return False
         position, tail = read, read if read > position else tail
