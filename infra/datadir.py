@@ -7,17 +7,19 @@
 """
 
 import contextlib
+import errno
 import fcntl
 import getpass
 import json
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.errors import Misuse, Unavailable
+from schemas.errors import Misuse, NoSpace, Unavailable
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 
@@ -125,9 +127,7 @@ class DataDir:
 
 def free_bytes(path: Path) -> int:
     """Free space for this user on the disk that holds `path` or its nearest existing parent."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
+    return shutil.disk_usage(nearest_there(path)).free
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -151,34 +151,44 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def make_writable_folder(path: Path) -> None:
-    """Make the folder if need be; raise Misuse (config.path) with the cure when it cannot be written."""
+    """Make the folder if need be.
+
+    Raises Misuse (config.path) with the cure when it cannot be written, NoSpace (disk.full).
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(path, os.W_OK | os.X_OK):
             return
-        why = "it cannot be written"
+        number, why = errno.EACCES, "it cannot be written"
     except (FileExistsError, NotADirectoryError):
         raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
     except OSError as error:
-        why = error.strerror or str(error)
-    nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    try:
-        held = nearest.stat()
-        state = f"{nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}"
-    except OSError as error:
-        state = f"{nearest}: {error.strerror}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
+        number, why = error.errno or 0, error.strerror or str(error)
+    nearest = nearest_there(path)
+    held = nearest.stat()
+    ours_to_have = number == errno.EACCES and (nearest == path or os.access(nearest, os.X_OK))
     raise Misuse(
-        f"{path}: {why}; {state}",
+        f"{path}: {why}; {nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}",
         code="config.path",
-        hint=f"chown {getpass.getuser() if _has_name() else os.getuid()} {nearest} && chmod u+rwx {nearest}",
+        hint=_cure(path) if ours_to_have else "set LUCID_DATA to another folder",
     )
 
 
-def _has_name() -> bool:
+def nearest_there(path: Path) -> Path:
+    """The path, or the nearest above it that we can see."""
+    while not os.path.exists(path):  # Path.exists raises where we may not look
+        path = path.parent
+    return path
+
+
+def _cure(path: Path) -> str:
+    """What whoever may gives us the folder with. Those above it are not ours to ask for."""
     try:
-        getpass.getuser()
+        us = getpass.getuser()
     except (KeyError, OSError):
-        return False
-    return True
+        us = str(os.getuid())
+    folder = shlex.quote(str(path))
+    make = "" if os.path.exists(path) else f"mkdir -p {folder} && "
+    return f"{make}chown {us} {folder} && chmod u+rwx {folder}"

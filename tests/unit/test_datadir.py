@@ -1,6 +1,8 @@
 """What infra.datadir promises."""
 
+import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.datadir import FOLDERS, DataDir, write_private
-from schemas.errors import Misuse, Unavailable
+from schemas.errors import Misuse, NoSpace, Unavailable
 
 HOLD = """
 import sys
@@ -92,7 +94,43 @@ def test_a_folder_that_cannot_be_written_names_the_path_and_the_cure(
     assert error.value.code == "config.path"
     assert str(tmp_path / "data") in error.value.message
     assert "mode" in error.value.message
-    assert "chown" in error.value.hint
+    assert error.value.hint.startswith("chown ")
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EACCES, r"mkdir -p {0} && chown \S+ {0} && chmod u\+rwx {0}"),
+        (errno.EROFS, "set LUCID_DATA to another folder"),
+        (errno.EPERM, "set LUCID_DATA to another folder"),
+        (errno.ENOENT, "set LUCID_DATA to another folder"),
+    ],
+    ids=["no rights", "read only", "/sys", "/proc"],
+)
+def test_only_what_it_would_cure_is_told_to_be_given_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cure: str
+) -> None:
+    """Breaks: somebody changes the owner of / or /proc because we said so, and it does not even help."""
+
+    def mkdir(path: Path, **_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(Misuse) as error:
+        DataDir(tmp_path / "data").lock()
+    assert re.fullmatch(cure.format(re.escape(str(tmp_path / "data"))), error.value.hint), error.value.hint
+    assert f"{tmp_path} belongs to uid" in error.value.message
+
+
+def test_a_full_disk_is_no_question_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a worker that finds no room for a folder takes its chunk for one that cannot be made."""
+
+    def mkdir(path: Path, **_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(NoSpace, match="No space left"):
+        DataDir(tmp_path / "data").lock()
 
 
 @pytest.mark.parametrize("path", ["file", "file/data"])
