@@ -26,7 +26,7 @@ from typing import Literal
 from blake3 import blake3
 
 from infra import direct
-from schemas.errors import LucidError, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
@@ -212,7 +212,7 @@ def _translated(name: str) -> Iterator[None]:
     except LucidError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise NoSpace(
                 f"no room for blob {name}", code="blobs.space", hint="free disk space; it is tried again"
             ) from error

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from schemas.errors import Misuse, NoSpace, Unavailable
+from schemas.errors import FULL, Misuse, NoSpace, Unavailable
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 
@@ -163,7 +163,7 @@ def make_writable_folder(path: Path) -> None:
     except (FileExistsError, NotADirectoryError):
         raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
         number, why = error.errno or 0, error.strerror or str(error)
     nearest = nearest_there(path)

@@ -17,6 +17,7 @@
 3. `OUTCOMES` is the one table from kind to exit code and HTTP status; a test proves it total.
 """
 
+import errno
 from typing import NamedTuple
 
 
@@ -80,6 +81,9 @@ class Outcome(NamedTuple):
     exit_code: int
     http_status: int
 
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of an OSError: what becomes NoSpace."""
 
 EXIT_OK, EXIT_BUG, EXIT_SIGNER_UNKNOWN, EXIT_INTERRUPTED = 0, 1, 9, 130
 

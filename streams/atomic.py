@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.digest import Buffer
-from schemas.errors import LucidError, Misuse, NoSpace, Unavailable
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
-from schemas.errors import LucidError, Misuse, Unavailable, outcome
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.attach import server_url
@@ -23,6 +25,8 @@ from streams.wiring import Installation, connected, encodes_h264, server_version
 LEAST_FREE_BYTES = 2 << 30
 FSYNC_TRIES, FSYNC_BYTES = 5, 4096
 SLOW_FSYNC_MS = 50
+WIDTH = 18
+"""Columns before what is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +65,17 @@ def doctor(as_json: JsonFlag = False) -> int:
         output.emit({"healthy": status == 0, "checks": [asdict(check) for check in found]})
     else:
         for check in found:
-            output.say(_line(check))
+            for line in _lines(check):
+                output.say(line)
     return status
 
 
-def _line(check: Check) -> str:
+def _lines(check: Check) -> list[str]:
     sign = output.mark(check.good) if check.good or check.needed else "-"
     padding = " " * (2 - len(sign)) if sign.isascii() else " "
     hint = f"; {check.hint}" if check.hint else ""
-    return f"  {sign}{padding} {check.name:<12} {check.said}{hint}"
+    head = f"  {sign}{padding} {check.name:<12} "
+    return output.wrapped(f"{head}{check.said}{hint}", " " * WIDTH)
 
 
 def _python() -> Check:
@@ -88,7 +94,8 @@ def _ffmpeg() -> Check:
 
 
 def _space(data: DataDir) -> Check:
-    _nearest(data.path)
+    with _tried(data.path) as file:
+        file.write(bytes(FSYNC_BYTES))
     free, where = data.free_bytes(), output.home(data.path)
     good = free >= LEAST_FREE_BYTES
     hint = "" if good else f"free {output.size(LEAST_FREE_BYTES)}, or set LUCID_DATA"
@@ -98,28 +105,36 @@ def _space(data: DataDir) -> Check:
 def _disk(data: DataDir) -> Check:
     """How long a durable write takes: every fragment waits for one."""
     times = []
-    with tempfile.TemporaryFile(dir=_nearest(data.path), buffering=0) as file:
-        for _ in range(FSYNC_TRIES):
-            began_s = time.perf_counter()
-            file.write(bytes(FSYNC_BYTES))
-            os.fsync(file.fileno())
-            times.append((time.perf_counter() - began_s) * 1000)
+    try:
+        with _tried(data.path) as file:
+            for _ in range(FSYNC_TRIES):
+                began_s = time.perf_counter()
+                file.write(bytes(FSYNC_BYTES))
+                os.fsync(file.fileno())
+                times.append((time.perf_counter() - began_s) * 1000)
+    except LucidError:
+        return Check("disk", False, "not measured: see data", needed=False)
     typical = sorted(times)[len(times) // 2]
     return Check("disk", typical < SLOW_FSYNC_MS, f"fsync in {typical:.1f} ms", needed=False)
 
 
-def _nearest(path: Path) -> Path:
-    """The folder, or the one in which it will be made. Raises Misuse (config.path)."""
+@contextmanager
+def _tried(path: Path) -> Iterator[IO[bytes]]:
+    """A file without a name in the folder, or where it will be made.
+
+    Raises Misuse (config.path), NoSpace (disk.full), also of what is done inside.
+    """
     nearest = path
-    while not nearest.exists():
+    while not os.path.exists(nearest):  # Path.exists raises where we may not look
         nearest = nearest.parent
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise Misuse(
-            f"{output.home(path)} cannot be made: {output.home(nearest)} is no folder of yours",
-            code="config.path",
-            hint="set LUCID_DATA to another folder",
-        )
-    return nearest
+    try:
+        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+            yield file
+    except OSError as error:
+        told = f"{output.home(path)} cannot be written: {output.home(nearest)}: {error.strerror}"
+        if error.errno in FULL:
+            raise NoSpace(told, code="disk.full", hint="free some, or set LUCID_DATA") from None
+        raise Misuse(told, code="config.path", hint="set LUCID_DATA to another folder") from None
 
 
 def _system(here: Installation) -> Check:

@@ -6,7 +6,6 @@
 3. A broken pipe ends quietly: whoever read us has enough.
 """
 
-import errno
 import logging
 import os
 import sys
@@ -18,11 +17,10 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, LucidError, Misuse, NoSpace
+from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, FULL, LucidError, Misuse, NoSpace
 from streams.cli import output
 from streams.cli.verbs import NAME, VERBS, program
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 COMPLETE = "_LUCID_COMPLETE"
 """Set by the shell when it asks what could come next."""
 EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "

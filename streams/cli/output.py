@@ -111,6 +111,19 @@ def home(path: Path) -> str:
     return str(path)
 
 
+def wrapped(text: str, indent: str) -> list[str]:
+    """The text in lines that fit, all but the first indented. A command stays on one line."""
+    lines = textwrap.wrap(
+        typed(text, NO_BREAK),
+        COLUMNS,
+        subsequent_indent=indent,
+        replace_whitespace=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
 def confirm(question: str, yes: bool) -> None:
     """Return when the answer is yes. Raises typer.Abort otherwise, Misuse where nobody can answer."""
     if yes:
@@ -143,16 +156,8 @@ def report(error: LucidError, as_json: bool) -> int:
 
 def sentence(error: LucidError) -> str:
     """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
-    told = typed(f"{error.message}; {error.hint}" if error.hint else error.message, NO_BREAK)
-    code = f"[{error.code}]"
-    lines = textwrap.wrap(
-        f"lucid: {told}",
-        COLUMNS,
-        subsequent_indent=" " * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    lines = [line.replace(NO_BREAK, " ") for line in lines]
+    told = f"{error.message}; {error.hint}" if error.hint else error.message
+    lines, code = wrapped(f"lucid: {told}", " " * INDENT), f"[{error.code}]"
     if len(lines[-1]) + 2 + len(code) <= COLUMNS:
         return "\n".join([*lines[:-1], f"{lines[-1]}  {tint(code, DIM, sys.stderr)}"])
     return "\n".join([*lines, " " * INDENT + tint(code, DIM, sys.stderr)])

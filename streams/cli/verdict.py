@@ -6,7 +6,6 @@
 """
 
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +15,19 @@ from typing import Any
 from handlers.verify_findings import Finding, Report
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN
 from schemas.trust import Tombstone
-from streams.cli.output import COLUMNS, GREEN, RED, YELLOW, count_of, digits, key_digits, mark, size, tint
+from streams.cli.output import (
+    COLUMNS,
+    GREEN,
+    RED,
+    YELLOW,
+    count_of,
+    digits,
+    key_digits,
+    mark,
+    size,
+    tint,
+    wrapped,
+)
 
 SHOWN = 5
 LEFT = 43
@@ -63,13 +74,13 @@ def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterato
     told = report.facts.session or name
     yield from _false(report) if report.findings else _cells(report, trust_name)
     for note in report.notes:
-        yield from _wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
+        yield from wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
     if report.findings:
         yield _verdict_false(report, told, hint)
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
         signer, (verb, code) = key_digits(report.facts.signer), _unknown(report)
         unknown = f"{told} is consistent, but {trust_name} {verb} its signer {signer}"
-        yield from _wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
+        yield from wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
         yield tint(f"{told} is true: nothing changed since {_time(report.facts.sealed_us)}", GREEN)
 
@@ -136,7 +147,7 @@ def _false(report: Report) -> Iterator[str]:
             head = f"  {area if number == 0 else '':<{AREA}} {mark(False)} "
             text = f"{finding.place.removeprefix('chunks/')} {finding.message}"
             indent = " " * (AREA + 5)
-            yield from _wrapped(head + text + (others if number == 0 else ""), indent)
+            yield from wrapped(head + text + (others if number == 0 else ""), indent)
             if finding.sealed:
                 yield f"{indent}sealed {digits(finding.sealed)}   found {digits(finding.found)}"
         if len(found) > SHOWN:
@@ -147,18 +158,6 @@ def _verdict_false(report: Report, name: str, hint: str) -> str:
     more = f" and {len(report.findings) - 1} more" if len(report.findings) > 1 else ""
     verdict = tint(f"{name} is FALSE", RED) + f" [{report.findings[0].code}]{more}"
     return f"{verdict}; {hint}" if hint else verdict
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        COLUMNS,
-        subsequent_indent=indent,
-        drop_whitespace=True,
-        replace_whitespace=False,
-        break_long_words=True,
-        break_on_hyphens=False,
-    )
 
 
 def _time(at_us: int) -> str:

@@ -131,4 +131,13 @@ def test_the_doctor_reports_a_data_folder_that_cannot_be_made(lucid: Lucid, tmp_
     (tmp_path / "file").write_text("")
     said = lucid("doctor", data=tmp_path / "file" / "below", cwd=tmp_path)
     assert said.returncode == 2, said.stdout
-    assert "no folder of yours; set LUCID_DATA" in said.stdout
+    assert "Not a directory; set LUCID_DATA to" in " ".join(said.stdout.split())
+    assert "not measured: see data" in said.stdout
+
+
+def test_the_doctor_tries_what_it_says_of_the_data_folder(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a folder that not even root can write is well, and looking at it is a bug."""
+    said = lucid("doctor", data=Path("/proc/nowhere"), cwd=tmp_path)
+    assert said.returncode == 2, said.stdout + said.stderr
+    assert "/proc/nowhere cannot be written" in said.stdout
+    assert all(len(line) <= 80 for line in said.stdout.splitlines())
