@@ -66,7 +66,7 @@ def unreachable(url: str, why: str) -> Unavailable:
     return Unavailable(
         f"no NATS server answers at {without_credentials(url)}: {why}",
         code="nats.unreachable",
-        hint="lucid up",
+        hint="start that server; where NATS_URL is unset: lucid up",
     )
 
 

@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
-from schemas.errors import NotFound, Unavailable
+from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.cli import output
@@ -54,18 +55,25 @@ async def server_url(here: Installation) -> str:
     return str(run["nats_url"])
 
 
-@contextmanager
-def named(target: str) -> Iterator[None]:
-    """Around a question for the session `target`, which is no folder here.
+def is_copy(target: str, complete: bool) -> bool:
+    """Whether `target` is a folder here. One that is not complete gives way to a session of its name."""
+    return Path(target).is_dir() and (complete or SESSION_ID.fullmatch(target) is None)
 
-    Raises NotFound (evidence.absent): it is no session's name either. Unavailable (server.absent): as
-    `attached`, but says both.
+
+@contextmanager
+def named(target: str, incomplete: LucidError) -> Iterator[None]:
+    """Around a question for the session `target`, which is no copy here (`is_copy`).
+
+    Raises `incomplete`: there is no such session, but a folder. NotFound (evidence.absent): it is no name of
+    a session either. Unavailable (server.absent): as `attached`, but says both.
     """
     if SESSION_ID.fullmatch(target) is None:
         raise NotFound(f"there is no {target}", code="evidence.absent")
     try:
         yield
-    except Unavailable as error:
+    except (Unavailable, NotFound) as error:
+        if error.code in ("server.absent", "session.absent") and Path(target).is_dir():
+            raise incomplete from None
         if error.code != "server.absent":
             raise
         told = f"there is no folder {target} here, and no session of that name can be looked for"

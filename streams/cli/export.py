@@ -28,9 +28,9 @@ from schemas.trust import TrustFile
 from streams.atomic import new_file
 from streams.audit import audit
 from streams.cli import output
-from streams.cli.attach import attached, named, run
+from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.cli.verify import read_keys
+from streams.cli.verify import keys_needed, read_keys
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
 from streams.kept import kept, keys_file, keys_of, trust_file, trusted_keys
 from streams.wiring import Installation
@@ -84,7 +84,8 @@ def export(
         raise Misuse(
             "say what to export, and where to",
             code="usage",
-            hint="give SESSION --evidence DIR, SESSION --out FILE, or --trust-file FILE",
+            hint="lucid export SESSION --out FILE, lucid export SESSION --evidence DIR, "
+            "or lucid export --trust-file FILE",
         )
     if out == STDOUT and (evidence or as_json):
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
@@ -105,17 +106,18 @@ def export(
 
 def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
     path = Path(target)
-    if not path.is_dir():
-        with named(target):
+    beside = path / KEYS
+    if not is_copy(target, complete=not wants_keys or keys is not None or beside.exists()):
+        with named(target, keys_needed(beside)):
             return run(_from_here(target, wants_keys))
     evidence = copy_at(path)
     manifest = sealed_manifest(evidence)
     if not wants_keys:
         return Source(manifest.session, evidence, manifest.uid)
-    raw = read_keys(keys or path / KEYS)
+    raw = read_keys(keys or beside)
     opened, found = fit_keys(manifest, raw)
     if opened is None or found:
-        raise Denied(f"{keys or path / KEYS} {found[0].message}", code=found[0].code)
+        raise Denied(f"{keys or beside} {found[0].message}", code=found[0].code)
     return Source(manifest.session, evidence, manifest.uid, opened, raw)
 
 
@@ -186,7 +188,9 @@ def _tell_original(
         )
     if part is None and len(numbers) > 1:
         output.note(f"NOTE {len(numbers)} parts, one after the other; --part N writes one of them")
-    output.note(f"{name}: {output.size(size)} of track {track}, {manifest.reason}; SHA-256:")
+    if manifest.end != "final":
+        output.note(f"NOTE the installation ended it: {manifest.end}, {manifest.reason}")
+    output.note(f"{name}: {output.size(size)} of track {track}; SHA-256:")
     if out == STDOUT:
         output.note(digest)
     elif not as_json:

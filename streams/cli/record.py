@@ -123,7 +123,7 @@ def told(result: dict[str, Any]) -> str:
     """The result in one sentence."""
     sent = f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
     if "seal" not in result:
-        return f"{result['session']} recorded: {sent}; see lucid sessions show {result['session']}"
+        return f"{result['session']} recorded: {sent};\nsee lucid sessions show {result['session']}"
     chunks, root = output.count_of(result["recorded"], "chunk"), output.digits(result["seal"]["root"])
     how = f"{result['end']['end']} ({result['end']['reason']})" if "end" in result else "recorded"
     return f"{result['session']} {how} and sealed: {sent}, {chunks},\nroot {root}"

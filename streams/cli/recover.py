@@ -31,4 +31,4 @@ def recover(
     if as_json:
         output.emit(shown)
     else:
-        output.say(f"{name} is {shown['state']}; lucid watch {name}")
+        output.say(f"{name} is {shown['state']}; see lucid watch {name}")

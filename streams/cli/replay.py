@@ -56,7 +56,7 @@ async def _replay(name: str, as_json: bool) -> int:
             if as_json:
                 output.emit(shown)
             else:
-                output.say(f"{name}: what is missing is made again; lucid watch {name}")
+                output.say(f"{name}: what is missing is made again; see lucid watch {name}")
             return 0
         chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
     good = all(chunk.outcome.good for chunk in chunks)

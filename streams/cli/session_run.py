@@ -55,7 +55,8 @@ class FileSource:
         try:
             self._file = _opened(path)
         except OSError as error:
-            raise NotFound(f"{path} cannot be read: {error.strerror}", code="record.source") from None
+            name = "standard input" if path == "-" else path
+            raise NotFound(f"{name} cannot be read: {error.strerror}", code="record.source") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._stopped.is_set():

@@ -123,7 +123,7 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
     if facts.opened:
         cells.append(f"contents   {mark(True)} opened, as signed")
     pairs = list(zip_longest(cells[::2], cells[1::2], fillvalue=""))
-    width = max(LEFT, *(_width(left) + 1 for left, _ in pairs))
+    width = max(LEFT, *(_width(left) + 2 for left, _ in pairs))
     for left, right in pairs:
         if right and 2 + width + _width(right) <= COLUMNS:
             yield f"  {left}{' ' * (width - _width(left))}{right}"

@@ -18,7 +18,7 @@ from schemas import dsse
 from schemas.errors import Misuse
 from schemas.trust import MAX_KEYS_BYTES
 from streams.cli import output, verdict
-from streams.cli.attach import attached, named, run
+from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
 from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded
 from streams.kept import kept, keys_file, keys_of, own_trust
@@ -27,6 +27,8 @@ from streams.wiring import Installation
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"
 """Whose keys count when no trust file is named."""
+RESTORED = {"chunk.missing", "chunk.unreadable", "chunk.length", "chunk.digest", "chunk.header"}
+"""Findings that a replay can mend."""
 
 TrustOption = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
 RootKey = Annotated[
@@ -54,7 +56,8 @@ def verify(
         raise Misuse(
             "an empty name is no folder and no session", code="usage", hint="see lucid verify --help"
         )
-    if open_contents and path.exists():
+    copied = is_copy(target, complete=trust is not None)
+    if open_contents and (copied or path.is_file()):
         raise Misuse(
             f"{path} is a copy here, and --open is for a session of this installation",
             code="usage",
@@ -62,17 +65,19 @@ def verify(
         )
     if path.is_file():
         return _tombstone(path, _needed(trust, path), root, strict, as_json)
-    if path.is_dir():
+    if copied:
         opened = load_trust(_needed(trust, path), root)
         beside = path / KEYS
         given = keys or (beside if beside.exists() else None)
         evidence, hint = copy_at(path), ""
         key_bytes = read_keys(given) if given else None
     else:
-        with named(target):
+        with named(target, trust_needed(path)):
             evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
         hint = f"restore it: lucid replay {target}"
     report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
+    if not any(finding.code in RESTORED for finding in report.findings):
+        hint = ""
     if as_json:
         output.emit(verdict.as_json(report))
         return report.exit_code
@@ -103,12 +108,16 @@ def _tombstone(path: Path, trust: Path, root: str | None, strict: bool, as_json:
 
 def _needed(trust: Path | None, path: Path) -> Path:
     if trust is None:
-        raise Misuse(
-            "a trust file is needed: a key that lies beside evidence is never trusted",
-            code="trust.absent",
-            hint=f"lucid verify {path} --trust FILE",
-        )
+        raise trust_needed(path)
     return trust
+
+
+def trust_needed(path: Path) -> Misuse:
+    return Misuse(
+        "a trust file is needed: a key that lies beside evidence is never trusted",
+        code="trust.absent",
+        hint=f"lucid verify {path} --trust FILE",
+    )
 
 
 async def _here(
@@ -146,8 +155,12 @@ def read_keys(path: Path) -> bytes:
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.absent") from None
     if raw is None:
-        raise Misuse(f"{path} is not there", code="keys.absent", hint="give --keys FILE")
+        raise keys_needed(path)
     return raw
+
+
+def keys_needed(path: Path) -> Misuse:
+    return Misuse(f"{path} is not there", code="keys.absent", hint="give --keys FILE")
 
 
 def _fingerprint(text: str) -> bytes:

@@ -44,8 +44,9 @@ async def _board(session: str, follow: bool) -> None:
         finally:
             view.clear()
         if found.sealed and not view.board.complete:
-            output.say(f"{session} is sealed, and its events are gone with its source;")
-            output.say(f"try: lucid sessions show {session}")
+            is_now = "destroyed" if found.shredded else "sealed"
+            output.say(f"{session} is {is_now}, and its events are gone with its source;")
+            output.say(f"see lucid sessions show {session}")
             return
         for line in view.lines():
             output.say(line)

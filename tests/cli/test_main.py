@@ -73,6 +73,13 @@ def test_nothing_running_exits_7_and_names_the_cure(lucid: Lucid, tmp_path: Path
     assert json.loads(as_json.stdout)["code"] == "server.absent"
 
 
+def test_a_server_of_somebody_else_is_not_to_be_started_by_us(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: whose NATS_URL is wrong is told `lucid up`, which refuses as long as it is set."""
+    said = lucid("sessions", "list", data=tmp_path, NATS_URL="nats://127.0.0.1:1")
+    assert (said.returncode, "[nats.unreachable]" in said.stderr) == (7, True), said.stderr
+    assert "where NATS_URL is unset: lucid up" in " ".join(said.stderr.split())
+
+
 @pytest.mark.parametrize("verb", [("verify",), ("export", "--out", "back")])
 def test_what_is_not_there_is_said_not_to_be_there(
     lucid: Lucid, tmp_path: Path, verb: tuple[str, ...]

@@ -213,7 +213,7 @@ def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) 
 
 
 def test_a_live_recording_is_paused_and_resumed_by_a_person(lucid: Lucid, data: Path) -> None:
-    """Breaks: `show` says that a session may PAUSE, and nobody can; or its encoder does not survive it."""
+    """Breaks: nobody can let a recording rest; or its encoder does not survive it."""
     name = "rests"
     recording = lucid.start(
         *("record", "--desktop", "--size", "640x360", "--session", name, "--json"), data=data
