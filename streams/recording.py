@@ -186,43 +186,43 @@ class Recording:
             self._emit(self._fold.drain())
 
     async def _ended_in_pause(self) -> bool:
-        """Whether we rest although the ending stands in the stream: then there is more to read.
+        """Whether we rest although an ending stands in the stream: then there is more to read.
 
         So there is when, while we looked, the session was resumed or our fold became void.
         """
         if not self._paused:
             return False
-        last = await self._shared.jet.last(subjects.RECORDINGS, self.subject)
-        if last is not None and any(map(_is_ending, await self._look([last]))):
-            self._over, self._paused, self._behind = True, False, max(self._behind, last.seq)
+        at = self._position
+        while self._paused and at < self._behind and not self._is_void:
+            arrivals, at = await self._read_after(at)
+            if any(map(_is_ending, arrivals)):
+                self._over, self._paused = True, False
         return self._is_void or not self._paused
 
     async def _walk(self) -> None:
         """Read this session's own subject from where the fold is up to `_behind`."""
-        jet = self._shared.jet
         while self._position < self._behind and not self._paused and not self._is_void:
             await self._shared.claims.room()
             await self.room()
-            up_to = self._behind  # it grows while we read; what it grows by is not in these messages
-            async with self._shared.walks:
-                messages, more = await jet.batch(
-                    subjects.RECORDINGS, self.subject, self._position + 1, max_bytes=WALK_BYTES
-                )
-                wanted = [message for message in messages if message.seq <= up_to]
-                arrivals = await self._look(wanted)
+            arrivals, at = await self._read_after(self._position)
             for arrival in arrivals:
                 self._take(arrival)
-            if len(wanted) == len(messages):
-                if more:
-                    continue
-                await self._confirm_end(up_to)
-            self._position = max(self._position, up_to)
+            self._position = max(self._position, at)
 
-    async def _confirm_end(self, up_to: int) -> None:
-        """A short answer may come from a replica that lags: the leader knows what is there."""
-        last = await self._shared.jet.last(subjects.RECORDINGS, self.subject)
-        if last is not None and self._position < last.seq <= up_to:
+    async def _read_after(self, at: int) -> tuple[list[Arrival], int]:
+        """What came after `at`, up to `_behind` or as far as one answer goes; and how far that is."""
+        jet, up_to = self._shared.jet, self._behind  # it may grow; what it grows by is not in these messages
+        async with self._shared.walks:
+            messages, more = await jet.batch(subjects.RECORDINGS, self.subject, at + 1, max_bytes=WALK_BYTES)
+            arrivals = await self._look([message for message in messages if message.seq <= up_to])
+        at = min(messages[-1].seq, up_to) if messages else at
+        if more or at == up_to:
+            return arrivals, at
+        # A short answer may come from a replica that lags: the leader knows what is there.
+        last = await jet.last(subjects.RECORDINGS, self.subject)
+        if last is not None and at < last.seq <= up_to:
             raise Unavailable(f"{self.subject} is not readable up to {last.seq} yet", code="record.source")
+        return arrivals, up_to
 
     async def _look(self, messages: Sequence[Message]) -> list[Arrival]:
         loop = asyncio.get_running_loop()

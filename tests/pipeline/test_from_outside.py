@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conducted import PATIENCE_S, SETTINGS, World, running, system
@@ -139,8 +140,9 @@ async def test_a_paused_recording_can_be_ended(server: NatsServer, tmp_path: Pat
         assert manifest.totals.fragments == sent.fragments
 
 
+@pytest.mark.parametrize("doubled", [False, True], ids=["its end", "a double after its end"])
 async def test_what_a_host_sends_in_a_pause_is_kept_and_its_end_is_heard_after_a_restart(
-    server: NatsServer, tmp_path: Path
+    server: NatsServer, tmp_path: Path, doubled: bool
 ) -> None:
     """Breaks: a host that does not listen loses what it sends in a pause, or is never sealed."""
     async with system(server, tmp_path, worker=False) as world:
@@ -155,6 +157,8 @@ async def test_what_a_host_sends_in_a_pause_is_kept_and_its_end_is_heard_after_a
             await asyncio.sleep(0.5)
             assert (await world.ask("show", "demo-01"))["recorded"] == recorded
         await host.final()
+        if doubled:
+            await world.jet.publish(subjects.recording("host-1", "demo-01"), host.sent[-2])
         async with running(run_worker, world):
             await world.until("demo-01", "STOPPED")
         manifest = await verified(world, "demo-01", tmp_path)
@@ -166,21 +170,21 @@ async def test_a_resume_that_comes_while_an_ending_is_looked_for_loses_nothing(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: what the stream holds of a pause is declared lost."""
-    last, pause = Jet.last, Recording.pause
+    batch, pause = Jet.batch, Recording.pause
     asked, resumed = asyncio.Event(), asyncio.Event()
 
-    async def slow(jet: Jet, stream: str, subject: str) -> Message | None:
+    async def slow(jet: Jet, stream: str, *what: Any, **more: Any) -> tuple[list[Message], bool]:
         if stream == subjects.RECORDINGS:
             asked.set()
             await resumed.wait()
-        return await last(jet, stream, subject)
+        return await batch(jet, stream, *what, **more)
 
     def paused(recording: Recording, paused: bool) -> None:
         pause(recording, paused)
         if not paused:
             resumed.set()
 
-    monkeypatch.setattr(Jet, "last", slow)
+    monkeypatch.setattr(Jet, "batch", slow)
     monkeypatch.setattr(Recording, "pause", paused)
     async with system(server, tmp_path, worker=False) as world:
         host = await world.start("demo-01")
