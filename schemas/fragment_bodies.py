@@ -105,10 +105,6 @@ class PartBody:
     MAX_SETTINGS: ClassVar = 2926
     LEAST_BYTES: ClassVar = 2 + 2 + ENC_BYTES + CIPHERTEXT_BYTES
 
-    @property
-    def parsed(self) -> PartSettings:
-        return PartSettings.parse(self.settings)
-
     def build(self) -> bytes:
         return len(self.settings).to_bytes(2, "little") + self.settings + self.enc + self.ciphertext
 

@@ -53,10 +53,6 @@ class Jet:
     def url(self) -> str:
         return self._conn.url
 
-    @property
-    def is_up(self) -> bool:
-        return self._conn.up.is_set() and not self._conn.closed
-
     async def wait_up(self) -> None:
         """Return when the connection stands; raise Unavailable when it was closed for good."""
         await self._conn.wait_up()
