@@ -23,7 +23,7 @@ from handlers.verify_chain import check_chain, check_heads
 from handlers.verify_ending import check_ending, check_equivocations, check_parts, open_ending
 from handlers.verify_envelope import Seal, Seals, open_seals
 from handlers.verify_files import check_files
-from handlers.verify_findings import Facts, Finding, Report
+from handlers.verify_findings import Finding, Report, Summary
 from handlers.verify_history import check_history
 from handlers.verify_keys import fit_keys, open_parts
 from handlers.verify_lists import check_entries, check_identity, check_totals, check_tracks, check_tree
@@ -40,7 +40,7 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     findings. Raises nothing of its own; what the evidence is decides `exit_code` (format.md §13).
     """
     report = Report(strict=strict)
-    report.facts.root = trust.root.hex()
+    report.summary.root = trust.root.hex()
     seals = Seals()
     told: list[Finding] = []
     for seal in open_seals(evidence, trust, seals):
@@ -53,11 +53,11 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     if seals.last is None:
         return report
     manifest = seals.last.manifest
-    _fill(report.facts, seals, seals.last, trust)
-    for finding in _check_last(evidence, manifest, seals, report.facts, trust):
+    _fill(report.summary, seals, seals.last, trust)
+    for finding in _check_last(evidence, manifest, seals, report.summary, trust):
         report.add(finding)
     if keys is not None:
-        for finding in _check_contents(evidence, manifest, keys, report.facts):
+        for finding in _check_contents(evidence, manifest, keys, report.summary):
             report.add(finding)
     return report
 
@@ -78,42 +78,44 @@ def check_manifest(manifest: Manifest) -> Iterator[Finding]:
 
 
 def _check_last(
-    evidence: Evidence, manifest: Manifest, seals: Seals, facts: Facts, trust: Trust
+    evidence: Evidence, manifest: Manifest, seals: Seals, summary: Summary, trust: Trust
 ) -> Iterator[Finding]:
-    yield from check_files(evidence, manifest, facts)
-    yield from check_history(evidence, seals.marks, facts)
+    yield from check_files(evidence, manifest, summary)
+    yield from check_history(evidence, seals.marks, summary)
     if not trust.lists(manifest.host.key, HOST, manifest.started_us):
         host = dsse.fingerprint(manifest.host.key).hex()[:8]
         told = f"its key {host} is not in the trust file for the time of the session"
         yield Finding("host.unlisted", f"host {manifest.host.name}", told)
 
 
-def _check_contents(evidence: Evidence, manifest: Manifest, keys: bytes, facts: Facts) -> Iterator[Finding]:
+def _check_contents(
+    evidence: Evidence, manifest: Manifest, keys: bytes, summary: Summary
+) -> Iterator[Finding]:
     session_keys, found = fit_keys(manifest, keys)
     yield from found
     if session_keys is None:
         return
     part_keys, found = open_parts(manifest, session_keys)
     yield from found
-    facts.opened = True
+    summary.opened = True
     yield from check_rows(evidence, manifest, session_keys, part_keys)
 
 
-def _fill(facts: Facts, seals: Seals, seal: Seal, trust: Trust) -> None:
+def _fill(summary: Summary, seals: Seals, seal: Seal, trust: Trust) -> None:
     manifest = seal.manifest
-    facts.session = manifest.session
-    facts.uid = manifest.uid.hex()
-    facts.signer = dsse.fingerprint(manifest.signer.key).hex()
-    facts.signer_name = trust.name(manifest.signer.key, SIGNER) or manifest.signer.name
-    facts.signer_listed = not seals.unlisted
-    facts.signer_revoked = trust.revokes(manifest.signer.key, SIGNER)
-    facts.host = manifest.host.name
-    facts.seals = seals.count
-    facts.sealed_us = manifest.sealed_us
-    facts.end = manifest.end
-    facts.plain_bytes = sum(chunk.plain for chunk in manifest.chunks)
-    facts.sealed_bytes = manifest.totals.sealed
-    facts.fragments = manifest.totals.fragments
-    facts.last_seq = max((chunk.last_seq for chunk in manifest.chunks if chunk.track == 0), default=-1)
-    facts.gaps = len(manifest.gaps)
-    facts.merkle_root = manifest.merkle.root.hex()
+    summary.session = manifest.session
+    summary.uid = manifest.uid.hex()
+    summary.signer = dsse.fingerprint(manifest.signer.key).hex()
+    summary.signer_name = trust.name(manifest.signer.key, SIGNER) or manifest.signer.name
+    summary.signer_listed = not seals.unlisted
+    summary.signer_revoked = trust.revokes(manifest.signer.key, SIGNER)
+    summary.host = manifest.host.name
+    summary.seals = seals.count
+    summary.sealed_us = manifest.sealed_us
+    summary.end = manifest.end
+    summary.plain_bytes = sum(chunk.plain for chunk in manifest.chunks)
+    summary.sealed_bytes = manifest.totals.sealed
+    summary.fragments = manifest.totals.fragments
+    summary.last_seq = max((chunk.last_seq for chunk in manifest.chunks if chunk.track == 0), default=-1)
+    summary.gaps = len(manifest.gaps)
+    summary.merkle_root = manifest.merkle.root.hex()

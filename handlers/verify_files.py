@@ -8,7 +8,7 @@ Source: format.md §6, §11, §13.
 
 from collections.abc import Iterator
 
-from handlers.verify_findings import Facts, Finding
+from handlers.verify_findings import Finding, Summary
 from handlers.verify_lists import entries
 from handlers.verify_reader import Evidence, shown
 from schemas.digest import h
@@ -19,8 +19,8 @@ from schemas.manifest import Manifest
 from schemas.names import copied_chunk
 
 
-def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterator[Finding]:
-    """Every listed chunk is there and unchanged, and nothing else is; counts the good ones in `facts`."""
+def check_files(evidence: Evidence, manifest: Manifest, summary: Summary) -> Iterator[Finding]:
+    """Every listed chunk is there and unchanged, and nothing else is; counts the good ones in `summary`."""
     try:
         listing = evidence.indices()
     except OSError as error:
@@ -31,12 +31,12 @@ def check_files(evidence: Evidence, manifest: Manifest, facts: Facts) -> Iterato
     listed = {entry.index: entry for entry in entries(manifest) if not entry.lost}
     for index in sorted(listing.numbers - listed.keys()):
         yield Finding("chunk.unnamed", copied_chunk(index), "the manifest lists no such chunk")
-    facts.chunks = len(listed)
+    summary.chunks = len(listed)
     codecs = {chunk.index: chunk.codec for chunk in manifest.chunks}
     for entry in listed.values():
         finding = _check_file(evidence, manifest, entry, codecs.get(entry.index))
         if finding is None:
-            facts.chunks_good += 1
+            summary.chunks_good += 1
         else:
             yield finding
 

@@ -109,7 +109,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Facts:
+class Summary:
     """What was looked at, for the people who read the report; nothing is decided by it."""
 
     session: str = ""
@@ -144,10 +144,10 @@ class Facts:
 
 @dataclass(slots=True)
 class Report:
-    """What a verification says: facts, findings, notes."""
+    """What a verification says: its summary, findings, notes."""
 
     strict: bool = False
-    facts: Facts = field(default_factory=Facts)
+    summary: Summary = field(default_factory=Summary)
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
 
@@ -163,7 +163,7 @@ class Report:
         """The first that fits: 3 a finding, 9 the signer is not listed, 0 (format.md §13)."""
         if self.findings:
             return EXIT_FALSE
-        return EXIT_OK if self.facts.signer_listed else EXIT_SIGNER_UNKNOWN
+        return EXIT_OK if self.summary.signer_listed else EXIT_SIGNER_UNKNOWN
 
     @property
     def verdict(self) -> str:

@@ -12,25 +12,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from blake3 import blake3
 
 from handlers.verify_envelope import Mark
-from handlers.verify_findings import Facts, Finding
+from handlers.verify_findings import Finding, Summary
 from handlers.verify_reader import HISTORY_LINE_MAX_BYTES, HISTORY_MAX_BYTES, Evidence
 from schemas.errors import Rejected
 from schemas.jcs import strict_loads
 
 
-def check_history(evidence: Evidence, marks: Sequence[Mark], facts: Facts) -> Iterator[Finding]:
-    """The history is the one that every seal covered; counts in `facts` the lines that none covers."""
+def check_history(evidence: Evidence, marks: Sequence[Mark], summary: Summary) -> Iterator[Finding]:
+    """The history is the one that every seal covered; counts in `summary` the lines that none covers."""
     try:
         lines = evidence.history(HISTORY_LINE_MAX_BYTES)
         if lines is None:
             yield Finding("history.missing", "history", "is not there")
             return
-        yield from _walk(lines, marks, facts)
+        yield from _walk(lines, marks, summary)
     except OSError as error:
         yield Finding("history.missing", "history", f"cannot be read: {error.strerror or 'OSError'}")
 
 
-def _walk(lines: Iterator[bytes], marks: Sequence[Mark], facts: Facts) -> Iterator[Finding]:
+def _walk(lines: Iterator[bytes], marks: Sequence[Mark], summary: Summary) -> Iterator[Finding]:
     digest, size, number = blake3(), 0, 0
     by_line: dict[int, list[Mark]] = {}
     for mark in marks:
@@ -52,8 +52,8 @@ def _walk(lines: Iterator[bytes], marks: Sequence[Mark], facts: Facts) -> Iterat
     last = max(by_line, default=0)
     if number < last:
         yield Finding("history.digest", "history", f"has {number} lines, {last} were sealed")
-    facts.history_lines = min(number, last)
-    facts.history_uncovered = max(0, number - last)
+    summary.history_lines = min(number, last)
+    summary.history_uncovered = max(0, number - last)
 
 
 def _event(line: bytes) -> dict[str, object]:

@@ -18,20 +18,20 @@ PLACE = "tombstone"
 def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple[Report, Tombstone | None]:
     """The report, and what the tombstone says if it could be read."""
     report = Report(strict=strict)
-    report.facts.root = trust.root.hex()
+    report.summary.root = trust.root.hex()
     try:
         envelope = dsse.parse(raw, dsse.TOMBSTONE)
         tombstone = Tombstone.within(envelope)
     except Rejected as error:
         report.add(Finding("tombstone.malformed", PLACE, error.message))
         return report, None
-    report.facts.uid = tombstone.uid.hex()
-    report.facts.signer = envelope.keyid.hex()
+    report.summary.uid = tombstone.uid.hex()
+    report.summary.signer = envelope.keyid.hex()
     keys = [line.key for line in trust.keys if dsse.fingerprint(line.key) == envelope.keyid]
     if keys:
-        report.facts.signer_name = trust.name(keys[0], SIGNER)
-        report.facts.signer_listed = trust.lists(keys[0], SIGNER, tombstone.at_us)
-        report.facts.signer_revoked = trust.revokes(keys[0], SIGNER)
+        report.summary.signer_name = trust.name(keys[0], SIGNER)
+        report.summary.signer_listed = trust.lists(keys[0], SIGNER, tombstone.at_us)
+        report.summary.signer_revoked = trust.revokes(keys[0], SIGNER)
         if not verify_signature(keys[0], envelope.signed, envelope.sig):
             report.add(Finding("tombstone.signature", PLACE, "the signature does not hold"))
     return report, tombstone

@@ -171,7 +171,7 @@ async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256:
         )
     return {
         "verdict": report.verdict,
-        "signer": report.facts.signer,
+        "signer": report.summary.signer,
         "evidence": str(folder),
         "evidence_bytes": size,
         "recording": str(movie),

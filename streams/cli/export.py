@@ -39,7 +39,7 @@ STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Origin:
     """What is exported. `data`: of the installation that it lies in; None: a copy."""
 
     name: str
@@ -93,18 +93,18 @@ def export(
     if trust_to is not None:
         told |= _export_trust(trust_to, root_key, new_root, as_json)
     if target:
-        source = _source(target, keys, bool(out) or with_keys)
-        told["session"] = source.name
+        origin = _origin(target, keys, bool(out) or with_keys)
+        told["session"] = origin.name
         if evidence is not None:
-            told |= _export_evidence(source, evidence, with_keys, as_json)
+            told |= _export_evidence(origin, evidence, with_keys, as_json)
         if out:
-            told |= _export_original(source, out, track, part, as_json)
+            told |= _export_original(origin, out, track, part, as_json)
     if as_json:
         output.emit(told)
     return 0
 
 
-def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
+def _origin(target: str, keys: Path | None, wants_keys: bool) -> Origin:
     path = Path(target)
     beside = path / KEYS
     if not is_copy(target, complete=not wants_keys or keys is not None or beside.exists()):
@@ -113,51 +113,51 @@ def _source(target: str, keys: Path | None, wants_keys: bool) -> Source:
     evidence = copy_at(path)
     manifest = sealed_manifest(evidence)
     if not wants_keys:
-        return Source(manifest.session, evidence, manifest.uid)
+        return Origin(manifest.session, evidence, manifest.uid)
     raw = read_keys(keys or beside)
     opened, found = fit_keys(manifest, raw)
     if opened is None or found:
         raise Denied(f"{keys or beside} {found[0].message}", code=found[0].code)
-    return Source(manifest.session, evidence, manifest.uid, opened, raw)
+    return Origin(manifest.session, evidence, manifest.uid, opened, raw)
 
 
-async def _from_here(name: str, wants_keys: bool) -> Source:
+async def _from_here(name: str, wants_keys: bool) -> Origin:
     here = Installation.here()
     async with attached() as jet:
         found = await kept(jet, here.data, name)
         if not wants_keys:
-            return Source(name, found.evidence, found.session.uid, data=here.data)
+            return Origin(name, found.evidence, found.session.uid, data=here.data)
         opened = await keys_of(jet, here.keyring, found.session)
     raw = keys_file(found.session, opened)
-    return Source(name, found.evidence, found.session.uid, opened, raw, here.data)
+    return Origin(name, found.evidence, found.session.uid, opened, raw, here.data)
 
 
-def _export_evidence(source: Source, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
-    if with_keys and source.data is not None:
-        audit(source.data.logs, "key_exported", source.name, source.uid, to=str(target.absolute()))
-    written = write_copy(source.evidence, target, keys=source.keys_json if with_keys else None)
+def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
+    if with_keys and origin.data is not None:
+        audit(origin.data.logs, "key_exported", origin.name, origin.uid, to=str(target.absolute()))
+    written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
         keys = ", with its key: whoever holds it may watch" if with_keys else ""
-        output.say(f"{source.name}: {output.size(written)} in {output.home(target)}{keys}")
+        output.say(f"{origin.name}: {output.size(written)} in {output.home(target)}{keys}")
         output.note(f"verify it: lucid verify {output.home(target)} --trust FILE")
     return {"evidence": str(target), "bytes": written, "with_keys": with_keys}
 
 
 def _export_original(
-    source: Source, out: str, track: int, part: int | None, as_json: bool
+    origin: Origin, out: str, track: int, part: int | None, as_json: bool
 ) -> dict[str, object]:
-    assert source.keys is not None
-    manifest = sealed_manifest(source.evidence)
-    plain = original(source.evidence, manifest, source.keys, track=track, part=part)
-    if source.data is not None:
-        audit(source.data.logs, "recording_exported", source.name, source.uid, to=out, track=track)
+    assert origin.keys is not None
+    manifest = sealed_manifest(origin.evidence)
+    plain = original(origin.evidence, manifest, origin.keys, track=track, part=part)
+    if origin.data is not None:
+        audit(origin.data.logs, "recording_exported", origin.name, origin.uid, to=out, track=track)
     if out == STDOUT:
         size, digest = _pour(plain, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     else:
         with new_file(Path(out)) as file:
             size, digest = _pour(plain, file)
-    _tell_original(source.name, manifest, out, size, digest, track, part, as_json)
+    _tell_original(origin.name, manifest, out, size, digest, track, part, as_json)
     missing = lacks(manifest, track=track, part=part)
     return {"out": out, "out_bytes": size, "sha256": digest, "track": track, "fragments_missing": missing}
 

@@ -63,7 +63,7 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         "verdict": report.verdict,
         "exit_code": report.exit_code,
-        **asdict(report.facts),
+        **asdict(report.summary),
         "findings": [finding.as_json() for finding in report.findings],
         "notes": [note.as_json() for note in report.notes],
     }
@@ -71,30 +71,30 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterator[str]:
     """What to print. name: of evidence that cannot say its own; hint: what to do when it is false."""
-    told = report.facts.session or name
+    told = report.summary.session or name
     yield from _false(report) if report.findings else _cells(report, trust_name)
     for note in report.notes:
         yield from wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
     if report.findings:
         yield _verdict_false(report, told, hint)
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
-        signer, (verb, code) = key_digits(report.facts.signer), _unknown(report)
+        signer, (verb, code) = key_digits(report.summary.signer), _unknown(report)
         unknown = f"{told} is consistent, but {trust_name} {verb} its signer {signer}"
         yield from wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
-        yield tint(f"{told} is true: nothing changed since {_time(report.facts.sealed_us)}", GREEN)
+        yield tint(f"{told} is true: nothing changed since {_time(report.summary.sealed_us)}", GREEN)
 
 
 def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> Iterator[str]:
     """What to print of a tombstone that is not false."""
-    uid, signer = digits(tombstone.uid, 32), key_digits(report.facts.signer)
+    uid, signer = digits(tombstone.uid, 32), key_digits(report.summary.signer)
     yield f"session {uid}"
     yield f"  destroyed {_time(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
     until_us = tombstone.backups_until_us
     backups = f"backups until {_time(until_us)}" if until_us else "no backups are named"
     yield f"  reason {tombstone.reason}; {backups}"
     yield from (f"  {place.place}: {place.outcome}" for place in tombstone.places)
-    if report.facts.signer_listed:
+    if report.summary.signer_listed:
         yield tint(f"signed by {signer}, in {trust_name}", GREEN)
     else:
         verb, code = _unknown(report)
@@ -103,24 +103,24 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
 
 def _unknown(report: Report) -> tuple[str, str]:
     """What the trust file does to a signer that does not count, and the code for it."""
-    if report.facts.signer_revoked:
+    if report.summary.signer_revoked:
         return "revokes", "signer.revoked"
     return "does not list", "signer.unlisted"
 
 
 def _cells(report: Report, trust_name: str) -> Iterator[str]:
-    facts = report.facts
-    listed = f"in {trust_name}" if facts.signer_listed else f"not in {trust_name}"
-    gaps = "no gap" if not facts.gaps else count_of(facts.gaps, "gap")
-    later = f", {facts.history_uncovered} later ones not" if facts.history_uncovered else ""
+    summary = report.summary
+    listed = f"in {trust_name}" if summary.signer_listed else f"not in {trust_name}"
+    gaps = "no gap" if not summary.gaps else count_of(summary.gaps, "gap")
+    later = f", {summary.history_uncovered} later ones not" if summary.history_uncovered else ""
     cells = [
-        f"manifest {mark(True)} {key_digits(facts.signer)}, {listed}",
-        f"host chain {mark(True)} seq 0–{facts.last_seq}, {gaps}",
-        f"chunks   {mark(True)} {facts.chunks_good} of {facts.chunks}, {size(facts.sealed_bytes)}",
-        f"root       {mark(True)} {digits(facts.merkle_root)}",
-        f"history  {mark(True)} {count_of(facts.history_lines, 'line')} sealed{later}",
+        f"manifest {mark(True)} {key_digits(summary.signer)}, {listed}",
+        f"host chain {mark(True)} seq 0–{summary.last_seq}, {gaps}",
+        f"chunks   {mark(True)} {summary.chunks_good} of {summary.chunks}, {size(summary.sealed_bytes)}",
+        f"root       {mark(True)} {digits(summary.merkle_root)}",
+        f"history  {mark(True)} {count_of(summary.history_lines, 'line')} sealed{later}",
     ]
-    if facts.opened:
+    if summary.opened:
         cells.append(f"contents   {mark(True)} opened, as signed")
     pairs = list(zip_longest(cells[::2], cells[1::2], fillvalue=""))
     width = max(LEFT, *(_width(left) + 2 for left, _ in pairs))
@@ -141,7 +141,7 @@ def _false(report: Report) -> Iterator[str]:
     for finding in report.findings:
         by_area.setdefault(AREAS[finding.code.split(".")[0]], []).append(finding)
     for area, found in by_area.items():
-        good = report.facts.chunks_good
+        good = report.summary.chunks_good
         others = f"; the other {good} are good" if area == "chunks" and good else ""
         for number, finding in enumerate(found[:SHOWN]):
             head = f"  {area if number == 0 else '':<{AREA}} {mark(False)} "

@@ -79,7 +79,7 @@ async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: Dat
     raw = keys_file(found.session, keys)
     report = verify(found.evidence, trust, keys=raw)
     assert (report.findings, report.notes, report.exit_code) == ([], [], 0)
-    assert report.facts.history_uncovered == 1
+    assert report.summary.history_uncovered == 1
 
     write_copy(found.evidence, tmp_path / "copy", keys=raw)
     assert verify(copy_at(tmp_path / "copy"), trust, keys=raw).exit_code == 0

@@ -39,8 +39,8 @@ def test_what_nobody_changed_is_true(name: str, keys: bool) -> None:
     report = Case(CASES[name]()).verify(keys=keys)
     assert report.findings == []
     assert (report.exit_code, report.verdict) == (0, "true")
-    assert report.facts.opened is keys
-    assert report.facts.chunks_good == report.facts.chunks > 0
+    assert report.summary.opened is keys
+    assert report.summary.chunks_good == report.summary.chunks > 0
 
 
 def test_losses_are_notes_and_strict_makes_them_findings() -> None:
@@ -62,7 +62,7 @@ def test_a_lost_chunk_is_one_note_and_its_neighbours_are_still_checked() -> None
     """Breaks: one lost chunk takes the proof of all others with it."""
     report = Case(RecordedSession(lost=(1,))).verify()
     assert [note.code for note in report.notes] == ["chunk.lost"]
-    assert report.facts.chunks_good == report.facts.chunks
+    assert report.summary.chunks_good == report.summary.chunks
 
 
 def verified_with(*keys: dict[str, object], root_us: int = 2**52) -> Report:
@@ -113,14 +113,14 @@ def test_lines_after_the_seal_are_counted_and_harmless() -> None:
     assert case.held.lines is not None
     case.held.lines += [jcs({"type": "Sealed"}) + b"\n", jcs({"type": "Transitioned"}) + b"\n"]
     report = case.verify()
-    assert (report.exit_code, report.facts.history_uncovered) == (0, 2)
+    assert (report.exit_code, report.summary.history_uncovered) == (0, 2)
 
 
 def test_a_second_seal_is_linked_to_the_first() -> None:
     """Breaks: a corrected seal hides the one that it corrects."""
     case = second_seal(Case())
     report = case.verify()
-    assert (report.findings, report.facts.seals) == ([], 2)
+    assert (report.findings, report.summary.seals) == ([], 2)
     del case.held.manifests[1]
     assert case.codes() == {"manifest.missing"}
 
@@ -162,14 +162,14 @@ def test_a_key_of_another_session_is_a_finding() -> None:
 def test_the_report_knows_what_it_saw() -> None:
     """Breaks: people read other numbers than were verified."""
     case = Case()
-    facts = case.verify().facts
-    assert facts.session == case.manifest["session"]
-    assert facts.merkle_root == case.manifest["merkle"]["root"]
-    assert facts.signer == dsse.fingerprint(SIGNING.public).hex()
-    assert facts.signer_name == "signer-1"
-    assert facts.root == trusted().root.hex()
-    assert facts.fragments == case.manifest["totals"]["fragments"]
-    assert facts.plain_bytes == len(case.recorded.plain(0)) + len(case.recorded.plain(1))
+    summary = case.verify().summary
+    assert summary.session == case.manifest["session"]
+    assert summary.merkle_root == case.manifest["merkle"]["root"]
+    assert summary.signer == dsse.fingerprint(SIGNING.public).hex()
+    assert summary.signer_name == "signer-1"
+    assert summary.root == trusted().root.hex()
+    assert summary.fragments == case.manifest["totals"]["fragments"]
+    assert summary.plain_bytes == len(case.recorded.plain(0)) + len(case.recorded.plain(1))
 
 
 def test_no_code_is_both_a_finding_and_a_note() -> None:

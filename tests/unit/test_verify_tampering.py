@@ -147,7 +147,7 @@ def test_one_bad_chunk_leaves_the_others_good(case: Case) -> None:
     big = biggest(case)
     case.held.chunks[big] = flipped(case.held.chunks[big], 500, 0)
     report = case.verify(keys=False)
-    assert report.facts.chunks_good == report.facts.chunks - 1
+    assert report.summary.chunks_good == report.summary.chunks - 1
     (finding,) = report.findings
     assert finding.sealed == case.manifest["chunks"][big]["digest"] != finding.found
 
@@ -172,7 +172,7 @@ def test_a_manifest_signed_by_another_key_is_not_the_installations(case: Case) -
     case.held.manifests[1] = dsse.build(jcs(named), dsse.MANIFEST, other.sign, public)
     report = case.verify(keys=False)
     assert {finding.code for finding in report.findings} == {"history.seal"}
-    assert not report.facts.signer_listed
+    assert not report.summary.signer_listed
 
 
 def test_names_that_strangers_chose_cannot_speak_to_a_terminal(case: Case) -> None:
