@@ -100,7 +100,7 @@ def test_a_part_body_of_another_length_is_refused(change: int) -> None:
     body = PartBody(text, bytes(1120), bytes(48)).build()
     raw = body[:change] if change < 0 else body + bytes(change)
     if change == 0:
-        assert PartBody.parse(raw).parsed.encoder == "x264"
+        assert PartBody.parse(raw).settings == text
     else:
         with pytest.raises(Rejected):
             PartBody.parse(raw)
