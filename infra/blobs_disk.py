@@ -19,13 +19,14 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from blake3 import blake3
 
 from infra import direct
+from schemas.digest import Content, content
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
@@ -34,6 +35,8 @@ TEMPORARY = ".tmp-"
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What file systems and kernels without O_TMPFILE answer."""
+
+T = TypeVar("T")
 
 
 class DiskBlobs:
@@ -62,15 +65,10 @@ class DiskBlobs:
                 os.close(directory)
 
     def read(self, name: str) -> bytes | None:
-        with _translated(name):
-            try:
-                file = direct.open_file(self._path(name), os.O_RDONLY)
-            except FileNotFoundError:
-                return None
-            try:
-                return direct.read_all(file)
-            finally:
-                os.close(file)
+        return self._from_disk(name, direct.read_all)
+
+    def content(self, name: str) -> Content | None:
+        return self._from_disk(name, lambda file: content(direct.pieces(file)))
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of all blobs that begin with `prefix`, sorted."""
@@ -121,6 +119,17 @@ class DiskBlobs:
             for path in left:
                 path.unlink(missing_ok=True)
             return len(left)
+
+    def _from_disk(self, name: str, take: Callable[[int], T]) -> T | None:
+        with _translated(name):
+            try:
+                file = direct.open_file(self._path(name), os.O_RDONLY)
+            except FileNotFoundError:
+                return None
+            try:
+                return take(file)
+            finally:
+                os.close(file)
 
     def _path(self, name: str) -> Path:
         if NAME.fullmatch(name) is None:

@@ -13,7 +13,7 @@ import fcntl
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,15 @@ def write_all(file: int, data: bytes | bytearray | memoryview) -> None:
 
 def read_all(file: int) -> bytes:
     """The whole content of an open file, as the disk has it. Raises OSError."""
+    return b"".join(map(bytes, pieces(file)))
+
+
+def pieces(file: int) -> Iterator[memoryview]:
+    """The same, piece by piece; each is valid until this thread asks for another. Raises OSError."""
     _uncache(file)
-    parts = []
     while count := _aligned_or_not(os.readv, file, [_piece.view]):
-        parts.append(bytes(_piece.view[:count]))
+        yield _piece.view[:count]
     _uncache(file)
-    return b"".join(parts)
 
 
 def _aligned_or_not(call: Callable[[int, Any], int], file: int, argument: object) -> int:

@@ -4,6 +4,9 @@
 2. Large inputs are hashed without the interpreter's lock, so digests of several threads run side by side.
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from blake3 import blake3
 
 Buffer = bytes | bytearray | memoryview
@@ -16,6 +19,22 @@ ZERO = bytes(DIGEST_BYTES)
 def h(data: Buffer) -> bytes:
     """H(data): BLAKE3-256."""
     return blake3(data).digest()
+
+
+class Content(NamedTuple):
+    """What a file holds: its length in bytes, and H of all of them."""
+
+    size: int
+    digest: bytes
+
+
+def content(pieces: Iterable[Buffer]) -> Content:
+    """Of what comes in pieces; each is read before the next one is asked for."""
+    size, digest = 0, blake3()
+    for piece in pieces:
+        size += len(piece)
+        digest.update(piece)
+    return Content(size, digest.digest())
 
 
 def d(context: str, data: Buffer) -> bytes:

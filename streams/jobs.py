@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from handlers.keys import SessionKeys
 from handlers.stages.context import Context
 from handlers.stages.merkle import merkle
-from handlers.stages.store import Found, store
+from handlers.stages.store import keep, store
 from schemas import subjects
 from schemas.chunk_events import (
     Chunked,
@@ -137,19 +137,25 @@ class Jobs:
     def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
         """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
         self._blobs.put(name, sealed)
+        read_back = self._blobs.content(name)
+        if read_back is None:
+            raise _vanished(name)
+        return store(event, read_back, context) or self._keep(name, event, context)
+
+    def _keep(self, name: str, event: Proven, context: Context) -> Stored:
+        """Judge the other bytes that were there already."""
         read_back = self._blobs.read(name)
         if read_back is None:
-            raise Unavailable(f"chunk {name} vanished while it was stored", code="store.vanished", place=name)
-        found, stored = store(event, read_back, context)
-        if found is Found.FALSE:
+            raise _vanished(name)
+        stored = keep(event.run, read_back, context)
+        if stored is None:
             kept = self._blobs.quarantine(name)
             raise EvidenceFalse(
                 f"chunk {name}: the store held other bytes, now quarantine/{kept}",
                 code="store.false",
                 place=name,
             )
-        if found is Found.OTHER_BUILD:
-            log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
+        log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
         return stored
 
     # claims, and bytes from memory or made again
@@ -227,6 +233,10 @@ class Jobs:
             work.payload = None
         event, sealed = work.sealed
         return event.model_copy(update={"run": run}), sealed
+
+
+def _vanished(name: str) -> Unavailable:
+    return Unavailable(f"chunk {name} vanished while it was stored", code="store.vanished", place=name)
 
 
 def _expect(event: object, kind: type[E]) -> E:

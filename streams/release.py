@@ -23,7 +23,6 @@ from handlers.session import Session
 from schemas import subjects
 from schemas.chunk_events import FoldState, Recorded, Stored
 from schemas.commands import ReleaseSource
-from schemas.digest import h
 from schemas.errors import LucidError, RefusedByState, Unavailable
 from schemas.index import Entry
 from schemas.jetstream import Message
@@ -127,10 +126,10 @@ class Release:
     def _is_whole(self, session: Session, entry: Entry) -> bool:
         """In a thread."""
         try:
-            found = self.chunks.read(stored_chunk(session.uid, entry.index))
+            found = self.chunks.content(stored_chunk(session.uid, entry.index))
         except LucidError:
             return False  # one file that cannot be read must not keep the source of every other session
-        return found is not None and h(found) == entry.digest
+        return found is not None and found.digest == entry.digest
 
     async def _state(self, known: Known, chunks: int) -> FoldState:
         """Record's fold when it had closed so many chunks."""

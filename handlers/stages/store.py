@@ -6,47 +6,43 @@ Rules
 3. What exists and does not authenticate is quarantined by the caller, never overwritten.
 """
 
-from enum import Enum, auto
-
 from handlers.chunks import open_plain, read_header
 from handlers.stages.context import Context
 from handlers.stages.merkle import chunk_entry
 from schemas.chunk_events import Proven, Stored
-from schemas.digest import Buffer, h
+from schemas.digest import Buffer, Content, h
 from schemas.errors import Rejected
 from schemas.index import Entry
 
 
-class Found(Enum):
-    """What the store holds under the chunk's name."""
+def store(event: Proven, read_back: Content, context: Context) -> Stored | None:
+    """Return the event that may be said of the proven chunk; None: the store holds something else.
 
-    SAME = auto()
-    OTHER_BUILD = auto()
-    FALSE = auto()
+    read_back: what the store gave back under the chunk's name.
+    """
+    if read_back.digest != Entry.parse(event.entry).digest:
+        return None
+    return _stored(event.run, read_back, context, event.codec, event.build)
 
 
-def store(event: Proven, read_back: Buffer, context: Context) -> tuple[Found, Stored]:
-    """Return what was found and the event that may be said of it (not of Found.FALSE).
+def keep(run: int, read_back: Buffer, context: Context) -> Stored | None:
+    """Return the event of the same chunk from another codec build; None: it is no such chunk.
 
     read_back: the whole file, as the store gave it back.
     """
-    digest = h(read_back)
-    entry = chunk_entry(context.recorded, len(read_back), digest)
-    found, codec, build = Found.SAME, event.codec, event.build
-    if digest != Entry.parse(event.entry).digest:
-        found, codec, build = _judge(read_back, context)
-    return found, Stored(
-        **context.claim(event.run), entry=entry.pack(), leaf=entry.leaf, build=build, codec=codec
-    )
-
-
-def _judge(read_back: Buffer, context: Context) -> tuple[Found, int, str]:
     recorded = context.recorded
     try:
         header = read_header(read_back)
         open_plain(context.keys.dek, read_back)
     except Rejected:
-        return Found.FALSE, 0, "unknown"
+        return None
     found = (header.uid, header.index, header.track, header.part, header.offset, header.plain)
     wanted = (recorded.uid, recorded.index, recorded.track, recorded.part, recorded.offset, recorded.plain)
-    return (Found.OTHER_BUILD if found == wanted else Found.FALSE), header.codec, "other"
+    if found != wanted:
+        return None
+    return _stored(run, Content(len(read_back), h(read_back)), context, header.codec, "other")
+
+
+def _stored(run: int, read_back: Content, context: Context, codec: int, build: str) -> Stored:
+    entry = chunk_entry(context.recorded, *read_back)
+    return Stored(**context.claim(run), entry=entry.pack(), leaf=entry.leaf, build=build, codec=codec)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from schemas.digest import Buffer
+from schemas.digest import Buffer, Content
 
 
 class Blobs(Protocol):
@@ -22,6 +22,9 @@ class Blobs(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """The bytes as the disk has them, not as memory remembers them; None: no such file."""
+
+    def content(self, name: str) -> Content | None:
+        """Length and digest of what `read` would give, without holding it in memory."""
 
     def remove(self, prefix: str) -> int:
         """Durably remove all whose names begin so; how many. Safe to repeat."""

@@ -17,7 +17,7 @@ from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
-from handlers.stages.store import Found, store
+from handlers.stages.store import store
 from schemas.chunk_events import Ended, Proven, Recorded
 from schemas.errors import EvidenceFalse
 from schemas.fragment import Fragment, Kind
@@ -116,8 +116,8 @@ class Line:
     def _keep(self, sealed: bytearray, proven: Proven, context: Context) -> None:
         name = stored_chunk(proven.uid, proven.index)
         self._blobs.put(name, sealed)
-        read_back = self._blobs.read(name)
-        if read_back is None or store(proven, read_back, context)[0] is not Found.SAME:
+        read_back = self._blobs.content(name)
+        if read_back is None or store(proven, read_back, context) is None:
             raise EvidenceFalse(f"chunk {name} is not what was stored", code="store.false", place=name)
 
 

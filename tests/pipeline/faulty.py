@@ -21,6 +21,7 @@ from infra.jetstream import Jet, Message, PullReader
 from infra.keyring import Keyring
 from infra.signers import Signers
 from schemas import subjects
+from schemas.digest import Content
 from schemas.errors import Unavailable
 from schemas.host_events import CounterTaken, read_host_event
 from streams import conductor, worker
@@ -206,6 +207,10 @@ class FaultyBlobs(DiskBlobs):
 
     def read(self, name: str) -> bytes | None:
         found: bytes | None = self._around("read", name, lambda: DiskBlobs.read(self, name))
+        return found
+
+    def content(self, name: str) -> Content | None:
+        found: Content | None = self._around("read", name, lambda: DiskBlobs.content(self, name))
         return found
 
     def quarantine(self, name: str) -> str | None:

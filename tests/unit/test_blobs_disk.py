@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from infra import direct
 from infra.blobs_disk import DiskBlobs
@@ -83,6 +84,7 @@ def test_every_length_comes_back_from_every_file_system(
     blobs.put("aa/before", b"\xff" * PIECE_BYTES)  # what a piece held before is in no other file
     blobs.put(NAME, data)
     assert blobs.read(NAME) == data
+    assert blobs.content(NAME) == (size, blake3(data).digest())
     assert (blobs.root / NAME).stat().st_size == size
 
 
