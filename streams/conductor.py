@@ -31,7 +31,7 @@ from handlers.conductor import (
 from handlers.session import Session
 from handlers.transitions import allowed
 from schemas import commands, subjects
-from schemas.chunk_events import Redriven
+from schemas.chunk_events import Recorded, Redriven, Stored
 from schemas.cloud_events import headers
 from schemas.commands import Command, Trigger
 from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
@@ -58,7 +58,9 @@ CALM_S = 0.1
 """Between two looks at one session: many chunks are stored in that time, and one look sees them all."""
 WHO = "conductor"
 WAITING = (State.ACTIVE, State.PAUSED)
-WAKING = (subjects.RECORDED, subjects.STORED)
+HEARD = (subjects.RECORDED, subjects.STORED)
+ROUTINE = {kind.model_fields["type"].default for kind in (Recorded, Stored)}
+"""Types of events that change nothing for a session that waits for its host: they are read with the next."""
 
 log = logging.getLogger("lucid.conductor")
 
@@ -111,15 +113,13 @@ class Conductor:
         await self._parts.directory.ready()
         self._parts.directory.on_change(lambda session: self.wake(session.id))
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(
-                self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in WAKING])
-            )
+            tasks.create_task(self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in HEARD]))
             tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
             tasks.create_task(self._sweep())
             for _ in range(AT_ONCE):
                 tasks.create_task(self._work())
 
-    def wake(self, session_id: str, step: str = "") -> None:
+    def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
         """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
         session = self._parts.directory.get(session_id)
         if session is None or _at_rest(session):
@@ -127,6 +127,8 @@ class Conductor:
             return
         care = self._care.setdefault(session_id, _Care(Known(session_id), session))
         care.look |= {step} if step else set(STEPS_READ)
+        if routine and session.state in WAITING:
+            return
         if not care.busy and not care.again:
             self._queue.put_nowait(session_id)
         care.again = True
@@ -137,7 +139,8 @@ class Conductor:
         start = (await self._jet.info(stream)).last_seq + 1
         async for item in self._jet.follow(stream, filters, start):
             if isinstance(item, Message):
-                self.wake(subjects.session_of(item.subject), subjects.step_of(item.subject))
+                routine = item.headers.get("ce-type") in ROUTINE
+                self.wake(subjects.session_of(item.subject), subjects.step_of(item.subject), routine=routine)
 
     async def _sweep(self) -> None:
         number = 0
