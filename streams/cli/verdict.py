@@ -30,7 +30,7 @@ from streams.cli.output import (
 )
 
 SHOWN = 5
-LEFT = 43
+LEFT = 45
 """Least columns of the left cell."""
 AREA = 10
 COLOUR = re.compile(r"\x1b\[[0-9]*m")
@@ -112,7 +112,7 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
     summary = report.summary
     listed = f"in {trust_name}" if summary.signer_listed else f"not in {trust_name}"
     gaps = "no gap" if not summary.gaps else count_of(summary.gaps, "gap")
-    later = f", {summary.history_uncovered} later ones not" if summary.history_uncovered else ""
+    later = f", {summary.history_uncovered} later not" if summary.history_uncovered else ""
     cells = [
         f"manifest {mark(True)} {key_digits(summary.signer)}, {listed}",
         f"host chain {mark(True)} seq 0–{summary.last_seq}, {gaps}",
@@ -123,7 +123,7 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
     if summary.opened:
         cells.append(f"contents   {mark(True)} opened, as signed")
     pairs = list(zip_longest(cells[::2], cells[1::2], fillvalue=""))
-    width = max(LEFT, *(_width(left) + 2 for left, _ in pairs))
+    width = max(LEFT, *(_width(left) + 1 for left, _ in pairs))
     for left, right in pairs:
         if right and 2 + width + _width(right) <= COLUMNS:
             yield f"  {left}{' ' * (width - _width(left))}{right}"
