@@ -180,7 +180,7 @@ def _may_be_destroyed(session: Session) -> bool:
     return session.state != State.CLEANUP and Trigger.CLEANUP in allowed(session)
 
 
-DESTROY = "lucid sessions destroy {}"
+ABORT, DESTROY = "lucid sessions stop {} --abort", "lucid sessions destroy {}"
 VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
     ("lucid verify {}", _is_evidence),
     ("lucid replay {}", _is_evidence),
@@ -189,7 +189,7 @@ VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
     ("lucid sessions resume {}", _moved_by(Trigger.RESUME)),
     ("lucid sessions stop {}", _moved_by(Trigger.STOP)),
     ("lucid sessions pause {}", _moved_by(Trigger.PAUSE)),
-    ("lucid sessions stop {} --abort", _may_be_ended),
+    (ABORT, _may_be_ended),
     (DESTROY, _may_be_destroyed),
 )
 """What a person can type about a session, the likeliest first, and when."""
@@ -200,7 +200,8 @@ def next_commands(session: Session) -> list[str]:
     return [verb.format(session.id) for verb, fits in VERBS if fits(session)]
 
 
-def cure(session: Session) -> str:
-    """What to type for who was refused: never what destroys."""
-    found = [verb for verb in next_commands(session) if verb != DESTROY.format(session.id)]
-    return ", or ".join(found[:2]) or f"lucid sessions show {session.id}"
+def cure(session: Session, most: int = 2) -> str:
+    """What to type for who was refused: never what destroys, and what aborts only with a warning."""
+    found = [verb for verb, fits in VERBS if verb != DESTROY and fits(session)][:most]
+    told = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
+    return ", or ".join(verb.format(session.id) for verb in told or ["lucid sessions show {}"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from handlers.keys import SessionKeys
 from handlers.session import Session
+from handlers.transitions import cure
 from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust
 from schemas import subjects
 from schemas.errors import NotFound, RefusedByState, Rejected
@@ -55,7 +56,7 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
         raise RefusedByState(
             f"session {name} is {session.state}, not sealed: there is no evidence of it yet",
             code="evidence.unsealed",
-            hint=f"lucid sessions stop {name}",
+            hint=cure(session, most=1),
         )
     lines = history_lines(await log.history(name))
     return Kept(session, stored_at(data.manifests, data.chunks, session.uid, lines))

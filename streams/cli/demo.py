@@ -10,6 +10,7 @@
 import asyncio
 import hashlib
 import logging
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from handlers.original import original, sealed_manifest
 from handlers.verify import verify
 from handlers.verify_findings import Report
 from schemas.capture import Media, Picture
-from schemas.errors import EvidenceFalse
+from schemas.errors import EvidenceFalse, Misuse
 from schemas.ports import Jet, Source
 from streams.atomic import new_file
 from streams.audit import audit
@@ -52,6 +53,7 @@ def demo(
 ) -> None:
     """Record, seal, verify and export a session, all on this machine. Ctrl-C ends the recording early."""
     began_s, here, stop = time.monotonic(), Installation.here(), asyncio.Event()
+    _try(out)
     log, level = here.data.logs / "demo.log", here.settings.log_level
     logging.basicConfig(filename=log, level=level, format=output.LOG_FORMAT)
 
@@ -66,6 +68,15 @@ def demo(
     else:
         for line in _closing(result, out, took_s):
             output.say(line)
+
+
+def _try(out: Path) -> None:
+    """Refuse now what could not be written in the end. Raises Misuse (demo.out)."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise Misuse(f"--out {out} cannot be written: {error.strerror}", code="demo.out") from None
 
 
 @asynccontextmanager
@@ -107,7 +118,7 @@ async def _demo(
     exported = await _export(jet, here, session, out, source.digest())
     result = {**shown, "seconds": round(done.seconds, 3), **exported}
     if not as_json:
-        for line in [*view.lines(), _seal_line(result)]:
+        for line in [*view.board.lines(), _seal_line(result)]:
             output.say(line)
     return result
 

@@ -48,7 +48,7 @@ async def _board(session: str, follow: bool) -> None:
             output.say(f"{session} is {is_now}, and its events are gone with its source;")
             output.say(f"see lucid sessions show {session}")
             return
-        for line in view.lines():
+        for line in view.board.lines():
             output.say(line)
 
 

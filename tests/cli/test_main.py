@@ -73,6 +73,14 @@ def test_nothing_running_exits_7_and_names_the_cure(lucid: Lucid, tmp_path: Path
     assert json.loads(as_json.stdout)["code"] == "server.absent"
 
 
+def test_the_demo_does_not_begin_what_it_cannot_write(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a recording is made, and all that comes of it is an error."""
+    (tmp_path / "file").write_text("")
+    said = lucid("demo", "--out", str(tmp_path / "file" / "below"), data=tmp_path / "data", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "[demo.out]" in said.stderr
+
+
 def test_a_server_of_somebody_else_is_not_to_be_started_by_us(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: whose NATS_URL is wrong is told `lucid up`, which refuses as long as it is set."""
     said = lucid("sessions", "list", data=tmp_path, NATS_URL="nats://127.0.0.1:1")

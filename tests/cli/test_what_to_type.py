@@ -1,8 +1,10 @@
 """What a running system tells a person to type, typed."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,11 +64,26 @@ def test_a_recording_that_runs_is_stopped_as_show_tells(lucid: Lucid, data: Path
     assert slip.returncode == 5
     assert "cannot RECOVER: it is ACTIVE" in slip.stderr
     assert "lucid sessions stop typed-2" in slip.stderr
+    early = lucid("verify", "typed-2", data=data)
+    assert (early.returncode, "; lucid sessions stop typed-2" in " ".join(early.stderr.split())) == (5, True)
     command = told(lucid, data, "typed-2")[0]
     assert lucid(*command.split()[1:], data=data).returncode == 0
     out, err = recording.communicate(timeout=60)
     assert recording.returncode == 0, err
     assert out.startswith("typed-2 recorded and sealed")
+
+
+def test_a_demo_that_was_ended_early_says_no_more_of_it_in_the_end(
+    lucid: Lucid, data: Path, tmp_path: Path
+) -> None:
+    """Breaks: a result that is complete still says what Ctrl-C would do."""
+    demo = lucid.start("demo", "--seconds", "600", data=data, cwd=tmp_path)
+    until(lucid, data, "demo-01", "ACTIVE")
+    time.sleep(1)
+    demo.send_signal(signal.SIGINT)
+    out, err = demo.communicate(timeout=60)
+    assert (demo.returncode, "Ctrl-C" in err) == (0, True), out + err
+    assert [line.split()[0] for line in out.splitlines()][5:8] == ["store", "seal", "verified,"]
 
 
 def test_a_sealed_session_that_is_recovered_is_said_to_be_sealed(lucid: Lucid, data: Path) -> None:

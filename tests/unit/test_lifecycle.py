@@ -340,7 +340,8 @@ def test_who_is_refused_is_told_a_command_that_destroys_nothing(state: str, type
     assert "RequestEnd" not in refused.value.message
     assert "destroy" not in hint
     others = [one for one in next_commands(session) if "destroy" not in one]
-    assert hint.startswith(others[0] if others else "lucid sessions show demo-01")
+    assert (others[0] if others else "lucid sessions show demo-01") in hint
+    assert ("--abort" in hint) == ("if its host is gone: lucid sessions stop demo-01 --abort" in hint)
 
 
 def test_a_seal_is_told_to_who_would_change_what_was_sealed() -> None:
