@@ -198,7 +198,10 @@ def _tell_original(
 
 
 def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: bool) -> dict[str, object]:
-    old = read_bounded(target, dsse.MAX_BYTES[dsse.TRUST])
+    try:
+        old = read_bounded(target, dsse.MAX_BYTES[dsse.TRUST])
+    except OSError as error:
+        raise Misuse(f"{target} cannot be replaced: {error.strerror}", code="trust.replaced") from None
     raw = run(_made_trust(int(time.time()), root_key, new_root))
     if old is not None and not replaces(old, raw):
         raise Misuse(

@@ -15,7 +15,7 @@ from handlers.trust import Trust, open_trust
 from handlers.verify import verify as verify_evidence
 from handlers.verify_tombstone import verify_tombstone
 from schemas import dsse
-from schemas.errors import Misuse
+from schemas.errors import Misuse, NotFound
 from schemas.trust import MAX_KEYS_BYTES
 from streams.cli import output, verdict
 from streams.cli.attach import attached, is_copy, named, run
@@ -56,6 +56,8 @@ def verify(
         raise Misuse(
             "an empty name is no folder and no session", code="usage", hint="see lucid verify --help"
         )
+    if root is not None and trust is None:
+        raise Misuse("--root is of a trust file, and none is named", code="usage", hint="give --trust FILE")
     copied = is_copy(target, complete=trust is not None)
     if open_contents and (copied or path.is_file()):
         raise Misuse(
@@ -89,8 +91,11 @@ def verify(
 
 
 def _tombstone(path: Path, trust: Path, root: str | None, strict: bool, as_json: bool) -> int:
-    raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE]) or b""
     opened = load_trust(trust, root)
+    try:
+        raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE]) or b""
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}", code="evidence.absent") from None
     report, tombstone = verify_tombstone(raw, opened, strict=strict)
     if root is None and not as_json:
         _tell_root(opened.root)

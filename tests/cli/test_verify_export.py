@@ -1,5 +1,6 @@
 """`lucid verify` and `lucid export` on copies: what they print, and what their exit status says."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -13,6 +14,7 @@ from handlers.trust import build_trust
 from schemas import dsse
 from schemas.jcs import jcs
 from schemas.trust import Tombstone, TrustKey
+from streams.cli import verify as verb
 from streams.cli.main import main
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
@@ -239,6 +241,30 @@ def test_changed_bytes_are_never_exported(here: Path, capsys: Said) -> None:
     chunk.unlink()
     assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 4
     assert not [path for path in here.iterdir() if "out.bin" in path.name]
+
+
+def test_a_root_without_its_trust_file_is_not_passed_over(here: Path, capsys: Said) -> None:
+    """Breaks: who names a root for a session here believes that it was compared."""
+    for target in ("demo-01", "copy", "./copy"):
+        assert main(["verify", target, "--root", ROOT_PRINT]) == 2
+        assert "give --trust FILE" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_named_and_no_bug(
+    here: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: who names a folder, or a file of somebody else, reads a stack trace."""
+    assert main(["export", "--trust-file", "copy"]) == 2
+    assert "copy cannot be replaced: it is no plain file" in capsys.readouterr().err
+
+    def refuse(path: Path, limit: int) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(verb, "read_bounded", refuse)
+    assert main(["verify", "trust.json", "--trust", "trust.json"]) == 2
+    monkeypatch.setattr(verb, "load_trust", lambda *_: None)
+    assert main(["verify", "trust.json", "--trust", "trust.json"]) == 4
+    assert "trust.json cannot be read: Permission denied" in capsys.readouterr().err
 
 
 def test_missing_fragments_are_told_when_bytes_are_exported(here: Path, capsys: Said) -> None:
