@@ -18,7 +18,9 @@ from schemas.digest import Buffer
 from schemas.fragment import Fragment
 
 IDLE_S = 30.0
-"""A chunk that no job here touched for so long was finished by another owner: its bytes are dropped."""
+"""A chunk that no job here touched for so long is dead, or at work elsewhere: its bytes are dropped."""
+STORED_KEPT = 1024
+"""Chunks that another owner stored before they closed here."""
 
 Key = tuple[bytes, int]
 """(uid, chunk index)."""
@@ -99,6 +101,8 @@ class Claims:
         """Of all closed chunks that no job started: what is not held must be read again, and is work, too."""
         self._open: dict[bytes, _Open] = {}
         self._work: dict[Key, Work] = {}
+        self._stored: dict[Key, None] = {}
+        """In the order in which they were."""
         self._room = asyncio.Event()
         self._room.set()
 
@@ -132,6 +136,8 @@ class Claims:
             session.spilled = False
             if not session.fragments:
                 del self._open[recorded.uid]
+        if (recorded.uid, recorded.index) in self._stored:
+            return
         work = self.work(recorded)
         if not work.unstarted and not work.jobs:
             work.unstarted, work.fragments = True, fragments
@@ -194,6 +200,13 @@ class Claims:
         if work.credit:
             self.credit.give(work.credit)
         self._begun(work)
+
+    def stored(self, uid: bytes, index: int) -> None:
+        """Whoever stored the chunk: forget it, and keep nothing of it should it close here only now."""
+        self.finish(uid, index)
+        self._stored[uid, index] = None
+        if len(self._stored) > STORED_KEPT:
+            del self._stored[next(iter(self._stored))]
 
     def evict_idle(self) -> None:
         """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""

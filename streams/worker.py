@@ -6,15 +6,20 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from pydantic import ValidationError
+
 from handlers.stages.admit import Signers
 from schemas import subjects
+from schemas.chunk_events import ChunkEvent
+from schemas.jetstream import Message
 from schemas.ports import Blobs, Jet
+from streams.checkpoints import patiently
 from streams.claims import Claims
 from streams.directory import Directory
 from streams.groups import join
@@ -59,9 +64,10 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
         ingest = asyncio.create_task(
             Ingest(parts.jet, parts.directory, claims, threads, parts.signers, owned).run(), name="record"
         )
+        stored = asyncio.create_task(_heed_stored(parts.jet, claims, owned), name="stored")
         evict = asyncio.create_task(_evict(claims), name="evict")
         log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
-        await _until_stopped(stop, [ingest, evict], runners)
+        await _until_stopped(stop, [ingest, stored, evict], runners)
     finally:
         _shut(threads, disk)
 
@@ -104,6 +110,17 @@ async def _until_stopped(
     await asyncio.gather(stopped, *services, *runners, return_exceptions=True)
     for task in over:
         task.result()
+
+
+async def _heed_stored(jet: Jet, claims: Claims, owned: Collection[int]) -> None:
+    """Another worker may store what is in memory here: one of our group, or of another number of groups."""
+    start = (await patiently(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
+    filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
+    async for item in jet.follow(subjects.CHUNKS, filters, start):
+        if isinstance(item, Message):
+            with suppress(ValidationError):
+                event = ChunkEvent.model_validate_json(item.data)
+                claims.stored(event.uid, event.index)
 
 
 async def _evict(claims: Claims) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pytest
 from conducted import World, running, system
 from test_conducted import verified
 
 from infra.nats_server import NatsServer
 from schemas import subjects
+from streams import claims
 from streams.roles import run_worker
 
 SESSIONS = [f"demo-{n:02}" for n in range(6)]
@@ -46,3 +49,21 @@ async def test_sessions_are_sealed_whole_whatever_the_number_of_groups_was_meanw
                 manifest = await verified(world, name, tmp_path)
                 assert manifest.totals.fragments == len(host.sent)
                 assert manifest.gaps == ()
+
+
+async def test_two_workers_of_one_group_do_not_wait_for_what_the_other_has_stored(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a second worker, by mistake or to take over, makes both stand still for half a minute."""
+    monkeypatch.setattr(claims, "IDLE_S", 3600.0)
+    async with system(server, tmp_path, worker=False) as world:
+        stages = world.settings.stages
+        small = {name: stages[name]._replace(memory_bytes=1 << 20) for name in ("RECORDER", "CHUNK")}
+        world.settings = replace(world.settings, stages={**stages, **small})
+        async with workers(world, 1), workers(world, 1):
+            host = await world.start("demo-01")
+            await host.record(400)
+            await host.final()
+            await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert manifest.totals.fragments == len(host.sent)

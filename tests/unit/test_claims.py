@@ -138,6 +138,10 @@ class Process:
     def finish(self, tape: Tape, session: int, number: int) -> None:
         self.claims.finish(tape.uid, number)
 
+    def stored(self, tape: Tape, session: int, number: int) -> None:
+        """Here or elsewhere, before it closed here or after."""
+        self.claims.stored(tape.uid, number)
+
     def replace(self, tape: Tape, session: int, number: int) -> None:
         """A void fold had cut another chunk here."""
         self.claims.work(tape.chunks[number].model_copy(update={"host": "another"}))
@@ -185,7 +189,7 @@ class Process:
 
 STEPS = (
     *("hold", "hold", "hold", "close", "close", "take_credit", "take_credit", "start", "start", "finish"),
-    *("hold_again", "close_again", "drop", "forget_open", "cancel", "replace", "evict_idle"),
+    *("stored", "hold_again", "close_again", "drop", "forget_open", "cancel", "replace", "evict_idle"),
 )
 STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, SESSIONS - 1), st.integers(0, CHUNKS - 1))
 
