@@ -208,6 +208,20 @@ def test_a_silent_host_is_an_error_that_its_return_ends() -> None:
     assert world.settle().session.state == "ACTIVE"
 
 
+@pytest.mark.parametrize("then", [commands.Resume, commands.Stop])
+def test_silence_counts_from_the_end_of_a_pause_on(then: type[commands.Command]) -> None:
+    """Breaks: a line that breaks for a minute ends a person's pause; or nobody hears of it later."""
+    world = started()
+    world.stored = {0: 1, 1: 2, 2: 3}
+    world.do(commands.Pause)
+    world.now_us += 10**12
+    assert world.settle().session.state == "PAUSED"
+    world.do(then)
+    assert world.settle().session.state in ("ACTIVE", "STOPPING")
+    world.now_us += 61_000_000
+    assert world.settle().session.reason == HOST_SILENT
+
+
 def test_a_host_that_stays_away_is_ended_by_the_platform() -> None:
     """Breaks: its session is never sealed."""
     world = started()
