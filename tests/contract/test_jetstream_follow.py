@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from infra.jetstream import ConsumerSpec, Discontinuity, Follower, Jet, Message, StreamSpec, connect
+from infra.jetstream.pace import Pace
 from infra.jetstream.pulling import Pulls
 from infra.nats_server import NatsServer
 from schemas.errors import NotFound, Unavailable
@@ -83,6 +84,25 @@ async def test_large_messages_come_whole_and_within_the_bytes_asked_for(jet: Jet
     assert sum(len(item.data) for item in follower._queue if isinstance(item, Message)) <= 4 << 20
     rest, breaks = await take(follower, 59)
     assert [(m.seq, m.data[0], len(m.data)) for m in rest] == [(n + 1, n, 960 << 10) for n in range(1, 60)]
+    assert breaks == []
+    await follower.close()
+
+
+async def test_a_reader_that_is_held_off_its_writer_misses_nothing(jet: Jet) -> None:
+    """Breaks: a recording that comes faster than it may be followed stands still, or has holes."""
+    await jet.declare(STREAM)
+    follower = jet.follow("TAPE", ["tape.>"])
+    follower._pace = Pace(1 << 20, 1 << 16)
+    sent = [bytes([n]) * (1 << 19) for n in range(40)]
+
+    async def write() -> None:
+        for data in sent:
+            await jet.publish("tape.0", data)
+
+    writing = asyncio.create_task(write())
+    messages, breaks = await take(follower, len(sent))
+    await writing
+    assert [message.data for message in messages] == sent
     assert breaks == []
     await follower.close()
 
