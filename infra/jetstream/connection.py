@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import nats.errors
 from nats.aio.client import Client
@@ -133,7 +133,8 @@ class Connection:
         if self.closed or not self.nc.is_connected:
             raise errors.disconnected(subject)
         try:
-            await self.nc.publish(subject, data, reply, dict(headers) if headers else None)
+            payload = cast(bytes, wire.Payload(data)) if len(data) > SMALL_BYTES else data
+            await self.nc.publish(subject, payload, reply, dict(headers) if headers else None)
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
             raise errors.disconnected(subject) from error
         except nats.errors.MaxPayloadError as error:

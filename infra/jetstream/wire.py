@@ -1,7 +1,7 @@
 """Owns the bytes between the driver and the socket: fewer copies than the driver's own way.
 
 1. Incoming bytes are copied once more after the kernel, into the message; outgoing ones only where the
-   socket does not take them at once. The driver's own way copies five and four times (4 CPU seconds a GB
+   socket does not take them at once. The driver's own way copies five and six times (4 CPU seconds a GB
    for 64 messages of 960 KiB under way).
 2. What waits for the socket is bounded: writing waits, reading pauses.
 3. It leans on inner attributes of the driver's client: transport, parser, reading of headers (`install`).
@@ -46,6 +46,32 @@ async def _headers(client: Client, block: bytes | None) -> dict[str, str] | None
         return await Client._process_headers(client, block)
     except (IndexError, UnicodeDecodeError):
         return client._parse_header_lines(block or b"") or None
+
+
+class Payload:
+    """Stands for a payload where the driver makes a command of it by `+`: it is not copied into that."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __radd__(self, head: bytes) -> "Command":
+        return Command(head, self.data)
+
+
+class Command:
+    """A command in pieces, as long as all of them."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def __add__(self, end: bytes) -> "Command":
+        return Command(*self.pieces, end)
 
 
 class WireProtocol(asyncio.Protocol):
@@ -157,7 +183,8 @@ class WireTransport(Transport):
         self.waiting_bytes += len(payload)
 
     def writelines(self, payload: list[bytes]) -> None:
-        self._out.extend(payload)
+        for command in payload:
+            self._out.extend(command.pieces if isinstance(command, Command) else (command,))
         self.waiting_bytes += sum(map(len, payload))
 
     async def drain(self) -> None:

@@ -13,10 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
 
 from infra.jetstream import Jet, StreamSpec, connect
-from infra.jetstream.wire import READ_AHEAD_BYTES, WireParser, WireProtocol
+from infra.jetstream.wire import READ_AHEAD_BYTES, Command, Payload, WireParser, WireProtocol
 from infra.nats_server import NatsServer, binary
 
 Seen = tuple[int, bytes, bytes, bytes, bytes | None]
@@ -201,3 +202,16 @@ def certificate(folder: Path) -> None:
             serialization.NoEncryption(),
         )
     )
+
+
+def test_a_command_around_a_payload_is_the_drivers_own_without_a_copy_of_it() -> None:
+    """Breaks: what a host sends is copied twice more, or framed wrongly."""
+    data, headers = os.urandom(100_000), bytearray(b"NATS/1.0\r\nA: b\r\n\r\n")
+    for made, wanted in (
+        (hpub_cmd("s", "r", headers, Payload(data)), hpub_cmd("s", "r", headers, data)),
+        (pub_cmd("s", "r", Payload(data)), pub_cmd("s", "r", data)),
+    ):
+        assert isinstance(made, Command)
+        assert b"".join(made.pieces) == wanted
+        assert len(made) == len(wanted)
+        assert any(piece is data for piece in made.pieces)
