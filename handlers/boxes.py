@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from schemas.digest import Buffer
+
 MAX_UNIT_BYTES = 16 << 20
 """A longer unit would hold back more than one chunk; a second of 8K screen stays far below."""
 
@@ -34,7 +36,7 @@ NON_SYNC = 0x0001_0000
 class Unit:
     """Bytes that belong together, and whether a new chunk would best begin with them."""
 
-    data: bytes
+    data: Buffer
     key_frame: bool = False
 
 
@@ -44,15 +46,20 @@ class BoxSplitter:
     def __init__(self, join_bytes: int = 0) -> None:
         self.opaque = False
         self._join_bytes = join_bytes
-        self._pending = bytearray()
-        self._whole = 0
-        """Bytes of _pending that are whole units, to be given out as one."""
+        self._kept: list[bytes | memoryview] = []
+        """What was fed and not given out."""
+        self._missing = 0
+        """Bytes without which no box more can be seen: until they come, nothing is looked at."""
+        self._bytes = memoryview(b"")
+        """Of `_kept`, joined; the positions below are in it."""
+        self._given = self._whole = self._scanned = 0
+        """Ends of what was given out, of whole units, of whole boxes."""
         self._whole_key_frame = False
-        self._scanned = 0
-        """Bytes of _pending that are whole boxes: those units, and of the unit being gathered."""
+        """Of the first unit between _given and _whole."""
         self._seen_moov = False
         self._has_moof = False
         self._key_frame = False
+        """Of the unit being gathered, between _whole and _scanned."""
         self._video: dict[int, int] = {}
         """Video track id → default sample flags."""
 
@@ -60,7 +67,11 @@ class BoxSplitter:
         """Return the units that `data` completes; what is not complete stays inside."""
         if self.opaque:
             return [Unit(data)] if data else []
-        self._pending += data
+        self._kept.append(data)
+        self._missing -= len(data)
+        if self._missing > 0:
+            return []
+        self._bytes = memoryview(b"".join(self._kept))
         units: list[Unit] = []
         while not self.opaque:
             header = self._next_box()
@@ -69,37 +80,40 @@ class BoxSplitter:
             kind, size = header
             if not self._belongs(kind) or self._scanned - self._whole + size > MAX_UNIT_BYTES:
                 self.opaque = True
-            elif len(self._pending) < self._scanned + size:
+            elif not self._holds(size):
                 break
             else:
                 units += self._take(kind, size)
         units += self._cut()
+        self._kept, given = [self._bytes[self._given :]], self._given
+        self._given, self._whole, self._scanned = 0, 0, self._scanned - given
         if self.opaque:
             units += self.finish()
         return units
 
     def finish(self) -> list[Unit]:
         """Return what is left: the input ended here."""
-        if not self._pending:
-            return []
-        rest = Unit(bytes(self._pending))
-        self._pending.clear()
-        self._scanned = 0
-        return [rest]
+        rest = b"".join(self._kept)
+        self._kept.clear()
+        self._scanned = self._missing = 0
+        return [Unit(rest)] if rest else []
+
+    def _holds(self, size: int) -> bool:
+        """Whether so many bytes after _scanned are here."""
+        self._missing = max(0, self._scanned + size - len(self._bytes))
+        return not self._missing
 
     def _next_box(self) -> tuple[bytes, int] | None:
         """Type and whole size of the box at _scanned; None while its header is incomplete."""
-        at, have = self._scanned, len(self._pending)
-        if have - at < BOX_HEADER.size:
+        if not self._holds(BOX_HEADER.size):
             return None
-        size, kind = BOX_HEADER.unpack_from(self._pending, at)
+        size, kind = BOX_HEADER.unpack_from(self._bytes, self._scanned)
+        smallest = BOX_HEADER.size
         if size == 1:
-            if have - at < BOX_HEADER.size + LARGE_SIZE.size:
+            smallest += LARGE_SIZE.size
+            if not self._holds(smallest):
                 return None
-            size = LARGE_SIZE.unpack_from(self._pending, at + BOX_HEADER.size)[0]
-            smallest = BOX_HEADER.size + LARGE_SIZE.size
-        else:
-            smallest = BOX_HEADER.size
+            size = LARGE_SIZE.unpack_from(self._bytes, self._scanned + BOX_HEADER.size)[0]
         # size 0 means "to the end of the file": its end cannot be seen, so it is as good as opaque
         return kind, size if size >= smallest else MAX_UNIT_BYTES + 1
 
@@ -113,37 +127,31 @@ class BoxSplitter:
 
     def _take(self, kind: bytes, size: int) -> list[Unit]:
         """Add the whole box at _scanned to the unit; return the units before it that it is not joined to."""
-        begin, self._scanned = self._scanned, self._scanned + size
+        box = self._bytes[self._scanned : self._scanned + size]
+        self._scanned += size
         try:
             if kind == b"moov":
                 self._seen_moov = True
-                self._video = video_tracks(bytes(self._pending[begin : self._scanned]))
+                self._video = video_tracks(bytes(box))
             elif kind == b"moof":
                 self._has_moof = True
-                self._key_frame = begins_with_key_frame(
-                    bytes(self._pending[begin : self._scanned]), self._video
-                )
+                self._key_frame = begins_with_key_frame(bytes(box), self._video)
         except (struct.error, ValueError, LookupError):
             self.opaque = True
             return []
         if kind not in (b"moov", b"mdat") and kind not in AFTER_LAST:
             return []
         key_frame, self._has_moof, self._key_frame = self._key_frame, False, False
-        before = self._cut() if key_frame or self._scanned > self._join_bytes else []
-        if not self._whole:
+        before = self._cut() if key_frame or self._scanned - self._given > self._join_bytes else []
+        if self._whole == self._given:
             self._whole_key_frame = key_frame
         self._whole = self._scanned
         return before
 
     def _cut(self) -> list[Unit]:
         """Give out the whole units at hand."""
-        if not (size := self._whole):
-            return []
-        with memoryview(self._pending) as pending:
-            unit = Unit(bytes(pending[:size]), self._whole_key_frame)
-        del self._pending[:size]
-        self._whole, self._scanned = 0, self._scanned - size
-        return [unit]
+        begin, self._given = self._given, self._whole
+        return [Unit(self._bytes[begin : self._whole], self._whole_key_frame)] if self._whole > begin else []
 
 
 def video_tracks(moov: bytes) -> dict[int, int]:

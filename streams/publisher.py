@@ -26,6 +26,7 @@ from handlers.boxes import BoxSplitter
 from handlers.fragments import FragmentSealer
 from schemas import subjects
 from schemas.cloud_events import headers
+from schemas.digest import Buffer
 from schemas.errors import LucidError, NoSpace
 from schemas.fragment import MAX_DATA_PLAIN, PartSettings
 from schemas.ports import Writer
@@ -123,7 +124,7 @@ class Publisher:
             self._sealer.part(PartSettings(encoder=encoder, reason=reason), self._time_us()), True
         )
 
-    async def send(self, data: bytes, key_frame: bool = False) -> None:
+    async def send(self, data: Buffer, key_frame: bool = False) -> None:
         """Send bytes of any length; `key_frame` is of their first."""
         view = memoryview(data)
         for at in range(0, len(view), self.block_bytes):

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from handlers.boxes import BoxSplitter
 from schemas.capture import Picture
+from schemas.digest import Buffer
 from schemas.errors import Misuse, NotFound
 from streams.publisher import READ_FRAGMENTS
 from streams.wiring import drawn
@@ -85,7 +86,7 @@ def make_source(kind: str, size: int, folder: Path) -> Source:
     return _hashed(kind, path)
 
 
-def units(source: Path, block_bytes: int) -> Iterator[tuple[bytes | memoryview, bool]]:
+def units(source: Path, block_bytes: int) -> Iterator[tuple[memoryview, bool]]:
     """Plain bytes of each data fragment, and whether a key frame begins it: as the publisher cuts a file."""
     splitter = BoxSplitter(block_bytes)
     with source.open("rb", buffering=0) as file:
@@ -96,7 +97,7 @@ def units(source: Path, block_bytes: int) -> Iterator[tuple[bytes | memoryview, 
         yield from _cut(unit.data, unit.key_frame, block_bytes)
 
 
-def _cut(data: bytes, key_frame: bool, block_bytes: int) -> Iterator[tuple[memoryview, bool]]:
+def _cut(data: Buffer, key_frame: bool, block_bytes: int) -> Iterator[tuple[memoryview, bool]]:
     view = memoryview(data)
     for at in range(0, len(view), block_bytes):
         yield view[at : at + block_bytes], key_frame and at == 0
@@ -110,8 +111,8 @@ def _random() -> Iterator[bytes]:
 def _screen(size: int) -> Iterator[bytes]:
     splitter = BoxSplitter()
     recorded = splitter.feed(drawn(min(SCREEN_S, max(2.0, size / HALF_BYTES_PER_S)), Picture()))
-    yield recorded[0].data
-    fragments = [unit.data for unit in recorded if unit.data[MOOF_AT] == b"moof"]
+    yield bytes(recorded[0].data)
+    fragments = [bytes(unit.data) for unit in recorded if unit.data[MOOF_AT] == b"moof"]
     yield from fragments
     while True:
         for fragment in fragments:
