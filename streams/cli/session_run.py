@@ -100,8 +100,9 @@ def _opened(path: str) -> int:
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISFIFO(kind):
-        with contextlib.suppress(PermissionError):  # this user's pipes hold all that they may
-            fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with contextlib.suppress(OSError):  # this user's pipes hold all that they may
+            if fcntl.fcntl(file, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
+                fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return file
 
 

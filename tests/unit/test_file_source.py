@@ -1,0 +1,38 @@
+"""What a recording reads from: files, pipes, standard input."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from streams.cli import session_run
+from streams.cli.session_run import FileSource
+
+
+def pipe_of(size: int, path: Path) -> int:
+    """A named pipe that holds so many bytes and is full; its writing end."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, size)
+    assert os.write(writer, bytes(size)) == size
+    os.dup2(writer, reader)  # who reads comes later
+    return writer
+
+
+def test_a_pipe_that_holds_more_already_is_read_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: `record` refuses the pipe of a process that is ahead, for it cannot be made smaller."""
+    monkeypatch.setattr(session_run, "PIPE_BYTES", 1 << 16)
+    writer = pipe_of(1 << 18, tmp_path / "pipe")
+    FileSource(str(tmp_path / "pipe"), 1 << 20)
+    assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == 1 << 18
+
+
+def test_a_pipe_holds_a_fragment_at_least(tmp_path: Path) -> None:
+    """Breaks: a process that writes fast stands still at each 64 KiB."""
+    writer = pipe_of(1 << 16, tmp_path / "pipe")
+    FileSource(str(tmp_path / "pipe"), 1 << 20)
+    assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == session_run.PIPE_BYTES
