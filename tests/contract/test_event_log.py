@@ -74,6 +74,20 @@ async def test_of_fifty_writers_of_one_command_one_appends(log: EventLog) -> Non
     assert len(await log.history(NAME)) == 2
 
 
+async def test_of_fifty_writers_who_want_the_same_move_one_wins_each_time(log: EventLog) -> None:
+    """Breaks: two callers are both told that theirs was the move, or the log holds two moves, or none."""
+    # CLEANUP in its own state is no move and no error
+    for kind, state, content in ((commands.Start, "STARTING", 1), (commands.Cleanup, "CLEANUP", 50)):
+        before = len(await log.history(NAME))
+        writers = [log.execute(order(kind, f"{state}-{n}")) for n in range(50)]
+        answers = await asyncio.gather(*writers, return_exceptions=True)
+        answered = [one for one in answers if isinstance(one, Session)]
+        assert {session.state for session in answered} == {state}
+        assert len(answered) == content
+        assert {type(one) for one in answers} <= {Session, RefusedByState}
+        assert len(await log.history(NAME)) == before + 1
+
+
 async def test_fifty_writers_each_allot_a_run_of_their_own(log: EventLog) -> None:
     """Breaks: two recoveries share a run, and the broker swallows one's messages."""
     await log.execute(order(commands.Error, "e"))

@@ -48,21 +48,23 @@ def test_every_header_byte_and_200_body_bits_of_a_chunk_are_bound(case: Case) ->
         broken = flipped(good, place, bit)
         with pytest.raises(Rejected):
             open_chunk(KEYS.dek, broken)
-        if place % 16 == 0:
-            case.held.chunks[big] = broken
-            report = case.verify(keys=False)
-            assert [(f.code, f.place) for f in report.findings] == [("chunk.digest", f"chunks/{big:010}")]
+        case.held.chunks[big] = broken
+        report = case.verify(keys=place % 2 == 0)
+        assert report.exit_code == 3, place
+        assert ("chunk.digest", f"chunks/{big:010}") in {(f.code, f.place) for f in report.findings}, place
 
 
-def test_every_byte_of_a_manifest_is_bound(case: Case) -> None:
+def test_every_byte_of_a_manifest_is_bound() -> None:
     """Breaks: a signed manifest can be changed without anybody noticing."""
+    case = Case(RecordedSession(fragments=1, codec=0))
     good = case.held.manifests[1]
-    step = max(1, len(good) // 2000)
-    for place in range(0, len(good), step):
+    for place in range(len(good)):
         case.held.manifests[1] = flipped(good, place, place % 8)
         report = case.verify(keys=False)
         assert report.exit_code == 3, place
-        assert report.findings[0].code in {"manifest.malformed", "manifest.signature"}, place
+        found = report.findings[0]
+        assert found.code in {"manifest.malformed", "manifest.signature"}, place
+        assert found.place == "manifests/1.dsse.json", place
 
 
 def test_another_text_of_the_same_manifest_is_refused(case: Case) -> None:
