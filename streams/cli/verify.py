@@ -77,6 +77,8 @@ def verify(
         with named(target, trust_needed(path)):
             evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
         hint = f"restore it: lucid replay {target}"
+        if path.is_dir():
+            output.note(f"NOTE the session, not the folder here: that is lucid verify ./{path} --trust FILE")
     report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
     if not any(finding.code in RESTORED for finding in report.findings):
         hint = ""

@@ -131,6 +131,19 @@ def test_a_session_is_found_beside_a_folder_of_its_name(lucid: Lucid, data: Path
         assert (said.returncode, "[keys.absent]" in said.stderr) == (2, True), said.stderr
 
 
+def test_who_means_the_folder_is_told_that_its_session_was_verified(
+    lucid: Lucid, data: Path, tmp_path: Path
+) -> None:
+    """Breaks: a copy that somebody changed is called true, for a session here has its name and is."""
+    recorded(lucid, data, "typed-6")
+    ok(lucid, "export", "typed-6", "--evidence", str(tmp_path / "typed-6"), data=data)
+    (tmp_path / "typed-6" / "chunks" / f"{0:010}").write_bytes(b"false")
+    beside, alone = (lucid("verify", "typed-6", data=data, cwd=place) for place in (tmp_path, data))
+    assert (beside.returncode, alone.returncode) == (0, 0)
+    assert "not the folder here: that is lucid verify ./typed-6" in beside.stderr
+    assert "folder" not in alone.stderr
+
+
 def test_a_closed_input_is_no_source_and_leaves_no_session(lucid: Lucid, data: Path) -> None:
     """Breaks: `record --input - <&-` is a bug, or records whatever is opened next under that number."""
     verb = [sys.executable, "-P", "-m", "streams.cli.main", "record", "--input", "-", "--session", "never-3"]
