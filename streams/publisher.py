@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -131,11 +132,8 @@ class Publisher:
             block, flag = view[at : at + self.block_bytes], key_frame and at == 0
             if not await self._has_room(len(block)):
                 return
-            time_us = self._time_us()
-            if len(block) < IN_THREAD_BYTES:
-                await self._send(self._sealer.data(block, time_us, flag))
-            else:
-                await self._send(await asyncio.to_thread(self._sealer.data, block, time_us, flag))
+            seal = partial(self._sealer.data, block, self._time_us(), flag)
+            await self._send(seal() if len(block) < IN_THREAD_BYTES else await asyncio.to_thread(seal))
 
     async def tick(self) -> None:
         await self._send(self._sealer.tick(self._time_us()))
@@ -237,8 +235,7 @@ class Publisher:
         return not self._lost_us
 
     async def _send(self, fragment: bytes, barrier: bool = False) -> None:
-        seq = self._sealer.state.next_seq - 1
-        await self._outbox.send(fragment, self._headers(seq), barrier=barrier)
+        await self._outbox.send(fragment, self._headers(self._sealer.state.next_seq - 1), barrier=barrier)
         self._on_progress(self.progress)
 
     async def _publish(self, data: bytes, headers: Mapping[str, str]) -> None:

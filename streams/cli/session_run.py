@@ -40,8 +40,8 @@ SILENT_S = 60.0
 ASK_S = 0.15
 WORD_S = 30.0
 """Where no board is drawn, it is said so often why a recording waits."""
-PIPE_BYTES = 1 << 20
-"""What a process that writes faster than the recording goes may be ahead: a fragment at least."""
+PIPE_BYTES = 256 << 10
+"""How far a writer may be ahead: less, and a fast one costs more fragments; more, and a pause comes late."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 
 
