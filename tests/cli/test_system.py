@@ -41,14 +41,18 @@ def end(process: "subprocess.Popen[str]") -> int:
     return process.returncode
 
 
-@pytest.fixture(scope="module")
-def data(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The data directory of a system that runs for all tests of this file."""
-    data = tmp_path_factory.mktemp("system") / "data"
+def running(lucid: Lucid, data: Path) -> Iterator[Path]:
+    """A system that runs on `data` until this is asked for more, and then ends in order."""
     process = up(lucid, data)
     yield data
     assert end(process) == 0
     assert not (data / "run.json").exists()
+
+
+@pytest.fixture(scope="module")
+def data(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a system that runs for all tests of this file."""
+    yield from running(lucid, tmp_path_factory.mktemp("system") / "data")
 
 
 def ok(lucid: Lucid, *arguments: str, data: Path, **more: Any) -> Any:

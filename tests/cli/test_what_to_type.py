@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_system import end, ok, until, up
+from test_system import ok, running, until
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -19,10 +19,7 @@ Lucid = Any
 @pytest.fixture(scope="module")
 def data(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory of a system that runs for all tests of this file."""
-    data = tmp_path_factory.mktemp("typed") / "data"
-    process = up(lucid, data)
-    yield data
-    assert end(process) == 0
+    yield from running(lucid, tmp_path_factory.mktemp("typed") / "data")
 
 
 def told(lucid: Lucid, data: Path, session: str) -> list[str]:
