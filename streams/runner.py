@@ -127,12 +127,12 @@ class Runner:
                 job = self._started.get(message.seq)
                 if job is None:
                     job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
-                try:
-                    result = await asyncio.wait_for(asyncio.shield(job), self._limits.timeout_s)
-                finally:
-                    slow = not job.done()
-                    if not slow:
-                        self._started.pop(message.seq, None)
+                await asyncio.wait({job}, timeout=self._limits.timeout_s)
+                slow = not job.done()
+                if slow:
+                    raise TimeoutError(f"{self.verb} took longer than {self._limits.timeout_s:g} s")
+                self._started.pop(message.seq, None)
+                result = job.result()
             if result is not None:
                 await self._publish(result, message)
             await self._acknowledge(message)

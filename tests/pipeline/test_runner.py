@@ -1,6 +1,7 @@
 """The one loop of the stages against a real server: slow, failing, refused and interrupted jobs."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -139,6 +140,21 @@ async def test_a_slow_job_is_never_given_up_and_runs_once(jet: Jet) -> None:
         assert [event.index for event in await stage.results()] == [0]
         assert await stage.dead() == []
         assert stage.forgotten == seqs
+
+
+async def test_a_job_that_ends_as_its_time_runs_out_has_ended(jet: Jet) -> None:
+    """Breaks: its result is thrown away, a retry is spent, and a loaded machine dead-letters a good chunk."""
+
+    async def job(message: Message) -> StageEvent:
+        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.2)  # both timers are due when it returns
+        await asyncio.sleep(0.09)
+        return made(message)
+
+    async with running(jet, job, LIMITS._replace(timeout_s=0.1, retries=0)) as stage:
+        seqs = await stage.ask()
+        await stage.settled(seqs[-1])
+        assert stage.runner.failed == 0
+        assert await stage.dead() == []
 
 
 async def test_a_job_that_hangs_takes_one_slot_for_itself(jet: Jet) -> None:
