@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from handlers.stages.admit import Signers, Unfit, admit
 from handlers.stages.open_chunk import Piece
+from schemas.cloud_events import MOST_BYTES, too_long
 from schemas.fragment import Fragment
 from schemas.jetstream import Message
 
@@ -41,11 +42,13 @@ class Arrival:
 
 def look(messages: Iterable[Message], host_key: bytes, signers: Signers) -> list[Arrival]:
     """Check messages of one session. Keys as in `admit`. Never raises."""
-    return [Arrival(message, _admit(message.data, host_key, signers)) for message in messages]
+    return [Arrival(message, _admit(message, host_key, signers)) for message in messages]
 
 
-def _admit(whole: bytes, host_key: bytes, signers: Signers) -> Fragment | Unfit | Exception:
+def _admit(message: Message, host_key: bytes, signers: Signers) -> Fragment | Unfit | Exception:
+    if too_long(message.headers):
+        return Unfit("fragment.headers", f"its headers are longer than {MOST_BYTES} bytes")
     try:
-        return admit(whole, host_key, signers)
+        return admit(message.data, host_key, signers)
     except Exception as error:
         return error

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from schemas import subjects
 from schemas.chunk_events import ChunkEvent, Dead, StageEvent
-from schemas.cloud_events import headers
+from schemas.cloud_events import MOST_BYTES, headers, too_long
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.ports import Consumer, Writer
@@ -122,6 +122,8 @@ class Runner:
         try:
             self._kept[message.reply] = message
             async with self._workers:
+                if too_long(message.headers):
+                    raise Rejected(f"its headers are longer than {MOST_BYTES} bytes", code="event.headers")
                 if self._wait is not None:
                     await self._wait(message)
                 job = self._started.get(message.seq)
@@ -241,11 +243,11 @@ async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -
 
 def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:
     """What DEAD keeps of a message that will not be tried again."""
-    try:
-        claim = ChunkEvent.model_validate_json(message.data)
-        index, run = claim.index, claim.run
-    except ValidationError:
-        index, run = -1, 0
+    index, run = -1, 0
+    with suppress(ValidationError):
+        if not too_long(message.headers):  # who writes so is none of us, and ends no chunk's way
+            claim = ChunkEvent.model_validate_json(message.data)
+            index, run = claim.index, claim.run
     code, said = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
     return Dead(
         stage=stage,

@@ -32,7 +32,7 @@ def delivered(message: Msg) -> tuple[Message, int]:
     decoded = Message(
         subject=message.subject,
         data=message.data,
-        headers=message.headers or {},
+        headers=_writers(message.headers or {}),
         seq=int(tokens[at + 1]),
         stream_time_ns=int(tokens[at + 3]),
         deliveries=int(tokens[at]),
@@ -43,7 +43,7 @@ def delivered(message: Msg) -> tuple[Message, int]:
 
 
 def direct(message: Msg) -> Message:
-    """Return a message that a direct get answered with; only the writer's headers stay.
+    """Return a message that a direct get answered with.
 
     What the server adds comes last and wins. `Nats-Num-Pending` it adds to some answers only: not read here.
     """
@@ -51,7 +51,7 @@ def direct(message: Msg) -> Message:
     return Message(
         subject=headers["Nats-Subject"],
         data=message.data,
-        headers={name: value for name, value in headers.items() if name not in SERVER_HEADERS},
+        headers=_writers(headers),
         seq=int(headers["Nats-Sequence"]),
         stream_time_ns=time_ns(headers["Nats-Time-Stamp"]),
     )
@@ -64,7 +64,7 @@ def stored(body: dict[str, Any]) -> Message:
     return Message(
         subject=body["subject"],
         data=base64.b64decode(body.get("data", "")),
-        headers={name.strip(): value.strip() for name, _, value in lines},
+        headers=_writers({name.strip(): value.strip() for name, _, value in lines}),
         seq=int(body["seq"]),
         stream_time_ns=time_ns(body["time"]),
     )
@@ -75,3 +75,8 @@ def time_ns(text: str) -> int:
     whole, _, fraction = text.rstrip("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
     return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def _writers(headers: dict[str, str]) -> dict[str, str]:
+    """What is the writer's own for certain: a message has the same headers whichever way it is read."""
+    return {name: text for name, text in headers.items() if name not in SERVER_HEADERS}

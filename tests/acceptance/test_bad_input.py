@@ -146,6 +146,12 @@ async def noise(one: HostileHost) -> None:
     await one.send(b"noise" + os.urandom(4000))
 
 
+async def oversized_headers(one: HostileHost) -> None:
+    """The fragment itself is good."""
+    headers = {"traceparent": "00-" + "f" * 30_000, "ce-id": "x" * 30_000}
+    await one.send(one.fork().tick(one.now_us()), headers=headers)
+
+
 async def another_host_s(one: HostileHost) -> None:
     """The fragment itself is good; who sends it is not the session's host."""
     await one.send(one.fork().tick(one.now_us()), subjects.recording("stranger", one.grant.session))
@@ -175,6 +181,7 @@ REFUSED = {
     too_long: "fragment.length",
     a_lying_length: "fragment.length",
     noise: "fragment.magic",
+    oversized_headers: "fragment.headers",
     another_host_s: "fragment.host",
     another_session_s: "fragment.uid",
     an_end_of_its_own: "fragment.signature",
@@ -210,9 +217,8 @@ def test_what_is_only_untidy_costs_nothing(scene: Scene) -> None:
         for fragment in reversed([one.sealer.tick(one.now_us()) for _ in range(WINDOW - 1)]):
             await one.send(fragment)
         # message headers are no part of the evidence, and do not come into the log
-        large = {"traceparent": "00-" + "f" * 30_000, "ce-id": "x" * 30_000, "Nats-Msg-Id": "same"}
-        await one.send(one.sealer.tick(one.now_us()), headers=large)
-        await one.send(one.sealer.tick(one.now_us()), headers={"traceparent": "\x7f", "Nats-Msg-Id": "other"})
+        for trace in ("\x7f", "00-" + "f" * 2000):
+            await one.send(one.sealer.tick(one.now_us()), headers={"traceparent": trace, "ce-id": "same"})
 
     shown = scene.record("untidy", untidy)
     assert shown["fragments"] == PLAIN_FRAGMENTS + 10 + WINDOW - 1 + 2

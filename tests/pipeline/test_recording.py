@@ -32,20 +32,20 @@ from handlers.stages.record import Fold
 from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
 from schemas import subjects
-from schemas.chunk_events import Ended
+from schemas.chunk_events import Ended, Recorded
+from schemas.cloud_events import MOST_BYTES
 from schemas.fragment import parse
 from streams import arrival, aside, ingest
 from streams import recording as record
+from streams.chunk_log import stream_seqs
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize(
-    ("garbage", "headers"),
-    [(os.urandom(900 << 10), {}), (b"", {}), (b"x", {"traceparent": "x" * (60 << 10)})],
-    ids=["900 KiB", "nothing", "headers"],
+    ("garbage", "code"), [(os.urandom(900 << 10), "fragment.magic"), (b"", "fragment.size")]
 )
 async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
-    jet: Jet, moment: str, garbage: bytes, headers: dict[str, str]
+    jet: Jet, moment: str, garbage: bytes, code: str
 ) -> None:
     """Breaks: one message that is no fragment ends a recording, or the worker."""
     prepared = Prepared("demo-01", 1, TWO_CHUNKS)
@@ -53,7 +53,7 @@ async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
 
     async def host() -> None:
         await send(jet, prepared, range(3))
-        await jet.publish(prepared.subject, garbage, headers)
+        await jet.publish(prepared.subject, garbage)
         await send(jet, prepared, range(3, 7))
 
     if moment == CAUGHT_UP:
@@ -66,9 +66,36 @@ async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
         (letter,) = await dead(jet, prepared, 1)
     assert found == await folded(jet, prepared)
     assert count(found) == 7
-    assert (letter.stage, letter.index) == ("record", -1)
-    assert letter.code == ("fragment.size" if len(garbage) < 160 else "fragment.magic")
+    assert (letter.stage, letter.index, letter.code) == ("record", -1, code)
     assert letter.body == garbage[: aside.BODY_BYTES]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["traceparent", "ce-id", "x"])
+async def test_a_fragment_under_oversized_headers_is_none_and_may_come_again(
+    jet: Jet, moment: str, name: str
+) -> None:
+    """Breaks: what is no part of the evidence fills memory and log, or a refusal takes a fragment's place."""
+    prepared = Prepared("demo-01", 1, TWO_CHUNKS)
+    await begin(jet, prepared)
+
+    async def host() -> int:
+        await send(jet, prepared, range(2))
+        refused = await jet.publish(prepared.subject, prepared.fragments[2], {name: "x" * MOST_BYTES})
+        await jet.publish(prepared.subject, prepared.fragments[2], {name: "x" * (MOST_BYTES - len(name))})
+        await send(jet, prepared, range(3, 7))
+        return refused.seq
+
+    refused = await host() if moment == CAUGHT_UP else 0
+    async with record_stage(jet) as stage:
+        if moment == FOLLOWED:
+            await known(stage, prepared)
+            refused = await host()
+        found = await ended(jet, prepared)
+        (letter,) = await dead(jet, prepared, 1)
+    assert count(found) == 7
+    assert refused not in [seq for one in found if isinstance(one, Recorded) for seq in stream_seqs(one)]
+    assert (letter.seq, letter.code, letter.body) == (refused, "fragment.headers", prepared.fragments[2])
 
 
 async def test_what_a_host_calls_its_trace_is_a_trace_or_nothing(jet: Jet) -> None:
@@ -76,7 +103,7 @@ async def test_what_a_host_calls_its_trace_is_a_trace_or_nothing(jet: Jet) -> No
     prepared = Prepared("demo-01", 1, TWO_CHUNKS)
     good = f"00-{'a' * 32}-{'b' * 16}-01"
     await begin(jet, prepared)
-    traces = {0: "x" * (60 << 10), 1: "00-abc", 4: good, 5: good.replace("a", "c")}
+    traces = {0: "x" * 3000, 1: "00-abc", 4: good, 5: good.replace("a", "c")}
     for number, fragment in enumerate(prepared.fragments):
         await jet.publish(prepared.subject, fragment, {"traceparent": traces.get(number, "")})
     async with record_stage(jet):
@@ -165,6 +192,25 @@ async def test_what_the_server_says_of_a_message_is_read_from_the_server(jet: Je
         found = await ended(jet, prepared, 5)
     assert found == await folded(jet, prepared)
     assert count(found) == 7
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_message_has_the_same_headers_whichever_way_it_is_read(jet: Jet, moment: str) -> None:
+    """Breaks: a fragment is taken by who follows the stream and refused by who catches up: two recordings."""
+    prepared = Prepared("demo-01", 1, TWO_CHUNKS)
+    await begin(jet, prepared)
+
+    async def host() -> None:
+        for fragment in prepared.fragments:
+            await jet.publish(prepared.subject, fragment, {"Nats-Stream": "x" * MOST_BYTES})
+
+    if moment == CAUGHT_UP:
+        await host()
+    async with record_stage(jet) as stage:
+        if moment == FOLLOWED:
+            await known(stage, prepared)
+            await host()
+        assert count(await ended(jet, prepared)) == 7
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -19,6 +19,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet, Message
 from schemas import subjects
 from schemas.chunk_events import Chunked, Compressed, Dead, Redriven, StageEvent
+from schemas.cloud_events import MOST_BYTES
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
 from streams import remake, runner, topology
 from streams.claims import Credit
@@ -272,6 +273,22 @@ async def test_what_is_no_event_is_written_down_too(jet: Jet) -> None:
         await stage.settled(ack.seq)
         (letter,) = await stage.dead()
         assert (letter.index, letter.code, len(letter.body)) == (-1, "job.failed", runner.DEAD_BODY_BYTES)
+
+
+async def test_an_event_under_oversized_headers_is_refused_and_ends_no_chunks_way(jet: Jet) -> None:
+    """Breaks: a stranger's headers go from stage to stage, or a copy of an event ends the chunk's session."""
+
+    async def job(message: Message) -> StageEvent:
+        return made(message)
+
+    async with running(jet, job) as stage:
+        subject, body = subjects.chunk(subjects.CHUNKED, SESSION), asked(0).model_dump_json().encode()
+        refused = await jet.publish(subject, body, {"traceparent": "x" * MOST_BYTES})
+        seqs = await stage.ask()
+        await stage.settled(seqs[-1])
+        (letter,) = await stage.dead()
+        assert (letter.seq, letter.index, letter.code) == (refused.seq, -1, "event.headers")
+        assert [event.index for event in await stage.results()] == [0]
 
 
 async def test_stop_ends_in_time_while_every_slot_waits_for_credit(
