@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as we live)
     if logging.lastResort is not None:  # what a verb's helpers warn of, they also handle
         logging.lastResort.setLevel(logging.ERROR)
+    logging.raiseExceptions = False  # a log line that finds no room is left out, and is no stack trace
     try:
         status = invoke(arguments)
         sys.stdout.flush()

@@ -1,13 +1,17 @@
 """The real `lucid`, run as people run it."""
 
+import errno
 import json
+import logging
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from streams.cli.main import main
 from streams.cli.verbs import VERBS
 
 Lucid = Any
@@ -126,6 +130,17 @@ def test_a_full_disk_is_no_bug(lucid: Lucid, tmp_path: Path) -> None:
         _, said = process.communicate(timeout=60)
     assert process.returncode == 8, said
     assert said.startswith("lucid: nothing more can be written")
+
+
+def test_a_log_line_that_finds_no_room_is_no_stack_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks: a disk that was full for a moment leaves stack traces in the log of a system that goes on."""
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    disk = Mock(write=Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    main(["--version"])
+    logging.StreamHandler(disk).handle(logging.makeLogRecord({"msg": "lost"}))
+    assert capsys.readouterr().err == ""
 
 
 def test_the_doctor_finds_a_whole_machine_and_says_what_is_not_running(lucid: Lucid, tmp_path: Path) -> None:
