@@ -13,7 +13,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +23,10 @@ from handlers.lifecycle import decide
 from handlers.retention import data_room
 from handlers.session import Session
 from schemas import commands, subjects
-from schemas.chunk_events import Dead
 from schemas.commands import Command, Create
-from schemas.errors import LucidError, Misuse, NotFound, RefusedByState, Rejected, Unavailable
+from schemas.errors import LucidError, Misuse, RefusedByState, Unavailable
 from schemas.lifecycle_events import State
 from schemas.ports import Jet, Keyring, Signers
-from schemas.upcast import read_event
 from streams import signing
 from streams.chunk_log import last_recorded
 from streams.commands import answer, answer_error
@@ -38,14 +35,13 @@ from streams.facts import Known
 from streams.hosts import Hosts
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, recorded_chunks
+from streams.refused import absent, refused
 from streams.shown import shown
 
 START_S, DESTROY_S = 20.0, 45.0
 BUSY = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
 """States that count against the limit of sessions at once."""
 OPERATOR = "operator"
-REFUSALS, REFUSALS_BYTES = 100, 8 << 20
-"""What `show` tells of a session's dead letters at most."""
 
 Body = dict[str, Any]
 Handler = Callable[["Control", Body], Awaitable[Body]]
@@ -167,21 +163,8 @@ class Control:
             "plain": state.plain if state else 0,
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
-            "refused": await self._refused(session.id),
+            "refused": await refused(self.jet, session.id),
         }
-
-    async def _refused(self, session_id: str) -> list[Body]:
-        """What stands in DEAD under this session, oldest first, at most REFUSALS of it."""
-        found, _ = await self.jet.batch(
-            subjects.DEAD, subjects.dead("*", session_id), max_messages=REFUSALS, max_bytes=REFUSALS_BYTES
-        )
-        told = []
-        for message in found:
-            with suppress(Rejected):
-                event = read_event(message.data)
-                if isinstance(event, Dead):
-                    told.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
-        return told
 
     async def list(self, body: Body) -> Body:
         """Every session, oldest first. state: only those in it."""
@@ -209,9 +192,7 @@ class Control:
     async def _there(self, body: Body) -> Session:
         session = await self.log.load(str(body.get("session", "")))
         if session.created is None:
-            raise NotFound(
-                f"there is no session {session.id}", code="session.absent", hint="lucid sessions list"
-            )
+            raise await absent(self.jet, session.id)
         return session
 
     async def _leave_room(self, session_id: str) -> None:

@@ -98,6 +98,14 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
         return list(people.map(lambda call: call(), calls))
 
 
+def until(met: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Return when it is met."""
+    end_s = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end_s, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+
+
 def absent(what: str, cure: str) -> NoReturn:
     """Skip the test that needs `what`; in CI, where everything must be there, fail."""
     message = f"{what} is not here; {cure}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hostile_host import HostileHost, hostile_host
-from installation import Installation, Json, running, source_arguments
+from installation import Installation, Json, running, source_arguments, until
 
 from handlers.fragments import FragmentSealer, SealerState, end_fragment
 from schemas import subjects
@@ -294,6 +294,30 @@ def test_messages_of_nobody_leave_everybody_alone(scene: Scene) -> None:
     scene.system.json("export", "--trust-file", scene.hosts.parent / "stray.trust.json")
     assert {one["host"] for one in scene.system.json("hosts", "list")["hosts"]} >= {"hostile"}
     scene.system.json("keys", "rotate")
+
+
+def test_what_comes_for_a_session_that_is_none_is_told(scene: Scene) -> None:
+    """Breaks: a host that mistypes its session's name sends into the void, and nobody can find out."""
+
+    async def misnamed(one: HostileHost) -> None:
+        for step in ("recorded", "chunked"):
+            await one.jet.publish(subjects.chunk(step, "misnamed"), GARBAGE[0])
+        for _ in range(3):
+            await one.send(one.fork().tick(one.now_us()), subjects.recording("hostile", "misnamed"))
+
+    scene.record("named", misnamed)
+    wanted = ("1 refused by chunk (event.malformed)", "1 refused by compress (event.malformed)")
+    until(lambda: all(part in absent_session(scene.system, "misnamed") for part in wanted), "refusals")
+    assert "3 of host hostile waiting for it to begin" in absent_session(scene.system, "misnamed")
+    assert absent_session(scene.system, "nobody") == "there is no session nobody"
+    check_true(scene.system, "named")
+
+
+def absent_session(system: Installation, session: str) -> str:
+    """What `show` says of a session that is none."""
+    told = system("sessions", "show", session, "--json")
+    assert (told.status, told.json["code"]) == (4, "session.absent"), str(told)
+    return str(told.json["detail"])
 
 
 def test_commands_that_make_no_sense_are_answered(scene: Scene) -> None:

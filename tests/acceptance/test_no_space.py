@@ -6,12 +6,12 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from installation import Installation, absent, running, source_arguments
+from installation import Installation, absent, running, source_arguments, until
 from small_disk import Disk, small_disk
 
 DISK_BYTES = 1 << 30
@@ -29,13 +29,6 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         if disk is None:
             absent("the right to mount a small file system", "run as root")
         yield disk
-
-
-def until(met: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end_s = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end_s, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
 
 
 def check_whole(system: Installation, session: str, source: Path) -> None:
