@@ -46,12 +46,8 @@ class BoxSplitter:
     def __init__(self, join_bytes: int = 0) -> None:
         self.opaque = False
         self._join_bytes = join_bytes
-        self._kept: list[bytes | memoryview] = []
-        """What was fed and not given out."""
-        self._missing = 0
-        """Bytes without which no box more can be seen: until they come, nothing is looked at."""
-        self._bytes = memoryview(b"")
-        """Of `_kept`, joined; the positions below are in it."""
+        self._kept = bytearray()
+        """What was fed and not given out; the positions below are in it."""
         self._given = self._whole = self._scanned = 0
         """Ends of what was given out, of whole units, of whole boxes."""
         self._whole_key_frame = False
@@ -67,16 +63,9 @@ class BoxSplitter:
         """Return the units that `data` completes; what is not complete stays inside."""
         if self.opaque:
             return [Unit(data)] if data else []
-        self._kept.append(data)
-        self._missing -= len(data)
-        if self._missing > 0:
-            return []
-        self._bytes = memoryview(b"".join(self._kept))
+        self._kept += data
         units: list[Unit] = []
-        while not self.opaque:
-            header = self._next_box()
-            if header is None:
-                break
+        while not self.opaque and (header := self._next_box()) is not None:
             kind, size = header
             if not self._belongs(kind) or self._scanned - self._whole + size > MAX_UNIT_BYTES:
                 self.opaque = True
@@ -85,35 +74,33 @@ class BoxSplitter:
             else:
                 units += self._take(kind, size)
         units += self._cut()
-        self._kept, given = [self._bytes[self._given :]], self._given
-        self._given, self._whole, self._scanned = 0, 0, self._scanned - given
+        if given := self._given:  # units are views of these bytes: those stay as long as the units
+            self._kept = self._kept[given:]
+            self._given, self._whole, self._scanned = 0, 0, self._scanned - given
         if self.opaque:
             units += self.finish()
         return units
 
     def finish(self) -> list[Unit]:
         """Return what is left: the input ended here."""
-        rest = b"".join(self._kept)
-        self._kept.clear()
-        self._scanned = self._missing = 0
+        rest, self._kept, self._scanned = self._kept, bytearray(), 0
         return [Unit(rest)] if rest else []
 
     def _holds(self, size: int) -> bool:
         """Whether so many bytes after _scanned are here."""
-        self._missing = max(0, self._scanned + size - len(self._bytes))
-        return not self._missing
+        return self._scanned + size <= len(self._kept)
 
     def _next_box(self) -> tuple[bytes, int] | None:
         """Type and whole size of the box at _scanned; None while its header is incomplete."""
         if not self._holds(BOX_HEADER.size):
             return None
-        size, kind = BOX_HEADER.unpack_from(self._bytes, self._scanned)
+        size, kind = BOX_HEADER.unpack_from(self._kept, self._scanned)
         smallest = BOX_HEADER.size
         if size == 1:
             smallest += LARGE_SIZE.size
             if not self._holds(smallest):
                 return None
-            size = LARGE_SIZE.unpack_from(self._bytes, self._scanned + BOX_HEADER.size)[0]
+            size = LARGE_SIZE.unpack_from(self._kept, self._scanned + BOX_HEADER.size)[0]
         # size 0 means "to the end of the file": its end cannot be seen, so it is as good as opaque
         return kind, size if size >= smallest else MAX_UNIT_BYTES + 1
 
@@ -127,15 +114,15 @@ class BoxSplitter:
 
     def _take(self, kind: bytes, size: int) -> list[Unit]:
         """Add the whole box at _scanned to the unit; return the units before it that it is not joined to."""
-        box = self._bytes[self._scanned : self._scanned + size]
-        self._scanned += size
+        begin, self._scanned = self._scanned, self._scanned + size
         try:
             if kind == b"moov":
                 self._seen_moov = True
-                self._video = video_tracks(bytes(box))
+                self._video = video_tracks(bytes(self._kept[begin : self._scanned]))
             elif kind == b"moof":
                 self._has_moof = True
-                self._key_frame = begins_with_key_frame(bytes(box), self._video)
+                moof = bytes(self._kept[begin : self._scanned])
+                self._key_frame = begins_with_key_frame(moof, self._video)
         except (struct.error, ValueError, LookupError):
             self.opaque = True
             return []
@@ -151,7 +138,9 @@ class BoxSplitter:
     def _cut(self) -> list[Unit]:
         """Give out the whole units at hand."""
         begin, self._given = self._given, self._whole
-        return [Unit(self._bytes[begin : self._whole], self._whole_key_frame)] if self._whole > begin else []
+        if self._whole == begin:
+            return []
+        return [Unit(memoryview(self._kept)[begin : self._whole], self._whole_key_frame)]
 
 
 def video_tracks(moov: bytes) -> dict[int, int]:

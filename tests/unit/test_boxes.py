@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,3 +121,16 @@ def test_a_box_that_claims_too_much_is_not_waited_for(fragmented: bytes) -> None
         assert splitter.feed(size.to_bytes(4, "big") + b"moof") != []
         assert splitter.opaque
         assert splitter.feed(b"more") == [Unit(b"more")]
+
+
+def test_what_waits_for_its_end_takes_little_more_than_its_bytes(fragmented: bytes) -> None:
+    """Breaks: an encoder that writes in small pieces makes its recorder take ten times what it holds back."""
+    splitter, step, size = BoxSplitter(), 7, 1 << 20
+    splitter.feed(fragmented[: fragmented.index(b"moof") - 4] + size.to_bytes(4, "big") + b"moof")
+    tracemalloc.start()
+    for _ in range(size // step - 2):
+        assert splitter.feed(bytes(step)) == []
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not splitter.opaque
+    assert held < 1.5 * size
