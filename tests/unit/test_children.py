@@ -4,10 +4,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from infra import children
 from infra.children import Child
@@ -24,7 +24,13 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(1, flush=True)
 time.sleep(60)
 """
-CHILD = "import os; from infra.children import die_with; die_with(os.getppid()); import time; time.sleep(60)"
+CHILD = """
+import os, time
+from infra.children import die_with
+die_with(os.getppid())
+print("ready", flush=True)
+time.sleep(60)
+"""
 
 
 def alive(pid: int) -> bool:
@@ -32,12 +38,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not ready():  # noqa: ASYNC110  (another process is watched)
-            await asyncio.sleep(0.02)
 
 
 async def test_a_child_that_is_killed_comes_back(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_a_child_dies_with_its_parent() -> None:
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
-    await asyncio.sleep(0.5)
+    assert await parent.stdout.readline() == b"ready\n"
     assert alive(pid)
     parent.kill()
     await parent.wait()

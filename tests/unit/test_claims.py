@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_record_fold import IDENTITY, PUBLIC, Host
+from waiting import PATIENCE_S
 
 from handlers.stages.admit import admit
 from handlers.stages.open_chunk import Piece
@@ -258,12 +259,12 @@ async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started(he
     claims = Claims(2 * tape.chunks[2].plain - 1, 1 << 20)
     if held:
         holding(claims, tape, 2)
-    await asyncio.wait_for(claims.room(), 1)
+    await asyncio.wait_for(claims.room(), PATIENCE_S)
     claims.close(tape.chunks[2], tape.seqs[2])
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(claims.room(), 0.01)
     claims.start(claims.work(tape.chunks[2]))
-    await asyncio.wait_for(claims.room(), 1)
+    await asyncio.wait_for(claims.room(), PATIENCE_S)
 
 
 async def test_credit_is_given_in_order_of_asking() -> None:
@@ -279,7 +280,7 @@ async def test_credit_is_given_in_order_of_asking() -> None:
     await asyncio.sleep(0)
     assert order == []
     credit.give(60)
-    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     assert (order, credit.used) == (["large", "small"], 100)
 
 
@@ -290,7 +291,7 @@ async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
     first, second = (asyncio.create_task(credit.take(size)) for size in (90, 40))
     await asyncio.sleep(0)
     first.cancel()
-    await asyncio.wait_for(second, 1)
+    await asyncio.wait_for(second, PATIENCE_S)
     assert credit.used == 100
 
 
@@ -310,12 +311,12 @@ async def test_a_cancel_that_comes_with_the_credit_gives_it_back() -> None:
 async def test_a_chunk_larger_than_all_credit_goes_alone() -> None:
     """Breaks: a worker with little memory never stores a large chunk."""
     credit = Credit(100)
-    await asyncio.wait_for(credit.take(500), 1)
+    await asyncio.wait_for(credit.take(500), PATIENCE_S)
     turn = asyncio.create_task(credit.take(1))
     await asyncio.sleep(0)
     assert not turn.done()
     credit.give(500)
-    await asyncio.wait_for(turn, 1)
+    await asyncio.wait_for(turn, PATIENCE_S)
     assert credit.used == 1
 
 
@@ -332,7 +333,7 @@ async def test_a_chunk_that_is_over_while_it_waits_keeps_no_credit(end: str) -> 
     else:
         claims.work(tape.chunks[2].model_copy(update={"host": "another"}))
     claims.finish(tape.uid, 1)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE_S)
     assert claims.credit.used == 0
 
 
@@ -341,7 +342,7 @@ async def test_a_chunk_has_credit_once_however_often_it_comes() -> None:
     claims, tape = Claims(1 << 20, 1), TAPES[1]
     work = claims.work(tape.chunks[2])
     await claims.take_credit(work)
-    await asyncio.wait_for(claims.take_credit(work), 1)
+    await asyncio.wait_for(claims.take_credit(work), PATIENCE_S)
     claims.finish(tape.uid, 2)
     assert claims.credit.used == 0
 
@@ -355,7 +356,7 @@ async def test_a_chunk_that_comes_twice_while_it_waits_is_given_credit_once() ->
     await asyncio.sleep(0)
     assert claims.credit.used == first.credit
     claims.finish(tape.uid, 3)
-    await asyncio.wait_for(asyncio.gather(*twice), 1)
+    await asyncio.wait_for(asyncio.gather(*twice), PATIENCE_S)
     assert claims.credit.used == second.credit > 0
 
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping
 
 import pytest
+from waiting import until
 
 from schemas.errors import LucidError, Rejected, Unavailable
 from schemas.fragment import WINDOW
@@ -51,7 +52,7 @@ async def test_a_fragment_a_window_ahead_waits_for_the_oldest() -> None:
     """Breaks: the fold's early window overflows, and a gap is declared where nothing was lost."""
     stream = Stream()
     box = Outbox(stream.publish)
-    stream.faults[name(0)] = ["failed"] * 20
+    stream.faults[name(0)] = ["failed"] * 1000
     sent = 0
 
     async def send_all() -> None:
@@ -61,10 +62,10 @@ async def test_a_fragment_a_window_ahead_waits_for_the_oldest() -> None:
             sent = k + 1
 
     sending = asyncio.create_task(send_all())
-    await asyncio.sleep(0.02)
-    assert len(stream.held) >= WINDOW - 1
+    await until(lambda: len(stream.held) >= WINDOW - 1 and len(stream.faults[name(0)]) < 990)
     assert sent == WINDOW
     assert name(WINDOW) not in stream.held
+    stream.faults.clear()
     await sending
     await box.drained()
     assert sorted(stream.held) == [name(k) for k in range(3 * WINDOW)]

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from test_publisher import Stream, blocks, check_chain, grant
+from waiting import PATIENCE_S, until
 
 from schemas.errors import NoSpace, Unavailable
 from schemas.fragment import GapBody, Kind
@@ -41,11 +42,7 @@ def kinds(stream: Stream) -> list[Kind]:
 
 async def waiting(told: list[Progress]) -> None:
     """Return when the publisher has said that it waits."""
-    for _ in range(400):
-        if told and "space" in told[-1].trouble:
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError(told[-1:])
+    await until(lambda: told and "space" in told[-1].trouble)
 
 
 async def test_data_waits_for_room_while_ticks_go() -> None:
@@ -56,9 +53,8 @@ async def test_data_waits_for_room_while_ticks_go() -> None:
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     assert told[-1].trouble == "recordings fill 96% of their space, data waits for room"
-    await asyncio.sleep(0.1)
+    await until(lambda: kinds(stream).count(Kind.TICK) >= 2)
     assert kinds(stream).count(Kind.DATA) == 1
-    assert kinds(stream).count(Kind.TICK) >= 2
     platform.answers = [10 * SOME]
     await sending
     assert (await writer.finish()).trouble == ""
@@ -75,7 +71,7 @@ async def test_who_ends_a_recording_that_waits_gets_its_end_and_is_told_what_is_
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     writer.stop_waiting()
-    await asyncio.wait_for(sending, 2)
+    await asyncio.wait_for(sending, PATIENCE_S)
     platform.answers = [10 * SOME]
     await writer.send(b"what comes after a hole is not sent as if there were none")
     with pytest.raises(NoSpace, match=r"record\.cut"):
@@ -133,8 +129,10 @@ async def test_a_refusal_of_the_stream_is_a_question() -> None:
     stream = Full()
     writer = Publisher(stream, grant(), room=Room(platform))
     await writer.begin_part("opaque", "start")
-    for _ in range(4):
-        await writer.send(b"x")
-        await asyncio.sleep(0.01)
+    await writer.send(b"x")
+    await until(lambda: len(stream.fragments) == 2)
+    await writer.send(b"x")
+    await until(lambda: not stream.refusals)
+    await writer.send(b"x")
     await writer.finish()
     assert len(platform.asked) == 2
