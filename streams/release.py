@@ -135,10 +135,11 @@ class Release:
         """Record's fold when it had closed so many chunks."""
         if not chunks:
             return FoldState(at=0, next_index=0, fragments=0, plain=0, tracks=())
-        message = await self.jet.get(subjects.CHUNKS, known.recorded[chunks - 1])
+        seq = known.recorded.get(chunks - 1)
+        message = await self.jet.get(subjects.CHUNKS, seq) if seq else None
         event = read_event(message.data) if message else None
         if not isinstance(event, Recorded):
-            raise _moved_on(known.session_id)
+            raise _unread(known.session_id)
         return event.state
 
     async def _purge(self, session: Session, known: Known) -> None:
@@ -162,10 +163,10 @@ class Release:
 def _entry(message: Message | None, session: Session) -> Entry:
     event = read_event(message.data) if message else None
     if not isinstance(event, Stored):
-        raise _moved_on(session.id)
+        raise _unread(session.id)
     return Entry.parse(event.entry)
 
 
-def _moved_on(session_id: str) -> Unavailable:
-    """It is sealed by now, and its events are gone."""
-    return Unavailable(f"the events of {session_id} are not there any more", code="release.events")
+def _unread(session_id: str) -> Unavailable:
+    """It is sealed by now, and its events are gone; or the replica that was read lags."""
+    return Unavailable(f"the events of {session_id} are not there, or not yet", code="release.events")
