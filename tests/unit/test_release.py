@@ -19,6 +19,9 @@ class Lagging:
     async def batch(self, *_: object, **__: object) -> tuple[list[Message], bool]:
         return [], False
 
+    async def get(self, *_: object) -> None:
+        return None
+
 
 async def test_a_replica_that_lags_is_waited_for() -> None:
     """Breaks: a replica that comes back from a pause stops the freeing of space with a bug report."""
