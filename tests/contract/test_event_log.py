@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from waiting import PATIENCE_S
 
 from handlers.session import Session
 from infra.jetstream import Jet, connect
@@ -207,7 +208,7 @@ async def test_waiting_for_a_state_ends_when_it_is_there(log: EventLog, director
     await asyncio.sleep(0.05)
     assert not waiting.done()
     await log.execute(order(commands.Error, "e"))
-    assert (await asyncio.wait_for(waiting, 5)).state == "ERROR"
+    assert (await asyncio.wait_for(waiting, PATIENCE_S)).state == "ERROR"
 
 
 async def test_one_unreadable_event_does_not_blind_the_directory(
@@ -218,5 +219,5 @@ async def test_one_unreadable_event_does_not_blind_the_directory(
     assert last is not None
     await jet.append(subjects.lifecycle(NAME), b'{"type":"Created"}', last.last_seq)
     await log.execute(create("demo-02", 2, "c2"))
-    await asyncio.wait_for(directory.caught_up(), 5)
+    await asyncio.wait_for(directory.caught_up(), PATIENCE_S)
     assert directory.get("demo-02") is not None

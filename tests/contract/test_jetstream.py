@@ -5,6 +5,7 @@ import asyncio
 import nats
 import pytest
 from nats.aio.msg import Msg
+from waiting import PATIENCE_S
 
 from infra.jetstream import ConsumerSpec, Jet, StreamSpec, connect
 from infra.nats_server import NatsServer
@@ -264,6 +265,6 @@ async def test_a_cancelled_publish_stays_cancelled(jet: Jet) -> None:
     await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
-    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 2)
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE_S)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     await jet.publish("log.a", b"the connection still stands")

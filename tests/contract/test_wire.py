@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
+from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.jetstream.wire import READ_AHEAD_BYTES, Command, Payload, WireParser, WireProtocol
@@ -108,11 +109,11 @@ async def test_a_reader_that_does_not_read_stops_the_sender() -> None:
     port = server.sockets[0].getsockname()[1]
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(bytes(64 << 20))
-    await asyncio.sleep(0.3)
+    await until(lambda: protocol._paused)
     assert READ_AHEAD_BYTES < sum(map(len, protocol.chunks)) < 2 * READ_AHEAD_BYTES
     left = 64 << 20
     while left:
-        left -= len(await asyncio.wait_for(protocol.take(), 2))
+        left -= len(await asyncio.wait_for(protocol.take(), PATIENCE_S))
     writer.close()
     server.close()
 
@@ -150,8 +151,7 @@ async def tls_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 async def test_large_messages_pass_through_tls(tls_port: int) -> None:
     """Breaks: a cluster that is reached by TLS cannot be used."""
-    await asyncio.sleep(0.5)
-    jet = await connect(f"tls://127.0.0.1:{tls_port}", name="tls")
+    jet = await connect(f"tls://127.0.0.1:{tls_port}", name="tls", timeout_s=PATIENCE_S)
     await jet.declare(StreamSpec("TLS", ("tls",), 256 << 20))
     bodies = [os.urandom(900_000) for _ in range(20)]
     await asyncio.gather(*(jet.publish("tls", body) for body in bodies))
@@ -169,8 +169,8 @@ async def test_closing_does_not_wait_for_a_server_that_takes_nothing(server: Nat
     try:
         sent = [asyncio.create_task(jet.publish("echo", bytes(900_000))) for _ in range(60)]
         await asyncio.sleep(0.3)
-        await asyncio.wait_for(jet.close(), 8)
-        outcomes = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), 1)
+        await asyncio.wait_for(jet.close(), PATIENCE_S)
+        outcomes = await asyncio.wait_for(asyncio.gather(*sent, return_exceptions=True), PATIENCE_S)
         assert all(isinstance(outcome, Exception) for outcome in outcomes)
     finally:
         os.kill(server.pid, signal.SIGCONT)

@@ -1,11 +1,12 @@
 """What happens to the stages' work when the number of worker groups changes: real consumers, no worker."""
 
 import asyncio
-import contextlib
 import itertools
+import json
 from collections.abc import Iterable
 
 import pytest
+from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, PullReader
 from infra.nats_server import NatsServer
@@ -17,8 +18,6 @@ from streams.runner import ACK_WAIT_S
 from streams.stages import STAGES, consumer
 
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")
-QUIET_S = 0.3
-"""So long nothing comes: everything that is owed was delivered."""
 NAMES = {subjects.partition(name): name for name in (f"s-{n}" for n in range(1000))}
 """A session of each partition."""
 
@@ -50,9 +49,9 @@ async def work(readers: list[PullReader], *, leave: Iterable[int] = ()) -> set[i
 
     async def drain(reader: PullReader) -> set[int]:
         seen = set[int]()
-        with contextlib.suppress(TimeoutError):
-            while True:
-                message = await asyncio.wait_for(reader.get(), QUIET_S)
+        async with asyncio.timeout(PATIENCE_S):
+            while await owed(reader) > len(seen & left):
+                message = await reader.get()
                 seen.add(message.seq)
                 if message.seq not in left:
                     await reader.ack_sync(message)
@@ -60,6 +59,13 @@ async def work(readers: list[PullReader], *, leave: Iterable[int] = ()) -> set[i
         return seen
 
     return set().union(*await asyncio.gather(*map(drain, readers)))
+
+
+async def owed(reader: PullReader) -> int:
+    """How many messages of its consumer are not acknowledged."""
+    asked = f"$JS.API.CONSUMER.INFO.{CHUNKS}.{reader._consumer}"
+    info = json.loads((await reader._conn.request(asked)).data)
+    return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 async def groups_held(jet: Jet) -> set[str]:
@@ -107,10 +113,12 @@ async def test_groups_of_both_numbers_that_run_at_once_lose_nothing(chunks: Jet)
     """Breaks: workers are replaced one after the other, and an old one's consumer is taken from under it."""
     (old,) = await joined(chunks, 1)
     asked = await ask(chunks, 16)
-    assert (await asyncio.wait_for(old.get(), 5)).seq == asked[0]
+    first = await asyncio.wait_for(old.get(), PATIENCE_S)
+    assert first.seq == asked[0]
     new = await joined(chunks, 2)
     assert await groups_held(chunks) == groups_of(1) | groups_of(2)
     assert await work(new) == set(asked)
+    await old.ack_sync(first)
     assert await work([old]) == set(asked[1:])
     await work(await joined(chunks, 2))
     assert await groups_held(chunks) == groups_of(2)

@@ -1,0 +1,15 @@
+"""A server that is killed, and comes back."""
+
+import os
+import signal
+
+from waiting import until
+
+from infra.nats_server import NatsServer
+
+
+async def kill(server: NatsServer) -> None:
+    """Kill -9; return when its supervisor has started the next one."""
+    starts = server.starts
+    os.kill(server.pid, signal.SIGKILL)
+    await until(lambda: server.starts > starts)
