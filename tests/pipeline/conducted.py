@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from waiting import PATIENCE_S
 
 from handlers.fragments import FragmentSealer
 from infra.datadir import DataDir
@@ -30,7 +31,6 @@ from streams.wiring import Installation
 
 SETTINGS = SessionSettings(chunk_bytes=1 << 18)
 PART = PartSettings(encoder="none", reason="start")
-PATIENCE_S = 30.0
 
 
 @dataclass

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import psutil
 from prepared import Prepared
 from processes import Processes
+from waiting import PATIENCE_S
 
 from infra.jetstream import Message
 from schemas import subjects
@@ -19,7 +20,6 @@ from schemas.lifecycle_events import Sealed, SealStarted
 from streams.lifecycle import read_event
 
 POLL_S = 0.005
-START_S = 30.0
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Kill:
 
 async def kill(progress: Progress, victim: str) -> Kill:
     """Kill -9 one process, as soon as it runs."""
-    end_s = asyncio.get_running_loop().time() + START_S
+    end_s = asyncio.get_running_loop().time() + PATIENCE_S
     while (struck := _kill(progress, victim)) is None:
         assert asyncio.get_running_loop().time() < end_s, f"{victim} does not come back"
         await asyncio.sleep(POLL_S)
@@ -143,7 +143,7 @@ def _ours(pid: int) -> bool:
         return False
 
 
-async def answered(system: Processes, patience_s: float = 30.0) -> None:
+async def answered(system: Processes, patience_s: float = PATIENCE_S) -> None:
     """Return when the conductor answers again."""
     async with asyncio.timeout(patience_s):
         while True:

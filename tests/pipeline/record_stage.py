@@ -5,12 +5,13 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
+from waiting import PATIENCE_S, until
 
 from handlers.stages.admit import admit
 from handlers.stages.fold_terms import Identity
@@ -30,7 +31,6 @@ from streams.lifecycle import EventLog
 from streams.recording import Recording, Shared
 
 MEMORY_BYTES = 64 << 20
-PATIENCE_S = 20.0
 STORAGE_BYTES = 2 << 30
 
 TWO_CHUNKS: list[Step] = [("data", 3000), ("pause", 0), ("data", 2000), ("data", 1000)]
@@ -134,11 +134,11 @@ async def events(jet: Jet, prepared: Prepared) -> Events:
     return [read_recorded(m.data) async for m in jet.read_all(subjects.CHUNKS, subject)]
 
 
-async def ended(jet: Jet, prepared: Prepared, patience_s: float = PATIENCE_S) -> Events:
+async def ended(jet: Jet, prepared: Prepared) -> Events:
     """All events, once the recording has ended."""
     follower = jet.follow(subjects.CHUNKS, [subjects.chunk(subjects.RECORDED, prepared.session)])
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(PATIENCE_S):
             async for item in follower:
                 if isinstance(item, Message) and isinstance(read_recorded(item.data), Ended):
                     break
@@ -169,12 +169,6 @@ async def dead(jet: Jet, prepared: Prepared, wanted: int = 0) -> list[Dead]:
             if len(letters) >= wanted:
                 return [Dead.model_validate_json(letter) for letter in letters]
             await asyncio.sleep(0.01)
-
-
-async def until(done: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    async with asyncio.timeout(patience_s):
-        while not done():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)
 
 
 async def known(stage: Stage, *sessions: Prepared) -> None:

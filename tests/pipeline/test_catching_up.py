@@ -26,9 +26,9 @@ from record_stage import (
     recorded,
     recording,
     send,
-    until,
 )
 from test_conducted import verified
+from waiting import PATIENCE_S, until
 
 from handlers.stages.fold_terms import Identity
 from handlers.stages.open_chunk import Piece
@@ -85,7 +85,7 @@ async def test_nothing_is_lost_between_what_is_held_and_what_is_read_again(
         await until(lambda: ours._catching is None)
         for one in arrivals[8:]:
             ours.take(one)
-        found = await ended(jet, prepared, 5)
+        found = await ended(jet, prepared)
         assert ours._shared.held_bytes == 0
     assert found == await folded(jet, prepared)
     assert [event.closed_by for event in found if isinstance(event, Recorded)] == ["final"]
@@ -204,7 +204,7 @@ async def test_a_paused_session_folds_nothing_until_it_is_resumed(
     real_put, real_pause = DiskBlobs.put, record.Recording.pause
 
     def put(blobs: DiskBlobs, name: str, data: Any) -> Any:
-        assert blobs.root.name != "chunks" or may_store.wait(20)
+        assert blobs.root.name != "chunks" or may_store.wait(PATIENCE_S)
         return real_put(blobs, name, data)
 
     def pause(recording: record.Recording, paused: bool) -> None:

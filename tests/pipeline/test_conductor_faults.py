@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conducted import Host, World, connected, requested, running, system
+from waiting import PATIENCE_S
 
 from handlers.session import Session
 from infra.blobs_disk import DiskBlobs
@@ -179,7 +180,7 @@ async def finish(world: World, hosts: dict[str, Host]) -> None:
             await host.final()
         for name in hosts:
             await world.stored(name, 1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             for name in hosts:
                 await ended(world.jet, name)
 
@@ -193,7 +194,7 @@ async def ended(jet: Jet, name: str) -> None:
 
 async def settled(directory: Directory, faults: Faults, state: str, effects: Sequence[str]) -> None:
     """Return when the calm session is done and every other one has met its fault."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await directory.until(CALM, lambda session: session.state == state)
         assert tuple(faults.done[CALM]) == tuple(effects), "the conductor writes other things than are struck"
         await faults.all_met.wait()
@@ -209,7 +210,7 @@ async def test_a_seal_survives_a_crash_at_every_effect(server: NatsServer, tmp_p
         await finish(world, hosts)
         async with conductor(world, faults) as directory:
             await settled(directory, faults, "STOPPED", SEAL_EFFECTS)
-        async with conductor(world, Faults({})) as directory, asyncio.timeout(60):
+        async with conductor(world, Faults({})) as directory, asyncio.timeout(PATIENCE_S):
             for name in faults.at:
                 await directory.until(name, lambda session: session.state == "STOPPED")
         for name, host in hosts.items():
@@ -248,7 +249,7 @@ async def test_a_destruction_survives_a_crash_at_every_effect(server: NatsServer
             await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
         async with conductor(world, faults) as directory:
             await settled(directory, faults, "DESTROYED", DESTROY_EFFECTS)
-        async with conductor(world, Faults({})) as directory, asyncio.timeout(90):
+        async with conductor(world, Faults({})) as directory, asyncio.timeout(PATIENCE_S):
             for name in faults.at:
                 await directory.until(name, lambda s: s.state == "DESTROYED" and s.shredded is not None)
         for name, host in hosts.items():
@@ -282,7 +283,7 @@ async def test_a_start_survives_a_crash_at_every_effect(server: NatsServer, tmp_
             await log.execute(Start(session=name, at_us=2, who="host-1", cause="start"))
         async with conductor(world, faults) as directory:
             await settled(directory, faults, "ACTIVE", START_EFFECTS)
-        async with conductor(world, Faults({})) as directory, asyncio.timeout(60):
+        async with conductor(world, Faults({})) as directory, asyncio.timeout(PATIENCE_S):
             for name in faults.at:
                 session = await directory.until(name, lambda s: s.state == "ACTIVE")
                 await check_key(world, session)

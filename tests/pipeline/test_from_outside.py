@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import PATIENCE_S, SETTINGS, World, running, system
+from conducted import SETTINGS, World, running, system
 from test_conducted import verified
+from waiting import PATIENCE_S
 
 from infra.jetstream import Jet
 from infra.nats_server import NatsServer
@@ -105,8 +106,9 @@ async def test_a_paused_recording_makes_no_data_and_goes_on_where_it_rested(
     async with system(server, tmp_path) as world, recording(world, stop=stop) as task:
         await paused(world)
         before = await kinds(world)
-        await asyncio.sleep(1)
-        resting = (await kinds(world))[len(before) :]
+        async with asyncio.timeout(PATIENCE_S):
+            while len(resting := (await kinds(world))[len(before) :]) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         assert set(resting) == {Kind.TICK}
         await world.ask("resume", "demo-01")
         async with asyncio.timeout(PATIENCE_S):
@@ -192,9 +194,9 @@ async def test_a_resume_that_comes_while_an_ending_is_looked_for_loses_nothing(
         await world.ask("pause", "demo-01")
         await world.until("demo-01", "PAUSED")
         async with running(run_worker, world):
-            await asyncio.wait_for(asked.wait(), 30)
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
             await world.ask("resume", "demo-01")
-            await asyncio.wait_for(resumed.wait(), 30)
+            await asyncio.wait_for(resumed.wait(), PATIENCE_S)
             await host.record(6)
             await host.final()
             await world.until("demo-01", "STOPPED")

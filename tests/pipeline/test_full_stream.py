@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conducted import PATIENCE_S, SETTINGS, World, system
+from conducted import SETTINGS, World, system
 from test_conducted import verified
 from test_source_purge import limit_recordings
+from waiting import PATIENCE_S, until
 
 from infra.nats_server import NatsServer
 from schemas import subjects
@@ -53,11 +54,9 @@ class Sender:
         self.told = progress
 
     async def waits(self) -> None:
-        for _ in range(int(PATIENCE_S / 0.05)):
-            if "waits for room" in self.told.trouble and self.told.acknowledged == self.told.fragments:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(self.told)
+        await until(
+            lambda: "waits for room" in self.told.trouble and self.told.acknowledged == self.told.fragments
+        )
 
     async def _source(self) -> AsyncIterator[bytes]:
         for number in range(MORE // 60_000):
@@ -99,9 +98,9 @@ async def test_data_stops_at_95_percent_and_goes_on_where_there_is_room(
         await two.waits()
         filled = (await world.jet.info(subjects.RECORDINGS)).bytes / LIMIT
         assert 0.93 < filled < 0.985
-        ticks = (await kinds(world, "one")).count(Kind.TICK)
-        await asyncio.sleep(0.8)
-        assert (await kinds(world, "one")).count(Kind.TICK) >= ticks + 2
+        before = one.told.acknowledged
+        await until(lambda: one.told.acknowledged >= before + 2)
+        assert (await kinds(world, "one"))[-2:] == [Kind.TICK, Kind.TICK]
         await limit_recordings(world, 10 * LIMIT)
         for sender in (one, two):
             await sender.task
@@ -132,14 +131,11 @@ async def test_a_full_stream_takes_the_end_of_a_recording_and_then_lets_its_sour
         assert (await kinds(world, "one"))[-2:] in ([Kind.GAP, Kind.FINAL], [])
         await verified(world, "one", tmp_path)
         # Its source goes by itself: 95 % is more than 70 %, and two goes on.
-        for _ in range(300):
-            if await kinds(world, "one") == []:
-                break
-            await asyncio.sleep(0.1)
-        assert await kinds(world, "one") == []
+        async with asyncio.timeout(PATIENCE_S):
+            while await kinds(world, "one") != []:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         before = two.told.acknowledged
-        await asyncio.sleep(1)
-        assert two.told.acknowledged > before
+        await until(lambda: two.told.acknowledged > before)
         await limit_recordings(world, 10 * LIMIT)
         await two.task
         await two.publisher.finish()

@@ -23,8 +23,8 @@ from record_stage import (
     record_stage,
     recorded,
     send,
-    until,
 )
+from waiting import until
 
 from handlers.stages.fold_terms import Output
 from handlers.stages.open_chunk import Piece
@@ -147,14 +147,14 @@ async def test_an_error_that_nobody_foresaw_stops_one_session_until_it_is_mended
             await send(jet, ours, range(6))  # it fails at the last, which must be read again all the same
             await send(jet, other, range(4))
         await send(jet, other, range(4, 7))
-        await ended(jet, other, 5)
+        await ended(jet, other)
         assert not isinstance((await events(jet, ours))[-1], Ended)
         assert not stage.followed(ours)
         broken.clear()
         if moment == FOLLOWED:
             await known(stage, ours)
             await send(jet, ours, [6])
-        found = await ended(jet, ours, 5)
+        found = await ended(jet, ours)
     assert found == await folded(jet, ours)
     assert count(found) == 7
 
@@ -168,7 +168,7 @@ async def test_a_stored_message_is_no_answer_of_the_server(jet: Jet, status: str
     await jet.publish(prepared.subject, b"", {"Status": status, "Description": "no more"})
     await send(jet, prepared, range(2, 7))
     async with record_stage(jet):
-        found = await ended(jet, prepared, 5)
+        found = await ended(jet, prepared)
     assert found == await folded(jet, prepared)
     assert count(found) == 7
 
@@ -189,7 +189,7 @@ async def test_what_the_server_says_of_a_message_is_read_from_the_server(jet: Je
     assert first.state.named == [3]
     await send(jet, prepared, [3, 5, 6])
     async with record_stage(jet):
-        found = await ended(jet, prepared, 5)
+        found = await ended(jet, prepared)
     assert found == await folded(jet, prepared)
     assert count(found) == 7
 
@@ -234,7 +234,7 @@ async def test_a_header_block_that_nobody_can_read_stops_no_one(
         if moment == FOLLOWED:
             await known(stage, prepared)
             await host()
-        found = await ended(jet, prepared, 5)
+        found = await ended(jet, prepared)
     assert count(found) == 7
     assert found == await folded(worker, prepared)
     assert worker._conn.breaks == 0
@@ -293,7 +293,7 @@ async def test_an_errand_of_one_session_holds_up_none(
         await begun.wait()
         for prepared in (other, ours):
             await send(jet, prepared, range(0 if prepared is other else 4, 7))
-            assert count(await ended(jet, prepared, 5)) == 7
+            assert count(await ended(jet, prepared)) == 7
         may_go_on.set()
         letters = await dead(jet, ours, 0 if errand == "a late double" else 1)
         assert [letter.code for letter in letters] == ([] if errand == "a late double" else ["fragment.size"])
@@ -346,7 +346,7 @@ async def test_another_hosts_messages_change_nothing_of_a_session(
         await known(stage, prepared)
         if moment == FOLLOWED:
             await hosts()
-        found = await ended(jet, prepared, 5)
+        found = await ended(jet, prepared)
         assert stage.ingest._recordings[prepared.session].invalid == 0
         letters = await dead(jet, prepared, 5 if moment == FOLLOWED else 0)
     assert found == await folded(jet, prepared)

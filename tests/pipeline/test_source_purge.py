@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from conducted import Host, World, connected, running, system
 from test_conducted import verified
+from waiting import PATIENCE_S
 
 from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
@@ -51,11 +52,9 @@ async def held(world: World) -> set[str]:
 
 async def emptied(world: World) -> None:
     """Return when RECORDINGS holds nothing."""
-    for _ in range(200):
-        if not await held(world):
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(await held(world))
+    async with asyncio.timeout(PATIENCE_S):
+        while await held(world):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def events(world: World, name: str) -> list[str]:
