@@ -174,7 +174,7 @@ def end_fragment(
     time_us: int,
     signer: SigningKey,
 ) -> bytes:
-    """The platform's own ending, kind 8; tracks: the tails of those of which it holds a fragment."""
+    """The platform's own ending, kind 8. tracks: in a manifest those with a chunk, in the stream none."""
     tails = tuple(sorted(tracks, key=lambda tail: tail.id))
     body = EndBody(tracks=tails, end=end, reason=reason).build()
     raw = Header(Kind.END, 0, MAIN, 0, uid, 0, time_us, len(body), ZERO).pack()

@@ -1,18 +1,21 @@
 """Owns the manifest: what is said and signed of a finished session (format.md §9).
 
 1. Its bytes derive only from the Material and the index entries, so a seal made again is the same seal.
-2. An `end` fragment stands in it with the signature of the manifest's own signer.
+2. The `end` in it names the tracks as they were taken, and is signed by the manifest's own signer: the one in
+   the stream, which only marks the place, knew neither.
 """
 
 from collections.abc import Sequence
 
+from handlers.fragments import end_fragment
 from handlers.merkle import Tree
 from handlers.seal_gaps import gaps, tracks
 from handlers.seal_material import Material
 from schemas import dsse, ports
+from schemas.chunk_events import Ended
 from schemas.digest import ZERO, h
 from schemas.errors import Denied
-from schemas.fragment import END_SIGNED, SIGNATURE_BYTES, Kind, parse
+from schemas.fragment import TrackTail
 from schemas.index import Entry
 from schemas.manifest import (
     LOST_BUILD,
@@ -80,7 +83,7 @@ def manifest(
         reason=ended.reason,
         lifecycle=Lifecycle(last=len(material.history), digest=material.history_digest),
         tracks=tuple(TrackGenesis(id=t, genesis=ended.genesis[t]) for t in sorted(tracks(material))),  # type: ignore[arg-type]
-        ending=_ending(ended.ending, signer),
+        ending=_ending(created.uid, ended, signer),
         parts=_parts(material),
         chunks=tuple(_chunk(material, number) for number in range(len(material.entries))),
         gaps=tuple(gaps(material)),
@@ -124,9 +127,9 @@ def _equivocations(material: Material) -> tuple[EquivocationItem, ...]:
     return tuple(items[:MAX_EQUIVOCATIONS])
 
 
-def _ending(ending: bytes, signer: ports.Signer) -> bytes:
-    """The ending fragment; an `end` that another signer made carries this one's signature instead."""
-    fragment = parse(ending)
-    if fragment.header.kind is not Kind.END:
-        return ending
-    return ending[:-SIGNATURE_BYTES] + signer.sign(END_SIGNED + fragment.head)
+def _ending(uid: bytes, ended: Ended, signer: ports.Signer) -> bytes:
+    """The host's `final` as it is, or the installation's `end`."""
+    if ended.end == "final":
+        return ended.ending
+    tails = [TrackTail.model_validate(track.model_dump()) for track in ended.tracks]
+    return end_fragment(uid, ended.end, ended.reason, tails, ended.ended_us, signer)

@@ -8,7 +8,8 @@
 from collections.abc import Iterator, Sequence
 
 from handlers.seal_material import Material
-from schemas.fragment import EndBody, FinalBody, Kind, TrackTail, parse
+from schemas.chunk_events import Ended
+from schemas.fragment import FinalBody, Kind, TrackTail, parse
 from schemas.fragment_bodies import GapBody
 from schemas.index import Entry, FragmentRow
 from schemas.manifest import Gap, SignedHead
@@ -21,7 +22,7 @@ Placed = tuple[Entry, Sequence[FragmentRow]]
 
 def gaps(material: Material) -> list[Gap]:
     """Every gap, in order of (track, first_seq)."""
-    tails: dict[int, TrackTail] = {tail.id: tail for tail in ending_tails(material.ended.ending)}
+    tails: dict[int, TrackTail] = {tail.id: tail for tail in final_tails(material.ended)}
     found: list[Gap] = []
     for track in sorted(tracks(material)):
         placed = [
@@ -34,16 +35,14 @@ def gaps(material: Material) -> list[Gap]:
 
 
 def tracks(material: Material) -> set[int]:
-    """Tracks with a stored fragment, or named by the ending."""
-    named = {tail.id for tail in ending_tails(material.ended.ending)}
+    """Tracks with a stored fragment, or named by `final`."""
+    named = {tail.id for tail in final_tails(material.ended)}
     return {entry.track for entry in material.entries} | named
 
 
-def ending_tails(ending: bytes) -> tuple[TrackTail, ...]:
-    """What a final or end fragment says of the tracks."""
-    fragment = parse(ending)
-    kind = FinalBody if fragment.header.kind is Kind.FINAL else EndBody
-    return kind.parse(fragment.body).tracks
+def final_tails(ended: Ended) -> tuple[TrackTail, ...]:
+    """What `final` says of the tracks. An `end` says nothing that the chunks do not."""
+    return FinalBody.parse(parse(ended.ending).body).tracks if ended.end == "final" else ()
 
 
 def _of_track(

@@ -141,7 +141,7 @@ class Ended(Frozen):
     reason: Label
     ended_us: TimeUs
     ending: B64
-    """The whole final or end fragment."""
+    """The whole fragment that ended it, as it stands in the stream: an `end` there names no tracks."""
     equivocations: tuple[Equivocation, ...] = ()
     state: FoldState
 

@@ -5,7 +5,8 @@
 3. An invalid fragment is refused and changes neither fold nor session.
 4. A gap is declared only by content: a fragment WINDOW or more ahead, a part or gap fragment (whose sender
    had every fragment before it acknowledged or gave it up), or `end`.
-5. `state()` after each step, with the fragments that it names, continues the fold exactly.
+5. `end` ends the recording where it stands in the stream, with all that came before it.
+6. `state()` after each step, with the fragments that it names, continues the fold exactly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -81,14 +82,6 @@ class Fold:
         """Where each track that holds a fragment stands now; those that wait are not counted."""
         return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
 
-    def force(self) -> list[Output]:
-        """Take every fragment that waits, over gaps: what `end` does before it closes the session.
-
-        Whoever makes an `end` fragment calls this on a fold of its own, to learn the `tails` to name.
-        """
-        self._forcing = True
-        return self.drain()
-
     def open_pieces(self) -> Iterator[Piece]:
         """Fragments that are in no closed chunk: those of open chunks and those that wait."""
         for track in self._tracks.values():
@@ -99,6 +92,8 @@ class Fold:
         """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
         out: list[Output] = []
         self.at = piece.stream_seq
+        if self.ended and piece.header.kind is Kind.END:
+            return [Double(piece)]
         if self.ended:
             return [Refused(piece, "fragment.after_end", "the recording has ended")]
         if piece.header.uid != self.identity.uid:
@@ -225,10 +220,6 @@ class Fold:
 
     def _take_end(self, piece: Piece, out: list[Output]) -> None:
         body = EndBody.parse(piece.row.body)
-        if body.tracks != self.tails():
-            self._ending, self._forcing = None, False
-            out.append(Refused(piece, "fragment.end", "end does not name what was taken before it"))
-            return
         for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
             if self._tracks[track_id].open:
                 out.append(self._close(self._tracks[track_id], "end"))

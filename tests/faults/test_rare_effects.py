@@ -38,7 +38,7 @@ from streams.facts import Known
 from streams.lifecycle import EventLog
 from streams.roles import run_conductor, run_worker
 
-END_EFFECTS = {"append rec": 1}
+END_EFFECTS = {"publish rec": 1}
 REDRIVE_EFFECTS = {"publish redriven": CHUNKS}
 FALSE = b"not what was sealed"
 FALSE_SEAL_EFFECTS = {"quarantine chunks": 1, "quarantine manifests": 1}

@@ -21,7 +21,7 @@ from schemas.chunk_events import Redriven
 from schemas.errors import Unavailable
 from schemas.fragment import EVENTS, TrackTail, parse
 from schemas.jetstream import Message
-from streams import ending, release
+from streams import release
 from streams.chunk_log import recorded_events
 from streams.facts import Known
 from streams.ingest import Ingest
@@ -337,32 +337,3 @@ async def test_a_session_that_is_aborted_after_its_prefix_went_ends_as_it_was_ta
         await world.until("live-01", "STOPPED")
         manifest = await verified(world, "live-01", tmp_path)
         assert (manifest.end, manifest.totals.fragments) == ("aborted", len(host.sent))
-
-
-async def test_an_ending_that_was_frozen_while_the_source_went_names_what_was_taken(
-    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Breaks: the platform's end names fragments as lost that are stored, is refused, and comes no more."""
-    walk, begun, thawed = ending._walk, asyncio.Event(), asyncio.Event()
-
-    async def frozen(*args: Any) -> int:
-        begun.set()
-        await thawed.wait()
-        return await walk(*args)
-
-    monkeypatch.setattr(ending, "_walk", frozen)
-    async with system(server, tmp_path, worker=False) as world:
-        host = await world.start("live-01")
-        await host.record(FRAGMENTS)
-        await world.ask("abort", "live-01")
-        await begun.wait()
-        async with running(run_worker, world):
-            await world.stored("live-01", 5)
-            await fill(world)
-            async with looking(world) as (source, _):
-                assert await source.look() == ["live-01"]
-            thawed.set()
-            await world.until("live-01", "STOPPED")
-        manifest = await verified(world, "live-01", tmp_path)
-        assert (manifest.end, manifest.totals.fragments) == ("aborted", len(host.sent))
-        assert manifest.gaps == ()

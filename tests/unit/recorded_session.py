@@ -78,14 +78,8 @@ class RecordedSession:
         pieces = [self._piece(n, w) for n, w in enumerate(self.sent, 1) if n - 1 not in self.dropped]
         outputs = [output for piece in pieces for output in fold.take(piece)]
         if self.end:
-            fold.force()
-            scout = Fold(fold.identity)
-            for piece in pieces:
-                scout.take(piece)
-            scout.force()
-            end = end_fragment(self.uid, "aborted", "operator", scout.tails(), START_US + 10**9, SIGNER)
-            again = Fold(fold.identity)
-            outputs = [o for p in [*pieces, self._piece(len(self.sent) + 1, end)] for o in again.take(p)]
+            end = end_fragment(self.uid, "aborted", "operator", (), START_US + 10**9, SIGNER)
+            outputs += fold.take(self._piece(len(self.sent) + 1, end))
         self.recorded = [output for output in outputs if isinstance(output, Recorded)]
         (self.ended,) = (output for output in outputs if isinstance(output, Ended))
         for event in self.recorded:

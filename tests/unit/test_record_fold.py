@@ -20,6 +20,7 @@ from schemas.chunk_events import Ended, Recorded
 from schemas.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
 from schemas.index import fragment_rows
 from schemas.lifecycle_events import SessionSettings
+from streams.chunk_log import stream_seqs
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
@@ -171,10 +172,7 @@ def test_end_closes_what_was_taken_and_names_it(
     made = [fragment for step in steps for fragment in host.make(step)]
     lost = data.draw(st.sets(st.integers(1, len(made)), max_size=3))
     pieces = [looked_at(w, seq) for seq, w in enumerate(made, 1) if seq not in lost]
-    scout = Fold(IDENTITY)
-    run(scout, pieces)
-    scout.force()
-    end = end_fragment(UID, "host_lost", "silent", scout.tails(), 99, SIGNER)
+    end = end_fragment(UID, "host_lost", "silent", (), 99, SIGNER)
     fold = Fold(IDENTITY)
     outputs = run(fold, [*pieces, looked_at(end, len(made) + 1)])
     assert fold.ended
@@ -182,6 +180,17 @@ def test_end_closes_what_was_taken_and_names_it(
     assert isinstance(ended, Ended)
     assert ended.ending == end
     assert ended.end == "host_lost"
+    closed = [output for output in outputs if isinstance(output, Recorded)]
+    for tail in ended.tracks:
+        chunks = [chunk for chunk in closed if chunk.track == tail.id]
+        assert (chunks[-1].last_seq, chunks[-1].last_head) == (tail.last_seq, tail.head)
+        assert sum(chunk.plain for chunk in chunks) == tail.plain
+    assert {tail.id for tail in ended.tracks} == {chunk.track for chunk in closed}
+    refused = {output.piece.stream_seq for output in outputs if isinstance(output, Refused)}
+    taken = {seq for chunk in closed for seq in stream_seqs(chunk)}
+    assert taken == {piece.stream_seq for piece in pieces} - refused
+    late = [looked_at(end, 1000), looked_at(host.make(("data", 0, 1))[-1], 1001)]
+    assert [type(output) for output in run(fold, late)] == [Double, Refused]
     assert sum(len(fragment_rows(o.rows)) for o in outputs if isinstance(o, Recorded)) == ended.fragments
 
 

@@ -57,9 +57,7 @@ def test_nothing_accumulates_behind_a_final_that_waits() -> None:
         ["fragment.after_final"] * 3 * WINDOW
     )
     assert held(fold) == before
-    scout = Fold.restore(IDENTITY, fold.state(), fold.open_pieces())
-    scout.force()
-    end = end_fragment(UID, "aborted", "stuck", scout.tails(), 99, SIGNER)
+    end = end_fragment(UID, "aborted", "stuck", (), 99, SIGNER)
     assert isinstance(fold.take(looked_at(end, 999))[-1], Ended), "the platform can still end it"
 
 
