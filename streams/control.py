@@ -35,7 +35,7 @@ from streams.facts import Known
 from streams.hosts import Hosts
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, recorded_chunks
-from streams.refused import absent, refused
+from streams.refused import absent, dead_letters, refused
 from streams.shown import shown
 
 START_S, DESTROY_S = 20.0, 45.0
@@ -161,9 +161,12 @@ class Control:
             "recorded": recorded,
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
+            "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
+            "equivocations": state.equivocations if state else 0,
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
             "refused": await refused(self.jet, session.id),
+            "dead": await dead_letters(self.jet, session.id),
         }
 
     async def list(self, body: Body) -> Body:

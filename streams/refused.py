@@ -28,6 +28,11 @@ async def refused(jet: Reader, session_id: str) -> list[dict[str, Any]]:
     return told
 
 
+async def dead_letters(jet: Reader, session_id: str) -> int:
+    """How many messages DEAD holds under a session's name."""
+    return sum((await jet.subject_counts(subjects.DEAD, subjects.dead("*", session_id))).values())
+
+
 async def absent(jet: Reader, session_id: str) -> NotFound:
     """That there is no such session (session.absent), and what came for it all the same."""
     letters = Counter((one["stage"], one["code"]) for one in await refused(jet, session_id))

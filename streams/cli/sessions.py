@@ -115,9 +115,14 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is let go")
     if shown["state"] == State.ERROR:
         lines.append(f"  {shown['reason']}")
+    if shown["missing"]:
+        lines.append(f"  {output.count_of(shown['missing'], 'fragment')} never came: declared as a gap")
+    if shown["equivocations"]:
+        lines.append(f"  its host contradicted itself {output.count_of(shown['equivocations'], 'time')}")
     refused = shown["refused"]
     if refused:
-        lines.append(f"  {output.count_of(len(refused), 'message')} refused:")
+        first = f", the first {len(refused)}" if shown["dead"] > len(refused) else ""
+        lines.append(f"  {output.count_of(shown['dead'], 'message')} refused{first}:")
     for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
         message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
         lines.append(f"    {count} by {stage}: {code}: {message}"[: output.COLUMNS])

@@ -207,6 +207,21 @@ def test_a_bad_fragment_is_refused_by_name_and_changes_nothing(scene: Scene) -> 
     check_true(scene.system, "attacked")
 
 
+def test_of_many_refusals_the_first_are_told_and_all_are_counted(scene: Scene) -> None:
+    """Breaks: what somebody did a thousand times looks as if it had happened a few times."""
+
+    async def often(one: HostileHost) -> None:
+        for _ in range(120):
+            await wrong_signature(one)
+        for _ in range(3):
+            await one.jet.publish(subjects.chunk("chunked", one.grant.session), b"{}")
+
+    scene.record("often", often)
+    shown = scene.system.until("often", lambda said: said["dead"] == 103)
+    assert len(shown["refused"]) == 100
+    assert "103 messages refused, the first 100:" in scene.system("sessions", "show", "often").out
+
+
 def test_what_is_only_untidy_costs_nothing(scene: Scene) -> None:
     """Breaks: a repeated or reordered delivery, which is every day's, becomes a loss or a refusal."""
 
@@ -222,7 +237,7 @@ def test_what_is_only_untidy_costs_nothing(scene: Scene) -> None:
 
     shown = scene.record("untidy", untidy)
     assert shown["fragments"] == PLAIN_FRAGMENTS + 10 + WINDOW - 1 + 2
-    assert shown["refused"] == []
+    assert (shown["refused"], shown["missing"], shown["equivocations"]) == ([], 0, 0)
     check_true(scene.system, "untidy")
 
 
@@ -238,7 +253,8 @@ def test_a_hole_is_declared_and_signed_and_hides_nothing_else(scene: Scene) -> N
         await one.send(one.sealer.gap(lost_us, one.now_us(), 3, "disk", one.now_us()))
 
     shown = scene.record("holes", holes)
-    assert shown["fragments"] == PLAIN_FRAGMENTS + WINDOW + 1 + 1
+    assert (shown["fragments"], shown["missing"]) == (PLAIN_FRAGMENTS + WINDOW + 1 + 1, 2)
+    assert "2 fragments never came" in scene.system("sessions", "show", "holes").out
     check_true(scene.system, "holes", "gap.declared")
     assert scene.system.json("verify", "holes")["gaps"] == 2
 
@@ -251,7 +267,8 @@ def test_a_host_that_says_two_things_is_named(scene: Scene) -> None:
         await one.send(one.sealer.tick(one.now_us()))
         await one.send(one.fork(state).tick(one.now_us() + 99))
 
-    scene.record("twofold", two_of_one_place)
+    assert scene.record("twofold", two_of_one_place)["equivocations"] == 1
+    assert "contradicted itself 1 time" in scene.system("sessions", "show", "twofold").out
     check_true(scene.system, "twofold", "equivocation.listed")
 
 
