@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from waiting import PATIENCE_S
 
 from streams.cli.main import main
 from streams.cli.verbs import VERBS
@@ -127,7 +128,7 @@ def test_a_reader_that_has_enough_is_no_error(lucid: Lucid, tmp_path: Path) -> N
 def test_a_full_disk_is_no_bug(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: whose disk is full reads a stack trace, and scripts read exit code 1."""
     with open("/dev/full", "w") as full, lucid.start("doctor", data=tmp_path, stdout=full) as process:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 8, said
     assert said.startswith("lucid: nothing more can be written")
 

@@ -1,5 +1,6 @@
 """Real recordings through the real program: `lucid up` in one process, verbs in others."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -10,18 +11,22 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import PATIENCE_S
 
 from infra.blobs_disk import TEMPORARY
 from infra.datadir import DataDir
+from schemas import subjects
 from schemas.errors import Unavailable
+from schemas.fragment import Kind, parse
 from schemas.settings import Settings
 from streams import up as supervisor
-from streams.wiring import Installation
+from streams.wiring import Installation, connected
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -37,7 +42,7 @@ def up(lucid: Lucid, data: Path, **environment: str) -> "subprocess.Popen[str]":
 
 def end(process: "subprocess.Popen[str]") -> int:
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     return process.returncode
 
 
@@ -63,20 +68,39 @@ def ok(lucid: Lucid, *arguments: str, data: Path, **more: Any) -> Any:
 
 
 def until(lucid: Lucid, data: Path, session: str, state: str) -> Any:
-    for _ in range(60):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
         said = lucid("sessions", "show", session, "--json", data=data)
         if said.returncode == 0 and json.loads(said.stdout)["state"] == state:
             return json.loads(said.stdout)
+        assert time.monotonic() < deadline_s, f"{session} did not become {state}: {said.stdout}"
         time.sleep(0.3)
-    raise AssertionError(f"{session} did not become {state}: {said.stdout}")
+
+
+def encoded(data: Path, session: str) -> None:
+    """Return when the stream holds pictures of a live recording: the head of its film, and more."""
+
+    async def pictures() -> int:
+        async with connected(DataDir(data).read_run()["nats_url"], "test") as jet:
+            found = jet.read_all(subjects.RECORDINGS, subjects.recording_by_anyone(session))
+            return [parse(message.data).header.kind async for message in found].count(Kind.DATA)
+
+    deadline_s = time.monotonic() + PATIENCE_S
+    while asyncio.run(pictures()) < 2:
+        assert time.monotonic() < deadline_s, session
+        time.sleep(0.1)
 
 
 def children_of(process: "subprocess.Popen[str]") -> dict[str, int]:
-    """Pids of the system's own processes, by role."""
+    """Pids of the system's own processes, by role; one that is just being started has none yet."""
     found = {}
     for child in psutil.Process(process.pid).children(recursive=True):
-        words = child.cmdline()
-        found["nats" if "nats-server" in words[0] else words[words.index("serve") + 1]] = child.pid
+        with suppress(psutil.Error):
+            words = child.cmdline()
+            if "serve" in words:
+                found[words[words.index("serve") + 1]] = child.pid
+            elif words and "nats-server" in words[0]:
+                found["nats"] = child.pid
     return found
 
 
@@ -181,7 +205,7 @@ def test_a_named_pipe_that_nobody_writes_can_be_left(lucid: Lucid, data: Path, t
     )
     until(lucid, data, "fifo-1", "ACTIVE")
     recording.send_signal(signal.SIGINT)
-    out, err = recording.communicate(timeout=60)
+    out, err = recording.communicate(timeout=PATIENCE_S)
     assert recording.returncode == 0, err
     assert json.loads(out)["sealed"] is True
 
@@ -201,14 +225,13 @@ def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) 
     recording = lucid.start(
         *("record", "--desktop", "--size", "640x360", "--session", name, "--json"), data=data
     )
-    until(lucid, data, name, "ACTIVE")
-    time.sleep(1)
+    encoded(data, name)
     if how.startswith("SIG"):
         recording.send_signal(signal.Signals[how])
         recording.send_signal(signal.Signals[how])  # `uv run` delivers it twice
     else:
         ok(lucid, "sessions", "stop", name, data=data)
-    out, err = recording.communicate(timeout=60)
+    out, err = recording.communicate(timeout=PATIENCE_S)
     assert recording.returncode == 0, err
     result = json.loads(out)
     assert result["sealed"] is True
@@ -232,7 +255,7 @@ def test_a_live_recording_is_paused_and_resumed_by_a_person(lucid: Lucid, data: 
     assert (again.returncode, json.loads(again.stdout)["code"]) == (5, "state.refused")
     time.sleep(1)
     ok(lucid, "sessions", "stop", name, data=data)
-    out, err = recording.communicate(timeout=60)
+    out, err = recording.communicate(timeout=PATIENCE_S)
     assert recording.returncode == 0, err
     assert json.loads(out)["sealed"] is True
     assert ok(lucid, "verify", name, "--open", data=data)["verdict"] == "true"
@@ -302,10 +325,11 @@ def test_killed_processes_come_back_and_nothing_is_lost(lucid: Lucid, tmp_path: 
         CHUNK_SIZE_MB="0.25",
     )
     until(lucid, data, "hurt-1", "ACTIVE")
+    pids = children_of(process)
     for role in ("worker", "nats", "conductor"):
-        os.kill(children_of(process)[role], signal.SIGKILL)
+        os.kill(pids[role], signal.SIGKILL)
         time.sleep(1.5)
-    out, err = recording.communicate(timeout=90)
+    out, err = recording.communicate(timeout=PATIENCE_S)
     assert recording.returncode == 0, out + err
     verified = ok(lucid, "verify", "hurt-1", "--open", "--strict", data=data)
     assert verified["gaps"] == 0
@@ -321,7 +345,7 @@ def test_a_killed_supervisor_leaves_nothing_in_the_way(lucid: Lucid, tmp_path: P
     pids = children_of(process).values()
     process.kill()
     process.communicate()
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENCE_S
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline_s:
         time.sleep(0.1)
     assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_system import ok, running, until
+from test_system import encoded, ok, running, until
+from waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -65,7 +65,7 @@ def test_a_recording_that_runs_is_stopped_as_show_tells(lucid: Lucid, data: Path
     assert (early.returncode, "; lucid sessions stop typed-2" in " ".join(early.stderr.split())) == (5, True)
     command = told(lucid, data, "typed-2")[0]
     assert lucid(*command.split()[1:], data=data).returncode == 0
-    out, err = recording.communicate(timeout=60)
+    out, err = recording.communicate(timeout=PATIENCE_S)
     assert recording.returncode == 0, err
     assert out.startswith("typed-2 recorded and sealed")
 
@@ -75,10 +75,9 @@ def test_a_demo_that_was_ended_early_says_no_more_of_it_in_the_end(
 ) -> None:
     """Breaks: a result that is complete still says what Ctrl-C would do."""
     demo = lucid.start("demo", "--seconds", "600", data=data, cwd=tmp_path)
-    until(lucid, data, "demo-01", "ACTIVE")
-    time.sleep(1)
+    encoded(data, "demo-01")
     demo.send_signal(signal.SIGINT)
-    out, err = demo.communicate(timeout=60)
+    out, err = demo.communicate(timeout=PATIENCE_S)
     assert (demo.returncode, "Ctrl-C" in err) == (0, True), out + err
     assert [line.split()[0] for line in out.splitlines()][5:8] == ["store", "seal", "verified,"]
 
@@ -150,7 +149,7 @@ def test_a_closed_input_is_no_source_and_leaves_no_session(lucid: Lucid, data: P
         cwd=data.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert said.returncode == 4, said.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -57,7 +58,7 @@ def system(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     system = System(lucid, tmp_path_factory.mktemp("signers"))
     yield system
     system.up.send_signal(signal.SIGINT)
-    system.up.communicate(timeout=60)
+    system.up.communicate(timeout=PATIENCE_S)
     assert system.up.returncode == 0
 
 
