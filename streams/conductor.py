@@ -140,7 +140,9 @@ class Conductor:
         async for item in self._jet.follow(stream, filters, start):
             if isinstance(item, Message):
                 routine = item.headers.get("ce-type") in ROUTINE
-                self.wake(subjects.session_of(item.subject), subjects.step_of(item.subject), routine=routine)
+                # What is dead was recorded before, but perhaps not heard of yet: then all is looked at.
+                step = subjects.step_of(item.subject) if stream == subjects.CHUNKS else ""
+                self.wake(subjects.session_of(item.subject), step, routine=routine)
 
     async def _sweep(self) -> None:
         number = 0

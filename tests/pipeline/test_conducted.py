@@ -20,7 +20,9 @@ from schemas.errors import Misuse, NotFound, RefusedByState
 from schemas.fragment import Kind, parse
 from schemas.manifest import Manifest
 from schemas.trust import Tombstone, TrustFile, TrustKey
+from streams import conductor
 from streams.commands import call
+from streams.conductor import Conductor
 from streams.evidence import history_lines, stored_at, write_copy
 from streams.lifecycle import EventLog
 from streams.roles import run_conductor
@@ -226,6 +228,29 @@ async def test_a_dead_chunk_stops_the_session_and_recovery_or_loss_ends_it(
             manifest = await verified(world, "demo-01", tmp_path)
         assert manifest.chunks[1].sealed == 0
         assert [gap.reason for gap in manifest.gaps] == ["disk_died"]
+
+
+async def test_a_dead_chunk_is_told_though_its_recorded_was_not_heard_yet(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: nobody learns for a minute that a recording has lost a chunk."""
+    wake_on = Conductor._wake_on
+
+    async def deaf(one: Conductor, stream: str, filters: list[str]) -> None:
+        if stream != subjects.CHUNKS:
+            await wake_on(one, stream, filters)
+
+    monkeypatch.setattr(Conductor, "_wake_on", deaf)
+    monkeypatch.setattr(conductor, "IDLE_SWEEPS", 1_000_000)
+    async with system(server, tmp_path, worker=False) as world:
+        host = await world.start("demo-01")
+        async with running(_worker, world):
+            await host.record(16)
+            await world.stored("demo-01", 2)
+        await forget_stored(world, 1)
+        dead = Dead(stage="store", session="demo-01", index=1, code="store.io", message="disk died")
+        await world.jet.publish(subjects.dead("store", "demo-01"), dead.model_dump_json().encode())
+        assert (await world.until("demo-01", "ERROR"))["reason"] == "store.io.1"
 
 
 async def test_recovery_drives_a_missing_chunk_again(server: NatsServer, tmp_path: Path) -> None:
