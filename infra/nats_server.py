@@ -65,6 +65,7 @@ class NatsServer:
         self._memory_mib = memory_mib
         self._password: Final = secrets.token_urlsafe(24)
         self._lock_fd = -1
+        self._port_held: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._spawned: Final = asyncio.Event()
@@ -85,7 +86,7 @@ class NatsServer:
         self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
         try:
             self.max_file = self._limit()
-            self.port = self.port or _free_port()
+            self._hold_port()
             await self._spawn()
             await self.ready()
         except BaseException:
@@ -128,6 +129,18 @@ class NatsServer:
         if self._lock_fd >= 0:
             give_store(self.data, self._lock_fd)
             self._lock_fd = -1
+        if self._port_held is not None:
+            self._port_held.close()
+
+    def _hold_port(self) -> None:
+        """Take a port that nobody else is given, not while the server is down either."""
+        held = self._port_held = socket.socket()
+        held.bind(("127.0.0.1", self.port))
+        self.port = int(held.getsockname()[1])
+        if sys.platform == "linux":
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server listens beside it
+        else:
+            held.close()
 
     async def _spawn(self) -> None:
         write_private(self.data / CONFIG, self._config().encode())
@@ -259,9 +272,3 @@ def version() -> str:
     """Of that program, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
     said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
     return said.strip().rsplit("v", 1)[-1]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

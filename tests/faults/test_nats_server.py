@@ -73,6 +73,26 @@ async def test_a_restart_keeps_the_port_and_clients_come_back(server: NatsServer
     await other.close()
 
 
+async def test_nobody_is_given_the_port_of_a_server_that_is_down(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a server that crashed cannot come back, and its clients tell its password to a stranger."""
+    may_come_back, spawn = asyncio.Event(), server._spawn
+
+    async def held_back() -> None:
+        await may_come_back.wait()
+        await spawn()
+
+    monkeypatch.setattr(server, "_spawn", held_back)
+    os.kill(server.pid, signal.SIGKILL)
+    await gone(server.pid)
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", server.port))
+    may_come_back.set()
+    await until(lambda: server.starts == 2)
+    await server.ready()
+
+
 async def test_the_server_dies_with_its_supervisor(tmp_path: Path) -> None:
     """Breaks: a killed `lucid up` leaves a server behind that holds the data directory."""
     process = await asyncio.create_subprocess_exec(
