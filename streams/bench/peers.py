@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -75,10 +76,10 @@ def version(name: str) -> str:
 
 
 def _contender(name: str) -> Contender:
-    return lambda task: asyncio.to_thread(_measure, name, task)
+    return lambda task: _measure(name, task)
 
 
-def _measure(name: str, task: Task) -> Measure:
+async def _measure(name: str, task: Task) -> Measure:
     peer, repo = PEERS[name], task.folder / "repository"
     repo.mkdir()
     places = {"repo": str(repo), "cache": str(task.folder / "cache"), "file": str(task.source.path)}
@@ -89,32 +90,53 @@ def _measure(name: str, task: Task) -> Measure:
         "KOPIA_CHECK_FOR_UPDATES": "false",
         "KOPIA_CACHE_DIRECTORY": f"{places['cache']}.kopia",
     }
-    _run(peer.init, places, environment, task.folder)
+    await _run(peer.init, places, environment, task.folder)
     began_s, neighbours = time.time(), Neighbours()
-    used = _run(peer.backup, places, environment, task.folder)
+    used = await _run(peer.backup, places, environment, task.folder)
     seconds, others = time.time() - began_s, neighbours.share([used])
     stored = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
-    _run(peer.restore, places, environment, task.folder)
-    restored = Path(f"{places['cache']}.restored")
-    check_digest(_digest(restored if restored.exists() else task.folder / "out"), task.source, name)
+    await _run(peer.restore, places, environment, task.folder)
+    digest = await asyncio.to_thread(_digest, _restored(places, task.folder))
+    check_digest(digest, task.source, name)
     return Measure(seconds, 0, stored, {name: used}, others)
 
 
-def _run(
+async def _run(
     command: Sequence[str], places: Mapping[str, str], environment: Mapping[str, str], folder: Path
 ) -> Used:
     """Run to the end; what it wrote is in folder/out. Raises Unavailable (bench.peer)."""
     words = [word.format_map(places) for word in command]
-    with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            words, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=log
-        )
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        last = (folder / "log").read_text(errors="replace").strip()[-300:]
+    process = _started(words, environment, folder)
+    ending = asyncio.ensure_future(asyncio.to_thread(os.wait4, process.pid, 0))
+    try:
+        _, status, used = await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        os.kill(process.pid, signal.SIGKILL)  # one whose folder is gone may try for ever
+        await ending
+        raise
+    finally:
+        process.returncode = 0  # its end was waited for here
+    if status:
+        last = _said(folder / "log")
         raise Unavailable(f"{' '.join(words[:1] + words[-2:])} failed: {last}", code="bench.peer")
     return Used(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def _started(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "out").open("wb") as out, (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            words, env=dict(environment), stdin=subprocess.DEVNULL, stdout=out, stderr=log
+        )
+
+
+def _said(log: Path) -> str:
+    return log.read_text(errors="replace").strip()[-300:]
+
+
+def _restored(places: Mapping[str, str], folder: Path) -> Path:
+    """What `restore` wrote: a file of its own, or standard output."""
+    restored = Path(f"{places['cache']}.restored")
+    return restored if restored.exists() else folder / "out"
 
 
 def _digest(path: Path) -> bytes:

@@ -1,18 +1,23 @@
 """`lucid bench` as people run it, at sizes that say nothing about speed."""
 
+import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from blake3 import blake3
+from waiting import until
 
 from infra.blobs_disk import DiskBlobs
 from schemas.errors import EvidenceFalse, LucidError, Misuse
 from schemas.lifecycle_events import SessionSettings
+from schemas.settings import Settings
 from streams.bench import check, data, peers, report, rounds, sessions, waits
 from streams.bench.case import Case
-from streams.bench.contender import Measure
+from streams.bench.contender import Measure, Task
 from streams.bench.data import Source, make_source, parse_rate, parse_size
 from streams.bench.line import Line, pools
 from streams.bench.meter import Used
@@ -266,6 +271,23 @@ def test_whatever_piles_up_or_is_lost_shows(trouble: dict[str, Any]) -> None:
     calm = {"missing": 0, "unended": 0, "dead": 0, "late_s": 0.1, "wait_ms": {"p99": 20.0}, "drained_s": 0.5}
     assert sessions.keeps_up(calm)
     assert not sessions.keeps_up(calm | trouble)
+
+
+async def test_a_program_that_hangs_ends_when_the_bench_is_stopped(
+    tmp_path: Path, screen: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: Ctrl-C waits for ever for a backup program whose repository is gone already."""
+    begun = tmp_path / "begun"
+    hangs = ("sh", "-c", f"echo $$ > {begun}.part; mv {begun}.part {begun}; exec sleep 600")
+    monkeypatch.setitem(peers.PEERS, "sh", peers.Peer(("true",), hangs, ("true",), ("true",)))
+    (tmp_path / "task").mkdir()
+    given = Task(screen, tmp_path / "task", Settings(), {"PATH": os.defpath})
+    task = asyncio.ensure_future(peers.installed()["sh"](given))
+    await until(begun.exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not psutil.pid_exists(int(begun.read_text()))
 
 
 def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> None:
