@@ -21,7 +21,7 @@ from schemas.errors import EvidenceFalse, Unavailable
 READ_BYTES = 1 << 16
 FRAGMENT_US = 1_000_000
 """One movie fragment a second: what a crash of the encoder can cost."""
-STOP_S = 5.0
+STOP_S = 15.0
 """An encoder that was told to finish and did not by then is killed."""
 STDERR_BYTES = 4096
 

@@ -7,11 +7,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import imageio_ffmpeg
 import psutil
 import pytest
-from installation import Installation, Json, running, source_arguments
+from installation import WAIT_S, Installation, Json, running, source_arguments, until
 
 BLOCK = os.urandom(700_000)
 LEAST_CHUNK = 256 << 10
@@ -28,13 +29,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     shutil.rmtree(folder)
 
 
-def record(system: Installation, session: str) -> Recording:
+def record(system: Installation, session: str, stderr: BinaryIO | int = subprocess.PIPE) -> Recording:
     """A recording of a pipe that stays open; returns when chunks of what it gave are recorded."""
-    recording = system.started(
-        *("record", *source_arguments("-"), "--session", session, "--json"), CHUNK_SIZE_MB=SMALL
-    )
+    command = ("record", *source_arguments("-"), "--session", session, "--json")
+    recording = system.started(*command, stderr=stderr, CHUNK_SIZE_MB=SMALL)
     feed(recording)
-    end_s = time.monotonic() + 60
+    end_s = time.monotonic() + WAIT_S
     while True:
         shown = system("sessions", "show", session, "--json")
         if shown.status == 0 and shown.json["recorded"] >= 2:
@@ -50,10 +50,10 @@ def feed(recording: Recording) -> None:
     recording.stdin.flush()
 
 
-def leave(recording: Recording, seconds: float = 60) -> tuple[int, str, str]:
+def leave(recording: Recording, seconds: float = WAIT_S) -> tuple[int, str, str]:
     """What a recording came to. Its pipe stays open until it has ended by itself."""
     recording.wait(timeout=seconds)
-    out, err = recording.communicate()
+    out, err = (said or b"" for said in recording.communicate())
     assert b"Traceback" not in out + err, out + err
     return recording.returncode, out.decode(), err.decode()
 
@@ -104,24 +104,27 @@ def test_a_signal_that_comes_twice_at_once_is_one(system: Installation, tmp_path
 
 def test_a_second_signal_gives_the_recording_up(system: Installation, tmp_path: Path) -> None:
     """Breaks: a recorder that cannot end cannot be ended, or passes for one that was whole."""
-    recording = record(system, "twice")
+    said = tmp_path / "said"
+    with said.open("wb") as stderr:
+        recording = record(system, "twice", stderr)
     server = nats_server(system)
     server.suspend()  # nothing is acknowledged any more: it cannot end in order
     try:
         feed(recording)
         recording.send_signal(signal.SIGINT)
+        until(lambda: b"ending in order" in said.read_bytes(), "the first signal is heard")
         time.sleep(1.5)
         assert recording.poll() is None
         recording.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        time.sleep(3)
     finally:
         server.resume()
     status, out, err = leave(recording)
     assert status == 130, out + err
     shown = system.until_sealed("twice")
     assert shown["end"]["end"] == "aborted"
-    said = check_evidence(system, "twice", tmp_path, "aborted")
-    assert {note["code"] for note in said["notes"]} == {"end.not_final"}
+    notes = check_evidence(system, "twice", tmp_path, "aborted")["notes"]
+    assert {note["code"] for note in notes} == {"end.not_final"}
     assert "aborted" in system("verify", "twice").out
     assert system("verify", "twice", "--strict").status == 3
 
@@ -142,6 +145,10 @@ def test_ctrl_c_at_a_terminal_leaves_a_film_that_plays(system: Installation, tmp
     """Breaks: the terminal's Ctrl-C, which reaches the encoder too, cuts the film within a frame."""
     command = ("record", "--desktop", "--size", "320x240", "--session", "film", "--json")
     recording = system.started(*command, own_group=True, CHUNK_SIZE_MB=SMALL)
+    until(
+        lambda: system("sessions", "show", "film", "--json").json.get("state") == "ACTIVE",
+        "its session runs",
+    )
     time.sleep(5)
     os.killpg(recording.pid, signal.SIGINT)
     status, out, err = leave(recording)
