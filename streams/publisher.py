@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,8 +36,6 @@ from streams.room import Room
 TICK_S = 10.0
 READ_FRAGMENTS = 4
 """So many are read from a source at once: boxes that come together are joined."""
-IN_THREAD_BYTES = 256 << 10
-"""Shorter blocks are sealed faster than a thread is woken."""
 NO_SPACE = "no_space"
 """Reason of the gap where data was given up."""
 ROOM_S = 2.0
@@ -132,8 +129,7 @@ class Publisher:
             block, flag = view[at : at + self.block_bytes], key_frame and at == 0
             if not await self._has_room(len(block)):
                 return
-            seal = partial(self._sealer.data, block, self._time_us(), flag)
-            await self._send(seal() if len(block) < IN_THREAD_BYTES else await asyncio.to_thread(seal))
+            await self._send(self._sealer.data(block, self._time_us(), flag))
 
     async def tick(self) -> None:
         await self._send(self._sealer.tick(self._time_us()))

@@ -1,12 +1,19 @@
 """Fixtures that several folders share: a real nats-server in a folder of its own, and a connection to it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the event loop that the product runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

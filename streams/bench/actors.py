@@ -22,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from schemas.errors import Unavailable
 from streams.wiring import die_with
 
@@ -138,7 +140,7 @@ def _main(named: str, parent: int) -> None:
     die_with(parent)
     module, _, function = named.partition(":")
     role: Role = getattr(import_module(f"streams.bench.{module}"), function)
-    asyncio.run(_play(role))
+    uvloop.run(_play(role))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,15 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import uvloop
+
 from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.cli import output
 from streams.wiring import Installation, connected
 
+STANDARD_ERROR = 2
 SECOND_S = 1.0
 STARTING_S = 15.0
 """How long a system that holds the lock may take until it says where it is."""
@@ -85,7 +88,15 @@ def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None 
 
     Raises KeyboardInterrupt when it was cancelled.
     """
-    return asyncio.run(_guarded(work, on_signal))
+    _fill_standard_files()
+    return uvloop.run(_guarded(work, on_signal))
+
+
+def _fill_standard_files() -> None:
+    """Leave their numbers to nobody else: where one is closed, libuv would get it for itself, and abort."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(file)
 
 
 async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None) -> Result:
