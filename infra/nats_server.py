@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,8 +31,8 @@ from schemas.settings import DEFAULT_MEMORY_MIB
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
 FREE_SHARE = 0.8
 """Of the free disk, what the streams may take on first start."""
-RESERVE_BYTES = 256 << 20
-"""Below this much free disk the server may already have failed to write."""
+RESERVE_BYTES, RESERVE_SHARE = 256 << 20, 1 / 16
+"""Below this much free disk, or this part of a small one, the server may already have failed to write."""
 START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
 WATCH_S = 2.0
@@ -178,15 +179,16 @@ class NatsServer:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> int:
         """Return the exit code; end the server ourselves when a full disk has room again."""
+        reserve = min(RESERVE_BYTES, shutil.disk_usage(self.data).total * RESERVE_SHARE)
         while True:
             try:
                 async with asyncio.timeout(WATCH_S):
                     return await process.wait()
             except TimeoutError:
                 free = free_bytes(self.data)
-            if free < RESERVE_BYTES:
+            if free < reserve:
                 self._was_full = True
-            elif self._was_full and free > 2 * RESERVE_BYTES:
+            elif self._was_full and free > 2 * reserve:
                 self._was_full = False
                 _log.warning("nats_restarted_after_full_disk free_bytes=%d", free)
                 await self._end()

@@ -34,18 +34,24 @@ class Disk:
 
 
 @contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Disk | None]:
-    """A mounted file system of so many bytes, ext4 in a file or else tmpfs; None: this user may not mount."""
+def small_disk(folder: Path, size: int, *kinds: str) -> Iterator[Disk | None]:
+    """A mounted file system of so many bytes, of the first of these kinds that can be had; None: of none.
+
+    ext4 lies in a file, tmpfs in memory. Mounting is root's right.
+    """
     place, image = folder / "disk", folder / "image"
     place.mkdir()
     with image.open("wb") as file:
         file.truncate(size)  # sparse: only what is written takes room
-    ext4 = [
-        ["mkfs.ext4", "-q", "-m", "0", "-F", str(image)],
-        ["mount", "-o", "loop,nodiscard", str(image), str(place)],
-    ]
-    tmpfs = [["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]]
-    disk = Disk(place, image) if _all_run(ext4) else Disk(place, None) if _all_run(tmpfs) else None
+    commands = {
+        "ext4": [
+            ["mkfs.ext4", "-q", "-m", "0", "-F", str(image)],
+            ["mount", "-o", "loop,nodiscard", str(image), str(place)],
+        ],
+        "tmpfs": [["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]],
+    }
+    kind = next((kind for kind in kinds if _all_run(commands[kind])), None)
+    disk = Disk(place, image if kind == "ext4" else None) if kind else None
     try:
         yield disk
     finally:

@@ -134,7 +134,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
     folder = tmp_path_factory.mktemp("searched")
-    with small_disk(folder, DISK_BYTES) as disk:
+    with small_disk(folder, DISK_BYTES, "ext4", "tmpfs") as disk:
         data = (disk.path if disk else folder) / "data"
         with running(data, LOG_LEVEL="DEBUG") as system:
             yield Searched(system, disk.image if disk else None)

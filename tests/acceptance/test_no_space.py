@@ -14,7 +14,7 @@ import pytest
 from installation import Installation, absent, running, source_arguments, until
 from small_disk import Disk, small_disk
 
-DISK_BYTES = 1 << 30
+DISK_BYTES = 384 << 20
 ROOM_BYTES = 60_000_000
 INPUT_BYTES = 80_000_000
 STREAMS_BYTES = 40 << 20
@@ -23,11 +23,11 @@ NO_SPACE = 8
 STILL_S = 5.0
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    with small_disk(tmp_path, DISK_BYTES) as disk:
+@pytest.fixture(params=["tmpfs", "ext4"])
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
+    with small_disk(tmp_path, DISK_BYTES, request.param) as disk:
         if disk is None:
-            absent("the right to mount a small file system", "run as root")
+            absent(f"the right to mount a small {request.param}", "run as root")
         yield disk
 
 
