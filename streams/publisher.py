@@ -4,7 +4,8 @@
 2. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
 3. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
 4. An idle source makes a tick every TICK_S, so that silence always means that something is wrong.
-5. While it is held, nothing is taken from the source: a file waits, an encoder stands still.
+5. While it is held, nothing is taken from the source: a file waits, an encoder stands still. What follows
+   stands behind a resume fragment, also when a recording that rests is ended.
 6. Host time never runs backwards within a session, whatever the clock does.
 7. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
    meanwhile gives up what waits: a gap says so, and `final` follows.
@@ -161,16 +162,14 @@ class Publisher:
 
     async def rest(self) -> None:
         """Return at once, or when a pause is over: it stands between a pause and a resume fragment."""
-        if not self._held or self._impatient.is_set():
-            return
-        await self.pause(self._held)
-        self._waiting = "the recording is paused"
         while self._held and not self._impatient.is_set():
-            self._on_progress(self.progress)
-            await self.idle()
-        self._waiting = ""
-        if not self._held:
-            await self.resume("resumed")
+            await self.pause(self._held)
+            self._waiting = "the recording is paused"
+            while self._held and not self._impatient.is_set():
+                self._on_progress(self.progress)
+                await self.idle()
+            self._waiting = ""
+            await self.resume("ending" if self._held else "resumed")
 
     async def idle(self, *awaited: "asyncio.Future[bytes | None]") -> None:
         """Return when one of them is done, or the publisher is to do something else; ticks meanwhile."""
@@ -283,12 +282,13 @@ async def publish(
 
 async def _next(blocks: AsyncIterator[bytes], publisher: Publisher) -> bytes | None:
     """The source's next block, None at its end."""
+    await publisher.rest()
     coming = asyncio.ensure_future(anext(blocks, None))
     try:
         while True:
-            await publisher.rest()
+            await publisher.idle(coming)
             if coming.done():
                 return coming.result()
-            await publisher.idle(coming)
+            await publisher.rest()
     finally:
         coming.cancel()

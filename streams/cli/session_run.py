@@ -2,8 +2,9 @@
 
 1. The recording never waits for the view: the view follows the events that everyone can follow.
 2. The source is asked to end when the person asks (`stop`), or when someone ends the session elsewhere. Whom
-   the platform ends (EndRequested) sends nothing more, not even `final`: the end is the platform's.
-3. While the session is paused, the source is not read. What it gave before is sent after the pause.
+   the platform ends (EndRequested) sends what it has read, and no `final`: the end is the platform's.
+3. While the session is paused, the source is not read. What it gave before was sent before; a read that was
+   under way is sent after it.
 4. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
 """
 

@@ -140,6 +140,8 @@ async def test_a_paused_recording_can_be_ended(server: NatsServer, tmp_path: Pat
         manifest = await verified(world, "demo-01", tmp_path)
         assert manifest.end == ("aborted" if how == "abort" else "final")
         assert manifest.totals.fragments == sent.fragments
+        found = await kinds(world)
+        assert Kind.DATA not in found[found.index(Kind.PAUSE) : found.index(Kind.RESUME)]
 
 
 @pytest.mark.parametrize("doubled", [False, True], ids=["its end", "a double after its end"])

@@ -145,6 +145,36 @@ async def test_an_idle_source_makes_ticks(monkeypatch: pytest.MonkeyPatch) -> No
     assert check_chain(stream.in_order()) == b"onetwo"
 
 
+async def test_nothing_is_read_in_a_pause_and_what_follows_stands_behind_a_resume() -> None:
+    """Breaks: what is on the screen in a pause is recorded, or what is not looks as if it were."""
+    one, two = b"1" * 100, b"2" * 100
+    read: list[bytes] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        for block in (one, two):
+            read.append(block)
+            yield block
+
+    def hold(progress: Progress) -> None:
+        if progress.fragments == 2:
+            writer.hold("asked")
+
+    stream = Stream()
+    writer = Publisher(stream, grant(), hold)
+    sending = asyncio.create_task(publish(source(), writer, "opaque"))
+    await until(lambda: Kind.PAUSE in [sent.header.kind for sent in stream.fragments])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert read == [one]
+    writer.stop_waiting()
+    await sending
+    await writer.finish()
+    fragments = stream.in_order()
+    kinds = [sent.header.kind for sent in fragments]
+    assert kinds == [Kind.PART, Kind.DATA, Kind.PAUSE, Kind.RESUME, Kind.DATA, Kind.FINAL]
+    assert check_chain(fragments) == one + two
+
+
 async def test_host_time_never_runs_backwards() -> None:
     """Breaks: a clock that is set back makes a chunk end before it begins."""
     clock = iter([100, 200, 50, 60, 300, 10, 10])
