@@ -128,6 +128,6 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except Retryable as error:
-            log.warning("record_waits error=%s", error)
+            log.warning("waits_for_server error=%s", error)
             await asyncio.sleep(delay_s)
             delay_s = min(DELAY_MAX_S, delay_s * 2)

@@ -63,7 +63,7 @@ class Ingest:
 
     async def run(self) -> None:
         """Until cancelled. Raises what nobody foresaw: the worker ends, and is started again."""
-        await self._directory.ready()
+        await patiently(self._directory.ready)
         self._seen = (await patiently(lambda: self._jet.info(subjects.RECORDINGS))).last_seq
         self._directory.on_change(self._changed)
         for session in self._directory.sessions():

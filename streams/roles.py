@@ -12,6 +12,7 @@ from schemas.envelope import MAX_PLAIN
 from schemas.ports import Jet
 from schemas.settings import Settings, StageLimits
 from streams import conductor
+from streams.checkpoints import patiently
 from streams.conductor import Conductor
 from streams.control import Control
 from streams.control_plane import control_plane
@@ -82,7 +83,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.
-        known = asyncio.create_task(directory.ready())
+        known = asyncio.create_task(patiently(directory.ready))
         await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
         await broker.start()

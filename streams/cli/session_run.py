@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import sys
@@ -31,6 +32,8 @@ from streams.lifecycle import read_event
 from streams.publisher import Grant, Progress, Publisher, publish
 from streams.room import Room
 from streams.wiring import reuse_buffers
+
+log = logging.getLogger("lucid.record")
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 RESTING = frozenset({State.PAUSING, State.PAUSED})
@@ -275,6 +278,12 @@ async def _heed(
     asked, heard = asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())
     try:
         await asyncio.wait({asked, heard}, return_when=asyncio.FIRST_COMPLETED)
-        end_source(heard.done() and heard.result())
+        by_platform = False
+        try:
+            by_platform = heard.done() and heard.result()
+        except Exception as error:
+            log.error("session_unheard session=%s error=%r", session, error)
+            await asked  # the person is heard still
+        end_source(by_platform)
     finally:
         await ended(asked, heard)

@@ -17,6 +17,7 @@ from schemas import subjects
 from schemas.fragment import Kind, parse
 from schemas.jetstream import Message
 from streams import publisher
+from streams.cli import session_run
 from streams.cli.session_run import View, record_session
 from streams.enrol import start_session
 from streams.publisher import Progress
@@ -123,6 +124,26 @@ async def test_a_paused_recording_makes_no_data_and_goes_on_where_it_rested(
         assert (found.count(Kind.PAUSE), found.count(Kind.RESUME)) == (1, 1)
         between = found[found.index(Kind.PAUSE) + 1 : found.index(Kind.RESUME)]
         assert set(between) == {Kind.TICK}
+
+
+async def test_who_cannot_hear_the_platform_hears_the_person_still(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: an event that this version cannot read makes Ctrl-C do nothing."""
+    stop, unread = asyncio.Event(), asyncio.Event()
+
+    def unreadable(data: bytes) -> None:
+        unread.set()
+        raise ValueError("unknown event")
+
+    monkeypatch.setattr(session_run, "read_event", unreadable)
+    async with system(server, tmp_path) as world, recording(world, stop=stop) as task:
+        await unread.wait()
+        assert not task.done()
+        stop.set()
+        await asyncio.wait_for(task, PATIENCE_S)
+        await world.until("demo-01", "STOPPED")
+        assert (await verified(world, "demo-01", tmp_path)).end == "final"
 
 
 @pytest.mark.parametrize("how", ["stop", "abort", "host"])
