@@ -60,7 +60,8 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), STOP_S)
+            async with asyncio.timeout(STOP_S):
+                await self._process.wait()
         except TimeoutError:
             _log.warning("child_killed name=%s after_s=%g", self.name, STOP_S)
             with contextlib.suppress(ProcessLookupError):

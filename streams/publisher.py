@@ -223,7 +223,8 @@ class Publisher:
                 log.warning("data_given_up session=%s reason=%s", self.grant.session, NO_SPACE)
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._impatient.wait(), ROOM_S)
+                async with asyncio.timeout(ROOM_S):
+                    await self._impatient.wait()
             if clock() >= tick_s:
                 tick_s = clock() + TICK_S
                 await self.tick()
