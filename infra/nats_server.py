@@ -136,6 +136,8 @@ class NatsServer:
     def _hold_port(self) -> None:
         """Take a port that nobody else is given, not while the server is down either."""
         held = self._port_held = socket.socket()
+        if self.port:  # ended connections to a server that was there before count as its users
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", self.port))
         self.port = int(held.getsockname()[1])
         if sys.platform == "linux":

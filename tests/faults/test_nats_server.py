@@ -132,6 +132,18 @@ async def test_a_left_over_server_is_ended_before_a_new_one_starts(
     await server.stop()
 
 
+async def test_a_server_that_was_stopped_starts_again_on_its_port(tmp_path: Path) -> None:
+    """Breaks: the ended connections of the server before it keep its port for a minute."""
+    server = NatsServer(tmp_path, max_file=1 << 30)
+    await server.start()
+    port, jet = server.port, await connect(server.url, name="test")
+    await server.stop()
+    await jet.close()
+    await server.start()
+    assert server.port == port
+    await server.stop()
+
+
 async def test_two_supervisors_of_one_process_do_not_share_a_store(server: NatsServer) -> None:
     """Breaks: a mistake in a program starts a second server on the same files."""
     with pytest.raises(Unavailable) as error:
