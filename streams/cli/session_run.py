@@ -77,6 +77,7 @@ class FileSource:
     async def _readable(self) -> bool:
         """Wait for bytes without a thread that nobody can wake; False when it was stopped."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        blocking = os.get_blocking(self._file)
         try:
             loop.add_reader(self._file, ready.set)
         except PermissionError:  # epoll refuses what lets nobody wait: files, /dev/null
@@ -86,6 +87,7 @@ class FileSource:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_reader(self._file)
+            os.set_blocking(self._file, blocking)  # uvloop has changed that, for all who share the open file
             for wait in waits:
                 wait.cancel()
         return not self._stopped.is_set()

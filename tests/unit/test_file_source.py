@@ -36,3 +36,13 @@ def test_a_pipe_holds_a_fragment_at_least(tmp_path: Path) -> None:
     writer = pipe_of(1 << 16, tmp_path / "pipe")
     FileSource(str(tmp_path / "pipe"), 1 << 20)
     assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == session_run.PIPE_BYTES
+
+
+async def test_a_pipe_that_is_shared_stays_as_it_was(tmp_path: Path) -> None:
+    """Breaks: whoever shares standard input, or a terminal's output with it, is told "try again" and ends."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    source = FileSource(str(tmp_path / "pipe"), 1 << 20)
+    os.write(writer, b"block")
+    assert [await anext(aiter(source)), os.get_blocking(source._file)] == [b"block", True]
+    os.close(writer)
