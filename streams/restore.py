@@ -1,7 +1,7 @@
 """Owns taking up a recording's fold where its last event left it: the one way back, for whoever folds."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from handlers.stages.fold_terms import Identity
 from handlers.stages.record import Fold
@@ -38,7 +38,9 @@ async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
         return Restored(Fold(who))
     seq, event = found
     named = [] if isinstance(event, Ended) else event.state.named
-    arrivals = await look(list((await jet.get_many(subjects.RECORDINGS, named)).values()))
+    found_again = await jet.get_many(subjects.RECORDINGS, named)
+    # What was taken stays taken: its headers were looked at then, and may read otherwise now.
+    arrivals = await look([replace(message, headers={}) for message in found_again.values()])
     pieces = [arrival.piece for arrival in arrivals if arrival.piece is not None]
     if len(pieces) < len(named):
         raise Unavailable(

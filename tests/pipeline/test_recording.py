@@ -31,7 +31,7 @@ from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
-from schemas import subjects
+from schemas import cloud_events, subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.cloud_events import MOST_BYTES
 from schemas.fragment import parse
@@ -96,6 +96,25 @@ async def test_a_fragment_under_oversized_headers_is_none_and_may_come_again(
     assert count(found) == 7
     assert refused not in [seq for one in found if isinstance(one, Recorded) for seq in stream_seqs(one)]
     assert (letter.seq, letter.code, letter.body) == (refused, "fragment.headers", prepared.fragments[2])
+
+
+async def test_what_was_taken_under_longer_headers_stays_taken(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a checkpoint names what the next owner refuses, and the session never ends."""
+    prepared = Prepared("demo-01", 1, [("data", 200_000)] * 3)
+    await begin(jet, prepared)
+    monkeypatch.setattr(cloud_events, "MOST_BYTES", 1 << 20)
+    number = 0
+    async with record_stage(jet):
+        while not await events(jet, prepared):
+            await jet.publish(prepared.subject, prepared.fragments[number], {"x": "x" * MOST_BYTES})
+            number += 1
+            await asyncio.sleep(0.2)  # the fragment that closes a chunk stands open in its checkpoint
+    monkeypatch.undo()
+    async with record_stage(jet):
+        await send(jet, prepared, range(number, len(prepared.fragments)))
+        assert count(await ended(jet, prepared)) == len(prepared.fragments)
 
 
 async def test_what_a_host_calls_its_trace_is_a_trace_or_nothing(jet: Jet) -> None:
