@@ -8,7 +8,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,7 +22,7 @@ from schemas.subjects import SESSION_ID
 from streams.cli import output
 from streams.wiring import Installation, connected
 
-STANDARD_ERROR = 2
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 SECOND_S = 1.0
 STARTING_S = 15.0
 """How long a system that holds the lock may take until it says where it is."""
@@ -111,11 +110,11 @@ async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], No
             task.cancel()
 
     def hung_up() -> None:
-        for stream in (sys.stdout, sys.stderr):
+        for file in (STANDARD_OUTPUT, STANDARD_ERROR):
             try:
-                os.write(stream.fileno(), b"")
+                os.write(file, b"")
             except OSError:  # its terminal is gone: what is still said goes nowhere
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), file)
         signalled()
 
     loop = asyncio.get_running_loop()
