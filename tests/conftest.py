@@ -31,3 +31,16 @@ async def jet(server: NatsServer) -> AsyncIterator[Jet]:
     jet = await connect(server.url, name="test")
     yield jet
     await jet.close()
+
+
+@pytest.fixture
+def may_come_back(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """A server that ends is not started again before this is set."""
+    allowed, spawn = asyncio.Event(), server._spawn
+
+    async def held_back() -> None:
+        await allowed.wait()
+        await spawn()
+
+    monkeypatch.setattr(server, "_spawn", held_back)
+    return allowed

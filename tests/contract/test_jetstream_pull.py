@@ -221,16 +221,9 @@ async def test_jobs_go_on_after_the_server_was_killed(server: NatsServer, jet: J
 
 @pytest.mark.parametrize("size", [1_000, 900_000], ids=["small", "more than the socket takes"])
 async def test_a_lost_connection_fails_what_is_under_way_at_once(
-    server: NatsServer, jet: Jet, size: int, monkeypatch: pytest.MonkeyPatch
+    server: NatsServer, jet: Jet, size: int, may_come_back: asyncio.Event
 ) -> None:
     """Breaks: each crash of the server stalls every publisher for its whole timeout."""
-    may_come_back, spawn = asyncio.Event(), server._spawn
-
-    async def held_back() -> None:
-        await may_come_back.wait()
-        await spawn()
-
-    monkeypatch.setattr(server, "_spawn", held_back)
     await jet.declare(STREAM)
     os.kill(server.pid, signal.SIGSTOP)
     under_way = [asyncio.create_task(jet.publish("jobs.a", bytes(size))) for _ in range(30)]

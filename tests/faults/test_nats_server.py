@@ -74,16 +74,9 @@ async def test_a_restart_keeps_the_port_and_clients_come_back(server: NatsServer
 
 
 async def test_nobody_is_given_the_port_of_a_server_that_is_down(
-    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    server: NatsServer, may_come_back: asyncio.Event
 ) -> None:
     """Breaks: a server that crashed cannot come back, and its clients tell its password to a stranger."""
-    may_come_back, spawn = asyncio.Event(), server._spawn
-
-    async def held_back() -> None:
-        await may_come_back.wait()
-        await spawn()
-
-    monkeypatch.setattr(server, "_spawn", held_back)
     os.kill(server.pid, signal.SIGKILL)
     await gone(server.pid)
     with socket.socket() as other, pytest.raises(OSError, match="in use"):

@@ -5,7 +5,7 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -174,6 +174,20 @@ async def dead(jet: Jet, prepared: Prepared, wanted: int = 0) -> list[Dead]:
 async def known(stage: Stage, *sessions: Prepared) -> None:
     """Return when the sessions are followed: what they send from now on is not read again."""
     await until(lambda: all(stage.followed(prepared) for prepared in sessions))
+
+
+@asynccontextmanager
+async def meeting(
+    jet: Jet, prepared: Prepared, moment: str, host: Callable[[], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """The stage, which finds what the host sent before it began, or follows the session when it is sent."""
+    if moment == CAUGHT_UP:
+        await host()
+    async with record_stage(jet) as stage:
+        if moment == FOLLOWED:
+            await known(stage, prepared)
+            await host()
+        yield
 
 
 def count(found: Events) -> int:

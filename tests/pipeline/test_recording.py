@@ -20,6 +20,7 @@ from record_stage import (
     events,
     folded,
     known,
+    meeting,
     record_stage,
     recorded,
     send,
@@ -56,12 +57,7 @@ async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
         await jet.publish(prepared.subject, garbage)
         await send(jet, prepared, range(3, 7))
 
-    if moment == CAUGHT_UP:
-        await host()
-    async with record_stage(jet) as stage:
-        if moment == FOLLOWED:
-            await known(stage, prepared)
-            await host()
+    async with meeting(jet, prepared, moment, host):
         found = await ended(jet, prepared)
         (letter,) = await dead(jet, prepared, 1)
     assert found == await folded(jet, prepared)
@@ -223,12 +219,7 @@ async def test_a_message_has_the_same_headers_whichever_way_it_is_read(jet: Jet,
         for fragment in prepared.fragments:
             await jet.publish(prepared.subject, fragment, {"Nats-Stream": "x" * MOST_BYTES})
 
-    if moment == CAUGHT_UP:
-        await host()
-    async with record_stage(jet) as stage:
-        if moment == FOLLOWED:
-            await known(stage, prepared)
-            await host()
+    async with meeting(jet, prepared, moment, host):
         assert count(await ended(jet, prepared)) == 7
 
 
@@ -246,13 +237,8 @@ async def test_a_header_block_that_nobody_can_read_stops_no_one(
         await publish_raw(server, prepared.subject, block)
         await send(jet, prepared, range(2, 7))
 
-    if moment == CAUGHT_UP:
-        await host()
     worker = await connect(server.url, name="worker")
-    async with record_stage(worker) as stage:
-        if moment == FOLLOWED:
-            await known(stage, prepared)
-            await host()
+    async with meeting(worker, prepared, moment, host):
         found = await ended(jet, prepared)
     assert count(found) == 7
     assert found == await folded(worker, prepared)
