@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
+from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
+
+# how long an example takes says more of the machine than of us
+settings.register_profile(
+    "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -28,7 +36,7 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
 @pytest.fixture
 async def jet(server: NatsServer) -> AsyncIterator[Jet]:
     """A connection to `server`; streams are not declared."""
-    jet = await connect(server.url, name="test")
+    jet = await connect(server.url, name="test", timeout_s=PATIENCE_S)
     yield jet
     await jet.close()
 

@@ -301,7 +301,7 @@ STEPS = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(STEPS), max_size=40))
 def test_whatever_happened_the_session_comes_to_rest_and_can_still_be_sealed(steps: list[str]) -> None:
     """Breaks: two rules that answer each other for ever, or a corner from which no seal is reached."""

@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers import crypto
@@ -63,7 +63,6 @@ def _hchacha20_by_rounds(key: bytes, nonce: bytes) -> bytes:
     return b"".join(word.to_bytes(4, "little") for word in s[:4] + s[12:])
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=16, max_size=16))
 def test_hchacha20_equals_its_rounds(key: bytes, nonce: bytes) -> None:
     """Breaks: keys for which a borrow or a wrap-around was forgotten."""

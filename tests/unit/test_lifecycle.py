@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.lifecycle import decide
@@ -131,7 +131,6 @@ def test_every_pair_of_state_and_trigger_does_what_the_table_says(state: str, tr
         assert (body["trigger"], body["from_state"], body["to_state"]) == (trigger, state, wanted)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(MOVES)), max_size=30))
 def test_no_sequence_of_commands_leaves_the_table(triggers: list[str]) -> None:
     """Breaks: a state that can be reached only through a bug."""
