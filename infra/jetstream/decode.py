@@ -1,19 +1,20 @@
 """Owns how NATS messages become ours: ack subjects, direct-get headers, stored messages as JSON.
 
-Source: the server's ADR-13 (pull), ADR-31 (direct get).
+Source: the server's ADR-4 (headers), ADR-13 (pull), ADR-31 (direct get).
 """
 
 import base64
+import re
 from datetime import datetime
 from typing import Any, Final
 
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from schemas.jetstream import Message
 
 SERVER_HEADERS: Final = frozenset(
     {
-        "Nats-Stream",
         "Nats-Subject",
         "Nats-Sequence",
         "Nats-Time-Stamp",
@@ -21,8 +22,21 @@ SERVER_HEADERS: Final = frozenset(
         "Nats-Last-Sequence",
     }
 )
+_FIRST_ADDED: Final = b"Nats-Stream: "
+_STATUS: Final = re.compile(rb"\ANATS/1\.0 (\d+) ?(.*)")
 _SHORT_ACK_TOKENS = 9
 """$JS.ACK.stream.consumer.delivered.sseq.cseq.time.pending; longer ones name domain and account first."""
+
+
+def headers(block: bytes) -> dict[str, str]:
+    """What a header block says, of whatever bytes it is; an inline status as `Status` and `Description`.
+
+    A direct get cuts the last two bytes off, whatever they are, and goes on with `Nats-Stream: `. A message
+    says the same whichever way it is read: those bytes, a line that is not ended before them and any line
+    with that name in it count for nothing.
+    """
+    lines = [line for line in block[:-2].split(b"\r\n")[:-1] if _FIRST_ADDED not in line]
+    return Client._parse_header_lines(_STATUS.sub(rb"Status: \1\r\nDescription: \2", b"\r\n".join(lines)))
 
 
 def delivered(message: Msg) -> tuple[Message, int]:
@@ -47,24 +61,22 @@ def direct(message: Msg) -> Message:
 
     What the server adds comes last and wins. `Nats-Num-Pending` it adds to some answers only: not read here.
     """
-    headers = message.headers or {}
+    found = message.headers or {}
     return Message(
-        subject=headers["Nats-Subject"],
+        subject=found["Nats-Subject"],
         data=message.data,
-        headers=_writers(headers),
-        seq=int(headers["Nats-Sequence"]),
-        stream_time_ns=time_ns(headers["Nats-Time-Stamp"]),
+        headers=_writers(found),
+        seq=int(found["Nats-Sequence"]),
+        stream_time_ns=time_ns(found["Nats-Time-Stamp"]),
     )
 
 
 def stored(body: dict[str, Any]) -> Message:
     """Return the `message` member of a STREAM.MSG.GET answer."""
-    raw = base64.b64decode(body.get("hdrs", ""))
-    lines = [line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n")[1:] if line]
     return Message(
         subject=body["subject"],
         data=base64.b64decode(body.get("data", "")),
-        headers=_writers({name.strip(): value.strip() for name, _, value in lines}),
+        headers=_writers(headers(base64.b64decode(body.get("hdrs", "")))),
         seq=int(body["seq"]),
         stream_time_ns=time_ns(body["time"]),
     )
@@ -77,6 +89,6 @@ def time_ns(text: str) -> int:
     return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
 
 
-def _writers(headers: dict[str, str]) -> dict[str, str]:
-    """What is the writer's own for certain: a message has the same headers whichever way it is read."""
-    return {name: text for name, text in headers.items() if name not in SERVER_HEADERS}
+def _writers(found: dict[str, str]) -> dict[str, str]:
+    """What is the writer's own for certain."""
+    return {name: text for name, text in found.items() if name not in SERVER_HEADERS}

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from functools import partial
 from typing import Any, cast
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
 from nats.aio.transport import Transport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
+
+from infra.jetstream import decode
 
 PORT = 4222
 SMALL_BYTES = 32 << 10
@@ -30,19 +31,12 @@ def install(client: Client) -> "WireTransport":
     """Give a client that is not connected yet this transport and parser; return the transport."""
     transport = WireTransport()
     client._transport, client._ps = transport, WireParser(client)
-    client._process_headers = partial(_headers, client)  # type: ignore[method-assign]
+    client._process_headers = _headers  # type: ignore[method-assign]
     return transport
 
 
-async def _headers(client: Client, block: bytes | None) -> dict[str, str] | None:
-    """The driver's reading of a header block; of one that it cannot read, the lines that it can.
-
-    Whoever may publish may store any bytes as headers, and an error here would end the driver's reader.
-    """
-    try:
-        return await Client._process_headers(client, block)
-    except (IndexError, UnicodeDecodeError):
-        return client._parse_header_lines(block or b"") or None
+async def _headers(headers: bytes | None) -> dict[str, str] | None:
+    return decode.headers(headers) if headers else None
 
 
 class Payload:

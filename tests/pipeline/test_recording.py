@@ -1,13 +1,12 @@
 """What hosts may send to the stage `record`, against a real server: nothing of it stops anyone."""
 
 import asyncio
-import json
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from prepared import Prepared
+from raw_client import publish_raw
 from record_stage import (
     CAUGHT_UP,
     FOLLOWED,
@@ -101,15 +100,13 @@ async def test_what_was_taken_under_longer_headers_stays_taken(
     prepared = Prepared("demo-01", 1, [("data", 200_000)] * 3)
     await begin(jet, prepared)
     monkeypatch.setattr(cloud_events, "MOST_BYTES", 1 << 20)
-    number = 0
+    for fragment in prepared.fragments[:3]:  # the last of them closes a chunk, and stands open in its checkpoint
+        await jet.publish(prepared.subject, fragment, {"x": "x" * MOST_BYTES})
     async with record_stage(jet):
-        while not await events(jet, prepared):
-            await jet.publish(prepared.subject, prepared.fragments[number], {"x": "x" * MOST_BYTES})
-            number += 1
-            await asyncio.sleep(0.2)  # the fragment that closes a chunk stands open in its checkpoint
+        await recorded(jet, prepared.session, 1)
     monkeypatch.undo()
     async with record_stage(jet):
-        await send(jet, prepared, range(number, len(prepared.fragments)))
+        await send(jet, prepared, range(3, len(prepared.fragments)))
         assert count(await ended(jet, prepared)) == len(prepared.fragments)
 
 
@@ -163,6 +160,7 @@ async def test_an_error_that_nobody_foresaw_stops_one_session_until_it_is_mended
             await send(jet, other, range(4))
         await send(jet, other, range(4, 7))
         await ended(jet, other)
+        await recorded(jet, ours.session, 1)
         assert not isinstance((await events(jet, ours))[-1], Ended)
         assert not stage.followed(ours)
         broken.clear()
@@ -244,19 +242,6 @@ async def test_a_header_block_that_nobody_can_read_stops_no_one(
     assert found == await folded(worker, prepared)
     assert worker._conn.breaks == 0
     await worker.close()
-
-
-async def publish_raw(server: NatsServer, subject: str, headers: bytes) -> None:
-    """Publish nothing under a header block as it is: a host need not use a driver."""
-    url = urlsplit(server.url)
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    await reader.readline()
-    login = {"user": url.username, "pass": url.password, "headers": True, "verbose": False, "protocol": 1}
-    writer.write(f"CONNECT {json.dumps(login)}\r\nHPUB {subject} {len(headers)} {len(headers)}\r\n".encode())
-    writer.write(headers + b"\r\nPING\r\n")
-    assert await reader.readline() == b"PONG\r\n"
-    writer.close()
-    await writer.wait_closed()
 
 
 @pytest.mark.parametrize("errand", ["a late double", "a dead letter"])
