@@ -5,6 +5,7 @@ from collections.abc import Mapping
 SPEC_VERSION = "1.0"
 MOST_BYTES = 4 << 10
 """Names and texts of all headers of one message. Ours take less than 500; the server takes a MiB."""
+TOO_LONG = f"its headers are longer than {MOST_BYTES} bytes"
 
 
 def headers(kind: str, trace: str = "", **attributes: str) -> dict[str, str]:

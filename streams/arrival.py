@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from handlers.stages.admit import Signers, Unfit, admit
 from handlers.stages.open_chunk import Piece
-from schemas.cloud_events import MOST_BYTES, too_long
+from schemas.cloud_events import TOO_LONG, too_long
 from schemas.fragment import Fragment
 from schemas.jetstream import Message
 
@@ -47,7 +47,7 @@ def look(messages: Iterable[Message], host_key: bytes, signers: Signers) -> list
 
 def _admit(message: Message, host_key: bytes, signers: Signers) -> Fragment | Unfit | Exception:
     if too_long(message.headers):
-        return Unfit("fragment.headers", f"its headers are longer than {MOST_BYTES} bytes")
+        return Unfit("fragment.headers", TOO_LONG)
     try:
         return admit(message.data, host_key, signers)
     except Exception as error:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from schemas import subjects
 from schemas.chunk_events import ChunkEvent, Dead, StageEvent
-from schemas.cloud_events import MOST_BYTES, headers, too_long
+from schemas.cloud_events import TOO_LONG, headers, too_long
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.ports import Consumer, Writer
@@ -123,7 +123,7 @@ class Runner:
             self._kept[message.reply] = message
             async with self._workers:
                 if too_long(message.headers):
-                    raise Rejected(f"its headers are longer than {MOST_BYTES} bytes", code="event.headers")
+                    raise Rejected(TOO_LONG, code="event.headers")
                 if self._wait is not None:
                     await self._wait(message)
                 job = self._started.get(message.seq)
