@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
+
+from ports import held_ports
+from waiting import PATIENCE_S
 
 from infra.jetstream import StreamSpec, connect
 from infra.nats_server import binary
 from schemas.errors import LucidError
 
 SERVERS = 3
-READY_S = 60.0
 
 
 class Server(NamedTuple):
@@ -23,8 +24,13 @@ class Server(NamedTuple):
 @contextlib.asynccontextmanager
 async def cluster(folder: Path) -> AsyncIterator[list[Server]]:
     """Three servers that have chosen a leader; they are ended after the block."""
-    ports = _free_ports(2 * SERVERS)
-    clients, routes = ports[:SERVERS], ports[SERVERS:]
+    with held_ports(2 * SERVERS) as ports:
+        async with _running(folder, ports[:SERVERS], ports[SERVERS:]) as servers:
+            yield servers
+
+
+@contextlib.asynccontextmanager
+async def _running(folder: Path, clients: list[int], routes: list[int]) -> AsyncIterator[list[Server]]:
     servers: list[asyncio.subprocess.Process] = []
     try:
         for number, (client, route) in enumerate(zip(clients, routes, strict=True)):
@@ -38,7 +44,7 @@ async def cluster(folder: Path) -> AsyncIterator[list[Server]]:
                 )
             )
         urls = [f"nats://127.0.0.1:{port}" for port in clients]
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(PATIENCE_S):
             await _leader(urls[0])
         yield [Server(url, process.pid) for url, process in zip(urls, servers, strict=True)]
     finally:
@@ -73,11 +79,3 @@ cluster {{
   routes: [{", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)}]
 }}
 """
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

@@ -4,7 +4,6 @@ import asyncio
 import datetime
 import ipaddress
 import os
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
+from ports import held_ports
 from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, connect
@@ -133,20 +133,18 @@ async def tls_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     """A server that talks TLS only, under a certificate that this process trusts."""
     certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    (tmp_path / "tls.conf").write_text(
-        f'listen: "127.0.0.1:{port}"\n'
-        f"tls {{ cert_file: '{tmp_path}/cert.pem', key_file: '{tmp_path}/key.pem' }}\n"
-        f"jetstream {{ store_dir: '{tmp_path}/js', max_file_store: 1GB }}\n"
-    )
-    process = await asyncio.create_subprocess_exec(
-        binary(), "-c", str(tmp_path / "tls.conf"), stderr=asyncio.subprocess.DEVNULL
-    )
-    yield port
-    process.kill()
-    await process.wait()
+    with held_ports(1) as (port,):
+        (tmp_path / "tls.conf").write_text(
+            f'listen: "127.0.0.1:{port}"\n'
+            f"tls {{ cert_file: '{tmp_path}/cert.pem', key_file: '{tmp_path}/key.pem' }}\n"
+            f"jetstream {{ store_dir: '{tmp_path}/js', max_file_store: 1GB }}\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            binary(), "-c", str(tmp_path / "tls.conf"), stderr=asyncio.subprocess.DEVNULL
+        )
+        yield port
+        process.kill()
+        await process.wait()
 
 
 async def test_large_messages_pass_through_tls(tls_port: int) -> None:
