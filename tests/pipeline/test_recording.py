@@ -101,7 +101,7 @@ async def test_what_was_taken_under_longer_headers_stays_taken(
     prepared = Prepared("demo-01", 1, [("data", 200_000)] * 3)
     await begin(jet, prepared)
     monkeypatch.setattr(cloud_events, "MOST_BYTES", 1 << 20)
-    for fragment in prepared.fragments[:3]:  # the last of them closes a chunk, and stands open in its checkpoint
+    for fragment in prepared.fragments[:3]:  # the last one closes a chunk, and stands open in its checkpoint
         await jet.publish(prepared.subject, fragment, {"x": "x" * MOST_BYTES})
     async with record_stage(jet):
         await recorded(jet, prepared.session, 1)
