@@ -129,25 +129,32 @@ async def test_who_loses_to_another_owner_takes_up_the_winners_fold(
     pieces = await fragments(jet, prepared)
     winner = first_chunk(replace(identity(prepared), settings=other), pieces)
     subject, raw = subjects.chunk(subjects.RECORDED, prepared.session), winner.model_dump_json().encode()
-    real_append, real_batch = jet.append, jet.batch
+    real_append, real_batch, real_void = jet.append, jet.batch, record.Recording._void
     under_way: list[bool] = []
+    lost = asyncio.Event()
 
     async def append(where: str, data: bytes, expected: int, **more: Any) -> int:
-        if where == subject and not under_way:
+        if where == subject and not lost.is_set():
             await real_append(where, raw, 0)
-            under_way.append(not stage.followed(prepared))
         return await real_append(where, data, expected, **more)
 
-    async def batch(stream: str, *given: Any, **more: Any) -> Any:
+    async def batch(stream: str, where: str, after: int, **more: Any) -> Any:
         if stream == subjects.RECORDINGS:
-            await asyncio.sleep(0.02)
+            if after > to_pause:
+                await lost.wait()
             more["max_messages"] = 2
-        return await real_batch(stream, *given, **more)
+        return await real_batch(stream, where, after, **more)
+
+    def void(recording: record.Recording) -> None:
+        under_way.append(not stage.followed(prepared))
+        real_void(recording)
+        lost.set()
 
     if moment == CAUGHT_UP:
         await send(jet, prepared, range(to_pause - 1, len(prepared.fragments)))
         monkeypatch.setattr(jet, "append", append)
         monkeypatch.setattr(jet, "batch", batch)
+        monkeypatch.setattr(record.Recording, "_void", void)
     async with record_stage(jet) as stage:
         if moment == FOLLOWED:
             await known(stage, prepared)
