@@ -51,7 +51,7 @@ async def test_fifty_writers_at_once_lose_nothing_and_double_nothing(
     log: EventLog, server: NatsServer
 ) -> None:
     """Breaks: two processes append on the same sequence and one transition is lost."""
-    jets = await asyncio.gather(*(connect(server.url, name=f"w{n}") for n in range(5)))
+    jets = await asyncio.gather(*(connect(server.url, name=f"w{n}", timeout_s=PATIENCE_S) for n in range(5)))
     logs = [EventLog(jet) for jet in jets]
     writers = [
         logs[n % 5].execute(order(commands.ChangeHold, f"c{n}", held=n % 2 == 0, reason=f"r{n}"))

@@ -213,7 +213,7 @@ async def test_a_consumer_keeps_its_place_when_it_is_declared_again(jet: Jet) ->
     reader = jet.pull("LOG", "worker", batch=1)
     message = await reader.get()
     assert message.seq == 2
-    await reader.ack_sync(message)
+    await reader.ack_sync(message, PATIENCE_S)
     await reader.close()
     assert await jet.upsert_consumer("LOG", spec) == []
     assert await jet.upsert_consumer("LOG", ConsumerSpec("worker", ("log.*",), ack_wait_s=5)) != []
@@ -253,8 +253,9 @@ async def test_no_server_and_wrong_credentials_are_told_apart(server: NatsServer
         await connect("nats://user:secret@127.0.0.1:9", name="test", timeout_s=0.5)
     assert absent.value.code == "nats.unreachable"
     assert "secret" not in str(absent.value)
+    url = f"nats://127.0.0.1:{server.port}"
     with pytest.raises(Denied) as denied:
-        await connect(f"nats://127.0.0.1:{server.port}", ("lucid", "wrong"), name="test")
+        await connect(url, ("lucid", "wrong"), name="test", timeout_s=PATIENCE_S)
     assert denied.value.code == "nats.denied"
 
 

@@ -203,7 +203,7 @@ async def test_a_cached_key_is_forgotten_when_it_is_shredded(
     store: KeyStore, jet: Jet, master: Keyring, server: NatsServer
 ) -> None:
     """Breaks: a worker goes on sealing for a minute after the key was destroyed."""
-    other_jet = await connect(server.url, name="other")
+    other_jet = await connect(server.url, name="other", timeout_s=PATIENCE_S)
     reader = KeyStore(other_jet, master)
     following = asyncio.create_task(reader.run())
     await store.make(UID)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import SERVERS, cluster
+from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server import NatsServer
@@ -22,7 +23,7 @@ ROUNDS, LEFT_OUT = 5, 40
 @pytest.fixture
 async def lagging(server: NatsServer) -> AsyncIterator[Jet]:
     """A connection whose direct gets are answered by a copy of LOG that misses the newest messages."""
-    jet = await connect(server.url, name="lagging")
+    jet = await connect(server.url, name="lagging", timeout_s=PATIENCE_S)
     await jet.declare(LOG)
     for n in range(WRITTEN):
         await jet.publish("log.a", str(n).encode())
@@ -77,12 +78,12 @@ async def test_what_the_leader_does_not_hold_either_is_absent(lagging: Jet) -> N
 async def test_what_a_cluster_acknowledged_is_read_at_once_through_any_server(tmp_path: Path) -> None:
     """Breaks: the same, with three real servers, one of which was stopped and comes back."""
     async with cluster(tmp_path) as servers:
-        jets = [await connect(server.url, name="test") for server in servers]
+        jets = [await connect(server.url, name="test", timeout_s=PATIENCE_S) for server in servers]
         await jets[0].declare(StreamSpec("LOG", ("log.>",), 64 << 20, replicas=SERVERS))
-        info = json.loads(await jets[0].request("$JS.API.STREAM.INFO.LOG", b""))
-        leader = int(info["cluster"]["leader"][-1])
-        late = (leader + 1) % SERVERS
         for _ in range(ROUNDS):
+            info = json.loads(await jets[0].request("$JS.API.STREAM.INFO.LOG", b""))
+            leader = int(info["cluster"]["leader"][-1])
+            late = (leader + 1) % SERVERS
             os.kill(servers[late].pid, signal.SIGSTOP)
             acks = [await jets[leader].publish("log.a", bytes(200_000)) for _ in range(LEFT_OUT)]
             seqs = [ack.seq for ack in acks]

@@ -54,7 +54,7 @@ async def work(readers: list[PullReader], *, leave: Iterable[int] = ()) -> set[i
                 message = await reader.get()
                 seen.add(message.seq)
                 if message.seq not in left:
-                    await reader.ack_sync(message)
+                    await reader.ack_sync(message, PATIENCE_S)
         await reader.close()
         return seen
 
@@ -118,7 +118,7 @@ async def test_groups_of_both_numbers_that_run_at_once_lose_nothing(chunks: Jet)
     new = await joined(chunks, 2)
     assert await groups_held(chunks) == groups_of(1) | groups_of(2)
     assert await work(new) == set(asked)
-    await old.ack_sync(first)
+    await old.ack_sync(first, PATIENCE_S)
     assert await work([old]) == set(asked[1:])
     await work(await joined(chunks, 2))
     assert await groups_held(chunks) == groups_of(2)
