@@ -38,6 +38,7 @@ from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retry
 from schemas.jetstream import Message
 from schemas.lifecycle_events import State
 from schemas.ports import Blobs, Jet, Signers
+from streams.checkpoints import patiently
 from streams.directory import Directory
 from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
@@ -110,7 +111,7 @@ class Conductor:
 
     async def run(self) -> None:
         """Bring sessions on until cancelled."""
-        await self._parts.directory.ready()
+        await patiently(self._parts.directory.ready)
         self._parts.directory.on_change(lambda session: self.wake(session.id))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in HEARD]))
@@ -136,7 +137,7 @@ class Conductor:
     # what wakes
 
     async def _wake_on(self, stream: str, filters: list[str]) -> None:
-        start = (await self._jet.info(stream)).last_seq + 1
+        start = (await patiently(lambda: self._jet.info(stream))).last_seq + 1
         async for item in self._jet.follow(stream, filters, start):
             if isinstance(item, Message):
                 routine = item.headers.get("ce-type") in ROUTINE

@@ -24,6 +24,7 @@ from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.key_events import KeyFenced, KeyWrapped, read_key_event
 from schemas.ports import Jet, MasterKeys
+from streams.checkpoints import patiently
 
 CACHE_S = 60.0
 TRIES = 20
@@ -57,7 +58,7 @@ class KeyStore:
 
     async def run(self) -> None:
         """Forget cached keys whose subjects move, until cancelled."""
-        last = (await self._jet.info(subjects.KEYS)).last_seq
+        last = (await patiently(lambda: self._jet.info(subjects.KEYS))).last_seq
         self._cache.clear()
         async for item in self._jet.follow(subjects.KEYS, [subjects.ALL_KEYS], last + 1):
             if isinstance(item, Message):

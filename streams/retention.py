@@ -31,6 +31,7 @@ from schemas.digest import h
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.ports import Blobs, Jet
 from schemas.upcast import read_event
+from streams.checkpoints import patiently
 from streams.directory import Directory
 from streams.release import AGAIN_S, Release
 from streams.replay import manifest_of
@@ -69,7 +70,7 @@ class Retention:
 
     async def run(self) -> None:
         """Look every SWEEP_S until cancelled."""
-        await self.directory.ready()
+        await patiently(self.directory.ready)
         while True:
             try:
                 await self.look()

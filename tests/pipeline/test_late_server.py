@@ -1,0 +1,83 @@
+"""A server that is away for a moment when a service begins."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducted import World, connected
+from waiting import until
+
+from infra.blobs_disk import DiskBlobs
+from infra.jetstream import Jet
+from infra.keyring import Keyring
+from infra.nats_server import NatsServer
+from infra.signers import Signers
+from schemas import subjects
+from schemas.errors import Unavailable
+from streams.conductor import Conductor, ConductorParts
+from streams.directory import Directory
+from streams.keystore import KeyStore
+from streams.retention import Retention
+
+
+class LateJet:
+    """A connection whose first question of each kind about each stream fails."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet, self.asked = jet, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jet, name)
+
+    async def last(self, stream: str, subject: str) -> Any:
+        self._ask(f"last {stream}")
+        return await self._jet.last(stream, subject)
+
+    async def info(self, stream: str) -> Any:
+        self._ask(f"info {stream}")
+        return await self._jet.info(stream)
+
+    def follow(self, stream: str, *args: Any) -> Any:
+        self.asked.add(f"follow {stream}")
+        return self._jet.follow(stream, *args)
+
+    def _ask(self, question: str) -> None:
+        if question not in self.asked:
+            self.asked.add(question)
+            raise Unavailable(f"{question}: the server is away", code="nats.disconnected")
+
+
+def service(kind: type, jet: Any, directory: Directory, world: World) -> Any:
+    data, keys = world.data, KeyStore(jet, Keyring(world.data.keys))
+    chunks, manifests = DiskBlobs(data.chunks), DiskBlobs(data.manifests)
+    if kind is Conductor:
+        quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
+        return Conductor(ConductorParts(jet, directory, keys, chunks, manifests, quarantine, signers))
+    return keys if kind is KeyStore else Retention(jet, directory, chunks, manifests, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "goes_on"),
+    [
+        (KeyStore, {f"follow {subjects.KEYS}"}),
+        (Retention, {f"info {subjects.RECORDINGS}"}),
+        (Conductor, {f"follow {subjects.CHUNKS}", f"follow {subjects.DEAD}"}),
+    ],
+)
+async def test_a_service_waits_for_a_server_that_is_away_at_its_start(
+    server: NatsServer, tmp_path: Path, kind: type, goes_on: set[str]
+) -> None:
+    """Breaks: a server that restarts ends the role, and every service in it, until it is started again."""
+    async with connected(server, tmp_path) as world:
+        jet: Any = LateJet(world.jet)
+        directory = Directory(jet)
+        following = asyncio.create_task(directory.run())
+        running = asyncio.create_task(service(kind, jet, directory, world).run())
+        try:
+            await until(lambda: running.done() or goes_on <= jet.asked)
+            assert not running.done(), running.exception()
+        finally:
+            running.cancel()
+            following.cancel()
+            await asyncio.gather(running, following, return_exceptions=True)
