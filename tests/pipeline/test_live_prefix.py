@@ -10,6 +10,7 @@ import pytest
 from conducted import PART, Host, World, running, system
 from test_conducted import verified
 from test_source_purge import held, limit_recordings, looking, replayed, seal
+from waiting import PATIENCE_S
 
 from handlers.fragments import FragmentSealer
 from handlers.replay import Judgement
@@ -21,7 +22,7 @@ from schemas.chunk_events import Redriven
 from schemas.errors import Unavailable
 from schemas.fragment import EVENTS, TrackTail, parse
 from schemas.jetstream import Message
-from streams import release
+from streams import release, retention
 from streams.chunk_log import recorded_events
 from streams.facts import Known
 from streams.ingest import Ingest
@@ -30,6 +31,12 @@ from streams.roles import run_worker
 
 FRAGMENTS = 26
 """Of 50,000 bytes; five fill a chunk of 256 KiB."""
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conductor looks once, at its start; then who looks is the test."""
+    monkeypatch.setattr(retention, "SWEEP_S", 10 * PATIENCE_S)
 
 
 async def live(world: World, name: str = "live-01", fragments: int = FRAGMENTS) -> Host:

@@ -33,6 +33,12 @@ from streams.sealing import material_of
 DAY_S = 86_400.0
 
 
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conductor looks once, at its start; then who looks is the test."""
+    monkeypatch.setattr(retention, "SWEEP_S", 10 * PATIENCE_S)
+
+
 async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]:
     """Recorded and sealed, one after the other."""
     hosts = {}
