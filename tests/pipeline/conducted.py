@@ -47,7 +47,8 @@ class Host:
         self.sealer = FragmentSealer(grant.uid, 0, grant.sign_key, grant.intake_public, grant.genesis)
 
     async def send(self, fragment: bytes) -> None:
-        await self.jet.publish(subjects.recording(self.grant.host, self.grant.session), fragment)
+        subject = subjects.recording(self.grant.host, self.grant.session)
+        await self.jet.publish(subject, fragment, timeout_s=PATIENCE_S)
         self.sent.append(fragment)
 
     async def record(self, fragments: int, size: int = 50_000) -> None:

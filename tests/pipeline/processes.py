@@ -73,9 +73,10 @@ class Processes:
             await self.patiently(prepared.subject, prepared.fragments[number])
 
     async def patiently(self, subject: str, data: bytes) -> None:
+        """Send it, again only when the connection breaks: a server that is slow holds it once."""
         while True:
             with suppress(Unavailable):
-                await self.jet.publish(subject, data)
+                await self.jet.publish(subject, data, timeout_s=SEALED_S)
                 return
             await asyncio.sleep(0.05)
 
