@@ -71,9 +71,8 @@ async def test_a_host_that_floods_its_session_does_not_keep_an_abort_out(
         await check_aborted(world, tmp_path)
 
 
-async def until_marked(jet: Jet) -> None:
-    """Return when the platform's `end` stands in the stream."""
-    start = (await jet.info(subjects.RECORDINGS)).last_seq
+async def until_marked(jet: Jet, start: int) -> None:
+    """Return when the platform's `end` stands in the stream, at `start` or later."""
     async for item in jet.follow(subjects.RECORDINGS, [subjects.recording(HOST, SESSION)], start):
         if isinstance(item, Message) and parse(item.data).header.kind is Kind.END:
             return
@@ -88,9 +87,10 @@ async def test_two_workers_that_are_killed_end_a_flooded_recording_in_one_place(
         async with processes(tmp_path, workers=2) as system:
             await system.begin(one)
             async with flood(system.jet, grant):
+                start = (await system.jet.info(subjects.RECORDINGS)).last_seq
                 await call(system.jet, "abort", {"session": SESSION, "reason": "operator"})
                 os.kill(system.victims["conductor"], signal.SIGKILL)
-                await until_marked(system.jet)
+                await until_marked(system.jet, start)
                 for name in ("worker", "worker-2"):
                     os.kill(system.victims[name], signal.SIGKILL)
                 shown = await system.sealed(SESSION)
