@@ -3,6 +3,7 @@
 Every session here is compared with what the pure functions make of it in order, in memory.
 """
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prepared import Prepared, Step, disturbed, outcome
 from processes import Processes, processes
+from waiting import PATIENCE_S
 
 from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
@@ -158,10 +160,9 @@ async def pair_alone(tmp_path: Path) -> AsyncIterator[Processes]:
 
 
 async def until_state(system: Processes, prepared: Prepared, state: str) -> None:
-    for _ in range(600):
-        if (await system.show(prepared.session))["state"] == state:
-            return
-    raise AssertionError(await system.show(prepared.session))
+    async with asyncio.timeout(PATIENCE_S):
+        while (await system.show(prepared.session))["state"] != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 def files(system: Processes, prepared: Prepared) -> dict[str, bytes]:
