@@ -209,7 +209,7 @@ async def test_a_dead_chunk_stops_the_session_and_recovery_or_loss_ends_it(
         dead = Dead(stage="store", session="demo-01", index=1, code="store.io", message="disk died")
         async with running(_worker, world):
             await host.record(16)
-            await world.stored("demo-01", 2)
+            await world.stored("demo-01", 3)
         uid = host.grant.uid.hex()
         (world.data.chunks / uid / "0000000001").unlink()
         await forget_stored(world, 1)
@@ -246,7 +246,7 @@ async def test_a_dead_chunk_is_told_though_its_recorded_was_not_heard_yet(
         host = await world.start("demo-01")
         async with running(_worker, world):
             await host.record(16)
-            await world.stored("demo-01", 2)
+            await world.stored("demo-01", 3)
         await forget_stored(world, 1)
         dead = Dead(stage="store", session="demo-01", index=1, code="store.io", message="disk died")
         await world.jet.publish(subjects.dead("store", "demo-01"), dead.model_dump_json().encode())
