@@ -3,7 +3,11 @@
 1. A host's key is registered on first use; another key is then denied.
 2. A counter is taken in the log of its key before the session is created: a crash between leaves it with its
    session, which asks again. So a uid, which names files and keys, never belongs to two sessions.
+3. Sessions of one host take their turns here: a conflict is with another process, however many there are.
 """
+
+import asyncio
+from weakref import WeakValueDictionary
 
 from schemas import subjects
 from schemas.commands import Create
@@ -20,14 +24,17 @@ class Hosts:
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        """By host key."""
 
     async def admit(self, create: Create) -> None:
         """Check and note what a request to create says of its host. Its signature must have been checked.
 
         Safe to repeat. Raises Denied (host.key), RefusedByState (host.counter).
         """
-        await self.register(create.host, create.host_key, create.at_us, create.who)
-        await self._take_counter(create)
+        async with self._turns.setdefault(create.host_key, asyncio.Lock()):
+            await self.register(create.host, create.host_key, create.at_us, create.who)
+            await self._take_counter(create)
 
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
         """Let this key speak for the host. Raises Denied (host.key): another one does already."""
