@@ -102,9 +102,10 @@ async def running(jet: Jet, job: Job, limits: Limits = LIMITS, **more: Any) -> A
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries are there for outages, not for tests."""
+    """Pauses between tries are there for outages, not for tests; what is slow here is not given up."""
     monkeypatch.setattr(runner, "DELAY_FIRST_S", 0.01)
     monkeypatch.setattr(runner, "DELAY_MAX_S", 0.05)
+    monkeypatch.setattr(runner, "ACK_WAIT_S", 60.0)
 
 
 async def test_a_job_is_done_published_and_acknowledged_once(jet: Jet) -> None:
@@ -149,11 +150,11 @@ async def test_a_job_that_ends_as_its_time_runs_out_has_ended(jet: Jet) -> None:
     """Breaks: its result is thrown away, a retry is spent, and a loaded machine dead-letters a good chunk."""
 
     async def job(message: Message) -> StageEvent:
-        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.2)  # both timers are due when it returns
-        await asyncio.sleep(0.09)
+        asyncio.get_running_loop().call_later(0.02, time.sleep, 0.8)  # both timers are due when it returns
+        await asyncio.sleep(0.03)
         return made(message)
 
-    async with running(jet, job, LIMITS._replace(timeout_s=0.1, retries=0)) as stage:
+    async with running(jet, job, LIMITS._replace(timeout_s=0.6, retries=0)) as stage:
         seqs = await stage.ask()
         await stage.settled(seqs[-1])
         assert stage.runner.failed == 0
@@ -182,12 +183,12 @@ async def test_what_waits_for_a_slot_is_not_delivered_twice(
     jet: Jet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a codec that takes seconds does every chunk several times, and is slower still."""
-    monkeypatch.setattr(runner, "ACK_WAIT_S", 2.0)
+    monkeypatch.setattr(runner, "ACK_WAIT_S", 10.0)
     calls: Counter[int] = Counter()
 
     async def job(message: Message) -> StageEvent:
         calls[message.seq] += 1
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
         return made(message)
 
     async with running(jet, job, LIMITS._replace(workers=1, slots=6)) as stage:
