@@ -6,6 +6,7 @@ on purpose. Where a file system of our own can be mounted, blocks that no file h
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -56,8 +57,10 @@ def holds(path: Path, secrets: set[bytes]) -> bool:
 def found(data: Path, secret: bytes) -> list[str]:
     """Files below the data directory that hold the secret in any form."""
     wanted = forms(secret)
-    files = [path for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [str(path.relative_to(data)) for path in files if holds(path, wanted)]
+    while True:
+        files = [path for path in data.rglob("*") if path.is_file() and not path.is_symlink()]
+        with contextlib.suppress(FileNotFoundError):  # the server has replaced it: all are searched anew
+            return [str(path.relative_to(data)) for path in files if holds(path, wanted)]
 
 
 async def read_wrap(url: str, uid: str) -> bytes:
