@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hostile_host import HostileHost, hostile_host
-from installation import Installation, Json, running, source_arguments, until
+from installation import VERB_S, Installation, Json, running, source_arguments, until
 
 from handlers.fragments import FragmentSealer, SealerState, end_fragment
 from schemas import subjects
@@ -74,7 +74,7 @@ def say(honest: "subprocess.Popen[bytes]") -> int:
 
 def check_honest(system: Installation, honest: "subprocess.Popen[bytes]", sent: int) -> None:
     """The recording that went on through everything has lost nothing, and was refused nothing."""
-    out, err = honest.communicate(timeout=60)
+    out, err = honest.communicate(timeout=VERB_S)
     assert honest.returncode == 0, out + err
     shown = system.show("honest")
     assert (shown["sealed"], shown["plain"], shown["refused"]) == (True, sent, [])
@@ -196,7 +196,8 @@ def test_a_bad_fragment_is_refused_by_name_and_changes_nothing(scene: Scene) -> 
             await attack(one)
             await one.data(1)
 
-    shown = scene.record("attacked", all_of_them)
+    scene.record("attacked", all_of_them)
+    shown = scene.system.until("attacked", lambda said: len(said["refused"]) >= len(REFUSED))
     assert (shown["fragments"], shown["lost"]) == (len(REFUSED) + PLAIN_FRAGMENTS, {})
     assert {refusal["stage"] for refusal in shown["refused"]} == {"record"}
     in_order = sorted(shown["refused"], key=lambda refusal: int(refusal["seq"]))
