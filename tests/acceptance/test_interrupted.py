@@ -12,12 +12,15 @@ from typing import BinaryIO
 import imageio_ffmpeg
 import psutil
 import pytest
+from held import fragments
 from installation import WAIT_S, Installation, Json, running, source_arguments, until
 
 BLOCK = os.urandom(700_000)
 LEAST_CHUNK = 256 << 10
 SMALL = "0.25"
 """CHUNK_SIZE_MB: the least that is allowed."""
+FILMED = 5
+"""Fragments: the part, the head of the film, and some pictures."""
 Recording = subprocess.Popen[bytes]
 
 
@@ -58,6 +61,13 @@ def leave(recording: Recording, seconds: float = WAIT_S) -> tuple[int, str, str]
     return recording.returncode, out.decode(), err.decode()
 
 
+def waits(process: Recording, number: signal.Signals) -> bool:
+    """Whether a signal was sent and not delivered yet."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    (pending,) = (int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd"))
+    return bool(pending >> (number - 1) & 1)
+
+
 def nats_server(system: Installation) -> psutil.Process:
     """The NATS server that this installation runs."""
     assert system.process is not None
@@ -94,9 +104,8 @@ def test_one_signal_ends_the_recording_in_order(
 def test_a_signal_that_comes_twice_at_once_is_one(system: Installation, tmp_path: Path) -> None:
     """Breaks: under `uv run`, which hands on what the terminal has sent already, every Ctrl-C gives up."""
     recording = record(system, "doubled")
-    for _ in range(2):
-        recording.send_signal(signal.SIGINT)
-        time.sleep(0.05)
+    for number in (signal.SIGINT, signal.SIGTERM):  # of two that are the same and wait, one is delivered
+        recording.send_signal(number)
     status, out, err = leave(recording)
     assert status == 0, out + err
     check_evidence(system, "doubled", tmp_path, "final")
@@ -116,7 +125,7 @@ def test_a_second_signal_gives_the_recording_up(system: Installation, tmp_path: 
         time.sleep(1.5)
         assert recording.poll() is None
         recording.send_signal(signal.SIGINT)
-        time.sleep(3)
+        until(lambda: not waits(recording, signal.SIGINT), "the second signal is heard")
     finally:
         server.resume()
     status, out, err = leave(recording)
@@ -149,7 +158,7 @@ def test_ctrl_c_at_a_terminal_leaves_a_film_that_plays(system: Installation, tmp
         lambda: system("sessions", "show", "film", "--json").json.get("state") == "ACTIVE",
         "its session runs",
     )
-    time.sleep(5)
+    until(lambda: fragments(system.nats_url, "film")[0] >= FILMED, "its first pictures are taken")
     os.killpg(recording.pid, signal.SIGINT)
     status, out, err = leave(recording)
     assert status == 0, out + err

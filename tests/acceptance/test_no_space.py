@@ -11,8 +11,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from installation import Installation, absent, running, source_arguments, until
+from held import fragments
+from installation import VERB_S, Installation, absent, running, source_arguments, until
 from small_disk import Disk, small_disk
+
+from schemas.fragment import Kind
 
 DISK_BYTES = 384 << 20
 ROOM_BYTES = 60_000_000
@@ -20,7 +23,6 @@ INPUT_BYTES = 80_000_000
 STREAMS_BYTES = 40 << 20
 """Of which recordings may take 80 %."""
 NO_SPACE = 8
-STILL_S = 5.0
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
@@ -72,11 +74,11 @@ def test_a_full_disk_is_waited_out_and_costs_nothing(disk: Disk, tmp_path: Path)
         )
 
         disk.empty()
-        out, _ = recording.communicate(timeout=120)
+        out, _ = recording.communicate(timeout=VERB_S)
         assert recording.returncode == 0, out.decode() + said.read_text()
         check_whole(system, "long", source)
         check_whole(system, "before", before)
-        late.communicate(timeout=60)
+        late.communicate(timeout=VERB_S)
         if late.returncode == 0:
             check_whole(system, "late", before)
         else:
@@ -134,7 +136,7 @@ def test_recordings_that_a_stream_cannot_hold_together_pass_through_it(
     narrow.record(source, "second", CHUNK_SIZE_MB="1")
     shown = narrow.show("first")
     assert shown["state"] == "ACTIVE"
-    first.communicate(timeout=60)
+    first.communicate(timeout=VERB_S)
     assert first.returncode == 0
     check_whole(narrow, "first", source)
     check_whole(narrow, "second", source)
@@ -152,10 +154,13 @@ def test_who_ends_a_recording_that_waits_is_told_what_it_cost(narrow: Installati
                 CHUNK_SIZE_MB="1",
             )
         until(lambda: b"lucid: waiting: recordings fill" in (tmp_path / "said").read_bytes(), "it waits")
-        time.sleep(STILL_S)  # what was under way has taken the last room
+        until(
+            lambda: fragments(narrow.nats_url, "cut")[1] is Kind.TICK,
+            "what was under way has taken the last room",
+        )
         recording.send_signal(signal.SIGINT)
         until(lambda: b"ending in order" in (tmp_path / "said").read_bytes(), "it ends")
-    out, _ = recording.communicate(timeout=60)
+    out, _ = recording.communicate(timeout=VERB_S)
     assert (recording.returncode, json.loads(out).get("code")) == (NO_SPACE, "record.cut"), out
     shown = narrow.until_sealed("cut")
     assert 0 < shown["plain"] < STREAMS_BYTES

@@ -1,0 +1,26 @@
+"""What the recording stream holds of a session, asked of the server itself."""
+
+import asyncio
+
+import nats
+
+from schemas.fragment import Kind, parse
+
+
+def fragments(url: str, session: str) -> tuple[int, Kind | None]:
+    """How many, and of which kind the last one is."""
+    return asyncio.run(_fragments(url, session))
+
+
+async def _fragments(url: str, session: str) -> tuple[int, Kind | None]:
+    client = await nats.connect(url)
+    try:
+        stream = client.jetstream()
+        asked = await stream.stream_info("RECORDINGS", subjects_filter=f"lucid.rec.*.*.{session}")
+        for subject, count in (asked.state.subjects or {}).items():
+            last = await stream.get_last_msg("RECORDINGS", subject)
+            assert last.data is not None
+            return count, parse(last.data).header.kind
+        return 0, None
+    finally:
+        await client.close()
