@@ -232,7 +232,8 @@ async def test_a_full_disk_is_no_space_and_a_restart_heals_it(small_disk: Path) 
     ballast.unlink()
     await server.restart()
     await jet.wait_up()
-    assert [message.seq async for message in jet.read_all("BIG", "big")] == list(range(1, acked + 1))
-    assert (await jet.publish("big", b"room again")).seq == acked + 1
+    found = [message.seq async for message in jet.read_all("BIG", "big")]
+    assert found[:acked] == list(range(1, acked + 1))
+    assert (await jet.publish("big", b"room again")).seq == len(found) + 1
     await jet.close()
     await server.stop()
