@@ -16,33 +16,33 @@ PARENT = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
 print(child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 DEAF = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(1, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 CHILD = """
 import os, time
 from infra.children import die_with
 die_with(os.getppid())
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ends while it is read
         return False
 
 
 async def test_a_child_that_is_killed_comes_back(tmp_path: Path) -> None:
     """Breaks: one crash of the worker, and nothing is recorded until someone looks."""
-    child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], {}, tmp_path / "log")
+    child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(600)"], {}, tmp_path / "log")
     await child.start()
     first = child.pid
     os.kill(first, signal.SIGKILL)
