@@ -94,7 +94,7 @@ def test_a_sealed_session_that_is_recovered_is_said_to_be_sealed(lucid: Lucid, d
 def test_only_what_a_replay_mends_is_told_to_be_replayed(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: `verify` sends people to restore what nothing can: an ending that no host made."""
     recording = lucid.start("record", "--desktop", "--size", "640x360", "--session", "typed-5", data=data)
-    until(lucid, data, "typed-5", "ACTIVE")
+    encoded(data, "typed-5")
     recording.kill()
     assert lucid("sessions", "stop", "typed-5", "--abort", data=data).returncode == 0
     uid = until(lucid, data, "typed-5", "STOPPED")["uid"]
