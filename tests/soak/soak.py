@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -163,11 +164,11 @@ class _Soak:
         self.figures.destroyed += 1
 
     async def trouble(self) -> None:
-        """One fault after the other until cancelled."""
-        while True:
+        """One fault after the other until cancelled; a kill comes first: the shortest soak has one."""
+        for number in itertools.count():
             await asyncio.sleep(self.chooser.uniform(*FAULT_S))
             name, pid = self.chooser.choice(list(self.system.victims.items()) or [("", 0)])
-            match self.chooser.choice(KINDS):
+            match self.chooser.choice(KINDS if number else ("kill",)):
                 case "kill" if _signal(pid, signal.SIGKILL):
                     self.figures.kills[name] += 1
                 case "freeze" if _signal(pid, signal.SIGSTOP):
