@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from installation import WAIT_S
+
 from handlers.fragments import FragmentSealer, SealerState
 from infra.host_keys import HostIdentity
 from infra.jetstream import Jet, connect
@@ -46,7 +48,7 @@ class HostileHost:
     async def send(
         self, fragment: bytes, subject: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        await self.jet.publish(subject or self.subject, fragment, headers)
+        await self.jet.publish(subject or self.subject, fragment, headers, timeout_s=WAIT_S)
 
     async def data(self, count: int) -> None:
         """So many good fragments of a quarter of a chunk each."""
@@ -60,7 +62,7 @@ class HostileHost:
 @asynccontextmanager
 async def hostile_host(url: str, hosts: Path, host: str, session: str) -> AsyncIterator[HostileHost]:
     """A session that is recording. hosts: where the host keeps its evidence key."""
-    jet = await connect(url, name=f"hostile-{session}")
+    jet = await connect(url, name=f"hostile-{session}", timeout_s=WAIT_S)
     try:
         settings = Settings(chunk_bytes=CHUNK_BYTES).session()
         grant = await start_session(jet, partial(HostIdentity, hosts), host, session, settings)

@@ -74,7 +74,8 @@ async def begin(jet: Jet, *sessions: Prepared) -> None:
 async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None) -> int:
     """Send fragments by number; the stream sequence of the last one."""
     numbers = order if order is not None else range(len(prepared.fragments))
-    acks = await asyncio.gather(*(jet.publish(prepared.subject, prepared.fragments[n]) for n in numbers))
+    chosen = [prepared.fragments[n] for n in numbers]
+    acks = await asyncio.gather(*(jet.publish(prepared.subject, one, timeout_s=PATIENCE_S) for one in chosen))
     seqs = [ack.seq for ack in acks]
     assert seqs == sorted(seqs)
     return max(seqs, default=0)
