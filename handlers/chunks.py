@@ -13,6 +13,7 @@ from blake3 import blake3
 from handlers.compression import decompress
 from handlers.crypto import open_sealed, same, seal_into
 from handlers.keys import chunk_secret, dek_id, seal_keys
+from schemas.buffers import aligned
 from schemas.digest import Buffer, h
 from schemas.envelope import HEADER_BYTES, MAX_PLAIN, NAMED_BYTES, ChunkHeader, Codec, Suite
 from schemas.errors import EvidenceFalse
@@ -59,7 +60,7 @@ def seal_chunk(suite: Suite, dek: bytes, fields: ChunkFields, payload: Buffer) -
     keys = seal_keys(chunk_secret(dek, named))
     nonce = chunk_nonce(suite, keys.nonce_key, named, payload)
     header = named + nonce + keys.commitment
-    sealed = bytearray(blank.sealed)
+    sealed = aligned(blank.sealed)
     sealed[:HEADER_BYTES] = header
     with memoryview(sealed) as view, view[HEADER_BYTES:] as body:
         seal_into(suite, keys.key, nonce, payload, header, body)

@@ -2,8 +2,8 @@
 
 1. What is read comes from the disk, not from memory that a write of ours left behind: a read-back proves
    something. Writing and reading back costs half the CPU time of going through the cache.
-2. The kernel wants buffer, place and length aligned: bytes go through one aligned piece a thread. The last
-   piece of a file is padded, and the file is then cut to its length.
+2. The kernel wants buffer, place and length aligned: bytes that are not go through one aligned piece a
+   thread. The last piece of a file is padded, and the file is then cut to its length.
 3. Where a file system cannot do this, the same calls use the page cache, and drop from it what they read.
 """
 
@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-ALIGNED = 4096
+from schemas.buffers import ALIGNED_BYTES, is_aligned
+
 PIECE_BYTES = 1 << 20
 O_DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -43,18 +44,24 @@ def open_file(path: str | Path, flags: int, mode: int = 0o600, directory: int | 
 
 def write_all(file: int, data: bytes | bytearray | memoryview) -> None:
     """Write `data` as the whole content of an empty file; it is durable on return. Raises OSError."""
-    view, piece = memoryview(data), _piece.view
-    for at in range(0, len(view), PIECE_BYTES):
+    view, piece, whole = memoryview(data), _piece.view, 0
+    if is_aligned(view):
+        whole = len(view) // ALIGNED_BYTES * ALIGNED_BYTES
+        _write(file, view[:whole])
+    for at in range(whole, len(view), PIECE_BYTES):
         part = view[at : at + PIECE_BYTES]
-        padded = -(-len(part) // ALIGNED) * ALIGNED
+        padded = -(-len(part) // ALIGNED_BYTES) * ALIGNED_BYTES
         piece[: len(part)] = part
         piece[len(part) : padded] = bytes(padded - len(part))
-        rest = piece[:padded]
-        while rest:
-            rest = rest[_aligned_or_not(os.write, file, rest) :]
+        _write(file, piece[:padded])
     os.ftruncate(file, len(view))
     os.fsync(file)
     _uncache(file)
+
+
+def _write(file: int, rest: memoryview) -> None:
+    while rest:
+        rest = rest[_aligned_or_not(os.write, file, rest) :]
 
 
 def read_all(file: int) -> bytes:

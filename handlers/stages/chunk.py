@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from handlers.fragments import open_data_into
 from handlers.stages.context import Context
+from schemas.buffers import unfilled
 from schemas.chunk_events import Chunked
 from schemas.errors import Rejected
 from schemas.fragment import Fragment, parse
@@ -16,7 +17,7 @@ def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Ch
     Raises Rejected (keys.part, fragment.tag, chunk.length).
     """
     recorded = context.recorded
-    plain = bytearray(recorded.plain)
+    plain = unfilled(recorded.plain)
     part_key = context.keys.open_part_key(parse(recorded.part_fragment)) if fragments else b""
     at = 0
     for fragment in fragments:

@@ -15,6 +15,7 @@ from blake3 import blake3
 from infra import direct
 from infra.blobs_disk import DiskBlobs
 from infra.direct import PIECE_BYTES
+from schemas.buffers import ALIGNED_BYTES, aligned, is_aligned
 from schemas.errors import Misuse, NoSpace, Unavailable
 
 NAME = "00ff/0000000001"
@@ -50,10 +51,11 @@ def _short(real: Callable[..., int], most: int) -> Callable[..., int]:
     return lambda file, data: real(file, data[:most])
 
 
+@pytest.mark.parametrize("memory", ["any", "aligned"])
 @pytest.mark.parametrize("disk", ["direct", "unaligned", "cached only", "short writes"])
 @pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1])
 def test_every_length_comes_back_from_every_file_system(
-    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, disk: str, size: int
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, memory: str, disk: str, size: int
 ) -> None:
     """Breaks: the padding of a last piece stays, or a file system without direct access stores nothing."""
     opened, flagged, written, read = os.open, fcntl.fcntl, os.write, os.readv
@@ -80,12 +82,27 @@ def test_every_length_comes_back_from_every_file_system(
         monkeypatch.setattr(os, "readv", aligned_to_more(read))
     elif disk == "short writes":
         monkeypatch.setattr(os, "write", _short(written, 5000 if size < PIECE_BYTES else 600_000))
-    data = os.urandom(size)
+    data = aligned(size) if memory == "aligned" else bytearray(size)
+    data[:] = os.urandom(size)
+    assert is_aligned(data) or memory == "any" or size < 2 * ALIGNED_BYTES
     blobs.put("aa/before", b"\xff" * PIECE_BYTES)  # what a piece held before is in no other file
     blobs.put(NAME, data)
     assert blobs.read(NAME) == data
     assert blobs.content(NAME) == (size, blake3(data).digest())
     assert (blobs.root / NAME).stat().st_size == size
+
+
+def test_memory_that_is_aligned_goes_to_the_disk_as_it_is(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: every chunk is copied once more on its way to the disk."""
+    sizes, written = [], os.write
+    monkeypatch.setattr(os, "write", lambda file, part: sizes.append(len(part)) or written(file, part))
+    data = aligned(3 * PIECE_BYTES + 1)
+    data[:] = os.urandom(len(data))
+    blobs.put(NAME, data)
+    assert sizes == [3 * PIECE_BYTES, ALIGNED_BYTES]
+    assert blobs.read(NAME) == data
 
 
 def test_a_second_put_changes_no_byte(blobs: DiskBlobs) -> None:
