@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from schemas.buffers import Bytes
 from schemas.errors import Rejected
 from schemas.types import Count, Frozen, Hex32, Label, TimeUs
 
@@ -37,7 +38,7 @@ HostEvent = Annotated[HostRegistered | CounterTaken, Field(discriminator="type")
 _HOST_EVENT: TypeAdapter[HostEvent] = TypeAdapter(HostEvent)
 
 
-def read_host_event(data: bytes) -> HostEvent:
+def read_host_event(data: Bytes) -> HostEvent:
     """Raises Rejected (event.malformed)."""
     try:
         return _HOST_EVENT.validate_json(data)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from schemas.buffers import Bytes
+
 MSG_ID = "Nats-Msg-Id"
 
 
@@ -20,7 +22,7 @@ class Message:
     """
 
     subject: str
-    data: bytes
+    data: Bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     seq: int = 0
     stream_time_ns: int = 0

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from schemas.buffers import Bytes
 from schemas.errors import Rejected
 from schemas.types import B64, Frozen, Hex16
 
@@ -32,7 +33,7 @@ KeyEvent = Annotated[KeyWrapped | KeyFenced, Field(discriminator="type")]
 _KEY_EVENT: TypeAdapter[KeyEvent] = TypeAdapter(KeyEvent)
 
 
-def read_key_event(data: bytes) -> KeyEvent:
+def read_key_event(data: Bytes) -> KeyEvent:
     """Raises Rejected (event.malformed)."""
     try:
         return _KEY_EVENT.validate_json(data)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.buffers import Bytes
 from schemas.chunk_events import (
     Chunked,
     Compressed,
@@ -31,7 +32,7 @@ _KINDS = (Recorded, Ended, Redriven, Chunked, Compressed, Encrypted, Proven, Sto
 MODELS: dict[str, type[Frozen]] = {kind.model_fields["type"].default: kind for kind in _KINDS}
 
 
-def read_event(data: bytes) -> Frozen:
+def read_event(data: Bytes) -> Frozen:
     """The event in one message of CHUNKS or DEAD. Raises Rejected (event.malformed, event.unknown)."""
     try:
         body = json.loads(data)
@@ -51,7 +52,7 @@ def read_event(data: bytes) -> Frozen:
         raise Rejected(f"{kind}: {why}", code="event.malformed") from None
 
 
-def read_recorded(data: bytes) -> Recorded | Ended:
+def read_recorded(data: Bytes) -> Recorded | Ended:
     """An event of the `recorded` subject."""
     event = read_event(data)
     if not isinstance(event, Recorded | Ended):

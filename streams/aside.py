@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from schemas import subjects
+from schemas.buffers import Bytes
 from schemas.chunk_events import Dead
 from schemas.errors import LucidError
 from schemas.ports import Writer
@@ -48,10 +49,10 @@ class Aside:
             if self._let_go.bit_count() == 1:  # 1, 2, 4, 8 ...: told, and fills no disk
                 log.warning("errands_let_go count=%d", self._let_go)
 
-    def bury(self, session: str, seq: int, code: str, message: str, body: bytes) -> None:
+    def bury(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
         """Put a refused fragment into DEAD. seq: its stream sequence."""
         log.warning("fragment_refused session=%s seq=%d code=%s", session, seq, code)
-        kept = body[:BODY_BYTES]
+        kept = bytes(body[:BODY_BYTES])
         dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
         data = dead.model_dump_json().encode()
         subject = subjects.dead("record", session)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from handlers.lifecycle import decide
 from handlers.session import Session, evolve, initial
 from schemas import subjects
+from schemas.buffers import Bytes
 from schemas.commands import Command
 from schemas.errors import Conflict, Rejected, Unavailable
 from schemas.jcs import jcs
@@ -30,7 +31,7 @@ OUTAGE_TRIES = 3
 log = logging.getLogger("lucid.lifecycle")
 
 
-def read_event(data: bytes) -> Event | None:
+def read_event(data: Bytes) -> Event | None:
     """The event in one message of a session's log; None: of a kind that this version does not know.
 
     Raises Rejected (event.malformed).
@@ -65,7 +66,7 @@ class EventLog:
     async def history(self, session_id: str) -> list[bytes]:
         """Every event's stored bytes, in order: line n of the history is item n - 1."""
         subject = subjects.lifecycle(subjects.session_id(session_id))
-        return [message.data async for message in self._jet.read_all(subjects.LIFECYCLE, subject)]
+        return [bytes(message.data) async for message in self._jet.read_all(subjects.LIFECYCLE, subject)]
 
     async def execute(self, command: Command, known: Session | None = None) -> Session:
         """Append what the command decides; the session after it comes back. Safe to repeat.

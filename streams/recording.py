@@ -24,6 +24,7 @@ from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from schemas import subjects
+from schemas.buffers import Bytes
 from schemas.chunk_events import Ended, Recorded
 from schemas.errors import Unavailable
 from schemas.fragment import Fragment, Kind
@@ -282,7 +283,7 @@ class Recording:
         else:  # inside a declared gap: it stays lost, for a chunk after it may be closed already
             self._bury(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
 
-    def _bury(self, seq: int, code: str, message: str, body: bytes) -> None:
+    def _bury(self, seq: int, code: str, message: str, body: Bytes) -> None:
         self.invalid += 1
         if self.invalid <= DEAD_LETTERS:
             self._shared.aside.bury(self.identity.session, seq, code, message, body)

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from handlers.retention import is_filling, may_go, may_release, next_to_purge
 from handlers.session import Session
 from schemas import names, subjects
+from schemas.buffers import Bytes
 from schemas.chunk_events import Ended
 from schemas.digest import h
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
@@ -169,7 +170,7 @@ class Retention:
         log.info("source_purged session=%s fragments=%d events=%d", name, fragments, events)
 
 
-def _is_end(data: bytes) -> bool:
+def _is_end(data: Bytes) -> bool:
     try:
         return isinstance(read_event(data), Ended)
     except Rejected:

@@ -257,5 +257,5 @@ def dead_letter(stage: str, session: str, message: Message, error: Exception) ->
         seq=message.seq,
         code=code,
         message=said[:1000] or type(error).__name__,
-        body=message.data[:DEAD_BODY_BYTES],
+        body=bytes(message.data[:DEAD_BODY_BYTES]),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from handlers.signatures import verify_signature
+from schemas.buffers import Bytes
 from schemas.errors import Rejected
 from schemas.fragment import (
     END_SIGNED,
@@ -44,7 +45,7 @@ class Unfit:
     message: str
 
 
-def admit(whole: bytes, host_key: bytes, signers: Signers = tuple) -> Fragment | Unfit:
+def admit(whole: Bytes, host_key: bytes, signers: Signers = tuple) -> Fragment | Unfit:
     """Return the fragment in a message, or why it may not come to the fold.
 
     host_key: raw public key, 32 bytes.

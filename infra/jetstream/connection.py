@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from infra.jetstream import errors, wire
+from schemas.buffers import Bytes
 from schemas.errors import LucidError
 from schemas.settings_text import without_credentials
 
@@ -124,7 +125,7 @@ class Connection:
             raise errors.disconnected(f"subscribe to {subject}") from error
 
     async def send(
-        self, subject: str, data: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+        self, subject: str, data: Bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         """Publish without waiting for anything but the socket; raise Unavailable when it is down."""
         while len(data) > SMALL_BYTES and self._waiting_bytes() > WAITING_BYTES:
@@ -133,7 +134,7 @@ class Connection:
         if self.closed or not self.nc.is_connected:
             raise errors.disconnected(subject)
         try:
-            payload = cast(bytes, wire.Payload(data)) if len(data) > SMALL_BYTES else data
+            payload = cast(bytes, wire.Payload(data) if len(data) > SMALL_BYTES else data)
             await self.nc.publish(subject, payload, reply, dict(headers) if headers else None)
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
             raise errors.disconnected(subject) from error
@@ -143,7 +144,7 @@ class Connection:
     async def request(
         self,
         subject: str,
-        data: bytes = b"",
+        data: Bytes = b"",
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,

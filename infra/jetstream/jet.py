@@ -14,6 +14,7 @@ from infra.jetstream import declare, errors, follow, reads
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.pull import PullReader
 from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
+from schemas.buffers import Bytes
 from schemas.errors import Unavailable
 from schemas.jetstream import MSG_ID, ConsumerInfo, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
 
@@ -60,7 +61,7 @@ class Jet:
     async def publish(
         self,
         subject: str,
-        data: bytes,
+        data: Bytes,
         headers: Mapping[str, str] | None = None,
         msg_id: str | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
@@ -193,7 +194,7 @@ class Jet:
         await self._conn.close()
 
     async def _publish_once(
-        self, subject: str, data: bytes, headers: Mapping[str, str], timeout_s: float
+        self, subject: str, data: Bytes, headers: Mapping[str, str], timeout_s: float
     ) -> PubAck:
         answer = await self._conn.request(subject, data, headers=headers, timeout_s=timeout_s)
         body = json.loads(answer.data)

@@ -7,6 +7,7 @@ hold wildcards.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, Self
 
+from schemas.buffers import Bytes
 from schemas.jetstream import (
     ConsumerInfo,
     ConsumerSpec,
@@ -69,7 +70,7 @@ class Writer(Protocol):
     """Adds messages. A message is durable when its call returns."""
 
     async def publish(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, msg_id: str | None = None
+        self, subject: str, data: Bytes, headers: Mapping[str, str] | None = None, msg_id: str | None = None
     ) -> PubAck:
         """Add one message. msg_id: a repetition within the stream's window is not stored again.
 

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from schemas.buffers import Bytes
 from schemas.chunk_events import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
 from schemas.envelope import ChunkHeader, Codec, Suite
 from schemas.index import Entry
@@ -54,7 +55,7 @@ class Board:
         self._spans = 0
         """Fragments of all chunks, by their first and last seq."""
 
-    def take(self, body: bytes) -> None:
+    def take(self, body: Bytes) -> None:
         """Fold one event of the session. Raises Rejected (event.malformed, event.unknown)."""
         event = read_event(body)
         match event:
