@@ -16,14 +16,17 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from handlers.keys import new_key, seal_part_key
 from handlers.signatures import verify_signature
+from schemas.buffers import unfilled
 from schemas.digest import ZERO, Buffer, h
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.fragment import (
     END_SIGNED,
+    HEADER_BYTES,
     KEY_FRAME,
     MAIN,
     MAX_BODY,
     MAX_DATA_PLAIN,
+    SIGNATURE_BYTES,
     SIGNED,
     TAG_BYTES,
     EndBody,
@@ -83,7 +86,7 @@ class FragmentSealer:
         self._part_key = b""
         self.state = SealerState(0, genesis, -1, 0)
 
-    def part(self, settings: PartSettings, time_us: int) -> bytes:
+    def part(self, settings: PartSettings, time_us: int) -> bytearray:
         """Begin a part under a new key: the first fragment of a track, and of a new encoder."""
         text = jcs(settings.model_dump())
         header = replace(
@@ -93,11 +96,11 @@ class FragmentSealer:
         key = new_key()
         sealed = seal_part_key(self._intake, key, header.pack(), text)
         body = PartBody(text, sealed[: PartBody.ENC_BYTES], sealed[PartBody.ENC_BYTES :])
-        whole = self._finish(header, body.build())
+        whole = self._clear(header, body.build())
         self._part_key = key
         return whole
 
-    def data(self, plain: Buffer, time_us: int, key_frame: bool = False) -> bytes:
+    def data(self, plain: Buffer, time_us: int, key_frame: bool = False) -> bytearray:
         """plain: up to MAX_DATA_PLAIN bytes. key_frame: it begins with a video key frame."""
         if len(plain) > MAX_DATA_PLAIN:
             raise Misuse(
@@ -106,31 +109,31 @@ class FragmentSealer:
         header = self._header(Kind.DATA, time_us, len(plain) + TAG_BYTES, KEY_FRAME if key_frame else 0)
         if not self._part_key:
             raise Misuse("data needs a part that was begun by this sealer", code="fragment.first")
-        nonce = _nonce(header)
-        body = _scratch.body[: header.body_length]
-        AESGCM(self._part_key).encrypt_into(nonce, plain, header.pack(), body)
-        return self._finish(header, body, len(plain))
+        whole = _blank(header)
+        with memoryview(whole) as view, view[HEADER_BYTES:-SIGNATURE_BYTES] as body:
+            AESGCM(self._part_key).encrypt_into(_nonce(header), plain, header.pack(), body)
+        return self._finish(header, whole, len(plain))
 
-    def tick(self, time_us: int) -> bytes:
-        return self._clear(Kind.TICK, b"", time_us)
+    def tick(self, time_us: int) -> bytearray:
+        return self._marker(Kind.TICK, b"", time_us)
 
-    def gap(self, from_us: int, to_us: int, frames: int, reason: str, time_us: int) -> bytes:
+    def gap(self, from_us: int, to_us: int, frames: int, reason: str, time_us: int) -> bytearray:
         """What the host lost."""
         body = GapBody(from_us=from_us, to_us=to_us, frames=frames, reason=reason)
-        return self._clear(Kind.GAP, body.build(), time_us)
+        return self._marker(Kind.GAP, body.build(), time_us)
 
-    def pause(self, reason: str, time_us: int) -> bytes:
-        return self._clear(Kind.PAUSE, ReasonBody(reason=reason).build(), time_us)
+    def pause(self, reason: str, time_us: int) -> bytearray:
+        return self._marker(Kind.PAUSE, ReasonBody(reason=reason).build(), time_us)
 
-    def resume(self, reason: str, time_us: int) -> bytes:
-        return self._clear(Kind.RESUME, ReasonBody(reason=reason).build(), time_us)
+    def resume(self, reason: str, time_us: int) -> bytearray:
+        return self._marker(Kind.RESUME, ReasonBody(reason=reason).build(), time_us)
 
-    def final(self, others: Iterable[TrackTail], time_us: int) -> bytes:
+    def final(self, others: Iterable[TrackTail], time_us: int) -> bytearray:
         """End the session. Of track 0; others: the tails of the other tracks that made a fragment."""
         if self._track != MAIN:
             raise Misuse("only track 0 ends a session", code="fragment.track")
         tails = sorted((self.tail(), *others), key=lambda tail: tail.id)
-        return self._clear(Kind.FINAL, FinalBody(tracks=tuple(tails)).build(), time_us)
+        return self._marker(Kind.FINAL, FinalBody(tracks=tuple(tails)).build(), time_us)
 
     def tail(self) -> TrackTail:
         """Where this track stands, as `final` names it."""
@@ -140,8 +143,13 @@ class FragmentSealer:
         track: Literal[0, 1] = 0 if self._track == MAIN else 1
         return TrackTail(id=track, last_seq=state.next_seq - 1, head=state.head, plain=state.plain)
 
-    def _clear(self, kind: Kind, body: bytes, time_us: int) -> bytes:
-        return self._finish(self._header(kind, time_us, len(body)), body)
+    def _marker(self, kind: Kind, body: bytes, time_us: int) -> bytearray:
+        return self._clear(self._header(kind, time_us, len(body)), body)
+
+    def _clear(self, header: Header, body: bytes) -> bytearray:
+        whole = _blank(header)
+        whole[HEADER_BYTES:-SIGNATURE_BYTES] = body
+        return self._finish(header, whole)
 
     def _header(self, kind: Kind, time_us: int, body_length: int, flags: int = 0) -> Header:
         state = self.state
@@ -157,13 +165,20 @@ class FragmentSealer:
             state.head,
         )
 
-    def _finish(self, header: Header, body: Buffer, plain: int = 0) -> bytes:
+    def _finish(self, header: Header, whole: bytearray, plain: int = 0) -> bytearray:
+        """Put header and signature around the body that stands in `whole`."""
         raw = header.pack()
         Header.parse(raw)
-        top = head(raw, h(body))
-        signature = self._host.sign(SIGNED + top)
+        with memoryview(whole) as view, view[HEADER_BYTES:-SIGNATURE_BYTES] as body:
+            top = head(raw, h(body))
+        whole[:HEADER_BYTES] = raw
+        whole[-SIGNATURE_BYTES:] = self._host.sign(SIGNED + top)
         self.state = SealerState(header.seq + 1, top, header.part, self.state.plain + plain)
-        return b"".join((raw, body, signature))
+        return whole
+
+
+def _blank(header: Header) -> bytearray:
+    return unfilled(HEADER_BYTES + header.body_length + SIGNATURE_BYTES)
 
 
 def end_fragment(

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import nats
 import nats.errors
@@ -48,11 +48,11 @@ class BareNats:
     async def make_stream(self, name: str, subject: str) -> None:
         await self._stream.add_stream(StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE))
 
-    async def publish_all(self, subject: str, messages: AsyncIterator[bytes]) -> None:
+    async def publish_all(self, subject: str, messages: AsyncIterator[bytearray]) -> None:
         """Return when every message is durable."""
         under_way: set[asyncio.Future[PubAck]] = set()
         async for message in messages:
-            ack = await self._stream.publish_async(subject, message)
+            ack = await self._stream.publish_async(subject, cast(bytes, message))
             under_way.add(ack)
             if len(under_way) > WINDOW:
                 acked = {ack for ack in under_way if ack.done()}

@@ -11,13 +11,14 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
+from schemas.buffers import Bytes
 from schemas.errors import LucidError, Retryable
 from schemas.fragment import WINDOW
 
 WINDOW_BYTES = 64 << 20
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 
-Publish = Callable[[bytes, Mapping[str, str]], Awaitable[object]]
+Publish = Callable[[Bytes, Mapping[str, str]], Awaitable[object]]
 
 
 class Outbox:
@@ -44,7 +45,7 @@ class Outbox:
         """Bytes under way: sent, and not acknowledged."""
         return self._bytes
 
-    async def send(self, data: bytes, headers: Mapping[str, str], *, barrier: bool = False) -> None:
+    async def send(self, data: Bytes, headers: Mapping[str, str], *, barrier: bool = False) -> None:
         """Return when the fragment is on its way. Raises what refused one of them for good."""
         await self._until(lambda: not self._sizes if barrier else self._room_for(len(data)))
         number, self._next = self._next, self._next + 1
@@ -80,7 +81,7 @@ class Outbox:
         if self._refused is not None:
             raise self._refused
 
-    async def _deliver(self, number: int, data: bytes, headers: Mapping[str, str]) -> None:
+    async def _deliver(self, number: int, data: Bytes, headers: Mapping[str, str]) -> None:
         """Publish until it is acknowledged; what cannot be retried is raised to whoever sends next."""
         delay_s = FIRST_DELAY_S
         while True:

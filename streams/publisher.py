@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.boxes import BoxSplitter
 from handlers.fragments import FragmentSealer
 from schemas import subjects
+from schemas.buffers import Bytes
 from schemas.cloud_events import headers
 from schemas.digest import Buffer
 from schemas.errors import LucidError, NoSpace
@@ -230,11 +231,11 @@ class Publisher:
                 await self.tick()
         return not self._lost_us
 
-    async def _send(self, fragment: bytes, barrier: bool = False) -> None:
+    async def _send(self, fragment: bytearray, barrier: bool = False) -> None:
         await self._outbox.send(fragment, self._headers(self._sealer.state.next_seq - 1), barrier=barrier)
         self._on_progress(self.progress)
 
-    async def _publish(self, data: bytes, headers: Mapping[str, str]) -> None:
+    async def _publish(self, data: Bytes, headers: Mapping[str, str]) -> None:
         await self._jet.publish(self._subject, data, headers)
         self._trouble = ""
         self._on_progress(self.progress)

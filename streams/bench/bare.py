@@ -26,7 +26,7 @@ async def publish(cue: Cue, spec: Said) -> Said:
     case = Case.of(spec["case"])
     sealing = case.fragments(Path(spec["source"]))
 
-    async def sealed() -> AsyncIterator[bytes]:
+    async def sealed() -> AsyncIterator[bytearray]:
         while (fragment := await asyncio.to_thread(next, sealing, None)) is not None:
             yield fragment
 

@@ -79,7 +79,7 @@ class Case:
         both = (self.genesis(MAIN), self.genesis(EVENTS))
         return Identity(self.session, self.uid, HOST, self.settings, both)
 
-    def fragments(self, source: Path) -> Iterator[bytes]:
+    def fragments(self, source: Path) -> Iterator[bytearray]:
         """The whole recording of a file, sealed while it is asked for."""
         sealer = FragmentSealer(self.uid, MAIN, self.host_key, self.keys.intake_public, self.genesis(MAIN))
         yield sealer.part(PartSettings(encoder="opaque", reason="start"), _now_us())

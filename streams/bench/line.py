@@ -18,6 +18,7 @@ from handlers.stages.merkle import merkle
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from handlers.stages.store import store
+from schemas.buffers import Bytes
 from schemas.chunk_events import Ended, Proven, Recorded
 from schemas.errors import EvidenceFalse
 from schemas.fragment import Fragment, Kind
@@ -32,7 +33,7 @@ AHEAD = 3
 CHUNKS_AT_ONCE = 6
 """What bounds memory: a chunk of 10 MiB is held up to three times while it is worked on."""
 
-Batch = Sequence[tuple[int, bytes]]
+Batch = Sequence[tuple[int, Bytes]]
 """Stream sequence and bytes of some fragments."""
 
 
