@@ -117,6 +117,8 @@ class SessionKeys:
     def __init__(self, dek: bytes) -> None:
         self.dek = dek
         self.dek_id = dek_id(dek)
+        self._opened = (b"", b"")
+        """Head of the part fragment that was opened last, and its key: the next chunk is often of it, too."""
 
     def __repr__(self) -> str:
         return f"SessionKeys({self.dek_id.hex()})"
@@ -147,6 +149,13 @@ class SessionKeys:
         """
         if fragment.header.kind is not Kind.PART:
             raise Misuse(f"a {fragment.header.kind.name} fragment carries no key", code="fragment.kind")
+        head, key = self._opened
+        if head != fragment.head:
+            key = self._decrypted(fragment)
+            self._opened = fragment.head, key
+        return key
+
+    def _decrypted(self, fragment: Fragment) -> bytes:
         body = PartBody.parse(fragment.body)
         try:
             key = _SUITE.decrypt(

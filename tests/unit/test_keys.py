@@ -61,6 +61,17 @@ def test_a_part_key_opens_for_the_platform() -> None:
     assert keys.SessionKeys(DEK).open_part_key(fragment) == host._part_key
 
 
+def test_each_part_has_its_own_key_in_any_order() -> None:
+    """Breaks: after a resize, chunks are opened with the key of the part before."""
+    host, opened = sealer(), []
+    parts = [(parse(host.part(SETTINGS, START_US)), host._part_key) for _ in range(3)]
+    for n in (0, 0, 1, 0, 2, 2, 1):
+        fragment, key = parts[n]
+        assert KEYS.open_part_key(fragment) == key
+        opened.append(key)
+    assert len(set(opened)) == 3
+
+
 def test_a_part_key_is_bound_to_its_fragment() -> None:
     """Breaks: a part could be put under another part's key."""
     text = SETTINGS.build()
