@@ -23,7 +23,7 @@ from streams.lifecycle import EventLog
 from streams.retention import Retention
 from streams.runner import Limits
 from streams.stages import STAGES
-from streams.wiring import Installation, reuse_buffers
+from streams.wiring import Installation, prepare_memory
 from streams.worker import WorkerParts, work
 
 
@@ -31,7 +31,7 @@ async def run_worker(
     here: Installation, jet: Jet, stop: asyncio.Event, group: int = 0, groups: int = 1
 ) -> None:
     """The six stages over the partitions of one worker group."""
-    reuse_buffers()
+    prepare_memory()
     directory, keys = Directory(jet), KeyStore(jet, here.keyring)
     parts = WorkerParts(
         jet=jet,

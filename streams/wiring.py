@@ -15,7 +15,7 @@ from infra.capture import Capture, decode, drawn, encodes_h264
 from infra.children import Child, die_with
 from infra.host_keys import HostIdentity
 from infra.keyring import Keyring
-from infra.malloc import reuse_buffers
+from infra.memory import prepare_memory
 from infra.nats_server import NatsServer
 from infra.nats_server import version as server_version
 from infra.residue import overwriting
@@ -37,7 +37,7 @@ __all__ = [
     "drawn_desktop",
     "effective",
     "encodes_h264",
-    "reuse_buffers",
+    "prepare_memory",
     "server",
     "server_version",
     "supervised",

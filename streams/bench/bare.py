@@ -15,14 +15,14 @@ from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.wiring import blobs, reuse_buffers, server
+from streams.wiring import blobs, prepare_memory, server
 
 STREAM, SUBJECT = "BARE", "bare.fragments"
 
 
 async def publish(cue: Cue, spec: Said) -> Said:
     """Actor: seal a file's fragments and make them durable in the stream. spec: case, source, url."""
-    reuse_buffers()
+    prepare_memory()
     case = Case.of(spec["case"])
     sealing = case.fragments(Path(spec["source"]))
 
@@ -39,7 +39,7 @@ async def publish(cue: Cue, spec: Said) -> Said:
 
 async def read(cue: Cue, spec: Said) -> Said:
     """Actor: read the stream and store its chunks. spec: case, store, url."""
-    reuse_buffers()
+    prepare_memory()
     case = Case.of(spec["case"])
     threads, disk = pools()
     async with (

@@ -15,7 +15,7 @@ from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.wiring import blobs, reuse_buffers
+from streams.wiring import blobs, prepare_memory
 
 BATCH = 4
 """Fragments that are sealed in one go: about what `record` looks at in one go."""
@@ -23,7 +23,7 @@ BATCH = 4
 
 async def floor(cue: Cue, spec: Said) -> Said:
     """Actor: seal and store one file. spec: case, source, store."""
-    reuse_buffers()
+    prepare_memory()
     case = Case.of(spec["case"])
     threads, disk = pools()
     sealing = enumerate(case.fragments(Path(spec["source"])), 1)

@@ -28,7 +28,7 @@ from streams.lifecycle import read_event
 from streams.publisher import READ_FRAGMENTS, Publisher, fragment_bytes, publish
 from streams.room import Room
 from streams.up import running
-from streams.wiring import Installation, connected, reuse_buffers
+from streams.wiring import Installation, connected, prepare_memory
 
 SESSION, HOST = "bench-pipeline", "bench-host"
 STALLED_S = 60.0
@@ -74,7 +74,7 @@ async def supervise(cue: Cue, spec: Said) -> Said:
 
 async def record(cue: Cue, spec: Said) -> Said:
     """Actor: record one file as a session. spec: source, url, session."""
-    reuse_buffers()
+    prepare_memory()
     here = Installation.here()
     settings = here.settings.session()
     async with connected(spec["url"], "lucid-publisher") as jet:

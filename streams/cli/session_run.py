@@ -31,7 +31,7 @@ from streams.commands import call
 from streams.lifecycle import read_event
 from streams.publisher import Grant, Progress, Publisher, publish
 from streams.room import Room
-from streams.wiring import reuse_buffers
+from streams.wiring import prepare_memory
 
 log = logging.getLogger("lucid.record")
 
@@ -187,7 +187,7 @@ async def record_session(
     jet: Jet, grant: Grant, source: Source, encoder: str, view: View, stop: asyncio.Event
 ) -> Progress:
     """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
-    reuse_buffers()
+    prepare_memory()
     publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
 
     whole = aborted = False
