@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from handlers.session import Session, evolve, initial
 from schemas import subjects
-from schemas.errors import Rejected
+from schemas.errors import Misuse, Rejected
 from schemas.jetstream import Discontinuity, Message
 from schemas.ports import Reader
 from streams.lifecycle import read_event
@@ -77,6 +77,12 @@ class Directory:
 
     def _take(self, message: Message) -> None:
         name = subjects.session_of(message.subject)
+        self._position = message.seq
+        try:
+            subjects.session_id(name)
+        except Misuse:
+            log.error("session_unnameable name=%.200r seq=%d", name, message.seq)
+            return
         try:
             event = read_event(message.data)
         except Rejected as error:
@@ -85,6 +91,5 @@ class Directory:
             event = None
         session = evolve(self._sessions.get(name) or initial(name), event, message.seq)
         self._sessions[name] = session
-        self._position = message.seq
         for callback in self._callbacks:
             callback(session)

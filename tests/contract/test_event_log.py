@@ -211,6 +211,17 @@ async def test_waiting_for_a_state_ends_when_it_is_there(log: EventLog, director
     assert (await asyncio.wait_for(waiting, PATIENCE_S)).state == "ERROR"
 
 
+async def test_a_log_whose_name_no_session_can_have_is_left_out(
+    log: EventLog, directory: Directory, jet: Jet
+) -> None:
+    """Breaks: one line under such a name, and every worker ends as often as it is started."""
+    (first, *_) = await log.history(NAME)
+    await jet.publish("lucid.lifecycle.statistics", first)
+    await log.execute(create("demo-02", 2, "c2"))
+    await asyncio.wait_for(directory.caught_up(), PATIENCE_S)
+    assert [one.id for one in directory.sessions()] == [NAME, "demo-02"]
+
+
 async def test_one_unreadable_event_does_not_blind_the_directory(
     log: EventLog, directory: Directory, jet: Jet
 ) -> None:
