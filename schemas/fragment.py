@@ -111,8 +111,8 @@ class Header:
             _refuse("reserved", "reserved bytes are not zero")
         if track > EVENTS:
             _refuse("track", f"track {track} is unknown")
-        if seq >= INT_LIMIT or abs(time_us) >= INT_LIMIT:
-            _refuse("range", "seq or time is 2^53 or more")
+        if seq >= INT_LIMIT - 1 or abs(time_us) >= INT_LIMIT:  # the next seq must be a number of JSON, too
+            _refuse("range", "seq is more than 2^53 - 2, or time 2^53 or more")
         header = cls(Kind(kind), flags, track, part, uid, seq, time_us, length, prev)
         header._check_kind()
         return header

@@ -88,7 +88,7 @@ def read_header(raw: bytes) -> Header:
     need(flags == 0 or (flags == 1 and kind == DATA), f"flags {flags} are unknown for kind {kind}")
     need(track in (0, 1) and (track == 0 or kind not in (FINAL, END)), f"track {track} is refused")
     need(zero == 0 and not any(reserved), "reserved bytes are not zero")
-    need(seq < JSON_LIMIT and abs(time_us) < JSON_LIMIT, "seq or time is out of range")
+    need(seq < JSON_LIMIT - 1 and abs(time_us) < JSON_LIMIT, "seq or time is out of range")
     low, high = (TAG, MAX_BODY) if kind == DATA else (0, 0) if kind == TICK else (1, MAX_CLEAR_BODY)
     need(low <= length <= high, f"body length {length} is refused for kind {kind}")
     if kind == END:
