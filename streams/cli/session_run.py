@@ -271,7 +271,7 @@ async def _heed(
                         return False
                     if event.to_state in RESTING:
                         publisher.hold(event.reason)
-                    else:
+                    elif event.to_state == State.ACTIVE:  # an error does not end a pause
                         publisher.let_go()
             return False
         finally:

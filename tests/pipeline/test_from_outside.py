@@ -128,6 +128,26 @@ async def test_a_paused_recording_makes_no_data_and_goes_on_where_it_rested(
         assert set(between) == {Kind.TICK}
 
 
+async def test_an_error_does_not_end_a_pause(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: what a person has paused is recorded on, because something failed meanwhile."""
+    monkeypatch.setattr(publisher, "TICK_S", 0.1)
+    async with system(server, tmp_path) as world, recording(world):
+        await paused(world)
+        await world.ask("error", "demo-01", reason="operator")
+        await world.until("demo-01", "ERROR")
+        before = await kinds(world)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(resting := (await kinds(world))[len(before) :]) < 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert set(resting) == {Kind.TICK}
+        await world.ask("recover", "demo-01")
+        async with asyncio.timeout(PATIENCE_S):
+            while Kind.DATA not in (await kinds(world))[len(before) :]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
 async def test_who_cannot_hear_the_platform_hears_the_person_still(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
