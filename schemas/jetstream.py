@@ -102,4 +102,5 @@ class StreamInfo:
     last_seq: int
     max_bytes: int
     consumers: int
+    subjects: int
     metadata: Mapping[str, str]

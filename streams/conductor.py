@@ -149,7 +149,8 @@ class Conductor:
         number = 0
         while True:
             try:
-                await self._hearing.listen(self._parts.clock_us())
+                live = [session for session in self._parts.directory.sessions() if not _at_rest(session)]
+                await self._hearing.listen(self._parts.clock_us(), live)
             except Retryable as error:
                 log.warning("hearing_failed error=%s", error)
             for session in self._parts.directory.sessions():

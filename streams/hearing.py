@@ -1,14 +1,17 @@
 """Owns when each host was last heard: whether its recording has grown since the last look.
 
-1. Two questions to the server tell of all recordings; only of one that was purged is a fragment read.
+1. Few questions to the server tell of all recordings; only of one that was purged is a fragment read.
 2. Times are of this process's clock. After a restart a host counts as heard now, once, so that no session is
    called silent for the time in which nobody listened.
 """
+
+from collections.abc import Iterable
 
 from handlers.session import Session
 from schemas import subjects
 from schemas.lifecycle_events import State
 from schemas.ports import Reader
+from streams.counts import recording_counts
 
 
 class Hearing:
@@ -22,10 +25,10 @@ class Hearing:
         """What the last call had to see of the stream."""
         self._heard_us: dict[str, int] = {}
 
-    async def listen(self, now_us: int) -> None:
-        """Note which recordings have grown since the last call. Raises Unavailable."""
+    async def listen(self, now_us: int, sessions: Iterable[Session]) -> None:
+        """Note which recordings of these sessions have grown since the last call. Raises Unavailable."""
         last_seq = (await self._jet.info(subjects.RECORDINGS)).last_seq
-        counts = await self._jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
+        counts = await recording_counts(self._jet, sessions)
         if self._counts is not None:
             for subject, count in counts.items():
                 before = self._counts.get(subject, 0)

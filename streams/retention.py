@@ -33,6 +33,7 @@ from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.ports import Blobs, Jet
 from schemas.upcast import read_event
 from streams.checkpoints import patiently
+from streams.counts import recording_counts
 from streams.directory import Directory
 from streams.release import AGAIN_S, Release
 from streams.replay import manifest_of
@@ -115,7 +116,7 @@ class Retention:
         purged: list[str] = []
         if await self._next(waiting, now_us) is None:
             return purged
-        counts = await self.jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
+        counts = await recording_counts(self.jet, waiting)
         there = {subjects.session_of(subject) for subject in counts}
         waiting = [session for session in waiting if session.id in there]
         while (session := await self._next(waiting, now_us)) is not None:

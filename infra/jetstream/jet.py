@@ -172,18 +172,21 @@ class Jet:
             last_seq=int(state["last_seq"]),
             max_bytes=int(config["max_bytes"]),
             consumers=int(state.get("consumer_count", 0)),
+            subjects=int(state.get("num_subjects", 0)),
             metadata=config.get("metadata") or {},
         )
 
     async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
         counts: dict[str, int] = {}
+        offset = 0  # two names of odd bytes may look the same
         while True:
-            body = {"subjects_filter": subject, "offset": len(counts)}
+            body = {"subjects_filter": subject, "offset": offset}
             answer = await declare.api(self._conn, f"STREAM.INFO.{stream}", body)
             assert answer is not None
             page = answer["state"].get("subjects") or {}
             counts.update({name: int(count) for name, count in page.items()})
-            if not page or len(counts) >= int(answer.get("total", 0)):
+            offset += len(page)
+            if not page or offset >= int(answer.get("total", 0)):
                 return counts
 
     async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
