@@ -16,6 +16,7 @@ QUEUE = "lucid-control"
 AT_ONCE = 32
 """Requests of one command that are worked on together: `start` and `destroy` wait for the conductor."""
 RECONNECT_WAIT_S = 1
+PING_INTERVAL_S = 15
 
 log = logging.getLogger("lucid.control")
 
@@ -27,6 +28,7 @@ def control_plane(control: Control, url: str) -> NatsBroker:
         name="lucid-control",
         max_reconnect_attempts=-1,
         reconnect_time_wait=RECONNECT_WAIT_S,
+        ping_interval=PING_INTERVAL_S,
         logger=None,
     )
     for name in COMMANDS:

@@ -2,10 +2,12 @@
 
 Beside it only infra/bare_nats imports the driver, for the bench; and FastStream has a connection of its own.
 
-connection (requests, reconnects) · jet (what callers may do) · reads (direct gets) · pulling, pull, follow
-(consumers) · declare (streams and consumers) · decode, errors (theirs to ours).
+driver (what it must bear) · wire (its bytes) · connection (requests, reconnects) · jet (what callers may do)
+· reads (direct gets) · pulling, pull, follow (consumers) · declare (streams and consumers) · decode, errors
+(theirs to ours).
 """
 
+from infra.jetstream.driver import harden
 from infra.jetstream.follow import Follower
 from infra.jetstream.jet import Jet, connect
 from infra.jetstream.pull import PullReader
@@ -17,6 +19,8 @@ from schemas.jetstream import (
     StreamInfo,
     StreamSpec,
 )
+
+harden()
 
 __all__ = [
     "ConsumerSpec",

@@ -1,11 +1,12 @@
 """What infra.jetstream.wire promises: the driver's own results, with fewer copies, over TCP and TLS."""
 
 import asyncio
+import contextlib
 import datetime
 import ipaddress
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from nats.errors import StaleConnectionError
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
 from ports import held_ports
@@ -21,6 +23,7 @@ from waiting import PATIENCE_S, until
 from infra.jetstream import Jet, StreamSpec, connect, wire
 from infra.jetstream.wire import SCRATCH_BYTES, Command, Payload, WireParser, WireProtocol, WireTransport
 from infra.nats_server import NatsServer, binary
+from schemas.errors import Unavailable
 
 Seen = tuple[int, bytes, bytes, bytes, bytes | None]
 
@@ -69,7 +72,11 @@ def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(wire, "LARGE_BYTES", request.param)
 
 
-async def parsed(kind: type[Parser], pieces: list[bytes]) -> Listener:
+def ours(listener: Listener) -> WireParser:
+    return WireParser(listener, WireTransport())
+
+
+async def parsed(kind: Callable[[Listener], Parser], pieces: list[bytes]) -> Listener:
     listener = Listener()
     parser = kind(listener)
     for piece in pieces:
@@ -83,7 +90,7 @@ async def test_messages_are_the_same_wherever_the_network_cuts_them(step: int) -
     """Breaks: a fragment arrives with bytes missing, doubled or swapped when packets fall badly."""
     whole = await parsed(Parser, [STREAM])
     assert len(whole.seen) == 6
-    cut = await parsed(WireParser, [STREAM[at : at + step] for at in range(0, len(STREAM), step)])
+    cut = await parsed(ours, [STREAM[at : at + step] for at in range(0, len(STREAM), step)])
     assert cut.seen == whole.seen
     assert cut.pings == whole.pings == 2
 
@@ -95,7 +102,7 @@ async def test_any_two_cuts_give_the_same_messages() -> None:
     whole = await parsed(Parser, [stream])
     for one in range(len(stream)):
         for two in range(one, len(stream)):
-            cut = await parsed(WireParser, [stream[:one], stream[one:two], stream[two:]])
+            cut = await parsed(ours, [stream[:one], stream[one:two], stream[two:]])
             assert cut.seen == whole.seen, (one, two)
             assert cut.pings == 1
 
@@ -103,7 +110,7 @@ async def test_any_two_cuts_give_the_same_messages() -> None:
 async def test_what_lands_is_what_was_sent_however_it_comes() -> None:
     """Breaks: a fragment is received into the place of another, or loses what came with the one before."""
     listener, transport = Listener(), WireTransport()
-    parser, protocol = WireParser(listener, transport.land), transport._protocol
+    parser, protocol = WireParser(listener, transport), transport._protocol
     dice = random.Random(7)
     sizes = [0, 70_000, 10, 300_000, 64 << 10, 65_000, 200_000, 3, 100_000] * 4
     stream = b"".join(message(n, size, n % 3) for n, size in enumerate(sizes)) + b"PING\r\n"
@@ -127,11 +134,41 @@ async def test_what_lands_is_what_was_sent_however_it_comes() -> None:
 async def test_a_new_connection_begins_with_nothing_of_the_old(jet: Jet) -> None:
     """Breaks: half a message from before a crash is glued to the first one after it."""
     listener = Listener()
-    parser = WireParser(listener)
+    parser = ours(listener)
     await parser.parse(message(1, 100, 0)[:50])
     parser.reset()
     await parser.parse(message(2, 100, 0))
     assert [seen[0] for seen in listener.seen] == [2]
+
+
+async def test_a_break_in_the_middle_of_a_payload_is_over_when_the_server_is_back(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: the flusher sees it just before the reader takes what came, and nothing is heard again."""
+    updated, broken = WireProtocol.buffer_updated, asyncio.Event()
+    breaking: list[asyncio.Future[None]] = []
+
+    def break_first(protocol: WireProtocol, count: int) -> None:
+        if b"HMSG" in bytes(protocol._scratch[:count]) and not broken.is_set():
+            broken.set()
+            breaking.append(asyncio.ensure_future(jet._conn.nc._process_op_err(StaleConnectionError())))
+        updated(protocol, count)
+
+    monkeypatch.setattr(WireProtocol, "buffer_updated", break_first)  # a transport asks for it once
+    jet = await connect(server.url, name="breaks", timeout_s=PATIENCE_S)
+    await jet.declare(StreamSpec("ECHO", ("echo",), 1 << 30))
+    bodies = [os.urandom(900_000) for _ in range(4)]
+    for body in bodies:
+        await jet.publish("echo", body)
+    with contextlib.suppress(Unavailable):
+        await jet.get_many("ECHO", [1, 2, 3, 4])
+    assert broken.is_set()
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*breaking)
+        await jet._conn.wait_up()
+        found = await jet.get_many("ECHO", [1, 2, 3, 4])
+    assert [found[seq].data for seq in sorted(found)] == bodies
+    await jet.close()
 
 
 async def test_a_reader_that_does_not_read_stops_the_sender() -> None:
