@@ -26,9 +26,11 @@ def original(
 ) -> Iterator[bytes]:
     """The plain bytes of a track, or of one part of it, chunk by chunk.
 
-    Raises NotFound (chunk.missing, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unavailable
+    Raises NotFound (track.absent, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unavailable
     (chunk.unreadable).
     """
+    if track != MAIN and track not in {one.id for one in manifest.tracks}:
+        raise NotFound(f"the recording has no track {track}", code="track.absent")
     chunks = [chunk for chunk in _of(manifest, track, part) if not chunk.entry.lost]
     if part is not None and not chunks:
         raise NotFound(f"track {track} has no part {part}", code="part.absent")
@@ -75,7 +77,7 @@ def _plain(evidence: Evidence, chunk: Chunk, keys: SessionKeys) -> bytes:
         why = error.strerror or type(error).__name__
         raise Unavailable(f"{where} cannot be read: {why}", code="chunk.unreadable", place=where) from None
     if sealed is None:
-        raise NotFound(f"{where} is not there", code="chunk.missing", place=where)
+        raise EvidenceFalse(f"{where} is not there", code="chunk.missing", place=where)
     if h(sealed) != chunk.digest:
         raise EvidenceFalse(f"{where} is not what was sealed", code="chunk.digest", place=where)
     return open_plain(keys.dek, sealed)

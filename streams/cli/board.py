@@ -144,7 +144,7 @@ class Board:
         names = ", ".join(sorted(self._codecs))
         if not self.raw:
             return names
-        kept = f"{self.raw} kept raw: not compressible"
+        kept = f"{self.raw} kept raw: nothing to gain"
         return f"{names}; {kept}" if names else kept
 
 

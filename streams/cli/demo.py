@@ -29,7 +29,8 @@ from streams.atomic import new_file
 from streams.audit import audit
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import View, ended, record_session, sealed
+from streams.cli.seal_wait import sealed
+from streams.cli.session_run import View, ended, record_session
 from streams.cli.up import headline
 from streams.commands import call
 from streams.enrol import start_session

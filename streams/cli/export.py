@@ -167,7 +167,10 @@ def _pour(plain: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
     digest, size = hashlib.sha256(), 0
     for piece in plain:
         digest.update(piece)
-        size += file.write(piece)
+        size += len(piece)
+        rest = memoryview(piece)
+        while rest:  # unbuffered output may take less than it is given
+            rest = rest[file.write(rest) :]
     return size, digest.hexdigest()
 
 

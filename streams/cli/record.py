@@ -14,7 +14,8 @@ from schemas.errors import Misuse
 from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import FileSource, View, ended, record_session, sealed
+from streams.cli.seal_wait import sealed
+from streams.cli.session_run import FileSource, View, ended, record_session
 from streams.enrol import start_session
 from streams.publisher import READ_FRAGMENTS, Progress, fragment_bytes
 from streams.wiring import Installation, drawn_desktop

@@ -1,4 +1,4 @@
-"""Owns one recording as a verb sees it: source → publisher, the view beside it, and the wait for the seal.
+"""Owns one recording as a verb sees it: source → publisher, and the view beside it.
 
 1. The recording never waits for the view: the view follows the events that everyone can follow.
 2. The source is asked to end when the person asks (`stop`), or when someone ends the session elsewhere. Whom
@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from schemas import subjects
-from schemas.errors import LucidError, NotFound, Rejected, Unavailable
+from schemas.errors import LucidError, NotFound, Rejected
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested, State, Transition
 from schemas.ports import Jet, Source
@@ -37,11 +37,6 @@ log = logging.getLogger("lucid.record")
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 RESTING = frozenset({State.PAUSING, State.PAUSED})
-SEALED_S = 600.0
-"""How long a seal may take after the last fragment before the verb gives up waiting. The system does not."""
-SILENT_S = 60.0
-"""How long nobody may answer while the seal is waited for: a service that crashed is soon back."""
-ASK_S = 0.15
 WORD_S = 30.0
 """Where no board is drawn, it is said so often why a recording waits."""
 PIPE_BYTES = 256 << 10
@@ -219,35 +214,6 @@ async def ended(*tasks: "asyncio.Task[Any]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def sealed(jet: Jet, session: str) -> dict[str, Any]:
-    """What `show` says of the session once it is sealed. Raises Unavailable (seal.failed, seal.slow)."""
-    clock = asyncio.get_running_loop().time
-    end_s, heard_s = clock() + SEALED_S, clock()
-    while clock() < end_s:
-        try:
-            shown = await call(jet, "show", {"session": session})
-            heard_s = clock()
-        except Unavailable:
-            if clock() - heard_s > SILENT_S:
-                raise
-            await asyncio.sleep(ASK_S)
-            continue
-        if shown["sealed"] and shown["state"] == State.STOPPED:
-            return shown
-        if shown["state"] == State.ERROR:
-            raise Unavailable(
-                f"session {session} is in ERROR: {shown['reason']}",
-                code="seal.failed",
-                hint=f"lucid recover {session}",
-            )
-        await asyncio.sleep(ASK_S)
-    raise Unavailable(
-        f"session {session} is not sealed after {SEALED_S:g} s; it will be when its chunks are stored",
-        code="seal.slow",
-        hint=f"lucid sessions show {session}",
-    )
 
 
 async def _heed(

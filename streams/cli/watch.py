@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -10,11 +11,13 @@ from handlers.session import Session
 from schemas import subjects
 from schemas.errors import NotFound
 from schemas.jetstream import Message
+from schemas.lifecycle_events import State, Transition
 from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
+from streams.cli.seal_wait import destroyed
 from streams.cli.session_run import View, ended
-from streams.lifecycle import EventLog
+from streams.lifecycle import EventLog, read_event
 
 
 def watch(
@@ -36,15 +39,15 @@ async def _board(session: str, follow: bool) -> None:
             if follow and not found.sealed and found.shredded is None:
                 following = asyncio.create_task(view.follow())
                 try:
-                    await view.complete(following)
+                    await _unless_destroyed(jet, session, view.complete(following))
                 finally:
                     await ended(following)
             else:
                 await view.read()
         finally:
             view.clear()
-        if found.sealed and not view.board.complete:
-            is_now = "destroyed" if found.shredded else "sealed"
+        if (found.sealed or found.shredded is not None) and not view.board.complete:
+            is_now = "sealed" if found.shredded is None else "destroyed"
             output.say(f"{session} is {is_now}, and its events are gone with its source;")
             output.say(f"see lucid sessions show {session}")
             return
@@ -60,16 +63,45 @@ async def _events(session: str, follow: bool) -> None:
             async for message in jet.read_all(subjects.CHUNKS, filters[0]):
                 output.emit(json.loads(message.data))
             return
-        follower = jet.follow(subjects.CHUNKS, filters)
-        try:
-            async for item in follower:
-                if isinstance(item, Message):
-                    event = json.loads(item.data)
-                    output.emit(event)
-                    if event["type"].startswith("lucid.chunk.ended."):
-                        return
-        finally:
-            await follower.close()
+        await _unless_destroyed(jet, session, _emit_to_its_end(jet, filters))
+
+
+async def _emit_to_its_end(jet: Jet, filters: list[str]) -> None:
+    follower = jet.follow(subjects.CHUNKS, filters)
+    try:
+        async for item in follower:
+            if isinstance(item, Message):
+                event = json.loads(item.data)
+                output.emit(event)
+                if event["type"].startswith("lucid.chunk.ended."):
+                    return
+    finally:
+        await follower.close()
+
+
+async def _unless_destroyed(jet: Jet, session: str, watching: Coroutine[Any, Any, None]) -> None:
+    """Watch to the end. Raises RefusedByState (session.destroyed)."""
+    both = asyncio.create_task(watching), asyncio.create_task(_gone(jet, session))
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            if task.done():
+                task.result()
+    finally:
+        await ended(*both)
+
+
+async def _gone(jet: Jet, session: str) -> NoReturn:
+    """Wait until the session is destroyed. Raises RefusedByState (session.destroyed)."""
+    events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
+    try:
+        async for item in events:
+            event = read_event(item.data) if isinstance(item, Message) else None
+            if isinstance(event, Transition) and event.to_state in (State.CLEANUP, State.DESTROYED):
+                raise destroyed(session)
+    finally:
+        await events.close()
+    raise destroyed(session)
 
 
 async def _there(jet: Jet, name: str) -> Session:

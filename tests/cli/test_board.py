@@ -90,7 +90,7 @@ def test_the_lines_say_what_became_of_every_chunk() -> None:
     assert view.lines() == [
         "  record     6 fragments      2 kB   2.0 s, none missing, none doubled",
         "  chunk         2 chunks      2 kB   opened and joined, in order",
-        "  compress      2 chunks      1 kB   zstd; 1 kept raw: not compressible",
+        "  compress      2 chunks      1 kB   zstd; 1 kept raw: nothing to gain",
         "  encrypt       2 chunks      2 kB   XChaCha20-Poly1305",
         "  merkle        2 leaves             BLAKE3",
         "  store         2 chunks      2 kB   durable, read back",

@@ -275,6 +275,25 @@ def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_pa
     assert lucid("sessions", "show", "gone-1", data=data).returncode == 0
 
 
+def test_who_looks_at_a_session_that_is_destroyed_is_told(lucid: Lucid, data: Path) -> None:
+    """Breaks: a recording, and whoever watches it, waits for ever for a session that is no more."""
+    looking = [
+        lucid.start(*("record", "--desktop", "--size", "640x360", "--session", "gone-2", "--json"), data=data)
+    ]
+    encoded(data, "gone-2")
+    looking += [
+        lucid.start("watch", "gone-2", data=data),
+        lucid.start("watch", "gone-2", "--json", data=data),
+    ]
+    time.sleep(1)  # they may find it destroyed already: they must end all the same
+    ok(lucid, "sessions", "destroy", "gone-2", "--yes", data=data)
+    for process in looking:
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert "destroyed" in out + err
+        assert process.returncode in (0, 5), out + err
+    assert looking[0].returncode == 5
+
+
 def test_rotated_keys_still_open_what_they_kept(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: a rotation locks everything that was recorded before it."""
     (tmp_path / "source").write_bytes(b"before")

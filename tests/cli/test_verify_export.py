@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,6 +16,7 @@ from handlers.trust import build_trust
 from schemas import dsse
 from schemas.jcs import jcs
 from schemas.trust import Tombstone, TrustKey
+from streams.cli import export
 from streams.cli import verify as verb
 from streams.cli.main import main
 
@@ -230,6 +233,22 @@ def test_the_original_bytes_come_back_with_their_sha256(here: Path, written: Pat
     assert (here / "events").read_bytes() == recorded.plain(1)
 
 
+def test_output_that_takes_less_than_it_is_given_gets_everything() -> None:
+    """Breaks: unbuffered, `export --out -` ends well and has written half of the recording."""
+
+    class Unbuffered(io.RawIOBase):
+        written = b""
+
+        def write(self, data: Any) -> int:
+            self.written += bytes(data[:3])
+            return min(3, len(data))
+
+    file = Unbuffered()
+    size, digest = export._pour(iter([b"", b"0123456789", b"ab"]), cast(BinaryIO, file))
+    assert (file.written, size) == (b"0123456789ab", 12)
+    assert digest == hashlib.sha256(file.written).hexdigest()
+
+
 def test_changed_bytes_are_never_exported(here: Path, capsys: Said) -> None:
     """Breaks: a damaged recording is handed out as the original."""
     chunk = max((here / "copy" / "chunks").iterdir(), key=lambda path: path.stat().st_size)
@@ -239,7 +258,8 @@ def test_changed_bytes_are_never_exported(here: Path, capsys: Said) -> None:
     assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 3
     assert "[chunk.digest]" in capsys.readouterr().err
     chunk.unlink()
-    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 4
+    assert main(["export", "copy", "--keys", "keys.json", "--out", "out.bin"]) == 3
+    assert "[chunk.missing]" in capsys.readouterr().err
     assert not [path for path in here.iterdir() if "out.bin" in path.name]
 
 
