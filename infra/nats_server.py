@@ -25,7 +25,7 @@ from typing import Final
 
 from infra.datadir import free_bytes, make_writable_folder, write_private
 from infra.nats_store import CONFIG, give_store, note_server, take_store
-from schemas.errors import Unavailable
+from schemas.errors import NoSpace, Unavailable
 from schemas.settings import DEFAULT_MEMORY_MIB
 
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
@@ -82,7 +82,10 @@ class NatsServer:
         return self.data / "server.log"
 
     async def start(self) -> None:
-        """Return when the server answers; raise Unavailable (nats.locked, nats.no_start)."""
+        """Return when the server answers.
+
+        Raises Unavailable (nats.locked, nats.no_start), NoSpace (nats.space).
+        """
         make_writable_folder(self.data)
         self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
         try:
@@ -181,7 +184,7 @@ class NatsServer:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> int:
         """Return the exit code; end the server ourselves when a full disk has room again."""
-        reserve = min(RESERVE_BYTES, shutil.disk_usage(self.data).total * RESERVE_SHARE)
+        reserve = _reserve(self.data)
         while True:
             try:
                 async with asyncio.timeout(WATCH_S):
@@ -210,12 +213,22 @@ class NatsServer:
             await process.wait()
 
     def _limit(self) -> int:
-        """Return how many bytes all streams may take; what was promised once is never lowered."""
+        """Return how many bytes all streams may take; what was promised once is never lowered.
+
+        A full disk refuses a first start only: what has begun must be able to end.
+        """
         note = self.data / "limits.json"
         promised = 0
         with contextlib.suppress(OSError, ValueError, KeyError):
             promised = int(json.loads(note.read_bytes())["max_file"])
-        wanted = self._wanted_file or promised or int(free_bytes(self.data) * FREE_SHARE)
+        free, reserve = free_bytes(self.data), _reserve(self.data)
+        if not promised and free < reserve:
+            raise NoSpace(
+                f"the disk of {self.data} has {free >> 10} KiB free, a first start wants {reserve >> 10} KiB",
+                code="nats.space",
+                hint="free some, or set LUCID_DATA",
+            )
+        wanted = self._wanted_file or promised or int(free * FREE_SHARE)
         limit = max(wanted, promised)
         if limit != promised:
             write_private(note, json.dumps({"max_file": limit}).encode())
@@ -276,3 +289,7 @@ def version() -> str:
     """Of that program, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
     said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
     return said.strip().rsplit("v", 1)[-1]
+
+
+def _reserve(data: Path) -> int:
+    return int(min(RESERVE_BYTES, shutil.disk_usage(data).total * RESERVE_SHARE))

@@ -194,6 +194,21 @@ async def test_a_disk_that_was_full_brings_a_restart_when_room_is_back(
     await server.ready()
 
 
+async def test_a_full_disk_refuses_a_first_start_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a recording begins where not one fragment has room; or one that has begun cannot end."""
+    free = [90_000]
+    monkeypatch.setattr(nats_server, "free_bytes", lambda path: free[0])
+    server = NatsServer(tmp_path)
+    with pytest.raises(NoSpace) as error:
+        await server.start()
+    assert error.value.code == "nats.space"
+    for free[0] in (1 << 40, 90_000):
+        await server.start()
+        await server.stop()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 32 MiB of its own."""
