@@ -1,7 +1,8 @@
 """Owns making streams and consumers what they are declared to be.
 
 1. What is absent is made; what differs and may be changed is changed; what may not (storage, retention,
-   partitions, a subject that would vanish, a limit below what is held) is Misuse (topology.drift).
+   partitions, a subject that would vanish, a limit below what is held) is Misuse (topology.drift), and what
+   the server itself refuses to change is its refusal.
 2. A second call does nothing. Two callers at once end with the same result.
 """
 
@@ -19,6 +20,31 @@ PROBE_TIMEOUT_S = 1.0
 _NS = 1_000_000_000
 _ALREADY = frozenset({10058, 10013, 10105, 10148})
 """Somebody else made it between our look and our attempt."""
+_PLAIN_STREAM: dict[str, Any] = {
+    "max_msgs": -1,
+    "max_msgs_per_subject": -1,
+    "max_consumers": -1,
+    "no_ack": False,
+    "sealed": False,
+    "discard_new_per_subject": False,
+    "allow_rollup_hdrs": False,
+    "mirror_direct": False,
+    "compression": "none",
+    "republish": None,
+    "subject_transform": None,
+    "mirror": None,
+    "sources": None,
+}
+"""What a stream of ours never has otherwise: each of these would drop, change or move messages."""
+_PLAIN_CONSUMER: dict[str, Any] = {
+    "headers_only": False,
+    "backoff": None,
+    "max_batch": 0,
+    "max_expires": 0,
+    "max_bytes": 0,
+    "inactive_threshold": 0,
+    "replay_policy": "instant",
+}
 _PLACE = ("deliver_policy", "opt_start_seq")
 
 
@@ -27,7 +53,7 @@ async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
     wanted = _stream_config(spec)
     held = await api(conn, f"STREAM.INFO.{spec.name}", may_be_absent=True)
     if held is None:
-        made = await api(conn, f"STREAM.CREATE.{spec.name}", wanted, may_exist=True)
+        made = await api(conn, f"STREAM.CREATE.{spec.name}", _said(wanted), may_exist=True)
         if made is not None:
             return ["created"]
         held = await api(conn, f"STREAM.INFO.{spec.name}")
@@ -41,7 +67,7 @@ async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
             _refuse_unless_changeable(spec, key, now, value, held["state"])
             drift.append(f"{key}: {now} -> {value}")
     if drift:
-        await api(conn, f"STREAM.UPDATE.{spec.name}", config | wanted)
+        await api(conn, f"STREAM.UPDATE.{spec.name}", _said(config | wanted))
     return drift
 
 
@@ -50,7 +76,7 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
     wanted = _consumer_config(spec)
     held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}", may_be_absent=True)
     if held is None:
-        request = {"stream_name": stream, "config": wanted, "action": "create"}
+        request = {"stream_name": stream, "config": _said(wanted), "action": "create"}
         if await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request, may_exist=True) is not None:
             return ["created"]
         held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}")
@@ -68,7 +94,7 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
     if config.get("ack_policy") != "explicit":
         raise Misuse(f"consumer {spec.name} of {stream} has other acks than explicit", code="topology.drift")
     if drift:
-        request = {"stream_name": stream, "config": config | wanted | place, "action": "update"}
+        request = {"stream_name": stream, "config": _said(config | wanted | place), "action": "update"}
         await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request)
     return drift
 
@@ -142,9 +168,14 @@ async def api(
     raise errors.from_answer(error, what)
 
 
+def _said(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not there: the server reads an absence as its own plain value."""
+    return {key: value for key, value in config.items() if value is not None}
+
+
 def _stream_config(spec: StreamSpec) -> dict[str, Any]:
     window_s = min(spec.duplicate_window_s, spec.max_age_s or spec.duplicate_window_s)
-    return {
+    return _PLAIN_STREAM | {
         "name": spec.name,
         "description": spec.description,
         "subjects": list(spec.subjects),
@@ -177,17 +208,21 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
     place: dict[str, Any] = {"deliver_policy": "all"}
     if spec.start_seq > 1:
         place = {"deliver_policy": "by_start_sequence", "opt_start_seq": spec.start_seq}
-    return place | {
-        "name": spec.name,
-        "durable_name": spec.name,
-        "ack_policy": "explicit",
-        "ack_wait": int(spec.ack_wait_s * _NS),
-        "max_ack_pending": spec.max_ack_pending,
-        "max_waiting": spec.max_waiting,
-        "description": spec.description,
-        "max_deliver": -1,
-        "filter_subjects": list(spec.filters),
-    }
+    return (
+        _PLAIN_CONSUMER
+        | place
+        | {
+            "name": spec.name,
+            "durable_name": spec.name,
+            "ack_policy": "explicit",
+            "ack_wait": int(spec.ack_wait_s * _NS),
+            "max_ack_pending": spec.max_ack_pending,
+            "max_waiting": spec.max_waiting,
+            "description": spec.description,
+            "max_deliver": -1,
+            "filter_subjects": list(spec.filters),
+        }
+    )
 
 
 def _refuse_unless_changeable(

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from waiting import PATIENCE_S
 
-from infra.jetstream import Jet
+from infra.jetstream import ConsumerSpec, Jet
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
@@ -21,6 +22,61 @@ async def test_declaring_twice_changes_nothing(server: NatsServer, jet: Jet) -> 
     assert await topology.declare(jet) == {}
     grown = await topology.declare(jet, server.max_file - (1 << 20))
     assert set(grown) == set(made)
+
+
+DRIFT = [
+    {"max_msgs_per_subject": 1},
+    {"max_msgs": 10},
+    {"max_consumers": 100},
+    {"no_ack": True},
+    {"allow_rollup_hdrs": True},
+    {"compression": "s2"},
+    {"republish": {"src": ">", "dest": "elsewhere.>"}},
+]
+
+
+@pytest.mark.parametrize("changed", DRIFT, ids=lambda changed: next(iter(changed)))
+async def test_what_somebody_changed_in_a_stream_is_changed_back(
+    server: NatsServer, jet: Jet, changed: dict[str, Any]
+) -> None:
+    """Breaks: the event log drops events, or acknowledges what it does not hold, and nobody is told."""
+    await topology.declare(jet, server.max_file)
+    before = await config(jet, f"STREAM.INFO.{subjects.LIFECYCLE}")
+    body = json.dumps(before | changed).encode()
+    answer = json.loads(await jet.request(f"$JS.API.STREAM.UPDATE.{subjects.LIFECYCLE}", body))
+    assert "error" not in answer
+    told = await topology.declare(jet, server.max_file)
+    assert [line.split(":")[0] for line in told[subjects.LIFECYCLE]] == list(changed)
+    assert await config(jet, f"STREAM.INFO.{subjects.LIFECYCLE}") == before
+    assert await topology.declare(jet, server.max_file) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"headers_only": True}, {"backoff": [1_000_000_000]}, {"max_batch": 1}, {"inactive_threshold": 10**12}],
+    ids=lambda changed: next(iter(changed)),
+)
+async def test_what_somebody_changed_in_a_consumer_is_changed_back(
+    server: NatsServer, jet: Jet, changed: dict[str, Any]
+) -> None:
+    """Breaks: a stage is handed events without their bodies, for ever."""
+    await topology.declare(jet, server.max_file)
+    spec = ConsumerSpec("chunk", (subjects.chunk_filter(subjects.RECORDED),))
+    await jet.upsert_consumer(subjects.CHUNKS, spec)
+    before = await config(jet, f"CONSUMER.INFO.{subjects.CHUNKS}.chunk")
+    request = {"stream_name": subjects.CHUNKS, "config": before | changed, "action": "update"}
+    answer = json.loads(
+        await jet.request(f"$JS.API.CONSUMER.CREATE.{subjects.CHUNKS}.chunk", json.dumps(request).encode())
+    )
+    assert "error" not in answer
+    assert await jet.upsert_consumer(subjects.CHUNKS, spec)
+    assert await config(jet, f"CONSUMER.INFO.{subjects.CHUNKS}.chunk") == before
+    assert await jet.upsert_consumer(subjects.CHUNKS, spec) == []
+
+
+async def config(jet: Jet, what: str) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(await jet.request(f"$JS.API.{what}", b""))["config"]
+    return said
 
 
 async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, jet: Jet) -> None:
