@@ -18,6 +18,8 @@ from schemas.upcast import read_event
 from streams.cli.output import count_of, size, styled
 
 REDRAWS_PER_S = 5
+RATE_FROM_S = 1.0
+"""Before, a rate says nothing yet."""
 
 VERBS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
 SUITES = {Suite.XCHACHA20_POLY1305: "XChaCha20-Poly1305", Suite.AES_256_GCM: "AES-256-GCM"}
@@ -43,6 +45,8 @@ class Board:
         self.ended: Ended | None = None
         self.sent: tuple[int, int, float] | None = None
         """Fragments, plain bytes and seconds that a publisher here has sent; no event says them yet."""
+        self.source_bytes = 0
+        """Of what a publisher here is to send; 0: nobody knows."""
         self.fragments = 0
         self.equivocations = 0
         self.raw = 0
@@ -108,7 +112,7 @@ class Board:
         counts["record"] = (self.fragments, self.rows["record"].bytes)
         if self.sent is not None and self.ended is None:
             fragments, plain, seconds = self.sent
-            counts["record"], told["record"] = (fragments, plain), f"{seconds:.1f} s so far"
+            counts["record"], told["record"] = (fragments, plain), self._told_of_sent(plain, seconds)
         return [
             LINE.format(
                 verb=verb,
@@ -133,6 +137,15 @@ class Board:
             self._spans += event.last_seq - event.first_seq + 1
             self.first_us = min(self.first_us or event.first_us, event.first_us)
             self.last_us = max(self.last_us, event.last_us)
+
+    def _told_of_sent(self, plain: int, seconds: float) -> str:
+        told = f"{seconds:.1f} s so far"
+        if seconds < RATE_FROM_S:
+            return told
+        rate = plain / seconds
+        told += f", {size(int(rate))}/s"
+        left = self.source_bytes - plain
+        return f"{told}, about {left / rate:.0f} s left" if left > 0 and rate else told
 
     def _told_of_record(self) -> str:
         screen = f"{(self.last_us - self.first_us) / 1e6:.1f} s"

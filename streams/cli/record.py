@@ -94,6 +94,7 @@ async def _record(
         if path:
             file = FileSource(path, READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes))
             grant = await start_session(jet, here.identity, host, session, frozen)
+            view.board.source_bytes = file.size_bytes
             done = await record_session(jet, grant, file, "opaque", view, stop)
         else:
             grant = await start_session(jet, here.identity, host, session, frozen)

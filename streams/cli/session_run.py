@@ -53,6 +53,8 @@ class FileSource:
         self._stopped = asyncio.Event()
         try:
             self._file = _opened(path)
+            self.size_bytes = os.fstat(self._file).st_size
+            """0: nobody knows how much will come."""
         except OSError as error:
             name = "standard input" if path == "-" else path
             raise NotFound(f"{name} cannot be read: {error.strerror}", code="record.source") from None

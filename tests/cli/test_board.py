@@ -98,6 +98,19 @@ def test_the_lines_say_what_became_of_every_chunk() -> None:
     assert all(len(line) <= 80 for line in view.lines())
 
 
+def test_a_recording_says_how_fast_it_is_and_how_long_it_will_take() -> None:
+    """Breaks: nobody knows whether a large file takes a minute or a night."""
+    view = Board()
+    view.sent = (4, 3_000_000, 0.5)
+    assert view.lines()[0].split("   ")[-1] == "0.5 s so far"
+    view.sent = (40, 30_000_000, 2.0)
+    assert view.lines()[0] == "  record    40 fragments   30.0 MB   2.0 s so far, 15.0 MB/s"
+    view.source_bytes = 90_000_000
+    assert view.lines()[0].endswith("2.0 s so far, 15.0 MB/s, about 4 s left")
+    view.sent = (120, 90_000_000, 6.0)
+    assert view.lines()[0].endswith("6.0 s so far, 15.0 MB/s")
+
+
 def test_doubled_and_reordered_events_change_no_line() -> None:
     """Breaks: a redelivery shows chunks that do not exist."""
     bodies = [event.model_dump_json().encode() for k in range(4) for event in events_of(k, k % 2)]
