@@ -20,6 +20,7 @@ from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.attach import server_url
 from streams.cli.output import JsonFlag
+from streams.commands import call
 from streams.wiring import Installation, connected, encodes_h264, server_version
 
 LEAST_FREE_BYTES = 2 << 30
@@ -139,7 +140,8 @@ def _tried(path: Path) -> Iterator[IO[bytes]]:
 
 def _system(here: Installation) -> Check:
     async def look() -> str:
-        async with connected(await server_url(here), "lucid-doctor"):
+        async with connected(await server_url(here), "lucid-doctor") as jet:
+            await call(jet, "list", {})  # a server without our services answers, too
             return "running"
 
     try:
