@@ -172,11 +172,17 @@ def _each_codec(told: Callable[[Codec], str]) -> str:
 def _of_stage(stage: str) -> tuple[Variable, ...]:
     at = f"stages.{stage}."
     name = stage.lower()
+    # record is no job that could be given up: it reads its stream until it could
+    patience = "accepted, without effect: recorder waits out every outage" if stage == "RECORDER" else ""
     return (
         _whole(f"{stage}_WORKERS", at + "workers", 0, 256, f"jobs of {name} at once; 0: one a core"),
         _whole(f"{stage}_BUFFER_SIZE", at + "slots", 1, 10_000, f"messages {name} holds unacknowledged"),
-        _span(f"{stage}_TIMEOUT", at + "timeout_s", 1, 3600, f"how long one job of {name} may take"),
-        _whole(f"{stage}_RETRY_COUNT", at + "retries", 0, 1000, f"how often {name} tries a job again"),
+        _span(
+            f"{stage}_TIMEOUT", at + "timeout_s", 1, 3600, patience or f"how long one job of {name} may take"
+        ),
+        _whole(
+            f"{stage}_RETRY_COUNT", at + "retries", 0, 1000, patience or f"how often {name} tries a job again"
+        ),
         Variable(
             f"{stage}_MAX_MEMORY_MB",
             at + "memory_bytes",

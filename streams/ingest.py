@@ -25,12 +25,10 @@ from streams.checkpoints import patiently
 from streams.claims import Claims
 from streams.directory import Directory
 from streams.recording import Recording, Shared
+from streams.runner import Limits
 
-BATCH_MESSAGES = 64
 BATCH_BYTES = 4 << 20
-"""What is looked at in one thread job."""
-AHEAD = 3
-"""Batches that are looked at while an earlier one is folded."""
+"""What is looked at in one thread job, at most RECORDER_BUFFER_SIZE messages."""
 STRAYS = 100
 """Messages of one host under another's session that this process keeps in DEAD."""
 
@@ -48,7 +46,9 @@ class Ingest:
         threads: Executor,
         signers: Signers,
         partitions: Collection[int],
+        limits: Limits,
     ) -> None:
+        """limits: `workers` + 1 batches of `slots` messages are looked at while an earlier one is folded."""
         self._jet, self._directory, self._threads = jet, directory, threads
         self._partitions = partitions
         self._aside = Aside(jet)
@@ -59,7 +59,8 @@ class Ingest:
         """The last stream sequence that the reader has looked at: a session that appears catches up to it."""
         self._strays = 0
         self._looks: asyncio.Queue[asyncio.Future[list[tuple[Recording, list[Arrival]]]]]
-        self._looks = asyncio.Queue(AHEAD)
+        self._looks = asyncio.Queue(limits.workers + 1)
+        self._batch_messages = limits.slots
 
     async def run(self) -> None:
         """Until cancelled. Raises what nobody foresaw: the worker ends, and is started again."""
@@ -106,7 +107,7 @@ class Ingest:
         follower = self._jet.follow(subjects.RECORDINGS, filters, self._seen + 1)
         try:
             while items := await follower.batch():
-                for batch in _batches(items):
+                for batch in _batches(items, self._batch_messages):
                     await self._look(batch)
                 await self._shared.claims.room()
         finally:
@@ -144,8 +145,8 @@ class Ingest:
                 await recording.room()
 
 
-def _batches(items: Iterable[Message | Discontinuity]) -> Iterator[list[Message]]:
-    """Messages in groups of at most BATCH_MESSAGES and about BATCH_BYTES."""
+def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[list[Message]]:
+    """Messages in groups of at most `most` and about BATCH_BYTES."""
     batch: list[Message] = []
     size = 0
     for item in items:
@@ -154,7 +155,7 @@ def _batches(items: Iterable[Message | Discontinuity]) -> Iterator[list[Message]
             continue
         batch.append(item)
         size += len(item.data)
-        if size >= BATCH_BYTES or len(batch) >= BATCH_MESSAGES:
+        if size >= BATCH_BYTES or len(batch) >= most:
             yield batch
             batch, size = [], 0
     if batch:

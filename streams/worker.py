@@ -62,7 +62,10 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
             for runner in await _runners(parts, jobs, group, groups)
         ]
         ingest = asyncio.create_task(
-            Ingest(parts.jet, parts.directory, claims, threads, parts.signers, owned).run(), name="record"
+            Ingest(
+                parts.jet, parts.directory, claims, threads, parts.signers, owned, parts.limits["record"]
+            ).run(),
+            name="record",
         )
         stored = asyncio.create_task(_heed_stored(parts.jet, claims, owned), name="stored")
         evict = asyncio.create_task(_evict(claims), name="evict")

@@ -29,6 +29,9 @@ from streams.directory import Directory
 from streams.ingest import Ingest
 from streams.lifecycle import EventLog
 from streams.recording import Recording, Shared
+from streams.runner import Limits
+
+LIMITS = Limits(workers=2, slots=64, timeout_s=30, retries=5, memory_bytes=1 << 30)
 
 MEMORY_BYTES = 64 << 20
 STORAGE_BYTES = 2 << 30
@@ -86,7 +89,7 @@ async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncItera
     """The stage over all partitions; what ended it before is raised."""
     directory, claims = Directory(jet), Claims(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
-        ingest = Ingest(jet, directory, claims, threads, list, range(subjects.PARTITIONS))
+        ingest = Ingest(jet, directory, claims, threads, list, range(subjects.PARTITIONS), LIMITS)
         services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
         try:
             yield Stage(directory, claims, ingest)
