@@ -14,7 +14,7 @@ check:
 
 # all tests, checks included: two files at a time, the long ones first
 test *ARGS: check
-    pytest -n 2 --dist loadfile --no-loadscope-reorder {{ARGS}}
+    "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder {{ARGS}}
 
 # a real recording through the six stages, on this machine
 demo *ARGS:
