@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -192,6 +193,18 @@ async def test_a_disk_that_was_full_brings_a_restart_when_room_is_back(
     await gone(first)
     await until(lambda: server.starts == 3)
     await server.ready()
+
+
+async def test_what_is_acknowledged_is_on_the_disk_and_has_room_there(tmp_path: Path) -> None:
+    """Breaks: a power failure takes what hosts were told is kept; or streams promise what no disk holds."""
+    free = shutil.disk_usage(tmp_path).free
+    server = NatsServer(tmp_path)
+    await server.start()
+    await server.stop()
+    assert 0 < server.max_file <= free
+    settings = [line.strip() for line in server._config().splitlines()]
+    assert "sync_interval: always" in settings
+    assert f"max_file_store: {server.max_file}" in settings
 
 
 async def test_a_full_disk_refuses_a_first_start_and_no_other(
