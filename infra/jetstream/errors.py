@@ -34,7 +34,11 @@ def from_answer(error: dict[str, Any], what: str) -> LucidError:
     if number in WRONG_LAST_SEQUENCE:
         return Conflict(text, code="append.conflict")
     if number in NO_RESOURCES or (number == STORE_FAILED and _says(text, *_LIMITS)):
-        return NoSpace(text, code="stream.full", hint="free some disk, or raise the stream's limit")
+        return NoSpace(
+            text,
+            code="stream.full",
+            hint="free some disk; the streams of a server of your own take NATS_MAX_STORAGE_MB",
+        )
     if _says(text, _DISK_FULL):
         return NoSpace(text, code="disk.full", hint="free some disk; the server then wants a restart")
     if number == TOO_MANY_REQUESTS or status == 429:
