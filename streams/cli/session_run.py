@@ -42,6 +42,7 @@ WORD_S = 30.0
 PIPE_BYTES = 256 << 10
 """How far a writer may be ahead: less, and a fast one costs more fragments; more, and a pause comes late."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
+ENDED_NOTE = "its session is ended elsewhere; what was read is sent still"
 
 
 class FileSource:
@@ -118,7 +119,7 @@ class View:
         self._jet, self._session = jet, session
         self._live = LiveBoard()
         self._changed = asyncio.Event()
-        self._ending = False
+        self._ending = ""
         self._next_word_s = 0.0
 
     def show(self, progress: Progress) -> None:
@@ -130,17 +131,17 @@ class View:
             self._next_word_s = time.monotonic() + WORD_S
             output.note(f"lucid: waiting: {progress.trouble}")
 
-    def ending(self) -> None:
-        """Say that the recording was asked to end."""
-        self._ending = True
+    def ending(self, here: bool) -> None:
+        """Say that the recording is to end. here: the person who began it wants it."""
+        self._ending = ENDING_NOTE if here else ENDED_NOTE
         if not self._live.live:
-            output.note(ENDING_NOTE)
+            output.note(self._ending)
 
     def lines(self) -> list[str]:
         lines = self.board.lines()
         if self.progress.trouble:
             lines.append(f"  waiting: {self.progress.trouble}"[: output.COLUMNS])
-        return [*lines, f"  {ENDING_NOTE}"] if self._ending else lines
+        return [*lines, f"  {self._ending}"] if self._ending else lines
 
     async def follow(self) -> None:
         """Keep the board until cancelled."""
@@ -195,7 +196,7 @@ async def record_session(
         source.stop()
         publisher.stop_waiting()
         if not whole:
-            view.ending()
+            view.ending(stop.is_set())
 
     stopping = asyncio.create_task(_heed(jet, publisher, stop, end))
     try:

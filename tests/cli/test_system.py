@@ -235,6 +235,10 @@ def test_a_live_recording_is_ended_in_order(lucid: Lucid, data: Path, how: str) 
     assert recording.returncode == 0, err
     result = json.loads(out)
     assert result["sealed"] is True
+    assert ("Ctrl-C again" in err, "ended elsewhere" in err) == (
+        how.startswith("SIG"),
+        how == "sessions stop",
+    ), err
     assert result["plain"] > 0
     assert "end" not in result  # nobody had to end it for the host
 
