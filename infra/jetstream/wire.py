@@ -69,7 +69,8 @@ class Command:
 class Landing:
     """A payload whose end is still to come, and where it comes to."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, headers: bytes, size: int) -> None:
+        self.headers = headers
         self.payload = unfilled(size)
         self.rest = memoryview(self.payload)
         """What is not written yet."""
@@ -292,7 +293,7 @@ class WireParser(Parser):
             data = self._landing.put(data)
             if self._landing.rest:
                 return
-            await self._complete(self._landing.payload)
+            await self._complete(self._landing)
         ends = min(CRLF_SIZE - self._ended, len(data))
         self._ended += ends
         await super().parse(data[ends:])
@@ -302,17 +303,20 @@ class WireParser(Parser):
                 self._begin(size)
 
     def _begin(self, size: int) -> None:
-        self._headers = bytes(self.buf[: self.header_needed])
-        self._landing = Landing(size)
+        self._landing = Landing(bytes(self.buf[: self.header_needed]), size)
         self._landing.put(bytes(self.buf[self.header_needed :]))
         self.buf.clear()
         self._land(self._landing)
 
-    async def _complete(self, payload: bytearray) -> None:
+    async def _complete(self, landing: Landing) -> None:
         self._landing, self._ended = None, 0
         self._land(None)
         arguments: dict[str, Any] = self.msg_arg
         self.header_needed, self.state = 0, AWAITING_CONTROL_LINE
         await self.nc._process_msg(
-            arguments["sid"], arguments["subject"], arguments["reply"], payload, self._headers or None
+            arguments["sid"],
+            arguments["subject"],
+            arguments["reply"],
+            landing.payload,
+            landing.headers or None,
         )

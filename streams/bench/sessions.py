@@ -27,9 +27,9 @@ BEAT_S = 1.0
 """A capture gives one movie fragment a second."""
 STARTS_AT_ONCE = 8
 LATE_S = 1.0
+"""A publisher that is so late does not keep up."""
 LONGEST_MS = 250
-"""Of the hundredth of the chunks that waits longest, from its close until it is stored."""
-"""A publisher that is so late, or one chunk in a hundred that waits so long, does not keep up."""
+"""Nor does a system where one chunk in a hundred waits so long, from its close until it is stored."""
 DRAIN_S = 10.0
 """All sessions end at once; by then their last chunks are stored."""
 SETTLE_S = 2.0

@@ -15,25 +15,9 @@ INDEPENDENT = Path(__file__).parent.parent / "independent"
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The document's blocks, put into files; what they were made of; the root's fingerprint."""
     monkeypatch.syspath_prepend(str(INDEPENDENT))
-    examples, shapes = importlib.import_module("format_examples"), importlib.import_module("reader_shapes")
-    crypto = importlib.import_module("reader_crypto")
+    examples, crypto = importlib.import_module("format_examples"), importlib.import_module("reader_crypto")
     blocks = examples.read_blocks(examples.DOCUMENT.read_text())
-    signature, signer = blocks["manifest-signature"], blocks["signer-key"]
-    manifest = shapes.build_envelope(
-        blocks["manifest-payload"], shapes.MANIFEST_TYPE, signer, lambda _: signature
-    )
-    files = {
-        "evidence/manifests/1.dsse.json": manifest,
-        "evidence/chunks/0000000000": blocks["chunk-file"],
-        "evidence/chunks/0000000001": blocks["index-file"],
-        "evidence/history.ndjson": b"".join(blocks[f"history-{n}"] + b"\n" for n in (1, 2, 3)),
-        "evidence/keys.json": blocks["keys-json"],
-        "trust.json": blocks["trust-json"],
-        "tombstone.json": blocks["tombstone-json"],
-    }
-    for name, data in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
+    examples.write_files(blocks, tmp_path)
     monkeypatch.chdir(tmp_path)
     return SimpleNamespace(plain=examples.PLAIN, root=crypto.fingerprint(blocks["root-key"]))
 

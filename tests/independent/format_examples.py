@@ -174,6 +174,28 @@ def _tombstone(copy: writer.Copy, manifest: bytes) -> bytes:
     return shapes.build_envelope(shapes.jcs(payload), shapes.TOMBSTONE_TYPE, public, key.sign)
 
 
+def write_files(blocks: dict[str, bytes], folder: Path) -> None:
+    """Put the documented bytes where they belong: a whole evidence copy, and what lies beside it."""
+    manifest = shapes.build_envelope(
+        blocks["manifest-payload"],
+        shapes.MANIFEST_TYPE,
+        blocks["signer-key"],
+        lambda message: blocks["manifest-signature"],
+    )
+    files = {
+        "evidence/manifests/1.dsse.json": manifest,
+        "evidence/chunks/0000000000": blocks["chunk-file"],
+        "evidence/chunks/0000000001": blocks["index-file"],
+        "evidence/history.ndjson": b"".join(blocks[f"history-{n}"] + b"\n" for n in (1, 2, 3)),
+        "evidence/keys.json": blocks["keys-json"],
+        "trust.json": blocks["trust-json"],
+        "tombstone.json": blocks["tombstone-json"],
+    }
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
 def wrapped(kind: str, data: bytes) -> str:
     text, width = (data.hex(), 64) if kind == "hex" else (data.decode("ascii"), 96)
     return "".join(text[at : at + width] + "\n" for at in range(0, len(text), width))

@@ -44,23 +44,8 @@ def test_every_worked_example_is_what_the_rules_give(blocks: dict[str, bytes]) -
 
 def test_the_example_is_a_whole_evidence_copy(blocks: dict[str, bytes], tmp_path: Path) -> None:
     """Breaks: the documented bytes, put into files, do not verify and decrypt."""
-    payload, kind = blocks["manifest-payload"], shapes.MANIFEST_TYPE
-    envelope = shapes.build_envelope(
-        payload, kind, blocks["signer-key"], lambda message: blocks["manifest-signature"]
-    )
-    files = {
-        "manifests/1.dsse.json": envelope,
-        "chunks/0000000000": blocks["chunk-file"],
-        "chunks/0000000001": blocks["index-file"],
-        "history.ndjson": b"".join(blocks[f"history-{n}"] + b"\n" for n in (1, 2, 3)),
-        "keys.json": blocks["keys-json"],
-        "../trust.json": blocks["trust-json"],
-    }
-    folder = tmp_path / "evidence"
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    out = tmp_path / "out"
+    format_examples.write_files(blocks, tmp_path)
+    folder, out = tmp_path / "evidence", tmp_path / "out"
     command = [str(folder), "--trust", str(tmp_path / "trust.json"), "--out", str(out), "--strict"]
     assert reader.main([*command, "--root", fingerprint(blocks["root-key"])]) == 0
     assert out.read_bytes() == format_examples.PLAIN
