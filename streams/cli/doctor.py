@@ -141,7 +141,14 @@ def _tried(path: Path) -> Iterator[IO[bytes]]:
 def _system(here: Installation) -> Check:
     async def look() -> str:
         async with connected(await server_url(here), "lucid-doctor") as jet:
-            await call(jet, "list", {})  # a server without our services answers, too
+            try:
+                await call(jet, "list", {})
+            except Unavailable:
+                raise Unavailable(
+                    "a NATS server answers, and none of our services",
+                    code="services.absent",
+                    hint="start them: lucid serve conductor, lucid serve worker",
+                ) from None
             return "running"
 
     try:

@@ -1,5 +1,6 @@
 """The real `lucid`, run as people run it."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 from waiting import PATIENCE_S
 
+from infra.nats_server import NatsServer
 from streams.cli.main import main
 from streams.cli.verbs import VERBS
 
@@ -155,6 +157,18 @@ def test_the_doctor_finds_a_whole_machine_and_says_what_is_not_running(lucid: Lu
     found = json.loads(lucid("doctor", "--json", data=tmp_path).stdout)
     assert found["healthy"] is True
     assert subprocess.list2cmdline([check["name"] for check in found["checks"]]).startswith("python")
+
+
+async def test_the_doctor_does_not_take_a_server_for_a_system(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: nothing records or seals, and the doctor finds everything well."""
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    try:
+        said = await asyncio.to_thread(lucid, "doctor", data=tmp_path / "data", NATS_URL=server.url)
+    finally:
+        await server.stop()
+    assert said.returncode == 7, said.stdout
+    assert "none of our services; start them: lucid serve conductor" in " ".join(said.stdout.split())
 
 
 def test_the_doctor_reports_a_data_folder_that_cannot_be_made(lucid: Lucid, tmp_path: Path) -> None:
