@@ -169,6 +169,10 @@ class Control:
             "dead": await dead_letters(self.jet, session.id),
         }
 
+    async def ping(self, body: Body) -> Body:
+        """That commands are answered: a service answers none before it knows every open session."""
+        return {}
+
     async def list(self, body: Body) -> Body:
         """Every session, oldest first. state: only those in it."""
         await self.directory.caught_up()
@@ -269,6 +273,7 @@ COMMANDS: dict[str, Handler] = {
     "hold": _simple(commands.ChangeHold),
     "destroy": Control.destroy,
     "show": Control.show,
+    "ping": Control.ping,
     "list": Control.list,
     "room": Control.room,
     "rotate": Control.rotate,

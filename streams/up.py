@@ -84,7 +84,7 @@ async def _answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> Non
     end_s = asyncio.get_running_loop().time() + READY_S
     while True:
         try:
-            await call(jet, "list", {})
+            await call(jet, "ping", {})
             return
         except LucidError as error:
             if asyncio.get_running_loop().time() > end_s:

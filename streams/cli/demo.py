@@ -32,10 +32,10 @@ from streams.cli.output import JsonFlag
 from streams.cli.seal_wait import sealed
 from streams.cli.session_run import View, ended, record_session
 from streams.cli.up import headline
-from streams.commands import call
 from streams.enrol import start_session
 from streams.evidence import copy_at, write_copy
 from streams.kept import kept, keys_file, keys_of, own_trust, trust_file
+from streams.lifecycle import EventLog
 from streams.up import running
 from streams.wiring import Installation, connected, decode, drawn_desktop
 
@@ -144,9 +144,12 @@ class _Witness:
 
 
 async def _free_name(jet: Jet, used: set[str]) -> str:
-    """The first name that is not used, and that no session has."""
-    used |= {shown["session"] for shown in (await call(jet, "list", {}))["sessions"]}
-    return next(name for name in NAMES if name not in used)
+    """The first name that is not used, and that no session ever had."""
+    log = EventLog(jet)
+    for name in NAMES:
+        if name not in used and not (await log.load(name)).events:
+            return name
+    raise Misuse(f"{NAMES[0]} to {NAMES[-1]} are all used", code="demo.names", hint="use lucid record")
 
 
 async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256: str) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _system(here: Installation) -> Check:
     async def look() -> str:
         async with connected(await server_url(here), "lucid-doctor") as jet:
             try:
-                await call(jet, "list", {})
+                await call(jet, "ping", {})
             except Unavailable:
                 raise Unavailable(
                     "a NATS server answers, and none of our services",

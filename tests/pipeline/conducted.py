@@ -85,7 +85,7 @@ class World:
         async with asyncio.timeout(PATIENCE_S):
             while True:
                 with contextlib.suppress(Unavailable):
-                    await call(self.jet, "list", {})
+                    await call(self.jet, "ping", {})
                     return
                 await asyncio.sleep(0.02)
 

@@ -148,7 +148,7 @@ async def answered(system: Processes, patience_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(patience_s):
         while True:
             with suppress(LucidError):
-                await system.jet.request(subjects.command("list"), b"{}", 1)
+                await system.jet.request(subjects.command("ping"), b"{}", 1)
                 return
             await asyncio.sleep(POLL_S)
 
