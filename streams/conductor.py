@@ -6,12 +6,15 @@
 3. Everything that it does may be done twice, at once and by several conductors: commands carry a cause that
    follows from the log, keys and files are made once, all else is repeatable.
 4. What may succeed later is tried again; what never will brings the session to ERROR, with the code.
+5. Each kind of work has slots of its own, and a host has its share of them: no session's slow step keeps
+   another session, or another kind of work, from its turn.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -42,22 +45,33 @@ from streams.checkpoints import patiently
 from streams.directory import Directory
 from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
+from streams.fair_slots import FairSlots
 from streams.hearing import Hearing
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.sealing import Sealer
+from streams.session_tasks import SessionTasks
 from streams.shredding import Shredder
 
 SWEEP_S = 10.0
 IDLE_SWEEPS = 6
 """A session that waits for its host is looked at by itself once in so many sweeps; its events wake it."""
-AT_ONCE = 8
+AT_ONCE, ONE_HOST = 8, 4
+"""Slots of each kind of work, and how many of them one host may hold."""
 STEPS = 100
-"""Actions for one session before others have their turn."""
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
-CALM_S = 0.1
-"""Between two looks at one session: many chunks are stored in that time, and one look sees them all."""
+"""Actions for one session before it rests for a moment."""
 WHO = "conductor"
+DECIDING = "deciding"
+"""Reading what is known of a session, and appending to its log what follows."""
+KINDS: dict[type[Action], str] = {
+    MakeKey: "starting",
+    SendEnd: "ending",
+    Redrive: "driving",
+    StartSeal: "sealing",
+    MakeSeal: "sealing",
+    Shred: "destroying",
+}
+"""Work that takes longer."""
 WAITING = (State.ACTIVE, State.PAUSED)
 HEARD = (subjects.RECORDED, subjects.STORED)
 ROUTINE = {kind.model_fields["type"].default for kind in (Recorded, Stored)}
@@ -90,10 +104,6 @@ class _Care:
     look: set[str] = field(default_factory=lambda: set(STEPS_READ))
     """Which subjects are to be read on."""
     end_sent: bool = False
-    failures: int = 0
-    busy: bool = False
-    again: bool = False
-    retry: asyncio.TimerHandle | None = None
 
 
 class Conductor:
@@ -107,18 +117,22 @@ class Conductor:
         self._shredder = Shredder(parts.jet, parts.keys, chunks, manifests, parts.quarantine, signers)
         self._hearing = Hearing(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
-        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._tasks = SessionTasks(self._bring_on)
+        self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
     async def run(self) -> None:
         """Bring sessions on until cancelled."""
         await patiently(self._parts.directory.ready)
         self._parts.directory.on_change(lambda session: self.wake(session.id))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in HEARD]))
-            tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
-            tasks.create_task(self._sweep())
-            for _ in range(AT_ONCE):
-                tasks.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in HEARD])
+                )
+                tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
+                tasks.create_task(self._sweep())
+        finally:
+            await self._tasks.close()
 
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
         """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
@@ -130,9 +144,7 @@ class Conductor:
         care.look |= {step} if step else set(STEPS_READ)
         if routine and session.state in WAITING:
             return
-        if not care.busy and not care.again:
-            self._queue.put_nowait(session_id)
-        care.again = True
+        self._tasks.wake(session_id)
 
     # what wakes
 
@@ -163,36 +175,34 @@ class Conductor:
 
     # one session
 
-    async def _work(self) -> None:
-        while True:
-            session_id = await self._queue.get()
-            care = self._care.get(session_id)
-            if care is None or care.busy:
-                continue
-            care.busy, care.again = True, False
-            try:
-                await self._bring_on(care)
-                care.failures = 0
-            except Retryable as error:
-                self._later(care, error)
-            except Exception:
-                # A bug in one session's way must not stop the others'; the sweep tries it again.
-                log.exception("conducting_failed session=%s", session_id)
-            finally:
-                care.busy = False
-                if care.again:
-                    asyncio.get_running_loop().call_later(CALM_S, self._queue.put_nowait, session_id)
-
-    def _later(self, care: _Care, error: Retryable) -> None:
-        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(care.failures, 10))
-        care.failures += 1
-        log.warning("conducting_waits session=%s delay_s=%.1f error=%s", care.session.id, delay_s, error)
-        if care.retry is not None:
-            care.retry.cancel()  # one timer a session, however often it is woken between
-        care.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, care.session.id)
-
-    async def _bring_on(self, care: _Care) -> None:
+    async def _bring_on(self, session_id: str) -> None:
+        care = self._care.get(session_id)
+        if care is None:
+            return
         for _ in range(STEPS):
+            action = await self._decide(care)
+            if action is None:
+                return
+            log.debug("action session=%s action=%s", care.session.id, action)
+            try:
+                async with self._turn(care, KINDS.get(type(action), DECIDING)):
+                    await self._carry_out(care, action, self._parts.clock_us())
+            except (RefusedByState, Conflict):
+                # The session has moved on: look again at everything.
+                care.session = await self._log.advance(care.session)
+                care.look = set(STEPS_READ)
+            except Rejected as error:
+                await self._give_up(care, error)
+                return
+        self._tasks.wake(session_id)
+
+    def _turn(self, care: _Care, kind: str) -> AbstractAsyncContextManager[None]:
+        created = care.session.created
+        return self._slots[kind].turn(created.host if created else "")
+
+    async def _decide(self, care: _Care) -> Action | None:
+        """What the session needs next, by all that is known of it now."""
+        async with self._turn(care, DECIDING):
             # The log first, then the chunks: what a run drives is read after the run was.
             followed = self._parts.directory.get(care.session.id)
             if followed is not None and followed.last_seq > care.session.last_seq:
@@ -206,20 +216,7 @@ class Conductor:
             session, now_us = care.session, self._parts.clock_us()
             heard_us = self._hearing.heard_us(session)
             facts = care.known.facts(session, now_us, end_sent=care.end_sent, heard_us=heard_us)
-            action = evaluate(facts, self._parts.limits)
-            if action is None:
-                return
-            log.debug("action session=%s action=%s", session.id, action)
-            try:
-                await self._carry_out(care, action, now_us)
-            except (RefusedByState, Conflict):
-                # The session has moved on: look again at everything.
-                care.session = await self._log.advance(care.session)
-                care.look = set(STEPS_READ)
-            except Rejected as error:
-                await self._give_up(care, error)
-                return
-        care.again = True
+            return evaluate(facts, self._parts.limits)
 
     async def _carry_out(self, care: _Care, action: Action, now_us: int) -> None:
         session = care.session

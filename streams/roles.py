@@ -5,6 +5,7 @@ Each is one coroutine that runs until its `stop` is set, over one connection and
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from handlers.conductor import Silence
@@ -25,6 +26,9 @@ from streams.runner import Limits
 from streams.stages import STAGES
 from streams.wiring import Installation, prepare_memory
 from streams.worker import WorkerParts, work
+
+CONDUCTOR_THREADS = 64
+"""More than all slots of the conductor's kinds of work: none waits for a thread that another kind holds."""
 
 
 async def run_worker(
@@ -59,6 +63,7 @@ async def run_worker(
 
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, Directory(jet)
     await asyncio.to_thread(here.signers.at, 0)  # made now, so that a trust file can name it before a seal
     keys = KeyStore(jet, keyring, here.erasing)
