@@ -1,9 +1,9 @@
 """Owns what services ask of whoever keeps keys: the installation's own, and a host's."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -51,6 +51,59 @@ class Keyring(MasterKeys, Protocol):
 
     def add_version(self) -> int:
         """Make the next version of the master key; what older ones wrap stays so."""
+
+
+Erasure = Literal["overwritten", "unproven"]
+"""What is known of erased bytes: their blocks hold other bytes now, or that cannot be shown."""
+
+
+class OpenKeyFile(Protocol):
+    """A key file that was read."""
+
+    @property
+    def data(self) -> bytes:
+        """What it held; empty: it is erased for ever."""
+
+    def stands(self) -> bool:
+        """Whether it is still the session's key file: not erased, not replaced. Does not block."""
+
+    def close(self) -> None:
+        """Let it go. A second call does nothing."""
+
+
+class KeyFiles(Protocol):
+    """One small file a session, whose bytes can be erased. Calls block: use threads.
+
+    Any number of threads and processes may share one place, in any mixture of calls. All raise Unavailable
+    (keys.io, keys.read_back) and Misuse (keys.network). Every call may be repeated after a crash.
+    """
+
+    def make(self, uid: bytes, data: bytes) -> bytes:
+        """What durably stands there now: `data` if nothing did; empty: it is erased. Raises NoSpace."""
+
+    def open(self, uid: bytes) -> OpenKeyFile | None:
+        """The file as it is now; None: none was made yet. The caller closes it."""
+
+    def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
+        """Put what `make` returns for the file's content in its place, and erase the old bytes.
+
+        None: `make` returned None, or there is nothing to replace. Raises NoSpace, and what `make` raises.
+        """
+
+    def erase(self, uid: bytes) -> Erasure:
+        """Overwrite the file and leave an empty one, so that none can be made again.
+
+        The outcome counts for all bytes that the file and those before it ever held here.
+        """
+
+    def uids(self) -> Iterator[bytes]:
+        """Every session that has a file, erased ones included."""
+
+    def sweep(self) -> int:
+        """Erase what crashes left half made or half replaced; how many files. Safe at any time."""
+
+    def unproven(self) -> str:
+        """Why erasing is not proven in this place; empty: it is."""
 
 
 class DatedSigner(Signer, Protocol):

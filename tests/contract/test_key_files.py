@@ -1,0 +1,227 @@
+"""Key files on disk: each test names a sentence of the port KeyFiles."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra import key_files_disk
+from infra.key_files_disk import DiskKeyFiles
+from infra.medium import Medium, find_mount, medium
+from schemas.errors import Misuse, Unavailable
+
+UID, OTHER = bytes(range(16)), bytes(range(1, 17))
+
+
+def content() -> bytes:
+    return os.urandom(4096)
+
+
+def held(files: DiskKeyFiles, uid: bytes = UID) -> bytes | None:
+    opened = files.open(uid)
+    if opened is None:
+        return None
+    opened.close()
+    return opened.data
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> DiskKeyFiles:
+    return DiskKeyFiles(tmp_path / "sessions")
+
+
+def leftovers(files: DiskKeyFiles) -> list[str]:
+    return [path.name for path in files.root.glob("??/.*")]
+
+
+def test_of_many_makers_one_makes_the_key_and_all_others_read_it(files: DiskKeyFiles) -> None:
+    """Breaks: two processes start a session, and half of it is under a key that nobody has."""
+    offered = [content() for _ in range(16)]
+    with ThreadPoolExecutor(16) as threads:
+        made = set(threads.map(lambda data: DiskKeyFiles(files.root).make(UID, data), offered))
+    assert len(made) == 1
+    assert made <= set(offered)
+    assert held(files) in made
+    assert leftovers(files) == []
+
+
+def test_nothing_is_there_before_it_is_made(files: DiskKeyFiles) -> None:
+    """Breaks: a session whose key is not made yet is taken for one whose key was erased."""
+    assert files.open(UID) is None
+    files.make(UID, content())
+    assert held(files, OTHER) is None
+    assert list(files.uids()) == [UID]
+
+
+def test_an_erased_key_can_never_be_made_again(files: DiskKeyFiles) -> None:
+    """Breaks: a late writer gives a destroyed session a key, and what comes then is kept."""
+    data = content()
+    files.make(UID, data)
+    opened = files.open(UID)
+    assert opened is not None
+    assert (opened.data, opened.stands()) == (data, True)
+    outcome = files.erase(UID)
+    assert not opened.stands()
+    assert held(files) == files.make(UID, content()) == b""
+    assert files.erase(UID) == outcome, "an erasure that is repeated says something else"
+    opened.close()
+    opened.close()
+
+
+def test_a_session_without_a_key_can_be_fenced(files: DiskKeyFiles) -> None:
+    """Breaks: a session that was destroyed while it started gets a key afterwards."""
+    files.erase(UID)
+    assert held(files) == files.make(UID, content()) == b""
+    assert files.replace(UID, lambda old: content()) is None
+
+
+def test_a_reader_sees_that_a_key_was_replaced(files: DiskKeyFiles) -> None:
+    """Breaks: a process goes on with a file that is not the session's any more."""
+    old, new = content(), content()
+    files.make(UID, old)
+    opened = files.open(UID)
+    assert opened is not None
+    given: list[bytes] = []
+    assert files.replace(UID, lambda data: given.append(data)) is None
+    assert opened.stands()
+    assert files.replace(UID, lambda data: new) is not None
+    assert given == [old]
+    assert not opened.stands()
+    assert os.pread(opened._file, 8192, 0) == b"", "the old bytes are still there"
+    assert held(files) == new
+    assert leftovers(files) == []
+    opened.close()
+
+
+def test_replacing_nothing_makes_nothing(files: DiskKeyFiles) -> None:
+    """Breaks: a rotation makes keys for sessions that have none."""
+    assert files.replace(UID, lambda old: content()) is None
+    assert files.open(UID) is None
+
+
+def test_replacements_and_erasures_at_once_leave_each_file_whole(files: DiskKeyFiles) -> None:
+    """Breaks: a rotation brings an erased key back, or tears one that stays."""
+    uids = [bytes((1, number)) * 8 for number in range(24)]
+    made = {uid: files.make(uid, content()) for uid in uids}
+    written = {uid: [data] for uid, data in made.items()}
+
+    def rotate(uid: bytes) -> None:
+        def make(old: bytes) -> bytes:
+            assert old in written[uid], "torn"
+            written[uid].append(content())
+            return written[uid][-1]
+
+        DiskKeyFiles(files.root).replace(uid, make)
+
+    with ThreadPoolExecutor(12) as threads:
+        jobs = [threads.submit(rotate, uid) for uid in uids]
+        jobs += [threads.submit(DiskKeyFiles(files.root).erase, uid) for uid in uids[::2]]
+        jobs += [threads.submit(rotate, uid) for uid in uids]
+        assert [job.exception() for job in jobs] == [None] * len(jobs)
+    for number, uid in enumerate(uids):
+        assert held(files, uid) == (b"" if number % 2 == 0 else written[uid][-1])
+    assert leftovers(files) == []
+
+
+def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: DiskKeyFiles) -> None:
+    """Breaks: the next start after a crash erases the key itself, or leaves an old copy of it."""
+    data = content()
+    files.make(UID, data)
+    folder = files.root / UID.hex()[:2]
+    same, other = folder / f".{UID.hex()}.00000000", folder / f".{UID.hex()}.00000001"
+    os.link(folder / f"{UID.hex()}.key", same)
+    other.write_bytes(content())
+    foreign = folder / ".nfs0001"
+    foreign.write_bytes(b"not ours")
+    with other.open("rb") as file:
+        assert files.sweep() == 2
+        assert os.pread(file.fileno(), 8192, 0) == b""
+    assert held(files) == data
+    assert leftovers(files) == [foreign.name]
+    assert files.sweep() == 0
+
+
+def test_a_failed_try_leaves_one_leftover_at_most(
+    files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a full disk is filled further by every try to make a key."""
+
+    def full(*args: object, **more: object) -> None:
+        raise OSError(5, "test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", full)
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="test") as caught:
+                files.make(UID, content())
+            assert caught.value.code == "keys.io"
+        assert len(leftovers(files)) == 1
+    data = content()
+    assert files.make(UID, data) == held(files) == data
+    assert leftovers(files) == []
+
+
+def test_a_disk_that_keeps_something_else_is_no_success(
+    files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a key is called erased, and the disk has it still."""
+    files.make(UID, content())
+    with monkeypatch.context() as patched:
+        patched.setattr(key_files_disk.direct, "write_all", lambda file, data: None)
+        with pytest.raises(Unavailable) as caught:
+            files.erase(UID)
+    assert caught.value.code == "keys.read_back"
+    assert held(files) != b""
+    files.erase(UID)
+    assert held(files) == b""
+
+
+def test_a_link_is_not_followed(files: DiskKeyFiles, tmp_path: Path) -> None:
+    """Breaks: erasing a key overwrites a file elsewhere."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"stays")
+    folder = files.root / UID.hex()[:2]
+    folder.mkdir(parents=True)
+    (folder / f"{UID.hex()}.key").symlink_to(precious)
+    for call in (lambda: files.erase(UID), lambda: files.open(UID), lambda: files.make(UID, content())):
+        with pytest.raises(Unavailable):
+            call()
+    assert precious.read_bytes() == b"stays"
+
+
+MOUNTINFO = """\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 253:0 / / rw,relatime shared:1 master:2 - ext4 /dev/vda rw,discard
+40 27 0:44 /keys /srv/keys\\040here rw - {kind} server:/keys rw,vers=4.2
+"""
+
+
+@pytest.mark.parametrize(
+    "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"]
+)
+def test_keys_on_a_network_file_system_are_refused(
+    kind: str, files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: keys lie on another machine, whose snapshots keep them whatever is erased here."""
+    mount = find_mount(MOUNTINFO.format(kind=kind), "pos:\t0\nflags:\t02100000\nmnt_id:\t40\nino:\t2\n")
+    assert mount is not None
+    found = Medium(mount.kind, f"{mount.kind} keeps old blocks")
+    monkeypatch.setattr(key_files_disk, "medium", lambda file: found)
+    for call in (lambda: files.make(UID, content()), lambda: files.erase(UID), lambda: files.open(UID)):
+        with pytest.raises(Misuse) as caught:
+            call()
+        assert caught.value.code == "keys.network"
+    assert list(files.uids()) == []
+
+
+def test_what_a_file_lies_on_is_found_by_its_mount(tmp_path: Path) -> None:
+    """Breaks: a folder that is mounted from elsewhere is judged by the disk around it."""
+    mount = find_mount(MOUNTINFO.format(kind="btrfs"), "mnt_id:\t27\n")
+    assert mount is not None
+    assert mount[:2] == ("253:0", "ext4")
+    assert find_mount(MOUNTINFO, "mnt_id:\t99\n") is None
+    assert find_mount(MOUNTINFO, "") is None
+    assert find_mount("garbage\n\n- - -", "mnt_id:\t1\n") is None
+    with open("/proc/self/mountinfo", "rb") as file:
+        assert medium(file.fileno()).unproven, "proc is no disk"
