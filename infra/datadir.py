@@ -1,12 +1,13 @@
-"""Owns the data directory: where everything lies, who owns it, and how others find the owner.
+"""Finds everything in the data directory, and says which process owns it and how to reach the owner.
 
-1. One process owns it, by flock on `lock`; the kernel lets go when that process dies, however it dies.
-2. `run.json` (0600) says how to reach the owner. It counts only while the lock is held.
+1. One process owns it, by a lock on the folder itself (infra.folder_lock); it ends with that process.
+2. `run.json` (0600) says how to reach the owner, who holds a lock on that file too. It counts only while that
+   lock is held: what a killed owner left behind leads nowhere, whoever has its pid or its port now.
+   The owner removes the file that it wrote, and no other.
 3. Folders are made 0700. A path that cannot be written is reported with owner, mode and the cure.
 4. Each child may be put elsewhere (`*_PATH` variables); nothing else decides a path.
 """
 
-import contextlib
 import errno
 import fcntl
 import getpass
@@ -15,13 +16,18 @@ import os
 import shlex
 import shutil
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from infra.folder_lock import is_locked, lock_folder, names
 from schemas.errors import FULL, Misuse, NoSpace, Unavailable
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
+RUN: Final = "run.json"
+PROBED_S, AGAIN_S = 0.5, 0.02
+"""Somebody who asks whether the folder is owned holds it for a moment: so long it is tried again."""
 
 
 class DataDir:
@@ -30,7 +36,7 @@ class DataDir:
     def __init__(self, path: Path, elsewhere: Mapping[str, Path] | None = None) -> None:
         self.path: Final = path.expanduser().absolute()
         self._elsewhere: Final = {name: where.expanduser() for name, where in (elsewhere or {}).items()}
-        self._lock_fd = -1
+        self._lock_fd = self._run_fd = -1
 
     def folder(self, name: str) -> Path:
         """Return one of FOLDERS, made if need be; raise Misuse (config.path) when it cannot be written."""
@@ -75,51 +81,58 @@ class DataDir:
 
     def lock(self) -> None:
         make_writable_folder(self.path)
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise Unavailable(
-                f"{self.path} is in use by another lucid",
-                code="datadir.locked",
-                hint="use that one, stop it, or set LUCID_DATA to another folder",
-            ) from None
-        self._lock_fd = fd
+        end_s = time.monotonic() + PROBED_S
+        while True:
+            try:
+                self._lock_fd = lock_folder(self.path)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end_s:
+                    break
+            time.sleep(AGAIN_S)
+        raise Unavailable(
+            f"{self.path} is in use by another lucid",
+            code="datadir.locked",
+            hint="use that one, stop it, or set LUCID_DATA to another folder",
+        )
 
     def unlock(self) -> None:
+        self.remove_run()
         if self._lock_fd >= 0:
-            with contextlib.suppress(FileNotFoundError):
-                (self.path / "run.json").unlink()
             os.close(self._lock_fd)
             self._lock_fd = -1
 
     def is_owned(self) -> bool:
-        if self._lock_fd >= 0:
-            return True
-        try:
-            fd = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return self._lock_fd >= 0 or is_locked(self.path)
+
+    def is_there(self) -> bool:
+        return self._lock_fd >= 0 and names(self.path, self._lock_fd)
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        write_private(self.path / "run.json", json.dumps(dict(run), indent=2).encode())
+        new = write_private(self.path / RUN, json.dumps(dict(run), indent=2).encode(), lock=True)
+        old, self._run_fd = self._run_fd, new
+        if old >= 0:
+            os.close(old)
+
+    def remove_run(self) -> None:
+        if self._run_fd < 0:
+            return
+        if names(self.path / RUN, self._run_fd):  # only an owner replaces it, and that is us
+            (self.path / RUN).unlink()
+        os.close(self._run_fd)
+        self._run_fd = -1
+
+    def has_run(self) -> bool:
+        return self._run_fd >= 0 and names(self.path / RUN, self._run_fd)
 
     def read_run(self) -> dict[str, Any] | None:
-        if not self.is_owned():
-            return None
+        path = self.path / RUN
         try:
-            run: dict[str, Any] = json.loads((self.path / "run.json").read_bytes())
+            run: dict[str, Any] = json.loads(path.read_bytes())
         except (OSError, ValueError):
             return None
-        return run
+        # its owner may end, and another one begin, right here: then the next try finds what that one wrote
+        return run if is_locked(path) else None
 
     def free_bytes(self) -> int:
         return free_bytes(self.path)
@@ -130,24 +143,34 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(nearest_there(path)).free
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file's content, readable by its owner alone. Durable and atomic."""
+def write_private(path: Path, data: bytes, *, lock: bool = False) -> int:
+    """Replace a file's content, readable by its owner alone. Durable and atomic.
+
+    lock: the new file is locked before it has its name; the descriptor that holds it comes back. Else -1.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(fd, "wb") as file:
+        with os.fdopen(os.dup(fd), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if lock:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         temporary.replace(path)
     except BaseException:
+        os.close(fd)
         temporary.unlink(missing_ok=True)
         raise
+    if not lock:
+        os.close(fd)
+        fd = -1
     directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)  # without it a crash here may bring the old content back
     finally:
         os.close(directory)
+    return fd
 
 
 def make_writable_folder(path: Path) -> None:

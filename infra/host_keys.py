@@ -2,7 +2,8 @@
 
     hosts/<host>/evidence.json   {seed}                      made once
     hosts/<host>/state.json      {counter, genesis, pending} replaced as a whole, durably
-    hosts/<host>/lock            flock
+
+The folder itself is locked (infra.folder_lock).
 
 1. A counter is durable before anyone hears of it, so no two sessions have one uid.
 2. `pending` names the session that has a counter and no genesis yet. A crash there costs nothing: the same
@@ -12,7 +13,6 @@
 4. Hold the lock from `open` to `settle`; after that another session of this host may begin.
 """
 
-import fcntl
 import json
 import os
 import secrets
@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.blobs_disk import DiskBlobs
 from infra.datadir import write_private
+from infra.folder_lock import lock_folder
 from schemas.errors import Unavailable
 from schemas.subjects import host_id
 
 GENESIS_BYTES = 32
-FILE_MODE = 0o600
 
 
 class HostIdentity:
@@ -38,11 +38,9 @@ class HostIdentity:
         self.host = host_id(host)
         self.directory = hosts / self.host
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock_folder(self.directory)
         except BlockingIOError:
-            os.close(self._lock)
             raise Unavailable(
                 f"another process starts a session of host {host} now",
                 code="host.locked",

@@ -1,9 +1,10 @@
-"""Owns the nats-server that we run ourselves: its configuration, its life and its death.
+"""Runs a nats-server of our own over one store directory: starts it, keeps it alive, ends it.
 
 1. One server for one store directory: the lock is inherited by the server itself, so it is held as long as
    the server lives, even when its supervisor was killed. A left-over without supervisor is ended first.
-2. It listens on 127.0.0.1 only, with a random password; the configuration is readable by its owner alone.
-3. It dies with its supervisor, and comes back by itself after a crash, on the same port.
+2. It listens on 127.0.0.1 only, with a random password; its files are readable by their owner alone.
+3. It dies with its supervisor, and comes back by itself after a crash. Port and password stay the same over
+   all restarts (infra.nats_files); where somebody else has the port at a start, it takes another one.
 4. `max_file` is fixed on first start and only ever grows: the streams' limits are shares of it, and one
    below what a stream holds would be refused.
 5. After a full disk a stream stays wedged until a restart: when room is back, it gets one.
@@ -11,10 +12,8 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -23,8 +22,19 @@ import sysconfig
 from pathlib import Path
 from typing import Final
 
-from infra.datadir import free_bytes, make_writable_folder, write_private
-from infra.nats_store import CONFIG, give_store, note_server, take_store
+from infra.datadir import free_bytes, make_writable_folder
+from infra.nats_files import (
+    USER,
+    Access,
+    Bounds,
+    keep_access,
+    promise_bytes,
+    promised_bytes,
+    read_access,
+    write_config,
+)
+from infra.nats_store import give_store, note_server, take_store
+from infra.own_port import LOOPBACK, keep_port, let_listen
 from schemas.errors import NoSpace, Unavailable
 from schemas.settings import DEFAULT_MEMORY_MIB
 
@@ -37,7 +47,6 @@ START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
 WATCH_S = 2.0
 
-_USER = "lucid"
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 try:
@@ -55,16 +64,15 @@ class NatsServer:
     """A supervised server on one store directory."""
 
     def __init__(
-        self, data: Path, *, port: int = 0, max_file: int | None = None, memory_mib: int = DEFAULT_MEMORY_MIB
+        self, data: Path, *, max_file: int | None = None, memory_mib: int = DEFAULT_MEMORY_MIB
     ) -> None:
         self.data: Final = data
-        self.port = port
         self.max_file = 0
         self.pid = 0
         self.starts = 0
         self._wanted_file = max_file
         self._memory_mib = memory_mib
-        self._password: Final = secrets.token_urlsafe(24)
+        self._access = Access(0, "")
         self._lock_fd = -1
         self._port_held: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -75,7 +83,12 @@ class NatsServer:
     @property
     def url(self) -> str:
         """Where it listens, credentials included: not for logs."""
-        return f"nats://{_USER}:{self._password}@127.0.0.1:{self.port}"
+        return f"nats://{USER}:{self._access.password}@{LOOPBACK}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """0: it was never started."""
+        return self._access.port
 
     @property
     def log_path(self) -> Path:
@@ -90,7 +103,7 @@ class NatsServer:
         self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
         try:
             self.max_file = self._limit()
-            self._hold_port()
+            await self._take_port()
             await self._spawn()
             await self.ready()
         except BaseException:
@@ -131,29 +144,30 @@ class NatsServer:
             await asyncio.gather(supervisor, return_exceptions=True)
         await self._end()
         if self._lock_fd >= 0:
-            give_store(self.data, self._lock_fd)
+            give_store(self._lock_fd)
             self._lock_fd = -1
         if self._port_held is not None:
             self._port_held.close()
+            self._port_held = None
 
-    def _hold_port(self) -> None:
-        """Take a port that nobody else is given, not while the server is down either."""
-        held = self._port_held = socket.socket()
-        if self.port:  # ended connections to a server that was there before count as its users
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", self.port))
-        self.port = int(held.getsockname()[1])
-        if sys.platform == "linux":
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server listens beside it
-        else:
-            held.close()
+    async def _take_port(self) -> None:
+        """Take the port of last time, else one that nobody has; and remember it."""
+        known = read_access(self.data)
+        self._port_held = await keep_port(known.port)
+        self._access = Access(int(self._port_held.getsockname()[1]), known.password)
+        if known.port and self.port != known.port:
+            _log.warning("nats_port_taken port=%d instead=%d", known.port, self.port)
+        if self._access != known:
+            keep_access(self.data, self._access)  # before anyone is told
+        let_listen(self._port_held)
 
     async def _spawn(self) -> None:
-        write_private(self.data / CONFIG, self._config().encode())
+        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file)
+        config = write_config(self.data, self.log_path, self._access, bounds)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
-            *(binary(), "--config", str(self.data / CONFIG)),
+            *(binary(), "--config", str(config)),
             env={**os.environ, "GOMEMLIMIT": f"{self._memory_mib}MiB"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -217,10 +231,7 @@ class NatsServer:
 
         A full disk refuses a first start only: what has begun must be able to end.
         """
-        note = self.data / "limits.json"
-        promised = 0
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            promised = int(json.loads(note.read_bytes())["max_file"])
+        promised = promised_bytes(self.data)
         free, reserve = free_bytes(self.data), _reserve(self.data)
         if not promised and free < reserve:
             raise NoSpace(
@@ -231,33 +242,13 @@ class NatsServer:
         wanted = self._wanted_file or promised or int(free * FREE_SHARE)
         limit = max(wanted, promised)
         if limit != promised:
-            write_private(note, json.dumps({"max_file": limit}).encode())
+            promise_bytes(self.data, limit)
         return limit
-
-    def _config(self) -> str:
-        quoted = json.dumps  # its strings are the configuration's strings
-        return f"""server_name: "lucid"
-host: "127.0.0.1"
-port: {self.port}
-max_payload: {MAX_PAYLOAD}
-max_pending: {MAX_PENDING}
-write_deadline: "10s"
-logfile: {quoted(str(self.log_path))}
-logfile_size_limit: 10MB
-logfile_max_num: 3
-authorization {{ user: {quoted(_USER)}, password: {quoted(self._password)} }}
-jetstream {{
-  store_dir: {quoted(str(self.data / "store"))}
-  sync_interval: always
-  max_file_store: {self.max_file}
-  max_memory_store: {64 << 20}
-}}
-"""
 
     async def _answers(self) -> bool:
         """The greeting is sent only once the streams are recovered."""
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
         except OSError:
             return False
         try:

@@ -1,13 +1,13 @@
-"""Owns who may run a nats-server on a store directory: one at a time, and no left-over beside it.
+"""Lets one nats-server at a time run on a store directory, and ends a left-over beside it.
 
-1. The lock is inherited by the server itself, so that it is held as long as the server lives, even when
-   its supervisor was killed. Two servers on one store would start without complaint.
+1. The server itself inherits the lock on the folder (infra.folder_lock), so that it is held as long as the
+   server lives, even when its supervisor was killed. Two servers on one store would start without complaint.
 2. A server whose supervisor is gone is a left-over and is ended; one whose supervisor lives is not ours.
+   A supervisor is a pid and the time when that process began: the pid alone may be somebody else's now.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -15,9 +15,11 @@ import signal
 from pathlib import Path
 
 from infra.datadir import write_private
+from infra.folder_lock import lock_folder
+from infra.nats_files import CONFIG
 from schemas.errors import Unavailable
 
-CONFIG, NOTE, LOCK = "server.conf", "server.json", "lock"
+NOTE = "server.json"
 POLL_S = 0.05
 
 _log = logging.getLogger(__name__)
@@ -25,15 +27,12 @@ _log = logging.getLogger(__name__)
 
 async def take_store(data: Path, timeout_s: float) -> int:
     """Return a locked descriptor, to be inherited by the server; raise Unavailable (nats.locked)."""
-    fd = os.open(data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline_s = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
+            return lock_folder(data)
         except BlockingIOError:
             if not _end_left_over(data) or asyncio.get_running_loop().time() > deadline_s:
-                os.close(fd)
                 raise Unavailable(
                     f"another nats-server runs on {data}", code="nats.locked", hint="stop it first"
                 ) from None
@@ -42,12 +41,14 @@ async def take_store(data: Path, timeout_s: float) -> int:
 
 def note_server(data: Path, pid: int) -> None:
     """Remember which process serves the store, and under whom."""
-    write_private(data / NOTE, json.dumps({"pid": pid, "supervisor": os.getpid()}).encode())
+    note = {"pid": pid, "supervisor": os.getpid(), "began": _began(os.getpid())}
+    write_private(data / NOTE, json.dumps(note).encode())
 
 
-def give_store(data: Path, fd: int) -> None:
+def give_store(fd: int) -> None:
     """Give up what `take_store` returned. The server has ended before."""
-    (data / NOTE).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(NOTE, dir_fd=fd)  # by the descriptor: another folder may have this name now
     os.close(fd)
 
 
@@ -55,12 +56,12 @@ def _end_left_over(data: Path) -> bool:
     """Signal the server that the lock's last holder started; False when that holder still lives."""
     try:
         note = json.loads((data / NOTE).read_bytes())
-        pid, supervisor = int(note["pid"]), int(note["supervisor"])
-    except (OSError, ValueError, KeyError):
+        pid, supervisor, began = int(note["pid"]), int(note["supervisor"]), int(note["began"])
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    if supervisor == os.getpid() or _alive(supervisor):
+    if _alive(supervisor) and _began(supervisor) == began:
         return False
-    if str(data / CONFIG) in _command_line(pid):
+    if os.fsencode(data / CONFIG) in _arguments(pid):
         _log.warning("nats_left_over_ended pid=%d", pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -79,8 +80,16 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _command_line(pid: int) -> str:
+def _began(pid: int) -> int:
+    """When the process began, in ticks since the machine did; 0 where that cannot be told."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
-        return ""
+        return 0
+
+
+def _arguments(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []

@@ -1,9 +1,10 @@
-"""Owns a whole system on one machine: what is started, in which order, and how it ends.
+"""Runs a whole system on one machine: starts its parts in order, minds them, and ends them in order.
 
-    data directory (flock) → nats-server → streams → conductor, worker → run.json, and the same way back
+    data directory (lock) → nats-server → streams → conductor, worker → run.json, and the same way back
 
 1. Whoever holds the lock starts everything; all others attach through run.json (`streams.cli.attach`).
-2. run.json appears when commands are answered, and is gone before anything stops answering.
+2. run.json appears when commands are answered, and is gone before anything stops answering. Where somebody
+   removes it, it is written again; where somebody removes the whole folder, the system ends.
 3. Everything dies with the supervisor; a killed one leaves nothing that the next start does not clear.
 4. The password of the server is in run.json and in the children's environment, both readable by us alone.
 """
@@ -12,7 +13,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from schemas.errors import LucidError, Unavailable
@@ -23,6 +24,7 @@ from streams.wiring import Installation, connected, supervised
 
 READY_S = 30.0
 ASK_S = 0.1
+MIND_S = 2.0
 STARTS_MOST = 4
 """A child that needs more of them before anything is answered will not live."""
 
@@ -31,12 +33,13 @@ ROLES = ("conductor", "worker")
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system that runs. `jet` is the supervisor's own connection."""
+    """A system that runs. `jet` is the supervisor's own connection; `minding` ends only by what ends it."""
 
     data: DataDir
     server: Server
     children: tuple[Child, ...]
     jet: Jet
+    minding: "asyncio.Task[None]"
 
 
 @asynccontextmanager
@@ -63,9 +66,29 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         for child in children:
             await child.start()
         await _answered(jet, data, children)
-        data.write_run({"pid": os.getpid(), "nats_url": server.url})
-        stack.callback((data.path / "run.json").unlink, missing_ok=True)
-        yield System(data, server, children, jet)
+        stack.callback(data.remove_run)
+        _tell(data, server)
+        minding = asyncio.create_task(_mind(data, server))
+        stack.callback(minding.cancel)
+        yield System(data, server, children, jet, minding)
+
+
+def _tell(data: DataDir, server: Server) -> None:
+    data.write_run({"pid": os.getpid(), "nats_url": server.url})
+
+
+async def _mind(data: DataDir, server: Server) -> None:
+    """Let others find us for as long as the folder is there. Raises Unavailable (datadir.gone)."""
+    while data.is_there():
+        if not data.has_run():
+            with suppress(OSError):  # a full disk: the next round tries again
+                _tell(data, server)
+        await asyncio.sleep(MIND_S)
+    raise Unavailable(
+        f"{data.path} was removed or replaced while it was in use",
+        code="datadir.gone",
+        hint="put it back, then start again: lucid up",
+    )
 
 
 def _child(role: str, server: Server, data: DataDir, quiet: bool) -> Child:

@@ -63,8 +63,17 @@ class DataDir(Protocol):
     def is_owned(self) -> bool:
         """Whether some process, this one included, owns it."""
 
+    def is_there(self) -> bool:
+        """Whether the folder that was locked still has its name."""
+
     def write_run(self, run: Mapping[str, Any]) -> None:
         """Tell others how to reach the owner. A reader sees the old text or the new."""
+
+    def remove_run(self) -> None:
+        """Tell nobody any more. Leaves alone what another process wrote. A second call does nothing."""
+
+    def has_run(self) -> bool:
+        """Whether others still find what `write_run` wrote."""
 
     def read_run(self) -> dict[str, Any] | None:
         """What the owner wrote; None: nobody owns it, or the owner is still starting."""

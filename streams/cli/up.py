@@ -1,4 +1,4 @@
-"""Owns `lucid up`: everything on this machine, until it is told to stop."""
+"""The verb `lucid up`: runs everything on this machine until it is told to stop."""
 
 import asyncio
 import logging
@@ -32,9 +32,20 @@ def up(as_json: JsonFlag = False) -> None:
             else:
                 output.say(headline(system))
                 output.note("stop with Ctrl-C")
-            await stop.wait()
+            await stopped(system, stop)
 
     attach.run(until_stopped(), stop.set)
+
+
+async def stopped(system: System, stop: asyncio.Event) -> None:
+    """Return when it is to stop. Raises what ends the system by itself."""
+    asked = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({asked, system.minding}, return_when=asyncio.FIRST_COMPLETED)
+        if system.minding.done():
+            system.minding.result()
+    finally:
+        asked.cancel()
 
 
 def headline(system: System) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE_S, until
 
-from infra import nats_server
+from infra import nats_server, own_port
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server import NatsServer
 from schemas.errors import NoSpace, Unavailable
@@ -138,6 +138,77 @@ async def test_a_server_that_was_stopped_starts_again_on_its_port(tmp_path: Path
     await server.stop()
 
 
+async def test_the_address_stays_over_restarts_of_the_whole_system(tmp_path: Path) -> None:
+    """Breaks: `lucid up` comes back at another port with another password, and every recorder is stranded."""
+    urls = set()
+    for _ in range(2):
+        server = NatsServer(tmp_path, max_file=1 << 30)  # as another process would
+        await server.start()
+        urls.add(server.url)
+        jet = await connect(server.url, name="test")
+        await server.stop()
+        await jet.close()
+    assert len(urls) == 1
+    assert stat.S_IMODE((tmp_path / "access.json").stat().st_mode) == 0o600
+
+
+async def test_a_port_that_somebody_else_has_now_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: `lucid up` never starts again because some program was given its port meanwhile."""
+    monkeypatch.setattr(own_port, "LINGER_S", 0.1)
+    server = NatsServer(tmp_path, max_file=1 << 30)
+    await server.start()
+    first = server.url
+    await server.stop()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", server.port))
+        other.listen()
+        await server.start()
+        assert server.port != other.getsockname()[1]
+        second = server.url
+        await server.stop()
+    await server.start()
+    assert server.url == second != first
+    await server.stop()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b'{"port": 99999999, "password": "x"}'])
+async def test_a_damaged_note_of_the_address_costs_only_the_address(tmp_path: Path, damaged: bytes) -> None:
+    """Breaks: half a file after a crash keeps `lucid up` from starting."""
+    (tmp_path / "access.json").write_bytes(damaged)
+    server = NatsServer(tmp_path, max_file=1 << 30)
+    await server.start()
+    await (await connect(server.url, name="test")).close()
+    await server.stop()
+
+
+ODD = os.fsdecode(b"m\xc3\xbcller 'q' \"dq\" $HOME {b} [x] back\\slash\nnew,line;#c \xff tab\t")
+
+
+async def test_a_folder_of_any_name_holds_a_store(tmp_path: Path) -> None:
+    """Breaks: in the data folder of a user called müller nothing starts."""
+    server = NatsServer(tmp_path / ODD, max_file=1 << 30)
+    await server.start()
+    jet = await connect(server.url, name="test")
+    await jet.declare(LOG)
+    await jet.publish("log.a", b"x")
+    await jet.close()
+    await server.stop()
+    assert {"store", "server.log"} <= set(os.listdir(server.data))
+    assert os.listdir(tmp_path) == [ODD]
+
+
+async def test_a_store_whose_files_are_removed_is_still_locked(server: NatsServer) -> None:
+    """Breaks: who tidies up lets a second server write into the first one's files."""
+    for file in server.data.iterdir():
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(Unavailable) as error:
+        await NatsServer(server.data).start()
+    assert error.value.code == "nats.locked"
+
+
 async def test_two_supervisors_of_one_process_do_not_share_a_store(server: NatsServer) -> None:
     """Breaks: a mistake in a program starts a second server on the same files."""
     with pytest.raises(Unavailable) as error:
@@ -149,7 +220,7 @@ async def test_it_listens_on_this_machine_only_and_wants_its_password(server: Na
     """Breaks: anyone in the network, or on the machine, can read recordings' metadata and write events."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", server.port))
-    for name in ("server.conf", "server.json", "limits.json"):
+    for name in ("server.conf", "server.json", "limits.json", "access.json"):
         assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600
     assert server.url.split(":")[2].split("@")[0] not in command_line(server.pid)
 
@@ -202,7 +273,7 @@ async def test_what_is_acknowledged_is_on_the_disk_and_has_room_there(tmp_path: 
     await server.start()
     await server.stop()
     assert 0 < server.max_file <= free
-    settings = [line.strip() for line in server._config().splitlines()]
+    settings = [line.strip() for line in (tmp_path / "server.conf").read_text().splitlines()]
     assert "sync_interval: always" in settings
     assert f"max_file_store: {server.max_file}" in settings
 

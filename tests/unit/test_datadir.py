@@ -59,6 +59,77 @@ def test_the_second_object_of_one_process_does_not_own_either(tmp_path: Path) ->
     assert not (tmp_path / "run.json").exists()
 
 
+def test_a_removed_file_opens_no_way_to_a_second_owner(tmp_path: Path) -> None:
+    """Breaks: who tidies up lets a second `up` in, which ends by deleting the first one's run.json."""
+    first, second = DataDir(tmp_path), DataDir(tmp_path)
+    first.lock()
+    first.write_run({"a": 1})
+    for name in os.listdir(tmp_path):
+        if name != "run.json":
+            (tmp_path / name).unlink()
+    with pytest.raises(Unavailable) as error:
+        second.lock()
+    assert error.value.code == "datadir.locked"
+    second.unlock()
+    assert second.read_run() == {"a": 1}
+    (tmp_path / "run.json").unlink()
+    assert second.is_owned()
+    assert not first.has_run()
+    first.write_run({"a": 2})
+    assert second.read_run() == {"a": 2}
+    first.unlock()
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_owner_removes_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    """Breaks: an `up` whose folder was replaced under it takes away how the new one is reached."""
+    old, new = DataDir(tmp_path / "data"), DataDir(tmp_path / "data")
+    old.lock()
+    old.write_run({"of": "old"})
+    assert old.is_there()
+    (tmp_path / "data").rename(tmp_path / "aside")
+    assert not old.is_there()
+    new.lock()
+    new.write_run({"of": "new"})
+    old.unlock()
+    assert new.read_run() == {"of": "new"}
+    new.unlock()
+
+
+def test_what_a_killed_owner_wrote_leads_nowhere_while_the_next_one_starts(tmp_path: Path) -> None:
+    """Breaks: a recorder tells the password to whoever has the port of an `up` that was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.kill()
+    data = DataDir(tmp_path)
+    data.lock()
+    assert (tmp_path / "run.json").exists()
+    assert DataDir(tmp_path).read_run() is None
+    data.unlock()
+
+
+def test_who_asks_for_the_owner_keeps_nobody_from_becoming_it(tmp_path: Path) -> None:
+    """Breaks: `up` says that its folder is in use because a `list` looked at it in the same moment."""
+    asking = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import sys; from infra.folder_lock import *\nwhile True: is_locked(Path(sys.argv[1]))",
+            str(tmp_path),
+        ]
+    )
+    try:
+        for _ in range(300):
+            data = DataDir(tmp_path)
+            data.lock()
+            data.unlock()
+    finally:
+        asking.kill()
+        asking.wait()
+
+
 def test_what_is_private_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     """Breaks: another user of the machine reads the server's password or a key."""
     data = DataDir(tmp_path / "data")

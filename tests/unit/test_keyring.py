@@ -120,9 +120,12 @@ def test_a_host_keeps_its_key_and_shares_it_with_none(tmp_path: Path) -> None:
 
 
 def test_two_processes_cannot_hold_one_host(tmp_path: Path) -> None:
-    """Breaks: both take the same counter."""
-    with HostIdentity(tmp_path, "host-1"), pytest.raises(Unavailable) as error:
-        HostIdentity(tmp_path, "host-1")
+    """Breaks: both take the same counter; whatever files were removed meanwhile."""
+    with HostIdentity(tmp_path, "host-1"):
+        for path in (tmp_path / "host-1").iterdir():
+            path.unlink()
+        with pytest.raises(Unavailable) as error:
+            HostIdentity(tmp_path, "host-1")
     assert error.value.code == "host.locked"
     HostIdentity(tmp_path, "host-1").close()
 

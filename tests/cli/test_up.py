@@ -1,0 +1,96 @@
+"""`lucid up` beside people who tidy up, and beside another `lucid up`."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import PATIENCE_S
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+
+
+def up(lucid: Lucid, data: Path, **environment: str) -> "subprocess.Popen[str]":
+    """A running system; returns when it says so."""
+    process: subprocess.Popen[str] = lucid.start("up", "--json", data=data, **environment)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate()[1]
+    assert json.loads(line)["status"] == "running"
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> int:
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)
+    return process.returncode
+
+
+def met(what: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+
+
+def test_whoever_tidies_up_a_folder_neither_hides_nor_doubles_its_owner(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a second `up` gets in, and takes away how the first one is reached."""
+    data = tmp_path / "data"
+    first = up(lucid, data)
+    for path in data.rglob("lock"):
+        path.unlink()
+    second = lucid("up", data=data)
+    assert (second.returncode, "[datadir.locked]" in second.stderr) == (7, True), second.stderr
+    assert lucid("sessions", "list", data=data).returncode == 0
+    (data / "run.json").unlink()
+    met((data / "run.json").exists)
+    assert lucid("sessions", "list", data=data).returncode == 0
+    assert end(first) == 0
+    assert not (data / "run.json").exists()
+
+
+def test_of_two_that_start_at_the_same_moment_one_runs(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: both run on one store; or none does, and each says that the other one is there."""
+    data = tmp_path / "data"
+    both = [lucid.start("up", "--json", data=data) for _ in range(2)]
+    met(lambda: any(process.poll() is not None for process in both))
+    loser = next(process for process in both if process.poll() is not None)
+    winner = next(process for process in both if process is not loser)
+    assert loser.returncode == 7
+    assert json.loads(loser.communicate()[0])["code"] == "datadir.locked"
+    assert json.loads(winner.stdout.readline())["status"] == "running"
+    assert lucid("sessions", "list", data=data).returncode == 0
+    assert end(winner) == 0
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_system_whose_folder_is_gone_ends_and_says_so(lucid: Lucid, tmp_path: Path, replaced: bool) -> None:
+    """Breaks: it takes recordings into a folder that no name leads to."""
+    data = tmp_path / "data"
+    process = up(lucid, data)
+    data.rename(tmp_path / "aside")
+    if replaced:
+        data.mkdir()
+    else:
+        shutil.rmtree(tmp_path / "aside", ignore_errors=True)  # what runs there makes new files still
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 7, said
+    assert "Traceback" not in said
+    assert not (data / "run.json").exists()
+
+
+def test_a_note_of_an_owner_that_was_killed_leads_nowhere(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a verb tells the password to whoever has the port, or the pid, of an `up` that was killed."""
+    data = tmp_path / "data"
+    process = up(lucid, data)
+    process.kill()
+    process.communicate()
+    assert (data / "run.json").exists()
+    said = lucid("sessions", "list", data=data)
+    assert (said.returncode, "[server.absent]" in said.stderr) == (7, True), said.stderr
