@@ -17,7 +17,7 @@ import lz4
 import lz4.frame
 import zstandard
 
-from schemas.codecs import LEVELS
+from schemas.codecs import LEVELS, MIB, codec_seconds
 from schemas.digest import Buffer
 from schemas.envelope import MAX_PLAIN, Codec
 from schemas.errors import EvidenceFalse, Misuse
@@ -84,6 +84,26 @@ def check_level(codec: Codec, level: int) -> int:
             code="compression.level",
         )
     return level
+
+
+def check_cost(codec: Codec, level: int, chunk_bytes: int, allowed_s: float) -> None:
+    """Raises Misuse: no such level (compression.level), or a chunk may take longer than `allowed_s`
+    (compression.cost).
+    """
+    check_level(codec, level)
+    seconds = codec_seconds(codec, level, chunk_bytes)
+    if seconds <= allowed_s:
+        return
+    cheap = [one for one in LEVELS[codec] if codec_seconds(codec, one, chunk_bytes) <= allowed_s]
+    fits = int(chunk_bytes * allowed_s / seconds / MIB * 4) / 4
+    cures = [f"COMPRESSION_LEVEL up to {max(cheap)}"] if cheap else []
+    cures += [f"CHUNK_SIZE_MB up to {fits:g}"] if fits else []
+    raise Misuse(
+        f"{codec.name.lower()} {level} may take {seconds:.0f} s for a chunk of {chunk_bytes / MIB:g} MiB "
+        f"(allowed: {allowed_s:g} s)",
+        code="compression.cost",
+        hint=f"take {' or '.join(cures) or 'another codec'}; the platform may raise COMPRESSION_MAX_SECONDS",
+    )
 
 
 @cache

@@ -64,6 +64,7 @@ class Settings:
     codec: str = "zstd"
     level: int | None = None
     threshold: int = 1024
+    compression_max_s: float = 8
     suite: str = "xchacha20-poly1305"
     encryption_key: str = field(default="", repr=False)
     key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
@@ -271,6 +272,13 @@ VARIABLES: tuple[Variable, ...] = (
         "LUCID_DEFAULT_COMPRESSION_LEVEL",
     ),
     _whole("LUCID_COMPRESSION_THRESHOLD", "threshold", 0, 16 << 20, "smaller chunks (bytes) are stored raw"),
+    _span(
+        "COMPRESSION_MAX_SECONDS",
+        "compression_max_s",
+        0.1,
+        3600,
+        "the longest that codec, level and size of a host's chunks may take; others are refused (platform)",
+    ),
     _choice("LUCID_ENCRYPTION_SUITE", "suite", tuple(SUITES), "cipher of new sessions"),
     Variable(
         "ENCRYPTION_KEY",

@@ -18,12 +18,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from handlers.compression import check_cost
 from handlers.conductor import HOST_SILENT
 from handlers.lifecycle import decide
 from handlers.retention import data_room
 from handlers.session import Session
 from schemas import commands, subjects
 from schemas.commands import Command, Create
+from schemas.envelope import Codec
 from schemas.errors import LucidError, Misuse, RefusedByState, Unavailable
 from schemas.lifecycle_events import State
 from schemas.ports import Jet, Keyring, Signers
@@ -61,6 +63,7 @@ class Control:
     signers: Signers
     hosts: Hosts
     max_sessions: int = 1000
+    compression_max_s: float = 8
 
     async def answer(self, name: str, raw: bytes) -> bytes:
         """The answer to one request; it never raises."""
@@ -88,6 +91,8 @@ class Control:
         # Refused before the counter is taken. The counter before the session: a crash between leaves the
         # counter with this name, and the host asks again.
         if decide(session, asked):
+            wants = asked.settings
+            check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
             await self.hosts.admit(asked)
             session = await self.log.execute(asked, session)
         return shown(session)

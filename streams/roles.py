@@ -81,6 +81,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     control = Control(
         *(jet, EventLog(jet), directory, keys, keyring, here.signers, Hosts(jet)),
         max_sessions=settings.max_sessions,
+        compression_max_s=settings.compression_max_s,
     )
     broker = control_plane(control, jet.url)
     stopped = asyncio.create_task(stop.wait())

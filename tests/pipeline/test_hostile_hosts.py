@@ -9,7 +9,11 @@ from waiting import until
 
 from handlers.session import Session
 from infra.nats_server import NatsServer
+from schemas.envelope import Codec
+from schemas.errors import Misuse, NotFound
+from schemas.lifecycle_events import SessionSettings
 from streams.conductor import ONE_HOST
+from streams.enrol import start_session
 from streams.shredding import Shredder
 
 
@@ -45,3 +49,22 @@ async def test_sessions_that_cannot_be_destroyed_keep_no_other_from_its_turn(
         await sealed(world, "demo-02", "mallory")
         may_end.set()
         await asyncio.gather(*destroyed)
+
+
+async def test_a_host_may_not_ask_for_a_codec_that_costs_too_much(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: brotli 11 over 16 MiB keeps a core busy for half a minute a chunk, as often as a host likes."""
+    async with system(server, tmp_path, worker=False) as world:
+
+        async def ask(session: str, codec: Codec, level: int, mib: int) -> None:
+            settings = SessionSettings(codec=codec.value, level=level, chunk_bytes=mib << 20)
+            await start_session(world.jet, world.here.identity, "mallory", session, settings)
+
+        with pytest.raises(Misuse, match="brotli 11 may take 32 s") as refused:
+            await ask("dear", Codec.BROTLI, 11, 16)
+        assert refused.value.code == "compression.cost"
+        with pytest.raises(Misuse) as unknown:
+            await ask("odd", Codec.GZIP, 22, 1)
+        assert unknown.value.code == "compression.level"
+        with pytest.raises(NotFound):
+            await world.ask("show", "dear")
+        await ask("fair", Codec.BROTLI, 11, 4)

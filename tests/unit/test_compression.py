@@ -8,7 +8,7 @@ import zstandard
 from format_samples import words
 
 from handlers import compression as c
-from schemas.codecs import DEFAULT_LEVELS, LEVELS
+from schemas.codecs import DEFAULT_LEVELS, LEVELS, codec_seconds
 from schemas.envelope import MAX_PLAIN, Codec
 from schemas.errors import EvidenceFalse, Misuse
 
@@ -165,3 +165,25 @@ def test_every_build_is_a_label() -> None:
     """Breaks: the manifest, which names it."""
     for codec in Codec:
         assert c.build(codec).replace("-", "").replace(".", "").replace("_", "").isalnum()
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_every_level_has_a_cost_and_a_higher_one_costs_no_less(codec: Codec) -> None:
+    """Breaks: a level without a bound, or one that is refused although a dearer one is not."""
+    costs = [codec_seconds(codec, level, 16 << 20) for level in LEVELS[codec]]
+    assert costs == sorted(costs)
+    assert codec_seconds(codec, DEFAULT_LEVELS[codec], MAX_PLAIN) < 2
+
+
+def test_what_costs_more_than_the_platform_allows_is_refused_with_what_is_allowed() -> None:
+    """Breaks: one host's codec takes the cores of all, or its owner is not told what to take instead."""
+    with pytest.raises(Misuse) as refused:
+        c.check_cost(Codec.BROTLI, 11, 16 << 20, 8)
+    assert refused.value.code == "compression.cost"
+    assert refused.value.message == "brotli 11 may take 32 s for a chunk of 16 MiB (allowed: 8 s)"
+    assert refused.value.hint.startswith("take COMPRESSION_LEVEL up to 9 or CHUNK_SIZE_MB up to 4;")
+    c.check_cost(Codec.BROTLI, 11, 4 << 20, 8)
+    c.check_cost(Codec.BROTLI, 9, 16 << 20, 8)
+    c.check_cost(Codec.BROTLI, 11, 16 << 20, 40)
+    with pytest.raises(Misuse, match="level 22 is not allowed for brotli: 0 to 11"):
+        c.check_cost(Codec.BROTLI, 22, 1 << 20, 8)
