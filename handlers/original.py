@@ -13,12 +13,14 @@ from handlers.chunks import open_plain
 from handlers.keys import SessionKeys
 from handlers.trust import Trust
 from handlers.verify_envelope import Seals, open_seals
+from handlers.verify_keys import check_intake, fit_keys
 from handlers.verify_reader import Evidence
 from schemas.digest import h
-from schemas.errors import EvidenceFalse, NotFound, Unavailable
+from schemas.errors import EvidenceFalse, NotFound
 from schemas.fragment import MAIN
 from schemas.manifest import Chunk, Manifest
 from schemas.names import copied_chunk
+from schemas.trust import Keys
 
 
 def original(
@@ -26,8 +28,7 @@ def original(
 ) -> Iterator[bytes]:
     """The plain bytes of a track, or of one part of it, chunk by chunk.
 
-    Raises NotFound (track.absent, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unavailable
-    (chunk.unreadable).
+    Raises NotFound (track.absent, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unreadable.
     """
     if track != MAIN and track not in {one.id for one in manifest.tracks}:
         raise NotFound(f"the recording has no track {track}", code="track.absent")
@@ -41,17 +42,26 @@ def original(
 def sealed_manifest(evidence: Evidence) -> Manifest:
     """The manifest of the last seal. Its form and signature are checked; whether its signer counts is not.
 
-    Raises NotFound (evidence.unsealed), EvidenceFalse (manifest.*).
+    Raises NotFound (evidence.unsealed), EvidenceFalse (manifest.*), Unreadable.
     """
     seals = Seals()
     for _ in open_seals(evidence, Trust(b"", 0, ()), seals):
         pass
     if not seals.highest:
         raise NotFound("there is no manifest: the session is not sealed", code="evidence.unsealed")
-    if seals.last is None or seals.findings:
-        finding = seals.findings[0]
+    wrong = [finding for finding in seals.findings if not finding.is_note]
+    if seals.last is None or wrong:
+        finding = wrong[0]
         raise EvidenceFalse(f"{finding.place}: {finding.message}", code=finding.code, place=finding.place)
     return seals.last.manifest
+
+
+def opened_by(manifest: Manifest, named: Keys) -> SessionKeys:
+    """The session's keys. Raises Denied (keys.unfit), EvidenceFalse (keys.intake)."""
+    keys = fit_keys(manifest, named)
+    for finding in check_intake(manifest, keys):
+        raise EvidenceFalse(f"{finding.place}: {finding.message}", code=finding.code, place=finding.place)
+    return keys
 
 
 def lacks(manifest: Manifest, *, track: int = MAIN, part: int | None = None) -> int:
@@ -71,11 +81,7 @@ def _of(manifest: Manifest, track: int, part: int | None) -> list[Chunk]:
 
 def _plain(evidence: Evidence, chunk: Chunk, keys: SessionKeys) -> bytes:
     where = copied_chunk(chunk.index)
-    try:
-        sealed = evidence.chunk(chunk.index, chunk.sealed)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise Unavailable(f"{where} cannot be read: {why}", code="chunk.unreadable", place=where) from None
+    sealed = evidence.chunk(chunk.index, chunk.sealed)
     if sealed is None:
         raise EvidenceFalse(f"{where} is not there", code="chunk.missing", place=where)
     if h(sealed) != chunk.digest:

@@ -18,6 +18,7 @@ Source: format.md §13.
 
 from collections.abc import Iterator
 
+from handlers.keys import SessionKeys
 from handlers.trust import HOST, SIGNER, Trust
 from handlers.verify_chain import check_chain, check_heads
 from handlers.verify_ending import check_ending, check_equivocations, check_parts, open_ending
@@ -25,11 +26,12 @@ from handlers.verify_envelope import Seal, Seals, open_seals
 from handlers.verify_files import check_files
 from handlers.verify_findings import Finding, Report, Summary
 from handlers.verify_history import check_history
-from handlers.verify_keys import fit_keys, open_parts
+from handlers.verify_keys import check_intake, fit_keys, named_keys, open_parts
 from handlers.verify_lists import check_entries, check_identity, check_totals, check_tracks, check_tree
 from handlers.verify_reader import Evidence
 from handlers.verify_rows import check_rows
 from schemas import dsse
+from schemas.errors import Denied
 from schemas.manifest import Manifest
 
 
@@ -37,8 +39,10 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     """Check everything that can be recomputed, and report it.
 
     keys: the bytes of keys.json; with them contents, fragments and cuts are checked too. strict: notes are
-    findings. Raises nothing of its own; what the evidence is decides `exit_code` (format.md §13).
+    findings. What the evidence is decides `exit_code` (format.md §13). Raises what leaves no verdict:
+    Unreadable, Denied (keys.malformed, keys.unfit).
     """
+    named = None if keys is None else named_keys(keys)
     report = Report(strict=strict)
     report.summary.root = trust.root.hex()
     seals = Seals()
@@ -53,11 +57,18 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     if seals.last is None:
         return report
     manifest = seals.last.manifest
+    session_keys = None
+    if named is not None:
+        try:
+            session_keys = fit_keys(manifest, named)
+        except Denied:
+            if not report.findings:  # a manifest that is false itself cannot say whose keys are wrong
+                raise
     _fill(report.summary, seals, seals.last, trust)
     for finding in _check_last(evidence, manifest, seals, report.summary, trust):
         report.add(finding)
-    if keys is not None:
-        for finding in _check_contents(evidence, manifest, keys, report.summary):
+    if session_keys is not None:
+        for finding in _check_contents(evidence, manifest, session_keys, report.summary):
             report.add(finding)
     return report
 
@@ -89,16 +100,13 @@ def _check_last(
 
 
 def _check_contents(
-    evidence: Evidence, manifest: Manifest, keys: bytes, summary: Summary
+    evidence: Evidence, manifest: Manifest, keys: SessionKeys, summary: Summary
 ) -> Iterator[Finding]:
-    session_keys, found = fit_keys(manifest, keys)
-    yield from found
-    if session_keys is None:
-        return
-    part_keys, found = open_parts(manifest, session_keys)
+    yield from check_intake(manifest, keys)
+    part_keys, found = open_parts(manifest, keys)
     yield from found
     summary.opened = True
-    yield from check_rows(evidence, manifest, session_keys, part_keys)
+    yield from check_rows(evidence, manifest, keys, part_keys)
 
 
 def _fill(summary: Summary, seals: Seals, seal: Seal, trust: Trust) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from handlers.signatures import SIGNATURE_BYTES, verify_signature
 from handlers.trust import SIGNER, Trust
-from handlers.verify_findings import Finding
+from handlers.verify_findings import Finding, stray_files
 from handlers.verify_reader import Evidence, Listing, shown
 from schemas import dsse
 from schemas.digest import ZERO
@@ -73,11 +73,7 @@ class Seals:
 
 def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]:
     """Open every manifest in order, yield those that can be opened, and fill `seals`."""
-    try:
-        listing = evidence.seals()
-    except OSError as error:
-        seals.findings.append(Finding("manifest.unreadable", "manifests/", _os_text(error)))
-        return
+    listing = evidence.seals()
     seals.findings.extend(_listing(listing))
     seals.highest = max(listing.numbers, default=0)
     before: Seal | None = None
@@ -100,6 +96,7 @@ def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]
 def _listing(listing: Listing) -> Iterator[Finding]:
     for name in sorted(listing.unnamed):
         yield Finding("manifest.unnamed", f"manifests/{shown(name)}", "no manifest has this name")
+    yield from stray_files("manifests/", listing.strays)
     if not listing.numbers:
         yield Finding("manifest.missing", "manifests/", "there is no manifest")
         return
@@ -111,11 +108,7 @@ def _listing(listing: Listing) -> Iterator[Finding]:
 
 
 def _open(evidence: Evidence, seal_no: int, findings: list[Finding]) -> Seal | None:
-    try:
-        raw = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
-    except OSError as error:
-        findings.append(Finding("manifest.unreadable", copied_manifest(seal_no), _os_text(error)))
-        return None
+    raw = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
     if raw is None:
         findings.append(Finding("manifest.missing", copied_manifest(seal_no), "the manifest is not there"))
         return None
@@ -162,7 +155,3 @@ def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
     # another signer signs the same ending anew; its header and body stay
     if manifest.ending[:-SIGNATURE_BYTES] != known.ending[:-SIGNATURE_BYTES]:
         yield Finding("manifest.session", copied_manifest(seal_no), "the ending is not the earlier seal's")
-
-
-def _os_text(error: OSError) -> str:
-    return f"cannot be read: {error.strerror or type(error).__name__}"

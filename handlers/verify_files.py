@@ -8,7 +8,7 @@ Source: format.md §6, §11, §13.
 
 from collections.abc import Iterator
 
-from handlers.verify_findings import Finding, Summary
+from handlers.verify_findings import Finding, Summary, stray_files
 from handlers.verify_lists import entries
 from handlers.verify_reader import Evidence, shown
 from schemas.digest import h
@@ -20,12 +20,10 @@ from schemas.names import copied_chunk
 
 
 def check_files(evidence: Evidence, manifest: Manifest, summary: Summary) -> Iterator[Finding]:
-    """Every listed chunk is there and unchanged, and nothing else is; counts the good ones in `summary`."""
-    try:
-        listing = evidence.indices()
-    except OSError as error:
-        yield Finding("chunk.unreadable", "chunks/", f"cannot be read: {error.strerror}")
-        return
+    """Every listed chunk is there and unchanged, and no other; counts the good ones in `summary`."""
+    listing = evidence.indices()
+    yield from stray_files("", evidence.strays())
+    yield from stray_files("chunks/", listing.strays)
     for name in sorted(listing.unnamed):
         yield Finding("chunk.unnamed", f"chunks/{shown(name)}", "no chunk has this name")
     listed = {entry.index: entry for entry in entries(manifest) if not entry.lost}
@@ -45,10 +43,7 @@ def _check_file(evidence: Evidence, manifest: Manifest, entry: Entry, codec: int
     where = copied_chunk(entry.index)
     if entry.sealed > MAX_SEALED:
         return Finding("chunk.length", where, f"{entry.sealed} bytes are more than a chunk may have")
-    try:
-        sealed = evidence.chunk(entry.index, entry.sealed)
-    except OSError as error:
-        return Finding("chunk.unreadable", where, f"cannot be read: {error.strerror or type(error).__name__}")
+    sealed = evidence.chunk(entry.index, entry.sealed)
     if sealed is None:
         return Finding("chunk.missing", where, "is not there")
     if len(sealed) != entry.sealed:

@@ -6,16 +6,17 @@
 4. Nothing here decides; the checks in verify_* do.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from handlers.verify_reader import shown
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN, OUTCOMES, EvidenceFalse
 
 EXIT_FALSE = OUTCOMES[EvidenceFalse].exit_code
 
 FINDINGS: dict[str, str] = {
     "manifest.missing": "a manifest of an earlier seal, or the only one, is not there",
-    "manifest.unnamed": "a file in manifests/ that the layout does not name",
-    "manifest.unreadable": "a manifest cannot be read",
+    "manifest.unnamed": "a file in manifests/ is named like a manifest, and the layout names none so",
     "manifest.malformed": "not a strict, canonical envelope of a manifest, or a value out of its bounds",
     "manifest.signature": "the envelope is not signed by the key that its manifest names",
     "manifest.link": "a manifest does not name the one before it, or not its own number",
@@ -24,8 +25,7 @@ FINDINGS: dict[str, str] = {
     "host.genesis": "the genesis of a track does not follow from the session",
     "track.unlisted": "a track is listed without fragments, or has fragments and is not listed",
     "chunk.missing": "a listed chunk is not there",
-    "chunk.unnamed": "a file in chunks/ that the manifest does not list",
-    "chunk.unreadable": "a chunk cannot be read",
+    "chunk.unnamed": "a file in chunks/ is named like a chunk, and the manifest lists none so",
     "chunk.length": "a chunk's file is longer or shorter than it was sealed",
     "chunk.digest": "a chunk is not what was sealed",
     "chunk.header": "a chunk's header says something else than the manifest",
@@ -58,8 +58,6 @@ FINDINGS: dict[str, str] = {
     "history.malformed": "a line of the history is not a strict, canonical event",
     "history.digest": "the history is not the one that was sealed",
     "history.seal": "the last sealed line of the history is not this seal's",
-    "keys.malformed": "the keys file is malformed",
-    "keys.unfit": "the keys file belongs to another session or key",
     "keys.intake": "the key does not give the public key that the host sealed to",
     "open.chunk": "a chunk does not open with the session's key",
     "open.payload": "a chunk opens, and its payload is not what its header says",
@@ -80,6 +78,7 @@ NOTES: dict[str, str] = {
     "chunk.lost": "a chunk is lost, as declared",
     "end.not_final": "the host did not end the session itself",
     "equivocation.listed": "the host signed two fragments for one place",
+    "file.unsealed": "a file lies in the copy that nobody sealed",
     "host.unlisted": "the trust file does not list the host's key",
 }
 
@@ -106,6 +105,14 @@ class Finding:
         """The finding by name; members that say nothing are left out."""
         named = {"code": self.code, "place": self.place, "message": self.message}
         return named | {name: value for name in ("sealed", "found") if (value := getattr(self, name))}
+
+
+def stray_files(folder: str, names: Iterable[str]) -> Iterator[Finding]:
+    """A note for each file that lies beside the evidence. folder: with its stroke, or empty."""
+    for name in sorted(names):
+        yield Finding(
+            "file.unsealed", f"{folder}{shown(name)}", "nobody sealed this file; it was not looked at"
+        )
 
 
 @dataclass(slots=True)

@@ -20,14 +20,11 @@ from schemas.jcs import strict_loads
 
 def check_history(evidence: Evidence, marks: Sequence[Mark], summary: Summary) -> Iterator[Finding]:
     """The history is the one that every seal covered; counts in `summary` the lines that none covers."""
-    try:
-        lines = evidence.history(HISTORY_LINE_MAX_BYTES)
-        if lines is None:
-            yield Finding("history.missing", "history", "is not there")
-            return
-        yield from _walk(lines, marks, summary)
-    except OSError as error:
-        yield Finding("history.missing", "history", f"cannot be read: {error.strerror or 'OSError'}")
+    lines = evidence.history(HISTORY_LINE_MAX_BYTES)
+    if lines is None:
+        yield Finding("history.missing", "history", "is not there")
+        return
+    yield from _walk(lines, marks, summary)
 
 
 def _walk(lines: Iterator[bytes], marks: Sequence[Mark], summary: Summary) -> Iterator[Finding]:

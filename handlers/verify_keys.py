@@ -21,7 +21,7 @@ from handlers.verify_findings import Finding
 from handlers.verify_reader import Evidence
 from schemas import fragment
 from schemas.digest import h
-from schemas.errors import LucidError, Rejected
+from schemas.errors import Denied, LucidError, Rejected
 from schemas.fragment import Header, Kind
 from schemas.index import FragmentRow
 from schemas.manifest import Chunk, Manifest
@@ -40,20 +40,32 @@ class Rebuilt:
     row: FragmentRow
 
 
-def fit_keys(manifest: Manifest, raw: bytes) -> tuple[SessionKeys | None, list[Finding]]:
-    """The session's keys out of keys.json, or why they do not fit."""
+def named_keys(raw: bytes) -> Keys:
+    """What keys.json says. Raises Denied (keys.malformed): nothing can be checked with it."""
     try:
-        named = Keys.parse(raw)
+        return Keys.parse(raw)
     except Rejected as error:
-        return None, [Finding("keys.malformed", "keys", error.message)]
+        raise Denied(
+            f"the keys file is malformed: {error.message}",
+            code="keys.malformed",
+            hint="it must be the file that was exported, to the byte",
+        ) from None
+
+
+def fit_keys(manifest: Manifest, named: Keys) -> SessionKeys:
+    """The session's keys. Raises Denied (keys.unfit): these are another session's, and say nothing of it."""
     keys = SessionKeys(named.dek)
     if named.uid != manifest.uid:
-        return None, [Finding("keys.unfit", "keys", "is the key of another session")]
+        raise Denied(f"the keys file is not of session {manifest.session}", code="keys.unfit")
     if named.dek_id != manifest.dek_id or keys.dek_id != manifest.dek_id:
-        return None, [Finding("keys.unfit", "keys", "is another key than the session's")]
+        raise Denied(f"the keys file holds another key than session {manifest.session}'s", code="keys.unfit")
+    return keys
+
+
+def check_intake(manifest: Manifest, keys: SessionKeys) -> Iterator[Finding]:
+    """The host sealed to this key."""
     if h(keys.intake_public) != manifest.host.intake:
-        return keys, [Finding("keys.intake", "keys", "gives another public key than the host sealed to")]
-    return keys, []
+        yield Finding("keys.intake", "keys", "gives another public key than the host sealed to")
 
 
 def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, int], bytes], list[Finding]]:
@@ -71,10 +83,7 @@ def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, i
 
 def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) -> bytes | Finding | None:
     """The plain bytes of a chunk; None where the file is missing, which check_files has said."""
-    try:
-        raw = evidence.chunk(index, sealed)
-    except OSError:
-        return None
+    raw = evidence.chunk(index, sealed)
     if raw is None or len(raw) != sealed:
         return None
     try:

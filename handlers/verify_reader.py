@@ -1,7 +1,8 @@
 """Owns the port through which a verification reads: where evidence lies is not its business.
 
 1. Bytes are asked for with a limit and come back no longer than limit + 1: hostile files cost no memory.
-2. `None` means: there is no such file. What is there and cannot be read raises OSError.
+2. `None` means: there is no such file. A file or folder that is there and cannot be read raises Unreadable:
+   then there is no verdict, neither true nor false (format.md §13), and no check may catch it.
 3. Nothing is cached; a verification reads each chunk once, with keys twice.
 """
 
@@ -18,10 +19,14 @@ HISTORY_LINE_MAX_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a folder holds: the numbers that its file names stand for, and the names that stand for none."""
+    """The names in a folder, by their form."""
 
     numbers: frozenset[int]
+    """Of the files that the layout names."""
     unnamed: tuple[str, ...] = ()
+    """Names of evidence in form (format.md §11), which the layout cannot mean."""
+    strays: tuple[str, ...] = ()
+    """All other names: nobody sealed what they name."""
 
 
 def shown(name: str) -> str:
@@ -31,6 +36,10 @@ def shown(name: str) -> str:
 
 class Evidence(Protocol):
     """One session's evidence, wherever it lies. All methods are called from one thread and may block."""
+
+    def strays(self) -> tuple[str, ...]:
+        """Names beside manifests, chunks, history and keys."""
+        ...
 
     def seals(self) -> Listing:
         """Numbers of the manifests."""

@@ -15,6 +15,14 @@ from schemas.trust import Tombstone
 PLACE = "tombstone"
 
 
+def is_tombstone(raw: bytes) -> bool:
+    """Whether the file was a tombstone once: a damaged one still is, any other file is not."""
+    if dsse.TOMBSTONE.encode() in raw:
+        return True
+    other = any(kind.encode() in raw for kind in (dsse.MANIFEST, dsse.TRUST))
+    return not other and b'"payloadType"' in raw and b'"signatures"' in raw
+
+
 def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple[Report, Tombstone | None]:
     """The report, and what the tombstone says if it could be read."""
     report = Report(strict=strict)

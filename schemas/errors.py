@@ -9,6 +9,7 @@
         Misuse             usage or configuration is wrong
         EvidenceFalse      bytes are not what was signed or sealed
         NotFound           no such session, chunk, file
+        Unreadable         a file is there and cannot be read
         RefusedByState     the state machine does not allow it (also a ValueError)
         Denied             not allowed, or the wrong key
 
@@ -67,6 +68,10 @@ class NotFound(Rejected):
     """There is no such thing."""
 
 
+class Unreadable(Rejected):
+    """It is there and cannot be read: nothing is known of what it holds."""
+
+
 class RefusedByState(Rejected, ValueError):
     """The state machine does not allow this now."""
 
@@ -91,6 +96,7 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
     Misuse: Outcome(2, 400),
     EvidenceFalse: Outcome(3, 422),
     NotFound: Outcome(4, 404),
+    Unreadable: Outcome(4, 403),
     RefusedByState: Outcome(5, 409),
     Conflict: Outcome(5, 409),
     Denied: Outcome(6, 403),

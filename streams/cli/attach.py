@@ -8,6 +8,7 @@
 import asyncio
 import os
 import signal
+import stat
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -16,10 +17,11 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from schemas.errors import LucidError, NotFound, Unavailable
+from schemas.errors import LucidError, Misuse, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.cli import output
+from streams.evidence import COPY_HINT, mode_at
 from streams.wiring import Installation, connected
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
@@ -58,23 +60,29 @@ async def server_url(here: Installation) -> str:
 
 
 def is_copy(target: str, complete: bool) -> bool:
-    """Whether `target` is a folder here. One that is not complete gives way to a session of its name."""
-    return Path(target).is_dir() and (complete or SESSION_ID.fullmatch(target) is None)
+    """Whether `target` is a folder here. One that is not complete gives way to a session of its name.
+
+    Raises Unreadable.
+    """
+    return stat.S_ISDIR(mode_at(Path(target))) and (complete or SESSION_ID.fullmatch(target) is None)
 
 
 @contextmanager
 def named(target: str, incomplete: LucidError) -> Iterator[None]:
     """Around a question for the session `target`, which is no copy here (`is_copy`).
 
-    Raises `incomplete`: there is no such session, but a folder. NotFound (evidence.absent): it is no name of
-    a session either. Unavailable (server.absent): as `attached`, but says both.
+    Raises `incomplete`: there is no such session, but a file or folder. Misuse (evidence.none), NotFound
+    (evidence.absent): it is no name of a session either. Unavailable (server.absent): as `attached`, but
+    says both.
     """
     if SESSION_ID.fullmatch(target) is None:
+        if mode_at(Path(target)):
+            raise Misuse(f"{target} is no evidence copy", code="evidence.none", hint=COPY_HINT)
         raise NotFound(f"there is no {target}", code="evidence.absent")
     try:
         yield
     except (Unavailable, NotFound) as error:
-        if error.code in ("server.absent", "session.absent") and Path(target).is_dir():
+        if error.code in ("server.absent", "session.absent") and mode_at(Path(target)):
             raise incomplete from None
         if error.code != "server.absent":
             raise

@@ -17,11 +17,11 @@ from typing import Annotated, BinaryIO
 import typer
 
 from handlers.keys import SessionKeys
-from handlers.original import lacks, original, parts, sealed_manifest
+from handlers.original import lacks, opened_by, original, parts, sealed_manifest
 from handlers.trust import replaces
-from handlers.verify_keys import fit_keys
+from handlers.verify_keys import named_keys
 from schemas import dsse
-from schemas.errors import Denied, Misuse
+from schemas.errors import Misuse
 from schemas.manifest import Manifest
 from schemas.ports import DataDir
 from schemas.trust import TrustFile
@@ -30,8 +30,8 @@ from streams.audit import audit
 from streams.cli import output
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.cli.verify import keys_needed, read_keys
-from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded, write_copy
+from streams.cli.verify import read_beside, read_keys
+from streams.evidence import KEYS, EvidenceFolders, copy_at, mode_at, read_bounded, write_copy
 from streams.kept import kept, keys_file, keys_of, trust_file, trusted_keys
 from streams.wiring import Installation
 
@@ -107,18 +107,23 @@ def export(
 def _origin(target: str, keys: Path | None, wants_keys: bool) -> Origin:
     path = Path(target)
     beside = path / KEYS
-    if not is_copy(target, complete=not wants_keys or keys is not None or beside.exists()):
-        with named(target, keys_needed(beside)):
+    if not is_copy(target, complete=not wants_keys or keys is not None or bool(mode_at(beside))):
+        with named(target, _keys_needed(beside)):
             return run(_from_here(target, wants_keys))
     evidence = copy_at(path)
-    manifest = sealed_manifest(evidence)
     if not wants_keys:
+        manifest = sealed_manifest(evidence)
         return Origin(manifest.session, evidence, manifest.uid)
-    raw = read_keys(keys or beside)
-    opened, found = fit_keys(manifest, raw)
-    if opened is None or found:
-        raise Denied(f"{keys or beside} {found[0].message}", code=found[0].code)
-    return Origin(manifest.session, evidence, manifest.uid, opened, raw)
+    raw = read_keys(keys) if keys else read_beside(beside)
+    if raw is None:
+        raise _keys_needed(beside)
+    held = named_keys(raw)  # refused before the evidence is judged (format.md §13)
+    manifest = sealed_manifest(evidence)
+    return Origin(manifest.session, evidence, manifest.uid, opened_by(manifest, held), raw)
+
+
+def _keys_needed(beside: Path) -> Misuse:
+    return Misuse(f"there is no {beside}", code="keys.needed", hint="give --keys FILE")
 
 
 async def _from_here(name: str, wants_keys: bool) -> Origin:

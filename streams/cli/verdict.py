@@ -54,6 +54,7 @@ AREAS = {
     "rows": "contents",
     "fragment": "contents",
     "cut": "contents",
+    "file": "files",
 }
 """By the area of a finding's code, where it is told."""
 

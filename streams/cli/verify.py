@@ -5,6 +5,7 @@
 3. Exit status as format.md §13 says: 0 true, 2 usage or trust file, 3 false, 9 signer not listed.
 """
 
+import stat
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,22 +14,24 @@ import typer
 
 from handlers.trust import Trust, open_trust
 from handlers.verify import verify as verify_evidence
-from handlers.verify_tombstone import verify_tombstone
+from handlers.verify_tombstone import is_tombstone, verify_tombstone
 from schemas import dsse
-from schemas.errors import Misuse, NotFound
+from schemas.errors import Misuse, NotFound, Unreadable
+from schemas.subjects import SESSION_ID
 from schemas.trust import MAX_KEYS_BYTES
 from streams.cli import output, verdict
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.evidence import KEYS, EvidenceFolders, copy_at, read_bounded
+from streams.evidence import KEYS, EvidenceFolders, copy_at, mode_at, read_bounded, unreadable
 from streams.kept import kept, keys_file, keys_of, own_trust
 from streams.wiring import Installation
 
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"
 """Whose keys count when no trust file is named."""
-RESTORED = {"chunk.missing", "chunk.unreadable", "chunk.length", "chunk.digest", "chunk.header"}
+RESTORED = {"chunk.missing", "chunk.length", "chunk.digest", "chunk.header"}
 """Findings that a replay can mend."""
+NAME_A_FOLDER = "name the folder that holds manifests/ and chunks/, or a tombstone"
 
 TrustOption = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
 RootKey = Annotated[
@@ -58,28 +61,34 @@ def verify(
         )
     if root is not None and trust is None:
         raise Misuse("--root is of a trust file, and none is named", code="usage", hint="give --trust FILE")
+    mode = mode_at(path)
     copied = is_copy(target, complete=trust is not None)
-    if open_contents and (copied or path.is_file()):
+    is_file = bool(mode) and not stat.S_ISDIR(mode)
+    if trust is None and SESSION_ID.fullmatch(target):
+        is_file = False  # a session of this name counts first, as for a folder
+    if open_contents and (copied or is_file):
         raise Misuse(
             f"{path} is a copy here, and --open is for a session of this installation",
             code="usage",
             hint="give --keys FILE",
         )
-    if path.is_file():
-        return _tombstone(path, _needed(trust, path), root, strict, as_json)
+    if is_file:
+        return _tombstone(path, mode, trust, root, strict, as_json)
     if copied:
-        opened = load_trust(_needed(trust, path), root)
-        beside = path / KEYS
-        given = keys or (beside if beside.exists() else None)
         evidence, hint = copy_at(path), ""
-        key_bytes = read_keys(given) if given else None
+        opened = load_trust(_needed(trust, path), root)
+        key_bytes = read_keys(keys) if keys else read_beside(path / KEYS)
     else:
         with named(target, trust_needed(path)):
             evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
         hint = f"restore it: lucid replay {target}"
         if path.is_dir():
             output.note(f"NOTE the session, not the folder here: that is lucid verify ./{path} --trust FILE")
-    report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
+    try:
+        report = verify_evidence(evidence, opened, keys=key_bytes, strict=strict)
+    except Unreadable as error:
+        error.hint = error.hint or hint
+        raise
     if not any(finding.code in RESTORED for finding in report.findings):
         hint = ""
     if as_json:
@@ -92,12 +101,21 @@ def verify(
     return report.exit_code
 
 
-def _tombstone(path: Path, trust: Path, root: str | None, strict: bool, as_json: bool) -> int:
+def _tombstone(
+    path: Path, mode: int, trust: Path | None, root: str | None, strict: bool, as_json: bool
+) -> int:
+    raw = b""
+    if stat.S_ISREG(mode):
+        try:
+            raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE], links=True) or b""
+        except OSError as error:
+            raise unreadable(path, error) from None
+    if not is_tombstone(raw):
+        raise Misuse(
+            f"{path} is neither an evidence copy nor a tombstone", code="evidence.none", hint=NAME_A_FOLDER
+        )
+    trust = _needed(trust, path)
     opened = load_trust(trust, root)
-    try:
-        raw = read_bounded(path, dsse.MAX_BYTES[dsse.TOMBSTONE]) or b""
-    except OSError as error:
-        raise NotFound(f"{path} cannot be read: {error.strerror}", code="evidence.absent") from None
     report, tombstone = verify_tombstone(raw, opened, strict=strict)
     if root is None and not as_json:
         _tell_root(opened.root)
@@ -145,7 +163,7 @@ def load_trust(path: Path, root: str | None) -> Trust:
     """The trust file at `path`. Raises Misuse (trust.*), also when it is not there."""
     wanted = _fingerprint(root) if root is not None else None
     try:
-        raw = read_bounded(path, dsse.MAX_BYTES[dsse.TRUST])
+        raw = read_bounded(path, dsse.MAX_BYTES[dsse.TRUST], links=True)
     except OSError as error:
         raise Misuse(f"{path} cannot be read: {error.strerror}", code="trust.absent") from None
     if raw is None:
@@ -156,18 +174,23 @@ def load_trust(path: Path, root: str | None) -> Trust:
 
 
 def read_keys(path: Path) -> bytes:
-    """The bytes of keys.json. Raises Misuse (keys.absent)."""
-    try:
-        raw = read_bounded(path, MAX_KEYS_BYTES)
-    except OSError as error:
-        raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.absent") from None
+    """The bytes of a keys file that was named. Raises NotFound (keys.absent), Unreadable."""
+    raw = _keys(path, links=True)
     if raw is None:
-        raise keys_needed(path)
+        raise NotFound(f"{path} is not there", code="keys.absent")
     return raw
 
 
-def keys_needed(path: Path) -> Misuse:
-    return Misuse(f"{path} is not there", code="keys.absent", hint="give --keys FILE")
+def read_beside(path: Path) -> bytes | None:
+    """The bytes of a copy's own keys.json; None: it carries none. Raises Unreadable."""
+    return _keys(path, links=False)
+
+
+def _keys(path: Path, *, links: bool) -> bytes | None:
+    try:
+        return read_bounded(path, MAX_KEYS_BYTES, links=links)
+    except OSError as error:
+        raise unreadable(path, error, "keys.unreadable") from None
 
 
 def _fingerprint(text: str) -> bytes:

@@ -14,7 +14,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from installation import Done, Json, at_once, lucid, read_independently, running
 
-FALSE, UNKNOWN_SIGNER, USAGE = 3, 9, 2
+FALSE, UNKNOWN_SIGNER, USAGE, DENIED = 3, 9, 2, 6
 MANIFEST = "manifests/1.dsse.json"
 Tamper = Callable[[Path, Path], None]
 """Change the copy in the first folder; the second holds a copy of another session of the same host."""
@@ -96,10 +96,6 @@ def a_bit_of_the_manifest(new: Path, _: Path) -> None:
     flip(new / MANIFEST, at=400)
 
 
-def the_manifest_is_missing(new: Path, _: Path) -> None:
-    (new / MANIFEST).unlink()
-
-
 def an_old_manifest_with_new_chunks(new: Path, old: Path) -> None:
     shutil.copy(old / MANIFEST, new / MANIFEST)
     shutil.copy(old / "history.ndjson", new / "history.ndjson")
@@ -129,7 +125,6 @@ def another_s_signature_under_the_same_words(new: Path, _: Path) -> None:
         (two_chunks_are_swapped, "chunk.", "chunks/0000000000"),
         (a_chunk_of_another_session, "chunk.", "chunks/0000000001"),
         (a_bit_of_the_manifest, "manifest.", MANIFEST),
-        (the_manifest_is_missing, "manifest.missing", "manifests/"),
         (an_old_manifest_with_new_chunks, "chunk.", "chunks/0000000000"),
         (the_history_of_another_session, "history.", "history line"),
         (the_history_is_cut, "history.digest", "history"),
@@ -187,16 +182,24 @@ def test_a_forger_with_a_key_of_his_own_is_a_stranger(copies: Path) -> None:
     assert read.status == UNKNOWN_SIGNER
 
 
-def test_a_key_file_that_does_not_fit_is_a_finding(copies: Path) -> None:
-    """Breaks: contents count as checked although nothing was opened."""
+def test_without_its_manifest_a_copy_is_no_evidence(copies: Path) -> None:
+    """Breaks: what cannot be checked is called false, or true."""
+    (copies / "new" / MANIFEST).unlink()
+    said = verify(copies, "--trust", copies / "trust.json")
+    assert (said.status, said.json["code"]) == (USAGE, "evidence.none"), str(said)
+    read = read_independently(copies / "new", "--trust", copies / "trust.json", cwd=copies)
+    assert read.status == USAGE
+
+
+def test_a_key_file_that_does_not_fit_is_no_verdict(copies: Path) -> None:
+    """Breaks: contents count as checked although nothing was opened, or true evidence is called false."""
     trusted = ("--trust", copies / "trust.json")
     wrong = verify(copies, *trusted, "--keys", copies / "old.keys.json")
-    assert (wrong.status, [found["code"] for found in wrong.json["findings"]]) == (FALSE, ["keys.unfit"])
+    assert (wrong.status, wrong.json["code"]) == (DENIED, "keys.unfit")
     for garbage in (b"", b'{"dek":' * 400):
         (copies / "garbage").write_bytes(garbage)
         said = verify(copies, *trusted, "--keys", copies / "garbage")
-        assert said.status == FALSE, str(said)
-        assert said.json["findings"][0]["code"].startswith("keys.")
+        assert (said.status, said.json["code"]) == (DENIED, "keys.malformed"), str(said)
     out = lucid(
         "export", copies / "new", "--keys", copies / "old.keys.json", "--out", copies / "out",
         data=copies, cwd=copies,

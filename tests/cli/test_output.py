@@ -45,6 +45,7 @@ def test_every_kind_of_error_has_an_exit_code_of_its_own_meaning() -> None:
         "Misuse": 2,
         "EvidenceFalse": 3,
         "NotFound": 4,
+        "Unreadable": 4,
         "RefusedByState": 5,
         "Conflict": 5,
         "Denied": 6,

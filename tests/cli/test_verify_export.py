@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -152,27 +153,71 @@ def test_a_trust_file_that_is_none_is_exit_2(here: Path, capsys: Said) -> None:
         (["--trust", "trust.json", "--root", "00" * 32], "trust.root"),
         (["--trust", "trust.json", "--root", "zz"], "trust.root"),
         ([], "trust.absent"),
-        (["--trust", "trust.json", "--keys", "none.json"], "keys.absent"),
     ):
         assert main(["verify", "copy", *arguments]) == 2, arguments
         assert f"[{code}]" in capsys.readouterr().err
 
 
-def test_a_key_of_another_session_is_a_finding(here: Path, capsys: Said) -> None:
-    """Breaks: contents count as checked although nothing was opened."""
-    other = {"uid": "0" * 32, "dek_id": "0" * 32, "dek": "0" * 64}
-    (here / "copy" / "keys.json").write_bytes(jcs(other))
-    assert main(["verify", "copy", "--trust", "trust.json"]) == 3
-    assert "[keys.unfit]" in capsys.readouterr().out
+def test_a_key_that_does_not_fit_is_no_verdict(here: Path, capsys: Said) -> None:
+    """Breaks: true evidence is called FALSE for a line end behind its key, or another session's key."""
+    other = jcs({"uid": "0" * 32, "dek_id": "0" * 32, "dek": "0" * 64})
+    good = (here / "keys.json").read_bytes()
+    for raw, code in ((other, "keys.unfit"), (good + b"\n", "keys.malformed")):
+        (here / "copy" / "keys.json").write_bytes(raw)
+        (here / "wrong.json").write_bytes(raw)
+        for arguments in ([], ["--keys", "wrong.json"]):
+            assert main(["verify", "copy", "--trust", "trust.json", *arguments]) == 6
+            said = capsys.readouterr()
+            assert (said.out, f"[{code}]" in said.err) == ("", True)
+    (here / "copy" / "keys.json").unlink()
+    (here / "copy" / "keys.json").symlink_to(here / "keys.json")
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 4
+    assert "[keys.unreadable]" in capsys.readouterr().err
+    assert main(["verify", "copy", "--trust", "trust.json", "--keys", "none.json"]) == 4
+    assert "[keys.absent]" in capsys.readouterr().err
 
 
 def test_a_place_without_evidence_is_not_found(here: Path, capsys: Said) -> None:
     """Breaks: a typing error looks like a verdict."""
     assert main(["verify", "./nowhere", "--trust", "trust.json"]) == 4
     assert "[evidence.absent]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["empty", "film.mp4", "manifest", "trust.json", "keys.json", "pipe", "copy"])
+@pytest.mark.parametrize("verb", [["verify", "--trust", "trust.json"], ["export", "--evidence", "again"]])
+def test_what_is_no_evidence_is_not_called_false(
+    here: Path, capsys: Said, name: str, verb: list[str]
+) -> None:
+    """Breaks: a film, or a wrong folder, is FALSE, and a person is accused."""
     (here / "empty").mkdir()
-    assert main(["verify", "empty", "--trust", "trust.json"]) == 3
-    assert "empty is FALSE [manifest.missing]" in capsys.readouterr().out
+    (here / "film.mp4").write_bytes(bytes(range(256)) * 9)
+    os.mkfifo(here / "pipe")
+    (here / "copy" / "manifests" / "1.dsse.json").rename(here / "manifest")
+    assert main([verb[0], f"./{name}", *verb[1:]]) == 2
+    said = capsys.readouterr()
+    assert (said.out, "[evidence.none]" in said.err, "FALSE" in said.err) == ("", True, False)
+    assert not (here / "again").exists()
+
+
+def test_a_file_that_somebody_names_may_be_a_link(here: Path, capsys: Said) -> None:
+    """Breaks: a trust file that is mounted as a link, as containers do, is refused."""
+    for name in ("trust.json", "keys.json", "copy"):
+        (here / f"linked-{name}").symlink_to(here / name)
+    linked = ["linked-copy", "--trust", "linked-trust.json", "--keys", "linked-keys.json"]
+    assert main(["verify", *linked]) == 0
+    assert "opened, as signed" in capsys.readouterr().out
+
+
+def test_a_stray_file_is_a_note_beside_the_verdict(here: Path, capsys: Said) -> None:
+    """Breaks: who looked at a copy with a file manager has made it FALSE, or made somebody vouch for more."""
+    for name in ("chunks/.DS_Store", "manifests/Thumbs.db", "README"):
+        (here / "copy" / name).write_bytes(b"")
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("[file.unsealed]") == 3
+    assert "demo-01 is true" in out
+    assert main(["verify", "copy", "--trust", "trust.json", "--strict"]) == 3
+    assert "demo-01 is FALSE [file.unsealed] and 2 more" in capsys.readouterr().out
 
 
 def tombstone(signer: Ed25519PrivateKey) -> bytes:
@@ -277,14 +322,14 @@ def test_what_cannot_be_read_is_named_and_no_bug(
     assert main(["export", "--trust-file", "copy"]) == 2
     assert "copy cannot be replaced: it is no plain file" in capsys.readouterr().err
 
-    def refuse(path: Path, limit: int) -> bytes:
+    def refuse(path: Path, limit: int, *, links: bool) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(verb, "read_bounded", refuse)
-    assert main(["verify", "trust.json", "--trust", "trust.json"]) == 2
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 2
     monkeypatch.setattr(verb, "load_trust", lambda *_: None)
-    assert main(["verify", "trust.json", "--trust", "trust.json"]) == 4
-    assert "trust.json cannot be read: Permission denied" in capsys.readouterr().err
+    assert main(["verify", "./keys.json", "--trust", "trust.json"]) == 4
+    assert "keys.json cannot be read: Permission denied" in capsys.readouterr().err
 
 
 def test_missing_fragments_are_told_when_bytes_are_exported(here: Path, capsys: Said) -> None:
@@ -307,7 +352,8 @@ def test_nothing_is_overwritten_and_nothing_is_guessed(here: Path, capsys: Said)
     ):
         assert main(["export", *arguments]) == 2, arguments
     assert main(["export", "copy", "--out", "x"]) == 2
-    assert "[keys.absent]" in capsys.readouterr().err
+    assert "[keys.needed]" in capsys.readouterr().err
+    assert main(["export", "copy", "--keys", "none.json", "--out", "x"]) == 4
     assert main(["export", "copy", "--keys", "keys.json", "--out", "x", "--part", "9"]) == 4
     (here / "bad.json").write_text("{}")
     assert main(["export", "copy", "--keys", "bad.json", "--out", "x"]) == 6

@@ -124,7 +124,7 @@ def test_a_session_is_found_beside_a_folder_of_its_name(lucid: Lucid, data: Path
         said = lucid("verify", target, data=system, cwd=tmp_path)
         assert (said.returncode, "[trust.absent]" in said.stderr) == (2, True), said.stderr
         said = lucid("export", target, "--out", "again", data=system, cwd=tmp_path)
-        assert (said.returncode, "[keys.absent]" in said.stderr) == (2, True), said.stderr
+        assert (said.returncode, "[keys.needed]" in said.stderr) == (2, True), said.stderr
 
 
 def test_who_means_the_folder_is_told_that_its_session_was_verified(

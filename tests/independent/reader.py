@@ -7,7 +7,8 @@
 2. Hostile files end in a finding with code and place, never in a traceback.
 3. `--out` is written only when nothing was found false.
 
-Exit codes (docs/format.md §13): 2 usage or trust file, 3 false, 9 signer not listed, 0 true.
+Exit codes (docs/format.md §13), the first that fits: 2 usage, no evidence copy, or trust file; 4 a file
+cannot be read; 6 the keys file does not fit; 3 false; 9 signer not listed; 0 true.
 """
 
 from __future__ import annotations
@@ -30,11 +31,31 @@ from reader_keyless import Keyless, Report, is_lost
 
 MAX_MANIFEST, MAX_HISTORY, MAX_TRUST, MAX_KEYS = 512 << 20, 1 << 30, 16 << 20, 4 << 10
 SEAL_NAME = re.compile(r"[1-9][0-9]{0,8}\.dsse\.json")
+SEAL_FORM, CHUNK_FORM, NOTHING = re.compile(r"[0-9]+\.dsse\.json"), re.compile(r"[0-9]+"), re.compile(r"(?!)")
+LAYOUT = {"manifests", "chunks", "history.ndjson", "keys.json"}
 Json = dict[str, Any]
 
 
-class Usage(Exception):
-    """Nothing was verified: the command, or the trust file, cannot be used."""
+class NoVerdict(Exception):
+    """Nothing can be said."""
+
+    exit_code = 2
+
+
+class Usage(NoVerdict):
+    """The command, or the trust file, cannot be used; or there is no evidence copy."""
+
+
+class Unreadable(NoVerdict):
+    """A file is there and cannot be read, or a named one is not there."""
+
+    exit_code = 4
+
+
+class WrongKeys(NoVerdict):
+    """The keys file is malformed, or not of this session."""
+
+    exit_code = 6
 
 
 def say(text: str) -> None:
@@ -42,21 +63,25 @@ def say(text: str) -> None:
     print(text.encode("unicode_escape").decode())
 
 
-def complain(text: str) -> int:
+def complain(text: str, exit_code: int = 2) -> int:
     print(f"reader: {text}".encode("unicode_escape").decode(), file=sys.stderr)
-    return 2
+    return exit_code
 
 
 def read_bounded(path: Path, limit: int, code: str) -> bytes:
-    """Return a plain file's bytes; raises Bad `code` when absent, no plain file, or above `limit`."""
+    """Return a plain file's bytes; raises Bad `code` when absent or above `limit`, else Unreadable."""
     try:
         status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise Bad(code, f"{path.name} is no plain file of at most {limit} bytes")
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(f"{path.name} is no plain file")
+        if status.st_size > limit:
+            raise Bad(code, f"{path.name} is longer than {limit} bytes")
         with path.open("rb") as file:
             data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise Bad(code, f"{path.name} is not there") from None
     except OSError as error:
-        raise Bad(code, f"{path.name} cannot be read: {error.strerror}") from None
+        raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
     if len(data) > limit:
         raise Bad(code, f"{path.name} is longer than {limit} bytes")
     return data
@@ -69,7 +94,7 @@ def load_trust(path: Path, root: str | None, now_us: int) -> Json:
         trust = shapes.open_envelope(
             raw, shapes.TRUST_TYPE, shapes.TRUST, lambda value: value["root"], "trust"
         )
-    except Bad as bad:
+    except (Bad, Unreadable) as bad:
         raise Usage(str(bad)) from None
     if root is not None and fingerprint(bytes.fromhex(trust["root"])) != root:
         raise Usage("the trust file is not of the given root [trust.root]")
@@ -84,21 +109,36 @@ def is_listed(trust: Json, key: str, role: str, at_us: int) -> bool:
     return valid and all(entry["revoked_us"] == 0 for entry in own)
 
 
-def names_in(folder: Path, code: str, report: Report) -> set[str]:
+def names_in(folder: Path) -> set[str]:
     try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise Unreadable(f"{folder.name} is no folder")
         return {item.name for item in folder.iterdir()}
-    except OSError as error:
-        report.find(code, folder.name, f"the folder cannot be read: {error.strerror}")
+    except FileNotFoundError:
         return set()
+    except OSError as error:
+        raise Unreadable(f"{folder.name} cannot be read: {error.strerror}") from None
+
+
+def judge_others(place: str, names: set[str], form: re.Pattern[str], code: str, report: Report) -> None:
+    """Tell of the names that the layout does not give: those that look like evidence are findings."""
+    for name in sorted(names):
+        if form.fullmatch(name):
+            report.find(code, f"{place}{name}", "no file of this name belongs here")
+        else:
+            report.note("unsealed", f"{place}{name}: nobody sealed this file")
 
 
 def load_manifests(folder: Path, report: Report) -> list[tuple[Json, bytes]]:
     """Return (payload, envelope bytes) of every seal; a seal that is not wholly strict is left out."""
-    names = names_in(folder, "manifest.missing", report)
-    numbers = sorted(int(name[:-10]) for name in names if SEAL_NAME.fullmatch(name))
-    for name in sorted(name for name in names if not SEAL_NAME.fullmatch(name)):
-        report.find("manifest.unnamed", f"manifests/{name}", "no file of this name belongs here")
-    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+    names = names_in(folder)
+    seal_names = {name for name in names if SEAL_NAME.fullmatch(name)}
+    if not seal_names:
+        raise Usage(f"{folder.parent} is no evidence copy: it holds no manifest")
+    numbers = sorted(int(name[:-10]) for name in seal_names)
+    judge_others("manifests/", names - seal_names, SEAL_FORM, "manifest.unnamed", report)
+    judge_others("", names_in(folder.parent) - LAYOUT, NOTHING, "", report)
+    if numbers != list(range(1, len(numbers) + 1)):
         report.find("manifest.missing", "manifests", "the seals are not 1, 2, 3 …")
     seals = []
     for number in numbers:
@@ -131,9 +171,7 @@ def check_links(seals: list[tuple[Json, bytes]], report: Report) -> None:
 def check_files(folder: Path, manifest: Json, report: Report) -> None:
     entries = manifest["chunks"] + manifest["index"]
     wanted = {f"{entry['index']:010}": entry for entry in entries if not is_lost(entry)}
-    names = names_in(folder, "chunk.missing", report) if wanted or folder.exists() else set()
-    for name in sorted(names - set(wanted)):
-        report.find("chunk.unnamed", f"chunks/{name}", "no file of this name belongs here")
+    judge_others("chunks/", names_in(folder) - set(wanted), CHUNK_FORM, "chunk.unnamed", report)
     for name, entry in wanted.items():
         try:
             sealed = read_bounded(folder / name, MAX_PLAIN + SEALED_EXTRA, "chunk.missing")
@@ -197,16 +235,25 @@ def check_history(path: Path, seals: list[tuple[Json, bytes]], report: Report) -
     return len(lines) - max((m["lifecycle"]["last"] for m, _ in seals), default=0)
 
 
-def load_keys(path: Path, manifest: Json) -> bytes:
-    """Return the data key; raises Bad keys.*."""
-    keys = shapes.parse_canonical(read_bounded(path, MAX_KEYS, "keys.file"), "keys.json")
-    shapes.KEYS(keys, "keys")
+def load_keys(path: Path) -> Json:
+    """Return what the keys file says; raises WrongKeys, Unreadable."""
+    try:
+        keys = shapes.parse_canonical(read_bounded(path, MAX_KEYS, "keys.file"), "keys.json")
+        shapes.KEYS(keys, "keys")
+    except Bad as bad:
+        raise WrongKeys(str(bad)) from None
+    return dict(keys)
+
+
+def fit_keys(keys: Json, manifest: Json, manifests_hold: bool) -> bytes | None:
+    """Return the data key; None where a false manifest has another. Raises WrongKeys."""
     dek = bytes.fromhex(keys["dek"])
-    if keys["uid"] != manifest["uid"] or keys["dek_id"] != manifest["dek_id"]:
-        raise Bad("keys.session", "the keys file is of another session")
-    if dek_id(dek).hex() != manifest["dek_id"]:
-        raise Bad("keys.dek_id", "the data key is another")
-    return dek
+    session = keys["uid"] == manifest["uid"]
+    if session and keys["dek_id"] == manifest["dek_id"] == dek_id(dek).hex():
+        return dek
+    if manifests_hold:
+        raise WrongKeys(f"the keys file is of another {'key' if session else 'session'} [keys.unfit]")
+    return None
 
 
 def note_losses(manifest: Json, trust: Json, report: Report) -> None:
@@ -228,22 +275,24 @@ def note_losses(manifest: Json, trust: Json, report: Report) -> None:
 
 def verify(folder: Path, trust: Json, keys: Path | None, report: Report) -> tuple[list[Json], Keyed | None]:
     """Fill `report`; return all seals that could be read, and the open evidence when keys were given."""
+    held = None if keys is None else load_keys(keys)
     seals = load_manifests(folder / "manifests", report)
     for manifest, _ in seals:
         Keyless(manifest, report).check()
     check_links(seals, report)
+    manifests_hold = not report.findings
     later = check_history(folder / "history.ndjson", seals, report)
     if later > 0:
         say(f"INFO {later} later lines of the history are not covered by a seal")
     if not seals:
         return [], None
     last = seals[-1][0]
+    dek = None if held is None else fit_keys(held, last, manifests_hold)
     check_files(folder / "chunks", last, report)
     note_losses(last, trust, report)
     keyed = None
-    if keys is not None:
+    if dek is not None:
         try:
-            dek = load_keys(keys, last)
             keyed = Keyed(last, dek, lambda index: _read_chunk(folder, index), report)
             keyed.check()
         except Bad as bad:
@@ -276,12 +325,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--track", type=int, default=0, choices=(0, 1))
     parser.add_argument("--strict", action="store_true", help="notes are findings")
     options = parser.parse_args(argv)
+    if not options.folder.exists():
+        raise Unreadable(f"{options.folder} is not there")
     if not options.folder.is_dir():
         raise Usage(f"{options.folder} is no folder")
-    if options.keys is not None and not options.keys.is_file():
-        raise Usage(f"{options.keys} is no file")
+    if options.keys is not None and not options.keys.exists():
+        raise Unreadable(f"{options.keys} is not there")
     inside = options.folder / "keys.json"
-    if options.keys is None and inside.exists():
+    if options.keys is None and (inside.exists() or inside.is_symlink()):
         options.keys = inside
     if options.out is not None and options.keys is None:
         raise Usage("--out needs the data key (--keys)")
@@ -294,11 +345,13 @@ def main(argv: list[str], now_us: int | None = None) -> int:
     try:
         options = arguments(argv)
         trust = load_trust(options.trust, options.root, now_us or time.time_ns() // 1000)
-    except (Usage, SystemExit) as error:
-        return complain(str(error)) if isinstance(error, Usage) else int(error.code or 0)
-    if options.root is None:
-        say(f"INFO trust root {fingerprint(bytes.fromhex(trust['root']))}")
-    seals, keyed = verify(options.folder, trust, options.keys, report)
+        if options.root is None:
+            say(f"INFO trust root {fingerprint(bytes.fromhex(trust['root']))}")
+        seals, keyed = verify(options.folder, trust, options.keys, report)
+    except NoVerdict as error:
+        return complain(str(error), error.exit_code)
+    except SystemExit as error:
+        return int(error.code or 0)
     for code, text in report.notes:
         say(f"NOTE {text} [{code}]")
         if options.strict:

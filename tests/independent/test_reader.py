@@ -120,12 +120,19 @@ def test_the_root_is_printed_when_none_was_given(evidence: Write) -> None:
 def test_wrong_use_is_a_usage_error(evidence: Write, tmp_path: Path) -> None:
     """Breaks: a script takes a typing mistake for a verdict."""
     case = evidence(TINY)
-    assert case.read("--keys", str(tmp_path / "absent")) == 2
+    assert case.read("--keys", str(tmp_path / "absent")) == 4
     assert case.read("--frobnicate") == 2
     assert case.read("--out", str(tmp_path)) == 2
     assert case.read("--out", str(case.out), keys=False) == 2
-    case.folder.rename(tmp_path / "elsewhere")
+    for name in ("chunks/.DS_Store", "manifests/x", "README"):
+        case.file(name).write_bytes(b"")
+    assert case.read() == 0
+    assert case.said.count("[unsealed]") == 3
+    assert case.read("--strict") == 3
+    case.file("manifests/1.dsse.json").unlink()
     assert case.read() == 2
+    case.folder.rename(tmp_path / "elsewhere")
+    assert case.read() == 4
 
 
 def test_it_runs_as_a_program(evidence: Write) -> None:

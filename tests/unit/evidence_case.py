@@ -37,15 +37,21 @@ class Held:
     lines: list[bytes] | None
     strange_manifests: tuple[str, ...] = ()
     strange_chunks: tuple[str, ...] = ()
+    stray_manifests: tuple[str, ...] = ()
+    stray_chunks: tuple[str, ...] = ()
+    stray_files: tuple[str, ...] = ()
+
+    def strays(self) -> tuple[str, ...]:
+        return self.stray_files
 
     def seals(self) -> Listing:
-        return Listing(frozenset(self.manifests), self.strange_manifests)
+        return Listing(frozenset(self.manifests), self.strange_manifests, self.stray_manifests)
 
     def manifest(self, seal_no: int, limit: int) -> bytes | None:
         return self.manifests.get(seal_no, b"")[: limit + 1] or None
 
     def indices(self) -> Listing:
-        return Listing(frozenset(self.chunks), self.strange_chunks)
+        return Listing(frozenset(self.chunks), self.strange_chunks, self.stray_chunks)
 
     def chunk(self, index: int, limit: int) -> bytes | None:
         found = self.chunks.get(index)

@@ -1,6 +1,9 @@
 """Evidence on disk: whole under its name or not there, and reading takes no harm from what lies there."""
 
+import contextlib
+import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from evidence_case import Case, trusted
 from recorded_session import RecordedSession
 
 from handlers.verify import verify
-from schemas.errors import LucidError, Misuse, NoSpace, NotFound
+from schemas.errors import LucidError, Misuse, NoSpace, NotFound, Unreadable
 from streams import atomic, evidence
 from streams.atomic import new_file, new_folder
 from streams.evidence import copy_at, read_bounded, stored_at, write_copy
@@ -96,39 +99,91 @@ def test_what_is_no_plain_file_is_not_read(case: Case, tmp_path: Path) -> None:
     good = chunk.read_bytes()
     (tmp_path / "elsewhere").write_bytes(good)
 
-    def found() -> set[str]:
-        return {finding.code for finding in verify(copy_at(tmp_path / "copy"), trusted()).findings}
-
     for make in (
         lambda: os.mkfifo(chunk),
         lambda: chunk.mkdir(),
         lambda: chunk.symlink_to(tmp_path / "elsewhere"),
+        lambda: chunk.symlink_to(tmp_path / "nowhere"),
+        lambda: listening(chunk),
     ):
         chunk.rmdir() if chunk.is_dir() else chunk.unlink()
         make()
-        assert found() == {"chunk.unreadable"}
+        with pytest.raises(Unreadable, match="is no plain file"):
+            verify(copy_at(tmp_path / "copy"), trusted())
+
+
+def listening(path: Path) -> None:
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as at:
+        at.bind(path.name)
+
+
+@pytest.mark.parametrize("name", ["manifests", "chunks"])
+def test_a_folder_that_is_a_link_is_not_followed(case: Case, tmp_path: Path, name: str) -> None:
+    """Breaks: a copy is called true, and what was read lies elsewhere and may be other files tomorrow."""
+    copy = tmp_path / "copy"
+    write_copy(case.held, copy)
+    (copy / name).rename(tmp_path / "elsewhere")
+    (copy / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unreadable, match="is no folder"):
+        verify(copy_at(copy), trusted())
+    (copy / name).unlink()
+    (copy / name).write_bytes(b"")
+    with pytest.raises(Unreadable, match="is no folder"):
+        verify(copy_at(copy), trusted())
+
+
+@pytest.mark.parametrize("name", ["manifests/1.dsse.json", "chunks/0000000001", "history.ndjson"])
+def test_what_cannot_be_read_is_neither_true_nor_false(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Breaks: a file without permission, or a bad sector, makes true evidence FALSE."""
+    copy = tmp_path / "copy"
+    write_copy(case.held, copy)
+    (copy / "chunks" / "0000000000").write_bytes(b"what is false besides is not told then")
+    opened = os.open
+
+    def refuse(path: "str | Path", *rest: int, **more: int | None) -> int:
+        if Path(path).name == Path(name).name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(evidence.os, "open", refuse)
+    with pytest.raises(Unreadable, match=rf"{name} cannot be read: Input/output error"):
+        verify(copy_at(copy), trusted(), keys=case.keys)
+
+
+@pytest.mark.parametrize("left", [(), ("chunks",), ("manifests",), ("manifests", "chunks")])
+def test_a_folder_without_a_manifest_is_no_evidence(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """Breaks: a wrong folder is called FALSE, and somebody is accused."""
+    for name in left:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README").touch()
+    with pytest.raises(Misuse, match=r"evidence\.none"):
+        copy_at(tmp_path)
 
 
 def test_strange_names_are_found(case: Case, tmp_path: Path) -> None:
     """Breaks: evidence carries passengers that no manifest knows."""
     write_copy(case.held, tmp_path / "copy")
-    names = (
-        "1",
-        "00000000000",
+    strays = (
         "0000000000.tmp",
         "٠٠٠٠٠٠٠٠٠٠",
-        "0000009999",
+        ".DS_Store",
+        "0000000001 (1)",
         b"\xff\xfe".decode(errors="surrogateescape"),
     )
-    for name in names:
+    names = ("1", "00000000000", "0000009999")
+    for name in (*strays, *names):
         (tmp_path / "copy" / "chunks" / name).write_bytes(b"")
-    for name in ("01.dsse.json", "0.dsse.json", "1.dsse.json~", "x"):
+    for name in ("01.dsse.json", "0.dsse.json", "1234567890.dsse.json", "1.dsse.json~", "x"):
         (tmp_path / "copy" / "manifests" / name).write_bytes(b"")
+    (tmp_path / "copy" / "receipts").mkdir()
     report = verify(copy_at(tmp_path / "copy"), trusted())
     codes = [finding.code for finding in report.findings]
     assert codes.count("chunk.unnamed") == len(names)
-    assert codes.count("manifest.unnamed") == 4
-    assert all(finding.place.isascii() for finding in report.findings)
+    assert codes.count("manifest.unnamed") == 3
+    assert [note.code for note in report.notes].count("file.unsealed") == len(strays) + 2 + 1
+    assert all(finding.place.isascii() for finding in (*report.findings, *report.notes))
 
 
 def test_reading_takes_no_more_than_it_was_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from handlers.trust import build_trust, open_trust
 from handlers.verify import verify
 from handlers.verify_findings import FINDINGS, NOTES, Report
 from schemas import dsse
+from schemas.errors import Denied
 from schemas.jcs import jcs
 from schemas.trust import TrustKey
 
@@ -147,16 +148,44 @@ def second_seal(case: Case) -> Case:
     return case.resign(lambda _: None)
 
 
-def test_a_key_of_another_session_is_a_finding() -> None:
-    """Breaks: contents count as checked although the key opened nothing."""
+def test_a_key_that_does_not_fit_leaves_no_verdict() -> None:
+    """Breaks: true evidence is called false because somebody gave the wrong key, or edited it."""
     case = Case()
     others = {"uid": "00" * 16, "dek_id": KEYS.dek_id.hex(), "dek": KEYS.dek.hex()}
     other_dek = {"uid": case.manifest["uid"], "dek_id": KEYS.dek_id.hex(), "dek": "11" * 32}
     for said, code in ((others, "keys.unfit"), (other_dek, "keys.unfit"), ({"dek": 1}, "keys.malformed")):
         case.keys = jcs(said)
-        assert case.codes() == {code}
-    case.keys = b"\x00" * 5000
-    assert case.codes() == {"keys.malformed"}
+        with pytest.raises(Denied, match=code.replace(".", r"\.")):
+            case.verify()
+    for raw in (b"\x00" * 5000, case.again().keys + b"\n", b""):
+        case.keys = raw
+        with pytest.raises(Denied, match=r"keys\.malformed"):
+            case.verify()
+    case.held.manifests[1] = b"{}"  # what cannot be opened names no key, and a keys file may still be read
+    case.keys = jcs(others)
+    assert case.codes() == {"manifest.malformed"}
+
+
+def test_a_file_that_nobody_sealed_is_a_note() -> None:
+    """Breaks: a file manager leaves .DS_Store in a copy, and evidence is called false."""
+    case = Case()
+    before = case.verify().notes
+    held = case.held
+    held.strange_chunks = held.strange_manifests = ()
+    held.stray_chunks, held.stray_manifests = (".DS_Store", "._0000000001"), ("Thumbs.db",)
+    held.stray_files = ("README", "receipts")
+    report = case.verify()
+    told = [note for note in report.notes if note not in before]
+    assert report.exit_code == 0
+    assert {note.code for note in told} == {"file.unsealed"}
+    assert {note.place for note in told} == {
+        "chunks/.DS_Store",
+        "chunks/._0000000001",
+        "manifests/Thumbs.db",
+        "README",
+        "receipts",
+    }
+    assert case.verify(strict=True).exit_code == 3
 
 
 def test_the_report_knows_what_it_saw() -> None:
