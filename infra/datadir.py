@@ -40,10 +40,14 @@ class DataDir:
 
     def folder(self, name: str) -> Path:
         """Return one of FOLDERS, made if need be; raise Misuse (config.path) when it cannot be written."""
-        assert name in FOLDERS, name
-        where = self._elsewhere.get(name, self.path / name)
+        where = self.where(name)
         make_writable_folder(where)
         return where
+
+    def where(self, name: str) -> Path:
+        """Return where one of FOLDERS is, or would be."""
+        assert name in FOLDERS, name
+        return self._elsewhere.get(name, self.path / name)
 
     @property
     def nats(self) -> Path:
@@ -51,7 +55,9 @@ class DataDir:
 
     @property
     def keys(self) -> Path:
-        return self.folder("keys")
+        """Return where the keys are. Not made here: a folder that is missing must be seen to be missing."""
+        where = self.where("keys")
+        return self.folder("keys") if os.path.lexists(where) else where
 
     @property
     def chunks(self) -> Path:

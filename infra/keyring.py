@@ -4,7 +4,8 @@
     keys/salt                       32 bytes, where ENCRYPTION_KEY is a passphrase
 
 1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
-   the key and the other reads it.
+   the key and the other reads it. The first version is made by `begin` alone: a folder that lost its keys
+   gets no others.
 2. A master key from the environment is on no disk: its versions are derived from ENCRYPTION_KEY, and a check
    value tells a wrong one before it wraps anything.
 3. It hands out raw keys; what is wrapped with them, and when, is decided elsewhere.
@@ -54,10 +55,17 @@ class Keyring:
                 found[said["version"]] = key
         return found
 
+    def begin(self) -> tuple[int, bytes]:
+        return self.newest() if self._versions() else self._add(1)
+
     def newest(self) -> tuple[int, bytes]:
         names = self._versions()
         if not names:
-            return self._add(1)
+            raise Unavailable(
+                f"{self.directory} holds no master key; none is made anew",
+                code="keys.absent",
+                hint="put keys/ back from its copy",
+            )
         said = self._read(names[-1])
         if self._text and said["source"] == "file":
             # ENCRYPTION_KEY was set since: what is new goes under it; `keys rotate` brings the old along.
@@ -71,6 +79,9 @@ class Keyring:
             )
         return said["version"], key
 
+    def checks(self) -> dict[int, bytes]:
+        return {said["version"]: _check_of(said) for said in map(self._read, self._versions())}
+
     def add_version(self) -> int:
         return self._add(self.newest()[0] + 1)[0]
 
@@ -82,7 +93,7 @@ class Keyring:
         key = self._derived(version) if self._text else secrets.token_bytes(KEY_BYTES)
         said: dict[str, Any] = {"version": version, "source": "file", "key": key.hex()}
         if self._text:
-            said = {"version": version, "source": "environment", "check": _check(key)}
+            said = {"version": version, "source": "environment", "check": _check(key).hex()}
         # Only a durable version may wrap: a key that a crash takes back would take sessions with it.
         if self._files.put(f"master-{version:08}.json", json.dumps(said).encode()) == "created":
             return version, key
@@ -94,7 +105,7 @@ class Keyring:
         if not self._text:
             return None
         key = self._derived(said["version"])
-        if _check(key) != said["check"]:
+        if _check(key) != _check_of(said):
             raise Denied(
                 f"ENCRYPTION_KEY is not the one that master key version {said['version']} was made with",
                 code="keys.master",
@@ -140,8 +151,12 @@ class Keyring:
         return said
 
 
-def _check(key: bytes) -> str:
-    return blake3(key, derive_key_context=CHECK_CONTEXT).hexdigest(16)
+def _check(key: bytes) -> bytes:
+    return blake3(key, derive_key_context=CHECK_CONTEXT).digest(16)
+
+
+def _check_of(said: dict[str, Any]) -> bytes:
+    return _check(bytes.fromhex(said["key"])) if said["source"] == "file" else bytes.fromhex(said["check"])
 
 
 def _stretch(passphrase: bytes, salt: bytes, kdf: Kdf) -> bytes:

@@ -93,3 +93,8 @@ def _arguments(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def has_streams(folder: Path) -> bool:
+    """Whether a server has kept streams below its folder."""
+    return any((folder / "store").glob("jetstream/*/streams/*"))

@@ -10,6 +10,7 @@
 2. Whatever is signed bears a date, and the signer of that date signs it, however late: a seal that was begun
    before a rotation ends as it would have.
 3. The root is made before the first signer, and never again unasked: a root that is not there was taken away.
+   Both are made by `begin` alone: a folder that lost its keys gets no others.
 """
 
 import json
@@ -78,12 +79,15 @@ class Signers:
             replace(one, until_us=ends.get(one.name, 0), revoked_us=revoked.get(one.name, 0)) for one in made
         ]
 
-    def at(self, at_us: int) -> Signer:
-        """Who signs what bears this date: the newest by then or, was that one revoked, the newest of all.
+    def begin(self) -> None:
+        """Make root and first signer. In this order: a signer without a root means that it was taken away."""
+        if not self.held():
+            self._make(ROOT, "root")
+            self._make(FIRST, "signer")
 
-        The first is made when there is none.
-        """
-        held = self.held() or self._begin()
+    def at(self, at_us: int) -> Signer:
+        """Who signs what bears this date: the newest by then or, was that one revoked, the newest of all."""
+        held = self._some()
         chosen = [one for one in held if one.from_us <= at_us or one is held[0]][-1]
         return held[-1] if chosen.revoked_us else chosen
 
@@ -97,7 +101,7 @@ class Signers:
 
     def rotate(self, now_us: int) -> Signer:
         """Make a new signer, who signs what is dated from now on. Of two calls at once one makes it."""
-        held = self.held() or self._begin()
+        held = self._some()
         number = self._numbered()[-1][0] + 1
         self._make(f"signer-{number:08}.json", "signer", from_us=max(now_us, held[-1].from_us + 1))
         return self.held()[-1]
@@ -152,11 +156,15 @@ class Signers:
         self._make(ROOT, "root")
         return self.root()
 
-    def _begin(self) -> list[Signer]:
-        """Make root and first signer. In this order: a signer without a root means that it was taken away."""
-        self._make(ROOT, "root")
-        self._make(FIRST, "signer")
-        return self.held()
+    def _some(self) -> list[Signer]:
+        held = self.held()
+        if not held:
+            raise Unavailable(
+                f"{self.directory} holds no signer; none is made anew",
+                code="keys.absent",
+                hint="put keys/ back from its copy",
+            )
+        return held
 
     def _numbered(self) -> list[tuple[int, str]]:
         """The files of signers, by number."""

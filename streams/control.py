@@ -35,6 +35,7 @@ from streams.commands import answer, answer_error
 from streams.directory import Directory
 from streams.facts import Known
 from streams.hosts import Hosts
+from streams.key_folder import KeyFolder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, recorded_chunks
 from streams.refused import absent, dead_letters, refused
@@ -61,6 +62,7 @@ class Control:
     keys: KeyStore
     keyring: Keyring
     signers: Signers
+    folder: KeyFolder
     hosts: Hosts
     max_sessions: int = 1000
     compression_max_s: float = 8
@@ -194,7 +196,9 @@ class Control:
 
     async def rotate(self, body: Body) -> Body:
         """A new master key version, under which every session's key comes."""
+        await self.folder.check()  # a folder that lost a version must not get another one of its number
         await asyncio.to_thread(self.keyring.add_version)
+        await self.folder.note()
         done = await self.keys.rotate()
         return {"version": done.version, "rewrapped": done.rewrapped, "erased": done.erased}
 
@@ -259,7 +263,10 @@ def _simple(kind: type[Command], **default: Any) -> Handler:
 
 def _signing(command: Callable[[Signers, Body], Awaitable[Body]]) -> Handler:
     async def handler(control: Control, body: Body) -> Body:
-        return await command(control.signers, body)
+        await control.folder.check()
+        done = await command(control.signers, body)
+        await control.folder.note()
+        return done
 
     handler.__doc__ = command.__doc__
     return handler

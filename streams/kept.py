@@ -16,12 +16,13 @@ from handlers.session import Session
 from handlers.transitions import cure
 from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust
 from schemas import subjects
-from schemas.errors import NotFound, RefusedByState, Rejected
+from schemas.errors import Denied, NotFound, RefusedByState, Rejected
 from schemas.host_events import HostRegistered, read_host_event
 from schemas.ports import DataDir, Jet, MasterKeys, Reader, Signer, Signers
 from schemas.subjects import session_id
 from schemas.trust import Keys, TrustKey
 from streams.evidence import EvidenceFolders, history_lines, stored_at
+from streams.key_folder import keys_noted
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.shredding import tombstone_name
@@ -84,16 +85,23 @@ def trust_file(keys: Iterable[TrustKey], root: Signer, serial: int) -> bytes:
 
 
 async def own_trust(jet: Reader, signers: Signers) -> Trust:
-    """Whom this installation trusts itself; no root has signed it. Raises NotFound (keys.absent)."""
+    """Whom this installation trusts itself; no root has signed it. Raises as `trusted_keys`."""
     return Trust(b"", 0, tuple(await trusted_keys(jet, signers)))
 
 
 async def trusted_keys(jet: Reader, signers: Signers) -> list[TrustKey]:
-    """Signers and hosts, as a trust file lists them. Raises NotFound (keys.absent)."""
+    """Signers and hosts, as a trust file lists them. Raises NotFound (keys.absent), Denied (keys.foreign)."""
     held = signers.held()
     if not held:
         raise NotFound(
             "this data directory holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA"
+        )
+    noted, _ = await keys_noted(jet)
+    if noted is not None and not set(noted.signers) <= {one.fingerprint for one in held}:
+        raise Denied(
+            "this data directory does not hold every signer that the log knows",
+            code="keys.foreign",
+            hint="set LUCID_DATA to the one that belongs to this log, or put its keys/ back: lucid doctor",
         )
     end_us = time.time_ns() // 1000 + LIFE_US
     listed = [

@@ -19,6 +19,7 @@ from streams.control import Control
 from streams.control_plane import control_plane
 from streams.directory import Directory
 from streams.hosts import Hosts
+from streams.key_folder import KeyFolder, key_folder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.retention import Retention
@@ -36,6 +37,8 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
+    if not await _opened(key_folder(here, jet), stop):
+        return
     directory, keys = Directory(jet), KeyStore(jet, here.keyring)
     parts = WorkerParts(
         jet=jet,
@@ -65,7 +68,9 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     """Lifecycle, sealing, the source's end and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, Directory(jet)
-    await asyncio.to_thread(here.signers.at, 0)  # made now, so that a trust file can name it before a seal
+    folder = key_folder(here, jet)
+    if not await _opened(folder, stop):
+        return
     keys = KeyStore(jet, keyring, here.erasing)
     parts = conductor.ConductorParts(
         jet=jet,
@@ -79,7 +84,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
     control = Control(
-        *(jet, EventLog(jet), directory, keys, keyring, here.signers, Hosts(jet)),
+        *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet)),
         max_sessions=settings.max_sessions,
         compression_max_s=settings.compression_max_s,
     )
@@ -104,6 +109,19 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         for task in running:
             task.cancel()
         await asyncio.gather(stopped, *running, return_exceptions=True)
+
+
+async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:
+    """Wait until keys/ can be used; False: it was stopped before. Raises Denied (keys.*)."""
+    opening = asyncio.create_task(patiently(folder.open))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opening.done():
+        opening.cancel()
+        return False
+    opening.result()
+    return True
 
 
 def silence(settings: Settings) -> Silence:

@@ -24,6 +24,7 @@ from schemas.subjects import (
     ALL_RECORDINGS,
     CHUNKS,
     DEAD,
+    INSTALLATION,
     KEYS,
     LIFECYCLE,
     PARTITIONS,
@@ -72,7 +73,11 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
             window_s=SHORTEST_WINDOW_S,
         ),
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
-        spec(LIFECYCLE, (ALL_LIFECYCLE, ALL_HOSTS), "the event-sourced log of sessions and hosts"),
+        spec(
+            LIFECYCLE,
+            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION),
+            "the event-sourced log of sessions and hosts",
+        ),
         spec(KEYS, (ALL_KEYS,), "wrapped data keys; the only thing that is ever erased"),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from schemas.errors import LucidError, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from streams.commands import call
+from streams.key_folder import key_folder
 from streams.topology import declare
 from streams.wiring import Installation, connected, supervised
 
@@ -47,20 +48,24 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
     """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
 
     Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
-    Denied (keys.*).
+    Denied (keys.*): a wrong ENCRYPTION_KEY, or keys/ and the log do not belong together.
     """
     data = here.data
     data.lock()
     async with AsyncExitStack() as stack:
         stack.callback(data.unlock)
         await asyncio.to_thread(here.sweep)
-        # a wrong ENCRYPTION_KEY shows now, not with the first session
-        await asyncio.to_thread(here.keyring.newest)
+        await asyncio.to_thread(
+            here.keyring.keks
+        )  # a wrong ENCRYPTION_KEY shows now, not with the first session
         server = here.server()
         await server.start()
         stack.push_async_callback(server.stop)
         jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
+        folder = key_folder(here, jet)
+        await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file)
+        await folder.open()
         children = tuple(_child(role, server, data, quiet) for role in ROLES)
         stack.push_async_callback(_stop_all, children)
         for child in children:

@@ -14,10 +14,12 @@ from infra.blobs_disk import DiskBlobs
 from infra.capture import Capture, decode, drawn, encodes_h264
 from infra.children import Child, die_with
 from infra.host_keys import HostIdentity
+from infra.key_folder import KeyFolder
 from infra.keyring import Keyring
 from infra.memory import prepare_memory
 from infra.nats_server import NatsServer
 from infra.nats_server import version as server_version
+from infra.nats_store import has_streams
 from infra.residue import overwriting
 from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
@@ -62,6 +64,10 @@ class Installation:
         return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
 
     @cached_property
+    def key_folder(self) -> ports.KeyFolder:
+        return KeyFolder(self._data.keys)
+
+    @cached_property
     def signers(self) -> ports.Signers:
         return Signers(self._data.keys)
 
@@ -81,6 +87,10 @@ class Installation:
         """Remove what a crash left half written. For the owner, before it starts anything."""
         for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
             DiskBlobs(folder).sweep()
+
+    def holds_log(self) -> bool:
+        """Whether a NATS server of our own has kept streams in this data directory."""
+        return has_streams(self._data.where("nats"))
 
     def identity(self, host: str) -> ports.HostIdentity:
         """One host's key and counter, locked. Raises Unavailable (host.locked)."""

@@ -40,14 +40,21 @@ class MasterKeys(Protocol):
         """Every version that is held now."""
 
     def newest(self) -> tuple[int, bytes]:
-        """The version that wraps from now on, and its key; the first is made when there is none.
+        """The version that wraps from now on, and its key.
 
-        Raises Denied (keys.kek): it comes from ENCRYPTION_KEY, which is not set.
+        Raises Unavailable (keys.absent): there is none. Denied (keys.kek): it comes from ENCRYPTION_KEY,
+        which is not set.
         """
 
 
 class Keyring(MasterKeys, Protocol):
     """The master key, and how it is made anew."""
+
+    def begin(self) -> tuple[int, bytes]:
+        """Make the first version unless there is one. For an installation that begins, nobody else."""
+
+    def checks(self) -> Mapping[int, bytes]:
+        """16 bytes for each version, derived from it: equal keys have equal ones. Needs no ENCRYPTION_KEY."""
 
     def add_version(self) -> int:
         """Make the next version of the master key; what older ones wrap stays so."""
@@ -123,13 +130,16 @@ class DatedSigner(Signer, Protocol):
 class Signers(Protocol):
     """Who signs manifests, ends and tombstones, and the root that says whose signatures count."""
 
+    def begin(self) -> None:
+        """Make root and first signer unless there is one. For an installation that begins, nobody else."""
+
     def held(self) -> Sequence[DatedSigner]:
         """Every signer that there has been, oldest first; empty: none was made yet."""
 
     def at(self, at_us: int) -> DatedSigner:
-        """Who signs what bears this date; the first is made when there is none.
+        """Who signs what bears this date. If that one was revoked: the newest, which may count later only.
 
-        If that one was revoked it is the newest, which may count from later on only.
+        Raises Unavailable (keys.absent): there is none.
         """
 
     def of(self, fingerprint: bytes) -> DatedSigner | None:
@@ -155,6 +165,25 @@ class Signers(Protocol):
 
     def new_root(self) -> Signer:
         """Make a root in place of one that is lost. Raises RefusedByState (keys.root): there is one."""
+
+
+class KeyFolder(Protocol):
+    """The folder `keys/`, and the name of the installation in it. Calls block."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def installation(self) -> bytes:
+        """16 bytes; empty: it names none. Raises Unavailable (keys.damaged)."""
+
+    def begin(self) -> None:
+        """Give the folder a name unless it has one. Durable on return."""
+
+    def joined(self) -> bool:
+        """Whether a log has named this folder."""
+
+    def join(self) -> None:
+        """Note for good that a log has named this folder. Safe to repeat."""
 
 
 class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):

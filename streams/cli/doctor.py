@@ -19,6 +19,7 @@ from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outco
 from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.attach import server_url
+from streams.cli.doctor_keys import keys_found
 from streams.cli.output import JsonFlag
 from streams.commands import call
 from streams.wiring import Installation, connected, encodes_h264, server_version
@@ -50,6 +51,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("ffmpeg", _ffmpeg),
         ("data", lambda: _space(here.data)),
         ("disk", lambda: _disk(here.data)),
+        ("keys", lambda: _keys(here)),
         ("system", lambda: _system(here)),
     ]
     found, status = [], 0
@@ -136,6 +138,12 @@ def _tried(path: Path) -> Iterator[IO[bytes]]:
         if error.errno in FULL:
             raise NoSpace(told, code="disk.full", hint="free some, or set LUCID_DATA") from None
         raise Misuse(told, code="config.path", hint="set LUCID_DATA to another folder") from None
+
+
+def _keys(here: Installation) -> Check:
+    if here.settings.nats_url and not here.key_folder.installation():
+        return Check("keys", False, "none here: services need them, recorders do not", needed=False)
+    return Check("keys", True, asyncio.run(keys_found(here)))
 
 
 def _system(here: Installation) -> Check:

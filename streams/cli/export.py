@@ -33,6 +33,7 @@ from streams.cli.output import JsonFlag
 from streams.cli.verify import read_beside, read_keys
 from streams.evidence import KEYS, EvidenceFolders, copy_at, mode_at, read_bounded, write_copy
 from streams.kept import kept, keys_file, keys_of, trust_file, trusted_keys
+from streams.key_folder import key_folder
 from streams.wiring import Installation
 
 STDOUT = "-"
@@ -229,8 +230,12 @@ def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: 
 
 
 async def _made_trust(serial: int, root_key: Path | None, new_root: bool) -> bytes:
-    signers = Installation.here().signers
+    here = Installation.here()
+    signers = here.signers
     async with attached() as jet:
         keys = await trusted_keys(jet, signers)
-    root = signers.new_root() if new_root else signers.root(root_key)
+        folder = key_folder(here, jet)
+        await folder.check()
+        root = signers.new_root() if new_root else signers.root(root_key)
+        await folder.note()
     return trust_file(keys, root, serial)

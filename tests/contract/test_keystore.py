@@ -23,7 +23,9 @@ UID = b"u" * 16
 
 @pytest.fixture
 def master(tmp_path: Path) -> Keyring:
-    return Keyring(tmp_path / "keys")
+    ring = Keyring(tmp_path / "keys")
+    ring.begin()
+    return ring
 
 
 @pytest.fixture

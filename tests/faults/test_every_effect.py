@@ -91,7 +91,7 @@ def table(effects: Mapping[str, int], *dies: bool) -> dict[str, Row]:
 
 async def begin(world: World, prepared: Prepared) -> None:
     """The session's key in KEYS, the session started; StartCompleted is the conductor's."""
-    version, kek = Keyring(world.data.keys).newest()
+    version, kek = Keyring(world.data.keys).begin()
     with suppress(Conflict):
         await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
     log = EventLog(world.jet)
@@ -198,7 +198,7 @@ async def test_every_effect_of_a_command_may_fail(server: NatsServer, tmp_path: 
     ):
         jet: Any = FaultyJet(world.jet, faults)
         log, hosts = EventLog(jet), Hosts(jet)
-        version, kek = Keyring(world.data.keys).newest()
+        version, kek = Keyring(world.data.keys).begin()
         for prepared in sessions.values():
             await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
             create = prepared.create()

@@ -248,13 +248,15 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
 async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[Directory]:
     """A conductor whose effects can be struck, and the directory that it works with."""
     faulty: Any = FaultyJet(jet, faults)
-    keyring = Keyring(data.keys)
+    keyring, signers = Keyring(data.keys), Signers(data.keys)
+    keyring.begin()
+    signers.begin()
     directory, keys = Directory(jet), KeyStore(faulty, keyring)
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
     parts = conductor.ConductorParts(
-        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), Signers(data.keys)
+        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), signers
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:

@@ -57,7 +57,7 @@ class Processes:
 
     async def begin(self, prepared: Prepared) -> None:
         """Put the session's own key into KEYS, then create and start it."""
-        version, kek = await asyncio.to_thread(Keyring(self.data.keys).newest)
+        version, kek = await asyncio.to_thread(Keyring(self.data.keys).begin)
         with suppress(Conflict):
             await self.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
         await call(self.jet, "create", prepared.create().model_dump(mode="json"))

@@ -150,13 +150,15 @@ class FaultyBlobs(DiskBlobs):
 async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     """A conductor whose effects can be struck."""
     jet: Any = FaultyJet(world.jet, faults)
-    keyring = Keyring(world.data.keys)
+    keyring, signers = Keyring(world.data.keys), Signers(world.data.keys)
+    keyring.begin()
+    signers.begin()
     directory, keys = Directory(world.jet), KeyStore(jet, keyring)
     chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
-    parts = ConductorParts(jet, directory, keys, chunks, manifests, quarantine, Signers(world.data.keys))
+    parts = ConductorParts(jet, directory, keys, chunks, manifests, quarantine, signers)
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()

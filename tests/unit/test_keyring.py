@@ -21,7 +21,8 @@ def test_processes_that_start_at_once_hold_the_same_keys(tmp_path: Path) -> None
 
     def start(_: int) -> tuple[tuple[int, bytes], bytes, bytes]:
         signers = Signers(tmp_path / "keys")
-        return Keyring(tmp_path / "keys").newest(), signers.at(0).public, signers.root().public
+        signers.begin()
+        return Keyring(tmp_path / "keys").begin(), signers.at(0).public, signers.root().public
 
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(start, range(8)))) == 1
@@ -30,8 +31,8 @@ def test_processes_that_start_at_once_hold_the_same_keys(tmp_path: Path) -> None
 def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     """Breaks: another user of the machine signs manifests."""
     ring = Keyring(tmp_path / "keys")
-    ring.newest()
-    Signers(tmp_path / "keys").at(0)
+    ring.begin()
+    Signers(tmp_path / "keys").begin()
     for path in (tmp_path / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "keys").stat().st_mode) == 0o700
@@ -40,7 +41,7 @@ def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
 def test_a_new_version_wraps_and_the_old_one_still_opens(tmp_path: Path) -> None:
     """Breaks: a rotation makes every stored session unreadable."""
     ring = Keyring(tmp_path)
-    first = ring.newest()
+    first = ring.begin()
     assert ring.add_version() == 2
     assert ring.newest()[0] == 2
     assert ring.keks()[1] == first[1]
@@ -50,7 +51,7 @@ def test_a_new_version_wraps_and_the_old_one_still_opens(tmp_path: Path) -> None
 def test_a_master_key_from_the_environment_is_on_no_disk(tmp_path: Path) -> None:
     """Breaks: who steals the disk has the keys."""
     ring = Keyring(tmp_path, KEY_A)
-    version, key = ring.newest()
+    version, key = ring.begin()
     ring.add_version()
     raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert key.hex().encode() not in raw
@@ -60,7 +61,7 @@ def test_a_master_key_from_the_environment_is_on_no_disk(tmp_path: Path) -> None
 
 def test_a_wrong_or_missing_encryption_key_is_told_before_anything_is_wrapped(tmp_path: Path) -> None:
     """Breaks: half of the sessions are wrapped under a typing mistake."""
-    Keyring(tmp_path, KEY_A).newest()
+    Keyring(tmp_path, KEY_A).begin()
     for call in (Keyring(tmp_path, KEY_B).newest, Keyring(tmp_path, KEY_B).keks):
         with pytest.raises(Denied) as denied:
             call()
@@ -72,7 +73,7 @@ def test_a_wrong_or_missing_encryption_key_is_told_before_anything_is_wrapped(tm
 
 def test_an_encryption_key_that_is_set_later_wraps_what_is_new(tmp_path: Path) -> None:
     """Breaks: the operator sets ENCRYPTION_KEY and it silently does nothing."""
-    old = Keyring(tmp_path).newest()
+    old = Keyring(tmp_path).begin()
     assert Keyring(tmp_path, KEY_A).newest()[0] == 2
     assert Keyring(tmp_path, KEY_A).keks()[1] == old[1]
 
@@ -81,7 +82,7 @@ def test_an_encryption_key_that_is_set_later_wraps_what_is_new(tmp_path: Path) -
 def test_a_passphrase_gives_the_same_key_again(tmp_path: Path, kdf: str) -> None:
     """Breaks: after a restart nothing opens."""
     said = "correct horse battery"
-    first = Keyring(tmp_path, said, kdf).newest()  # type: ignore[arg-type]
+    first = Keyring(tmp_path, said, kdf).begin()  # type: ignore[arg-type]
     assert Keyring(tmp_path, said, kdf).newest() == first  # type: ignore[arg-type]
     with pytest.raises(Denied):
         Keyring(tmp_path, said + "!", kdf).newest()  # type: ignore[arg-type]
@@ -90,7 +91,7 @@ def test_a_passphrase_gives_the_same_key_again(tmp_path: Path, kdf: str) -> None
 def test_a_short_passphrase_is_refused(tmp_path: Path) -> None:
     """Breaks: evidence stands behind `hunter2`."""
     with pytest.raises(Misuse) as error:
-        Keyring(tmp_path, "hunter2").newest()
+        Keyring(tmp_path, "hunter2").begin()
     assert error.value.code == "config.encryption_key"
 
 

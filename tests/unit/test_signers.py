@@ -67,6 +67,7 @@ def test_a_revoked_signer_signs_nothing_more(signers: Signers) -> None:
 def test_a_root_that_was_taken_away_is_never_made_anew_unasked(tmp_path: Path) -> None:
     """Breaks: an installation vouches for itself under a new root, and no verifier believes it any more."""
     signers, offline = Signers(tmp_path / "keys"), tmp_path / "offline.json"
+    signers.begin()
     first = signers.at(0)
     root = signers.root()
     with pytest.raises(RefusedByState, match=r"keys\.root"):
@@ -86,7 +87,7 @@ def test_a_root_that_was_taken_away_is_never_made_anew_unasked(tmp_path: Path) -
 def test_what_is_no_root_key_signs_no_trust_file(tmp_path: Path, text: str) -> None:
     """Breaks: a signer signs the file that lists signers, or a wrong path ends in a traceback."""
     signers = Signers(tmp_path)
-    signers.at(0)
+    signers.begin()
     with pytest.raises(Misuse):
         signers.root(tmp_path / "signer.json")
     (tmp_path / "root.json").write_text(text)

@@ -1,0 +1,113 @@
+"""Decides whether a `keys/` folder belongs to the log, and what the log must note of it.
+
+1. Nothing is made beside a log that knows keys: a folder that is missing, foreign or older is refused.
+2. A folder may be ahead of the log: a crash after a rotation leaves that. The log then notes what it holds.
+3. The trust root may be absent: it is kept offline on purpose.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.digest import ZERO
+from schemas.errors import Denied
+from schemas.installation_events import KeysNoted, NotedMasterKey
+
+
+@dataclass(frozen=True, slots=True)
+class KeysHeld:
+    """What a `keys/` folder holds now."""
+
+    path: str
+    installation: bytes
+    """16 bytes; empty: the folder names no installation."""
+    joined: bool
+    """Whether a log has named this folder."""
+    masters: Mapping[int, bytes]
+    """Check values by version."""
+    signers: tuple[bytes, ...]
+    """Fingerprints, oldest first."""
+    root: bytes
+    """Fingerprint; empty: it is not here."""
+
+
+def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -> None:
+    """Return if the folder belongs to the log, or if both are new. sessions: whether the log knows any.
+
+    Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing).
+    """
+    if noted is None:
+        if held.joined:
+            raise Denied(
+                f"{held.path} belongs to a log that is not here: this log knows no keys",
+                code="keys.log_missing",
+                hint="put the log back (nats/, or NATS_URL as it was); to begin anew, move keys/ away",
+            )
+        if sessions and not held.masters:
+            raise _missing(held, "the log knows sessions")
+        return
+    if not held.installation:
+        raise _missing(held, f"the log knows {_newest(noted)}")
+    if held.installation != noted.installation:
+        raise Denied(
+            f"{held.path} belongs to another installation: it is {_digits(held.installation)}, "
+            f"the log is {_digits(noted.installation)}",
+            code="keys.foreign",
+            hint="set LUCID_DATA (or NATS_URL) so that both are of one installation",
+        )
+    for master in noted.masters:
+        check = held.masters.get(master.version)
+        if check is None:
+            raise _older(held, noted, f"master key version {master.version}")
+        if check != master.check:
+            raise Denied(
+                f"master key version {master.version} in {held.path} is another one than the log knows",
+                code="keys.foreign",
+                hint=_copy_of(noted),
+            )
+    for fingerprint in noted.signers:
+        if fingerprint not in held.signers:
+            raise _older(held, noted, f"signer {_digits(fingerprint)}")
+
+
+def to_note(held: KeysHeld, noted: KeysNoted | None, at_us: int) -> KeysNoted | None:
+    """What the log must note of a folder that belongs to it; None: it knows all of it."""
+    now = KeysNoted(
+        installation=held.installation,
+        masters=tuple(
+            NotedMasterKey(version=version, check=check) for version, check in sorted(held.masters.items())
+        ),
+        signers=held.signers,
+        root=held.root or (noted.root if noted else ZERO),
+        at_us=at_us,
+    )
+    return None if noted and now == noted.model_copy(update={"at_us": at_us}) else now
+
+
+def _missing(held: KeysHeld, why: str) -> Denied:
+    return Denied(
+        f"{held.path} is missing or empty, and {why}: nothing is made anew",
+        code="keys.missing",
+        hint="put keys/ back from its copy, or set LUCID_DATA to the folder that has it",
+    )
+
+
+def _older(held: KeysHeld, noted: KeysNoted, lacking: str) -> Denied:
+    return Denied(
+        f"{held.path} is older than the log: it lacks {lacking}", code="keys.older", hint=_copy_of(noted)
+    )
+
+
+def _copy_of(noted: KeysNoted) -> str:
+    at = datetime.fromtimestamp(noted.at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"put back a copy of keys/ that was made after {at}"
+
+
+def _newest(noted: KeysNoted) -> str:
+    versions = f"master key version {noted.masters[-1].version}" if noted.masters else "its keys"
+    return f"{versions} and signer {_digits(noted.signers[-1])}" if noted.signers else versions
+
+
+def _digits(name: bytes) -> str:
+    text = name.hex()[:8]
+    return f"{text[:4]} {text[4:]}"

@@ -1,0 +1,127 @@
+"""Proves at each start that `keys/` and the log belong together, and makes the first keys of an installation.
+
+    keys/installation, master key, root, signer   →   KeysNoted in the log   →   keys/joined
+
+1. Each step is durable before the next. A crash before KeysNoted leaves a log that knows no keys: the next
+   start makes what is missing. A crash after it leaves a folder that the log names: the next start joins it.
+2. A role calls `open` before it serves anything; whatever makes or lists keys later calls `check` before.
+3. The log is read before the folder: another process may add a key in between, and none is ever taken away.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from handlers.key_folder import KeysHeld, require_belonging, to_note
+from schemas import subjects
+from schemas.errors import Conflict, NotFound
+from schemas.installation_events import KeysNoted, read_installation_event
+from schemas.jcs import jcs
+from schemas.jetstream import Message
+from schemas.ports import Jet, Keyring, Reader, Signers
+from schemas.ports import KeyFolder as Folder
+from streams.lifecycle import TRIES, give_way
+from streams.wiring import Installation
+
+T = TypeVar("T")
+
+
+class KeyFolder:
+    """The `keys/` folder of this installation, and what the log says of it."""
+
+    def __init__(self, jet: Jet, folder: Folder, keyring: Keyring, signers: Signers) -> None:
+        self._jet, self._folder = jet, folder
+        self._keyring, self._signers = keyring, signers
+
+    async def open(self) -> None:
+        """Return when the folder belongs to the log and can be used. Safe to repeat.
+
+        Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing; keys.master, keys.kek: wrong
+        ENCRYPTION_KEY), Misuse (config.encryption_key), Unavailable.
+        """
+
+        async def once() -> None:
+            noted, seq = await keys_noted(self._jet)
+            await self._require_belonging(noted)
+            await asyncio.to_thread(self._make, noted is None)
+            await self._note(noted, seq)
+            await asyncio.to_thread(self._folder.join)
+
+        await _through_conflicts(once)
+
+    async def check(self) -> None:
+        """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing)."""
+        noted, _ = await keys_noted(self._jet)
+        await self._require_belonging(noted)
+
+    async def note(self) -> None:
+        """Let the log know every key that the folder holds. Safe to repeat."""
+
+        async def once() -> None:
+            await self._note(*await keys_noted(self._jet))
+
+        await _through_conflicts(once)
+
+    async def _require_belonging(self, noted: KeysNoted | None) -> None:
+        held = await asyncio.to_thread(self._held)
+        sessions = noted is None and await _last(self._jet, subjects.ALL_LIFECYCLE) is not None
+        require_belonging(held, noted, sessions)
+
+    async def _note(self, noted: KeysNoted | None, seq: int) -> None:
+        held = await asyncio.to_thread(self._held)
+        event = to_note(held, noted, time.time_ns() // 1000)
+        if event is not None:
+            await self._jet.append(subjects.INSTALLATION, jcs(event.model_dump(mode="json")), seq)
+
+    def _make(self, first: bool) -> None:
+        self._keyring.keks()  # a wrong ENCRYPTION_KEY shows before it wraps anything
+        if first:
+            self._folder.begin()
+            self._keyring.begin()
+            self._signers.begin()
+        self._keyring.newest()
+
+    def _held(self) -> KeysHeld:
+        try:
+            root = self._signers.root().fingerprint
+        except NotFound:
+            root = b""
+        return KeysHeld(
+            path=str(self._folder.path),
+            installation=self._folder.installation(),
+            joined=self._folder.joined(),
+            masters=self._keyring.checks(),
+            signers=tuple(one.fingerprint for one in self._signers.held()),
+            root=root,
+        )
+
+
+def key_folder(here: Installation, jet: Jet) -> KeyFolder:
+    """The installation's keys/, and what this log says of it."""
+    return KeyFolder(jet, here.key_folder, here.keyring, here.signers)
+
+
+async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:
+    """What the log knows of `keys/`, and the sequence of that event; None, 0: nothing yet, or no log."""
+    last = await _last(jet, subjects.INSTALLATION)
+    return (read_installation_event(last.data), last.seq) if last else (None, 0)
+
+
+async def _last(jet: Reader, subject: str) -> Message | None:
+    """The newest message; None: there is none, or no log at all."""
+    try:
+        return await jet.last(subjects.LIFECYCLE, subject)
+    except NotFound as error:
+        if error.code != "stream.absent":
+            raise
+        return None
+
+
+async def _through_conflicts(once: Callable[[], Awaitable[T]]) -> T:
+    for number in range(TRIES):
+        try:
+            return await once()
+        except Conflict:  # another process noted something, or our ack was lost: read again
+            await give_way(number)
+    raise Conflict("the log of the installation is too busy", code="log.busy")

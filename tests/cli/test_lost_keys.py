@@ -1,0 +1,68 @@
+"""A data directory whose keys/ is not its own: what the real verbs say, and that they make nothing."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import PATIENCE_S
+
+Lucid = Any
+"""The `Program` of conftest.py."""
+
+
+@pytest.fixture(scope="module")
+def data(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data directory of an installation that has run."""
+    data: Path = tmp_path_factory.mktemp("lost") / "data"
+    up = lucid.start("up", "--json", data=data)
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    assert up.returncode == 0
+    return data
+
+
+def said_of(done: Any) -> str:
+    """All that it said, without line ends."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_lost_keys_folder_refuses_the_start_and_is_never_made_anew(lucid: Lucid, data: Path) -> None:
+    """Breaks: an unmounted disk gets new keys, and what they seal is lost when it returns."""
+    keys, aside = data / "keys", data.parent / "aside"
+    keys.rename(aside)
+    for verb in (("up", "--json"), ("demo", "--seconds", "1"), ("doctor",)):
+        done = lucid(*verb, data=data, cwd=data.parent)
+        assert done.returncode == 6, said_of(done)
+        assert "keys is missing or empty" in said_of(done)
+        assert "put keys/ back from its copy" in said_of(done)
+        assert "Traceback" not in done.stderr
+    assert not keys.exists()
+    aside.rename(keys)
+    assert lucid("doctor", data=data).returncode == 0
+
+
+def test_keys_without_their_log_refuse_the_start(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: names and counters are used twice, under the keys of the first time."""
+    shutil.copytree(data / "keys", tmp_path / "data" / "keys")
+    for verb in ("up", "doctor"):
+        done = lucid(verb, data=tmp_path / "data")
+        assert done.returncode == 6, said_of(done)
+        assert "a log that is not here" in said_of(done)
+        assert "move keys/ away" in said_of(done)
+
+
+def test_a_wrong_encryption_key_ends_the_start(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: sessions are wrapped under a typing mistake, and nobody opens them again."""
+    data = tmp_path / "data"
+    up = lucid.start("up", "--json", data=data, ENCRYPTION_KEY="correct horse battery")
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    for wrong in ({"ENCRYPTION_KEY": "correct horse cattery"}, {}):
+        done = lucid("up", data=data, **wrong)
+        assert done.returncode == 6, said_of(done)
+        assert "set ENCRYPTION_KEY as it was" in said_of(done)

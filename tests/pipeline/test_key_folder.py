@@ -1,0 +1,226 @@
+"""keys/ and the log belong together: at the service level, against a real server."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducted import World, connected, running
+
+from infra.nats_server import NatsServer
+from schemas import subjects
+from schemas.errors import Denied, LucidError, Unavailable
+from streams.commands import call
+from streams.key_folder import key_folder, keys_noted
+from streams.roles import run_conductor, run_worker
+from streams.wiring import Installation
+
+
+def content(keys: Path) -> dict[str, bytes]:
+    """Every file of a folder, by name."""
+    files = (path for path in keys.rglob("*") if path.is_file())
+    return {path.relative_to(keys).as_posix(): path.read_bytes() for path in files}
+
+
+async def opened(world: World, **settings: Any) -> None:
+    here = Installation(replace(world.settings, data=world.data.path, **settings))
+    await key_folder(here, world.jet).open()
+
+
+def taken_away(keys: Path) -> None:
+    shutil.rmtree(keys)
+
+
+def emptied(keys: Path) -> None:
+    for path in keys.iterdir():
+        path.unlink()
+
+
+def foreign(keys: Path) -> None:
+    (keys / "installation").write_bytes(b"f" * 16)
+
+
+def without_master(keys: Path) -> None:
+    (keys / "master-00000001.json").unlink()
+
+
+def without_signer(keys: Path) -> None:
+    (keys / "signer.json").unlink()
+
+
+@pytest.mark.parametrize("broken", [taken_away, emptied, foreign, without_master, without_signer])
+@pytest.mark.parametrize("role", [run_conductor, run_worker])
+async def test_no_role_starts_or_makes_a_key_beside_a_log_whose_keys_are_not_here(
+    server: NatsServer, tmp_path: Path, broken: Callable[[Path], None], role: Any
+) -> None:
+    """Breaks: a disk that is not mounted gets new keys, and what they seal is lost when it returns."""
+    async with connected(server, tmp_path) as world:
+        await opened(world)
+        keys = world.data.path / "keys"
+        broken(keys)
+        left = content(keys)
+        with pytest.raises(Denied, match=r"keys\.(missing|foreign|older)") as refused:
+            await role(world.here, world.jet, asyncio.Event())
+        assert str(keys) in refused.value.message
+        assert content(keys) == left, "nothing was made"
+
+
+async def test_the_folder_that_returns_is_taken_up_again(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a refusal is for good."""
+    async with connected(server, tmp_path) as world:
+        await opened(world)
+        keys = world.data.path / "keys"
+        kept = content(keys)
+        keys.rename(tmp_path / "elsewhere")
+        with pytest.raises(Denied, match=r"keys\.missing"):
+            await opened(world)
+        assert not keys.exists(), "not even the folder was made: it would be in the way of what returns"
+        (tmp_path / "elsewhere").rename(keys)
+        await opened(world)
+        assert content(keys) == kept
+
+
+async def test_keys_whose_log_is_gone_begin_no_other(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: an empty NATS takes up an old installation's keys, and its names and counters a second time."""
+    async with connected(server, tmp_path) as world:
+        await opened(world)
+        await world.jet.purge(subjects.LIFECYCLE, subjects.INSTALLATION)
+        with pytest.raises(Denied, match=r"keys\.log_missing"):
+            await opened(world)
+        assert await keys_noted(world.jet) == (None, 0)
+
+
+async def test_keys_from_before_a_rotation_are_refused(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: an old backup serves, and a second version 2 wraps what the first one should."""
+    async with connected(server, tmp_path) as world:
+        keys = world.data.path / "keys"
+        async with running(run_conductor, world):
+            await world.answered()
+            shutil.copytree(keys, tmp_path / "before")
+            await call(world.jet, "rotate", {})
+            shutil.copytree(keys, tmp_path / "between")
+            await call(world.jet, "rotate_signer", {})
+        for older, lacking in (("before", "master key version 2"), ("between", "signer")):
+            shutil.rmtree(keys)
+            shutil.copytree(tmp_path / older, keys)
+            with pytest.raises(Denied, match=f"lacks {lacking}") as refused:
+                await opened(world)
+            assert "that was made after" in refused.value.hint
+
+
+async def test_a_folder_that_goes_while_services_run_gets_no_other_keys(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: after an unmount the next START, seal or rotation makes keys of its own."""
+    async with connected(server, tmp_path) as world, running(run_conductor, world):
+        await world.answered()
+        keys = world.data.path / "keys"
+        keys.rename(tmp_path / "elsewhere")
+        for name in ("rotate", "rotate_signer", "signers"):
+            with pytest.raises(LucidError, match=r"keys\.missing"):
+                await call(world.jet, name, {})
+        for make in (world.here.keyring.newest, lambda: world.here.signers.at(0)):
+            with pytest.raises(Unavailable, match=r"keys\.absent"):
+                make()
+        assert not keys.exists()
+        (tmp_path / "elsewhere").rename(keys)
+        assert len((await call(world.jet, "signers", {}))["signers"]) == 1
+
+
+class PowerFailsError(Exception):
+    """Nothing after this happens."""
+
+
+@pytest.mark.parametrize(
+    "place", ["begin", "keyring.begin", "signers.begin", "append", "appended", "join", "joined"]
+)
+async def test_a_power_failure_at_the_first_start_is_gone_on_from(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Breaks: a first start that was interrupted is refused for ever, or names two installations."""
+    async with connected(server, tmp_path) as world:
+        here = world.here
+        folder = key_folder(here, world.jet)
+        struck: tuple[Any, str] = {
+            "begin": (here.key_folder, "begin"),
+            "keyring.begin": (here.keyring, "begin"),
+            "signers.begin": (here.signers, "begin"),
+            "append": (world.jet, "append"),
+            "appended": (world.jet, "append"),
+            "join": (here.key_folder, "join"),
+            "joined": (here.key_folder, "join"),
+        }[place]
+        whole = getattr(*struck)
+
+        def fails(*_: Any) -> None:
+            if place == "joined":
+                whole()
+            raise PowerFailsError
+
+        async def fails_later(*arguments: Any) -> None:
+            if place == "appended":
+                await whole(*arguments)
+            raise PowerFailsError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(*struck, fails_later if place.startswith("append") else fails)
+            with pytest.raises(PowerFailsError):
+                await folder.open()
+        left = content(world.data.path / "keys")
+        await opened(world)
+        noted, _ = await keys_noted(world.jet)
+        assert noted is not None
+        now = content(world.data.path / "keys")
+        assert now["installation"] == noted.installation
+        assert left.items() <= now.items(), "what was durable stayed"
+        assert await world.jet.subject_counts(subjects.LIFECYCLE, subjects.INSTALLATION) == {
+            subjects.INSTALLATION: 1
+        }
+
+
+async def test_a_power_failure_after_a_rotation_leaves_it_to_the_next_start(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the log never hears of a version, and an older keys/ serves later."""
+    async with connected(server, tmp_path) as world:
+        await opened(world)
+        world.here.keyring.add_version()
+        world.here.signers.rotate(1)
+        await opened(world)
+        noted, _ = await keys_noted(world.jet)
+        assert noted is not None
+        assert ([one.version for one in noted.masters], len(noted.signers)) == ([1, 2], 2)
+
+
+async def test_a_wrong_encryption_key_is_denied_before_anything_is_served(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: half of the sessions are wrapped under a typing mistake."""
+    async with connected(server, tmp_path) as world:
+        await opened(world, encryption_key="correct horse battery")
+        kept = content(world.data.path / "keys")
+        for wrong in ("correct horse cattery", ""):
+            with pytest.raises(Denied, match=r"keys\.(master|kek)"):
+                await opened(world, encryption_key=wrong)
+        shutil.rmtree(world.data.path / "keys")
+        with pytest.raises(Denied, match=r"keys\.missing"):
+            await opened(world, encryption_key="correct horse battery")
+        assert kept
+        assert not (world.data.path / "keys").exists()
+
+
+async def test_roles_that_start_at_once_begin_one_installation(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: worker and conductor make keys of their own at the first start."""
+    async with (
+        connected(server, tmp_path) as world,
+        running(run_worker, world),
+        running(run_conductor, world),
+    ):
+        await world.answered()
+        noted, _ = await keys_noted(world.jet)
+        assert noted is not None
+        assert (len(noted.masters), len(noted.signers)) == (1, 1)
+        assert noted.installation == (world.data.path / "keys" / "installation").read_bytes()
