@@ -1,13 +1,16 @@
-"""Owns where a recording may be cut: the units of a fragmented MP4, found while its bytes arrive.
+"""Finds where a recording may be cut: the units of a fragmented MP4, while its bytes arrive.
 
-1. All units of `feed` and `finish`, joined, are the input, byte for byte.
+1. All units of `feed`, `flush` and `finish`, joined, are the input, byte for byte.
 2. A unit is the init segment (ftyp ... moov), or one movie fragment (moof, its mdat and what precedes it).
    It is a key frame when the first video sample of the fragment is a sync sample.
 3. Units that one `feed` completes are given out as one, up to `join_bytes`; a key frame begins one always.
    So what comes live is cut at every box, and what is read faster than it was made costs fewer fragments.
-4. Anything else (another container, a damaged box, a unit over MAX_UNIT_BYTES) is opaque from there on:
-   handed out as it comes, never a key frame. Being opaque costs good cut places, never bytes.
-5. It must not know what a chunk, a fragment or a host is.
+4. No unit is waited for: `flush` gives out what is there of it, and so does `feed` from `join_bytes` on.
+   Its rest follows without a flag: a flag stands only where a unit truly begins.
+5. An init segment after a movie fragment begins another film, and its unit says so.
+6. Anything else (another container, a damaged box, a header box over MAX_BOX_BYTES) is opaque from there on:
+   given out in pieces of `join_bytes`, never a key frame. Being opaque costs good cut places, never bytes.
+7. It must not know what a chunk, a fragment, a host or a clock is.
 Source: ISO/IEC 14496-12 §4.2 (boxes), §8.8 (movie fragments).
 """
 
@@ -17,19 +20,22 @@ from dataclasses import dataclass
 
 from schemas.digest import Buffer
 
-MAX_UNIT_BYTES = 16 << 20
-"""A longer unit would hold back more than one chunk; a second of 8K screen stays far below."""
+MAX_BOX_BYTES = 16 << 20
+"""Of any box but mdat: it is kept in memory until it is whole. A moof of 8K screen stays far below."""
 
 BOX_HEADER = struct.Struct(">I4s")
 LARGE_SIZE = struct.Struct(">Q")
 U32 = struct.Struct(">I")
 
 INIT_TYPES = frozenset({b"ftyp", b"moov", b"free", b"skip", b"uuid"})
+BEGINS_FILM = frozenset({b"ftyp", b"moov"})
 BEFORE_MOOF = frozenset({b"styp", b"sidx", b"prft", b"emsg", b"free", b"skip", b"uuid"})
 AFTER_LAST = frozenset({b"mfra"})
+ENDS_UNIT = frozenset({b"moov", b"mdat"}) | AFTER_LAST
 
 NON_SYNC = 0x0001_0000
 """sample_is_non_sync_sample (§8.8.3.1)."""
+NOWHERE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Unit:
 
     data: Buffer
     key_frame: bool = False
+    begins_film: bool = False
+    """An init segment begins here, and a film came before it."""
 
 
 class BoxSplitter:
@@ -47,62 +55,92 @@ class BoxSplitter:
         self.opaque = False
         self._join_bytes = join_bytes
         self._kept = bytearray()
-        """What was fed and not given out; the positions below are in it."""
+        """What was not given out, and before it what must still be parsed."""
+        self._base = 0
+        """Place of the first kept byte; places are offsets in the whole input."""
         self._given = self._whole = self._scanned = 0
         """Ends of what was given out, of whole units, of whole boxes."""
-        self._whole_key_frame = False
-        """Of the first unit between _given and _whole."""
-        self._seen_moov = False
-        self._has_moof = False
-        self._key_frame = False
-        """Of the unit being gathered, between _whole and _scanned."""
+        self._box: tuple[bytes, int] | None = None
+        """Type and size of the box at _scanned, once its header was accepted."""
+        self._key_frame_at = self._film_at = NOWHERE
+        """Where the last key frame begins, and the last film that is not the first."""
+        self._seen_moov = self._has_moof = False
         self._video: dict[int, int] = {}
         """Video track id → default sample flags."""
 
+    @property
+    def holds(self) -> bool:
+        """Whether bytes were fed that were not given out."""
+        return self._given < self._end
+
     def feed(self, data: bytes) -> list[Unit]:
-        """Return the units that `data` completes; what is not complete stays inside."""
+        """Return the units that `data` completes; what is not complete stays inside, up to `join_bytes`."""
         if self.opaque:
-            return [Unit(data)] if data else []
+            return self._pass_on(data)
         self._kept += data
         units: list[Unit] = []
-        while not self.opaque and (header := self._next_box()) is not None:
-            kind, size = header
-            if not self._belongs(kind) or self._scanned - self._whole + size > MAX_UNIT_BYTES:
-                self.opaque = True
-            elif not self._holds(size):
+        while not self.opaque:
+            if self._box is None and not self._begins_box(units):
                 break
-            else:
-                units += self._take(kind, size)
-        units += self._cut()
-        if given := self._given:  # units are views of these bytes: those stay as long as the units
-            self._kept = self._kept[given:]
-            self._given, self._whole, self._scanned = 0, 0, self._scanned - given
+            if self._box is None or self._scanned + self._box[1] > self._end:
+                break
+            self._end_box(*self._box, units)
+        self._give(self._whole, units)
         if self.opaque:
-            units += self.finish()
+            self._give(self._end, units)
+        elif self._join_bytes and self._box is not None and self._box[0] == b"mdat":
+            while self._given + self._join_bytes <= self._end:
+                self._give(self._given + self._join_bytes, units)
+        self._trim(units)
         return units
+
+    def flush(self) -> list[Unit]:
+        """Return what is there of an incomplete unit; its rest may still come.
+
+        Half a box header stays inside where it may turn out to begin another film.
+        """
+        unknown = self._box is None and self._seen_moov and not self._has_moof and not self.opaque
+        return self._rest(self._scanned if unknown else self._end)
 
     def finish(self) -> list[Unit]:
         """Return what is left: the input ended here."""
-        rest, self._kept, self._scanned = self._kept, bytearray(), 0
-        return [Unit(rest)] if rest else []
+        return self._rest(self._end)
 
-    def _holds(self, size: int) -> bool:
-        """Whether so many bytes after _scanned are here."""
-        return self._scanned + size <= len(self._kept)
+    def _rest(self, end: int) -> list[Unit]:
+        units: list[Unit] = []
+        self._give(end, units)
+        self._trim(units)
+        return units
 
-    def _next_box(self) -> tuple[bytes, int] | None:
-        """Type and whole size of the box at _scanned; None while its header is incomplete."""
-        if not self._holds(BOX_HEADER.size):
-            return None
-        size, kind = BOX_HEADER.unpack_from(self._kept, self._scanned)
+    @property
+    def _end(self) -> int:
+        return self._base + len(self._kept)
+
+    def _begins_box(self, units: list[Unit]) -> bool:
+        """Accept the box at _scanned, or turn opaque; False: its header is not there yet."""
+        at = self._scanned - self._base
+        if len(self._kept) < at + BOX_HEADER.size:
+            return False
+        size, kind = BOX_HEADER.unpack_from(self._kept, at)
         smallest = BOX_HEADER.size
         if size == 1:
             smallest += LARGE_SIZE.size
-            if not self._holds(smallest):
-                return None
-            size = LARGE_SIZE.unpack_from(self._kept, self._scanned + BOX_HEADER.size)[0]
-        # size 0 means "to the end of the file": its end cannot be seen, so it is as good as opaque
-        return kind, size if size >= smallest else MAX_UNIT_BYTES + 1
+            if len(self._kept) < at + smallest:
+                return False
+            size = LARGE_SIZE.unpack_from(self._kept, at + BOX_HEADER.size)[0]
+        # size 0 means "to the end of the file": its end cannot be seen
+        if size < smallest or (kind != b"mdat" and size > MAX_BOX_BYTES):
+            self.opaque = True
+            return False
+        if self._seen_moov and not self._has_moof and kind in BEGINS_FILM:
+            self._give(self._scanned, units)
+            self._whole = self._film_at = self._scanned
+            self._seen_moov = False
+        if self._belongs(kind):
+            self._box = kind, size
+        else:
+            self.opaque = True
+        return not self.opaque
 
     def _belongs(self, kind: bytes) -> bool:
         """Whether a box of this type may stand here in a fragmented MP4."""
@@ -112,35 +150,54 @@ class BoxSplitter:
             return kind == b"mdat"
         return kind == b"moof" or kind in BEFORE_MOOF or kind in AFTER_LAST
 
-    def _take(self, kind: bytes, size: int) -> list[Unit]:
-        """Add the whole box at _scanned to the unit; return the units before it that it is not joined to."""
-        begin, self._scanned = self._scanned, self._scanned + size
+    def _end_box(self, kind: bytes, size: int, units: list[Unit]) -> None:
+        """Add the whole box at _scanned to its unit; give out the units that are not joined to it."""
+        begin, self._scanned, self._box = self._scanned, self._scanned + size, None
         try:
             if kind == b"moov":
                 self._seen_moov = True
-                self._video = video_tracks(bytes(self._kept[begin : self._scanned]))
+                self._video = video_tracks(self._bytes(begin))
             elif kind == b"moof":
                 self._has_moof = True
-                moof = bytes(self._kept[begin : self._scanned])
-                self._key_frame = begins_with_key_frame(moof, self._video)
+                if begins_with_key_frame(self._bytes(begin), self._video):
+                    self._give(self._whole, units)
+                    self._key_frame_at = self._whole
         except (struct.error, ValueError, LookupError):
             self.opaque = True
-            return []
-        if kind not in (b"moov", b"mdat") and kind not in AFTER_LAST:
-            return []
-        key_frame, self._has_moof, self._key_frame = self._key_frame, False, False
-        before = self._cut() if key_frame or self._scanned - self._given > self._join_bytes else []
-        if self._whole == self._given:
-            self._whole_key_frame = key_frame
-        self._whole = self._scanned
-        return before
+        if kind in ENDS_UNIT and not self.opaque:
+            if self._scanned - self._given > self._join_bytes:
+                self._give(self._whole, units)
+            self._whole, self._has_moof = self._scanned, False
 
-    def _cut(self) -> list[Unit]:
-        """Give out the whole units at hand."""
-        begin, self._given = self._given, self._whole
-        if self._whole == begin:
+    def _bytes(self, begin: int) -> bytes:
+        return bytes(memoryview(self._kept)[begin - self._base : self._scanned - self._base])
+
+    def _give(self, end: int, units: list[Unit]) -> None:
+        """Give out what was not given up to `end`."""
+        begin = self._given
+        if end > begin:
+            self._given = end
+            data = memoryview(self._kept)[begin - self._base : end - self._base]
+            units.append(Unit(data, begin == self._key_frame_at, begin == self._film_at))
+
+    def _trim(self, given: list[Unit]) -> None:
+        """Let go of what was given out and is parsed. Units are views of it: they keep it while they live."""
+        if given:
+            streams = self.opaque or (self._box is not None and self._box[0] == b"mdat")
+            keep = self._given if streams else min(self._given, self._scanned)
+            self._kept, self._base = self._kept[keep - self._base :], keep
+
+    def _pass_on(self, data: bytes) -> list[Unit]:
+        """Give out whole pieces of `join_bytes`, together; the rest stays until it is flushed."""
+        size = len(self._kept) + len(data)
+        rest = size % self._join_bytes if self._join_bytes else 0
+        if rest == size:
+            self._kept += data
             return []
-        return [Unit(memoryview(self._kept)[begin : self._whole], self._whole_key_frame)]
+        joined = memoryview(self._kept + data if self._kept else data)
+        self._kept, self._given = bytearray(joined[size - rest :]), self._given + size - rest
+        self._base = self._given
+        return [Unit(joined[: size - rest])]
 
 
 def video_tracks(moov: bytes) -> dict[int, int]:

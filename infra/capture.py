@@ -1,9 +1,10 @@
-"""Owns what a screen looks like as bytes: the encoder and its arguments, and a desktop of its own to record.
+"""Runs the encoder that makes bytes of a screen, and draws a desktop of its own to record.
 
 1. A capture is fragmented MP4 on a pipe: playable in every browser, cut into one-second fragments, complete
    at any fragment if the encoder dies.
 2. The encoder is a child process in a session of its own: Ctrl-C reaches it only through `stop`, which lets
-   it finish its file. It ends with us, because then its pipe has no reader.
+   it finish its file. It ends with us, because then its pipe has no reader. What it complains of is read all
+   the time: an encoder whose complaints nobody takes stands still.
 3. The desktop needs no display, no font and no network: ffmpeg draws it, in real time.
 4. Key strokes are never captured. This module must not know what becomes of the bytes.
 """
@@ -57,6 +58,8 @@ class Capture:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._stopped = False
+        self._said = b""
+        self._listening = asyncio.create_task(self._listen())
 
     @classmethod
     async def desktop(cls, seconds: float, picture: Picture) -> "Capture":
@@ -77,17 +80,19 @@ class Capture:
     async def __aexit__(self, *_: object) -> None:
         self._kill()
         await self._process.wait()
+        await self._listening
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The recording's bytes as they come. Raises Unavailable (capture.failed) when the encoder failed."""
         assert self._process.stdout is not None
-        assert self._process.stderr is not None
         while block := await self._process.stdout.read(READ_BYTES):
             yield block
-        said = (await self._process.stderr.read(STDERR_BYTES)).decode(errors="replace").strip()
-        if await self._process.wait() != 0 and not self._stopped:
-            why = said.rsplit("\n", 1)[-1] or f"exit status {self._process.returncode}"
-            raise Unavailable(f"the encoder failed: {why}", code="capture.failed")
+        status = await self._process.wait()
+        if status != 0 and not self._stopped:
+            await self._listening
+            said = self._said.decode(errors="replace").strip().rsplit("\n", 1)[-1]
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            raise Unavailable(f"the encoder failed: {said or how}", code="capture.failed")
 
     def stop(self) -> None:
         """Let the encoder finish its file: its last bytes still come. It is killed after STOP_S."""
@@ -95,6 +100,12 @@ class Capture:
             self._stopped = True
             self._process.terminate()
             asyncio.get_running_loop().call_later(STOP_S, self._kill)
+
+    async def _listen(self) -> None:
+        """Keep the end of what the encoder complains of."""
+        assert self._process.stderr is not None
+        while block := await self._process.stderr.read(READ_BYTES):
+            self._said = (self._said + block)[-STDERR_BYTES:]
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Owns the sending half of a session: asks for it, seals what a source gives, sends it, ends it.
+"""The sending half of a session: seals what it is given, sends it, ends it.
 
 1. The host's counter is durable before the session is asked for; a crash after that costs one number.
 2. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
@@ -7,8 +7,11 @@
 5. While it is held, nothing is taken from the source: a file waits, an encoder stands still. What follows
    stands behind a resume fragment, also when a recording that rests is ended.
 6. Host time never runs backwards within a session, whatever the clock does.
-7. While the platform has no room for data, none is sealed: it waits, and ticks go. Who ends the recording
-   meanwhile gives up what waits: a gap says so, and `final` follows.
+7. While the platform has no room for data, none is sealed: it waits, and ticks go. If the recording is ended
+   meanwhile, what waits is given up: a gap says so, and `final` follows.
+8. A recording that breaks off is ended like every other: what is missing is a gap with its reason, and
+   `final` follows.
+9. A fragment fits into one message of this server, whatever its chunks may hold.
 Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
 
@@ -16,21 +19,20 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.boxes import BoxSplitter
 from handlers.fragments import FragmentSealer
 from schemas import subjects
 from schemas.buffers import Bytes
 from schemas.cloud_events import headers
 from schemas.digest import Buffer
-from schemas.errors import LucidError, NoSpace
-from schemas.fragment import MAX_DATA_PLAIN, PartSettings
+from schemas.errors import LucidError, Misuse, NoSpace
+from schemas.fragment import HEADER_BYTES, MAX_DATA_PLAIN, SIGNATURE_BYTES, TAG_BYTES, PartSettings
 from schemas.ports import Writer
 from streams.outbox import Outbox
 from streams.room import Room
@@ -38,6 +40,12 @@ from streams.room import Room
 TICK_S = 10.0
 READ_FRAGMENTS = 4
 """So many are read from a source at once: boxes that come together are joined."""
+AROUND_BYTES = HEADER_BYTES + TAG_BYTES + SIGNATURE_BYTES + 1024
+"""What a message holds beside plain bytes; its NATS headers have less than 500 bytes."""
+USUAL_PAYLOAD = 1 << 20
+"""What a server takes in one message where nobody has changed that."""
+LEAST_PAYLOAD = 16 << 10
+"""A server that takes less in one message is refused: most of it would be the fragments' own."""
 NO_SPACE = "no_space"
 """Reason of the gap where data was given up."""
 ROOM_S = 2.0
@@ -105,7 +113,7 @@ class Publisher:
         """Set when it is held, let go or to end."""
         self._lost_us = 0
         """Since when data is given up for want of room; 0: none was."""
-        self.block_bytes = fragment_bytes(grant.chunk_bytes)
+        self.block_bytes = fragment_bytes(grant.chunk_bytes, jet.max_payload)
 
     @property
     def progress(self) -> Progress:
@@ -156,6 +164,11 @@ class Publisher:
         self._held = reason
         self._turned.set()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the recording is paused, or is to be."""
+        return bool(self._held)
+
     def let_go(self) -> None:
         """The recording goes on."""
         self._held = ""
@@ -172,16 +185,24 @@ class Publisher:
             self._waiting = ""
             await self.resume("ending" if self._held else "resumed")
 
-    async def idle(self, *awaited: "asyncio.Future[bytes | None]") -> None:
-        """Return when one of them is done, or the publisher is to do something else; ticks meanwhile."""
+    async def idle(self, *awaited: "asyncio.Future[bytes | None]", most_s: float | None = None) -> None:
+        """Return when one of them is done, after `most_s`, or when something else is to be done; ticks go."""
         self._turned.clear()
         turned = asyncio.ensure_future(self._turned.wait())
         waits: set[asyncio.Future[Any]] = {turned, *awaited}
+        wait_s = TICK_S if most_s is None else max(most_s, 0.0)
         try:
-            while not (await asyncio.wait(waits, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+            while not (await asyncio.wait(waits, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED))[0]:
+                if most_s is not None:
+                    return
                 await self.tick()
         finally:
             turned.cancel()
+
+    async def break_off(self, reason: str) -> Progress:
+        """End a recording whose rest does not come. reason: a label, for the gap. Raises as `finish`."""
+        await self.gap(self._last_us, self._time_us(), 0, reason)
+        return await self.finish()
 
     async def finish(self) -> Progress:
         """Send `final` after everything else, wait until the stream holds all of it.
@@ -261,36 +282,15 @@ class Publisher:
         return self._last_us
 
 
-def fragment_bytes(chunk_bytes: int) -> int:
-    """Most plain bytes in one fragment: four fill a chunk, so that a chunk is never far below its size."""
-    return min(MAX_DATA_PLAIN, chunk_bytes // 4)
+def fragment_bytes(chunk_bytes: int, max_payload: int = USUAL_PAYLOAD) -> int:
+    """Most plain bytes in one fragment: four fill a chunk, so that a chunk is never far below its size.
 
-
-async def publish(
-    source: AsyncIterator[bytes], publisher: Publisher, encoder: str, reason: str = "start"
-) -> None:
-    """Send all that `source` gives as one part, cut where its container allows; ticks while it is idle.
-
-    Returns when the source ends; nothing is finished then. Raises what the source or the stream raise.
+    max_payload: what the server takes in one message. Raises Misuse (nats.max_payload).
     """
-    await publisher.begin_part(encoder, reason)
-    splitter, blocks = BoxSplitter(publisher.block_bytes), aiter(source)
-    while (block := await _next(blocks, publisher)) is not None:
-        for unit in splitter.feed(block):
-            await publisher.send(unit.data, unit.key_frame)
-    for unit in splitter.finish():
-        await publisher.send(unit.data, unit.key_frame)
-
-
-async def _next(blocks: AsyncIterator[bytes], publisher: Publisher) -> bytes | None:
-    """The source's next block, None at its end."""
-    await publisher.rest()
-    coming = asyncio.ensure_future(anext(blocks, None))
-    try:
-        while True:
-            await publisher.idle(coming)
-            if coming.done():
-                return coming.result()
-            await publisher.rest()
-    finally:
-        coming.cancel()
+    if max_payload < LEAST_PAYLOAD:
+        raise Misuse(
+            f"this NATS server takes messages of {max_payload} bytes, a recording needs {LEAST_PAYLOAD}",
+            code="nats.max_payload",
+            hint="raise max_payload in the server's configuration; 1MB is its default",
+        )
+    return min(MAX_DATA_PLAIN, chunk_bytes // 4, max_payload - AROUND_BYTES)

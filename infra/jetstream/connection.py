@@ -103,7 +103,7 @@ class Connection:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.nc.close()
-        except TimeoutError:
+        except (TimeoutError, OSError):  # nobody takes its last words
             self._wire.abort()
         self.up.set()  # who waits for the connection must wake to learn that there is none
 

@@ -54,6 +54,10 @@ class Jet:
     def url(self) -> str:
         return self._conn.url
 
+    @property
+    def max_payload(self) -> int:
+        return self._conn.nc.max_payload
+
     async def wait_up(self) -> None:
         """Return when the connection stands; raise Unavailable when it was closed for good."""
         await self._conn.wait_up()

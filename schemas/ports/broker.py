@@ -69,6 +69,10 @@ class Reader(Protocol):
 class Writer(Protocol):
     """Adds messages. A message is durable when its call returns."""
 
+    @property
+    def max_payload(self) -> int:
+        """Most bytes of one message, headers included, as the server said when it was connected last."""
+
     async def publish(
         self, subject: str, data: Bytes, headers: Mapping[str, str] | None = None, msg_id: str | None = None
     ) -> PubAck:

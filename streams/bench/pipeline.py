@@ -21,12 +21,13 @@ from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.meter import Meter
 from streams.chunk_log import recorded_events
-from streams.cli.session_run import FileSource
+from streams.cli.file_source import FileSource
 from streams.enrol import start_session
 from streams.keystore import KeyStore
 from streams.lifecycle import read_event
-from streams.publisher import READ_FRAGMENTS, Publisher, fragment_bytes, publish
+from streams.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
 from streams.room import Room
+from streams.source_feed import publish
 from streams.up import running
 from streams.wiring import Installation, connected, prepare_memory
 

@@ -104,20 +104,22 @@ async def _demo(
     taken = {path.name.split(".")[0] for path in await asyncio.to_thread(lambda: [*out.glob("demo-*")])}
     session = await _free_name(jet, taken)
     frozen = here.settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
-    grant = await start_session(jet, here.identity, HOST, session, frozen)
     view = View(jet, session)
     following = asyncio.create_task(view.follow())
     try:
         async with drawn_desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
             source = _Witness(capture)
-            done = await record_session(jet, grant, source, "x264", view, stop)
+            grant = await start_session(jet, here.identity, HOST, session, frozen)
+            sent = await record_session(jet, grant, source, "x264", view, stop)
         shown = await sealed(jet, session)
         await view.complete(following)
     finally:
         await ended(following)
         view.clear()
+    if sent.broken is not None:
+        raise sent.broken
     exported = await _export(jet, here, session, out, source.digest())
-    result = {**shown, "seconds": round(done.seconds, 3), **exported}
+    result = {**shown, "seconds": round(sent.progress.seconds, 3), **exported}
     if not as_json:
         for line in [*view.board.lines(), _seal_line(result)]:
             output.say(line)

@@ -1,7 +1,12 @@
-"""Owns `lucid record`: one recording from a source, sealed as it comes, until it ends or is stopped."""
+"""`lucid record`: one recording from a source, sealed as it comes, until it ends or is stopped.
+
+The exit status tells whether it is whole: 7 where the source broke off, 4 where it was empty, 8 where there
+was no room for all of it. Its session is ended and sealed in each of these cases.
+"""
 
 import asyncio
 import re
+import secrets
 import socket
 import time
 from typing import Annotated, Any
@@ -10,12 +15,13 @@ import typer
 
 from schemas import subjects
 from schemas.capture import Picture
-from schemas.errors import Misuse
+from schemas.errors import LucidError, Misuse, NotFound
 from schemas.ports import Jet
 from streams.cli import attach, output
+from streams.cli.file_source import FileSource
 from streams.cli.output import JsonFlag
 from streams.cli.seal_wait import sealed
-from streams.cli.session_run import FileSource, View, ended, record_session
+from streams.cli.session_run import Sent, View, ended, record_session, tell
 from streams.enrol import start_session
 from streams.publisher import READ_FRAGMENTS, Progress, fragment_bytes
 from streams.wiring import Installation, drawn_desktop
@@ -31,7 +37,7 @@ def record(
     desktop: Annotated[
         bool, typer.Option("--desktop", help="Record a desktop that is drawn for it.")
     ] = False,
-    session: Annotated[str, typer.Option(help="Its name; default: host and time.")] = "",
+    session: Annotated[str, typer.Option(help="Its name; default: host, time, chance.")] = "",
     host: Annotated[str, typer.Option(help="Who records; default: this machine's name.")] = "",
     seconds: Annotated[float, typer.Option(help="Stop after so long; 0: never.", min=0)] = 0,
     size: Annotated[str, typer.Option(help="Of the drawn desktop.")] = "1280x720",
@@ -48,7 +54,7 @@ def record(
         )
     here = Installation.here()
     host = subjects.host_id(host or this_host())
-    session = subjects.session_id(session or f"{host}-{time.strftime('%Y%m%d-%H%M%S')}"[-100:])
+    session = subjects.session_id(session or new_name(host))
     picture = parse_picture(size, frame_rate)
     stop = asyncio.Event()
 
@@ -90,21 +96,33 @@ async def _record(
         asyncio.get_running_loop().call_later(seconds, stop.set)
     try:
         frozen = here.settings.session()
-        # the source first: a file that is not there must not leave a session behind
+        block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
+        # the source first: one that cannot be read must not leave a session behind
         if path:
-            file = FileSource(path, READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes))
+            file = FileSource(path, block_bytes)
             grant = await start_session(jet, here.identity, host, session, frozen)
             view.board.source_bytes = file.size_bytes
-            done = await record_session(jet, grant, file, "opaque", view, stop)
+            sent = await record_session(jet, grant, file, "opaque", view, stop)
+            if file.changed:
+                tell(f"lucid: NOTE {path} was written to while it was read: what was read is what is sealed")
         else:
-            grant = await start_session(jet, here.identity, host, session, frozen)
             async with drawn_desktop(seconds or FOREVER_S, picture) as capture:
-                done = await record_session(jet, grant, capture, "x264", view, stop)
+                grant = await start_session(jet, here.identity, host, session, frozen)
+                sent = await record_session(jet, grant, capture, "x264", view, stop)
         shown = await sealed(jet, session) if wait else {}
     finally:
         await ended(following)
         view.clear()
-    return _result(session, host, done, shown)
+    result = _result(session, host, sent.progress, shown)
+    if sent.broken is not None:
+        raise incomplete(sent, result)
+    if not sent.progress.plain and not stop.is_set():
+        raise NotFound(
+            f"nothing came from {file.name if path else 'the encoder'}: {session} is recorded without a byte",
+            code="record.empty",
+            hint=f"lucid sessions show {session}",
+        )
+    return result
 
 
 def parse_picture(size: str, frame_rate: int) -> Picture:
@@ -116,6 +134,11 @@ def parse_picture(size: str, frame_rate: int) -> Picture:
     return Picture(int(match[1]) & ~1, int(match[2]) & ~1, frame_rate)
 
 
+def new_name(host: str) -> str:
+    """A name that no other recording of this host gets, in the same second too."""
+    return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
 def this_host() -> str:
     """This machine's name, as a host name of ours."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
@@ -123,12 +146,25 @@ def this_host() -> str:
 
 def told(result: dict[str, Any]) -> str:
     """The result in one sentence."""
-    sent = f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
+    sent = amount(result)
     if "seal" not in result:
         return f"{result['session']} recorded: {sent};\nsee lucid sessions show {result['session']}"
     chunks, root = output.count_of(result["recorded"], "chunk"), output.digits(result["seal"]["root"])
     how = f"{result['end']['end']} ({result['end']['reason']})" if "end" in result else "recorded"
     return f"{result['session']} {how} and sealed: {sent}, {chunks},\nroot {root}"
+
+
+def amount(result: dict[str, Any]) -> str:
+    return f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
+
+
+def incomplete(sent: Sent, result: dict[str, Any]) -> LucidError:
+    """What broke a recording off, and what there is of it all the same."""
+    error, session = sent.broken, result["session"]
+    assert error is not None
+    state = "recorded and sealed" if "seal" in result else "recorded"
+    told = f"{error.message}; {session} is {state} up to there: {amount(result)}"
+    return type(error)(told, code=error.code, hint=f"lucid sessions show {session}")
 
 
 def _result(session: str, host: str, done: Progress, shown: dict[str, Any]) -> dict[str, Any]:

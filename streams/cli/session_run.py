@@ -1,27 +1,26 @@
-"""Owns one recording as a verb sees it: source → publisher, and the view beside it.
+"""Runs one recording for a verb: source → publisher, and the view beside it.
 
-1. The recording never waits for the view: the view follows the events that everyone can follow.
+1. The recording never waits for the view: the view follows the events that everyone can follow. A terminal or
+   pipe that takes no words any more stops no recording.
 2. The source is asked to end when the person asks (`stop`), or when someone ends the session elsewhere. Whom
    the platform ends (EndRequested) sends what it has read, and no `final`: the end is the platform's.
 3. While the session is paused, the source is not read. What it gave before was sent before; a read that was
    under way is sent after it.
-4. A recording that is cancelled is aborted: the platform is asked to end it, nothing pretends to be whole.
+4. Whatever breaks a recording off, its session is ended: what was read is sent, a gap says why the rest is
+   missing, `final` follows. Where even that cannot be sent, or when it is cancelled, the platform is asked to
+   end it. Where nobody answers, a note says what becomes of the session.
 """
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import logging
-import os
-import stat
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from schemas import subjects
-from schemas.errors import LucidError, NotFound, Rejected
+from schemas.errors import LucidError, NoSpace, Rejected, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import EndRequested, State, Transition
 from schemas.ports import Jet, Source
@@ -29,8 +28,9 @@ from streams.cli import output
 from streams.cli.board import Board, LiveBoard
 from streams.commands import call
 from streams.lifecycle import read_event
-from streams.publisher import Grant, Progress, Publisher, publish
+from streams.publisher import Grant, Progress, Publisher
 from streams.room import Room
+from streams.source_feed import publish
 from streams.wiring import prepare_memory
 
 log = logging.getLogger("lucid.record")
@@ -39,75 +39,12 @@ ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYE
 RESTING = frozenset({State.PAUSING, State.PAUSED})
 WORD_S = 30.0
 """Where no board is drawn, it is said so often why a recording waits."""
-PIPE_BYTES = 256 << 10
-"""How far a writer may be ahead: less, and a fast one costs more fragments; more, and a pause comes late."""
+ABORT_S, AGAIN_S = 5.0, 0.5
+"""How long, and how often, the platform is asked to end what cannot be ended here."""
+FAILED = "recorder.failed"
+"""Reason of the gap where the recorder itself has failed."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 ENDED_NOTE = "its session is ended elsewhere; what was read is sent still"
-
-
-class FileSource:
-    """A file, or standard input (`-`)."""
-
-    def __init__(self, path: str, block_bytes: int) -> None:
-        """block_bytes: at most read at once. Raises NotFound (record.source)."""
-        self._block_bytes = block_bytes
-        self._stopped = asyncio.Event()
-        try:
-            self._file = _opened(path)
-            self.size_bytes = os.fstat(self._file).st_size
-            """0: nobody knows how much will come."""
-        except OSError as error:
-            name = "standard input" if path == "-" else path
-            raise NotFound(f"{name} cannot be read: {error.strerror}", code="record.source") from None
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while not self._stopped.is_set():
-            if not await self._readable():
-                return
-            block = await asyncio.to_thread(os.read, self._file, self._block_bytes)
-            if not block:
-                return
-            yield block
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    async def _readable(self) -> bool:
-        """Wait for bytes without a thread that nobody can wake; False when it was stopped."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        blocking = os.get_blocking(self._file)
-        try:
-            loop.add_reader(self._file, ready.set)
-        except PermissionError:  # epoll refuses what lets nobody wait: files, /dev/null
-            return True
-        waits = [asyncio.ensure_future(event.wait()) for event in (ready, self._stopped)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            loop.remove_reader(self._file)
-            os.set_blocking(self._file, blocking)  # uvloop has changed that, for all who share the open file
-            for wait in waits:
-                wait.cancel()
-        return not self._stopped.is_set()
-
-
-def _opened(path: str) -> int:
-    if path == "-":
-        if sys.stdin is None:
-            raise OSError(errno.EBADF, "it is closed")
-        file = sys.stdin.fileno()
-    else:
-        # a named pipe is waited for in `_readable`: an open that waits hears no signal
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(file, True)
-    kind = os.fstat(file).st_mode
-    if stat.S_ISDIR(kind):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if stat.S_ISFIFO(kind):
-        with contextlib.suppress(OSError):  # this user's pipes hold all that they may
-            if fcntl.fcntl(file, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
-                fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    return file
 
 
 class View:
@@ -126,16 +63,16 @@ class View:
         """Take what the publisher says of itself."""
         self.progress = progress
         self.board.sent = progress.acknowledged, progress.plain, progress.seconds
-        self._live.draw(self.lines())
+        self._draw()
         if progress.trouble and not self._live.live and time.monotonic() > self._next_word_s:
             self._next_word_s = time.monotonic() + WORD_S
-            output.note(f"lucid: waiting: {progress.trouble}")
+            tell(f"lucid: waiting: {progress.trouble}")
 
     def ending(self, here: bool) -> None:
         """Say that the recording is to end. here: the person who began it wants it."""
         self._ending = ENDING_NOTE if here else ENDED_NOTE
         if not self._live.live:
-            output.note(self._ending)
+            tell(self._ending)
 
     def lines(self) -> list[str]:
         lines = self.board.lines()
@@ -150,7 +87,7 @@ class View:
             async for item in events:
                 if isinstance(item, Message):
                     self._take(item)
-                    self._live.draw(self.lines())
+                    self._draw()
                     self._changed.set()
         finally:
             await events.close()
@@ -178,16 +115,36 @@ class View:
                 return
 
     def clear(self) -> None:
-        self._live.clear()
+        with contextlib.suppress(OSError):
+            self._live.clear()
+
+    def _draw(self) -> None:
+        with contextlib.suppress(OSError):
+            self._live.draw(self.lines())
+
+
+def tell(text: str) -> None:
+    """One line beside the result, where somebody still listens."""
+    with contextlib.suppress(OSError, ValueError):
+        output.note(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a recording came to, once its session is ended. broken: why it is not whole."""
+
+    progress: Progress
+    broken: LucidError | None = None
 
 
 async def record_session(
     jet: Jet, grant: Grant, source: Source, encoder: str, view: View, stop: asyncio.Event
-) -> Progress:
-    """Send the whole source, then `final`; what was sent comes back. Aborts the session when cancelled."""
-    prepare_memory()
-    publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
+) -> Sent:
+    """Send the whole source, then `final`; what was sent comes back. Its session is ended, however this ends.
 
+    Raises what kept it from ending in order, after the platform was asked to end it.
+    """
+    prepare_memory()
     whole = aborted = False
 
     def end(by_platform: bool) -> None:
@@ -198,18 +155,69 @@ async def record_session(
         if not whole:
             view.ending(stop.is_set())
 
-    stopping = asyncio.create_task(_heed(jet, publisher, stop, end))
+    try:
+        publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
+        stopping = asyncio.create_task(_heed(jet, publisher, stop, end))
+        try:
+            broken = await _pour(source, publisher, encoder)
+            whole = True  # what stops the session from now on is our own `final`
+            if aborted:
+                return Sent(await publisher.leave(), broken)
+            return await _finish(publisher, broken)
+        finally:
+            await ended(stopping)
+            await publisher.close()
+    except asyncio.CancelledError:
+        await abort(jet, grant.session, "interrupted")
+        raise
+    except LucidError as error:
+        await abort(jet, grant.session, error.code)
+        raise
+    except Exception:
+        await abort(jet, grant.session, FAILED)
+        raise
+
+
+async def _pour(source: Source, publisher: Publisher, encoder: str) -> LucidError | None:
+    """Send all that the source gives; what broke it off, if it was not its end."""
     try:
         await publish(aiter(source), publisher, encoder)
-        whole = True  # what stops the session from now on is our own `final`
-        return await (publisher.leave() if aborted else publisher.finish())
-    except asyncio.CancelledError:
-        with contextlib.suppress(LucidError):  # refused: it has ended meanwhile
-            await call(jet, "abort", {"session": grant.session, "reason": "interrupted"})
+    except LucidError as error:
+        return error
+    except Exception:
+        log.exception("recording_failed session=%s", publisher.grant.session)
+        await publisher.break_off(FAILED)
         raise
-    finally:
-        await ended(stopping)
-        await publisher.close()
+    return None
+
+
+async def _finish(publisher: Publisher, broken: LucidError | None) -> Sent:
+    """Send the ending. Raises what refused it for good."""
+    try:
+        done = await (publisher.finish() if broken is None else publisher.break_off(broken.code))
+    except NoSpace as error:  # the ending is sent
+        return Sent(publisher.progress, broken or error)
+    return Sent(done, broken)
+
+
+async def abort(jet: Jet, session: str, reason: str) -> None:
+    """Ask the platform to end a session that its host cannot end. reason: a label."""
+    clock = asyncio.get_running_loop().time
+    last_s = clock() + ABORT_S
+    while True:
+        try:
+            await call(jet, "abort", {"session": session, "reason": reason})
+            return
+        except Unavailable:
+            if clock() > last_s:
+                break
+            await asyncio.sleep(AGAIN_S)
+        except LucidError:  # refused: it has ended meanwhile
+            return
+    tell(
+        f"lucid: nobody answers, and {session} is not ended; what the server holds of it is kept.\n"
+        f"       When it runs again: lucid sessions stop {session} --abort"
+    )
 
 
 async def ended(*tasks: "asyncio.Task[Any]") -> None:

@@ -19,6 +19,7 @@ BLOCK = os.urandom(700_000)
 LEAST_CHUNK = 256 << 10
 SMALL = "0.25"
 """CHUNK_SIZE_MB: the least that is allowed."""
+ENDING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 FILMED = 5
 """Fragments: the part, the head of the film, and some pictures."""
 Recording = subprocess.Popen[bytes]
@@ -86,7 +87,9 @@ def check_evidence(system: Installation, session: str, folder: Path, end: str) -
     return said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
 def test_one_signal_ends_the_recording_in_order(
     number: signal.Signals, system: Installation, tmp_path: Path
 ) -> None:

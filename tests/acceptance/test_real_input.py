@@ -64,13 +64,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Input]:
     reel.write_bytes(b"".join(one.path.read_bytes() for one in found))
     noise = folder / "noise"
     noise.write_bytes(os.urandom(RANDOM_BYTES))
-    (folder / "empty").touch()
     (folder / "one").write_bytes(b"\xff")
     found += [
         Input("reel", reel, 0.25),
         Input("wheel", tar_of("numpy", folder / "wheel.tar"), 2),
         Input("noise", noise, 10),
-        Input("empty", folder / "empty", 10),
         Input("one", folder / "one", 10),
     ]
     return {one.name: one for one in found}
@@ -125,7 +123,7 @@ def elsewhere(
     shutil.rmtree(folder)
 
 
-NAMES = (*MOVIES, "reel", "wheel", "noise", "empty", "one")
+NAMES = (*MOVIES, "reel", "wheel", "noise", "one")
 each_input = pytest.mark.parametrize("name", NAMES)
 
 

@@ -18,9 +18,8 @@ from schemas.fragment import Kind, parse
 from schemas.jetstream import Message
 from streams import ending, publisher
 from streams.cli import session_run
-from streams.cli.session_run import View, record_session
+from streams.cli.session_run import Sent, View, record_session
 from streams.enrol import start_session
-from streams.publisher import Progress
 from streams.recording import Recording
 from streams.roles import run_worker
 
@@ -45,7 +44,7 @@ class Endless:
 @asynccontextmanager
 async def recording(
     world: World, session: str = "demo-01", stop: asyncio.Event | None = None
-) -> AsyncIterator["asyncio.Task[Progress]"]:
+) -> AsyncIterator["asyncio.Task[Sent]"]:
     """`lucid record` at the full rate of its host, once some of it is stored. stop: its Ctrl-C."""
     grant = await start_session(world.jet, world.here.identity, "host-1", session, SETTINGS)
     view = View(world.jet, session)
@@ -72,7 +71,7 @@ async def test_an_abort_ends_a_recording_whose_host_sends_as_fast_as_it_can(
     async with system(server, tmp_path) as world, recording(world) as task:
         await world.ask("abort", "demo-01", reason="operator")
         await world.until("demo-01", "STOPPED")
-        sent = await task
+        sent = (await task).progress
         manifest = await verified(world, "demo-01", tmp_path)
         assert (manifest.end, manifest.reason) == ("aborted", "operator")
         taken = await kinds(world)
@@ -86,7 +85,7 @@ async def test_a_stop_from_outside_ends_it_in_order(server: NatsServer, tmp_path
     async with system(server, tmp_path) as world, recording(world) as task:
         await world.ask("stop", "demo-01")
         await world.until("demo-01", "STOPPED")
-        sent = await task
+        sent = (await task).progress
         manifest = await verified(world, "demo-01", tmp_path)
         assert (manifest.end, manifest.totals.fragments) == ("final", sent.fragments)
 
@@ -118,7 +117,7 @@ async def test_a_paused_recording_makes_no_data_and_goes_on_where_it_rested(
             while Kind.DATA not in (await kinds(world))[len(before) :]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         stop.set()
-        sent = await task
+        sent = (await task).progress
         await world.until("demo-01", "STOPPED")
         manifest = await verified(world, "demo-01", tmp_path)
         assert (manifest.end, manifest.totals.fragments) == ("final", sent.fragments)
@@ -178,7 +177,7 @@ async def test_a_paused_recording_can_be_ended(server: NatsServer, tmp_path: Pat
             stop.set()
         else:
             await world.ask(how, "demo-01")
-        sent = await task
+        sent = (await task).progress
         await world.until("demo-01", "STOPPED")
         manifest = await verified(world, "demo-01", tmp_path)
         assert manifest.end == ("aborted" if how == "abort" else "final")

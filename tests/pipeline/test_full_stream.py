@@ -16,8 +16,9 @@ from schemas.errors import NoSpace
 from schemas.fragment import Kind, parse
 from streams import publisher, retention, room
 from streams.enrol import start_session
-from streams.publisher import Progress, Publisher, publish
+from streams.publisher import Progress, Publisher
 from streams.room import Room
+from streams.source_feed import publish
 
 LIMIT = 8 << 20
 MORE = 3 * LIMIT

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.boxes import MAX_UNIT_BYTES, BoxSplitter, Unit
+from handlers.boxes import MAX_BOX_BYTES, BoxSplitter, Unit
 from infra.capture import Picture, encoder_arguments, ffmpeg
 
 
@@ -115,7 +115,7 @@ def test_every_cut_or_damaged_recording_keeps_all_its_bytes(fragmented: bytes) -
 def test_a_box_that_claims_too_much_is_not_waited_for(fragmented: bytes) -> None:
     """Breaks: a lying length holds a whole session in memory."""
     end = fragmented.index(b"moof") - 4
-    for size in (0, 7, MAX_UNIT_BYTES + 1):
+    for size in (0, 7, MAX_BOX_BYTES + 1):
         splitter = BoxSplitter()
         splitter.feed(fragmented[:end])
         assert splitter.feed(size.to_bytes(4, "big") + b"moof") != []
@@ -134,3 +134,50 @@ def test_what_waits_for_its_end_takes_little_more_than_its_bytes(fragmented: byt
     tracemalloc.stop()
     assert not splitter.opaque
     assert held < 1.5 * size
+
+
+@pytest.mark.parametrize("join_bytes", [0, 3000, 1 << 20])
+def test_a_flush_at_any_place_changes_no_byte_and_puts_no_flag_where_nothing_begins(
+    join_bytes: int, fragmented: bytes
+) -> None:
+    """Breaks: a slow source loses bytes, or its chunks begin in the midst of a picture."""
+    films, chance = fragmented * 3, random.Random(join_bytes)
+    begins = {n * len(fragmented) for n in (1, 2)}
+    keys = set()
+    whole, at = split(films, every(1 << 30))[0], 0
+    for unit in whole:
+        keys |= {at} if unit.key_frame else set()
+        at += len(unit.data)
+    assert len(keys) == 9
+    seen_keys: set[int] = set()
+    for _ in range(20):
+        splitter, given, fed, at = BoxSplitter(join_bytes), [], 0, 0
+        while fed < len(films):
+            step = chance.choice([1, 5, 40, 3000, 20_000])
+            given += splitter.feed(films[fed : fed + step])
+            fed = min(fed + step, len(films))
+            if chance.random() < 0.3:
+                given += splitter.flush()
+                assert fed - sum(len(unit.data) for unit in given) < 16, "more than half a header waits"
+        given += splitter.finish()
+        assert b"".join(unit.data for unit in given) == films
+        assert not splitter.opaque
+        for unit in given:
+            assert not unit.key_frame or at in keys
+            seen_keys |= {at} if unit.key_frame else set()
+            assert unit.begins_film == (at in begins)
+            at += len(unit.data)
+    assert seen_keys == keys, "a flush hides a key frame only where its head is not there yet"
+
+
+def test_a_picture_that_is_long_in_coming_is_not_held_back(fragmented: bytes) -> None:
+    """Breaks: megabytes that were read wait in memory for the end of their box."""
+    head = fragmented[: fragmented.index(b"mdat") - 4]
+    size = 100 << 20
+    splitter = BoxSplitter(10_000)
+    units = splitter.feed(head + size.to_bytes(4, "big") + b"mdat")
+    for _ in range(50):
+        units += splitter.feed(bytes(3000))
+    assert not splitter.opaque
+    assert len(head) + 8 + 50 * 3000 - sum(len(unit.data) for unit in units) < 10_000
+    assert [unit.key_frame for unit in units if unit.key_frame] == [True]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streams.cli import session_run
-from streams.cli.session_run import FileSource
+from streams.cli import file_source
+from streams.cli.file_source import FileSource
 
 
 def pipe_of(size: int, path: Path) -> int:
@@ -25,7 +25,7 @@ def test_a_pipe_that_holds_more_already_is_read_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: `record` refuses the pipe of a process that is ahead, for it cannot be made smaller."""
-    monkeypatch.setattr(session_run, "PIPE_BYTES", 1 << 16)
+    monkeypatch.setattr(file_source, "PIPE_BYTES", 1 << 16)
     writer = pipe_of(1 << 18, tmp_path / "pipe")
     FileSource(str(tmp_path / "pipe"), 1 << 20)
     assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == 1 << 18
@@ -35,7 +35,7 @@ def test_a_pipe_holds_a_fragment_at_least(tmp_path: Path) -> None:
     """Breaks: a process that writes fast stands still at each 64 KiB."""
     writer = pipe_of(1 << 16, tmp_path / "pipe")
     FileSource(str(tmp_path / "pipe"), 1 << 20)
-    assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == session_run.PIPE_BYTES
+    assert fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) == file_source.PIPE_BYTES
 
 
 async def test_a_pipe_that_is_shared_stays_as_it_was(tmp_path: Path) -> None:

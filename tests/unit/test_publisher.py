@@ -9,12 +9,14 @@ from waiting import until
 
 from handlers.fragments import open_data, verify_fragment
 from handlers.keys import SessionKeys
-from infra.capture import Capture, Picture
-from schemas.errors import Unavailable
-from schemas.fragment import KEY_FRAME, FinalBody, Fragment, Kind, parse
+from infra.capture import Capture, Picture, drawn
+from schemas.errors import Misuse, Unavailable
+from schemas.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings, parse
+from schemas.fragment_bodies import GapBody
 from schemas.subjects import recording
-from streams import outbox, publisher
-from streams.publisher import Grant, Progress, Publisher, publish
+from streams import outbox, publisher, source_feed
+from streams.publisher import Grant, Progress, Publisher
+from streams.source_feed import publish
 
 KEYS = SessionKeys(bytes(range(32)))
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -23,6 +25,8 @@ GENESIS = bytes([7]) * 32
 
 class Stream:
     """Holds fragments in the order of their arrival; every third attempt fails."""
+
+    max_payload = 1 << 20
 
     def __init__(self, flaky: bool = False) -> None:
         self.fragments: list[Fragment] = []
@@ -56,6 +60,12 @@ async def blocks(*data: bytes) -> AsyncIterator[bytes]:
         yield block
 
 
+def plain_of(fragments: list[Fragment]) -> bytes:
+    """The plain bytes of one part, which its first fragment begins."""
+    key = KEYS.open_part_key(fragments[0])
+    return b"".join(open_data(key, one) for one in fragments if one.header.kind is Kind.DATA)
+
+
 def check_chain(fragments: list[Fragment]) -> bytes:
     """The plain bytes of a whole, signed, unbroken session."""
     public, head, part_key, plain = HOST.public_key().public_bytes_raw(), GENESIS, b"", b""
@@ -68,6 +78,12 @@ def check_chain(fragments: list[Fragment]) -> bytes:
         elif fragment.header.kind is Kind.DATA:
             plain += open_data(part_key, fragment)
     return plain
+
+
+@pytest.fixture(scope="module")
+def fragmented() -> bytes:
+    """A short film as an encoder of ours writes it."""
+    return drawn(3, Picture(320, 240, 10, key_frame_s=1))
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +163,7 @@ async def test_an_idle_source_makes_ticks(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_nothing_is_read_in_a_pause_and_what_follows_stands_behind_a_resume() -> None:
     """Breaks: what is on the screen in a pause is recorded, or what is not looks as if it were."""
-    one, two = b"1" * 100, b"2" * 100
+    one, two = b"1" * (1 << 16), b"2" * 100
     read: list[bytes] = []
 
     async def source() -> AsyncIterator[bytes]:
@@ -188,7 +204,7 @@ async def test_host_time_never_runs_backwards() -> None:
 
 
 async def test_a_source_that_fails_is_not_called_finished() -> None:
-    """Breaks: half a recording gets a final, and is sealed as if it were whole."""
+    """Breaks: half a recording gets a final, and is sealed as if it were whole; or what it gave is lost."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield b"one"
@@ -198,8 +214,80 @@ async def test_a_source_that_fails_is_not_called_finished() -> None:
     writer = Publisher(stream, grant())
     with pytest.raises(Unavailable, match=r"capture\.failed"):
         await publish(broken(), writer, "opaque")
-    await writer.close()
     assert Kind.FINAL not in [fragment.header.kind for fragment in stream.fragments]
+    await writer.break_off("capture.failed")
+    _, _, gap, final = stream.in_order()
+    assert (gap.header.kind, final.header.kind) == (Kind.GAP, Kind.FINAL)
+    assert GapBody.parse(gap.clear).reason == "capture.failed"
+    assert check_chain(stream.in_order()) == b"one"
+
+
+async def test_what_was_read_is_sent_before_its_box_is_whole(
+    fragmented: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a recorder that is killed loses all that it had read of a box, be it 16 MB and a minute old."""
+    monkeypatch.setattr(source_feed, "HOLD_S", 0.01)
+    begin = fragmented.index(b"moof") - 4
+    half = fragmented[: (begin + len(fragmented)) // 2]
+
+    async def stalls() -> AsyncIterator[bytes]:
+        yield half
+        await until(lambda: check_chain(stream.in_order()) == half)
+        yield fragmented[len(half) :]
+
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    await publish(stalls(), writer, "opaque")
+    await writer.finish()
+    assert check_chain(stream.in_order()) == fragmented
+
+
+@pytest.mark.parametrize("container", ["mp4", "unknown"])
+async def test_a_source_of_single_bytes_is_sent_in_few_fragments(
+    container: str, fragmented: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a source that dribbles costs a durable message for each byte."""
+    data = fragmented[:3000] if container == "mp4" else b"x" * 3000
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    await publish(blocks(*(data[at : at + 1] for at in range(len(data)))), writer, "opaque")
+    await writer.finish()
+    assert check_chain(stream.in_order()) == data
+    assert len(stream.fragments) < 10
+
+
+async def test_another_film_in_one_source_begins_a_part(fragmented: bytes) -> None:
+    """Breaks: a recording whose picture changed its size plays up to there, and its rest cannot be had."""
+    stream = Stream()
+    writer = Publisher(stream, grant())
+    await publish(blocks(fragmented + fragmented[:-5], fragmented[-5:] + fragmented), writer, "opaque")
+    await writer.finish()
+    fragments = stream.in_order()
+    assert check_chain(fragments) == 3 * fragmented
+    parts = [fragment for fragment in fragments if fragment.header.kind is Kind.PART]
+    assert [PartSettings.parse(PartBody.parse(one.clear).settings).reason for one in parts] == [
+        "start",
+        "another_film",
+        "another_film",
+    ]
+    films = [Stream(), Stream(), Stream()]
+    for fragment in fragments:
+        films[fragment.header.part].fragments.append(fragment)
+    assert [plain_of(film.fragments) for film in films] == [fragmented] * 3
+
+
+async def test_fragments_fit_into_the_messages_of_this_server() -> None:
+    """Breaks: a server of small messages refuses a recording in its middle."""
+    stream = Stream()
+    stream.max_payload = publisher.LEAST_PAYLOAD
+    writer = Publisher(stream, grant())
+    await publish(blocks(b"x" * 100_000), writer, "opaque")
+    await writer.finish()
+    most = max(len(fragment.whole) for fragment in stream.fragments)
+    assert stream.max_payload - 1100 <= most <= stream.max_payload - 1000
+    stream.max_payload -= 1
+    with pytest.raises(Misuse, match=r"nats\.max_payload"):
+        Publisher(stream, grant())
 
 
 async def test_trouble_is_told_while_it_lasts() -> None:

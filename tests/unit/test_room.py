@@ -9,8 +9,9 @@ from waiting import PATIENCE_S, until
 from schemas.errors import NoSpace, Unavailable
 from schemas.fragment import GapBody, Kind
 from streams import publisher
-from streams.publisher import Progress, Publisher, publish
+from streams.publisher import Progress, Publisher
 from streams.room import UNANSWERED_BYTES, Room
+from streams.source_feed import publish
 
 SOME = 65_536
 
