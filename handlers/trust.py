@@ -34,11 +34,17 @@ class Trust:
     serial: int
     keys: tuple[TrustKey, ...]
 
-    def lists(self, key: bytes, role: str, at_us: int) -> bool:
-        """Whether the key counts in this role at this time: from from_us to before until_us."""
+    def lists(self, key: bytes, role: str, at_us: int, name: str | None = None) -> bool:
+        """Whether the key counts in this role at this time: from from_us to before until_us.
+
+        name: only lines of this name count.
+        """
         if self.revokes(key, role):
             return False
-        return any(line.from_us <= at_us < line.until_us for line in self._lines(key, role))
+        return any(
+            line.from_us <= at_us < line.until_us and name in (None, line.name)
+            for line in self._lines(key, role)
+        )
 
     def revokes(self, key: bytes, role: str) -> bool:
         """Whether nothing counts that the key ever signed in this role."""

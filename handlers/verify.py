@@ -5,21 +5,24 @@
     files, digests, chunk headers     verify_files
     heads, signatures, continuity     verify_chain
     ending, parts, equivocations      verify_ending
-    history                           verify_history
+    history, the host's request       verify_history, verify_created
+    silence                           verify_silence
     with keys: contents               verify_keys, verify_rows, verify_cuts
 
 1. Pure over the port of verify_reader; it never trusts a key that lies beside the evidence.
-2. Each check yields findings and goes on; hostile bytes end in findings, never in an exception.
-3. What rests on the signer's word alone is not checked and not claimed: started_us, sealed_us, session,
-   settings, reason, build, names, attested, and who declared a gap and why.
+2. Each check yields findings and goes on; hostile bytes end in findings, never in an exception. Should one
+   raise after all, that is a finding too (verify.internal), and the other checks are made.
+3. What rests on the signer's word alone is not checked and not claimed; verify_bindings lists it.
 
 Source: format.md §13.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from handlers.keys import SessionKeys
 from handlers.trust import HOST, SIGNER, Trust
+from handlers.verify_bindings import on_signers_word
 from handlers.verify_chain import check_chain, check_heads
 from handlers.verify_ending import check_ending, check_equivocations, check_parts, open_ending
 from handlers.verify_envelope import Seal, Seals, open_seals
@@ -30,8 +33,9 @@ from handlers.verify_keys import check_intake, fit_keys, named_keys, open_parts
 from handlers.verify_lists import check_entries, check_identity, check_totals, check_tracks, check_tree
 from handlers.verify_reader import Evidence
 from handlers.verify_rows import check_rows
+from handlers.verify_silence import Silences, look_between
 from schemas import dsse
-from schemas.errors import Denied
+from schemas.errors import Denied, Unreadable
 from schemas.manifest import Manifest
 
 
@@ -46,17 +50,12 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     report = Report(strict=strict)
     report.summary.root = trust.root.hex()
     seals = Seals()
-    told: list[Finding] = []
-    for seal in open_seals(evidence, trust, seals):
-        last = seal.manifest.seal_no == seals.highest
-        for finding in check_manifest(seal.manifest):
-            if last or not finding.is_note:  # notes are said once, of the last seal
-                told.append(finding if last else finding.within(seal.place))
+    told = list(_guarded("manifests", partial(_check_seals, evidence, trust, seals)))
     for finding in (*seals.findings, *told):  # a false signature is told before what it signed
         report.add(finding)
     if seals.last is None:
         return report
-    manifest = seals.last.manifest
+    manifest, summary, silences = seals.last.manifest, report.summary, Silences()
     session_keys = None
     if named is not None:
         try:
@@ -64,49 +63,77 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
         except Denied:
             if not report.findings:  # a manifest that is false itself cannot say whose keys are wrong
                 raise
-    _fill(report.summary, seals, seals.last, trust)
-    for finding in _check_last(evidence, manifest, seals, report.summary, trust):
-        report.add(finding)
+    _fill(summary, seals, seals.last, trust)
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "chunks": partial(check_files, evidence, manifest, summary),
+        "history": partial(check_history, evidence, seals.marks, summary),
+    }
     if session_keys is not None:
-        for finding in _check_contents(evidence, manifest, session_keys, report.summary):
+        checks["contents"] = partial(_check_contents, evidence, manifest, session_keys, summary, silences)
+    for place, check in checks.items():
+        for finding in _guarded(place, check):
             report.add(finding)
+    for finding in _guarded("silence", partial(_check_silence, manifest, silences, summary)):
+        report.add(finding)
+    summary.on_signers_word = on_signers_word(manifest, opened=summary.opened)
     return report
 
 
 def check_manifest(manifest: Manifest) -> Iterator[Finding]:
     """What one manifest proves by itself: no files, no history, no keys."""
-    yield from check_identity(manifest)
-    yield from check_entries(manifest)
-    yield from check_tree(manifest)
-    yield from check_totals(manifest)
     ending = open_ending(manifest)
-    yield from check_tracks(manifest, set(ending.named) if ending.fragment else None)
-    yield from check_heads(manifest)
-    yield from check_parts(manifest)
-    yield from check_chain(manifest, ending.tails)
-    yield from check_ending(manifest, ending)
-    yield from check_equivocations(manifest)
+    named = set(ending.named) if ending.fragment else None
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "identity": partial(check_identity, manifest),
+        "entries": partial(check_entries, manifest),
+        "tree": partial(check_tree, manifest),
+        "totals": partial(check_totals, manifest),
+        "tracks": partial(check_tracks, manifest, named),
+        "heads": partial(check_heads, manifest),
+        "parts": partial(check_parts, manifest),
+        "chain": partial(check_chain, manifest, ending.tails),
+        "ending": partial(check_ending, manifest, ending),
+        "equivocations": partial(check_equivocations, manifest),
+    }
+    for place, check in checks.items():
+        yield from _guarded(place, check)
 
 
-def _check_last(
-    evidence: Evidence, manifest: Manifest, seals: Seals, summary: Summary, trust: Trust
-) -> Iterator[Finding]:
-    yield from check_files(evidence, manifest, summary)
-    yield from check_history(evidence, seals.marks, summary)
-    if not trust.lists(manifest.host.key, HOST, manifest.started_us):
-        host = dsse.fingerprint(manifest.host.key).hex()[:8]
-        told = f"its key {host} is not in the trust file for the time of the session"
-        yield Finding("host.unlisted", f"host {manifest.host.name}", told)
+def _check_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Finding]:
+    for seal in open_seals(evidence, trust, seals):
+        last = seal.manifest.seal_no == seals.highest
+        for finding in check_manifest(seal.manifest):
+            if last or not finding.is_note:  # notes are said once, of the last seal
+                yield finding if last else finding.within(seal.place)
+
+
+def _guarded(place: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What the check finds; whatever else comes out of it is a finding, too.
+
+    What cannot be read, and too little memory, say nothing about the evidence: they pass.
+    """
+    try:
+        yield from check()
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # a fault of ours must not become a crash
+        told = f"the check broke off: {type(error).__name__}: {str(error)[:200]}"
+        yield Finding("verify.internal", place, told.encode("unicode_escape").decode("ascii"))
 
 
 def _check_contents(
-    evidence: Evidence, manifest: Manifest, keys: SessionKeys, summary: Summary
+    evidence: Evidence, manifest: Manifest, keys: SessionKeys, summary: Summary, silences: Silences
 ) -> Iterator[Finding]:
     yield from check_intake(manifest, keys)
     part_keys, found = open_parts(manifest, keys)
     yield from found
     summary.opened = True
-    yield from check_rows(evidence, manifest, keys, part_keys)
+    yield from check_rows(evidence, manifest, keys, part_keys, silences)
+
+
+def _check_silence(manifest: Manifest, silences: Silences, summary: Summary) -> Iterator[Finding]:
+    look_between(manifest, silences, within=not summary.opened)
+    yield from silences.note()
 
 
 def _fill(summary: Summary, seals: Seals, seal: Seal, trust: Trust) -> None:
@@ -118,6 +145,9 @@ def _fill(summary: Summary, seals: Seals, seal: Seal, trust: Trust) -> None:
     summary.signer_listed = not seals.unlisted
     summary.signer_revoked = trust.revokes(manifest.signer.key, SIGNER)
     summary.host = manifest.host.name
+    summary.host_key = dsse.fingerprint(manifest.host.key).hex()
+    summary.host_listed = not seals.unlisted_hosts
+    summary.host_revoked = trust.revokes(manifest.host.key, HOST)
     summary.seals = seals.count
     summary.sealed_us = manifest.sealed_us
     summary.end = manifest.end

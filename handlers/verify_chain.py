@@ -105,13 +105,13 @@ def check_chain(manifest: Manifest, tails: Mapping[int, Tail]) -> Iterator[Findi
 def _walk(
     track: int, genesis: bytes, chunks: Sequence[Chunk], tail: Tail | None, missing: list[Missing]
 ) -> Iterator[Finding]:
-    seq, head, part = 0, genesis, 0
+    seq, head, part = 0, genesis, -1
     for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
         place = f"chunk {chunk.index}"
-        if chunk.part < part:
-            yield Finding("chain.broken", place, f"part {chunk.part} comes after part {part}")
+        if chunk.part < part or (chunk.part > part + 1 and chunk.first_seq <= seq):
+            yield Finding("chain.part", place, f"part {chunk.part} comes after part {part}")
         if chunk.first_seq > seq:
-            hole = (track, part, seq, chunk.first_seq - 1, head, chunk.prev_head)
+            hole = (track, max(part, 0), seq, chunk.first_seq - 1, head, chunk.prev_head)
             missing.append(Missing(*hole, after=chunk))
         elif chunk.first_seq < seq:
             yield Finding("chain.overlap", place, f"begins at seq {chunk.first_seq}, seq {seq} comes next")
@@ -131,7 +131,7 @@ def _walk(
     if tail is None:
         return
     if tail.last_seq >= seq and tail.may_lack:
-        missing.append(Missing(track, part, seq, tail.last_seq, head, tail.head, after=None))
+        missing.append(Missing(track, max(part, 0), seq, tail.last_seq, head, tail.head, after=None))
     elif (tail.last_seq + 1, tail.head) != (seq, head):
         yield Finding(
             "ending.tracks",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from handlers.signatures import SIGNATURE_BYTES, verify_signature
-from handlers.trust import SIGNER, Trust
+from handlers.trust import HOST, SIGNER, Trust
 from handlers.verify_findings import Finding, stray_files
 from handlers.verify_reader import Evidence, Listing, shown
 from schemas import dsse
@@ -21,6 +21,8 @@ from schemas.digest import ZERO
 from schemas.errors import Rejected
 from schemas.manifest import Manifest
 from schemas.names import copied_manifest
+
+SAME_IN_ALL_SEALS = ("session", "uid", "dek_id", "settings", "host", "started_us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,16 @@ class Seal:
 
 
 class Mark(NamedTuple):
-    """What a seal says of the history: the digest of lines 1 to `last`, and what stands in line `last`."""
+    """What a seal says of the history: the digest of lines 1 to `last`, and what two of its lines say."""
 
     last: int
     digest: bytes
     started: dict[str, str | int]
+    """Members of line `last`."""
+    created: dict[str, str | int]
+    """Members of line 1."""
+    settings: dict[str, int]
+    """Members of the settings in line 1."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Mark":
@@ -52,7 +59,18 @@ class Mark(NamedTuple):
             "signer": dsse.fingerprint(manifest.signer.key).hex(),
             "n": len(manifest.chunks),
         }
-        return cls(manifest.lifecycle.last, manifest.lifecycle.digest, started)
+        host = manifest.host
+        created: dict[str, str | int] = {
+            "type": "Created",
+            "session": manifest.session,
+            "uid": manifest.uid.hex(),
+            "host": host.name,
+            "host_key": host.key.hex(),
+            "counter": host.counter,
+            "prev_genesis": host.prev_genesis.hex(),
+        }
+        settings: dict[str, int] = manifest.settings.model_dump()
+        return cls(manifest.lifecycle.last, manifest.lifecycle.digest, started, created, settings)
 
 
 @dataclass(slots=True)
@@ -64,6 +82,8 @@ class Seals:
     count: int = 0
     unlisted: list[int] = field(default_factory=list)
     """Seals whose signer the trust file does not list for their time."""
+    unlisted_hosts: list[int] = field(default_factory=list)
+    """Seals whose host it does not list under that name for the time of the session's start."""
     highest: int = 0
     """Number of the last seal, whether it could be opened or not."""
     marks: list[Mark] = field(default_factory=list)
@@ -89,6 +109,8 @@ def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]
         seals.findings.extend(_link(seal, seal_no, before))
         if not trust.lists(manifest.signer.key, SIGNER, manifest.sealed_us):
             seals.unlisted.append(seal_no)
+        if not trust.lists(manifest.host.key, HOST, manifest.started_us, manifest.host.name):
+            seals.unlisted_hosts.append(seal_no)
         before = seal
         yield seal
 
@@ -148,10 +170,12 @@ def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
     if before is None:
         return
     known = before.manifest
-    if (manifest.uid, manifest.host, manifest.dek_id) != (known.uid, known.host, known.dek_id):
-        yield Finding(
-            "manifest.session", copied_manifest(seal_no), "uid, host or data key is not the earlier seal's"
-        )
+    if any(getattr(manifest, name) != getattr(known, name) for name in SAME_IN_ALL_SEALS):
+        told = f"one of {', '.join(SAME_IN_ALL_SEALS)} is not the earlier seal's"
+        yield Finding("manifest.session", copied_manifest(seal_no), told)
+    if manifest.lifecycle.last <= known.lifecycle.last:
+        told = "the history up to it is not longer than that of the earlier seal"
+        yield Finding("manifest.link", copied_manifest(seal_no), told)
     # another signer signs the same ending anew; its header and body stay
     if manifest.ending[:-SIGNATURE_BYTES] != known.ending[:-SIGNATURE_BYTES]:
         yield Finding("manifest.session", copied_manifest(seal_no), "the ending is not the earlier seal's")

@@ -2,7 +2,8 @@
 
 1. A code is stable and means one thing; `FINDINGS` and `NOTES` are all there are, and a test proves it.
 2. A finding says that the evidence is false; a note says what an honest recording may also show.
-3. With `strict` every note is a finding. A signer that no trust file lists is neither: it is exit code 9.
+3. With `strict` every note is a finding. A signer or host that the trust file does not list is neither: it is
+   exit code 9, and the word "true" does not appear with it.
 4. Nothing here decides; the checks in verify_* do.
 """
 
@@ -15,6 +16,7 @@ from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN, OUTCOMES, EvidenceFalse
 EXIT_FALSE = OUTCOMES[EvidenceFalse].exit_code
 
 FINDINGS: dict[str, str] = {
+    "verify.internal": "a part of the verification broke off: no evidence may do that",
     "manifest.missing": "a manifest of an earlier seal, or the only one, is not there",
     "manifest.unnamed": "a file in manifests/ is named like a manifest, and the layout names none so",
     "manifest.malformed": "not a strict, canonical envelope of a manifest, or a value out of its bounds",
@@ -37,6 +39,7 @@ FINDINGS: dict[str, str] = {
     "chain.head": "a head does not follow from its header and body digest",
     "chain.signature": "the host did not sign a listed head",
     "chain.broken": "a chunk does not follow the one before it on its track",
+    "chain.part": "a part number falls, or is skipped where nothing is missing",
     "chain.overlap": "two chunks hold the same fragment, or stand in the wrong order",
     "chain.hole": "fragments are missing and no gap is declared",
     "gap.unfit": "a declared gap fits no missing fragments and no lost chunk",
@@ -58,6 +61,9 @@ FINDINGS: dict[str, str] = {
     "history.malformed": "a line of the history is not a strict, canonical event",
     "history.digest": "the history is not the one that was sealed",
     "history.seal": "the last sealed line of the history is not this seal's",
+    "history.created": "the history does not begin with the creation of a session",
+    "history.request": "the host did not sign the request to create the session",
+    "history.session": "the host asked for another session than the manifest's, or with other settings",
     "keys.intake": "the key does not give the public key that the host sealed to",
     "open.chunk": "a chunk does not open with the session's key",
     "open.payload": "a chunk opens, and its payload is not what its header says",
@@ -79,7 +85,7 @@ NOTES: dict[str, str] = {
     "end.not_final": "the host did not end the session itself",
     "equivocation.listed": "the host signed two fragments for one place",
     "file.unsealed": "a file lies in the copy that nobody sealed",
-    "host.unlisted": "the trust file does not list the host's key",
+    "host.silent": "the host was silent for longer than its tick allows",
 }
 
 
@@ -128,6 +134,11 @@ class Summary:
     signer_listed: bool = False
     signer_revoked: bool = False
     host: str = ""
+    host_key: str = ""
+    """Fingerprint of the host's evidence key."""
+    host_listed: bool = False
+    """Under the host's name, for the time of every seal's start."""
+    host_revoked: bool = False
     seals: int = 0
     sealed_us: int = 0
     end: str = ""
@@ -147,6 +158,8 @@ class Summary:
     """Lines of the history that the last seal covers."""
     history_uncovered: int = 0
     """Lines of the history that came after the seal."""
+    on_signers_word: list[str] = field(default_factory=list)
+    """What nothing but the signature vouches for; members of the manifest, and `contents`."""
 
 
 @dataclass(slots=True)
@@ -167,12 +180,14 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that fits: 3 a finding, 9 the signer is not listed, 0 (format.md §13)."""
+        """The first that fits: 3 a finding, 9 the signer or the host is not listed, 0 (format.md §13)."""
         if self.findings:
             return EXIT_FALSE
-        return EXIT_OK if self.summary.signer_listed else EXIT_SIGNER_UNKNOWN
+        listed = self.summary.signer_listed and self.summary.host_listed
+        return EXIT_OK if listed else EXIT_SIGNER_UNKNOWN
 
     @property
     def verdict(self) -> str:
         """The exit code in one word."""
-        return {EXIT_FALSE: "false", EXIT_SIGNER_UNKNOWN: "signer_unknown", EXIT_OK: "true"}[self.exit_code]
+        unknown = "host_unknown" if self.summary.signer_listed else "signer_unknown"
+        return {EXIT_FALSE: "false", EXIT_SIGNER_UNKNOWN: unknown, EXIT_OK: "true"}[self.exit_code]

@@ -2,7 +2,8 @@ r"""Owns the check of the history: the lines of a session's log up to the seal, 
 
 1. A line is one canonical JSON object with a `type`, ended by \n. Lines are read one at a time.
 2. Each seal covers the lines up to its own SealStarted; lines after the last seal's are shown, not covered.
-3. Whether the log tells the truth is not for a digest to say; that it was not changed is.
+3. Line 1 holds the host's signed request (verify_created). Whether the rest of the log tells the truth is not
+   for a digest to say; that it was not changed is.
 
 Source: format.md §11.
 """
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from blake3 import blake3
 
+from handlers.verify_created import check_created, same
 from handlers.verify_envelope import Mark
 from handlers.verify_findings import Finding, Summary
 from handlers.verify_reader import HISTORY_LINE_MAX_BYTES, HISTORY_MAX_BYTES, Evidence
@@ -44,6 +46,8 @@ def _walk(lines: Iterator[bytes], marks: Sequence[Mark], summary: Summary) -> It
         except Rejected as error:
             yield Finding("history.malformed", place, error.message)
             return
+        if number == 1:
+            yield from check_created(event, marks)
         for mark in by_line.get(number, ()):
             yield from _check_mark(mark, event, digest.digest(), number)
     last = max(by_line, default=0)
@@ -71,12 +75,7 @@ def _check_mark(mark: Mark, event: Mapping[str, object], digest: bytes, number: 
             sealed=mark.digest.hex(),
             found=digest.hex(),
         )
-    wrong = [name for name, value in mark.started.items() if not _same(event.get(name), value)]
+    wrong = [name for name, value in mark.started.items() if not same(event.get(name), value)]
     if wrong:
         told = f"is not the start of seal {mark.started['seal_no']}: {', '.join(wrong)}"
         yield Finding("history.seal", f"history line {number}", told)
-
-
-def _same(said: object, wanted: str | int) -> bool:
-    """Equal and of one type: in JSON true is not 1."""
-    return type(said) is type(wanted) and said == wanted

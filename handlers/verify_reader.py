@@ -13,8 +13,8 @@ from typing import Protocol
 HISTORY_MAX_BYTES = 1 << 30
 NAME_SHOWN = 120
 """Characters of a strange file's name that are told."""
-HISTORY_LINE_MAX_BYTES = 8 << 20
-"""Events are messages of at most 1 MiB; JSON may escape what a message holds plainly."""
+HISTORY_LINE_MAX_BYTES = 65_536
+"""With its line end."""
 
 
 @dataclass(frozen=True, slots=True)

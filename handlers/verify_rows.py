@@ -8,6 +8,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeVar
 
 from handlers.keys import SessionKeys
@@ -15,9 +16,10 @@ from handlers.verify_cuts import Cuts
 from handlers.verify_findings import Finding
 from handlers.verify_keys import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
 from handlers.verify_reader import Evidence
+from handlers.verify_silence import Silences
 from schemas import fragment
 from schemas.errors import Rejected
-from schemas.fragment import KEY_FRAME, GapBody, Kind, ReasonBody
+from schemas.fragment import KEY_FRAME, MAIN, GapBody, Kind, ReasonBody
 from schemas.index import (
     MAX_INDEX_PLAIN,
     Entry,
@@ -52,14 +54,15 @@ class Walk:
     heads: dict[tuple[int, int], bytes]
     """By (track, part), the head of the part fragment that the manifest lists."""
     ending_head: bytes
+    silences: Silences
     key_frames: list[KeyFrameRow] = field(default_factory=list)
 
 
 def check_rows(
-    evidence: Evidence, manifest: Manifest, keys: SessionKeys, part_keys: PartKeys
+    evidence: Evidence, manifest: Manifest, keys: SessionKeys, part_keys: PartKeys, silences: Silences
 ) -> Iterator[Finding]:
-    """Open every chunk, index chunks first, and check every fragment in them."""
-    walk = Walk(evidence, manifest, keys, part_keys, _part_heads(manifest), _ending_head(manifest))
+    """Open every chunk, index chunks first, and check every fragment in them; `silences` hears of it."""
+    walk = Walk(evidence, manifest, keys, part_keys, _part_heads(manifest), _ending_head(manifest), silences)
     cuts = Cuts(manifest)
     read = _Reading(walk)
     try:
@@ -119,6 +122,9 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
     yield from found
     for piece in pieces:
         yield from _check_clear(walk, piece, f"{place} seq {piece.header.seq}")
+    if chunk.track == MAIN:
+        for before, piece in pairwise(pieces):
+            walk.silences.look(before.header.time_us, piece.header.time_us, piece.header.seq)
     walk.key_frames.extend(_key_frames(chunk, pieces))
     yield from cuts.feed(chunk, pieces)
     if chunk.entry.lost:

@@ -27,6 +27,7 @@ def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple
     """The report, and what the tombstone says if it could be read."""
     report = Report(strict=strict)
     report.summary.root = trust.root.hex()
+    report.summary.host_listed = True  # a tombstone is no host's
     try:
         envelope = dsse.parse(raw, dsse.TOMBSTONE)
         tombstone = Tombstone.within(envelope)

@@ -29,6 +29,8 @@ ENTRY = struct.Struct("<QHIQIIqqQQ32s32s32s")
 ENTRY_BYTES = ENTRY.size
 MAX_INDEX_PLAIN = 8 << 20
 """Plain bytes of one index chunk."""
+MAX_METADATA = 65_536
+"""Bytes of the metadata row's JSON."""
 LENGTH_BYTES = 4
 
 CHUNK_ROW, FRAGMENT_ROW, KEY_FRAME_ROW, METADATA_ROW = 1, 2, 3, 4
@@ -187,6 +189,8 @@ class MetadataRow:
 
     @classmethod
     def parse(cls, content: bytes) -> "MetadataRow":
+        if len(content) > MAX_METADATA:
+            _refuse("row", f"metadata row of {len(content)} bytes, allowed {MAX_METADATA}")
         try:
             members = strict_loads(content)
         except Rejected as error:

@@ -52,7 +52,7 @@ class Signer(Strict):
 
 
 class Lifecycle(Strict):
-    last: Count
+    last: Annotated[int, Field(ge=1, lt=2**53)]
     """The line of history.ndjson that is SealStarted."""
     digest: Hex32
 

@@ -74,13 +74,15 @@ def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterato
     """What to print. name: of evidence that cannot say its own; hint: what to do when it is false."""
     told = report.summary.session or name
     yield from _false(report) if report.findings else _cells(report, trust_name)
+    if report.summary.on_signers_word and not report.findings:
+        yield from wrapped(f"  on the signer's word: {', '.join(report.summary.on_signers_word)}", "    ")
     for note in report.notes:
         yield from wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
     if report.findings:
         yield _verdict_false(report, told, hint)
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
-        signer, (verb, code) = key_digits(report.summary.signer), _unknown(report)
-        unknown = f"{told} is consistent, but {trust_name} {verb} its signer {signer}"
+        who, verb, code = _unlisted(report)
+        unknown = f"{told} is consistent, but {trust_name} {verb} its {who}"
         yield from wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
         yield tint(f"{told} is true: nothing changed since {_time(report.summary.sealed_us)}", GREEN)
@@ -100,6 +102,17 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
     else:
         verb, code = _unknown(report)
         yield tint(f"signed by {signer}, whom {trust_name} {verb}", YELLOW) + f" [{code}]"
+
+
+def _unlisted(report: Report) -> tuple[str, str, str]:
+    """Who does not count, what the trust file does to them, and the code for it; the signer comes first."""
+    summary = report.summary
+    if not summary.signer_listed:
+        return f"signer {key_digits(summary.signer)}", *_unknown(report)
+    who = f"host {summary.host} with the key {key_digits(summary.host_key)}"
+    if summary.host_revoked:
+        return who, "revokes", "host.revoked"
+    return who, "does not list", "host.unlisted"
 
 
 def _unknown(report: Report) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def test_true_evidence_is_told_in_a_few_lines(here: Path, capsys: Said) -> None:
     """Breaks: people cannot see at a glance that evidence is true, and on what that rests."""
     assert main(["verify", "copy", "--trust", "trust.json", "--root", ROOT_PRINT]) == 0
     out, err = capsys.readouterr()
-    manifest, chunks, history, verdict = out.splitlines()
+    manifest, chunks, history, word, more, verdict = out.splitlines()
     signer = dsse.fingerprint(SIGNING.public).hex()
     assert manifest.split("host chain")[0].split() == [
         "manifest",
@@ -62,6 +62,8 @@ def test_true_evidence_is_told_in_a_few_lines(here: Path, capsys: Said) -> None:
     ]
     assert "ok 6 of 6, " in chunks
     assert "lines sealed" in history
+    assert word.startswith("  on the signer's word: host.attested, ")
+    assert more.endswith("contents")
     assert verdict.startswith("demo-01 is true: nothing changed since 20")
     assert err == ""
     assert out.isascii()

@@ -8,7 +8,7 @@
 3. `--out` is written only when nothing was found false.
 
 Exit codes (docs/format.md §13), the first that fits: 2 usage, no evidence copy, or trust file; 4 a file
-cannot be read; 6 the keys file does not fit; 3 false; 9 signer not listed; 0 true.
+cannot be read; 6 the keys file does not fit; 3 false; 9 signer or host not listed; 0 true.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 import reader_shapes as shapes
 from reader_bytes import MAX_PLAIN, SEALED_EXTRA, read_chunk_header
 from reader_crypto import Bad, dek_id, fingerprint, h
+from reader_history import Silences, check_lines, on_signers_word, read_lines
 from reader_keyed import Keyed, open_chunk
 from reader_keyless import Keyless, Report, is_lost
 
@@ -103,9 +104,11 @@ def load_trust(path: Path, root: str | None, now_us: int) -> Json:
     return trust
 
 
-def is_listed(trust: Json, key: str, role: str, at_us: int) -> bool:
+def is_listed(trust: Json, key: str, role: str, at_us: int, name: str | None = None) -> bool:
+    """name: under which it must be listed; None: any."""
     own = [entry for entry in trust["keys"] if (entry["key"], entry["role"]) == (key, role)]
-    valid = any(entry["from_us"] <= at_us < entry["until_us"] for entry in own)
+    named = [entry for entry in own if name is None or entry["name"] == name]
+    valid = any(entry["from_us"] <= at_us < entry["until_us"] for entry in named)
     return valid and all(entry["revoked_us"] == 0 for entry in own)
 
 
@@ -162,8 +165,9 @@ def check_links(seals: list[tuple[Json, bytes]], report: Report) -> None:
         report.need(
             new["prev_manifest"] == h(raw).hex(), "manifest.link", place, "it follows another manifest"
         )
-        same = all(new[name] == old[name] for name in ("uid", "host", "dek_id"))
-        report.need(same, "manifest.changed", place, "uid, host or dek id is another than before")
+        kept = ("session", "uid", "dek_id", "settings", "host", "started_us")
+        same = all(new[name] == old[name] for name in kept)
+        report.need(same, "manifest.changed", place, f"one of {', '.join(kept)} is another than before")
         ending = [shapes.unbase64(seal["ending"], "ending.shape")[:-64] for seal in (old, new)]
         report.need(ending[0] == ending[1], "manifest.changed", place, "the ending is another than before")
 
@@ -199,40 +203,14 @@ def _check_chunk(sealed: bytes, entry: Json, manifest: Json) -> None:
         raise Bad("chunk.header", "its header is not what the manifest says")
 
 
-def check_history(path: Path, seals: list[tuple[Json, bytes]], report: Report) -> int:
-    """Check what each seal covers of the history; return the number of lines after the last seal's."""
+def check_history(path: Path, manifests: list[Json], report: Report) -> int:
+    """Check the history; return the number of lines after the last seal's."""
     try:
-        raw = read_bounded(path, MAX_HISTORY, "history.missing")
-        if not raw.endswith(b"\n"):
-            raise Bad("history.line", "the last line does not end")
-        lines = raw.split(b"\n")[:-1]
-        events = [shapes.parse_canonical(line, "history.line") for line in lines]
-        if not all(isinstance(event, dict) and isinstance(event.get("type"), str) for event in events):
-            raise Bad("history.line", "a line is no object with a type")
+        lines, events = read_lines(read_bounded(path, MAX_HISTORY, "history.missing"))
     except Bad as bad:
         report.find(bad.code, "history.ndjson", bad.text)
         return 0
-    for manifest, _ in seals:
-        last, place = manifest["lifecycle"]["last"], f"history line {manifest['lifecycle']['last']}"
-        if not report.need(last <= len(lines), "history.short", place, "the history ends before it"):
-            continue
-        digest = h(b"".join(line + b"\n" for line in lines[:last])).hex()
-        report.need(
-            digest == manifest["lifecycle"]["digest"], "history.digest", place, "the history is another"
-        )
-        started = {
-            "type": "SealStarted",
-            "seal_no": manifest["seal_no"],
-            "sealed_us": manifest["sealed_us"],
-            "signer": fingerprint(bytes.fromhex(manifest["signer"]["key"])),
-            "n": len(manifest["chunks"]),
-        }
-        event = events[last - 1]
-        same = all(
-            type(event.get(name)) is type(value) and event[name] == value for name, value in started.items()
-        )
-        report.need(same, "history.seal", place, "it does not start this seal")
-    return len(lines) - max((m["lifecycle"]["last"] for m, _ in seals), default=0)
+    return check_lines(lines, events, manifests, report)
 
 
 def load_keys(path: Path) -> Json:
@@ -256,7 +234,7 @@ def fit_keys(keys: Json, manifest: Json, manifests_hold: bool) -> bytes | None:
     return None
 
 
-def note_losses(manifest: Json, trust: Json, report: Report) -> None:
+def note_losses(manifest: Json, report: Report) -> None:
     for gap in manifest["gaps"]:
         missing = gap["last_seq"] - gap["first_seq"] + 1
         said = f"track {gap['track']}: {missing} fragments from {gap['first_seq']} missing"
@@ -268,36 +246,36 @@ def note_losses(manifest: Json, trust: Json, report: Report) -> None:
         report.note("ending", f"the session was ended by the installation: {manifest['end']}")
     for item in manifest["equivocations"]:
         report.note("equivocation", f"the host signed two fragments {item['track']}/{item['seq']}")
-    host = manifest["host"]
-    if not is_listed(trust, host["key"], "host", manifest["started_us"]):
-        report.note("host.unlisted", f"host {host['name']} is not in the trust file")
 
 
-def verify(folder: Path, trust: Json, keys: Path | None, report: Report) -> tuple[list[Json], Keyed | None]:
+def verify(folder: Path, keys: Path | None, report: Report) -> tuple[list[Json], Keyed | None]:
     """Fill `report`; return all seals that could be read, and the open evidence when keys were given."""
     held = None if keys is None else load_keys(keys)
     seals = load_manifests(folder / "manifests", report)
-    for manifest, _ in seals:
+    manifests = [manifest for manifest, _ in seals]
+    for manifest in manifests:
         Keyless(manifest, report).check()
     check_links(seals, report)
     manifests_hold = not report.findings
-    later = check_history(folder / "history.ndjson", seals, report)
+    later = check_history(folder / "history.ndjson", manifests, report)
     if later > 0:
         say(f"INFO {later} later lines of the history are not covered by a seal")
     if not seals:
         return [], None
-    last = seals[-1][0]
+    last, keyed, silences = manifests[-1], None, Silences()
     dek = None if held is None else fit_keys(held, last, manifests_hold)
     check_files(folder / "chunks", last, report)
-    note_losses(last, trust, report)
-    keyed = None
     if dek is not None:
         try:
             keyed = Keyed(last, dek, lambda index: _read_chunk(folder, index), report)
-            keyed.check()
+            keyed.check(silences)
         except Bad as bad:
             report.find(bad.code, "keys", bad.text)
-    return [manifest for manifest, _ in seals], keyed
+    silences.chunks(last, within=keyed is None)
+    note_losses(last, report)
+    silences.note(report)
+    say(f"INFO on the signer's word: {', '.join(on_signers_word(last, keyed is not None))}")
+    return manifests, keyed
 
 
 def _read_chunk(folder: Path, index: int) -> bytes:
@@ -313,6 +291,18 @@ def write_out(path: Path, track: int, keyed: Keyed) -> None:
             size += len(plain)
             out.write(plain)
     say(f"INFO {size} bytes of track {track} written, SHA-256 {digest.hexdigest()}")
+
+
+def unlisted(seals: list[Json], trust: Json) -> list[tuple[int, str]]:
+    """Return (seal, role) of everybody who does not count."""
+    found = []
+    for seal in seals:
+        host = seal["host"]
+        if not is_listed(trust, seal["signer"]["key"], "signer", seal["sealed_us"]):
+            found.append((seal["seal_no"], "signer"))
+        if not is_listed(trust, host["key"], "host", seal["started_us"], host["name"]):
+            found.append((seal["seal_no"], "host"))
+    return found
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -347,7 +337,7 @@ def main(argv: list[str], now_us: int | None = None) -> int:
         trust = load_trust(options.trust, options.root, now_us or time.time_ns() // 1000)
         if options.root is None:
             say(f"INFO trust root {fingerprint(bytes.fromhex(trust['root']))}")
-        seals, keyed = verify(options.folder, trust, options.keys, report)
+        seals, keyed = verify(options.folder, options.keys, report)
     except NoVerdict as error:
         return complain(str(error), error.exit_code)
     except SystemExit as error:
@@ -365,11 +355,9 @@ def main(argv: list[str], now_us: int | None = None) -> int:
             write_out(options.out, options.track, keyed)
         except OSError as error:
             return complain(f"{options.out} cannot be written: {error.strerror}")
-    unknown = [
-        seal for seal in seals if not is_listed(trust, seal["signer"]["key"], "signer", seal["sealed_us"])
-    ]
-    for seal in unknown:
-        say(f"UNKNOWN seal {seal['seal_no']}: its signer is not in the trust file [signer.unlisted]")
+    unknown = unlisted(seals, trust)
+    for seal_no, role in unknown:
+        say(f"UNKNOWN seal {seal_no}: its {role} is not in the trust file [{role}.unlisted]")
     if not unknown:
         say(f"TRUE {seals[-1]['session']}: seal {seals[-1]['seal_no']}, root {seals[-1]['merkle']['root']}")
     return 9 if unknown else 0

@@ -31,6 +31,7 @@ ORDER_8_Y = int.from_bytes(
 SMALL_ORDER_Y = {0, 1, ED25519_P - 1, ORDER_8_Y, ED25519_P - ORDER_8_Y}
 FRAGMENT_PREFIX = b"lucid v1 fragment\0"
 END_PREFIX = b"lucid v1 end\0"
+CREATE_PREFIX = b"lucid v1 create\0"
 XWING_LABEL = b"\\.//^\\"
 HPKE_SUITE = b"HPKE" + bytes.fromhex("647a00010002")
 

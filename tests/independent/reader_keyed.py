@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,8 +36,9 @@ from reader_bytes import (
     split_rows,
 )
 from reader_crypto import Bad
+from reader_history import Silences
 from reader_keyless import Report, is_lost
-from reader_shapes import PART_SETTINGS, parse_canonical, read_body
+from reader_shapes import MAX_METADATA, PART_SETTINGS, parse_canonical, read_body
 
 MAX_FRAGMENTS = 2048
 MAX_CLEAR = 256 << 10
@@ -111,7 +113,8 @@ class Keyed:
         self.host_key = bytes.fromhex(manifest["host"]["key"])
         self.part_keys: dict[tuple[int, int], bytes] = {}
 
-    def check(self) -> None:
+    def check(self, silences: Silences) -> None:
+        """Check all contents; `silences` hears the time of every fragment of track 0."""
         same = crypto.h(self.intake.public).hex() == self.m["host"]["intake"]
         self.report.need(same, "keys.intake", "host.intake", "the intake key is not this data key's")
         try:
@@ -124,6 +127,9 @@ class Keyed:
                 self._chunk(chunk)
             except Bad as bad:
                 self.report.find(bad.code, f"chunk {chunk.entry['index']:010}", bad.text)
+        for chunk in (c for c in chunks if c.entry["track"] == 0):
+            for one, two in itertools.pairwise(chunk.headers):
+                silences.look(one.time_us, two.time_us, two.seq)
         self._cuts(chunks)
 
     def _index(self) -> list[ChunkRows]:
@@ -161,7 +167,10 @@ class Keyed:
         for content in self._key_frames(chunks):
             if take(3) != content:
                 raise Bad("index.key_frame", "a key frame row is another")
-        if not isinstance(parse_canonical(take(4), "index.metadata"), dict):
+        metadata = take(4)
+        if len(metadata) > MAX_METADATA:
+            raise Bad("index.metadata", "the metadata is too long")
+        if not isinstance(parse_canonical(metadata, "index.metadata"), dict):
             raise Bad("index.metadata", "the metadata is not an object")
         if position != len(rows):
             raise Bad("index.order", "something follows the metadata")

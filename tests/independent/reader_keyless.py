@@ -263,7 +263,10 @@ class Keyless:
                 continued = chunk["first_seq"] == seq and chunk["prev_head"] == head
                 self._need(continued, "chain.broken", place, "it does not continue what is before it")
             if part != chunk["part"]:
-                self._need(part is None or part < chunk["part"], "chain.part", place, "an earlier part again")
+                next_part = 0 if part is None else part + 1
+                missing = chunk["first_seq"] > seq
+                fits = chunk["part"] == next_part or (missing and chunk["part"] > next_part)
+                self._need(fits, "chain.part", place, "an earlier part again, or one was skipped")
                 self._part_start(chunk, place)
             if is_lost(chunk):
                 after = chunks[position + 1] if position + 1 < len(chunks) else None

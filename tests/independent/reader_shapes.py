@@ -25,6 +25,10 @@ TOMBSTONE_TYPE = "application/vnd.lucid.tombstone.v1+json"
 LABEL = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 BUILD = re.compile(r"[\x20-\x7e]{1,100}")
 
+MAX_HISTORY_LINE = 65_536
+MAX_METADATA = 65_536
+MAX_TOMBSTONE = 1 << 20
+
 Shape = Callable[[Any, str], None]
 
 
@@ -258,7 +262,7 @@ MANIFEST = record(
         "ending": _FRAGMENT,
         "parts": listed(record({"track": TRACK, "part": U32, "fragment": _FRAGMENT})),
         "chunks": listed(
-            record(_ENTRY | {"track": TRACK, "codec": one_of(0, 1, 2, 3, 4), "build": text(BUILD)} | _SIGNED)
+            record(_ENTRY | {"track": TRACK, "codec": one_of(0, 1, 2, 3, 4), "build": LABELLED} | _SIGNED)
         ),
         "gaps": listed(
             record(
@@ -319,6 +323,7 @@ TOMBSTONE = record(
         "backups_until_us": TIME,
     }
 )
+CREATED = record({"host_key": DIGEST, "request": hexed(64)})
 KEYS = record({"uid": hexed(16), "dek_id": hexed(16), "dek": DIGEST})
 BODIES: dict[int, Shape] = {
     4: record({"from_us": TIME, "to_us": TIME, "frames": COUNT, "reason": LABELLED}),

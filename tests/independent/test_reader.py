@@ -82,13 +82,17 @@ def test_an_older_seal_needs_a_listed_signer_too(evidence: Write) -> None:
     assert "seal 1" not in case.said
 
 
-def test_an_unlisted_host_is_a_note(evidence: Write) -> None:
-    """Breaks: nobody hears that the recording machine is unknown."""
+def test_an_unlisted_host_is_neither_true_nor_false(evidence: Write) -> None:
+    """Breaks: an unknown machine's recording is called true."""
     case = evidence(TINY)
-    for trust in (writer.trust_file(hosts=()), writer.trust_file(revoked=frozenset({"host"}))):
-        assert case.read(trust=trust) == 0
+    for trust in (
+        writer.trust_file(hosts=()),
+        writer.trust_file(host_name="another"),
+        writer.trust_file(revoked=frozenset({"host"})),
+    ):
+        assert case.read(trust=trust) == 9
         assert "[host.unlisted]" in case.said
-        assert case.read("--strict") == 3
+        assert "TRUE" not in case.said
 
 
 def test_an_unusable_trust_file_is_a_usage_error_before_all_findings(evidence: Write) -> None:

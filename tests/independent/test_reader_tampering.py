@@ -153,12 +153,9 @@ def test_a_manifest_signed_by_a_stranger_is_exit_9(evidence: Write) -> None:
 
 
 # What a listed signer may say without anybody being able to recompute it (docs/format.md §13).
-WORD = {
-    "started_us", "session", "signer.name", "host.name", "host.attested", "settings.level",
-    "chunks[].build", "gaps[].by", "gaps[].reason",
-}  # fmt: skip
+WORD = {"started_us", "signer.name", "host.attested", "chunks[].build", "gaps[].by", "gaps[].reason"}
 # What needs the data key: bound by the index chunks and the cuts, not by what stands in the manifest.
-WORD_WITHOUT_KEYS = WORD | {"settings.chunk_bytes", "settings.chunk_max_seconds", "chunks[].first_us"}
+WORD_WITHOUT_KEYS = WORD | {"chunks[].first_us"}
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:
@@ -206,7 +203,7 @@ def test_a_signer_can_lie_exactly_where_the_document_says_so(evidence: Write) ->
                 if case.read("--keys", str(case.folder.parent / "keys.json")) == 0:
                     unseen.add(path)
     assert silent == WORD_WITHOUT_KEYS
-    assert unseen == WORD | {"settings.chunk_bytes", "settings.chunk_max_seconds"}  # when no cut tells
+    assert unseen == WORD
 
 
 def test_a_member_less_or_more_is_refused(evidence: Write) -> None:
@@ -273,7 +270,7 @@ def test_chunks_cut_elsewhere_are_found_with_keys(evidence: Write) -> None:
         case = evidence(Plan(steps(6)))
         case.resign(lambda manifest, change=change: manifest["settings"].update(change))
         assert case.read() == 3
-        assert case.codes == {"chunk.cut"}
+        assert case.codes == {"chunk.cut", "history.session"}
 
 
 def test_random_damage_never_ends_in_a_traceback(evidence: Write) -> None:

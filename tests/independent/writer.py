@@ -138,7 +138,7 @@ class Platform:
         chunks = self._chunks(groups)
         index = self._index(groups, chunks)
         ending = self._ending(sent, chunks)
-        history: list[bytes] = [shapes.jcs({"type": "Created", "session": plan.session})]
+        history: list[bytes] = [shapes.jcs(host.created())]
         before = ZERO_HEX
         for number in range(1, plan.seals + 1):
             manifest = self._manifest(number, before, groups, chunks, index, ending, history, sent)
@@ -276,7 +276,7 @@ class Platform:
                 "chunk_max_seconds": plan.chunk_max_seconds,
             },
             "host": {
-                "name": "demo-host", "key": host.public.hex(), "counter": host.counter,
+                "name": plan.host, "key": host.public.hex(), "counter": host.counter,
                 "prev_genesis": host.prev_genesis.hex(), "intake": h(host.intake_public).hex(),
                 "attested": False,
             },
@@ -331,11 +331,13 @@ def trust_file(
     expires_us: int = FAR_US,
     revoked: frozenset[str] = frozenset(),
     until_us: int = FAR_US,
+    host_name: str = "demo-host",
 ) -> bytes:
     root, public = signing("root")
     keys = [
         {
-            "key": signing(name)[1].hex(), "role": role, "name": name, "from_us": 0, "until_us": until_us,
+            "key": signing(name)[1].hex(), "role": role, "name": host_name if role == "host" else name,
+            "from_us": 0, "until_us": until_us,
             "revoked_us": START_US if name in revoked else 0,
         }
         for role, names in (("signer", signers), ("host", hosts))

@@ -53,6 +53,7 @@ class Plan:
     seals: int = 1
     signer: str = "signer"
     session: str = "demo-01"
+    host: str = "demo-host"
     envelope: bytes = b""  # enc ‖ ciphertext of the only part
 
 
@@ -82,6 +83,20 @@ class Host:
         if self.plan.end == "final":
             made.append(self.make(0, FINAL, b"", 0))
         return made
+
+    def created(self) -> dict[str, Any]:
+        """The first event of the history: what the host asked for, and its signature over that."""
+        plan = self.plan
+        asked = {
+            "session": plan.session, "host": plan.host, "host_key": self.public.hex(),
+            "counter": self.counter, "prev_genesis": self.prev_genesis.hex(),
+            "settings": {
+                "suite": plan.suite, "codec": plan.codec, "level": 3, "chunk_bytes": plan.chunk_bytes,
+                "chunk_max_seconds": plan.chunk_max_seconds, "threshold": 0,
+            },
+        }  # fmt: skip
+        request = self.key.sign(crypto.CREATE_PREFIX + shapes.jcs(asked)).hex()
+        return asked | {"type": "Created", "uid": self.uid.hex(), "request": request}
 
     def make(self, track: int, kind: int, content: bytes, flags: int = 0) -> Fragment:
         self.time_us += 100_000

@@ -99,6 +99,26 @@ class Case:
         self.held.manifests[max(self.held.manifests)] = signed(self.manifest)
         return self
 
+    def retell(self) -> "Case":
+        """Go on with it: make the history fit the manifest as far as a signer can, and sign again."""
+        lines, manifest = self.held.lines, self.manifest
+        if lines is None:
+            return self
+        last = manifest["lifecycle"]["last"]
+        host = manifest["host"]
+        created = json.loads(lines[0]) | {
+            "session": manifest["session"], "uid": manifest["uid"], "host": host["name"],
+            "host_key": host["key"], "counter": host["counter"], "prev_genesis": host["prev_genesis"],
+        }  # fmt: skip
+        created["settings"] |= manifest["settings"]
+        started = json.loads(lines[last - 1]) | {
+            "seal_no": manifest["seal_no"], "sealed_us": manifest["sealed_us"], "n": len(manifest["chunks"]),
+            "signer": dsse.fingerprint(bytes.fromhex(manifest["signer"]["key"])).hex(),
+        }  # fmt: skip
+        lines[0], lines[last - 1] = jcs(created) + b"\n", jcs(started) + b"\n"
+        digest = h(b"".join(lines[:last])).hex()
+        return self.resign(lambda manifest: manifest["lifecycle"].update(digest=digest), mended=False)
+
     def put_chunk(self, index: int, sealed: bytes) -> "Case":
         """Replace a file and everything that a signer can say of it."""
         self.held.chunks[index] = sealed
@@ -171,6 +191,8 @@ def another(value: Any) -> Any:
             return value + 1
         case "final":
             return "aborted"
+        case "aborted":
+            return "host_lost"
         case "host" | "installation":
             return "host" if value == "installation" else "installation"
         case str() if len(value) >= 32 and all(digit in "0123456789abcdef" for digit in value):

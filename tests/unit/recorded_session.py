@@ -1,7 +1,7 @@
 """A whole session in memory: host, fold, chunks, log and seal, by the real functions; for tests."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,7 +23,7 @@ from schemas import commands, dsse
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
 from schemas.envelope import Codec, Suite
-from schemas.fragment import Kind, PartSettings, genesis, parse
+from schemas.fragment import SIGNED, Kind, PartSettings, genesis, head, parse
 from schemas.index import Entry
 from schemas.jcs import jcs
 from schemas.lifecycle_events import SessionSettings
@@ -50,7 +50,10 @@ def screen(number: int) -> bytes:
 
 @dataclass
 class RecordedSession:
-    """`lost`: chunk indices given up. `dropped`: fragments that never arrived, by order of sending."""
+    """`lost`: chunk indices given up. `dropped`: fragments that never arrived, by order of sending.
+
+    `twice`: one fragment was signed in two versions. `silent_us`: how long the host sent nothing, once.
+    """
 
     suite: int = 1
     codec: int = 1
@@ -58,6 +61,8 @@ class RecordedSession:
     end: bool = False
     lost: Collection[int] = ()
     dropped: Collection[int] = ()
+    twice: bool = False
+    silent_us: int = 0
     session: Session = field(default_factory=lambda: initial(NAME))
     history: list[bytes] = field(default_factory=list)
     recorded: list[Recorded] = field(default_factory=list)
@@ -155,8 +160,10 @@ class RecordedSession:
         now_us = START_US
         sent = [main.part(PART, now_us), events.part(PART, now_us)]
         for number in range(self.fragments):
-            now_us += STEP_US
+            now_us += STEP_US + (self.silent_us if number == 1 else 0)
             sent.append(main.data(screen(number), now_us, key_frame=number % 4 == 0))
+            if self.twice and number == 1:
+                sent.append(twin(sent[-1]))
             if number % 3 == 0:
                 sent.append(events.data(b"event %d" % number, now_us))
             if number == self.fragments // 2:
@@ -199,6 +206,14 @@ class RecordedSession:
             {**said, "entry": entry.pack(), "leaf": entry.leaf, "build": made.build, "codec": made.codec}
         )
         self.stored.append((event.index + 10, stored))
+
+
+def twin(whole: bytes) -> bytes:
+    """Another fragment for the same place, as an honest host never makes it."""
+    known = parse(whole)
+    raw = replace(known.header, time_us=known.header.time_us + 1).pack()
+    signature = HOST.sign(SIGNED + head(raw, known.body_digest))
+    return b"".join((raw, known.body, signature))
 
 
 def trust() -> bytes:

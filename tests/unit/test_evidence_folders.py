@@ -162,6 +162,13 @@ def test_a_folder_without_a_manifest_is_no_evidence(tmp_path: Path, left: tuple[
         copy_at(tmp_path)
 
 
+def test_a_copy_may_be_named_by_a_link(case: Case, tmp_path: Path) -> None:
+    """Breaks: who keeps copies on another disk, behind a link, cannot verify them."""
+    write_copy(case.held, tmp_path / "copy")
+    (tmp_path / "link").symlink_to(tmp_path / "copy")
+    assert verify(copy_at(tmp_path / "link"), trusted()).exit_code == 0
+
+
 def test_strange_names_are_found(case: Case, tmp_path: Path) -> None:
     """Breaks: evidence carries passengers that no manifest knows."""
     write_copy(case.held, tmp_path / "copy")

@@ -15,6 +15,7 @@ from schemas import dsse
 from schemas.errors import Denied
 from schemas.jcs import jcs
 from schemas.trust import TrustKey
+from streams.cli.verdict import lines
 
 CASES: dict[str, Callable[[], RecordedSession]] = {
     "plain": RecordedSession,
@@ -68,13 +69,14 @@ def test_a_lost_chunk_is_one_note_and_its_neighbours_are_still_checked() -> None
 
 def verified_with(*keys: dict[str, object], root_us: int = 2**52) -> Report:
     case = Case()
-    lines = [TrustKey.model_validate({**SPAN, "name": "k", **key}) for key in keys]
+    lines = [TrustKey.model_validate({**SPAN, **key}) for key in keys]
     raw = build_trust(lines, serial=1, issued_us=0, root=ROOT_PUBLIC, sign=ROOT.sign, life_us=root_us)
     return verify(case.held, open_trust(raw, now_us=1))
 
 
-SIGNER_LINE: dict[str, object] = {"key": SIGNING.public, "role": "signer"}
-HOST_LINE: dict[str, object] = {"key": HOST_PUBLIC, "role": "host"}
+SIGNER_LINE: dict[str, object] = {"key": SIGNING.public, "role": "signer", "name": "signer-1"}
+HOST_LINE: dict[str, object] = {"key": HOST_PUBLIC, "role": "host", "name": "host-1"}
+STARTED_US = Case().manifest["started_us"]
 UNLISTED: dict[str, list[dict[str, object]]] = {
     "absent": [HOST_LINE],
     "only a host": [HOST_LINE, SIGNER_LINE | {"role": "host"}],
@@ -92,11 +94,37 @@ def test_a_signer_that_is_not_listed_is_exit_9(name: str) -> None:
     assert (report.findings, report.exit_code, report.verdict) == ([], 9, "signer_unknown")
 
 
-def test_an_unlisted_host_is_a_note() -> None:
-    """Breaks: a recording of an unknown machine passes without a word."""
-    report = verified_with(SIGNER_LINE)
-    assert report.exit_code == 0
-    assert [note.code for note in report.notes] == ["host.unlisted"]
+UNLISTED_HOSTS: dict[str, list[dict[str, object]]] = {
+    "absent": [SIGNER_LINE],
+    "only a signer": [SIGNER_LINE, HOST_LINE | {"role": "signer"}],
+    "under another name": [SIGNER_LINE, HOST_LINE | {"name": "host-2"}],
+    "another key under its name": [SIGNER_LINE, HOST_LINE | {"key": SIGNING.public}],
+    "not valid any more": [SIGNER_LINE, HOST_LINE | {"until_us": STARTED_US}],
+    "not valid yet": [SIGNER_LINE, HOST_LINE | {"from_us": STARTED_US + 1}],
+    "valid then under another name": [
+        SIGNER_LINE,
+        HOST_LINE | {"until_us": STARTED_US},
+        HOST_LINE | {"name": "host-2"},
+    ],
+    "revoked": [SIGNER_LINE, HOST_LINE | {"revoked_us": 7}],
+    "revoked under another name": [SIGNER_LINE, HOST_LINE, HOST_LINE | {"name": "x", "revoked_us": 7}],
+}
+
+
+@pytest.mark.parametrize("name", UNLISTED_HOSTS)
+def test_a_host_that_is_not_listed_under_its_name_is_exit_9(name: str) -> None:
+    """Breaks: a whole session of a stranger's machine, under a known host's name, is called true."""
+    report = verified_with(*UNLISTED_HOSTS[name])
+    assert (report.findings, report.exit_code, report.verdict) == ([], 9, "host_unknown")
+    told = "\n".join(lines(report, "x", "trust.json"))
+    assert "true" not in told
+    assert "[host.revoked]" in told if "revoked" in name else "[host.unlisted]" in told
+
+
+def test_the_word_true_never_appears_without_a_listed_signer() -> None:
+    """Breaks: who reads the first word of a verdict takes a stranger's evidence for ours."""
+    for keys in UNLISTED.values():
+        assert "true" not in "\n".join(lines(verified_with(*keys), "x", "trust.json"))
 
 
 def test_a_signer_is_listed_up_to_the_microsecond() -> None:
