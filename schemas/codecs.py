@@ -20,7 +20,7 @@ SECONDS_PER_MIB: dict[Codec, dict[int, float]] = {
     Codec.BROTLI: {3: 0.01, 4: 0.03, 6: 0.05, 7: 0.06, 8: 0.15, 9: 0.25, 10: 1.0, 11: 2.0},
     Codec.GZIP: {3: 0.02, 5: 0.03, 6: 0.07, 7: 0.12, 8: 0.7, 9: 2.4},
 }
-"""CPU seconds by level, for each level up to the one that is named: measured (one core, 4 and 16 MiB), the
+"""CPU seconds by level, for each level up to the one that is named: measured (one core, 4 MiB), the
 worst of prose, source code, machine code, base64, repetitions, and noise of two letters, which costs most."""
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from handlers.stages.admit import Signers, Unfit, admit
 from handlers.stages.open_chunk import Piece
 from schemas.cloud_events import TOO_LONG, too_long
-from schemas.fragment import Fragment
+from schemas.fragment import Fragment, Kind
 from schemas.jetstream import Message
 
 
@@ -34,6 +34,10 @@ class Arrival:
                 return None
             case error:
                 raise error
+
+    @property
+    def is_ending(self) -> bool:
+        return isinstance(self.found, Fragment) and self.found.header.kind in (Kind.FINAL, Kind.END)
 
     @property
     def size(self) -> int:

@@ -44,8 +44,8 @@ class Checkpoints:
         self._room.set()
 
     @property
-    def waiting(self) -> bool:
-        return self._task is not None
+    def full(self) -> bool:
+        return not self._room.is_set()
 
     async def room(self) -> None:
         await self._room.wait()

@@ -4,21 +4,30 @@
 2. Two budgets, or it deadlocks. Record's bytes (open chunks, and closed ones that no job started) can be
    dropped and are never waited for. Credit is taken when a `chunk` job starts and is given back when its
    chunk is stored or dead; later stages never wait for it, even when they must make bytes again.
-3. Over the record budget one whole open chunk is dropped, and nothing more of it is kept: a chunk that
+3. No host takes it all: of credit three quarters at most, and a session whose codec is slow takes from a
+   small credit of its own. A host with more than its share of chunks under way is `full`: record leaves what
+   else it sends in the stream.
+4. Over the record budget one whole open chunk is dropped, and nothing more of it is kept: a chunk that
    misses one fragment in memory must read them all again anyway.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from schemas.chunk_events import Compressed, Encrypted, Recorded
 from schemas.digest import Buffer
 from schemas.fragment import Fragment
+from streams.fair_slots import FairSlots
 
 IDLE_S = 30.0
 """A chunk that no job here touched for so long is dead, or at work elsewhere: its bytes are dropped."""
+HOST_CHUNKS, SLOW_WEIGHT = 16, 4
+"""Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
+so that the others find a place. One whose codec is slow counts as four."""
+HOST_SHARE = 4
+"""The part of record's budget that one host's chunks may fill before a job starts them: a quarter."""
 STORED_KEPT = 1024
 """Chunks that another owner stored before they closed here."""
 
@@ -37,7 +46,11 @@ class Work:
     plain: Buffer | None = None
     payload: tuple[Compressed, Buffer] | None = None
     sealed: tuple[Encrypted, Buffer] | None = None
+    weight: int = 0
+    """What it counts among the chunks of its host; 0: it closed elsewhere."""
     credit: int = 0
+    slow: bool = False
+    """Its credit is of those whose codec is slow."""
     jobs: int = 0
     """How many are at work on it now: it is not evicted meanwhile."""
     touched_s: float = 0.0
@@ -52,49 +65,13 @@ class _Open:
     spilled: bool = False
 
 
-class Credit:
-    """Bytes that may be in work at once, handed out in order of asking."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit = limit_bytes
-        self.used = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    async def take(self, size_bytes: int) -> None:
-        """Wait until `size_bytes` fit; a size above the limit fits when nothing else is in work."""
-        if not self._waiting and self._fits(size_bytes):
-            self.used += size_bytes
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(size_bytes)
-            else:
-                self._waiting = deque(item for item in self._waiting if item[1] is not turn)
-                self.give(0)  # whoever waited behind us may fit
-            raise
-
-    def give(self, size_bytes: int) -> None:
-        self.used -= size_bytes
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, turn = self._waiting.popleft()
-            if not turn.done():
-                self.used += size
-                turn.set_result(None)
-
-    def _fits(self, size_bytes: int) -> bool:
-        return self.used == 0 or self.used + size_bytes <= self.limit
-
-
 class Claims:
     """The process's memory of chunks. Used from one event loop only."""
 
     def __init__(self, record_bytes: int, credit_bytes: int) -> None:
         self.record_limit = record_bytes
-        self.credit = Credit(credit_bytes)
+        self.credit = FairSlots(credit_bytes, credit_bytes * 3 // 4)
+        self.slow_credit = FairSlots(credit_bytes // 4)
         self.open_bytes = self.closed_bytes = 0
         """Held of open chunks, and of closed ones that no job started."""
         self.unstarted_bytes = 0
@@ -103,8 +80,10 @@ class Claims:
         self._work: dict[Key, Work] = {}
         self._stored: dict[Key, None] = {}
         """In the order in which they were."""
-        self._room = asyncio.Event()
-        self._room.set()
+        self._host_chunks: Counter[str] = Counter()
+        self._host_bytes: Counter[str] = Counter()
+        """Of closed chunks that no job started."""
+        self._moved = asyncio.Event()
 
     # record's side
 
@@ -119,10 +98,11 @@ class Claims:
         if self.open_bytes + self.closed_bytes > self.record_limit:
             self._spill()
 
-    def close(self, recorded: Recorded, data_seqs: Iterable[int]) -> None:
+    def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
         """A chunk closed: its fragments wait for their job.
 
-        data_seqs: stream sequences of its data fragments, by seq.
+        data_seqs: stream sequences of its data fragments, by seq. slow: its session's codec is; such a chunk
+        waits long, so its bytes are not kept, but read again.
         """
         session = self._open.get(recorded.uid)
         fragments: list[Fragment] | None = []
@@ -139,7 +119,10 @@ class Claims:
         if (recorded.uid, recorded.index) in self._stored:
             return
         work = self.work(recorded)
-        if not work.unstarted and not work.jobs:
+        if not work.weight:
+            work.weight = SLOW_WEIGHT if slow else 1
+            self._host_chunks[recorded.host] += work.weight
+        if not work.unstarted and not work.jobs and not slow:
             work.unstarted, work.fragments = True, fragments
             self._count(work, 1)
 
@@ -153,9 +136,17 @@ class Claims:
         if session is not None:
             self.open_bytes -= session.bytes_held
 
-    async def room(self) -> None:
-        """Wait until the closed, unstarted chunks are few enough to read on."""
-        await self._room.wait()
+    def full(self, host: str) -> bool:
+        """Whether so much of this host is under way that more is left in the stream."""
+        return (
+            self._host_chunks[host] >= HOST_CHUNKS or self._host_bytes[host] * HOST_SHARE > self.record_limit
+        )
+
+    async def room(self, host: str = "") -> None:
+        """Wait until the closed, unstarted chunks of all hosts are few enough, and this host is not full."""
+        while self.unstarted_bytes * 2 > self.record_limit or self.full(host):
+            self._moved.clear()
+            await self._moved.wait()
 
     # the stages' side
 
@@ -175,16 +166,17 @@ class Claims:
             work.touched_s = _now_s()
         return work
 
-    async def take_credit(self, work: Work) -> None:
+    async def take_credit(self, work: Work, *, slow: bool = False) -> None:
         """Wait until the chunk's bytes fit into memory; a chunk has credit once, however often it comes."""
         if work.credit == 0:
-            size = max(1, work.recorded.plain)
-            await self.credit.take(size)
+            size, host = max(1, work.recorded.plain), work.recorded.host
+            credit = self.slow_credit if slow else self.credit
+            await credit.take(host, size)
             key = (work.recorded.uid, work.recorded.index)
             if work.credit or self._work.get(key) is not work:  # doubled, or finished, while we waited
-                self.credit.give(size)
+                credit.give(host, size)
             else:
-                work.credit = size
+                work.credit, work.slow = size, slow
 
     def start(self, work: Work) -> list[Fragment] | None:
         """Hand out a chunk's fragments, if they are here."""
@@ -197,9 +189,14 @@ class Claims:
         work = self._work.pop((uid, index), None)
         if work is None:
             return
+        host = work.recorded.host
         if work.credit:
-            self.credit.give(work.credit)
+            (self.slow_credit if work.slow else self.credit).give(host, work.credit)
+        self._host_chunks[host] -= work.weight
+        if not self._host_chunks[host]:
+            del self._host_chunks[host]
         self._begun(work)
+        self._moved.set()
 
     def stored(self, uid: bytes, index: int) -> None:
         """Whoever stored the chunk: forget it, and keep nothing of it should it close here only now."""
@@ -229,11 +226,12 @@ class Claims:
 
     def _count(self, work: Work, sign: int) -> None:
         self.closed_bytes += sign * sum(len(fragment.body) for fragment in work.fragments or ())
-        self.unstarted_bytes += sign * work.recorded.plain
-        if self.unstarted_bytes * 2 > self.record_limit:
-            self._room.clear()
-        else:
-            self._room.set()
+        host, plain = work.recorded.host, work.recorded.plain
+        self.unstarted_bytes += sign * plain
+        self._host_bytes[host] += sign * plain
+        if not self._host_bytes[host]:
+            del self._host_bytes[host]
+        self._moved.set()
 
     def _spill(self) -> None:
         largest = max(self._open.values(), key=lambda session: session.bytes_held)

@@ -1,8 +1,9 @@
-"""Shares a number of slots fairly between hosts.
+"""Shares a number of slots, or bytes, fairly between hosts.
 
 1. Hosts that wait take turns: a host waits for at most one job of each other host, whatever those ask for.
-2. One host holds at most `share` slots at once, so a job that takes long leaves slots for the others.
-3. A slot is never idle while a host that may have it waits.
+2. One host holds at most its share at once, so a job that takes long leaves slots for the others.
+3. A job that is larger than the limit, or than the share, runs when nothing else does, or nothing else of its
+   host.
 """
 
 import asyncio
@@ -10,64 +11,82 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+Turn = tuple[int, asyncio.Future[None]]
+"""Size of a job that waits, and what wakes it."""
+
 
 class FairSlots:
-    """`slots` jobs at once. Used from one event loop only."""
+    """At most `limit` in use at once, of which one host holds `share`. Used from one event loop only."""
 
-    def __init__(self, slots: int, share: int = 0) -> None:
-        """share: slots that one host may hold; 0: all of them."""
-        self._free = slots
-        self._share = share or slots
+    def __init__(self, limit: int, share: int = 0) -> None:
+        """share: 0 for all of it."""
+        self.limit = limit
+        self.used = 0
+        self._share = share or limit
         self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[Turn]] = {}
         """By host, in the order of their turns."""
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return sum(map(len, self._waiting.values()))
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[None]:
-        """Hold a slot for a job of this host."""
-        await self._take(host)
+        """Hold one slot for a job of this host."""
+        await self.take(host)
         try:
             yield
         finally:
-            self._give(host)
+            self.give(host)
 
-    async def _take(self, host: str) -> None:
-        # While a slot is free, no host that may have it waits: `_give` sees to that.
-        if self._free and self._held[host] < self._share:
-            self._hold(host)
-            return
+    async def take(self, host: str, size: int = 1) -> None:
+        """Wait until `size` is free for this host."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(host, deque()).append(turn)
+        self._waiting.setdefault(host, deque()).append((size, turn))
+        while self._serve():
+            pass
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._give(host)
+                self.give(host, size)
+            else:
+                self._forget(host, turn)
+                self.give(host, 0)  # a job that waited behind this one may fit
             raise
 
-    def _hold(self, host: str) -> None:
-        self._free -= 1
-        self._held[host] += 1
-
-    def _give(self, host: str) -> None:
-        self._free += 1
-        self._held[host] -= 1
+    def give(self, host: str, size: int = 1) -> None:
+        self.used -= size
+        self._held[host] -= size
         if not self._held[host]:
             del self._held[host]
-        for waiting in tuple(self._waiting):
-            if not self._free:
-                return
-            if self._held[waiting] < self._share:
-                self._serve(waiting)
+        while self._serve():
+            pass
 
-    def _serve(self, host: str) -> None:
-        """Give the host's first waiter a slot; its next one waits behind all other hosts."""
-        turns = self._waiting.pop(host)
-        while turns:
-            turn = turns.popleft()
+    def _serve(self) -> bool:
+        """Let the first job in that may; False: none may, now."""
+        for host, turns in self._waiting.items():
+            size, turn = turns[0]
+            if self._held[host] and self._held[host] + size > self._share:
+                continue
+            if self.used and self.used + size > self.limit:
+                return False  # smaller ones do not overtake it: it would wait for ever
+            turns.popleft()
+            del self._waiting[host]
+            if turns:
+                self._waiting[host] = turns  # behind all other hosts
             if not turn.done():
-                self._hold(host)
+                self.used += size
+                self._held[host] += size
                 turn.set_result(None)
-                break
-        if turns:
-            self._waiting[host] = turns
+            return True
+        return False
+
+    def _forget(self, host: str, turn: asyncio.Future[None]) -> None:
+        left = deque(item for item in self._waiting.get(host, ()) if item[1] is not turn)
+        if left:
+            self._waiting[host] = left
+        else:
+            self._waiting.pop(host, None)

@@ -4,13 +4,16 @@
    is noted, open sessions are brought up to it on their own subjects, and the reader follows from there.
 2. A session that is not known yet leaves its fragments in the stream; when it appears, it catches up.
 3. Fragments of a session that is sealed, being cleaned up or destroyed are dropped.
-4. No session can hold up or stop another one.
+4. No session can hold up or stop another one: of one that takes more than its part (`Recording` says when)
+   the rest is left in the stream, and read by the session itself, in its own time.
 """
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 
 from handlers.session import Session
 from handlers.stages.admit import Signers
@@ -24,13 +27,18 @@ from streams.aside import Aside
 from streams.checkpoints import patiently
 from streams.claims import Claims
 from streams.directory import Directory
-from streams.recording import Recording, Shared
+from streams.record_shared import Shared
+from streams.recording import Recording
 from streams.runner import Limits
 
 BATCH_BYTES = 4 << 20
 """What is looked at in one thread job, at most RECORDER_BUFFER_SIZE messages."""
 STRAYS = 100
 """Messages of one host under another's session that this process keeps in DEAD."""
+READ_SHARE = 256
+"""Messages of one session that are looked at of one read, which ends at 12 MiB: a host sends 64 ahead."""
+ROOM_S = 0.1
+"""How long the reader waits for a host that has too much under way, before its session falls behind."""
 
 log = logging.getLogger("lucid.ingest")
 
@@ -107,28 +115,47 @@ class Ingest:
         follower = self._jet.follow(subjects.RECORDINGS, filters, self._seen + 1)
         try:
             while items := await follower.batch():
+                looked: Counter[Recording] = Counter()
                 for batch in _batches(items, self._batch_messages):
-                    await self._look(batch)
-                await self._shared.claims.room()
+                    await self._look(batch, looked)
+                await self._room(looked)
         finally:
             await follower.close()
 
-    async def _look(self, batch: Sequence[Message]) -> None:
+    async def _look(self, batch: Sequence[Message], looked: "Counter[Recording]") -> None:
         """Check a batch in a thread; several batches are looked at while an earlier one is folded.
 
         A message whose session is unknown stays in the stream, and is found when the session appears.
+        looked: how many messages of this read were, by recording.
         """
-        groups: dict[str, list[Message]] = {}
+        groups: dict[Recording, list[Message]] = {}
         for message in batch:
             recording = self._recordings.get(subjects.session_of(message.subject))
-            if recording is not None and recording.subject == message.subject:
-                groups.setdefault(recording.identity.session, []).append(message)
-            elif recording is not None:
+            if recording is None:
+                continue
+            if recording.subject != message.subject:
                 self._stray(recording, message)
+            elif recording.leaves(len(message.data), looked[recording] >= READ_SHARE):
+                recording.leave(message.seq)
+            else:
+                looked[recording] += 1
+                groups.setdefault(recording, []).append(message)
         self._seen = batch[-1].seq
-        known = [(self._recordings[session], messages) for session, messages in groups.items()]
-        look = asyncio.get_running_loop().run_in_executor(self._threads, _look_at, known)
-        await self._looks.put(look)
+        if groups:
+            known = list(groups.items())
+            await self._looks.put(asyncio.get_running_loop().run_in_executor(self._threads, _look_at, known))
+
+    async def _room(self, looked: Iterable[Recording]) -> None:
+        """Wait until there is room for more; sessions whose host has none of its own soon fall behind."""
+        claims = self._shared.claims
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_S):
+                for host in {recording.identity.host for recording in looked}:
+                    await claims.room(host)
+        for recording in looked:
+            if recording.full:
+                recording.leave()
+        await claims.room()
 
     def _stray(self, recording: Recording, message: Message) -> None:
         """One host's message under another's session: never the other's business, but a few are kept."""
@@ -142,7 +169,6 @@ class Ingest:
             for recording, arrivals in await (await self._looks.get()):
                 for arrival in arrivals:
                     recording.take(arrival)
-                await recording.room()
 
 
 def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[list[Message]]:

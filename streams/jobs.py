@@ -42,6 +42,8 @@ from streams.claims import Claims, Work
 from streams.directory import Directory
 from streams.keystore import KeyStore
 from streams.remake import Remake
+from streams.runner import Lane
+from streams.threads import Threads, is_slow
 
 log = logging.getLogger("lucid.jobs")
 E = TypeVar("E", bound=ChunkEvent)
@@ -69,7 +71,7 @@ class Jobs:
         directory: Directory,
         keys: KeyStore,
         blobs: Blobs,
-        threads: Executor,
+        threads: Threads,
         disk: Executor,
     ) -> None:
         self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
@@ -95,7 +97,7 @@ class Jobs:
         """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
         async with self._claimed(message) as claim:
             if claim is not None:
-                await self._claims.take_credit(claim.work)
+                await self._claims.take_credit(claim.work, slow=is_slow(claim.context.settings))
 
     async def chunk(self, message: Message) -> StageEvent | None:
         async with self._claimed(message) as claim:
@@ -127,6 +129,20 @@ class Jobs:
             name = stored_chunk(event.uid, event.index)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
+
+    def lane(self, message: Message) -> Lane:
+        """Whose job it is, and whether its session's codec is slow."""
+        session_id = subjects.session_of(message.subject)
+        session = self._directory.get(session_id)
+        if session is None or session.created is None:
+            return Lane(session_id, slow=False)
+        return Lane(session.created.host, is_slow(session.created.settings))
+
+    def touch(self, message: Message) -> None:
+        """A chunk's message waits here for its turn: its memory is not idle."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.find(claim.uid, claim.index)
 
     def forget(self, message: Message) -> None:
         """A chunk is through, stored or dead: give its memory and its credit back."""

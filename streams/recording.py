@@ -3,7 +3,9 @@
 1. Nothing is acknowledged: the last `recorded` event is the checkpoint, and holds the whole fold.
 2. Folding is synchronous: between a fragment and what follows from it nothing can slip in.
 3. While the session is behind, new fragments are held (HELD_BYTES for all sessions together) or dropped;
-   what was dropped is read again from the stream.
+   what was dropped is read again from the stream. A session falls behind at a start, when its host has more
+   chunks under way than its share, when it sends more than its part of one read, and when much of what it
+   sends is refused: then it takes its time, and no other session's.
 4. Another owner may have recorded on (`Checkpoints` says so): then our fold is void, and theirs is taken up.
 5. A paused session folds nothing: its fragments stay in the stream. But what has ended cannot rest: the
    recording's ending is looked for, and taken with all that came before it.
@@ -13,52 +15,37 @@ A crash anywhere loses only memory: the next owner restores the fold from the ch
 
 import asyncio
 import logging
-from collections import deque
+import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 
-from handlers.stages.admit import Signers, Unfit
+from handlers.stages.admit import Unfit
 from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from schemas import subjects
 from schemas.buffers import Bytes
 from schemas.chunk_events import Ended, Recorded
-from schemas.errors import Unavailable
 from schemas.fragment import Fragment, Kind
 from schemas.jetstream import Message
-from schemas.ports import Jet
 from streams.arrival import Arrival, look
-from streams.aside import Aside
 from streams.checkpoints import Checkpoints, patiently
 from streams.chunk_log import data_seqs, find_fragment
-from streams.claims import Claims
+from streams.held_fragments import HeldFragments
+from streams.record_shared import Shared
 from streams.restore import restore
+from streams.subject_reader import SubjectReader
+from streams.threads import is_slow
 
-HELD_BYTES = 16 << 20
-WALK_BYTES = 4 << 20
-WALKS_AT_ONCE = 2
-"""Sessions that read from the stream at once: more, and the server cuts the connection of all."""
 DEAD_LETTERS = 100
 """Refused fragments of a session that are kept in DEAD; the others are only counted."""
 RETRY_S = 60.0
+TURN = 64
+"""Fragments that are folded before the event loop has its turn."""
+REST = 1
+"""A session of which many fragments were refused rests so many times as long as each look takes."""
 
 log = logging.getLogger("lucid.record")
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all recordings of a process share."""
-
-    jet: Jet
-    claims: Claims
-    threads: Executor
-    aside: Aside
-    signers: Signers
-    held_bytes: int = 0
-    walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WALKS_AT_ONCE))
 
 
 class Recording:
@@ -70,23 +57,25 @@ class Recording:
         self.invalid = 0
         self._shared, self._host_key = shared, host_key
         self._fold = Fold(identity)
+        self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
         self._position = 0
         """Stream sequence of the last fragment that was folded, or looked at and not needed."""
         self._behind = 0
         """Fragments up to here are read from the stream again."""
-        self._held: deque[Arrival] = deque()
+        self._held = HeldFragments(shared)
         self._catching: asyncio.Task[None] | None = None
         self._is_void = self._paused = self._over = self._stalled = self._closed = False
 
     @property
-    def ended(self) -> bool:
-        """The recording has ended, and its last event is appended."""
-        return self._fold.ended and not self._checkpoints.waiting
+    def full(self) -> bool:
+        """Whether more of it waits to be appended, or is under way of its host, than may be."""
+        return self._checkpoints.full or self._shared.claims.full(self.identity.host)
 
-    async def room(self) -> None:
-        """Wait until few enough events wait to be appended."""
-        await self._checkpoints.room()
+    @property
+    def suspect(self) -> bool:
+        """Whether so much of what it sent was refused that it is looked at by itself, and slowly."""
+        return self.invalid >= DEAD_LETTERS
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
         """Check messages of this session; runs in a thread."""
@@ -96,7 +85,7 @@ class Recording:
         """Fold a message that was followed, or keep it until the session has caught up."""
         if self._closed:
             return
-        if self._paused and _is_ending(arrival):
+        if self._paused and arrival.is_ending:
             self._over = True
             self.pause(False)
         if self._catching is None and not self._paused:
@@ -106,18 +95,29 @@ class Recording:
                 log.exception("recording_failed session=%s", self.identity.session)
                 self._is_void = True
                 self.catch_up(arrival.seq)
-        elif self._paused or self._stalled or self._shared.held_bytes + arrival.size > HELD_BYTES:
+        elif self._holds(arrival.size):
+            self._held.add(arrival)
+        else:
             self._behind = max(self._behind, arrival.seq)
             self._drop_held()
-        else:
-            self._shared.held_bytes += arrival.size
-            self._held.append(arrival)
+
+    def leave(self, up_to: int = 0) -> None:
+        """Leave what was sent, up to a sequence, in the stream; go on in the background when it may."""
+        if up_to > self._position:
+            self._behind = max(self._behind, up_to)
+            self._drop_held()
+        if not self._paused:
+            self._begin_catching(restored=True)
+
+    def leaves(self, size: int, enough: bool) -> bool:
+        """Whether a message stays in the stream, not looked at. enough: it had its part of this read."""
+        late = self._catching is not None and not self._holds(size)
+        return not self._paused and (enough or late or self.suspect)  # paused: its ending must be seen
 
     def catch_up(self, up_to: int = 0) -> None:
         """Restore the fold from its checkpoint and read the stream up to a sequence, in the background."""
         self._behind = max(self._behind, up_to)
-        if self._catching is None and not self._closed:
-            self._catching = asyncio.create_task(self._catch_up(), name=f"catch-up {self.identity.session}")
+        self._begin_catching()
 
     def pause(self, paused: bool) -> None:
         """Stop folding, so that fragments stay in the stream; or go on with what came meanwhile."""
@@ -142,11 +142,23 @@ class Recording:
 
     # catching up
 
-    async def _catch_up(self) -> None:
+    def _holds(self, size: int) -> bool:
+        """Whether a message of so many bytes is kept until the session has caught up."""
+        return not self._paused and not self._stalled and self._held.has_room(size)
+
+    def _begin_catching(self, *, restored: bool = False) -> None:
+        """restored: the fold is as it should be."""
+        if self._catching is None and not self._closed:
+            catching = self._catch_up(restored)
+            self._catching = asyncio.create_task(catching, name=f"catch-up {self.identity.session}")
+
+    async def _catch_up(self, restored: bool) -> None:
         try:
             while not self._closed:
                 try:
-                    await patiently(self._restore)
+                    if not restored or self._is_void:
+                        await patiently(self._restore)
+                    restored = False
                     if await self._read_on() and not await patiently(self._ended_in_pause):
                         return
                 except Exception:
@@ -162,22 +174,32 @@ class Recording:
     async def _read_on(self) -> bool:
         """Read what was dropped, then take what was held; False when our fold became void meanwhile."""
         while not self._is_void and not self._paused:
+            await self._room()
             await patiently(self._walk)
-            while self._held and self._behind <= self._position and not self._is_void:
-                arrival = self._held.popleft()
-                self._shared.held_bytes -= arrival.size
-                self._take(arrival)
+            await self._take_held()
             if self._behind <= self._position and not self._held:
                 break  # nothing awaits from here to the end of the task: nothing slips between
         self._drop_held()
         return not self._is_void
 
+    async def _take_held(self) -> None:
+        turn = 0
+        while self._held and self._behind <= self._position and not self._is_void and not self.full:
+            self._take(self._held.pop())
+            turn += 1
+            if turn % TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _room(self) -> None:
+        await self._checkpoints.room()
+        await self._shared.claims.room(self.identity.host)
+
     async def _restore(self) -> None:
         """Take up the fold that the checkpoint holds; all of it at once, after the last await."""
         await self._checkpoints.close()
         self._is_void = False  # what voids the fold while it is read is about what was read, too
-        async with self._shared.walks:
-            restored = await restore(self._shared.jet, self.identity, self._look)
+        async with self._shared.walks.turn(self.identity.host):
+            restored = await restore(self._shared.jet, self.identity, self._stream.look)
         self._shared.claims.forget_open(self.identity.uid)
         self._fold, self._position = restored.fold, restored.fold.at
         self._checkpoints.restart(restored.event_seq)
@@ -195,45 +217,27 @@ class Recording:
             return False
         at = self._position
         while self._paused and at < self._behind and not self._is_void:
-            arrivals, at = await self._read_after(at)
-            if any(map(_is_ending, arrivals)):
+            arrivals, at = await self._stream.read_after(at, self._behind)
+            if any(arrival.is_ending for arrival in arrivals):
                 self._over, self._paused = True, False
         return self._is_void or not self._paused
 
     async def _walk(self) -> None:
         """Read this session's own subject from where the fold is up to `_behind`."""
         while self._position < self._behind and not self._paused and not self._is_void:
-            await self._shared.claims.room()
-            await self.room()
-            arrivals, at = await self._read_after(self._position)
-            for arrival in arrivals:
+            await self._room()
+            began_s = time.monotonic()
+            arrivals, at = await self._stream.read_after(self._position, self._behind)
+            for number, arrival in enumerate(arrivals, 1):
                 self._take(arrival)
+                if number % TURN == 0:
+                    await asyncio.sleep(0)
             self._position = max(self._position, at)
-
-    async def _read_after(self, at: int) -> tuple[list[Arrival], int]:
-        """What came after `at`, up to `_behind` or as far as one answer goes; and how far that is."""
-        jet, up_to = self._shared.jet, self._behind  # it may grow; what it grows by is not in these messages
-        async with self._shared.walks:
-            messages, more = await jet.batch(subjects.RECORDINGS, self.subject, at + 1, max_bytes=WALK_BYTES)
-            arrivals = await self._look([message for message in messages if message.seq <= up_to])
-        at = min(messages[-1].seq, up_to) if messages else at
-        if more or at == up_to:
-            return arrivals, at
-        # A short answer may come from a replica that lags: the leader knows what is there.
-        last = await jet.last(subjects.RECORDINGS, self.subject)
-        if last is not None and at < last.seq <= up_to:
-            raise Unavailable(f"{self.subject} is not readable up to {last.seq} yet", code="record.source")
-        return arrivals, up_to
-
-    async def _look(self, messages: Sequence[Message]) -> list[Arrival]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._shared.threads, self.look, messages)
+            if self.suspect:
+                await asyncio.sleep(REST * (time.monotonic() - began_s))
 
     def _drop_held(self) -> None:
-        for arrival in self._held:
-            self._shared.held_bytes -= arrival.size
-            self._behind = max(self._behind, arrival.seq)
-        self._held.clear()
+        self._behind = max(self._behind, self._held.drop())
 
     # folding
 
@@ -259,7 +263,7 @@ class Recording:
         for output in outputs:
             match output:
                 case Recorded():
-                    claims.close(output, data_seqs(output))
+                    claims.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
                     self._checkpoints.append(output)
                 case Ended():
                     claims.forget_open(uid)
@@ -293,7 +297,3 @@ class Recording:
         self._is_void = True
         log.info("fold_void session=%s: another owner recorded on", self.identity.session)
         self.catch_up(self._position)
-
-
-def _is_ending(arrival: Arrival) -> bool:
-    return isinstance(arrival.found, Fragment) and arrival.found.header.kind in (Kind.FINAL, Kind.END)

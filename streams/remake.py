@@ -4,11 +4,6 @@
 2. Pure functions run in threads; the event loop only fetches.
 """
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TypeVar
-
 from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
@@ -20,14 +15,13 @@ from schemas.errors import RefusedByState
 from schemas.fragment import Fragment, parse
 from schemas.ports import Reader
 from streams.chunk_log import data_seqs
-
-T = TypeVar("T")
+from streams.threads import Threads, is_slow
 
 
 class Remake:
     """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
-    def __init__(self, jet: Reader, threads: Executor) -> None:
+    def __init__(self, jet: Reader, threads: Threads) -> None:
         self._jet, self._threads = jet, threads
 
     async def fragments(self, recorded: Recorded) -> list[Fragment]:
@@ -41,26 +35,25 @@ class Remake:
                 f"{len(missing)} of its fragments are gone from the stream",
                 code="chunk.source_gone",
             )
-        return await self._run(lambda: [parse(found[seq].data) for seq in seqs])
+        return await self._threads.run(recorded.host, lambda: [parse(found[seq].data) for seq in seqs])
 
     async def plain(
         self, run: int, context: Context, fragments: list[Fragment] | None = None
     ) -> tuple[Chunked, Buffer]:
         """fragments: when they are in memory already."""
         held = fragments if fragments is not None else await self.fragments(context.recorded)
-        return await self._run(lambda: chunk(run, held, context))
+        return await self._threads.run(context.recorded.host, lambda: chunk(run, held, context))
 
     async def payload(
         self, run: int, context: Context, plain: Buffer | None = None
     ) -> tuple[Compressed, Buffer]:
         held = plain if plain is not None else (await self.plain(run, context))[1]
-        return await self._run(lambda: compress(run, held, context))
+        return await self._threads.run(
+            context.recorded.host, lambda: compress(run, held, context), slow=is_slow(context.settings)
+        )
 
     async def sealed(
         self, run: int, context: Context, payload: tuple[Compressed, Buffer] | None = None
     ) -> tuple[Encrypted, Buffer]:
         event, held = payload if payload is not None else await self.payload(run, context)
-        return await self._run(lambda: encrypt(event, held, context))
-
-    async def _run(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return await self._threads.run(context.recorded.host, lambda: encrypt(event, held, context))

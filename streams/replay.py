@@ -7,10 +7,9 @@
    (handlers/conductor.py, Redrive).
 """
 
-import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from handlers.keys import SessionKeys
 from handlers.replay import Judgement, judge
@@ -26,6 +25,7 @@ from schemas.index import Entry
 from schemas.manifest import Manifest
 from schemas.ports import Blobs, Reader
 from streams.remake import Remake
+from streams.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Replay:
 
     jet: Reader
     blobs: Blobs
-    threads: Executor
+    threads: Threads
     keys: SessionKeys
     manifest: Manifest
     material: Material
@@ -81,7 +81,7 @@ class Replay:
             raise
 
     async def _compare(self, entry: Entry, made: Buffer | None) -> Replayed:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, self._mend, entry, made)
+        return await self.threads.run(self.material.created.host, partial(self._mend, entry, made))
 
     def _mend(self, entry: Entry, made: Buffer | None) -> Replayed:
         """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""

@@ -10,7 +10,9 @@ Rules
 4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
    spends no retry and starts no second job: the next delivery waits for the same one, or finds its result.
 5. What is taken, or was fetched ahead and waits for a slot, is kept: it is not delivered to anyone else.
-6. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
+6. Hosts take turns at a stage's workers. Sessions whose codec is slow have workers of their own: at any stage
+   their jobs may have to compress again. What a job waits for, it waits for without a worker.
+7. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ from schemas.cloud_events import TOO_LONG, headers, too_long
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.jetstream import Message
 from schemas.ports import Consumer, Writer
+from streams.fair_slots import FairSlots
 
 ACK_WAIT_S = 8.0
 """30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
@@ -43,8 +46,17 @@ T = TypeVar("T")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
 """Do one stage's work for one message. None: there is nothing (more) to say of it."""
+
+
+class Lane(NamedTuple):
+    """Whose turn a job takes, and among which."""
+
+    host: str
+    slow: bool = False
+
+
 Wait = Callable[[Message], Awaitable[None]]
-"""Wait for what a job needs (memory), before its time begins."""
+"""Wait for what a job needs (memory), before it has a worker, and before its time begins."""
 
 
 class Limits(NamedTuple):
@@ -59,10 +71,15 @@ class Limits(NamedTuple):
     memory_bytes: int
 
 
+def _by_session(message: Message) -> Lane:
+    return Lane(subjects.session_of(message.subject))
+
+
 class Runner:
     """Runs one stage's job over its consumer until stopped.
 
-    `wait` is done before a job's time begins; `on_done` and `on_dead` when a message is acknowledged.
+    `wait` is done before a job's time begins; `on_kept` is called now and then while a message is in our
+    hands, `on_done` and `on_dead` when it is acknowledged.
     """
 
     def __init__(
@@ -74,15 +91,19 @@ class Runner:
         limits: Limits,
         *,
         wait: Wait | None = None,
+        lane: Callable[[Message], Lane] = _by_session,
+        on_kept: Callable[[Message], None] | None = None,
         on_done: Callable[[Message], None] | None = None,
         on_dead: Callable[[Message], None] | None = None,
     ) -> None:
         self.verb, self._makes = stage
         self.done = self.failed = 0
         self._jet, self._reader, self._job, self._limits = jet, reader, job, limits
-        self._wait, self._on_done, self._on_dead = wait, on_done, on_dead
+        self._wait, self._lane = wait, lane
+        self._on_kept, self._on_done, self._on_dead = on_kept, on_done, on_dead
         self._slots = asyncio.Semaphore(limits.slots)
-        self._workers = asyncio.Semaphore(limits.workers)
+        self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
+        """By whether the session's codec is slow."""
         self._busy: set[asyncio.Task[None]] = set()
         self._spent: Counter[int] = Counter()
         """Failures by stream sequence. The server's own count holds outages and kills as well."""
@@ -121,11 +142,12 @@ class Runner:
         slow = False
         try:
             self._kept[message.reply] = message
-            async with self._workers:
-                if too_long(message.headers):
-                    raise Rejected(TOO_LONG, code="event.headers")
-                if self._wait is not None:
-                    await self._wait(message)
+            if too_long(message.headers):
+                raise Rejected(TOO_LONG, code="event.headers")
+            if self._wait is not None:
+                await self._wait(message)
+            lane = self._lane(message)
+            async with self._workers[lane.slow].turn(lane.host):
                 job = self._started.get(message.seq)
                 if job is None:
                     job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
@@ -184,6 +206,8 @@ class Runner:
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             for message in (*self._kept.values(), *self._reader.waiting):
+                if self._on_kept is not None:
+                    self._on_kept(message)
                 with suppress(LucidError):
                     await self._reader.in_progress(message)
 

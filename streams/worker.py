@@ -28,8 +28,8 @@ from streams.jobs import Jobs
 from streams.keystore import KeyStore
 from streams.runner import Limits, Runner
 from streams.stages import STAGES, partitions
+from streams.threads import THREADS, Threads
 
-THREADS = 2
 EVICT_S = 5.0
 
 log = logging.getLogger("lucid.worker")
@@ -52,7 +52,7 @@ class WorkerParts:
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish what is in work."""
     claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
-    threads = ThreadPoolExecutor(THREADS, "lucid-work")
+    threads, checks = Threads(), ThreadPoolExecutor(THREADS, "lucid-check")
     disk = ThreadPoolExecutor(THREADS, "lucid-disk")
     owned = partitions(group, groups)
     jobs = Jobs(parts.jet, claims, parts.directory, parts.keys, parts.blobs, threads, disk)
@@ -63,7 +63,7 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
         ]
         ingest = asyncio.create_task(
             Ingest(
-                parts.jet, parts.directory, claims, threads, parts.signers, owned, parts.limits["record"]
+                parts.jet, parts.directory, claims, checks, parts.signers, owned, parts.limits["record"]
             ).run(),
             name="record",
         )
@@ -72,7 +72,8 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
         log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
         await _until_stopped(stop, [ingest, stored, evict], runners)
     finally:
-        _shut(threads, disk)
+        _shut(checks, disk)
+        threads.shut()
 
 
 async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
@@ -93,6 +94,8 @@ async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> l
                 job,
                 limits,
                 wait=wait,
+                lane=jobs.lane,
+                on_kept=jobs.touch,
                 on_done=jobs.forget if stage is STAGES[-1] else None,
                 on_dead=jobs.forget,
             )

@@ -26,7 +26,7 @@ from schemas.names import stored_chunk
 from schemas.ports import Blobs
 from streams.bench.case import Case
 from streams.chunk_log import data_seqs
-from streams.worker import THREADS
+from streams.threads import THREADS
 
 AHEAD = 3
 """Batches that are looked at while an earlier one is folded: as many as `record` has."""

@@ -5,7 +5,6 @@
 """
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +22,9 @@ from streams.kept import Kept, kept, keys_of
 from streams.lifecycle import EventLog
 from streams.replay import Replay, Replayed, manifest_of
 from streams.sealing import material_of
+from streams.threads import Threads
 from streams.wiring import Installation
 
-THREADS = 2
 TOLD = {
     Judgement.SAME: "made again to the byte",
     Judgement.RESTORED: "restored",
@@ -73,7 +72,7 @@ async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
     return Replay(
         jet=jet,
         blobs=here.chunks,
-        threads=ThreadPoolExecutor(THREADS, "lucid-replay"),
+        threads=Threads(),
         keys=await keys_of(jet, here.keyring, session),
         manifest=manifest_of(here.manifests, session),
         material=await material_of(jet, EventLog(jet), session),

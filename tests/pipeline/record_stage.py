@@ -28,7 +28,8 @@ from streams.claims import Claims
 from streams.directory import Directory
 from streams.ingest import Ingest
 from streams.lifecycle import EventLog
-from streams.recording import Recording, Shared
+from streams.record_shared import Shared
+from streams.recording import Recording
 from streams.runner import Limits
 
 LIMITS = Limits(workers=2, slots=64, timeout_s=30, retries=5, memory_bytes=1 << 30)

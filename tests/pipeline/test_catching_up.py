@@ -39,8 +39,9 @@ from infra.jetstream import Jet, connect
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.chunk_events import Ended, Recorded
+from streams import held_fragments, subject_reader
 from streams import recording as record
-from streams.recording import HELD_BYTES
+from streams.held_fragments import HELD_BYTES
 
 
 @pytest.mark.parametrize("gap", ["between reading and folding", "while the end is confirmed"])
@@ -66,7 +67,7 @@ async def test_nothing_is_lost_between_what_is_held_and_what_is_read_again(
         return found
 
     async with recording(jet, prepared) as ours:
-        slow, name = (jet, "last") if confirming else (ours, "_look")
+        slow, name = (jet, "last") if confirming else (ours._stream, "look")
         real = getattr(slow, name)
         monkeypatch.setattr(slow, name, lambda *given: slowly(real, *given))
         ours.catch_up(behind)
@@ -96,8 +97,8 @@ async def test_a_host_that_sends_on_while_its_session_catches_up_loses_nothing(
     jet: Jet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: as above, through the reader, with as many overflows as come."""
-    monkeypatch.setattr(record, "HELD_BYTES", 4000)
-    monkeypatch.setattr(record, "WALK_BYTES", 8000)
+    monkeypatch.setattr(held_fragments, "HELD_BYTES", 4000)
+    monkeypatch.setattr(subject_reader, "WALK_BYTES", 8000)
     prepared = Prepared("demo-01", 1, [("data", 900)] * 300)
     await begin(jet, prepared)
     await send(jet, prepared, range(60))
@@ -178,7 +179,7 @@ async def test_sixty_open_sessions_come_back_without_a_disconnect(
     """Breaks: a worker that restarts asks for more than the server gives, is cut off, and asks again."""
     # A thirty-second of the real bytes, and of the real limit.
     monkeypatch.setattr(nats_server, "MAX_PENDING", nats_server.MAX_PENDING // 32)
-    monkeypatch.setattr(record, "WALK_BYTES", record.WALK_BYTES // 32)
+    monkeypatch.setattr(subject_reader, "WALK_BYTES", subject_reader.WALK_BYTES // 32)
     server = NatsServer(tmp_path / "nats", max_file=4 << 30)
     await server.start()
     jet = await connect(server.url, name="host")

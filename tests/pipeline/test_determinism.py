@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,7 @@ from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.replay import Replay, Replayed
 from streams.sealing import material_of
+from streams.threads import Threads
 
 EXAMPLES = 12
 STEP = st.one_of(
@@ -115,7 +115,7 @@ async def replayed(system: Processes, prepared: Prepared) -> list[Replayed]:
     material = await material_of(system.jet, log, await log.load(prepared.session))
     session_keys = await keys.session_keys(prepared.uid)
     assert session_keys is not None
-    with ThreadPoolExecutor(2) as threads:
+    with Threads() as threads:
         replay = Replay(system.jet, chunks, threads, session_keys, system.manifest(prepared), material)
         return [one async for one in replay.run()]
 

@@ -1,20 +1,35 @@
 """One host does its worst; the others notice nothing of it."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conducted import World, system
+from conducted import Host, World, system
+from prepared import Prepared
+from record_stage import TWO_CHUNKS, begin, ended, folded, known, record_stage, send
 from waiting import until
 
 from handlers.session import Session
+from handlers.stages.context import Context
+from infra.jetstream import Jet
 from infra.nats_server import NatsServer
+from schemas.chunk_events import Compressed
+from schemas.digest import Buffer
 from schemas.envelope import Codec
 from schemas.errors import Misuse, NotFound
+from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings
+from streams import claims, remake
+from streams.arrival import Arrival
 from streams.conductor import ONE_HOST
 from streams.enrol import start_session
+from streams.recording import DEAD_LETTERS
 from streams.shredding import Shredder
+from streams.subject_reader import SubjectReader
+
+SLOW = SessionSettings(codec=Codec.BROTLI.value, level=11, chunk_bytes=1 << 18)
 
 
 async def sealed(world: World, session: str, host: str) -> None:
@@ -68,3 +83,67 @@ async def test_a_host_may_not_ask_for_a_codec_that_costs_too_much(server: NatsSe
         with pytest.raises(NotFound):
             await world.ask("show", "dear")
         await ask("fair", Codec.BROTLI, 11, 4)
+
+
+async def test_a_slow_codec_keeps_no_other_host_from_its_turn(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: who asks for a slow codec has every thread and all credit, and others look silent."""
+    may_go_on, stuck, compress = threading.Event(), list[int](), remake.compress
+
+    def slow(run: int, plain: Buffer, context: Context) -> tuple[Compressed, Buffer]:
+        if context.recorded.host == "mallory":
+            stuck.append(context.recorded.index)
+            may_go_on.wait()
+        return compress(run, plain, context)
+
+    monkeypatch.setattr(remake, "compress", slow)
+    async with system(server, tmp_path) as world:
+        try:
+            grant = await start_session(world.jet, world.here.identity, "mallory", "slow", SLOW)
+            host = Host(world.jet, grant)
+            await host.record(200)
+            await until(lambda: stuck)
+            await sealed(world, "demo-01", "host-1")
+            shown = await world.ask("show", "slow")
+            assert shown["recorded"] <= claims.HOST_CHUNKS / claims.SLOW_WEIGHT, (
+                "the rest waits in the stream"
+            )
+            assert len(stuck) == 1
+        finally:
+            may_go_on.set()
+        await host.final()
+        shown = await world.until("slow", "STOPPED")
+        assert shown["recorded"] > 30
+
+
+async def test_what_is_refused_of_one_host_is_looked_at_aside(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: garbage under one session's name is looked at before the fragments of all others."""
+    flooded, honest = (Prepared(name, number, TWO_CHUNKS) for number, name in enumerate(("flood", "demo"), 1))
+    begun, may_go_on, look = asyncio.Event(), asyncio.Event(), SubjectReader.look
+
+    async def slow(reader: SubjectReader, messages: Sequence[Message]) -> list[Arrival]:
+        if messages and messages[0].subject == flooded.subject:
+            begun.set()
+            await may_go_on.wait()
+        return await look(reader, messages)
+
+    async def garbage(count: int) -> None:
+        await asyncio.gather(*(jet.publish(flooded.subject, b"garbage") for _ in range(count)))
+
+    await begin(jet, flooded, honest)
+    async with record_stage(jet) as stage:
+        await known(stage, flooded, honest)
+        monkeypatch.setattr(SubjectReader, "look", slow)
+        await garbage(DEAD_LETTERS)
+        await until(lambda: stage.ingest._recordings["flood"].suspect)
+        await garbage(1)
+        await begun.wait()
+        await garbage(1000)
+        await send(jet, honest)
+        assert await ended(jet, honest) == await folded(jet, honest)
+        may_go_on.set()
+        await send(jet, flooded)
+        assert await ended(jet, flooded) == await folded(jet, flooded)

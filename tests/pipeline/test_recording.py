@@ -198,7 +198,7 @@ async def test_what_the_server_says_of_a_message_is_read_from_the_server(jet: Je
     await send(jet, prepared, [2])
     async with record_stage(jet) as stage:
         await known(stage, prepared)
-        await until(lambda: not stage.ingest._recordings[prepared.session]._checkpoints.waiting)
+        await until(lambda: not stage.ingest._recordings[prepared.session]._checkpoints._task)
     (first,) = await events(jet, prepared)
     assert first.state.named == [3]
     await send(jet, prepared, [3, 5, 6])

@@ -23,10 +23,11 @@ from schemas.chunk_events import Chunked, Compressed, Dead, Redriven, StageEvent
 from schemas.cloud_events import MOST_BYTES, TOO_LONG
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
 from streams import remake, runner, topology
-from streams.claims import Credit
+from streams.fair_slots import FairSlots
 from streams.jobs import Jobs
 from streams.runner import Job, Limits, Runner
 from streams.stages import STAGES, consumer
+from streams.threads import Threads
 
 LIMITS = Limits(workers=2, slots=4, timeout_s=20, retries=2, memory_bytes=64 << 20)
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")
@@ -301,21 +302,21 @@ async def test_stop_ends_in_time_while_every_slot_waits_for_credit(
     """Breaks: SIGTERM waits for memory that nobody gives back any more, until it is killed."""
     monkeypatch.setattr(runner, "STOP_S", 0.3)
     monkeypatch.setattr(runner, "ACK_WAIT_S", 10 * PATIENCE_S)
-    credit = Credit(1)
-    await credit.take(1)  # held by a chunk whose later stages have stopped
+    credit = FairSlots(1)
+    await credit.take("host", 1)  # held by a chunk whose later stages have stopped
 
     async def wait(message: Message) -> None:
-        await credit.take(1)
+        await credit.take("host", 1)
 
     async def job(message: Message) -> StageEvent:
         return made(message)
 
     async with running(jet, job, wait=wait) as stage:
         seqs = await stage.ask(LIMITS.slots + 2)
-        await until(lambda: len(credit._waiting) == LIMITS.workers)
+        await until(lambda: credit.waiting == LIMITS.slots)
         stage.stop.set()
         await asyncio.wait_for(stage.task, PATIENCE_S)
-    assert (credit.used, len(credit._waiting)) == (1, 0)
+    assert (credit.used, credit.waiting) == (1, 0)
     async with running(jet, job) as stage:
         await stage.settled(seqs[-1])  # they were handed back
         assert len(await stage.results()) == LIMITS.slots + 2
@@ -393,10 +394,10 @@ async def test_what_is_in_memory_is_said_under_the_run_that_asks(
             subjects.chunk(subjects.REDRIVEN, SESSION), again.model_dump_json().encode(), seq=99
         )
         messages = [recorded, redriven]
-        with ThreadPoolExecutor(2) as threads:
+        with Threads() as threads, ThreadPoolExecutor(2) as disk:
             blobs = DiskBlobs(tmp_path / "chunks")
             keys: Any = OneKey(prepared.keys)
-            jobs = Jobs(jet, stage.claims, stage.directory, keys, blobs, threads, threads)
+            jobs = Jobs(jet, stage.claims, stage.directory, keys, blobs, threads, disk)
             for step in STAGES[1:]:
                 assert step.job is not None
                 first, second = [await step.job(jobs, message) for message in messages]

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from streams.replay import Replay, manifest_of
 from streams.retention import Retention
 from streams.roles import run_conductor, run_worker
 from streams.sealing import material_of
+from streams.threads import Threads
 
 DAY_S = 86_400.0
 
@@ -105,7 +105,7 @@ async def replayed(world: World, name: str) -> list[Judgement]:
     blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
     manifest = manifest_of(DiskBlobs(world.data.manifests), session)
     material = await material_of(world.jet, log, session)
-    with ThreadPoolExecutor(1) as threads:
+    with Threads() as threads:
         return [
             one.outcome async for one in Replay(world.jet, blobs, threads, keys, manifest, material).run()
         ]

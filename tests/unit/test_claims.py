@@ -1,6 +1,7 @@
 """The memory of chunks: two budgets that never lose count, and bytes that are whole or not there."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from unittest.mock import patch
@@ -18,7 +19,8 @@ from schemas.chunk_events import Recorded
 from schemas.fragment import Fragment, Kind
 from streams import claims as memory
 from streams.chunk_log import data_seqs
-from streams.claims import Claims, Credit, Work
+from streams.claims import Claims, Work
+from streams.fair_slots import FairSlots
 
 SESSIONS, CHUNKS = 2, 4
 RECORD_BYTES, CREDIT_BYTES = 5000, 4000
@@ -167,12 +169,15 @@ class Process:
         assert claims.open_bytes + claims.closed_bytes <= RECORD_BYTES
         assert claims.unstarted_bytes == sum(work.recorded.plain for work in works if work.unstarted)
         assert not any(work.fragments and not work.unstarted for work in works)
-        assert claims._room.is_set() == (2 * claims.unstarted_bytes <= RECORD_BYTES)
+        chunks, unstarted = Counter[str](), Counter[str]()
+        for work in works:
+            chunks[work.recorded.host] += work.weight
+            unstarted[work.recorded.host] += work.recorded.plain * work.unstarted
+        assert (+claims._host_chunks, +claims._host_bytes) == (+chunks, +unstarted)
         credits = [work.credit for work in works if work.credit]
         assert claims.credit.used == sum(credits)
         assert claims.credit.used <= CREDIT_BYTES or len(credits) == 1
-        asked = claims.credit._waiting
-        assert not asked or not claims.credit._fits(asked[0][0]), "room, and nobody is let in"
+        assert not claims.credit._serve(), "room, and nobody is let in"
 
     async def end(self) -> None:
         """Every chunk is through: all of both budgets is back, and nobody waits."""
@@ -269,26 +274,26 @@ async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started(he
 
 async def test_credit_is_given_in_order_of_asking() -> None:
     """Breaks: small chunks pass a large one for ever."""
-    credit, order = Credit(100), list[str]()
+    credit, order = FairSlots(100), list[str]()
 
     async def take(name: str, size: int) -> None:
-        await credit.take(size)
+        await credit.take("host", size)
         order.append(name)
 
-    await credit.take(60)
+    await credit.take("host", 60)
     tasks = [asyncio.create_task(take(name, size)) for name, size in (("large", 90), ("small", 10))]
     await asyncio.sleep(0)
     assert order == []
-    credit.give(60)
+    credit.give("host", 60)
     await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE_S)
     assert (order, credit.used) == (["large", "small"], 100)
 
 
 async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
     """Breaks: a stage stands still beside free memory, because the first of its queue went away."""
-    credit = Credit(100)
-    await credit.take(60)
-    first, second = (asyncio.create_task(credit.take(size)) for size in (90, 40))
+    credit = FairSlots(100)
+    await credit.take("host", 60)
+    first, second = (asyncio.create_task(credit.take("host", size)) for size in (90, 40))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.wait_for(second, PATIENCE_S)
@@ -297,11 +302,11 @@ async def test_who_gives_up_waiting_lets_the_next_one_in() -> None:
 
 async def test_a_cancel_that_comes_with_the_credit_gives_it_back() -> None:
     """Breaks: every stop at the wrong moment costs the process a chunk's memory."""
-    credit = Credit(100)
-    await credit.take(100)
-    turn = asyncio.create_task(credit.take(50))
+    credit = FairSlots(100)
+    await credit.take("host", 100)
+    turn = asyncio.create_task(credit.take("host", 50))
     await asyncio.sleep(0)
-    credit.give(100)
+    credit.give("host", 100)
     turn.cancel()
     with suppress(asyncio.CancelledError):
         await turn
@@ -310,12 +315,12 @@ async def test_a_cancel_that_comes_with_the_credit_gives_it_back() -> None:
 
 async def test_a_chunk_larger_than_all_credit_goes_alone() -> None:
     """Breaks: a worker with little memory never stores a large chunk."""
-    credit = Credit(100)
-    await asyncio.wait_for(credit.take(500), PATIENCE_S)
-    turn = asyncio.create_task(credit.take(1))
+    credit = FairSlots(100)
+    await asyncio.wait_for(credit.take("host", 500), PATIENCE_S)
+    turn = asyncio.create_task(credit.take("host", 1))
     await asyncio.sleep(0)
     assert not turn.done()
-    credit.give(500)
+    credit.give("host", 500)
     await asyncio.wait_for(turn, PATIENCE_S)
     assert credit.used == 1
 

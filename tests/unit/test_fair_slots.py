@@ -74,5 +74,5 @@ async def test_a_job_that_is_cancelled_while_it_waits_takes_no_slot() -> None:
     await jobs.ask("a2")
     assert jobs.began[-1] == "a2"
     await jobs.end("a2")
-    assert jobs.slots._free == 1
+    assert (jobs.slots.used, jobs.slots.waiting) == (0, 0)
     assert not jobs.slots._held
