@@ -25,10 +25,10 @@ from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `target` when the block ends well. Raises Misuse (export.exists)."""
-    target = target.absolute()
-    if os.path.lexists(target) and not _is_empty_folder(target):
-        raise _exists(target)
+    target = absolute(target)
     with _translated(target):
+        if os.path.lexists(target) and not _is_empty_folder(target):
+            raise _exists(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(target)
         temporary.mkdir(mode=0o700)
@@ -51,7 +51,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def new_file(target: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
     """A file to write, which becomes `target` when the block ends well. Raises Misuse (export.exists)."""
-    target = target.absolute()
+    target = absolute(target)
     if os.path.lexists(target) and not replace:
         raise _exists(target)
     with _translated(target):
@@ -71,6 +71,12 @@ def new_file(target: Path, *, replace: bool = False) -> Iterator[BinaryIO]:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
+
+
+def absolute(target: Path) -> Path:
+    """The whole path. Raises Unavailable (export.io): the folder we are in was removed."""
+    with _translated(target):
+        return target.absolute()
 
 
 def write_file(path: Path, data: Buffer) -> int:

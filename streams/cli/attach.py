@@ -6,7 +6,6 @@
 """
 
 import asyncio
-import os
 import signal
 import stat
 import time
@@ -24,7 +23,6 @@ from streams.cli import output
 from streams.evidence import COPY_HINT, mode_at
 from streams.wiring import Installation, connected
 
-STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 SECOND_S = 1.0
 STARTING_S = 15.0
 """How long a system that holds the lock may take until it says where it is."""
@@ -95,15 +93,7 @@ def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None 
 
     Raises KeyboardInterrupt when it was cancelled.
     """
-    _fill_standard_files()
     return uvloop.run(_guarded(work, on_signal))
-
-
-def _fill_standard_files() -> None:
-    """Leave their numbers to nobody else: where one is closed, libuv would get it for itself, and abort."""
-    while (file := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
-        pass
-    os.close(file)
 
 
 async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None) -> Result:
@@ -117,19 +107,11 @@ async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], No
         elif time.monotonic() - first_s > SECOND_S:
             task.cancel()
 
-    def hung_up() -> None:
-        for file in (STANDARD_OUTPUT, STANDARD_ERROR):
-            try:
-                os.write(file, b"")
-            except OSError:  # its terminal is gone: what is still said goes nowhere
-                os.dup2(os.open(os.devnull, os.O_WRONLY), file)
-        signalled()
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signalled)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, hung_up)
+        loop.add_signal_handler(signal.SIGHUP, signalled)
     try:
         return await task
     except asyncio.CancelledError:

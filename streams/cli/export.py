@@ -3,7 +3,8 @@
 1. Nothing is overwritten, and what is half written has no name: a failed export leaves no trace.
 2. Bytes that leave are those that were sealed: each chunk is compared with its digest and opened in full
    first. Whether the evidence is true is for `lucid verify` to say.
-3. A recording or a key that leaves an installation is noted first (streams.audit).
+3. `--out -` ends well only when stdout took every byte.
+4. A recording or a key that leaves an installation is noted first (streams.audit).
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from schemas.errors import Misuse
 from schemas.manifest import Manifest
 from schemas.ports import DataDir
 from schemas.trust import TrustFile
-from streams.atomic import new_file
+from streams.atomic import absolute, new_file
 from streams.audit import audit
 from streams.cli import output
 from streams.cli.attach import attached, is_copy, named, run
@@ -90,6 +91,8 @@ def export(
         )
     if out == STDOUT and (evidence or as_json):
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
+    if out == STDOUT:
+        output.must_have_arrived()
     told: dict[str, object] = {}
     if trust_to is not None:
         told |= _export_trust(trust_to, root_key, new_root, as_json)
@@ -140,7 +143,7 @@ async def _from_here(name: str, wants_keys: bool) -> Origin:
 
 def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
     if with_keys and origin.data is not None:
-        audit(origin.data.logs, "key_exported", origin.name, origin.uid, to=str(target.absolute()))
+        audit(origin.data.logs, "key_exported", origin.name, origin.uid, to=str(absolute(target)))
     written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
         keys = ", with its key: whoever holds it may watch" if with_keys else ""
@@ -158,14 +161,21 @@ def _export_original(
     if origin.data is not None:
         audit(origin.data.logs, "recording_exported", origin.name, origin.uid, to=out, track=track)
     if out == STDOUT:
-        size, digest = _pour(plain, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        size, digest = _pour(_while_read(plain), sys.stdout.buffer)
+        output.must_have_arrived()
     else:
         with new_file(Path(out)) as file:
             size, digest = _pour(plain, file)
     _tell_original(origin.name, manifest, out, size, digest, track, part, as_json)
     missing = lacks(manifest, track=track, part=part)
     return {"out": out, "out_bytes": size, "sha256": digest, "track": track, "fragments_missing": missing}
+
+
+def _while_read(plain: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces, as long as stdout takes them. Raises NoSpace (disk.full), Unavailable (output.*)."""
+    for piece in plain:
+        yield piece
+        output.must_have_arrived()
 
 
 def _pour(plain: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:

@@ -3,14 +3,14 @@
 1. One file a verb, which holds a function or a Typer app of the verb's name. Only the verb that is called is
    imported: the list of verbs needs none.
 2. Every end of the program passes through `main`; the exit code of an error is schemas.errors.OUTCOMES'.
-3. A broken pipe ends quietly: whoever read us has enough.
+3. The status is decided before it is told. Whether stdout and stderr take what is printed changes it in one
+   case only, which `output.settled` knows.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, FULL, LucidError, Misuse, NoSpace
-from streams.cli import output
+from streams.cli import outlets, output
 from streams.cli.verbs import NAME, VERBS, program
 
 COMPLETE = "_LUCID_COMPLETE"
@@ -29,21 +29,22 @@ EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupte
 
 def run() -> None:
     """The console script."""
+    outlets.install()
     sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command line; return its exit status."""
+    return output.settled(_status(arguments))
+
+
+def _status(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed by whoever called us
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  (for as long as we live)
     if logging.lastResort is not None:  # what a verb's helpers warn of, they also handle
         logging.lastResort.setLevel(logging.ERROR)
     logging.raiseExceptions = False  # a log line that finds no room is left out, and is no stack trace
     try:
         status = invoke(arguments)
-        sys.stdout.flush()
         return status if isinstance(status, int) else EXIT_OK
     except typer.Exit as error:
         return error.exit_code
@@ -54,10 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         output.note("lucid: interrupted")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        with suppress(OSError):  # the interpreter flushes stdout once more when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    except SystemExit as error:  # the shell's completion ends so
+        return error.code if isinstance(error.code, int) else EXIT_OK
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             return output.report(NoSpace(f"nothing more can be written: {error}", code="disk.full"), as_json)
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def invoke(arguments: Sequence[str]) -> object:
-    """Run the verb; what it returned. Raises what it raised, untouched: typer would hide a broken pipe."""
+    """Run the verb; what it returned. Raises what it raised, untouched: typer would hide some of it."""
     app = application(verb_of(arguments))
     if COMPLETE in os.environ:
         return app(prog_name=NAME)

@@ -6,6 +6,8 @@
 3. Colour marks state only, and never alone. Piped, or under NO_COLOR: no colour and only ASCII marks.
 4. An error says what happened, to which thing, what to do, and its code. Library errors are translated
    before they come here; what is not a LucidError is a bug and shows where.
+5. Nothing here raises because a stream takes no more (streams.cli.outlets). `settled` makes an exit status
+   of it; `unread` and `must_have_arrived` are for verbs that write for long.
 """
 
 import json
@@ -18,7 +20,8 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from schemas.errors import EXIT_BUG, LucidError, Misuse, outcome
+from schemas.errors import EXIT_BUG, FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from streams.cli.outlets import outlet_of
 from streams.cli.verbs import typed
 
 COLUMNS = 80
@@ -38,7 +41,8 @@ YesFlag = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def styled(stream: TextIO) -> bool:
     """Whether colour and marks beyond ASCII may go to this stream."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain and stream.encoding.lower() in ("utf-8", "utf8")
 
 
 def tint(text: str, colour: str, stream: TextIO | None = None) -> str:
@@ -65,9 +69,51 @@ def note(text: str) -> None:
 
 
 def emit(result: Any) -> None:
-    """The one JSON result (or one line of NDJSON) on stdout."""
-    sys.stdout.write(json.dumps(result, ensure_ascii=False, default=_plain) + "\n")
+    """The one JSON result (or one line of NDJSON) on stdout: ASCII, so that no locale can break it."""
+    sys.stdout.write(json.dumps(result, default=_plain) + "\n")
     sys.stdout.flush()
+
+
+def unread() -> bool:
+    """Whether nobody can take what is written on stdout: a verb that only writes may end."""
+    outlet = outlet_of(sys.stdout)
+    return outlet is not None and outlet.lost is not None
+
+
+def must_have_arrived() -> None:
+    """Return when stdout has taken everything. Raises NoSpace (disk.full), Unavailable (output.*)."""
+    sys.stdout.flush()
+    outlet = outlet_of(sys.stdout)
+    if outlet is not None and outlet.lost is not None:
+        if outlet.unwanted:
+            raise Unavailable(
+                "standard output was closed before everything was written", code="output.closed"
+            )
+        raise _not_arrived(outlet.lost)
+
+
+def settled(status: int) -> int:
+    """The exit status when all has been said.
+
+    It is the verb's, with one exception: where the verb did well, but its result was to be written and could
+    not be (a full disk), it is that error's. A reader who has gone, or a closed stdout, wanted no more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    outlet = outlet_of(sys.stdout)
+    if outlet is None or outlet.lost is None or outlet.unwanted:
+        return status
+    error = _not_arrived(outlet.lost)
+    if status != outcome(error).exit_code:  # else the verb has said it, or something as bad
+        note(sentence(error))
+    return status or outcome(error).exit_code
+
+
+def _not_arrived(error: OSError) -> LucidError:
+    why = error.strerror or type(error).__name__
+    if error.errno in FULL:
+        return NoSpace(f"nothing more can be written to standard output: {why}", code="disk.full")
+    return Unavailable(f"standard output takes no more: {why}", code="output.failed")
 
 
 def ascii_where_piped(text: str, stream: TextIO) -> str:
@@ -105,7 +151,11 @@ def count_of(number: int, noun: str) -> str:
 
 def home(path: Path) -> str:
     """A path as people write it: below ~ where it is, else relative to here where that is shorter."""
-    for root, name in ((Path.cwd(), "."), (Path.home(), "~")):
+    for find, name in ((Path.cwd, "."), (Path.home, "~")):
+        try:
+            root = find()
+        except (OSError, RuntimeError):  # the folder we are in was removed; this account has no home
+            continue
         if path.is_relative_to(root) and path != root:
             return f"{name}/{path.relative_to(root)}"
     return str(path)
@@ -128,7 +178,7 @@ def confirm(question: str, yes: bool) -> None:
     """Return when the answer is yes. Raises typer.Abort otherwise, Misuse where nobody can answer."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Misuse(f"{question} Nobody can answer here", code="usage", hint="add --yes")
     typer.confirm(question, abort=True, err=True)
 
@@ -149,7 +199,7 @@ def report(error: LucidError, as_json: bool) -> int:
     """Say what failed; return the exit code."""
     if as_json:
         emit(problem(error))
-    else:
+    if not as_json or unread():
         note(sentence(error))
     return outcome(error).exit_code
 

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,15 @@ def test_a_reader_that_has_enough_is_no_error(lucid: Lucid, tmp_path: Path) -> N
         said = process.stderr.read()
     assert process.returncode == 0
     assert said == ""
+
+
+def test_where_nothing_can_be_said_the_status_still_says_it(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a job whose streams are all closed, or full, ends with another status, or a stack trace."""
+    for streams in ("<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
+        program = f'exec "$@" {streams}'
+        words = [sys.executable, "-P", "-m", "streams.cli.main", "verify", "./nowhere"]
+        said = subprocess.run(["sh", "-c", program, "sh", *words], cwd=tmp_path, check=False)
+        assert said.returncode == 4, streams
 
 
 def test_a_full_disk_is_no_bug(lucid: Lucid, tmp_path: Path) -> None:

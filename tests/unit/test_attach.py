@@ -6,6 +6,8 @@ import sys
 HANG_UP = """
 import asyncio, os, signal, sys
 from streams.cli.attach import run
+from streams.cli.outlets import install
+install()
 async def work():
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.Event().wait()

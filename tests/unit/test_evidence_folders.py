@@ -14,6 +14,7 @@ from handlers.verify import verify
 from schemas.errors import LucidError, Misuse, NoSpace, NotFound, Unreadable
 from streams import atomic, evidence
 from streams.atomic import new_file, new_folder
+from streams.cli import output
 from streams.evidence import copy_at, read_bounded, stored_at, write_copy
 
 
@@ -250,3 +251,15 @@ def test_a_place_that_cannot_be_written_is_a_plain_error(tmp_path: Path) -> None
             pass
         with pytest.raises(LucidError), new_folder(target):
             pass
+
+
+def test_a_folder_that_was_removed_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: an export out of a folder that somebody removed meanwhile ends in a stack trace."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    for make in (new_file, new_folder):
+        with pytest.raises(LucidError, match=r"export\.io"), make(Path("out")):
+            pass
+    assert output.home(Path("/elsewhere")) == "/elsewhere"
+    monkeypatch.chdir(tmp_path)
