@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import platformdirs
 
 from infra.datadir import DataDir
 from schemas.errors import Misuse
+from schemas.nats_url import addresses
 from schemas.settings import VARIABLES, Settings, StageLimits, Variable
 
 CONFIG = "LUCID_CONFIG"
@@ -125,7 +125,7 @@ def _resolved(limits: StageLimits, cores: int) -> StageLimits:
 def _check_production(settings: Settings) -> None:
     if settings.environment != "production":
         return
-    hosts = {urlsplit(url.strip()).hostname for url in settings.nats_url.split(",")}
+    hosts = {server.host for server in addresses(settings.nats_url)} if settings.nats_url else set()
     if not settings.nats_url or hosts & LOCAL_HOSTS:
         raise Misuse(
             f"NATS_URL is {'not set' if not settings.nats_url else 'on this machine'}; "

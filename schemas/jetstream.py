@@ -48,6 +48,16 @@ class Discontinuity:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What an account of the server keeps in JetStream, and what it may; -1: no limit of its own."""
+
+    streams: int
+    max_streams: int
+    bytes: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamSpec:
     """What a stream is to be. `partitions` 0: not partitioned; otherwise fixed for ever."""
 

@@ -17,6 +17,7 @@ from schemas.codecs import DEFAULT_LEVELS, LEVELS
 from schemas.envelope import Codec
 from schemas.errors import Misuse
 from schemas.lifecycle_events import SessionSettings
+from schemas.nats_url import BadUrl
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}
@@ -137,6 +138,8 @@ class Variable(NamedTuple):
         """Return the value of the text `given`, or raise Misuse that names `origin`."""
         try:
             return self.parse(given.strip())
+        except BadUrl as error:  # its reason is safe to show, what was given is not
+            raise Misuse(f"{origin}: {error}; allowed: {self.allowed}", code=f"config.{self.field}") from None
         except ValueError:
             hidden = self.secret or "@" in given  # credentials, in a URL
             shown = SECRET if hidden else repr(given[:80])
@@ -206,8 +209,9 @@ VARIABLES: tuple[Variable, ...] = (
         "NATS_URL",
         "nats_url",
         text.nats_url,
-        "nats://… or tls://…",
-        "a NATS that is not ours; unset: the server that `lucid up` runs",
+        "nats:// or tls://, user:password@ or token@ (%-encoded), host:port; several with commas",
+        "a NATS that is not ours (tls:// trusts the system's certificates, or those in SSL_CERT_FILE); "
+        "unset: the server that `lucid up` runs",
         write=text.without_credentials,
     ),
     Variable(

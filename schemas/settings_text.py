@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.nats_url import addresses
+
 MIB = 1 << 20
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
@@ -81,9 +83,8 @@ def secret(given: str) -> str:
 
 
 def nats_url(given: str) -> str:
-    """One URL, or several with commas between them."""
-    if not all(re.fullmatch(r"(nats|tls)://[^\s/]+/?", part.strip()) for part in given.split(",")):
-        raise ValueError(given)
+    """One URL, or several with commas between them. Raises BadUrl."""
+    addresses(given)
     return given
 
 

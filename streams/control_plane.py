@@ -1,11 +1,14 @@
-"""Owns the control plane's connection: FastStream subscribers, one for each command of streams.control.
+"""Answers commands: FastStream subscribers, one for each command of streams.control.
 
 1. Core request and reply: nothing is stored; a request that nobody heard fails at its sender, at once.
 2. One queue group: of several services one answers.
 3. It knows names, never what a command does.
+4. Its connection begins as every other one does (`dial`): FastStream's own way would send credentials of a
+   tls:// URL in plain text, and ends for good at a refusal that passes.
 """
 
-import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from faststream.nats import NatsBroker, NatsMessage
 
@@ -15,22 +18,27 @@ from streams.control import COMMANDS, Control
 QUEUE = "lucid-control"
 AT_ONCE = 32
 """Requests of one command that are worked on together: `start` and `destroy` wait for the conductor."""
-RECONNECT_WAIT_S = 1
-PING_INTERVAL_S = 15
 
-log = logging.getLogger("lucid.control")
+Dial = Callable[[], Awaitable[Any]]
+"""Gives a client of the driver that is connected, and stays so until it is closed."""
 
 
-def control_plane(control: Control, url: str) -> NatsBroker:
+class Broker(NatsBroker):
+    """FastStream's broker over a connection that `dial` gives."""
+
+    def __init__(self, dial: Dial) -> None:
+        super().__init__(logger=None)
+        self._dial = dial
+
+    async def _connect(self) -> Any:
+        connection = await self._dial()
+        self.config.connect(connection)
+        return connection
+
+
+def control_plane(control: Control, dial: Dial) -> NatsBroker:
     """A broker with every command subscribed; `start` it to serve, `stop` it to finish what is under way."""
-    broker = NatsBroker(
-        [one.strip() for one in url.split(",")],
-        name="lucid-control",
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=RECONNECT_WAIT_S,
-        ping_interval=PING_INTERVAL_S,
-        logger=None,
-    )
+    broker = Broker(dial)
     for name in COMMANDS:
         _subscribe(broker, control, name)
     return broker

@@ -25,7 +25,7 @@ from streams.lifecycle import EventLog
 from streams.retention import Retention
 from streams.runner import Limits
 from streams.stages import STAGES
-from streams.wiring import Installation, prepare_memory
+from streams.wiring import Installation, dialled, prepare_memory
 from streams.worker import WorkerParts, work
 
 CONDUCTOR_THREADS = 64
@@ -88,7 +88,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         max_sessions=settings.max_sessions,
         compression_max_s=settings.compression_max_s,
     )
-    broker = control_plane(control, jet.url)
+    broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     stopped = asyncio.create_task(stop.wait())
     services = (directory, keys, Conductor(parts), retention)
     running = [asyncio.create_task(service.run()) for service in services]

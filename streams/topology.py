@@ -12,7 +12,7 @@
 
 from dataclasses import replace
 
-from schemas.errors import NotFound
+from schemas.errors import Misuse, NotFound
 from schemas.jetstream import StreamSpec
 from schemas.ports import Jet
 from schemas.subjects import (
@@ -35,6 +35,9 @@ SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.04, KEYS: 0.01, DEAD: 0.0
 """Of what the server promises to all streams; 0.04 are left over."""
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a server that is not ours, when no setting says how much it gives."""
+NAMES = tuple(SHARES)
+EVENT_BYTES = 800 << 10
+"""The largest event with its headers; a test makes it. A server that takes less would end that recording."""
 DEAD_AGE_S = 30 * 86_400
 SHORTEST_WINDOW_S = 0.1
 """The least duplicate window that a server takes."""
@@ -83,11 +86,22 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
     )
 
 
+def check_payload(jet: Jet) -> None:
+    """For services, before they start. Raises Misuse (nats.max_payload)."""
+    if jet.max_payload < EVENT_BYTES:
+        raise Misuse(
+            f"the NATS server takes messages of at most {jet.max_payload} bytes; "
+            f"events have up to {EVENT_BYTES}",
+            code="nats.max_payload",
+            hint="raise max_payload in that server's configuration (1 MB is its default)",
+        )
+
+
 async def declare(jet: Jet, storage_bytes: int = 0, replicas: int = 1) -> dict[str, list[str]]:
     """Make every stream what it should be and return what was changed, by stream. A second call does nothing.
 
     storage_bytes: what the server promises to all; 0: streams that exist keep their limits, others share
-    DEFAULT_STORAGE_BYTES. Raises Misuse (topology.drift), NoSpace (stream.full).
+    DEFAULT_STORAGE_BYTES. Raises Misuse (topology.drift), NoSpace (stream.full, account.streams).
     """
     changes = {}
     for spec in streams(storage_bytes or DEFAULT_STORAGE_BYTES, replicas):

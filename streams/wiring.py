@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from infra import jetstream
 from infra.blobs_disk import DiskBlobs
 from infra.capture import Capture, decode, drawn, encodes_h264
 from infra.children import Child, die_with
 from infra.host_keys import HostIdentity
+from infra.jetstream import Where
 from infra.key_folder import KeyFolder
 from infra.keyring import Keyring
 from infra.memory import prepare_memory
@@ -30,10 +32,12 @@ from schemas.settings import Settings
 __all__ = [
     "CONFIG",
     "Installation",
+    "Where",
     "blobs",
     "config_path",
     "connected",
     "decode",
+    "dialled",
     "die_with",
     "drawn",
     "drawn_desktop",
@@ -104,10 +108,24 @@ class Installation:
         return server(self._data.nats, self.settings.nats_memory_mib)
 
 
+async def dialled(where: Where, name: str) -> Any:
+    """The driver's own client, connected as ours are: for a library that is built on it."""
+    client = jetstream.Client(where)
+    await client.dial(name=name, error_cb=_unheard)
+    return client
+
+
+async def _unheard(error: Exception) -> None:
+    """It tries again; the connection beside it says what is wrong."""
+
+
 @asynccontextmanager
-async def connected(url: str, name: str) -> AsyncIterator[ports.Jet]:
-    """A connection, closed afterwards. Raises Unavailable (nats.unreachable), Denied (nats.denied)."""
-    jet = await jetstream.connect(url, name=name)
+async def connected(where: str | Where, name: str) -> AsyncIterator[ports.Jet]:
+    """A connection, closed afterwards. where: URLs, or what says them before every try.
+
+    Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
+    """
+    jet = await jetstream.connect(where, name=name)
     try:
         yield jet
     finally:

@@ -1,12 +1,15 @@
 """Owns what is said to NATS JetStream; behind the ports of schemas/ports/broker.py, whose promises it keeps.
 
-Beside it only infra/bare_nats imports the driver, for the bench; and FastStream has a connection of its own.
+Beside it only infra/bare_nats imports the driver, for the bench. FastStream has a connection of its own; it
+begins here, too (`client`).
 
-driver (what it must bear) · wire (its bytes) · connection (requests, reconnects) · jet (what callers may do)
+driver (what it must bear) · wire (its bytes) · client (how a connection begins) · connection (requests,
+reconnects) · limits (what the server must be) · jet (what callers may do)
 · reads (direct gets) · pulling, pull, follow (consumers) · declare (streams and consumers) · decode, errors
 (theirs to ours).
 """
 
+from infra.jetstream.client import Client, Where
 from infra.jetstream.driver import harden
 from infra.jetstream.follow import Follower
 from infra.jetstream.jet import Jet, connect
@@ -23,6 +26,7 @@ from schemas.jetstream import (
 harden()
 
 __all__ = [
+    "Client",
     "ConsumerSpec",
     "Discontinuity",
     "Follower",
@@ -32,5 +36,6 @@ __all__ = [
     "PullReader",
     "StreamInfo",
     "StreamSpec",
+    "Where",
     "connect",
 ]

@@ -1,33 +1,32 @@
-"""Owns the one connection to NATS: requests, their answers, and what a lost connection means.
+"""Holds one connection to NATS: requests, their answers, and what a lost connection means.
 
 1. It reconnects for ever. While it is down, every request fails at once as Unavailable, and so does each
    one that was under way when it broke: waiting for the timeout would stall everything behind it.
    Such a request may have been carried out.
 2. One inbox serves all requests; an answer finds its request by the last token of its subject.
-3. Who sends waits only here: inside nats-py a flush would swallow a cancel and sleep through a break.
+3. What the server forbids fails at once as Denied: it sends no answer then.
+4. Who sends waits only here: inside nats-py a flush would swallow a cancel and sleep through a break.
 """
 
 import asyncio
-import contextlib
 import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from infra.jetstream import errors, wire
+from infra.jetstream import errors
+from infra.jetstream.client import Client, Failed, Where
+from infra.jetstream.payloads import Payload
 from schemas.buffers import Bytes
 from schemas.errors import LucidError
-from schemas.settings_text import without_credentials
 
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
-RECONNECT_WAIT_S = 0.25
-PING_INTERVAL_S = 15
 WAITING_BYTES = 4 << 20
 """More may not wait for the socket: who sends then waits here, where a lost connection wakes it."""
 SMALL_BYTES = 4096
@@ -35,6 +34,8 @@ SMALL_BYTES = 4096
 UNBOUNDED_BYTES = 1 << 40
 """The driver's own bound is out of the way: at it, a publish would sleep through a lost connection."""
 CLOSE_S = 5.0
+_FORBIDDEN = re.compile(r'permissions violation for (?P<verb>publish|subscription) to "(?P<subject>[^"]*)"')
+"""The driver gives all of it in small letters."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +45,9 @@ Answer = Callable[[Msg | LucidError], None]
 class Connection:
     """A connection that fails fast and heals itself. Made by `open_connection`."""
 
-    def __init__(self, url: str) -> None:
-        self.url: Final = url
-        self.nc: Final = Client()
-        self._wire: Final = wire.install(self.nc)
+    def __init__(self, where: Where) -> None:
+        self.nc: Final = Client(where)
+        self._wire: Final = self.nc.wire
         self.up: Final = asyncio.Event()
         self.closed = False
         self.breaks = 0
@@ -56,45 +56,65 @@ class Connection:
         self._inbox = ""
         self._numbers = itertools.count()
         self._waiting: dict[str, Answer] = {}
-        self._last_error = ""
+        self._asked: dict[str, str] = {}
+        """Token → subject of a request, as the server writes it in a refusal."""
+        self.deaf: LucidError | None = None
+        """Why no answer can be heard; None: they can."""
+        self._last: Exception | None = None
+        self._final: dict[str, LucidError] = {}
+        """Address → why it is of no use to try there again."""
         self._refused = asyncio.Event()
 
-    async def open(self, *, timeout_s: float, inbox_prefix: str, **options: Any) -> None:
-        """Connect, or raise Unavailable (nats.unreachable), Denied (nats.denied)."""
+    @property
+    def url(self) -> str:
+        """Where it connects to now, credentials included: not for logs."""
+        return self.nc.urls
+
+    async def open(self, *, timeout_s: float, inbox_prefix: str, name: str) -> None:
+        """Connect. Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url)."""
         dialling = asyncio.ensure_future(
-            self.nc.connect(
-                [one.strip() for one in self.url.split(",")],
+            self.nc.dial(
+                name=name,
                 error_cb=self._errored,
                 disconnected_cb=self._broke,
                 reconnected_cb=self._healed,
                 closed_cb=self._ended,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds
-                ping_interval=PING_INTERVAL_S,
                 pending_size=UNBOUNDED_BYTES,
                 inbox_prefix=inbox_prefix,
-                **options,
             )
         )
         refusal = asyncio.ensure_future(self._refused.wait())
-        await asyncio.wait({dialling, refusal}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        refusal.cancel()
-        if not dialling.done():
-            dialling.cancel()
-            with contextlib.suppress(asyncio.CancelledError, nats.errors.Error, OSError):
-                await dialling
-            await self.nc.close()
-            why = self._last_error or f"nothing within {timeout_s:g} s"
-            raise (
-                errors.denied(self.url, why) if self._refused.is_set() else errors.unreachable(self.url, why)
-            )
         try:
+            await asyncio.wait({dialling, refusal}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if not dialling.done():
+                raise self._unopened(timeout_s)
             await dialling
-        except (nats.errors.Error, OSError) as error:
-            raise errors.unreachable(self.url, str(error)) from error
-        self._inbox = self.nc.new_inbox()
-        await self.subscribe(f"{self._inbox}.*", self._answered)
+            self._inbox = self.nc.new_inbox()
+            await self.subscribe(f"{self._inbox}.*", self._answered)
+        except BaseException as error:
+            await self._give_up(dialling)
+            if isinstance(error, (nats.errors.Error, OSError)):
+                raise errors.unreachable(self.nc.shown, str(error)) from error
+            raise
+        finally:
+            refusal.cancel()
+        self._final.clear()
         self.up.set()
+
+    def _unopened(self, timeout_s: float) -> LucidError:
+        """Why there is no connection: what is final before what may pass."""
+        for told in self._final.values():
+            return told
+        if isinstance(self._last, Failed):
+            return self._last.told
+        why = str(self._last or "") or f"nothing within {timeout_s:g} s"
+        return errors.unreachable(self.nc.shown, why)
+
+    async def _give_up(self, dialling: "asyncio.Future[None]") -> None:
+        dialling.cancel()
+        await asyncio.gather(dialling, return_exceptions=True)
+        await self.close()
+        self._wire.abort()
 
     async def close(self) -> None:
         """Let go of the connection; what is under way fails as Unavailable."""
@@ -111,7 +131,7 @@ class Connection:
         """Return when the connection stands (again); raise Unavailable when it was closed."""
         await self.up.wait()
         if self.closed:
-            raise errors.disconnected(without_credentials(self.url))
+            raise errors.disconnected(self.nc.shown)
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
         """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
@@ -134,7 +154,7 @@ class Connection:
         if self.closed or not self.nc.is_connected:
             raise errors.disconnected(subject)
         try:
-            payload = cast(bytes, wire.Payload(data) if len(data) > SMALL_BYTES else data)
+            payload = cast(bytes, Payload(data) if len(data) > SMALL_BYTES else data)
             await self.nc.publish(subject, payload, reply, dict(headers) if headers else None)
         except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
             raise errors.disconnected(subject) from error
@@ -160,7 +180,10 @@ class Connection:
             else:
                 answer.set_result(message)
 
+        if self.deaf is not None:
+            raise self.deaf
         token = self.expect(take)
+        self._asked[token] = subject.lower()
         try:
             async with asyncio.timeout(timeout_s):
                 await self.send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
@@ -183,6 +206,7 @@ class Connection:
 
     def forget(self, token: str) -> None:
         self._waiting.pop(token, None)
+        self._asked.pop(token, None)
 
     def reply_to(self, token: str) -> str:
         return f"{self._inbox}.{token}"
@@ -207,7 +231,7 @@ class Connection:
 
     async def _broke(self) -> None:
         if not self.closed:
-            _log.warning("nats_disconnected url=%s", without_credentials(self.url))
+            _log.warning("nats_disconnected url=%s", self.nc.shown)
         self._fail_all()
 
     async def _ended(self) -> None:
@@ -221,10 +245,24 @@ class Connection:
         self.up.set()
 
     async def _errored(self, error: Exception) -> None:
-        self._last_error = str(error) or type(error).__name__
-        if "authorization" in self._last_error.lower():
-            self._refused.set()
-        _log.debug("nats_error error=%s", self._last_error)
+        _log.debug("nats_error error=%s", error)
+        self._last = error
+        if isinstance(error, Failed) and error.final:
+            self._final[error.address] = error.told
+            if self._final.keys() >= {address.shown for address in self.nc.addresses}:
+                self._refused.set()
+        if found := _FORBIDDEN.search(str(error)):
+            self._forbidden(found["verb"] == "publish", found["subject"])
+
+    def _forbidden(self, publish: bool, subject: str) -> None:
+        """Fail what waits for an answer that will not come."""
+        if publish:
+            for token in [token for token, asked in self._asked.items() if asked == subject]:
+                self._waiting[token](errors.forbidden(f"publish to {subject}"))
+        elif self._inbox and subject.startswith(self._inbox.lower()):
+            self.deaf = errors.forbidden(f"subscribe to {subject}, where answers come")
+            for take in tuple(self._waiting.values()):
+                take(self.deaf)
 
 
 def status_of(message: Msg) -> str:

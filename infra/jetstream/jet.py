@@ -7,40 +7,50 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from infra.jetstream import declare, errors, follow, reads
+from infra.jetstream import declare, errors, follow, limits, reads
+from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.pull import PullReader
 from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
 from schemas.buffers import Bytes
 from schemas.errors import Unavailable
-from schemas.jetstream import MSG_ID, ConsumerInfo, ConsumerSpec, Message, PubAck, StreamInfo, StreamSpec
+from schemas.jetstream import (
+    MSG_ID,
+    Account,
+    ConsumerInfo,
+    ConsumerSpec,
+    Message,
+    PubAck,
+    StreamInfo,
+    StreamSpec,
+)
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BUSY_WAIT_S, BUSY_WAIT_MOST_S = 0.05, 1.0
 
 
 async def connect(
-    url: str,
-    credentials: tuple[str, str] | Path | None = None,
+    where: str | Where,
     *,
     name: str,
     inbox_prefix: str = "_INBOX",
     timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> "Jet":
-    """Return a connection that stands; raise Unavailable (nats.unreachable), Denied (nats.denied).
+    """Return a connection that stands, to a server with JetStream.
 
-    credentials: user and password, or a credentials file; the URL may carry them instead.
+    where: URLs (schemas.nats_url), or what says them before every try.
+    Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
-    options: dict[str, Any] = {"name": name}
-    if isinstance(credentials, Path):
-        options["user_credentials"] = str(credentials)
-    elif credentials is not None:
-        options["user"], options["password"] = credentials
-    conn = Connection(url)
-    await conn.open(timeout_s=timeout_s, inbox_prefix=inbox_prefix, **options)
+    urls = where
+    conn = Connection((lambda: urls) if isinstance(urls, str) else urls)
+    await conn.open(timeout_s=timeout_s, inbox_prefix=inbox_prefix, name=name)
+    try:
+        await limits.check(conn)
+    except BaseException:
+        await conn.close()
+        raise
     return Jet(conn)
 
 
@@ -57,6 +67,9 @@ class Jet:
     @property
     def max_payload(self) -> int:
         return self._conn.nc.max_payload
+
+    async def account(self) -> Account:
+        return await limits.account(self._conn)
 
     async def wait_up(self) -> None:
         """Return when the connection stands; raise Unavailable when it was closed for good."""

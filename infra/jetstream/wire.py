@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.transport import Transport
 from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
 
-from schemas.buffers import Bytes, unfilled
+from infra.jetstream.payloads import Command, Landing
 
 PORT = 4222
 SMALL_BYTES = 32 << 10
@@ -29,6 +29,8 @@ LARGE_BYTES = 64 << 10
 """Of a payload that has so much still to come, the rest is received where it stays."""
 SCRATCH_BYTES = 64 << 10
 """What is received at once of all else."""
+LINE_BYTES = 1 << 20
+"""A greeting that is longer is none."""
 CLOSE_S = 2.0
 """A peer that takes no bytes any more gets no more time than this."""
 
@@ -38,49 +40,6 @@ def install(client: Client) -> "WireTransport":
     transport = WireTransport()
     client._transport, client._ps = transport, WireParser(client, transport)
     return transport
-
-
-class Payload:
-    """Stands for a payload where the driver makes a command of it by `+`: it is not copied into that."""
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __radd__(self, head: bytes) -> "Command":
-        return Command(head, self.data)
-
-
-class Command:
-    """A command in pieces, as long as all of them."""
-
-    def __init__(self, *pieces: Bytes) -> None:
-        self.pieces = pieces
-
-    def __len__(self) -> int:
-        return sum(map(len, self.pieces))
-
-    def __add__(self, end: bytes) -> "Command":
-        return Command(*self.pieces, end)
-
-
-class Landing:
-    """A payload whose end is still to come, and where it comes to."""
-
-    def __init__(self, headers: bytes, size: int) -> None:
-        self.headers = headers
-        self.payload = unfilled(size)
-        self.rest = memoryview(self.payload)
-        """What is not written yet."""
-
-    def put(self, data: bytes) -> bytes:
-        """Write what belongs to the payload; return what follows it."""
-        mine = min(len(self.rest), len(data))
-        self.rest[:mine] = data[:mine]
-        self.rest = self.rest[mine:]
-        return data[mine:]
 
 
 class WireProtocol(asyncio.BufferedProtocol):
@@ -93,6 +52,8 @@ class WireProtocol(asyncio.BufferedProtocol):
         """What the parser waits for: what comes goes there, once nothing that came before it is left."""
         self.eof = False
         self.lost = asyncio.Event()
+        self.why = ""
+        """Why the connection was lost; empty: the peer has closed it, or we have."""
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._lands = False
         """The bytes under way go to the landing."""
@@ -127,7 +88,7 @@ class WireProtocol(asyncio.BufferedProtocol):
         self._readable.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.eof = True
+        self.eof, self.why = True, str(exc or "")
         self._readable.set()
         self._writable.set()
         self.lost.set()
@@ -199,6 +160,8 @@ class WireTransport(Transport):
     ) -> None:
         protocol = self._protocol
         assert protocol.transport is not None
+        if protocol.chunks:  # whoever stands between could put words into the secure link
+            raise ConnectionAbortedError("plain text behind the greeting, where TLS was to begin")
         host = uri if isinstance(uri, str) else uri.hostname
         async with asyncio.timeout(connect_timeout):
             transport = await asyncio.get_running_loop().start_tls(
@@ -242,7 +205,14 @@ class WireTransport(Transport):
                 self._protocol.put_back(data[end:])
                 return bytes(line + data[:end])
             line += data
+            if len(line) > LINE_BYTES:
+                raise ConnectionAbortedError("a line without an end")
         return bytes(line)
+
+    @property
+    def why(self) -> str:
+        """Why this connection was lost, where more is known than that it was."""
+        return self._protocol.why
 
     def at_eof(self) -> bool:
         return self._protocol.eof and not self._protocol.chunks

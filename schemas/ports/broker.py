@@ -9,6 +9,7 @@ from typing import Protocol, Self
 
 from schemas.buffers import Bytes
 from schemas.jetstream import (
+    Account,
     ConsumerInfo,
     ConsumerSpec,
     Discontinuity,
@@ -135,6 +136,9 @@ class Jet(Reader, Writer, Eraser, Protocol):
     @property
     def url(self) -> str:
         """Where the server is, credentials included: not for logs."""
+
+    async def account(self) -> Account:
+        """What our account may keep. Raises Unavailable (nats.no_jetstream), Denied (nats.forbidden)."""
 
     async def declare(self, spec: StreamSpec) -> list[str]:
         """Make a stream what it should be; what was changed. Raises Misuse (topology.drift)."""

@@ -17,7 +17,7 @@ from typing import IO
 
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
-from streams.cli import output
+from streams.cli import doctor_link, output
 from streams.cli.attach import server_url
 from streams.cli.doctor_keys import keys_found
 from streams.cli.output import JsonFlag
@@ -52,6 +52,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("data", lambda: _space(here.data)),
         ("disk", lambda: _disk(here.data)),
         ("keys", lambda: _keys(here)),
+        ("nats", lambda: _nats(here)),
         ("system", lambda: _system(here)),
     ]
     found, status = [], 0
@@ -144,6 +145,20 @@ def _keys(here: Installation) -> Check:
     if here.settings.nats_url and not here.key_folder.installation():
         return Check("keys", False, "none here: services need them, recorders do not", needed=False)
     return Check("keys", True, asyncio.run(keys_found(here)))
+
+
+def _nats(here: Installation) -> Check:
+    async def look() -> tuple[str, str]:
+        async with connected(await server_url(here), "lucid-doctor") as jet:
+            return await doctor_link.look(jet, here.settings.nats_storage_bytes)
+
+    try:
+        said, cure = asyncio.run(look())
+    except Unavailable as error:
+        if error.code != "server.absent":
+            raise
+        return Check("nats", False, "not running", needed=False)
+    return Check("nats", not cure, said, cure)
 
 
 def _system(here: Installation) -> Check:

@@ -12,7 +12,7 @@ from schemas.errors import Misuse
 from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.key_folder import key_folder
-from streams.topology import declare
+from streams.topology import check_payload, declare
 from streams.wiring import Installation, connected, die_with
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
@@ -52,6 +52,7 @@ def _serve(name: str, role: Role, parent: int) -> None:
 
     async def work() -> None:
         async with connected(await attach.server_url(here), f"lucid-{name}") as jet:
+            check_payload(jet)
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await key_folder(here, jet).check()  # before streams are made: others take them for a log
                 await declare(jet, here.settings.nats_storage_bytes)

@@ -161,7 +161,7 @@ def test_the_doctor_finds_a_whole_machine_and_says_what_is_not_running(lucid: Lu
     said = lucid("doctor", data=tmp_path)
     assert said.returncode == 0, said.stdout
     assert [line.split()[1] for line in said.stdout.splitlines()] == [
-        *("python", "nats-server", "ffmpeg", "data", "disk", "keys", "system")
+        *("python", "nats-server", "ffmpeg", "data", "disk", "keys", "nats", "system")
     ]
     assert "not running; start it: lucid up" in said.stdout
     found = json.loads(lucid("doctor", "--json", data=tmp_path).stdout)

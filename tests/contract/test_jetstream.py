@@ -253,9 +253,8 @@ async def test_no_server_and_wrong_credentials_are_told_apart(server: NatsServer
         await connect("nats://user:secret@127.0.0.1:9", name="test", timeout_s=0.5)
     assert absent.value.code == "nats.unreachable"
     assert "secret" not in str(absent.value)
-    url = f"nats://127.0.0.1:{server.port}"
     with pytest.raises(Denied) as denied:
-        await connect(url, ("lucid", "wrong"), name="test", timeout_s=PATIENCE_S)
+        await connect(f"nats://lucid:wrong@127.0.0.1:{server.port}", name="test", timeout_s=PATIENCE_S)
     assert denied.value.code == "nats.denied"
 
 

@@ -2,18 +2,13 @@
 
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 import os
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import certificate
 from nats.errors import StaleConnectionError
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
@@ -21,7 +16,8 @@ from ports import held_ports
 from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, connect, wire
-from infra.jetstream.wire import SCRATCH_BYTES, Command, Payload, WireParser, WireProtocol, WireTransport
+from infra.jetstream.payloads import Command, Payload
+from infra.jetstream.wire import SCRATCH_BYTES, WireParser, WireProtocol, WireTransport
 from infra.nats_server import NatsServer, binary
 from schemas.errors import Unavailable
 
@@ -241,34 +237,6 @@ async def test_closing_does_not_wait_for_a_server_that_takes_nothing(server: Nat
         assert all(isinstance(outcome, Exception) for outcome in outcomes)
     finally:
         os.kill(server.pid, signal.SIGCONT)
-
-
-def certificate(folder: Path) -> None:
-    """Write a self-signed certificate for 127.0.0.1 and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
 
 
 def test_a_command_around_a_payload_is_the_drivers_own_without_a_copy_of_it() -> None:

@@ -12,6 +12,7 @@ from schemas.chunk_events import Ended, Recorded
 from schemas.fragment import WINDOW, GapBody
 from schemas.index import fragment_rows
 from schemas.manifest import MAX_EQUIVOCATIONS
+from streams.topology import EVENT_BYTES
 
 HEADERS_BYTES = 64 << 10
 """What JetStream takes of headers in one message."""
@@ -151,4 +152,4 @@ def test_the_largest_event_fits_into_a_message() -> None:
     assert (len(chunk.equivocations), len(chunk.state.tracks[1].open)) == (MAX_EQUIVOCATIONS, MAX_FRAGMENTS)
     assert len(chunk.stream) > MAX_FRAGMENTS - 20, chunk.closed_by
     assert sum(len(row.body) for row in fragment_rows(chunk.rows)) > 0.99 * MAX_CLEAR_BYTES
-    assert len(chunk.model_dump_json()) + HEADERS_BYTES < MAX_PAYLOAD
+    assert len(chunk.model_dump_json()) + HEADERS_BYTES < EVENT_BYTES < MAX_PAYLOAD

@@ -1,0 +1,240 @@
+"""Dials NATS servers: every client of this program begins its connections here.
+
+1. With tls:// no credentials leave before the link is secure and the certificate is trusted. A server that
+   offers no TLS is refused; one that is silent may want TLS first (`handshake_first`), and gets it.
+2. Where the server is, is asked before every try (`Where`), so a client never dials an address that is not
+   valid any more. While nobody knows, it waits.
+3. What is wrong becomes one of our errors (`Failed.told`), and no words of a server repeat our credentials.
+4. It overrides inner methods of the driver's client, and is pinned with it.
+"""
+
+import asyncio
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlparse
+
+import nats.errors
+from nats.aio.client import Client as DriverClient
+from nats.aio.client import Srv
+
+from infra.jetstream import errors, wire
+from schemas.errors import LucidError, Misuse
+from schemas.nats_url import Address, BadUrl, addresses
+
+HANDSHAKE_S = 4.0
+"""From the connection to the answer to CONNECT."""
+TLS_FIRST_S = 1.0
+"""With tls://, a server that has not begun to speak by then is taken for one that wants TLS first."""
+RECONNECT_WAIT_S = 0.25
+PING_INTERVAL_S = 15
+SAID = 60
+"""So much of a stranger's words is repeated."""
+
+Where = Callable[[], str | None]
+"""The URLs that are valid now; None: nobody knows."""
+
+
+class Failed(nats.errors.Error):
+    """A try that failed. final: it will fail again at this address, whenever it is tried."""
+
+    def __init__(self, told: LucidError, address: str = "", *, final: bool = False) -> None:
+        super().__init__(told.message)
+        self.told, self.address, self.final = told, address, final
+
+
+class Client(DriverClient):
+    """The driver's client, which begins a connection as this program wants it."""
+
+    def __init__(self, where: Where) -> None:
+        super().__init__()
+        self.wire = wire.install(self)
+        self.addresses: tuple[Address, ...] = ()
+        self.urls = ""
+        self._where = where
+
+    async def dial(self, **options: Any) -> None:
+        """Try until it is connected, and again whenever that is lost. Raises Misuse (config.nats_url)."""
+        self._renew()
+        await self.connect(
+            [],
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds
+            ping_interval=PING_INTERVAL_S,
+            **options,
+        )
+
+    @property
+    def shown(self) -> str:
+        """Where it connects to, without credentials."""
+        return ",".join(address.shown for address in self.addresses)
+
+    def _setup_server_pool(self, connect_url: object) -> None:
+        """The pool is filled by `_renew`."""
+
+    def _renew(self) -> bool:
+        """Take over where the server is now; False: nobody knows."""
+        urls = self._where()
+        if urls is not None and urls != self.urls:
+            try:
+                self.addresses = addresses(urls)
+            except BadUrl as error:
+                raise Misuse(f"the URL of NATS is none: {error}", code="config.nats_url") from None
+            self.urls = urls
+            self._server_pool = [Srv(urlparse(address.shown)) for address in self.addresses]
+            random.shuffle(self._server_pool)
+        return urls is not None
+
+    async def _select_next_server(self) -> None:
+        while True:
+            if not self._renew():
+                await self._error_cb(Failed(errors.nowhere()))
+                await asyncio.sleep(RECONNECT_WAIT_S)
+                continue
+            server = self._server_pool[0]
+            pause_s = (server.last_attempt or 0) + RECONNECT_WAIT_S - time.monotonic()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+                continue  # it may be somewhere else by now
+            self._server_pool.append(self._server_pool.pop(0))
+            try:
+                await self._connect_to_server(server)
+            except Exception as error:
+                server.reconnects += 1
+                self._err = error
+                await self._error_cb(error)
+                continue
+            self._current_server = server
+            return
+
+    async def _process_connect_init(self) -> None:
+        """Say hello; raise Failed and let go of the socket when that does not end with a connection."""
+        assert self._current_server is not None
+        self._status = DriverClient.CONNECTING
+        shown = self._current_server.uri.geturl()
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await self._greet(shown)
+        except TimeoutError:
+            self.wire.abort()
+            raise Failed(errors.silent(shown), shown) from None
+        except OSError as error:
+            self.wire.abort()
+            raise Failed(errors.hung_up(shown, str(error)), shown) from None
+        except BaseException:
+            self.wire.abort()
+            raise
+        self._status = DriverClient.CONNECTED
+        self._pongs, self._pings_outstanding = [], 0
+        for name, work in (
+            ("_reading_task", self._read_loop()),
+            ("_ping_interval_task", self._ping_interval()),
+            ("_flusher_task", self._flusher()),
+        ):
+            setattr(self, name, asyncio.get_running_loop().create_task(work))
+
+    async def _greet(self, shown: str) -> None:
+        info, secure = await self._hello(shown)
+        server = self._current_server
+        assert server is not None
+        wanted = server.uri.scheme == "tls"
+        if wanted and not (secure or info.get("tls_required") or info.get("tls_available")):
+            raise Failed(errors.no_tls(shown), shown, final=True)
+        try:
+            self._server_info = dict(info)
+            self._max_payload = int(info["max_payload"])
+            self._client_id, self._client_ip = info.get("client_id"), info.get("client_ip")
+            server.server_version = info.get("version")
+            await self._process_info(self._server_info, initial_connection=True)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Failed(
+                errors.foreign(shown, "INFO, and no description of a server"), shown, final=True
+            ) from None
+        if not secure and (wanted or info.get("tls_required")):
+            await self._secure(shown)
+        self._ps.reset()
+        self.wire.write(self._connect_command())
+        self.wire.write(b"PING\r\n")
+        await self.wire.drain()
+        await self._welcome(shown)
+
+    async def _hello(self, shown: str) -> tuple[Mapping[str, Any], bool]:
+        """The server's greeting, and whether it came over TLS."""
+        assert self._current_server is not None
+        secure = False
+        try:
+            async with asyncio.timeout(TLS_FIRST_S if self._current_server.uri.scheme == "tls" else None):
+                line = await self.wire.readline()
+        except TimeoutError:
+            await self._secure(shown)
+            secure, line = True, await self.wire.readline()
+        if not line:
+            raise Failed(errors.hung_up(shown, self.wire.why), shown)
+        try:
+            if not line.startswith(b"INFO "):
+                raise ValueError
+            info = json.loads(line[5:])
+            if not isinstance(info, dict):
+                raise ValueError
+        except ValueError:
+            raise Failed(errors.foreign(shown, self._words(line)), shown, final=True) from None
+        return info, secure
+
+    async def _secure(self, shown: str) -> None:
+        """Go on in TLS. Raises Failed: there is none, or the certificate is not trusted."""
+        server = self._current_server
+        assert server is not None
+        try:
+            await self.wire.connect_tls(
+                server.tls_name or str(server.uri.hostname), self.ssl_context, 0, int(HANDSHAKE_S)
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise Failed(errors.untrusted(shown, error.verify_message), shown, final=True) from None
+        except ssl.SSLError as error:
+            raise Failed(errors.no_tls(shown, error.reason or ""), shown, final=True) from None
+
+    async def _welcome(self, shown: str) -> None:
+        """Return when the server has taken CONNECT."""
+        while True:
+            line = await self.wire.readline()
+            verb = line[:5].rstrip(b"\r\n").upper()
+            if not line:
+                raise Failed(errors.hung_up(shown, self.wire.why), shown)
+            if verb.startswith(b"PONG"):
+                return
+            if verb.startswith(b"-ERR"):
+                raise self._refused(shown, self._words(line[4:]).strip("' "))
+            if verb.startswith(b"PING"):
+                self.wire.write(b"PONG\r\n")
+                await self.wire.drain()
+            elif not verb.startswith((b"INFO", b"+OK")):
+                raise Failed(errors.foreign(shown, self._words(line)), shown, final=True)
+
+    def _refused(self, shown: str, said: str) -> Failed:
+        lowered = said.lower()
+        if "authorization" in lowered or "authentication expired" in lowered or "revoked" in lowered:
+            return Failed(errors.denied(shown, said), shown, final=True)
+        if "tls required" in lowered:
+            return Failed(errors.tls_wanted(shown), shown, final=True)
+        return Failed(errors.refused(shown, said), shown)
+
+    def _connect_command(self) -> bytes:
+        """CONNECT with the credentials of this address, or the first one's where a server has named it."""
+        assert self._current_server is not None
+        place = self._current_server.uri.netloc
+        known = {address.place: address for address in self.addresses}
+        mine = known.get(place, self.addresses[0])
+        self._auth_configured = bool(mine.user or mine.token)
+        self.options.update(user=mine.user or None, password=mine.password or None, token=mine.token or None)
+        return super()._connect_command()
+
+    def _words(self, line: bytes) -> str:
+        """What a server said, as it may be shown."""
+        text = line.decode("ascii", errors="replace").strip()
+        for address in self.addresses:
+            for secret in (address.password, address.token):
+                text = text.replace(secret, "***") if secret else text
+        return "".join(letter if letter.isprintable() else "?" for letter in text)[:SAID]

@@ -1,0 +1,48 @@
+"""Checks, before anything is sent, whether a NATS server is one that this program can use."""
+
+from typing import Any
+
+from infra.jetstream import declare, errors
+from infra.jetstream.connection import Connection
+from schemas.errors import Denied, Misuse, Unavailable
+from schemas.jetstream import Account
+
+COMMAND_BYTES = 16 << 10
+"""No command is larger, nor the least fragment. Services want more (streams.topology)."""
+
+
+async def check(conn: Connection) -> None:
+    """Raises Misuse (nats.max_payload), Unavailable (nats.no_jetstream)."""
+    if conn.nc.max_payload < COMMAND_BYTES:
+        raise too_small(conn.nc.shown, conn.nc.max_payload, COMMAND_BYTES)
+    try:
+        await account(conn)
+    except Denied as error:
+        if error.code != "nats.forbidden" or conn.deaf is not None:
+            raise
+        # a host may have rights for its own subjects alone
+
+
+async def account(conn: Connection) -> Account:
+    """What this user's account may keep. Raises Unavailable (nats.no_jetstream), Denied (nats.forbidden)."""
+    try:
+        said: dict[str, Any] = await declare.api(conn, "INFO") or {}
+    except Unavailable as error:
+        if error.code != "nats.nobody":
+            raise
+        raise errors.no_jetstream(conn.nc.shown) from None
+    most = said.get("limits") or {}
+    return Account(
+        streams=int(said.get("streams", 0)),
+        max_streams=int(most.get("max_streams", -1)),
+        bytes=int(said.get("storage", 0)),
+        max_bytes=int(most.get("max_storage", -1)),
+    )
+
+
+def too_small(where: str, most: int, wanted: int) -> Misuse:
+    return Misuse(
+        f"the NATS server at {where} takes messages of at most {most} bytes, {wanted} are wanted",
+        code="nats.max_payload",
+        hint="raise max_payload in that server's configuration (1 MB is its default)",
+    )
