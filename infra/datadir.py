@@ -188,7 +188,10 @@ def make_writable_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(path, os.W_OK | os.X_OK):
             return
-        number, why = errno.EACCES, "it cannot be written"
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            number, why = errno.EROFS, os.strerror(errno.EROFS)
+        else:
+            number, why = errno.EACCES, "it cannot be written"
     except (FileExistsError, NotADirectoryError):
         raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
     except OSError as error:

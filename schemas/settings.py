@@ -56,6 +56,8 @@ class Settings:
     nats_storage_bytes: int = 0
     """What all streams together may take on a server that is not ours; 0: 64 GiB, or as they are."""
     nats_memory_mib: int = DEFAULT_MEMORY_MIB
+    wait_start_s: float | None = None
+    """How long a command waits for a system that starts; None: 60 s where there are signs of one."""
     chunks_path: Path | None = None
     manifests_path: Path | None = None
     nats_path: Path | None = None
@@ -223,6 +225,15 @@ VARIABLES: tuple[Variable, ...] = (
         write=text.in_mebibytes,
     ),
     _whole("NATS_MEMORY_MB", "nats_memory_mib", 64, 1 << 20, "GOMEMLIMIT of the server that we run"),
+    Variable(
+        "WAIT_START",
+        "wait_start_s",
+        text.seconds(0, 86_400),
+        "0s to 1d, such as 30, 30s, 5m",
+        "how long a command waits for a system to start (`--wait-start` wins); "
+        "unset: 60s where one is starting or NATS_URL names one, else not at all",
+        write=text.in_seconds,
+    ),
     _path(
         "CHUNK_STORAGE_PATH",
         "chunks_path",

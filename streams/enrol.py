@@ -9,8 +9,9 @@ Source: docs/design.md §2 (Start), docs/format.md §2.
 
 import asyncio
 import time
+from typing import Any
 
-from schemas.commands import CREATE_PREFIX, Create, Start, create_request
+from schemas.commands import CREATE_PREFIX, Command, Create, Start, create_request
 from schemas.errors import Unavailable
 from schemas.fragment import MAIN, genesis, session_uid
 from schemas.lifecycle_events import SessionSettings
@@ -19,6 +20,8 @@ from streams.commands import call
 from streams.publisher import Grant
 
 LOCK_S, AGAIN_S = 10.0, 0.05
+RESTART_S = 60.0
+"""How long nobody may answer while a session is asked for: a service that restarts is soon back."""
 
 
 async def start_session(
@@ -45,13 +48,25 @@ async def start_session(
             settings=settings,
             request=me.key.sign(CREATE_PREFIX + asked),
         )
-        await call(jet, "create", create.model_dump(mode="json"))
+        await _answered(jet, "create", create)
         start = Start(session=session, at_us=_now_us(), who=host, cause=f"start-{uid.hex()}")
-        started = await call(jet, "start", start.model_dump(mode="json"))
+        started = await _answered(jet, "start", start)
         intake = bytes.fromhex(started["intake"])
         first = genesis(uid, MAIN, me.public, counter, previous, intake)
         me.settle(session, first)
         return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes)
+
+
+async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
+    """The answer, also of a service that restarts meanwhile: the same cause is carried out once."""
+    end_s = time.monotonic() + RESTART_S
+    while True:
+        try:
+            return await call(jet, name, asked.model_dump(mode="json"))
+        except Unavailable as error:
+            if not error.code.startswith("nats.") or time.monotonic() > end_s:
+                raise
+        await asyncio.sleep(AGAIN_S)
 
 
 async def _identity(identities: Identities, host: str) -> HostIdentity:

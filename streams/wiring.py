@@ -120,12 +120,14 @@ async def _unheard(error: Exception) -> None:
 
 
 @asynccontextmanager
-async def connected(where: str | Where, name: str) -> AsyncIterator[ports.Jet]:
+async def connected(
+    where: str | Where, name: str, timeout_s: float = jetstream.CONNECT_TIMEOUT_S
+) -> AsyncIterator[ports.Jet]:
     """A connection, closed afterwards. where: URLs, or what says them before every try.
 
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
-    jet = await jetstream.connect(where, name=name)
+    jet = await jetstream.connect(where, name=name, timeout_s=timeout_s)
     try:
         yield jet
     finally:

@@ -10,6 +10,7 @@ reconnects) · limits (what the server must be) · jet (what callers may do)
 """
 
 from infra.jetstream.client import Client, Where
+from infra.jetstream.connection import CONNECT_TIMEOUT_S
 from infra.jetstream.driver import harden
 from infra.jetstream.follow import Follower
 from infra.jetstream.jet import Jet, connect
@@ -26,6 +27,7 @@ from schemas.jetstream import (
 harden()
 
 __all__ = [
+    "CONNECT_TIMEOUT_S",
     "Client",
     "ConsumerSpec",
     "Discontinuity",

@@ -1,6 +1,6 @@
-"""Owns how a verb finds the running system, and how it ends when it is interrupted.
+"""Attaches a verb to the running system, and ends it in order when it is interrupted.
 
-1. NATS_URL wins; else run.json of the data directory says where. Nothing running is an error with its cure.
+1. Where the system is, and how long one that starts is waited for, says streams.cli.starting.
 2. The first signal asks; a second one cancels, when it comes more than SECOND_S later: `uv run` delivers
    each twice. A terminal that is closed asks as well, unless that is ignored (nohup).
 """
@@ -10,7 +10,7 @@ import signal
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,42 +19,22 @@ import uvloop
 from schemas.errors import LucidError, Misuse, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
-from streams.cli import output
+from streams.cli.starting import reached
 from streams.evidence import COPY_HINT, mode_at
-from streams.wiring import Installation, connected
+from streams.wiring import Installation
 
 SECOND_S = 1.0
-STARTING_S = 15.0
-"""How long a system that holds the lock may take until it says where it is."""
-
 Result = TypeVar("Result")
 
 
 @asynccontextmanager
-async def attached() -> AsyncIterator[Jet]:
-    """A connection to the running system. Raises Unavailable (server.absent, nats.unreachable)."""
-    async with connected(await server_url(Installation.here()), "lucid-cli") as jet:
+async def attached(*, serving: bool = False) -> AsyncIterator[Jet]:
+    """A connection to the running system. serving: wait until commands are answered, too.
+
+    Raises Unavailable (server.absent, services.absent, nats.*), Denied (nats.*).
+    """
+    async with reached(Installation.here(), "lucid-cli", serving=serving) as jet:
         yield jet
-
-
-async def server_url(here: Installation) -> str:
-    """Where NATS is. Raises Unavailable (server.absent)."""
-    if here.settings.nats_url:
-        return here.settings.nats_url
-    data = here.data
-    run = data.read_run()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(STARTING_S):
-            while run is None and data.is_owned():
-                await asyncio.sleep(0.1)
-                run = data.read_run()
-    if run is None:
-        raise Unavailable(
-            f"nothing is running for {output.home(data.path)}",
-            code="server.absent",
-            hint="start it: lucid up (or set NATS_URL)",
-        )
-    return str(run["nats_url"])
 
 
 def is_copy(target: str, complete: bool) -> bool:

@@ -31,13 +31,14 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.seal_wait import sealed
 from streams.cli.session_run import View, ended, record_session
+from streams.cli.starting import reached
 from streams.cli.up import headline
 from streams.enrol import start_session
 from streams.evidence import copy_at, write_copy
 from streams.kept import kept, keys_file, keys_of, own_trust, trust_file
 from streams.lifecycle import EventLog
 from streams.up import running
-from streams.wiring import Installation, connected, decode, drawn_desktop
+from streams.wiring import Installation, decode, drawn_desktop
 
 HOST = "demo-host"
 SECONDS = 15.0
@@ -84,7 +85,7 @@ def _try(out: Path) -> None:
 async def _system(here: Installation, as_json: bool) -> AsyncIterator[Jet]:
     """The system that runs, or one of our own."""
     if here.settings.nats_url or here.data.is_owned():
-        async with connected(await attach.server_url(here), "lucid-demo") as jet:
+        async with reached(here, "lucid-demo", serving=True) as jet:
             yield jet
     else:
         async with running(here, quiet=True) as system:

@@ -18,9 +18,9 @@ from typing import IO
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import doctor_link, output
-from streams.cli.attach import server_url
 from streams.cli.doctor_keys import keys_found
 from streams.cli.output import JsonFlag
+from streams.cli.starting import find
 from streams.commands import call
 from streams.wiring import Installation, connected, encodes_h264, server_version
 
@@ -149,13 +149,13 @@ def _keys(here: Installation) -> Check:
 
 def _nats(here: Installation) -> Check:
     async def look() -> tuple[str, str]:
-        async with connected(await server_url(here), "lucid-doctor") as jet:
+        async with connected(find(here), "lucid-doctor") as jet:
             return await doctor_link.look(jet, here.settings.nats_storage_bytes)
 
     try:
         said, cure = asyncio.run(look())
     except Unavailable as error:
-        if error.code != "server.absent":
+        if error.code not in ("server.absent", "server.starting"):
             raise
         return Check("nats", False, "not running", needed=False)
     return Check("nats", not cure, said, cure)
@@ -163,7 +163,7 @@ def _nats(here: Installation) -> Check:
 
 def _system(here: Installation) -> Check:
     async def look() -> str:
-        async with connected(await server_url(here), "lucid-doctor") as jet:
+        async with connected(find(here), "lucid-doctor") as jet:
             try:
                 await call(jet, "ping", {})
             except Unavailable:

@@ -2,7 +2,7 @@
 
 from schemas.errors import Denied, Unavailable
 from streams.cli import output
-from streams.cli.attach import server_url
+from streams.cli.starting import find
 from streams.key_folder import key_folder
 from streams.wiring import Installation, connected
 
@@ -13,9 +13,9 @@ async def keys_found(here: Installation) -> str:
     """What is said of a folder that is as it must be. Raises Denied (keys.*), and as `connected`."""
     folder = here.key_folder
     try:
-        url = await server_url(here)
+        url = find(here)
     except Unavailable as error:
-        if error.code != "server.absent":
+        if error.code not in ("server.absent", "server.starting"):
             raise
         return _beside_no_server(here)
     async with connected(url, "lucid-doctor") as jet:

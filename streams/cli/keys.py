@@ -101,7 +101,7 @@ def parse_time(text: str) -> int:
 
 def _ask(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
-        async with attach.attached() as jet:
+        async with attach.attached(serving=True) as jet:
             return await call(jet, command, body)
 
     return attach.run(work())

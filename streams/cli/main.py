@@ -23,6 +23,10 @@ from streams.cli.verbs import NAME, VERBS, program
 
 COMPLETE = "_LUCID_COMPLETE"
 """Set by the shell when it asks what could come next."""
+ATTACHING = frozenset(
+    ("record", "sessions", "watch", "verify", "export", "replay", "recover", "keys", "hosts", "serve")
+)
+"""Verbs that look for a running system, and wait for one that starts."""
 EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "
 EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupted."
 
@@ -69,6 +73,10 @@ def invoke(arguments: Sequence[str]) -> object:
     if COMPLETE in os.environ:
         return app(prog_name=NAME)
     command = typer.main.get_command(app)
+    if verb_of(arguments) in ATTACHING:
+        from streams.cli.starting import with_option  # with all that a connection needs
+
+        with_option(command)
     with command.make_context(program(), list(arguments)) as context:
         return command.invoke(context)
 

@@ -59,7 +59,7 @@ def record(
     stop = asyncio.Event()
 
     async def work() -> dict[str, Any]:
-        async with attach.attached() as jet:
+        async with attach.attached(serving=True) as jet:
             return await _record(
                 jet,
                 here,

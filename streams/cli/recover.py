@@ -24,7 +24,7 @@ def recover(
         output.confirm(f"Seal {name} without what cannot be made? The manifest will show each gap.", yes)
 
     async def work() -> dict[str, Any]:
-        async with attach.attached() as jet:
+        async with attach.attached(serving=True) as jet:
             return await call(jet, "recover", {"session": name, "accept_loss": accept_loss})
 
     shown = attach.run(work())

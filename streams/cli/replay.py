@@ -45,7 +45,7 @@ def replay(
 
 async def _replay(name: str, as_json: bool) -> int:
     here = Installation.here()
-    async with attach.attached() as jet:
+    async with attach.attached(serving=True) as jet:
         try:
             found = await kept(jet, here.data, name)
         except RefusedByState as error:

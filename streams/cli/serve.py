@@ -11,9 +11,10 @@ import typer
 from schemas.errors import Misuse
 from schemas.ports import Jet
 from streams.cli import attach, output
+from streams.cli.starting import reached
 from streams.key_folder import key_folder
 from streams.topology import check_payload, declare
-from streams.wiring import Installation, connected, die_with
+from streams.wiring import Installation, die_with
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
@@ -51,7 +52,7 @@ def _serve(name: str, role: Role, parent: int) -> None:
     stop = asyncio.Event()
 
     async def work() -> None:
-        async with connected(await attach.server_url(here), f"lucid-{name}") as jet:
+        async with reached(here, f"lucid-{name}", serving=False) as jet:
             check_payload(jet)
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await key_folder(here, jet).check()  # before streams are made: others take them for a log

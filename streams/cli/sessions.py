@@ -73,7 +73,7 @@ def _ask(
     command: str, body: Mapping[str, Any], as_json: bool, tell: Callable[[dict[str, Any]], list[str]]
 ) -> None:
     async def work() -> dict[str, Any]:
-        async with attach.attached() as jet:
+        async with attach.attached(serving=True) as jet:
             return await call(jet, command, body)
 
     answer = attach.run(work())

@@ -91,7 +91,7 @@ def test_the_demo_does_not_begin_what_it_cannot_write(lucid: Lucid, tmp_path: Pa
 
 def test_a_server_of_somebody_else_is_not_to_be_started_by_us(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: whose NATS_URL is wrong is told `lucid up`, which refuses as long as it is set."""
-    said = lucid("sessions", "list", data=tmp_path, NATS_URL="nats://127.0.0.1:1")
+    said = lucid("sessions", "list", "--wait-start", "0", data=tmp_path, NATS_URL="nats://127.0.0.1:1")
     assert (said.returncode, "[nats.unreachable]" in said.stderr) == (7, True), said.stderr
     assert "where NATS_URL is unset: lucid up" in " ".join(said.stderr.split())
 

@@ -193,6 +193,19 @@ def test_only_what_it_would_cure_is_told_to_be_given_away(
     assert f"{tmp_path} belongs to uid" in error.value.message
 
 
+def test_a_disk_that_is_mounted_read_only_is_not_to_be_given_away(tmp_path: Path) -> None:
+    """Breaks: somebody changes owner and mode of a folder because we said so, and it does not even help."""
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a tmpfs: run as root")
+    try:
+        with pytest.raises(Misuse, match="Read-only") as error:
+            DataDir(tmp_path).lock()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert (error.value.code, error.value.hint) == ("config.path", "set LUCID_DATA to another folder")
+
+
 def test_a_full_disk_is_no_question_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a worker that finds no room for a folder takes its chunk for one that cannot be made."""
 
