@@ -28,6 +28,10 @@ bench *ARGS:
 soak:
     PYTHONPATH=tests/unit:tests/pipeline python tests/soak/soak.py
 
+# hostile evidence for both verifiers: 20,000 attacks, or ATTACKS from FIRST_SEED on; ends with figures
+fuzz *ARGS:
+    python tests/soak/fuzz.py {{ARGS}}
+
 # docs/settings.md, from what schemas/settings.py declares
 docs:
     lucid config reference > docs/settings.md

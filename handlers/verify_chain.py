@@ -10,6 +10,7 @@ Source: format.md §4, §9, §13.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from handlers.signatures import verify_signature
@@ -106,7 +107,7 @@ def _walk(
     track: int, genesis: bytes, chunks: Sequence[Chunk], tail: Tail | None, missing: list[Missing]
 ) -> Iterator[Finding]:
     seq, head, part = 0, genesis, -1
-    for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+    for chunk, following in zip_longest(chunks, chunks[1:]):
         place = f"chunk {chunk.index}"
         if chunk.part < part or (chunk.part > part + 1 and chunk.first_seq <= seq):
             yield Finding("chain.part", place, f"part {chunk.part} comes after part {part}")

@@ -220,8 +220,7 @@ class Keyed:
             key = self.intake.open(enc, ciphertext, b"lucid v1 part" + raw + settings)
             self.part_keys[(header.track, header.part)] = key
         elif row.kind == FINAL and raw + row.body + row.signature != base64.b64decode(self.m["ending"]):
-            if self.m["end"] == "final":
-                raise Bad("index.final", f"{place} is not the ending")
+            raise Bad("index.final", f"{place} is not the ending")
         elif row.kind > DATA and row.body:
             read_body(row.kind, row.body)
 

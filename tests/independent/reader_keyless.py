@@ -278,8 +278,10 @@ class Keyless:
             head, seq, part = chunk["last_head"], chunk["last_seq"] + 1, chunk["part"]
             offset += chunk["plain"]
             last_kind = int(chunk["header"][10:12], 16)
-            only_last = last_kind != FINAL or position + 1 == len(chunks)
-            self._need(only_last, "chain.final", place, "something follows a final")
+            if last_kind == FINAL:
+                is_ending = self.ending is not None and chunk["header"] == self.ending.raw_header.hex()
+                fits = is_ending and position + 1 == len(chunks)
+                self._need(fits, "chain.final", place, "a final is not the ending, or something follows it")
         if end is not None:
             yield from self._track_end(track, end, (head, seq, part, offset, holes))
 

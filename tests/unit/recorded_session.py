@@ -43,16 +43,17 @@ SETTINGS = SessionSettings(chunk_bytes=1 << 18)
 NAME = "demo-01"
 
 
-def screen(number: int) -> bytes:
+def screen(number: int, rows: int = 800) -> bytes:
     """One fragment's plain bytes: half compressible."""
-    return b"".join(h(b"%d %d" % (number, n)) + bytes(32) for n in range(800))
+    return b"".join(h(b"%d %d" % (number, n)) + bytes(32) for n in range(rows))
 
 
 @dataclass
 class RecordedSession:
     """`lost`: chunk indices given up. `dropped`: fragments that never arrived, by order of sending.
 
-    `twice`: one fragment was signed in two versions. `silent_us`: how long the host sent nothing, once.
+    `small`: fragments of few bytes. `twice`: one fragment was signed in two versions. `silent_us`: how long
+    the host sent nothing, once.
     """
 
     suite: int = 1
@@ -63,6 +64,7 @@ class RecordedSession:
     dropped: Collection[int] = ()
     twice: bool = False
     silent_us: int = 0
+    small: bool = False
     session: Session = field(default_factory=lambda: initial(NAME))
     history: list[bytes] = field(default_factory=list)
     recorded: list[Recorded] = field(default_factory=list)
@@ -159,9 +161,10 @@ class RecordedSession:
         main, events = tracks
         now_us = START_US
         sent = [main.part(PART, now_us), events.part(PART, now_us)]
+        rows = 20 if self.small else 800
         for number in range(self.fragments):
             now_us += STEP_US + (self.silent_us if number == 1 else 0)
-            sent.append(main.data(screen(number), now_us, key_frame=number % 4 == 0))
+            sent.append(main.data(screen(number, rows), now_us, key_frame=number % 4 == 0))
             if self.twice and number == 1:
                 sent.append(twin(sent[-1]))
             if number % 3 == 0:
