@@ -5,13 +5,13 @@
 3. The trust root may be absent: it is kept offline on purpose.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from schemas.digest import ZERO
 from schemas.errors import Denied
-from schemas.installation_events import KeysNoted, NotedMasterKey
+from schemas.installation_events import KeysCopied, KeysNoted, NotedMasterKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class KeysHeld:
     """16 bytes; empty: the folder names no installation."""
     joined: bool
     """Whether a log has named this folder."""
+    restoring: bool
+    """Whether a copy is being put back."""
     masters: Mapping[int, bytes]
     """Check values by version."""
     signers: tuple[bytes, ...]
@@ -34,8 +36,14 @@ class KeysHeld:
 def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -> None:
     """Return if the folder belongs to the log, or if both are new. sessions: whether the log knows any.
 
-    Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing).
+    Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring).
     """
+    if held.restoring:
+        raise Denied(
+            f"{held.path} is being restored, or that was interrupted",
+            code="keys.restoring",
+            hint="run it once more: lucid keys restore FILE",
+        )
     if noted is None:
         if held.joined:
             raise Denied(
@@ -70,6 +78,19 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
             raise _older(held, noted, f"signer {_digits(fingerprint)}")
 
 
+def copy_wanted(noted: KeysNoted, made: Sequence[KeysCopied], now_us: int, most_s: float) -> str:
+    """Why a copy of keys/ should be made now; empty: it need not. made: copies, oldest first."""
+    kept = [copy for copy in made if copy.until_us > now_us]
+    if not kept:
+        return "there is no copy of keys/: with this disk every recording is lost"
+    if kept[-1].made_us < noted.at_us:
+        return f"the newest copy of keys/ ({kept[-1].label}) lacks keys that were made after it"
+    age_s = (now_us - kept[-1].made_us) / 1e6
+    if age_s > most_s:
+        return f"the newest copy of keys/ ({kept[-1].label}) is {age_s / 86_400:.0f} days old"
+    return ""
+
+
 def to_note(held: KeysHeld, noted: KeysNoted | None, at_us: int) -> KeysNoted | None:
     """What the log must note of a folder that belongs to it; None: it knows all of it."""
     now = KeysNoted(
@@ -88,7 +109,7 @@ def _missing(held: KeysHeld, why: str) -> Denied:
     return Denied(
         f"{held.path} is missing or empty, and {why}: nothing is made anew",
         code="keys.missing",
-        hint="put keys/ back from its copy, or set LUCID_DATA to the folder that has it",
+        hint="put keys/ back from its copy (lucid keys restore FILE), or set LUCID_DATA to where it is",
     )
 
 
@@ -100,7 +121,7 @@ def _older(held: KeysHeld, noted: KeysNoted, lacking: str) -> Denied:
 
 def _copy_of(noted: KeysNoted) -> str:
     at = datetime.fromtimestamp(noted.at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"put back a copy of keys/ that was made after {at}"
+    return f"put back a copy of keys/ that was made after {at}: lucid keys restore FILE"
 
 
 def _newest(noted: KeysNoted) -> str:

@@ -73,8 +73,8 @@ class DiskBlobs:
     def list(self, prefix: str = "") -> list[str]:
         """Names of all blobs that begin with `prefix`, sorted."""
         with _translated(prefix):
-            top = self.root / prefix.rpartition("/")[0]
-            names = (path.relative_to(self.root).as_posix() for path in _files(top))
+            above, _, begin = prefix.rpartition("/")
+            names = (path.relative_to(self.root).as_posix() for path in _files(self.root / above, begin))
             return sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, prefix: str) -> int:
@@ -207,8 +207,11 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def _files(top: Path) -> Iterator[Path]:
-    for directory, _, names in os.walk(top):
+def _files(top: Path, begin: str) -> Iterator[Path]:
+    """All below `top`, but for folders there whose names begin otherwise: they may hold many files."""
+    for directory, folders, names in os.walk(top):
+        if directory == str(top):
+            folders[:] = [folder for folder in folders if folder.startswith(begin)]
         for name in names:
             if not name.startswith("."):
                 yield Path(directory, name)

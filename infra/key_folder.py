@@ -1,19 +1,33 @@
-"""The name of an installation, kept in its `keys/` folder.
+"""The folder `keys/` as a whole: whose it is, how far it is, what a copy of it holds.
 
     keys/installation     16 random bytes, made at the first start
     keys/joined           empty; made when a log has named this folder: it belongs to that log for good
+    keys/erased           a number: all erasures up to this place of the log are done here
+    keys/restoring        empty; while a copy is put back: whatever finds it uses nothing here
 
-Both are made once, durably, and never overwritten.
+1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
+2. A copy of this folder, made in any way, has the number that was true then: it is never too high.
+3. A file that is put back over a damaged one overwrites its bytes first.
 """
 
+import contextlib
+import os
+import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+from infra import direct
 from infra.blobs_disk import DiskBlobs
+from infra.datadir import nearest_there, write_private
+from infra.medium import medium
+from infra.overwriting import overwrite
 from schemas.errors import Unavailable
 
 NAME_BYTES = 16
-INSTALLATION, JOINED = "installation", "joined"
+INSTALLATION, JOINED, ERASED, RESTORING = "installation", "joined", "erased", "restoring"
+COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
+"""What a copy holds beside the key files of sessions."""
 
 
 class KeyFolder:
@@ -26,9 +40,7 @@ class KeyFolder:
     def installation(self) -> bytes:
         name = self._files.read(INSTALLATION)
         if name is not None and len(name) != NAME_BYTES:
-            raise Unavailable(
-                f"{self.path / INSTALLATION} is damaged", code="keys.damaged", hint="restore it from a backup"
-            )
+            raise self._damaged(INSTALLATION)
         return name or b""
 
     def begin(self) -> None:
@@ -39,3 +51,69 @@ class KeyFolder:
 
     def join(self) -> None:
         self._files.put(JOINED, b"")
+
+    def erased_up_to(self) -> int:
+        said = self._files.read(ERASED)
+        if said is None:
+            return 0
+        if not said.isdigit():
+            raise self._damaged(ERASED)
+        return int(said)
+
+    def note_erased(self, up_to: int) -> None:
+        with _translated(self.path):
+            write_private(self.path / ERASED, str(up_to).encode())
+
+    def unproven(self) -> str:
+        with _translated(self.path):
+            folder = os.open(nearest_there(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return medium(folder).unproven
+            finally:
+                os.close(folder)
+
+    def restoring(self) -> bool:
+        return self._files.read(RESTORING) is not None
+
+    def begin_restore(self) -> None:
+        self._files.put(RESTORING, b"")
+
+    def end_restore(self) -> None:
+        self._files.remove(RESTORING)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        with _translated(self.path):
+            names = sorted(name for name in os.listdir(self.path) if COPIED.fullmatch(name))
+        for name in names:
+            content = self._files.read(name)
+            if content is not None:
+                yield name, content
+
+    def put_back(self, name: str, content: bytes) -> None:
+        assert COPIED.fullmatch(name), name
+        if self._files.read(name) not in (None, content):
+            self._overwrite(name)
+            # A crash here leaves a folder that is being restored, and the next try puts the file there.
+            self._files.remove(name)
+        self._files.put(name, content)
+
+    def _overwrite(self, name: str) -> None:
+        with _translated(self.path):
+            file = direct.open_file(self.path / name, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                overwrite(file)
+            finally:
+                os.close(file)
+
+    def _damaged(self, name: str) -> Unavailable:
+        return Unavailable(
+            f"{self.path / name} is damaged", code="keys.damaged", hint="put it back: lucid keys restore FILE"
+        )
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror or error}", code="keys.io") from error

@@ -58,6 +58,7 @@ def effective(settings: Settings) -> Settings:
         manifests_path=settings.manifests_path or data / "manifests",
         nats_path=settings.nats_path or data / "nats",
         temp_path=settings.temp_path or data / "temp",
+        keys_path=settings.keys_path or data / "keys",
         level=settings.session().level,
     )
 
@@ -69,6 +70,7 @@ def data_dir(settings: Settings) -> DataDir:
         "manifests": settings.manifests_path,
         "nats": settings.nats_path,
         "temp": settings.temp_path,
+        "keys": settings.keys_path,
     }
     path = settings.data
     if path is None:

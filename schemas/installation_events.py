@@ -1,17 +1,20 @@
-"""The body of the installation's own log: which keys its `keys/` folder must hold.
+"""The bodies of the installation's own log: which keys `keys/` must hold, and which it must not.
 
 1. `lucid.installation` holds KeysNoted. Each event states everything; the last one counts.
-2. Nothing in it opens or signs anything: numbers, fingerprints and check values.
-3. Bodies are JCS.
+2. `lucid.erasures` holds ErasureOrdered, before a key is erased; twice is as good as once. A folder that is
+   older than the last one is brought up to it.
+3. `lucid.keycopies` holds KeysCopied, before the first key is read for the copy.
+4. Nothing in them opens or signs anything: numbers, fingerprints and check values.
+5. Bodies are JCS.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from schemas.buffers import Bytes
 from schemas.errors import Rejected
-from schemas.types import Count, Frozen, Hex16, Hex32, TimeUs
+from schemas.types import Count, Frozen, Hex16, Hex32, Label, TimeUs
 
 
 class NotedMasterKey(Frozen):
@@ -37,10 +40,32 @@ class KeysNoted(Frozen):
     at_us: TimeUs
 
 
-def read_installation_event(data: Bytes) -> KeysNoted:
+class ErasureOrdered(Frozen):
+    """The key of this session is erased for ever, in every folder that ever takes this one's place."""
+
+    type: Literal["ErasureOrdered"] = "ErasureOrdered"
+    version: Literal[1] = 1
+    uid: Hex16
+
+
+class KeysCopied(Frozen):
+    """A copy of `keys/` is made: until its end it may hold every key that is there now."""
+
+    type: Literal["KeysCopied"] = "KeysCopied"
+    version: Literal[1] = 1
+    label: Label
+    made_us: TimeUs
+    until_us: TimeUs
+
+
+InstallationEvent = Annotated[KeysNoted | ErasureOrdered | KeysCopied, Field(discriminator="type")]
+_EVENT: TypeAdapter[InstallationEvent] = TypeAdapter(InstallationEvent)
+
+
+def read_installation_event(data: Bytes) -> InstallationEvent:
     """Raises Rejected (event.malformed)."""
     try:
-        return KeysNoted.model_validate_json(data)
+        return _EVENT.validate_json(data)
     except ValidationError as error:
         raise Rejected(
             f"not an event of the installation: {error.errors()[0]['msg']}", code="event.malformed"

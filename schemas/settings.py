@@ -71,6 +71,9 @@ class Settings:
     suite: str = "xchacha20-poly1305"
     encryption_key: str = field(default="", repr=False)
     key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
+    keys_path: Path | None = None
+    keys_copy_max_age_s: float = 7 * 86_400
+    """Doctor asks for a copy of `keys/` that is not older; 0: it asks for none."""
     host_silent_max_s: float = 60
     host_return_max_s: float = 7 * 86_400
     source_retention_s: float = 86_400
@@ -302,6 +305,14 @@ VARIABLES: tuple[Variable, ...] = (
         "32 bytes as base64, or a passphrase",
         "the master key; unset: one is made in the data folder",
         secret=True,
+    ),
+    _path("KEYS_PATH", "keys_path", "where keys lie: a disk of this machine, best one that is not flash"),
+    _span(
+        "KEYS_COPY_MAX_AGE",
+        "keys_copy_max_age_s",
+        0,
+        3660 * 86_400,
+        "how old the newest copy of keys/ may be before `lucid doctor` asks for one; 0: it never asks",
     ),
     _choice("ENCRYPTION_KDF", "key_derivation", ("argon2id", "pbkdf2"), "how a passphrase becomes a key"),
     _span(

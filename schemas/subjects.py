@@ -17,8 +17,8 @@ RECORDINGS, CHUNKS, LIFECYCLE, KEYS, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE",
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS, ALL_KEYS = "lucid.lifecycle.*", "lucid.hosts.*", "lucid.key.*"
-INSTALLATION = "lucid.installation"
-"""Of LIFECYCLE: which keys `keys/` must hold."""
+INSTALLATION, ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures", "lucid.keycopies"
+"""Of LIFECYCLE: which keys `keys/` must hold, which must be erased, which copies were made."""
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -1,44 +1,49 @@
 """Proves at each start that `keys/` and the log belong together, and makes the first keys of an installation.
 
     keys/installation, master key, root, signer   →   KeysNoted in the log   →   keys/joined
+    ErasureOrdered in the log   →   the key file is erased   →   at the next start: keys/erased
 
 1. Each step is durable before the next. A crash before KeysNoted leaves a log that knows no keys: the next
    start makes what is missing. A crash after it leaves a folder that the log names: the next start joins it.
 2. A role calls `open` before it serves anything; whatever makes or lists keys later calls `check` before.
-3. The log is read before the folder: another process may add a key in between, and none is ever taken away.
+3. A folder that was put back from an older copy holds keys that were erased since. `open` erases all that the
+   log names from `keys/erased` on, before anything is served: a folder that never left costs one look.
+4. The log is read before the folder: another process may add a key in between, and none is ever taken away.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from handlers.key_folder import KeysHeld, require_belonging, to_note
 from schemas import subjects
-from schemas.errors import Conflict, NotFound
-from schemas.installation_events import KeysNoted, read_installation_event
+from schemas.errors import Conflict, NotFound, Rejected
+from schemas.installation_events import ErasureOrdered, KeysNoted, read_installation_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
-from schemas.ports import Jet, Keyring, Reader, Signers
+from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers
 from schemas.ports import KeyFolder as Folder
 from streams.lifecycle import TRIES, give_way
 from streams.wiring import Installation
 
+log = logging.getLogger("lucid.keys")
 T = TypeVar("T")
 
 
 class KeyFolder:
     """The `keys/` folder of this installation, and what the log says of it."""
 
-    def __init__(self, jet: Jet, folder: Folder, keyring: Keyring, signers: Signers) -> None:
-        self._jet, self._folder = jet, folder
+    def __init__(self, jet: Jet, folder: Folder, keyring: Keyring, signers: Signers, files: KeyFiles) -> None:
+        self._jet, self._folder, self._files = jet, folder, files
         self._keyring, self._signers = keyring, signers
 
     async def open(self) -> None:
         """Return when the folder belongs to the log and can be used. Safe to repeat.
 
-        Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing; keys.master, keys.kek: wrong
-        ENCRYPTION_KEY), Misuse (config.encryption_key), Unavailable.
+        Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring; keys.master,
+        keys.kek: wrong ENCRYPTION_KEY), Misuse (config.encryption_key), Unavailable.
         """
 
         async def once() -> None:
@@ -49,9 +54,19 @@ class KeyFolder:
             await asyncio.to_thread(self._folder.join)
 
         await _through_conflicts(once)
+        await self._erase_again()
+
+    async def order_erasure(self, uid: bytes) -> None:
+        """Let the log know that this key is to be erased here and in every folder to come. Safe to repeat.
+
+        Raises Denied (keys.*): an erasure in a folder that is not ours would be none.
+        """
+        await self.check()
+        body = jcs(ErasureOrdered(uid=uid).model_dump(mode="json"))
+        await self._jet.publish(subjects.ERASURES, body, msg_id=f"erasure-{uid.hex()}")
 
     async def check(self) -> None:
-        """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing)."""
+        """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""
         noted, _ = await keys_noted(self._jet)
         await self._require_belonging(noted)
 
@@ -74,6 +89,33 @@ class KeyFolder:
         if event is not None:
             await self._jet.append(subjects.INSTALLATION, jcs(event.model_dump(mode="json")), seq)
 
+    async def _erase_again(self) -> None:
+        """Bring a folder that is older than the log's last erasure up to it."""
+        last = await _last(self._jet, subjects.ERASURES)
+        done = await asyncio.to_thread(self._folder.erased_up_to)
+        if last is None or last.seq <= done:
+            return
+        again = 0
+        async for message in self._jet.read_all(subjects.LIFECYCLE, subjects.ERASURES, done + 1):
+            event = read_installation_event(message.data)
+            if isinstance(event, ErasureOrdered):
+                again += await asyncio.to_thread(self._erase_unless_erased, event.uid)
+            done = message.seq
+        # A crash before this repeats the walk; the number is never ahead of what is done.
+        await asyncio.to_thread(self._folder.note_erased, done)
+        if again:
+            log.warning("keys_reconciled erased=%d up_to=%d", again, done)
+
+    def _erase_unless_erased(self, uid: bytes) -> bool:
+        file = self._files.open(uid)
+        if file is not None:
+            is_erased = not file.data
+            file.close()
+            if is_erased:
+                return False
+        self._files.erase(uid)
+        return file is not None
+
     def _make(self, first: bool) -> None:
         self._keyring.keks()  # a wrong ENCRYPTION_KEY shows before it wraps anything
         if first:
@@ -91,6 +133,7 @@ class KeyFolder:
             path=str(self._folder.path),
             installation=self._folder.installation(),
             joined=self._folder.joined(),
+            restoring=self._folder.restoring(),
             masters=self._keyring.checks(),
             signers=tuple(one.fingerprint for one in self._signers.held()),
             root=root,
@@ -99,13 +142,18 @@ class KeyFolder:
 
 def key_folder(here: Installation, jet: Jet) -> KeyFolder:
     """The installation's keys/, and what this log says of it."""
-    return KeyFolder(jet, here.key_folder, here.keyring, here.signers)
+    return KeyFolder(jet, here.key_folder, here.keyring, here.signers, here.key_files)
 
 
 async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:
     """What the log knows of `keys/`, and the sequence of that event; None, 0: nothing yet, or no log."""
     last = await _last(jet, subjects.INSTALLATION)
-    return (read_installation_event(last.data), last.seq) if last else (None, 0)
+    if last is None:
+        return None, 0
+    event = read_installation_event(last.data)
+    if not isinstance(event, KeysNoted):
+        raise Rejected(f"{event.type} where KeysNoted belongs", code="event.unexpected")
+    return event, last.seq
 
 
 async def _last(jet: Reader, subject: str) -> Message | None:

@@ -24,7 +24,9 @@ from schemas.subjects import (
     ALL_RECORDINGS,
     CHUNKS,
     DEAD,
+    ERASURES,
     INSTALLATION,
+    KEY_COPIES,
     KEYS,
     LIFECYCLE,
     PARTITIONS,
@@ -78,7 +80,7 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
         spec(
             LIFECYCLE,
-            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION),
+            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION, ERASURES, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
         ),
         spec(KEYS, (ALL_KEYS,), "wrapped data keys; the only thing that is ever erased"),

@@ -16,6 +16,7 @@ from infra.capture import Capture, decode, drawn, encodes_h264
 from infra.children import Child, die_with
 from infra.host_keys import HostIdentity
 from infra.jetstream import Where
+from infra.key_files_disk import DiskKeyFiles
 from infra.key_folder import KeyFolder
 from infra.keyring import Keyring
 from infra.memory import prepare_memory
@@ -25,6 +26,7 @@ from infra.nats_store import has_streams
 from infra.residue import overwriting
 from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
+from infra.swap import plain_swap
 from schemas import ports, subjects
 from schemas.capture import Picture
 from schemas.settings import Settings
@@ -43,6 +45,7 @@ __all__ = [
     "drawn_desktop",
     "effective",
     "encodes_h264",
+    "plain_swap",
     "prepare_memory",
     "server",
     "server_version",
@@ -66,6 +69,10 @@ class Installation:
     @cached_property
     def keyring(self) -> ports.Keyring:
         return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
+
+    @cached_property
+    def key_files(self) -> ports.KeyFiles:
+        return DiskKeyFiles(self._data.keys / "sessions")
 
     @cached_property
     def key_folder(self) -> ports.KeyFolder:

@@ -185,6 +185,30 @@ class KeyFolder(Protocol):
     def join(self) -> None:
         """Note for good that a log has named this folder. Safe to repeat."""
 
+    def erased_up_to(self) -> int:
+        """The place in the log up to which every erasure is done here; 0: none may be."""
+
+    def note_erased(self, up_to: int) -> None:
+        """Every erasure up to this place is done here. Durable on return."""
+
+    def unproven(self) -> str:
+        """Why erasing is not proven where the folder lies; empty: it is. Makes nothing."""
+
+    def restoring(self) -> bool:
+        """Whether a copy is being put back, or was when a crash came."""
+
+    def begin_restore(self) -> None:
+        """From now on nothing may use the folder. Durable on return."""
+
+    def end_restore(self) -> None:
+        """It may be used again. Durable on return."""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of all that a copy holds, the key files of sessions apart."""
+
+    def put_back(self, name: str, content: bytes) -> None:
+        """Put one of `files` there. Bytes of another content that stood there are overwritten."""
+
 
 class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
     """What one host must never lose or use twice. Opening it locks it, leaving it gives the lock back."""

@@ -18,7 +18,7 @@ from typing import IO
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import doctor_link, output
-from streams.cli.doctor_keys import keys_found
+from streams.cli.doctor_keys import copies_found, erasing_found, keys_found, swap_found
 from streams.cli.output import JsonFlag
 from streams.cli.starting import find
 from streams.commands import call
@@ -52,6 +52,9 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("data", lambda: _space(here.data)),
         ("disk", lambda: _disk(here.data)),
         ("keys", lambda: _keys(here)),
+        ("copies", lambda: _copies(here)),
+        ("erasing", lambda: _erasing(here)),
+        ("swap", _swap),
         ("nats", lambda: _nats(here)),
         ("system", lambda: _system(here)),
     ]
@@ -159,6 +162,23 @@ def _nats(here: Installation) -> Check:
             raise
         return Check("nats", False, "not running", needed=False)
     return Check("nats", not cure, said, cure)
+
+
+def _copies(here: Installation) -> Check:
+    said, cure = asyncio.run(copies_found(here))
+    return Check("copies", not cure, said, f"make one: {cure}" if cure else "", needed=False)
+
+
+def _erasing(here: Installation) -> Check:
+    why = erasing_found(here)
+    said = f"not proven: {why}; docs/keys.md" if why else "overwritten keys are gone from the disk"
+    return Check("erasing", not why, said, needed=False)
+
+
+def _swap() -> Check:
+    plain = swap_found()
+    said = f"keys in memory may be written in the clear to {plain}" if plain else "none in the clear"
+    return Check("swap", not plain, said, "encrypt it, or swapoff" if plain else "", needed=False)
 
 
 def _system(here: Installation) -> Check:

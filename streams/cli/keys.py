@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import Misuse
-from streams.cli import attach, output
+from streams.cli import attach, key_copies, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.commands import call
 
@@ -17,6 +17,8 @@ TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
 keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 signer = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 keys.add_typer(signer, name="signer")
+keys.command(short_help="Seal a copy of keys/ under a passphrase.")(key_copies.copy)
+keys.command("restore", short_help="Put a copy of keys/ back.")(key_copies.restore_copy)
 
 
 @keys.callback()

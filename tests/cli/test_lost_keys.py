@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,45 @@ def test_a_lost_keys_folder_refuses_the_start_and_is_never_made_anew(lucid: Luci
     assert not keys.exists()
     aside.rename(keys)
     assert lucid("doctor", data=data).returncode == 0
+
+
+def test_a_copy_puts_lost_keys_back_and_nothing_else_starts_them(
+    lucid: Lucid, data: Path, tmp_path: Path
+) -> None:
+    """Breaks: a disk fails, and with it every recording is lost for good."""
+    phrase, keys = tmp_path / "phrase", data / "keys"
+    phrase.write_text("correct horse battery\n")
+    given = ("--passphrase-file", str(phrase))
+    up = lucid.start("up", "--json", data=data)
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    assert "there is no copy of keys/" in said_of(lucid("doctor", data=data))
+    made = lucid("keys", "copy", str(tmp_path), *given, "--label", "one", "--json", data=data)
+    assert made.returncode == 0, said_of(made)
+    copy = Path(json.loads(made.stdout)["file"])
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert "one, made" in said_of(lucid("doctor", data=data))
+    refused = lucid("keys", "restore", str(copy), *given, data=data)
+    assert refused.returncode == 7, "what runs would use half of it"
+    lucid("keys", "signer", "rotate", data=data)
+    assert "lacks keys that were made after it" in said_of(lucid("doctor", data=data))
+    made = lucid("keys", "copy", str(tmp_path / "two"), *given, "--json", data=data)
+    assert made.returncode == 0, said_of(made)
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    shutil.rmtree(keys)
+    phrase.write_text("correct horse cattery\n")
+    assert lucid("keys", "restore", str(tmp_path / "two"), *given, data=data).returncode == 6
+    phrase.write_text("correct horse battery\n")
+    assert lucid("keys", "restore", str(phrase), *given, data=data).returncode == 2
+    assert lucid("keys", "restore", str(tmp_path / "none"), *given, data=data).returncode == 4
+    assert not keys.exists()
+    put_back = lucid("keys", "restore", str(tmp_path / "two"), *given, data=data)
+    assert put_back.returncode == 0, said_of(put_back)
+    up = lucid.start("up", "--json", data=data)
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    assert up.returncode == 0
 
 
 def test_keys_without_their_log_refuse_the_start(lucid: Lucid, data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from schemas import key_events, lifecycle_events, upcast
 from schemas import types as field_types
 from schemas.host_events import HostEvent, read_host_event
-from schemas.installation_events import KeysNoted, read_installation_event
+from schemas.installation_events import InstallationEvent, read_installation_event
 from schemas.jcs import jcs
 from streams.lifecycle import read_event
 
@@ -44,7 +44,7 @@ KEPT = {
     "LIFECYCLE": Kept(_members(lifecycle_events.Event), read_event, _canonical),
     "KEYS": Kept(_members(key_events.KeyEvent), key_events.read_key_event, _canonical),
     "HOSTS": Kept(_members(HostEvent), read_host_event, _canonical),
-    "INSTALLATION": Kept((KeysNoted,), read_installation_event, _canonical),
+    "INSTALLATION": Kept(_members(InstallationEvent), read_installation_event, _canonical),
 }
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from handlers.key_folder import KeysHeld, require_belonging, to_note
+from handlers.key_folder import KeysHeld, copy_wanted, require_belonging, to_note
 from schemas.errors import Denied
-from schemas.installation_events import KeysNoted
+from schemas.installation_events import KeysCopied, KeysNoted
 
 MASTERS = {1: b"1" * 16, 2: b"2" * 16}
-HELD = KeysHeld("/data/keys", b"i" * 16, True, MASTERS, (b"s" * 32, b"t" * 32), b"r" * 32)
-EMPTY = KeysHeld("/data/keys", b"", False, {}, (), b"")
+HELD = KeysHeld("/data/keys", b"i" * 16, True, False, MASTERS, (b"s" * 32, b"t" * 32), b"r" * 32)
+EMPTY = KeysHeld("/data/keys", b"", False, False, {}, (), b"")
 
 
 def noted(held: KeysHeld = HELD) -> KeysNoted:
@@ -73,3 +73,27 @@ def test_the_log_notes_only_what_is_new() -> None:
     rotated = to_note(replace(HELD, masters={**MASTERS, 3: b"3" * 16}), noted(), 5)
     assert rotated is not None
     assert [master.version for master in rotated.masters] == [1, 2, 3]
+
+
+def test_a_copy_is_asked_for_when_it_is_old_or_lacks_a_key_or_is_none() -> None:
+    """Breaks: a disk fails, and the copy that opens everything was never made."""
+    day_us, log = 86_400_000_000, noted()
+    now_us = log.at_us + 30 * day_us
+
+    def asked(made_us: int, until_us: int = now_us + 1) -> str:
+        return copy_wanted(
+            log, [KeysCopied(label="one", made_us=made_us, until_us=until_us)], now_us, 7 * 86_400
+        )
+
+    assert "there is no copy" in copy_wanted(log, [], now_us, 7 * 86_400)
+    assert "there is no copy" in asked(now_us, until_us=now_us), "its end has come"
+    assert "lacks keys" in asked(log.at_us - 1)
+    assert "8 days old" in asked(now_us - 8 * day_us)
+    assert asked(now_us - 6 * day_us) == ""
+
+
+def test_nothing_uses_a_folder_that_is_being_restored() -> None:
+    """Breaks: half of a copy serves."""
+    for log in (None, noted()):
+        with pytest.raises(Denied, match=r"keys\.restoring"):
+            require_belonging(replace(HELD, restoring=True), log, sessions=False)

@@ -1,0 +1,28 @@
+"""What a copy of `keys/` says of itself, in its record `copy`. JCS."""
+
+from typing import Literal
+
+from pydantic import ValidationError
+
+from schemas.buffers import Bytes
+from schemas.errors import Denied
+from schemas.types import Frozen, Hex16, Label, TimeUs
+
+
+class KeyCopy(Frozen):
+    """Whose keys these are, and until when the copy is kept."""
+
+    type: Literal["lucid.keycopy"] = "lucid.keycopy"
+    version: Literal[1] = 1
+    installation: Hex16
+    label: Label
+    made_us: TimeUs
+    until_us: TimeUs
+
+
+def read_key_copy(data: Bytes) -> KeyCopy:
+    """Raises Denied (keys.copy)."""
+    try:
+        return KeyCopy.model_validate_json(data)
+    except ValidationError:
+        raise Denied("the copy of keys/ does not say whose it is", code="keys.copy") from None

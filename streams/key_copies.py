@@ -1,0 +1,214 @@
+"""Makes sealed copies of `keys/`, and puts them back.
+
+    make      KeysCopied in the log → every file is read and sealed → the copy has its name
+    restore   the whole copy is opened and compared → keys/restoring → key files → the rest → restoring goes
+
+1. The log knows of a copy before its first key is read: the tombstone of a key that is erased meanwhile names
+   that copy's end.
+2. Nothing is written before the whole copy was opened, and nothing of another installation ever.
+3. A key file that is erased here stays erased, and one that is newer stays: copies go back in any order.
+   Putting back the same copy again completes what a crash interrupted, and until then no role starts.
+4. What was erased since the copy was made is erased again by the next start (streams.key_folder).
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from handlers.key_copy import (
+    HEADER_BYTES,
+    SESSIONS,
+    Record,
+    copy_key,
+    new_header,
+    open_copy,
+    seal_copy,
+)
+from handlers.key_file import read_head
+from schemas import subjects
+from schemas.errors import Denied, Misuse, NotFound
+from schemas.installation_events import KeysCopied, read_installation_event
+from schemas.jcs import jcs
+from schemas.key_copy import KeyCopy, read_key_copy
+from schemas.ports import Jet, KeyFiles, Reader
+from schemas.ports import KeyFolder as Folder
+from streams.atomic import new_file
+
+COPY, INSTALLATION = "copy", "installation"
+INSTALLATION_BYTES, SALT_BYTES = 16, 32
+"""Sizes of the files that are not JSON."""
+WRITERS, BATCH = 8, 512
+"""Threads that put key files back: each waits for the disk. Records that are held at once."""
+
+log = logging.getLogger("lucid.keys")
+
+
+class Copied(NamedTuple):
+    """What a copy holds."""
+
+    told: KeyCopy
+    sessions: int
+    """Keys of sessions, erased ones not counted."""
+
+
+async def make_copy(
+    jet: Jet, folder: Folder, files: KeyFiles, target: Path, passphrase: str, *, label: str, until_us: int
+) -> Copied:
+    """Seal a copy into a new file. The folder must have been checked (streams.key_folder).
+
+    Raises Misuse (keys.passphrase, export.exists), NoSpace, Unavailable.
+    """
+    told = KeyCopy(
+        installation=await asyncio.to_thread(folder.installation),
+        label=label,
+        made_us=time.time_ns() // 1000,
+        until_us=until_us,
+    )
+    header = new_header()
+    key = await asyncio.to_thread(copy_key, header, passphrase)
+    event = KeysCopied(label=label, made_us=told.made_us, until_us=until_us)
+
+    def write(file: BinaryIO) -> int:
+        sessions = 0
+
+        def records() -> Iterator[Record]:
+            nonlocal sessions
+            yield Record(COPY, jcs(told.model_dump(mode="json")))
+            for record in _held(folder, files):
+                sessions += record.name.startswith(SESSIONS) and bool(record.content)
+                yield record
+
+        file.write(header)
+        for piece in seal_copy(header, key, records()):
+            file.write(piece)
+        return sessions
+
+    with new_file(target) as file:
+        await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
+        sessions = await asyncio.to_thread(write, file)
+    log.info("keys_copied label=%s sessions=%d until_us=%d", label, sessions, until_us)
+    return Copied(told, sessions)
+
+
+async def copies_made(jet: Reader) -> list[KeysCopied]:
+    """Every copy that the log knows of, oldest first."""
+    found = []
+    async for message in jet.read_all(subjects.LIFECYCLE, subjects.KEY_COPIES):
+        event = read_installation_event(message.data)
+        if isinstance(event, KeysCopied):
+            found.append(event)
+    return found
+
+
+def restore(folder: Folder, files: KeyFiles, source: Path, passphrase: str) -> Copied:
+    """Put a copy back; no role may be running. Blocks. Safe to repeat.
+
+    Raises Misuse (keys.copy, keys.passphrase), NotFound (keys.copy), Denied (keys.copy, keys.foreign).
+    """
+    try:
+        with open(source, "rb") as file:
+            header = file.read(HEADER_BYTES)
+            key = copy_key(header, passphrase)
+            copied = _compared(folder, open_copy(header, key, file))
+            file.seek(HEADER_BYTES)
+            folder.begin_restore()
+            # Keys may return that were erased since: the next start walks all erasures that the log knows.
+            folder.note_erased(0)
+            _put_back(folder, files, open_copy(header, key, file))
+            folder.join()
+            folder.end_restore()
+    except OSError as error:
+        raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy") from None
+    log.warning("keys_restored label=%s made_us=%d", copied.told.label, copied.told.made_us)
+    return copied
+
+
+def _held(folder: Folder, files: KeyFiles) -> Iterator[Record]:
+    for name, content in folder.files():
+        yield Record(name, content)
+    for uid in files.uids():
+        file = files.open(uid)
+        if file is not None:
+            try:
+                yield Record(f"{SESSIONS}{uid.hex()}", file.data)
+            finally:
+                file.close()
+
+
+def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
+    """Read a whole copy, and refuse one that does not belong here before anything is written."""
+    there = dict(folder.files()) if os.path.isdir(folder.path) else {}
+    told: KeyCopy | None = None
+    sessions = 0
+    for name, content in records:
+        if told is None:
+            if name != COPY:
+                raise Denied("the copy of keys/ does not say whose it is", code="keys.copy")
+            told = read_key_copy(content)
+            if there.get(INSTALLATION, told.installation) != told.installation:
+                raise Denied(
+                    f"the copy is of another installation than {folder.path}",
+                    code="keys.foreign",
+                    hint="set LUCID_DATA to the one that it belongs to",
+                )
+        elif name.startswith(SESSIONS):
+            if content:
+                sessions += 1
+                if read_head(content).uid.hex() != name.removeprefix(SESSIONS):
+                    raise Denied("the copy of keys/ names a session wrongly", code="keys.copy")
+        elif there.get(name, content) != content and _is_whole(there[name]):
+            raise Denied(
+                f"{folder.path / name} is another one than the copy's",
+                code="keys.foreign",
+                hint="move that folder away first, if the copy is right",
+            )
+    if told is None:
+        raise Misuse("the copy of keys/ is empty", code="keys.copy")
+    return Copied(told, sessions)
+
+
+def _put_back(folder: Folder, files: KeyFiles, records: Iterator[Record]) -> None:
+    whole: list[Record] = []
+    with ThreadPoolExecutor(WRITERS, "lucid-restore") as threads:
+        while batch := list(islice(records, BATCH)):
+            sessions = [record for record in batch if record.name.startswith(SESSIONS)]
+            list(threads.map(partial(_put_session_back, files), sessions))
+            whole += [record for record in batch if record not in sessions and record.name != COPY]
+    for name, content in whole:
+        folder.put_back(name, content)
+
+
+def _put_session_back(files: KeyFiles, record: Record) -> None:
+    uid = bytes.fromhex(record.name.removeprefix(SESSIONS))
+    if not record.content:
+        files.erase(uid)
+        return
+    there = files.make(uid, record.content)
+    if there and there != record.content:
+        files.replace(uid, lambda raw: record.content if _is_worse(raw, record.content) else None)
+
+
+def _is_worse(there: bytes, copied: bytes) -> bool:
+    """Whether a key file is damaged, or under an older master key than its copy."""
+    try:
+        return read_head(there).master_version < read_head(copied).master_version
+    except Denied:
+        return True
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a file that is no key file of a session is as it was made: a damaged one is put back over."""
+    if len(content) in (INSTALLATION_BYTES, SALT_BYTES):
+        return True
+    try:
+        return isinstance(json.loads(content), dict)
+    except ValueError:
+        return False

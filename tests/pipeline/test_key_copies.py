@@ -1,0 +1,250 @@
+"""Copies of keys/ put back: what returns, what stays erased, and what a crash in the middle leaves."""
+
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conducted import World, connected
+
+from handlers.key_file import build_key_file
+from infra.nats_server import NatsServer
+from schemas.errors import Denied, LucidError, Misuse
+from streams.key_copies import Copied, copies_made, make_copy, restore
+from streams.key_folder import KeyFolder, key_folder
+
+PASSPHRASE = "correct horse battery"
+KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))
+
+
+class PowerFailsError(Exception):
+    """Nothing after this happens."""
+
+
+class Keys:
+    """An installation's keys/, and its log."""
+
+    def __init__(self, world: World, path: Path) -> None:
+        self.world, self.path = world, world.data.path / "keys"
+        self.copy_at = path / "copy.lucid-keys"
+
+    @property
+    def folder(self) -> KeyFolder:
+        return key_folder(self.world.here, self.world.jet)
+
+    def make(self, uid: bytes) -> bytes:
+        here = self.world.here
+        version, master = here.keyring.newest()
+        return here.key_files.make(uid, build_key_file(master, version, uid, uid * 2))
+
+    def held(self, uid: bytes) -> bytes | None:
+        file = self.world.here.key_files.open(uid)
+        if file is None:
+            return None
+        file.close()
+        return file.data
+
+    async def destroy(self, uid: bytes) -> None:
+        await self.folder.order_erasure(uid)
+        self.world.here.key_files.erase(uid)
+
+    async def copy(self, name: str = "", until_us: int = 5) -> Copied:
+        here = self.world.here
+        target = self.copy_at.with_name(name) if name else self.copy_at
+        return await make_copy(
+            *(self.world.jet, here.key_folder, here.key_files, target, PASSPHRASE),
+            label="one",
+            until_us=until_us,
+        )
+
+    def restore(self, name: str = "", passphrase: str = PASSPHRASE) -> Copied:
+        here = self.world.here
+        source = self.copy_at.with_name(name) if name else self.copy_at
+        return restore(here.key_folder, here.key_files, source, passphrase)
+
+
+@pytest.fixture
+async def keys(server: NatsServer, tmp_path: Path) -> AsyncIterator[Keys]:
+    async with connected(server, tmp_path) as world:
+        keys = Keys(world, tmp_path)
+        await keys.folder.open()
+        yield keys
+
+
+async def test_a_copy_from_before_a_destroy_does_not_bring_the_destroyed_key_back(keys: Keys) -> None:
+    """Breaks: who destroys a session and restores last week's keys can watch it again."""
+    kept, _, earlier = keys.make(KEPT), keys.make(DESTROYED), keys.make(EARLIER)
+    await keys.destroy(EARLIER)
+    await keys.folder.open()
+    assert (await keys.copy()).sessions == 2
+    await keys.destroy(DESTROYED)
+    shutil.rmtree(keys.path)
+    assert keys.restore().sessions == 2
+    assert keys.held(DESTROYED), "it is in the copy: this test can fail"
+    await keys.folder.open()
+    assert keys.held(DESTROYED) == b""
+    assert keys.held(KEPT) == kept
+    assert keys.held(EARLIER) == b"", "the fence of an older erasure is there, too"
+    assert earlier
+
+
+async def test_a_folder_put_back_by_hand_is_brought_up_to_the_log(keys: Keys, tmp_path: Path) -> None:
+    """Breaks: the operator copies keys/ back with cp, and what was destroyed opens."""
+    keys.make(DESTROYED)
+    kept = keys.make(KEPT)
+    shutil.copytree(keys.path, tmp_path / "by-hand")
+    await keys.destroy(DESTROYED)
+    await keys.folder.open()
+    await keys.destroy(LATER)
+    shutil.rmtree(keys.path)
+    shutil.copytree(tmp_path / "by-hand", keys.path)
+    await keys.folder.open()
+    assert (keys.held(DESTROYED), keys.held(LATER), keys.held(KEPT)) == (b"", b"", kept)
+
+
+async def test_a_start_walks_only_erasures_that_its_folder_may_lack(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: every start reads every erasure that there ever was."""
+    for uid in (DESTROYED, EARLIER):
+        keys.make(uid)
+        await keys.destroy(uid)
+    await keys.folder.open()
+    monkeypatch.setattr(keys.world.jet, "read_all", None)
+    await keys.folder.open()
+
+
+async def test_keys_made_since_the_copy_stay_when_it_is_put_back(keys: Keys) -> None:
+    """Breaks: a restore takes away the keys of sessions that were sealed meanwhile."""
+    first = keys.make(KEPT)
+    await keys.copy()
+    later = keys.make(LATER)
+    here = keys.world.here
+    version = here.keyring.add_version()
+    rotated = build_key_file(here.keyring.newest()[1], version, KEPT, KEPT * 2)
+    here.key_files.replace(KEPT, lambda _: rotated)
+    here.key_files.erase(EARLIER)
+    await keys.folder.note()
+    keys.restore()
+    assert (keys.held(KEPT), keys.held(LATER), keys.held(EARLIER)) == (rotated, later, b"")
+    assert first != rotated
+    await keys.folder.open()
+
+
+async def test_copies_go_back_in_any_order(keys: Keys) -> None:
+    """Breaks: who put an older copy back cannot put the newer one back any more."""
+    keys.make(KEPT)
+    await keys.copy("old")
+    later = keys.make(LATER)
+    keys.world.here.keyring.add_version()
+    await keys.folder.note()
+    await keys.copy("new")
+    shutil.rmtree(keys.path)
+    keys.restore("old")
+    with pytest.raises(Denied, match="lacks master key version 2"):
+        await keys.folder.open()
+    keys.restore("new")
+    await keys.folder.open()
+    assert keys.held(LATER) == later
+
+
+async def test_a_damaged_file_is_put_back(keys: Keys) -> None:
+    """Breaks: a bit that flipped in keys/ cannot be mended by the copy that was made for it."""
+    kept = keys.make(KEPT)
+    await keys.copy()
+    master = keys.path / "master-00000001.json"
+    whole = master.read_bytes()
+    master.write_bytes(whole[:20])
+    session = keys.path / "sessions" / KEPT.hex()[:2] / f"{KEPT.hex()}.key"
+    session.write_bytes(b"\0" * 4096)
+    keys.restore()
+    assert (master.read_bytes(), keys.held(KEPT)) == (whole, kept)
+    await keys.folder.open()
+
+
+async def test_a_copy_of_another_installation_changes_nothing(keys: Keys, tmp_path: Path) -> None:
+    """Breaks: the wrong file mixes the keys of two installations."""
+    await keys.copy()
+    before = (keys.path / "installation").read_bytes()
+    (keys.path / "installation").write_bytes(b"f" * 16)
+    with pytest.raises(Denied, match=r"keys\.foreign"):
+        keys.restore()
+    assert not (keys.path / "restoring").exists()
+    (keys.path / "installation").write_bytes(before)
+    signer = keys.path / "signer.json"
+    signer.write_text('{"name": "signer-x", "seed": "00"}')
+    with pytest.raises(Denied, match=r"keys\.foreign"):
+        keys.restore()
+    for broken, passphrase in ((b"not a copy", PASSPHRASE), (None, "correct horse cattery"), (None, "short")):
+        if broken:
+            (tmp_path / "broken").write_bytes(broken)
+        with pytest.raises((Denied, Misuse)):
+            keys.restore("broken" if broken else "", passphrase)
+    assert not (keys.path / "restoring").exists()
+
+
+@pytest.mark.parametrize("place", range(1, 12))
+async def test_a_restore_that_a_power_failure_interrupts_is_completed_by_the_next(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """Breaks: half of the keys serve, and the next start makes nothing of the other half."""
+    made = {uid: keys.make(uid) for uid in (KEPT, LATER)}
+    keys.make(DESTROYED)
+    await keys.copy()
+    await keys.destroy(DESTROYED)
+    shutil.rmtree(keys.path)
+    here, effects = keys.world.here, 0
+
+    def struck(target: Any, name: str) -> None:
+        whole = getattr(target, name)
+
+        def call(*arguments: Any) -> Any:
+            nonlocal effects
+            effects += 1
+            if effects == place:
+                raise PowerFailsError
+            return whole(*arguments)
+
+        monkeypatch.setattr(target, name, call)
+
+    for target, name in (
+        *(
+            (here.key_folder, name)
+            for name in ("begin_restore", "note_erased", "put_back", "join", "end_restore")
+        ),
+        (here.key_files, "make"),
+    ):
+        struck(target, name)
+    try:
+        restore(here.key_folder, here.key_files, keys.copy_at, PASSPHRASE)
+        pytest.fail(f"only {effects} effects")
+    except PowerFailsError:
+        with pytest.raises(LucidError, match=r"keys\.(restoring|missing)"):
+            await keys.folder.open()
+        keys.restore()
+    await keys.folder.open()
+    assert {uid: keys.held(uid) for uid in made} == made
+    assert keys.held(DESTROYED) == b""
+
+
+async def test_the_log_knows_of_a_copy_before_its_first_key_is_read(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a key that is erased while a copy is made lives on in a copy that no tombstone names."""
+    keys.make(KEPT)
+
+    def fails(*_: Any) -> None:
+        raise PowerFailsError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(keys.world.here.key_files), "uids", fails)
+        with pytest.raises(PowerFailsError):
+            await keys.copy(until_us=77)
+    assert [one.until_us for one in await copies_made(keys.world.jet)] == [77]
+    assert not keys.copy_at.exists()
+    assert list(keys.copy_at.parent.glob(".copy*")) == []
+    await keys.copy(until_us=time.time_ns() // 1000)
+    with pytest.raises(Misuse, match=r"export\.exists"):
+        await keys.copy()
