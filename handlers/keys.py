@@ -1,6 +1,5 @@
-"""Owns the key hierarchy: KEK wraps DEK, and from the DEK everything else of a session (format.md §3).
+"""Derives everything of a session from its data key, the DEK (format.md §3).
 
-    KEK (versioned) ── wraps ──▶ DEK, 32 random bytes, one a session
     DEK ── Expand "lucid/v1/id", 16                       dek id
         ── Expand "lucid/v1/intake", 32                   seed of the intake pair (HPKE, X-Wing)
         ── Expand "lucid/v1/chunk\\0" ‖ header[0:72], 32   cs, the secret of one chunk
@@ -8,14 +7,11 @@
 
 1. Nothing here stores a key or decides when one is made.
 2. Who has cs can open that one chunk and no other.
-3. A wrap that does not open is Denied: it cannot be told whether key or bytes are wrong.
 """
 
 import hashlib
-import struct
-from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hpke
@@ -24,73 +20,27 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from handlers.crypto import (
     KEY_BYTES,
-    XNONCE_BYTES,
     expand,
     random_bytes,
-    xchacha20poly1305_decrypt,
-    xchacha20poly1305_encrypt,
 )
-from schemas.errors import Denied, EvidenceFalse, Misuse
+from schemas.errors import EvidenceFalse, Misuse
 from schemas.fragment import Fragment, Kind, PartBody
 
-WRAP_VERSION = 1
-WRAP_BYTES = 1 + 4 + XNONCE_BYTES + KEY_BYTES + 16
 DEK_ID_BYTES = 16
 INTAKE_BYTES = 1216
 """Public key of the intake pair: ML-KEM-768 1184 ‖ X25519 32."""
 _MLKEM_BYTES = 1184
-_WRAP = struct.Struct("<BI")
-_AAD = struct.Struct("<B16s16sI")
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
 def new_key() -> bytes:
-    """32 fresh bytes: a DEK, a KEK or a part key."""
+    """32 fresh bytes: a DEK or a part key."""
     return random_bytes(KEY_BYTES)
 
 
 def dek_id(dek: bytes) -> bytes:
     """16 bytes that name a DEK and tell nothing of it."""
     return expand(dek, b"lucid/v1/id", DEK_ID_BYTES)
-
-
-def wrap(
-    kek: bytes, kek_version: int, uid: bytes, dek_id: bytes, dek: bytes, *, nonce: bytes | None = None
-) -> bytes:
-    """The wrapped DEK, 77 bytes; only for (uid, dek_id). nonce: 24 bytes, fresh unless given."""
-    nonce = random_bytes(XNONCE_BYTES) if nonce is None else nonce
-    aad = _AAD.pack(WRAP_VERSION, uid, dek_id, kek_version)
-    return _WRAP.pack(WRAP_VERSION, kek_version) + nonce + xchacha20poly1305_encrypt(kek, nonce, dek, aad)
-
-
-def kek_version(wrapped: bytes) -> int:
-    """Which KEK a wrap wants. Raises Denied (keys.wrap)."""
-    if len(wrapped) != WRAP_BYTES or wrapped[0] != WRAP_VERSION:
-        _denied(f"wrap of {len(wrapped)} bytes is not of version {WRAP_VERSION}")
-    return int.from_bytes(wrapped[1:5], "little")
-
-
-def unwrap(keks: Mapping[int, bytes], uid: bytes, dek_id: bytes, wrapped: bytes) -> bytes:
-    """The DEK. Raises Denied: keys.wrap (not for this session, or changed), keys.kek (version not held)."""
-    version = kek_version(wrapped)
-    if version not in keks:
-        raise Denied(
-            f"master key version {version} is not held (held: {sorted(keks) or 'none'})",
-            code="keys.kek",
-            hint="restore it to the keys folder, or set ENCRYPTION_KEY",
-        )
-    nonce, sealed = wrapped[5 : 5 + XNONCE_BYTES], wrapped[5 + XNONCE_BYTES :]
-    aad = _AAD.pack(WRAP_VERSION, uid, dek_id, version)
-    try:
-        dek = xchacha20poly1305_decrypt(keks[version], nonce, sealed, aad)
-    except EvidenceFalse:
-        _denied(f"the wrapped key of session {uid.hex()} does not open under master key {version}")
-    if _id_of(dek) != dek_id:
-        _denied(f"the wrapped key of session {uid.hex()} is another key")
-    return dek
-
-
-_id_of = dek_id  # `unwrap` has a parameter of that name
 
 
 class ChunkKeys(NamedTuple):
@@ -185,7 +135,3 @@ def seal_part_key(intake_public: bytes, part_key: bytes, raw_header: bytes, sett
 def part_info(raw_header: bytes, settings: bytes) -> bytes:
     """What binds a part key to its fragment."""
     return b"lucid v1 part" + raw_header + settings
-
-
-def _denied(message: str) -> NoReturn:
-    raise Denied(message, code="keys.wrap") from None

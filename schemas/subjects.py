@@ -13,10 +13,10 @@ from schemas.errors import Misuse
 
 PARTITIONS = 16
 
-RECORDINGS, CHUNKS, LIFECYCLE, KEYS, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "KEYS", "DEAD"
+RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD"
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
-ALL_LIFECYCLE, ALL_HOSTS, ALL_KEYS = "lucid.lifecycle.*", "lucid.hosts.*", "lucid.key.*"
+ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
 INSTALLATION, ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures", "lucid.keycopies"
 """Of LIFECYCLE: which keys `keys/` must hold, which must be erased, which copies were made."""
 
@@ -86,10 +86,6 @@ def lifecycle(session: str) -> str:
 
 def host_log(host: str) -> str:
     return f"lucid.hosts.{host_id(host)}"
-
-
-def key(uid: bytes) -> str:
-    return f"lucid.key.{uid.hex()}"
 
 
 def dead(stage: str, session: str) -> str:

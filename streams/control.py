@@ -200,7 +200,7 @@ class Control:
         await asyncio.to_thread(self.keyring.add_version)
         await self.folder.note()
         done = await self.keys.rotate()
-        return {"version": done.version, "rewrapped": done.rewrapped, "erased": done.erased}
+        return done._asdict()
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
         return shown(await self.log.execute(kind.model_validate(_filled(body))))

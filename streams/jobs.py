@@ -4,18 +4,20 @@
 2. A claim of a session that is sealed or shredded, or of a chunk that is lost on purpose, is obsolete: the
    job says nothing, and its message is acknowledged.
 3. A missing key is waited for; a shredded session's is not.
+4. A job holds its session's key while it works, and looks again before its result counts: what was made
+   across an erasure is dropped, and taken out of the store.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from handlers.keys import SessionKeys
+from handlers.session import Session
 from handlers.stages.context import Context
 from handlers.stages.merkle import merkle
 from handlers.stages.store import keep, store
@@ -34,13 +36,12 @@ from schemas.chunk_events import (
 from schemas.digest import Buffer
 from schemas.errors import Denied, EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.jetstream import Message
-from schemas.lifecycle_events import SessionSettings
 from schemas.names import stored_chunk
 from schemas.ports import Blobs, Reader
 from schemas.upcast import read_event, read_recorded
 from streams.claims import Claims, Work
 from streams.directory import Directory
-from streams.keystore import KeyStore
+from streams.keystore import HeldKeys, KeyStore
 from streams.remake import Remake
 from streams.runner import Lane
 from streams.threads import Threads, is_slow
@@ -56,6 +57,7 @@ class Claim(NamedTuple):
     run: int
     context: Context
     work: Work
+    keys: HeldKeys
 
 
 Job = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
@@ -95,15 +97,25 @@ class Jobs:
 
     async def await_credit(self, message: Message) -> None:
         """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
-        async with self._claimed(message) as claim:
-            if claim is not None:
-                await self._claims.take_credit(claim.work, slow=is_slow(claim.context.settings))
+        try:
+            async with self._claimed(message) as claim:
+                if claim is None:
+                    return
+                work, slow = claim.work, is_slow(claim.context.settings)
+        except RefusedByState:
+            return  # destroyed meanwhile, as the job finds, too
+        # The key is let go for as long as this takes, the chunk's memory is not.
+        work.jobs += 1
+        try:
+            await self._claims.take_credit(work, slow=slow)
+        finally:
+            work.jobs -= 1
 
     async def chunk(self, message: Message) -> StageEvent | None:
         async with self._claimed(message) as claim:
             if claim is None:
                 return None
-            run, context, work = claim
+            run, context, work, _ = claim
             made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
             return made
 
@@ -126,9 +138,17 @@ class Jobs:
             if claim is None:
                 return None
             _, sealed = await self._sealed(claim)
+            await self._keys.check(claim.keys)
             name = stored_chunk(event.uid, event.index)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
+            made = await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
+            try:
+                await self._keys.check(claim.keys)
+            except RefusedByState:
+                # Who destroyed the session may have emptied its folder before this file was there.
+                await loop.run_in_executor(self._disk, self._blobs.remove, name)
+                raise
+            return made
 
     def lane(self, message: Message) -> Lane:
         """Whose job it is, and whether its session's codec is slow."""
@@ -192,38 +212,45 @@ class Jobs:
 
         sequence: the event's own, of a `recorded`; all others name it.
         """
-        keys = await self._live(event)
-        if keys is None:
-            self._claims.finish(event.uid, event.index)
-            yield None
-            return
-        sequence = event.recorded if isinstance(event, StageEvent) else sequence
-        work = self._claims.find(event.uid, event.index)
-        if work is None or (isinstance(event, Recorded) and work.recorded != event):
-            recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
-            work = self._claims.work(recorded)
-        work.jobs += 1
-        try:
-            yield Claim(event.run, Context(work.recorded, sequence, *keys), work)
-        finally:
-            work.jobs -= 1
+        session = await self._live(event)
+        async with AsyncExitStack() as stack:
+            held = None if session is None else await stack.enter_async_context(self._using(session))
+            if session is None or session.created is None or held is None:
+                self._claims.finish(event.uid, event.index)
+                yield None
+                return
+            sequence = event.recorded if isinstance(event, StageEvent) else sequence
+            work = self._claims.find(event.uid, event.index)
+            if work is None or (isinstance(event, Recorded) and work.recorded != event):
+                recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
+                work = self._claims.work(recorded)
+            work.jobs += 1
+            try:
+                context = Context(work.recorded, sequence, session.created.settings, held.keys)
+                yield Claim(event.run, context, work, held)
+                await self._keys.check(held)
+            finally:
+                work.jobs -= 1
 
-    async def _live(self, event: ChunkEvent) -> tuple[SessionSettings, SessionKeys] | None:
-        """Settings and keys of the event's session; None when nothing of the chunk is wanted any more."""
+    @asynccontextmanager
+    async def _using(self, session: Session) -> AsyncIterator[HeldKeys | None]:
+        """The session's keys. A missing master key is the installation's trouble, not the chunk's."""
+        async with AsyncExitStack() as stack:
+            try:
+                held = await stack.enter_async_context(self._keys.using(session.uid, session.dek_id))
+            except Denied as error:
+                raise Unavailable(error.message, code=error.code, hint=error.hint) from error
+            yield held
+
+    async def _live(self, event: ChunkEvent) -> Session | None:
+        """The event's session; None when nothing of the chunk is wanted any more."""
         session = self._directory.get(event.session)
         if session is None or session.created is None:
             await self._directory.caught_up()
             session = self._directory.get(event.session)
         if session is None or session.created is None or session.uid != event.uid:
             raise Rejected(f"no session {event.session} with this uid", code="session.absent")
-        if session.is_settled(event.index):
-            return None
-        try:
-            keys = await self._keys.session_keys(event.uid, session.dek_id)
-        except Denied as error:
-            # A wrong or missing master key is the installation's trouble, not the chunk's.
-            raise Unavailable(error.message, code=error.code, hint=error.hint) from error
-        return (session.created.settings, keys) if keys else None
+        return None if session.is_settled(event.index) else session
 
     async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:
         message = await self._jet.get(subjects.CHUNKS, sequence)
@@ -235,7 +262,7 @@ class Jobs:
         return recorded
 
     async def _payload(self, claim: Claim) -> tuple[Compressed, Buffer]:
-        run, context, work = claim
+        run, context, work, _ = claim
         if work.payload is None:
             work.payload = await self._remake.payload(run, context, work.plain)
             work.plain = None
@@ -243,7 +270,7 @@ class Jobs:
         return event.model_copy(update={"run": run}), payload
 
     async def _sealed(self, claim: Claim) -> tuple[Encrypted, Buffer]:
-        run, context, work = claim
+        run, context, work, _ = claim
         if work.sealed is None:
             work.sealed = await self._remake.sealed(run, context, await self._payload(claim))
             work.payload = None

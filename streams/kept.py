@@ -1,13 +1,13 @@
 """Owns getting at a session of this installation: its evidence in the store, its keys, whom we trust.
 
-1. The event log is the history, the store has the files, KEYS the wrapped key: nothing is copied here.
+1. The event log is the history, the store has the files, the key files the keys: nothing is copied here.
 2. The installation trusts its own signers, each for its time, and the hosts that are registered. A file for
    others is signed by its root key, which nothing else needs: it may be kept offline.
 3. What has not ended yet, a host's key or the newest signer, ends with the trust file that names it.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,15 +15,16 @@ from handlers.keys import SessionKeys
 from handlers.session import Session
 from handlers.transitions import cure
 from handlers.trust import HOST, LIFE_US, SIGNER, Trust, build_trust
+from handlers.verify_reader import Evidence, Listing
 from schemas import subjects
 from schemas.errors import Denied, NotFound, RefusedByState, Rejected
 from schemas.host_events import HostRegistered, read_host_event
-from schemas.ports import DataDir, Jet, MasterKeys, Reader, Signer, Signers
+from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys, Reader, Signer, Signers
 from schemas.subjects import session_id
 from schemas.trust import Keys, TrustKey
 from streams.evidence import EvidenceFolders, history_lines, stored_at
 from streams.key_folder import keys_noted
-from streams.keystore import KeyStore
+from streams.keystore import HeldKeys, KeyStore
 from streams.lifecycle import EventLog
 from streams.shredding import tombstone_name
 
@@ -63,14 +64,42 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
     return Kept(session, stored_at(data.manifests, data.chunks, session.uid, lines))
 
 
-async def keys_of(jet: Jet, master: MasterKeys, session: Session) -> SessionKeys:
+async def keys_of(files: KeyFiles, master: MasterKeys, session: Session) -> HeldKeys:
     """The session's keys. Raises Denied (keys.*), RefusedByState (evidence.destroyed)."""
-    keys = await KeyStore(jet, master).session_keys(session.uid, session.dek_id)
-    if keys is None:
+    held = await KeyStore(files, master).open(session.uid, session.dek_id)
+    if held is None:
         raise RefusedByState(
             f"session {session.id} was destroyed: its key is gone", code="evidence.destroyed"
         )
-    return keys
+    return held
+
+
+@dataclass(frozen=True, slots=True)
+class WhileKept:
+    """Evidence whose chunks are read only while the session's key stands; a verify_reader.Evidence."""
+
+    evidence: Evidence
+    held: HeldKeys
+
+    def strays(self) -> tuple[str, ...]:
+        return self.evidence.strays()
+
+    def seals(self) -> Listing:
+        return self.evidence.seals()
+
+    def manifest(self, seal_no: int, limit: int) -> bytes | None:
+        return self.evidence.manifest(seal_no, limit)
+
+    def indices(self) -> Listing:
+        return self.evidence.indices()
+
+    def chunk(self, index: int, limit: int) -> bytes | None:
+        """Raises RefusedByState (keys.shredded): the session was destroyed meanwhile."""
+        self.held.check()
+        return self.evidence.chunk(index, limit)
+
+    def history(self, line_limit: int) -> Iterator[bytes] | None:
+        return self.evidence.history(line_limit)
 
 
 def keys_file(session: Session, keys: SessionKeys) -> bytes:

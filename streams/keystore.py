@@ -1,35 +1,33 @@
-"""Owns the data keys of all sessions, wrapped, in KEYS: making, reading, rotating, and erasing for good.
+"""Makes, reads, rotates and erases the data keys of sessions, one key file each (handlers.key_file).
 
-    lucid.key.<uid>     wrap (, newer wrap …)     or     fence
-
-1. A key is made once: its wrap is appended expecting an empty subject. After a crash the next try finds it.
-2. `rotate` appends the new wrap expecting the one it read, then erases the older: a crash between leaves two
-   wraps of one key, and the next rotation erases the older one.
-3. `fence` is appended before anything is erased. Without it a late writer, expecting an empty subject, would
-   make the session a key again. It stays for ever.
-4. What is known of a key is forgotten when its subject moves, and after CACHE_S in any case.
+1. Keys are held only while somebody works with them (`using`), and shared by all who do so at once. Nothing
+   is remembered by age: the open key file tells at every use whether it still stands.
+2. A worker that awaited something looks again (`HeldKeys.check`) before it publishes: whatever it made across
+   an erasure counts for nothing.
+3. `rotate` brings every file under the newest master key. A file that is newer already stays, so several
+   rotations at once end alike, and the next one completes what a crash interrupted.
+4. All calls of the disk run in threads of their own: erasing many keys holds up nobody who reads one.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import NamedTuple, TypeVar
 
-from handlers.keys import SessionKeys, dek_id, kek_version, new_key, unwrap, wrap
-from schemas import subjects
-from schemas.errors import Conflict, Denied, RefusedByState, Rejected, Unavailable
-from schemas.jcs import jcs
-from schemas.jetstream import Message
-from schemas.key_events import KeyFenced, KeyWrapped, read_key_event
-from schemas.ports import Jet, MasterKeys
-from streams.checkpoints import patiently
+from handlers.key_file import build_key_file, open_key_file, read_head
+from handlers.keys import SessionKeys, new_key
+from schemas.errors import Denied, LucidError, RefusedByState, Unavailable
+from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
-CACHE_S = 60.0
-TRIES = 20
+READERS, WRITERS = 2, 8
+"""Threads. A writer waits for the disk five to ten times, so many of them share what the disk does."""
 
 log = logging.getLogger("lucid.keys")
+T = TypeVar("T")
 
 
 class Rotated(NamedTuple):
@@ -38,172 +36,191 @@ class Rotated(NamedTuple):
     version: int
     """The master key version that wraps everything now."""
     rewrapped: int
-    erased: int
+    unproven: int
+    """Of those: how many old files could not be shown to be gone from the disk."""
 
 
-class _Cached(NamedTuple):
-    keys: SessionKeys | None
-    read_s: float
+class HeldKeys:
+    """The keys of one session in use, beside the open key file that they came from."""
+
+    def __init__(self, files: KeyFiles, uid: bytes, file: OpenKeyFile, keys: SessionKeys) -> None:
+        self.keys = keys
+        self.users = 0
+        self._files, self._uid, self._file = files, uid, file
+        self._changing = threading.Lock()
+
+    def stands(self) -> bool:
+        """Whether the key file is as it was read. Does not block."""
+        with self._changing:
+            return self._file.stands()
+
+    def check(self) -> None:
+        """Return if the session still has this key. Blocks only if its file was replaced or erased.
+
+        Raises RefusedByState (keys.shredded).
+        """
+        with self._changing:
+            if self._file.stands():
+                return
+            again = self._files.open(self._uid)
+            if again is None or not again.data or read_head(again.data).dek_id != self.keys.dek_id:
+                if again is not None:
+                    again.close()
+                raise _shredded(self._uid)
+            self._file.close()
+            self._file = again
+
+    def close(self) -> None:
+        with self._changing:
+            self._file.close()
 
 
 class KeyStore:
     """Data keys of sessions. One for each process; used from one event loop."""
 
-    def __init__(
-        self, jet: Jet, master: MasterKeys, erasing: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> None:
-        """erasing: entered around every erasure, to leave nothing of it where the server's files lie."""
-        self._jet, self._master, self._erasing = jet, master, erasing
-        self._cache: dict[bytes, _Cached] = {}
+    def __init__(self, files: KeyFiles, master: MasterKeys) -> None:
+        self._files, self._master = files, master
+        self._masters: dict[int, bytes] = {}
+        self._held: dict[bytes, HeldKeys] = {}
+        self._readers = ThreadPoolExecutor(READERS, "lucid-keys")
+        self._writers = ThreadPoolExecutor(WRITERS, "lucid-erase")
 
-    async def run(self) -> None:
-        """Forget cached keys whose subjects move, until cancelled."""
-        last = (await patiently(lambda: self._jet.info(subjects.KEYS))).last_seq
-        self._cache.clear()
-        async for item in self._jet.follow(subjects.KEYS, [subjects.ALL_KEYS], last + 1):
-            if isinstance(item, Message):
-                self._cache.pop(_uid_of(item), None)
-            else:
-                self._cache.clear()
+    @asynccontextmanager
+    async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator[HeldKeys | None]:
+        """The keys of a session while they are worked with; None: they are shredded.
 
-    async def session_keys(self, uid: bytes, key_id: bytes = b"") -> SessionKeys | None:
-        """The keys of a session; None: they are shredded. key_id: what its log says of them, if it is known.
-
-        Raises Unavailable (keys.absent): not made yet. Denied (keys.wrap, keys.kek, keys.other).
+        key_id: what the session's log says of them, if it is known.
+        Raises Unavailable (keys.absent): not made yet. Denied (keys.file, keys.kek, keys.other).
         """
-        cached = self._cache.get(uid)
-        if cached is None or time.monotonic() - cached.read_s > CACHE_S:
-            began_s = time.monotonic()
-            cached = _Cached(await self._read_keys(uid), began_s)
-            self._cache[uid] = cached
-        if cached.keys is not None and key_id and cached.keys.dek_id != key_id:
-            raise Denied(
-                f"KEYS holds key {cached.keys.dek_id.hex()} for session {uid.hex()}, its log names "
-                f"{key_id.hex()}",
-                code="keys.other",
-            )
-        return cached.keys
+        held = self._held.get(uid)
+        if held is None or not held.stands():
+            held = await self.open(uid, key_id)
+            if held is None:
+                yield None
+                return
+            self._held[uid] = held
+        held.users += 1
+        try:
+            _refuse_other(uid, key_id, held.keys)
+            yield held
+        finally:
+            held.users -= 1
+            if not held.users:
+                if self._held.get(uid) is held:
+                    del self._held[uid]
+                held.close()
+
+    async def open(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
+        """As `using`, for a caller who closes it."""
+        return await _run(self._readers, partial(self._open, uid, key_id))
+
+    async def check(self, held: HeldKeys) -> None:
+        """As `HeldKeys.check`, from the event loop."""
+        if not held.stands():
+            await _run(self._readers, held.check)
 
     async def make(self, uid: bytes) -> SessionKeys:
         """The session's keys, made now unless they were made before. Safe to repeat.
 
-        Raises RefusedByState (keys.shredded).
+        Raises RefusedByState (keys.shredded), Denied (keys.file, keys.kek).
         """
-        for _ in range(TRIES):
-            last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-            if last is not None:
-                keys = await self._open(last)
-                if keys is None:
-                    raise RefusedByState(f"the key of session {uid.hex()} is shredded", code="keys.shredded")
-                return keys
-            dek = new_key()
-            version, kek = await asyncio.to_thread(self._master.newest)
-            try:
-                # A crash before this append leaves nothing, one after it leaves the key for the next try.
-                await self._jet.append(subjects.key(uid), _wrapped(uid, dek, version, kek), 0)
-            except Conflict:
-                continue  # another made it, or our ack was lost: what stands there is the key
-            log.info("key_made uid=%s version=%d", uid.hex(), version)
-            return SessionKeys(dek)
-        raise Unavailable(f"KEYS does not show what it holds of {uid.hex()}", code="keys.lagging")
+        return await _run(self._writers, partial(self._make, uid))
 
     async def rotate(self) -> Rotated:
-        """Bring every key under the newest master key, and erase the older wraps. Safe to repeat.
+        """Bring every key under the newest master key, and erase the older files. Safe to repeat.
 
-        Raises Denied or Rejected when some key could not be; all the others are done then.
+        Raises what kept a key from it; all the others are done then.
         """
-        version, kek = await asyncio.to_thread(self._master.newest)
-        rewrapped = erased = 0
-        refused: list[Rejected] = []
-        uids = {_uid_of(message) async for message in self._jet.read_all(subjects.KEYS, subjects.ALL_KEYS)}
-        for uid in sorted(uids - {b""}):
-            try:
-                rewrapped += await self._rewrap(uid, version, kek)
-                erased += await self._erase_older(uid)
-            except Rejected as error:
-                log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
-                refused.append(error)
-        log.info("keys_rotated version=%d rewrapped=%d erased=%d", version, rewrapped, erased)
+        version, master = await asyncio.to_thread(self._master.newest)
+        uids = await _run(self._writers, lambda: list(self._files.uids()))
+        outcomes: list[Erasure] = []
+        refused: list[LucidError] = []
+
+        async def rewrap(waiting: list[bytes]) -> None:
+            while waiting:
+                uid = waiting.pop()
+                try:
+                    outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
+                except LucidError as error:
+                    log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
+                    refused.append(error)
+                else:
+                    outcomes.extend([outcome] if outcome else [])
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(rewrap(uids))
+        done = Rotated(version, len(outcomes), outcomes.count("unproven"))
+        log.info("keys_rotated version=%d rewrapped=%d unproven=%d", *done)
         if refused:
             raise refused[0]
-        return Rotated(version, rewrapped, erased)
+        return done
 
-    async def fence(self, uid: bytes) -> None:
-        """Make sure that no key can be made for this session again. Safe to repeat."""
-        body = jcs(KeyFenced(uid=uid).model_dump(mode="json"))
-        for _ in range(TRIES):
-            last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-            if last is not None and isinstance(read_key_event(last.data), KeyFenced):
-                self._cache.pop(uid, None)
-                return
-            try:
-                await self._jet.append(subjects.key(uid), body, last.seq if last else 0)
-            except Conflict:
-                continue
-        raise Unavailable(f"the fence of {uid.hex()} could not be set", code="keys.lagging")
+    async def erase(self, uid: bytes) -> Erasure:
+        """Overwrite the session's key, and make sure that none can be made for it again. Safe to repeat."""
+        outcome = await _run(self._writers, partial(self._files.erase, uid))
+        log.info("key_erased uid=%s outcome=%s", uid.hex(), outcome)
+        return outcome
 
-    async def erase(self, uid: bytes) -> int:
-        """Overwrite every wrap of a fenced session; how many. Safe to repeat.
-
-        Raises RefusedByState (keys.unfenced).
-        """
-        last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-        if last is None or not isinstance(read_key_event(last.data), KeyFenced):
-            raise RefusedByState(f"session {uid.hex()} has no fence", code="keys.unfenced")
-        self._cache.pop(uid, None)
-        return await self._erase_older(uid)
-
-    async def _held(self, uid: bytes) -> list[Message]:
-        return [message async for message in self._jet.read_all(subjects.KEYS, subjects.key(uid))]
-
-    async def _read_keys(self, uid: bytes) -> SessionKeys | None:
-        last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-        if last is None:
+    def _open(self, uid: bytes, key_id: bytes) -> HeldKeys | None:
+        file = self._files.open(uid)
+        if file is None:
             raise Unavailable(f"session {uid.hex()} has no key yet", code="keys.absent")
-        return await self._open(last)
+        try:
+            if not file.data:
+                file.close()
+                return None
+            keys = SessionKeys(self._unwrapped(uid, file.data))
+            _refuse_other(uid, key_id, keys)
+        except BaseException:
+            file.close()
+            raise
+        return HeldKeys(self._files, uid, file, keys)
 
-    async def _open(self, message: Message) -> SessionKeys | None:
-        event = read_key_event(message.data)
-        if isinstance(event, KeyFenced):
-            return None
-        keks = await asyncio.to_thread(self._master.keks)
-        return SessionKeys(unwrap(keks, event.uid, event.dek_id, event.wrap))
+    def _make(self, uid: bytes) -> SessionKeys:
+        version, master = self._master.newest()
+        made = build_key_file(master, version, uid, new_key())
+        # A crash before this leaves nothing, one after it leaves the key for the next try.
+        there = self._files.make(uid, made)
+        if not there:
+            raise _shredded(uid)
+        if there == made:
+            log.info("key_made uid=%s version=%d", uid.hex(), version)
+        version, master = self._master.newest()
+        if read_head(there).master_version < version:
+            # A rotation began meanwhile, and may have been past this session already.
+            self._rewrap(uid, version, master)
+        return SessionKeys(self._unwrapped(uid, there))
 
-    async def _rewrap(self, uid: bytes, version: int, kek: bytes) -> int:
-        for _ in range(TRIES):
-            last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-            event = read_key_event(last.data) if last else None
-            if last is None or not isinstance(event, KeyWrapped) or kek_version(event.wrap) == version:
-                return 0
-            keys = await self._open(last)
-            assert keys is not None
-            try:
-                await self._jet.append(subjects.key(uid), _wrapped(uid, keys.dek, version, kek), last.seq)
-            except Conflict:
-                continue  # a fence, or our lost ack: look again
-            return 1
-        raise Unavailable(f"the key of {uid.hex()} could not be rewrapped", code="keys.lagging")
+    def _rewrap(self, uid: bytes, version: int, master: bytes) -> Erasure | None:
+        def rewrapped(raw: bytes) -> bytes | None:
+            if read_head(raw).master_version >= version:
+                return None
+            return build_key_file(master, version, uid, self._unwrapped(uid, raw))
 
-    async def _erase_older(self, uid: bytes) -> int:
-        """Erase all but the last message of the subject.
+        return self._files.replace(uid, rewrapped)
 
-        Only what stands before the last one as the leader knows it: a lagging read must not take a newer one.
-        """
-        last = await self._jet.last(subjects.KEYS, subjects.key(uid))
-        older = [message.seq for message in await self._held(uid) if last and message.seq < last.seq]
-        with self._erasing() if older else nullcontext():
-            return sum([await self._jet.delete(subjects.KEYS, seq) for seq in older])
-
-
-def _wrapped(uid: bytes, dek: bytes, version: int, kek: bytes) -> bytes:
-    name = dek_id(dek)
-    event = KeyWrapped(uid=uid, dek_id=name, wrap=wrap(kek, version, uid, name, dek))
-    return jcs(event.model_dump(mode="json"))
+    def _unwrapped(self, uid: bytes, raw: bytes) -> bytes:
+        """The DEK. Versions of the master key never change, but a restored folder may hold others."""
+        try:
+            return open_key_file(self._masters, uid, raw)
+        except Denied:
+            self._masters = dict(self._master.keks())
+            return open_key_file(self._masters, uid, raw)
 
 
-def _uid_of(message: Message) -> bytes:
-    """Whose key it is; empty: nobody's, and such a message must not end whoever follows KEYS."""
-    try:
-        return bytes.fromhex(message.subject.rsplit(".", 1)[1])
-    except ValueError:
-        return b""
+async def _run(threads: Executor, call: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def _refuse_other(uid: bytes, key_id: bytes, keys: SessionKeys) -> None:
+    if key_id and keys.dek_id != key_id:
+        raise Denied(
+            f"the key file of session {uid.hex()} holds key {keys.dek_id.hex()}, its log names "
+            f"{key_id.hex()}",
+            code="keys.other",
+        )
+
+
+def _shredded(uid: bytes) -> RefusedByState:
+    return RefusedByState(f"the key of session {uid.hex()} is shredded", code="keys.shredded")

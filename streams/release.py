@@ -153,7 +153,7 @@ class Release:
             if message.seq > up_to:
                 break
             if message.seq not in named:
-                fragments += await self.jet.delete(subjects.RECORDINGS, message.seq, erase=False)
+                fragments += await self.jet.delete(subjects.RECORDINGS, message.seq)
         self._purged[session.uid] = session.released_chunks
         log.info(
             "prefix_purged session=%s chunks=%d fragments=%d", session.id, session.released_chunks, fragments

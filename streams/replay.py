@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from handlers.keys import SessionKeys
 from handlers.replay import Judgement, judge
 from handlers.seal_index import index_chunks, seal_index_chunk
 from handlers.seal_material import Material
@@ -24,6 +23,7 @@ from schemas.errors import EvidenceFalse, RefusedByState, Rejected
 from schemas.index import Entry
 from schemas.manifest import Manifest
 from schemas.ports import Blobs, Reader
+from streams.keystore import HeldKeys
 from streams.remake import Remake
 from streams.threads import Threads
 
@@ -45,7 +45,7 @@ class Replay:
     jet: Reader
     blobs: Blobs
     threads: Threads
-    keys: SessionKeys
+    keys: HeldKeys
     manifest: Manifest
     material: Material
 
@@ -67,12 +67,12 @@ class Replay:
             yield await self._compare(chunk.entry, await self._made(remake, event))
         made_index = {chunk.index: chunk for chunk in index_chunks(self.material)}
         for item in self.manifest.index:
-            chunk_bytes = seal_index_chunk(self.material, self.keys.dek, made_index[item.entry.index])
+            chunk_bytes = seal_index_chunk(self.material, self.keys.keys.dek, made_index[item.entry.index])
             yield await self._compare(item.entry, chunk_bytes)
 
     async def _made(self, remake: Remake, event: Recorded) -> Buffer | None:
         """The sealed chunk; None: its source went while the session ran."""
-        context = Context(event, 0, self.material.created.settings, self.keys)
+        context = Context(event, 0, self.material.created.settings, self.keys.keys)
         try:
             return (await remake.sealed(0, context))[1]
         except RefusedByState:
@@ -87,16 +87,25 @@ class Replay:
         """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
         name = names.stored_chunk(self.manifest.uid, entry.index)
         found = self.blobs.read(name)
-        outcome = judge(entry, self.keys.dek, made, found)
+        outcome = judge(entry, self.keys.keys.dek, made, found)
         kept = None
         if made is not None and outcome is Judgement.RESTORED:
             kept = self.blobs.quarantine(name) if found is not None else None
             self.blobs.put(name, made)
+            self._refuse_destroyed(name)
             again = self.blobs.read(name)
-            if again is None or judge(entry, self.keys.dek, made, again) is not Judgement.SAME:
+            if again is None or judge(entry, self.keys.keys.dek, made, again) is not Judgement.SAME:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
         return Replayed(entry.index, outcome, entry.sealed, kept or "")
+
+    def _refuse_destroyed(self, name: str) -> None:
+        """What was put into the folder of a session that was destroyed meanwhile must not stay there."""
+        try:
+            self.keys.check()
+        except RefusedByState:
+            self.blobs.remove(name)
+            raise
 
 
 def manifest_of(manifests: Blobs, session: Session) -> Manifest:

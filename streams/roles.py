@@ -39,7 +39,7 @@ async def run_worker(
     prepare_memory()
     if not await _opened(key_folder(here, jet), stop):
         return
-    directory, keys = Directory(jet), KeyStore(jet, here.keyring)
+    directory, keys = Directory(jet), KeyStore(here.key_files, here.keyring)
     parts = WorkerParts(
         jet=jet,
         directory=directory,
@@ -48,20 +48,18 @@ async def run_worker(
         signers=here.signers.publics,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
-    following = [asyncio.create_task(service.run()) for service in (directory, keys)]
+    following = asyncio.create_task(directory.run())
     working = asyncio.create_task(work(parts, stop, group, groups))
     try:
-        await asyncio.wait({working, *following}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, following}, return_when=asyncio.FIRST_COMPLETED)
         stop.set()
         await working
-        for task in following:
-            if task.done():
-                task.result()
+        if following.done():
+            following.result()
     finally:
-        for task in following:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
 
 
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
@@ -71,7 +69,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     folder = key_folder(here, jet)
     if not await _opened(folder, stop):
         return
-    keys = KeyStore(jet, keyring, here.erasing)
+    keys = KeyStore(here.key_files, keyring)
     parts = conductor.ConductorParts(
         jet=jet,
         directory=directory,
@@ -90,7 +88,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     stopped = asyncio.create_task(stop.wait())
-    services = (directory, keys, Conductor(parts), retention)
+    services = (directory, Conductor(parts), retention)
     running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.

@@ -53,10 +53,18 @@ class Sealer:
         Raises Rejected (seal.*), Denied (seal.signer), Retryable.
         """
         material = await material_of(self.jet, self.log, session)
-        keys = await self.keys.session_keys(material.created.uid, session.dek_id)
-        if keys is None:
-            raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
-        return await asyncio.to_thread(self._seal, material, keys.dek)
+        uid = material.created.uid
+        async with self.keys.using(uid, session.dek_id) as held:
+            if held is None:
+                raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
+            said = await asyncio.to_thread(self._seal, material, held.keys.dek)
+            try:
+                await self.keys.check(held)
+            except RefusedByState as error:
+                # Who destroyed the session may have emptied its folder before the index was there.
+                await asyncio.to_thread(self.chunks.remove, f"{uid.hex()}/")
+                raise Unavailable(error.message, code=error.code) from error
+            return said
 
     def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
         """In a thread. The order is the order of durability: a manifest never names what is not there."""

@@ -1,13 +1,15 @@
-"""Owns destroying a session's evidence for good, and saying so under signature.
+"""Destroys a session's evidence for good, and says so under signature.
 
-    fence → wraps erased → fragments, events, dead letters, chunks, quarantine emptied → tombstone
+    key file erased → fragments up to here, events, dead letters, chunks, quarantine emptied → tombstone
 
-1. The fence comes first: nothing that follows can be undone by a late writer making a key.
-2. With the wraps gone, whatever a late writer still leaves behind can be opened by nobody; every place is
-   emptied until a whole round finds nothing more.
-3. Every step may be repeated after a crash; the tombstone derives from the order to destroy, and from who
-   signs what bears that date, so it is the same each time.
-4. The log, its history and the manifests stay: they hold digests and names, no picture.
+1. The key goes first. Whatever is left or comes later, in any place or copy, is ciphertext that nobody opens.
+2. Fragments are purged up to the sequence that their stream had reached when the key was gone. What a host
+   sends after that belongs to nobody and holds up nothing: `streams.retention` takes it away later.
+3. Every place is emptied twice, with a pause between: a job that was under way then finds no key and leaves
+   nothing. It takes away by itself what it had written by then.
+4. Every step may be repeated after a crash. The tombstone derives from the order to destroy, and from the
+   signer of that date, so it is the same each time; one that is there already stands.
+5. The log, its history and the manifests stay: they hold digests and names, no picture.
 """
 
 import asyncio
@@ -19,13 +21,12 @@ from schemas import dsse, subjects
 from schemas.digest import ZERO, h
 from schemas.errors import Unavailable
 from schemas.lifecycle_events import Created, DestroyOrdered
-from schemas.ports import Blobs, Eraser, Signers
+from schemas.ports import Blobs, Erasure, Jet, Signers
 from schemas.trust import Place, Tombstone
 from streams.keystore import KeyStore
 
-ROUND_S = 1.0
-"""Between two rounds: longer than a chunk that was in work needs to land."""
-ROUNDS = 30
+PAUSE_S = 1.0
+"""Between the two times that places are emptied: longer than most jobs that were under way."""
 NO_KEY = bytes(16)
 
 log = logging.getLogger("lucid.shredding")
@@ -40,13 +41,12 @@ def tombstone_name(uid: bytes) -> str:
 class Shredder:
     """What destroying works with."""
 
-    jet: Eraser
+    jet: Jet
     keys: KeyStore
     chunks: Blobs
     manifests: Blobs
     quarantine: Blobs
     signers: Signers
-    round_s: float = ROUND_S
 
     async def shred(self, session: Session) -> bytes:
         """Destroy, and return H of the tombstone's envelope. Safe to repeat.
@@ -56,33 +56,32 @@ class Shredder:
         created, order = session.created, session.destroy
         assert created is not None
         assert order is not None
-        await self.keys.fence(created.uid)
-        await self.keys.erase(created.uid)
-        for number in range(ROUNDS):
-            if number:
-                await asyncio.sleep(self.round_s)
-            emptied = await self._empty(created)
-            log.info("emptied session=%s round=%d items=%d", session.id, number, sum(emptied.values()))
-            # The first round may race with jobs in work; one that finds nothing after a pause is the last.
-            if number and not any(emptied.values()):
-                return await asyncio.to_thread(self._bury, session, created, order, sorted(emptied))
-        raise Unavailable(f"{session.id} is being written while it is destroyed", code="destroy.busy")
+        erasure = await self.keys.erase(created.uid)
+        up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
+        await self._empty(created, up_to)
+        await asyncio.sleep(PAUSE_S)
+        emptied = await self._empty(created, up_to)
+        return await asyncio.to_thread(self._bury, session, created, order, erasure, sorted(emptied))
 
-    async def _empty(self, created: Created) -> dict[str, int]:
+    async def _empty(self, created: Created, up_to: int) -> dict[str, int]:
         """Empty every place once; how much each held."""
         name, uid = created.session, created.uid.hex()
-        return {
-            "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording(created.host, name)),
+        emptied = {
+            "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name), up_to),
             "events": await self.jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
             "dead": await self.jet.purge(subjects.DEAD, subjects.dead("*", name)),
             "chunks": await asyncio.to_thread(self.chunks.remove, f"{uid}/"),
             "quarantine": await asyncio.to_thread(self.quarantine.remove, f"{uid}/"),
         }
+        log.info("emptied session=%s items=%d", name, sum(emptied.values()))
+        return emptied
 
-    def _bury(self, session: Session, created: Created, order: DestroyOrdered, emptied: list[str]) -> bytes:
+    def _bury(
+        self, session: Session, created: Created, order: DestroyOrdered, erasure: Erasure, emptied: list[str]
+    ) -> bytes:
         signer = self.signers.at(order.at_us)
-        places = [Place(place="keys", outcome="erased")]
-        places += [Place(place=place, outcome="empty") for place in emptied]
+        places = [Place(place="keys", outcome=erasure)]
+        places += [Place(place=place, outcome="emptied") for place in emptied]
         said = Tombstone(
             uid=created.uid,
             dek_id=session.dek_id or NO_KEY,

@@ -5,8 +5,8 @@
 2. Nothing that is evidence, or a way to it, expires by age or is pushed out by something newer: a full
    stream refuses (NoSpace), and the publisher waits. Only DEAD lets the oldest go, so that a refusal can
    always be written down.
-3. Nothing forbids deletion or purge: erasing a key is a message delete by sequence (KEYS), a destroyed
-   session's fragments and events are purged.
+3. Nothing forbids deletion or purge: a destroyed session's fragments and events are purged. No stream holds a
+   key: what a broker deletes is never trusted to be erased.
 4. RECORDINGS knows no message ids worth remembering: dedupe would let one host swallow another's message.
 """
 
@@ -19,7 +19,6 @@ from schemas.subjects import (
     ALL_CHUNKS,
     ALL_DEAD,
     ALL_HOSTS,
-    ALL_KEYS,
     ALL_LIFECYCLE,
     ALL_RECORDINGS,
     CHUNKS,
@@ -27,13 +26,12 @@ from schemas.subjects import (
     ERASURES,
     INSTALLATION,
     KEY_COPIES,
-    KEYS,
     LIFECYCLE,
     PARTITIONS,
     RECORDINGS,
 )
 
-SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.04, KEYS: 0.01, DEAD: 0.03}
+SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03}
 """Of what the server promises to all streams; 0.04 are left over."""
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a server that is not ours, when no setting says how much it gives."""
@@ -83,7 +81,6 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
             (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION, ERASURES, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
         ),
-        spec(KEYS, (ALL_KEYS,), "wrapped data keys; the only thing that is ever erased"),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
     )
 

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,10 @@ from infra.memory import prepare_memory
 from infra.nats_server import NatsServer
 from infra.nats_server import version as server_version
 from infra.nats_store import has_streams
-from infra.residue import overwriting
 from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
 from infra.swap import plain_swap
-from schemas import ports, subjects
+from schemas import ports
 from schemas.capture import Picture
 from schemas.settings import Settings
 
@@ -71,12 +70,12 @@ class Installation:
         return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
 
     @cached_property
-    def key_files(self) -> ports.KeyFiles:
-        return DiskKeyFiles(self._data.keys / "sessions")
-
-    @cached_property
     def key_folder(self) -> ports.KeyFolder:
         return KeyFolder(self._data.keys)
+
+    @cached_property
+    def key_files(self) -> ports.KeyFiles:
+        return DiskKeyFiles(self._data.keys / "sessions")
 
     @cached_property
     def signers(self) -> ports.Signers:
@@ -96,6 +95,7 @@ class Installation:
 
     def sweep(self) -> None:
         """Remove what a crash left half written. For the owner, before it starts anything."""
+        self.key_files.sweep()
         for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
             DiskBlobs(folder).sweep()
 
@@ -106,10 +106,6 @@ class Installation:
     def identity(self, host: str) -> ports.HostIdentity:
         """One host's key and counter, locked. Raises Unavailable (host.locked)."""
         return HostIdentity(self._data.folder("hosts"), host)
-
-    def erasing(self) -> AbstractContextManager[None]:
-        """Around erasures in KEYS: nothing of them stays where the server's files lie."""
-        return overwriting(self._data.nats, subjects.KEYS)
 
     def server(self) -> ports.Server:
         return server(self._data.nats, self.settings.nats_memory_mib)

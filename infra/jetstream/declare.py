@@ -113,9 +113,9 @@ async def consumers(conn: Connection, stream: str) -> list[ConsumerInfo]:
             return found
 
 
-async def delete_message(conn: Connection, stream: str, seq: int, erase: bool) -> bool:
+async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
     """Delete one message; False when it was not there."""
-    request = json.dumps({"seq": seq, "no_erase": not erase}).encode()
+    request = json.dumps({"seq": seq, "no_erase": True}).encode()
     answer = json.loads((await conn.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", request)).data)
     error = answer.get("error")
     if error is None:

@@ -166,8 +166,8 @@ class Jet:
     ) -> follow.Follower:
         return follow.Follower(self._conn, stream, filters, from_seq, batch_bytes)
 
-    async def delete(self, stream: str, seq: int, *, erase: bool = True) -> bool:
-        return await declare.delete_message(self._conn, stream, seq, erase)
+    async def delete(self, stream: str, seq: int) -> bool:
+        return await declare.delete_message(self._conn, stream, seq)
 
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
         body: dict[str, Any] = {"filter": subject}

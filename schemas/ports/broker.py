@@ -97,11 +97,8 @@ class Eraser(Protocol):
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
         """Drop messages of a subject, up to and with `up_to_seq`; how many. Their bytes may stay on disk."""
 
-    async def delete(self, stream: str, seq: int, *, erase: bool = True) -> bool:
-        """Take one message away, with its bytes if they are to be erased (ten times slower).
-
-        False: it was not there.
-        """
+    async def delete(self, stream: str, seq: int) -> bool:
+        """Take one message away; its bytes may stay on disk. False: it was not there."""
 
 
 class Consumer(Protocol):

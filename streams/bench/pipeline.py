@@ -105,10 +105,11 @@ async def measure(task: Task) -> Measure:
         stored_s, began_s = await stored(up.jet, SESSION), published["began_s"]
         chunks = await closed_chunks(up.jet, SESSION)
         uid = bytes.fromhex(publisher.said["uid"])
-        keys = await KeyStore(up.jet, up.here.keyring).session_keys(uid)
-        assert keys is not None
+        async with KeyStore(up.here.key_files, up.here.keyring).using(uid) as held:
+            assert held is not None
+            dek = held.keys.dek
         folder = up.here.data.chunks / uid.hex()
-        on_disk = check_chunks(folder, keys.dek, chunks, task.source, "the pipeline")
+        on_disk = check_chunks(folder, dek, chunks, task.source, "the pipeline")
         dead = (await up.jet.info(subjects.DEAD)).messages
     more = {"sealed": sealed_s - began_s, "published": published["published_s"] - began_s, "dead": dead}
     return Measure(stored_s - began_s, chunks, on_disk, meter.used, meter.others, more)

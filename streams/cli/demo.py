@@ -158,7 +158,7 @@ async def _free_name(jet: Jet, used: set[str]) -> str:
 async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256: str) -> dict[str, Any]:
     """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
     found = await kept(jet, here.data, session)
-    keys = await keys_of(jet, here.keyring, found.session)
+    keys = (await keys_of(here.key_files, here.keyring, found.session)).keys
     trust = await own_trust(jet, here.signers)
     raw_trust = trust_file(trust.keys, here.signers.root(), int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"

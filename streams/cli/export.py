@@ -21,6 +21,7 @@ from handlers.keys import SessionKeys
 from handlers.original import lacks, opened_by, original, parts, sealed_manifest
 from handlers.trust import replaces
 from handlers.verify_keys import named_keys
+from handlers.verify_reader import Evidence
 from schemas import dsse
 from schemas.errors import Misuse
 from schemas.manifest import Manifest
@@ -32,8 +33,8 @@ from streams.cli import output
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
 from streams.cli.verify import read_beside, read_keys
-from streams.evidence import KEYS, EvidenceFolders, copy_at, mode_at, read_bounded, write_copy
-from streams.kept import kept, keys_file, keys_of, trust_file, trusted_keys
+from streams.evidence import KEYS, copy_at, mode_at, read_bounded, write_copy
+from streams.kept import WhileKept, kept, keys_file, keys_of, trust_file, trusted_keys
 from streams.key_folder import key_folder
 from streams.wiring import Installation
 
@@ -45,7 +46,7 @@ class Origin:
     """What is exported. `data`: of the installation that it lies in; None: a copy."""
 
     name: str
-    evidence: EvidenceFolders
+    evidence: Evidence
     uid: bytes = b""
     keys: SessionKeys | None = None
     keys_json: bytes | None = None
@@ -136,9 +137,10 @@ async def _from_here(name: str, wants_keys: bool) -> Origin:
         found = await kept(jet, here.data, name)
         if not wants_keys:
             return Origin(name, found.evidence, found.session.uid, data=here.data)
-        opened = await keys_of(jet, here.keyring, found.session)
-    raw = keys_file(found.session, opened)
-    return Origin(name, found.evidence, found.session.uid, opened, raw, here.data)
+        held = await keys_of(here.key_files, here.keyring, found.session)
+    raw = keys_file(found.session, held.keys)
+    evidence = WhileKept(found.evidence, held)
+    return Origin(name, evidence, found.session.uid, held.keys, raw, here.data)
 
 
 def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:

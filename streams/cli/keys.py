@@ -38,10 +38,14 @@ def rotate(as_json: JsonFlag = False) -> None:
     if as_json:
         output.emit(done)
     else:
+        count = output.count_of(done["rewrapped"], "data key")
         output.say(
-            f"master key version {done['version']}: {output.count_of(done['rewrapped'], 'data key')} "
-            f"wrapped anew, {output.count_of(done['erased'], 'old wrap')} erased"
+            f"master key version {done['version']}: {count} wrapped anew, the old key files overwritten"
         )
+        if done["unproven"]:
+            output.note(
+                f"{output.count_of(done['unproven'], 'old key file')} may still be on the disk: docs/keys.md"
+            )
 
 
 @signer.command("list")

@@ -73,7 +73,7 @@ async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
         jet=jet,
         blobs=here.chunks,
         threads=Threads(),
-        keys=await keys_of(jet, here.keyring, session),
+        keys=await keys_of(here.key_files, here.keyring, session),
         manifest=manifest_of(here.manifests, session),
         material=await material_of(jet, EventLog(jet), session),
     )

@@ -14,6 +14,7 @@ import typer
 
 from handlers.trust import Trust, open_trust
 from handlers.verify import verify as verify_evidence
+from handlers.verify_reader import Evidence
 from handlers.verify_tombstone import is_tombstone, verify_tombstone
 from schemas import dsse
 from schemas.errors import Misuse, NotFound, Unreadable
@@ -22,8 +23,8 @@ from schemas.trust import MAX_KEYS_BYTES
 from streams.cli import output, verdict
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.evidence import KEYS, EvidenceFolders, copy_at, mode_at, read_bounded, unreadable
-from streams.kept import kept, keys_file, keys_of, own_trust
+from streams.evidence import KEYS, copy_at, mode_at, read_bounded, unreadable
+from streams.kept import WhileKept, kept, keys_file, keys_of, own_trust
 from streams.wiring import Installation
 
 FINGERPRINT_DIGITS = 64
@@ -75,7 +76,8 @@ def verify(
     if is_file:
         return _tombstone(path, mode, trust, root, strict, as_json)
     if copied:
-        evidence, hint = copy_at(path), ""
+        evidence: Evidence = copy_at(path)
+        hint = ""
         opened = load_trust(_needed(trust, path), root)
         key_bytes = read_keys(keys) if keys else read_beside(path / KEYS)
     else:
@@ -147,15 +149,15 @@ def trust_needed(path: Path) -> Misuse:
 
 async def _here(
     name: str, trust: Path | None, root: str | None, keys: Path | None, open_contents: bool
-) -> tuple[EvidenceFolders, Trust, bytes | None]:
+) -> tuple[Evidence, Trust, bytes | None]:
     here = Installation.here()
     async with attached() as jet:
         found = await kept(jet, here.data, name)
         opened = load_trust(trust, root) if trust else await own_trust(jet, here.signers)
         key_bytes = read_keys(keys) if keys else None
         if open_contents and key_bytes is None:
-            session_keys = await keys_of(jet, here.keyring, found.session)
-            key_bytes = keys_file(found.session, session_keys)
+            held = await keys_of(here.key_files, here.keyring, found.session)
+            return WhileKept(found.evidence, held), opened, keys_file(found.session, held.keys)
     return found.evidence, opened, key_bytes
 
 

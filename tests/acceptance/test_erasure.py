@@ -63,17 +63,6 @@ def found(data: Path, secret: bytes) -> list[str]:
             return [str(path.relative_to(data)) for path in files if holds(path, wanted)]
 
 
-async def read_wrap(url: str, uid: str) -> bytes:
-    """The wrap of a session's data key that KEYS holds last."""
-    client = await nats.connect(url)
-    try:
-        message = await client.jetstream().get_last_msg("KEYS", f"lucid.key.{uid}")
-        assert message.data is not None
-        return base64.b64decode(json.loads(message.data)["wrap"])
-    finally:
-        await client.close()
-
-
 async def create(url: str, session: str, **more: object) -> Json:
     """What the installation answers to a host that asks for a session, and says more than it is asked."""
     key = Ed25519PrivateKey.generate()
@@ -115,7 +104,9 @@ class Searched:
         return said
 
     def wrap(self, uid: str) -> bytes:
-        return asyncio.run(read_wrap(self.system.nats_url, uid))
+        """Nonce and wrapped data key of a session, as its key file has them."""
+        path = self.system.data / "keys" / "sessions" / uid[:2] / f"{uid}.key"
+        return path.read_bytes()[44:116]
 
     def key(self, session: str, aside: Path) -> bytes:
         """The data key, taken out of the installation."""
@@ -152,7 +143,7 @@ def test_a_destroyed_session_leaves_neither_key_nor_picture(searched: Searched, 
     wrap, key = searched.wrap(uid), searched.key("gone", tmp_path)
 
     # the search can fail: it finds each of them where it is
-    assert any(name.startswith("nats/") for name in searched.found(wrap))
+    assert any(name.startswith("keys/") for name in searched.found(wrap))
     assert searched.image is None or searched.found_on_disk(wrap)
     assert searched.found(key) == searched.found(MARKER) == []
     planted = system.data / "temp"
@@ -234,16 +225,15 @@ def test_a_rotated_master_key_leaves_no_old_wrap(searched: Searched, tmp_path: P
     system = searched.system
     uid = searched.record("kept")["uid"]
     old, key = searched.wrap(uid), searched.key("kept", tmp_path)
-    assert any(name.startswith("nats/") for name in searched.found(old))
+    assert any(name.startswith("keys/") for name in searched.found(old))
 
     said = system.json("keys", "rotate")
     assert said["rewrapped"] >= 1
-    assert said["erased"] >= said["rewrapped"]
     new = searched.wrap(uid)
     assert new != old
     assert [searched.found(secret) for secret in (old, key, MARKER)] == [[], [], []]
     assert not searched.found_on_disk(old), "in a block that no file has any more"
-    assert any(name.startswith("nats/") for name in searched.found(new))
+    assert any(name.startswith("keys/") for name in searched.found(new))
 
     assert system.json("verify", "kept", "--open")["verdict"] == "true"
     told = system.json("export", "kept", "--out", tmp_path / "out")

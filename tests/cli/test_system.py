@@ -306,7 +306,7 @@ def test_rotated_keys_still_open_what_they_kept(lucid: Lucid, data: Path, tmp_pa
     ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", "kept-1", data=data)
     rotated = ok(lucid, "keys", "rotate", data=data)
     assert rotated["version"] == 2
-    assert rotated["rewrapped"] == rotated["erased"] >= 1
+    assert rotated["rewrapped"] >= 1
     ok(lucid, "export", "kept-1", "--out", str(tmp_path / "back"), data=data)
     assert (tmp_path / "back").read_bytes() == b"before"
 

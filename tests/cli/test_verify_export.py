@@ -231,7 +231,7 @@ def tombstone(signer: Ed25519PrivateKey) -> bytes:
         approver="bob",
         reason="expired",
         at_us=1_700_000_000_000_000,
-        places=({"place": "KEYS", "outcome": "erased"},),  # type: ignore[arg-type]
+        places=({"place": "keys", "outcome": "overwritten"},),  # type: ignore[arg-type]
         backups_until_us=0,
     )
     return dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public_key().public_bytes_raw())

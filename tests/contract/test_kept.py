@@ -7,22 +7,21 @@ import pytest
 from evidence_case import Case
 from recorded_session import HOST_PUBLIC, KEYS, NAME, SIGNING, START_US, RecordedSession
 
-from handlers.keys import dek_id, wrap
+from handlers.key_file import build_key_file
 from handlers.original import original, sealed_manifest
 from handlers.verify import verify
 from infra.datadir import DataDir
 from infra.jetstream import Jet
+from infra.key_files_disk import DiskKeyFiles
 from infra.keyring import Keyring
 from infra.signers import Signers
 from schemas import dsse, subjects
 from schemas.commands import CompleteSeal
 from schemas.errors import NotFound, RefusedByState
-from schemas.jcs import jcs
-from schemas.key_events import KeyFenced, KeyWrapped
 from streams import topology
 from streams.evidence import copy_at, write_copy
 from streams.hosts import Hosts
-from streams.kept import kept, keys_file, keys_of, own_trust
+from streams.kept import WhileKept, kept, keys_file, keys_of, own_trust
 
 
 @pytest.fixture
@@ -44,10 +43,8 @@ async def install(jet: Jet, data: DataDir, *, sealed: bool = True) -> Case:
     seq = 0
     for line in recorded.history:
         seq = await jet.append(subjects.lifecycle(NAME), line, seq)
-    version, kek = Keyring(data.keys).begin()
-    wrapped = wrap(kek, version, recorded.uid, KEYS.dek_id, KEYS.dek)
-    event = KeyWrapped(uid=recorded.uid, dek_id=dek_id(KEYS.dek), wrap=wrapped)
-    await jet.append(subjects.key(recorded.uid), jcs(event.model_dump(mode="json")), 0)
+    version, master = Keyring(data.keys).begin()
+    key_files(data).make(recorded.uid, build_key_file(master, version, recorded.uid, KEYS.dek))
     await Hosts(jet).register("host-1", HOST_PUBLIC, START_US, "tester")
     name = recorded.uid.hex()
     (data.manifests / name).mkdir()
@@ -56,6 +53,10 @@ async def install(jet: Jet, data: DataDir, *, sealed: bool = True) -> Case:
     for index, sealed_chunk in case.held.chunks.items():
         (data.chunks / name / f"{index:010}").write_bytes(sealed_chunk)
     return case
+
+
+def key_files(data: DataDir) -> DiskKeyFiles:
+    return DiskKeyFiles(data.keys / "sessions")
 
 
 def complete_seal(case: Case) -> None:
@@ -76,7 +77,7 @@ async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: Dat
     case = await install(jet, data)
     found = await kept(jet, data, NAME)
     trust = await own_trust(jet, Signers(data.keys))
-    keys = await keys_of(jet, Keyring(data.keys), found.session)
+    keys = (await keys_of(key_files(data), Keyring(data.keys), found.session)).keys
     raw = keys_file(found.session, keys)
     report = verify(found.evidence, trust, keys=raw)
     assert (report.findings, report.notes, report.exit_code) == ([], [], 0)
@@ -100,14 +101,30 @@ async def test_what_is_not_sealed_is_not_evidence(jet: Jet, data: DataDir) -> No
 async def test_a_fenced_key_opens_nothing(jet: Jet, data: DataDir) -> None:
     """Breaks: a session that was destroyed can still be watched."""
     case = await install(jet, data)
-    subject = subjects.key(case.recorded.uid)
-    last = await jet.last(subjects.KEYS, subject)
-    assert last is not None
-    fence = KeyFenced(uid=case.recorded.uid)
-    await jet.append(subject, jcs(fence.model_dump(mode="json")), last.seq)
+    key_files(data).erase(case.recorded.uid)
     found = await kept(jet, data, NAME)
     with pytest.raises(RefusedByState, match=r"evidence\.destroyed"):
-        await keys_of(jet, Keyring(data.keys), found.session)
+        await keys_of(key_files(data), Keyring(data.keys), found.session)
+
+
+async def test_a_verification_or_an_export_ends_where_its_session_is_destroyed(
+    jet: Jet, data: DataDir, tmp_path: Path
+) -> None:
+    """Breaks: an export that began before a session was destroyed writes the whole film afterwards."""
+    case = await install(jet, data)
+    found = await kept(jet, data, NAME)
+    held = await keys_of(key_files(data), Keyring(data.keys), found.session)
+    evidence = WhileKept(found.evidence, held)
+    pieces = original(evidence, sealed_manifest(evidence), held.keys)
+    assert next(pieces)
+    rotated = build_key_file(bytes(32), 2, case.recorded.uid, KEYS.dek)
+    assert key_files(data).replace(case.recorded.uid, lambda raw: rotated)
+    assert evidence.chunk(0, 1 << 20), "a rotation ends nothing"
+    key_files(data).erase(case.recorded.uid)
+    with pytest.raises(RefusedByState, match=r"keys\.shredded"):
+        list(pieces)
+    with pytest.raises(RefusedByState, match=r"keys\.shredded"):
+        verify(evidence, await own_trust(jet, Signers(data.keys)), keys=keys_file(found.session, held.keys))
 
 
 async def test_a_data_directory_without_a_signer_vouches_for_nobody(jet: Jet, tmp_path: Path) -> None:

@@ -1,242 +1,263 @@
-"""Keys of sessions in KEYS, on a real server: made once, rotated, fenced, erased."""
+"""Data keys of sessions over key files: made once, held while used, rotated, erased."""
 
 import asyncio
+import gc
+import os
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-from waiting import PATIENCE_S
 
-from handlers.keys import new_key
-from infra.jetstream import Jet, connect
+from handlers.key_file import read_head
+from handlers.keys import SessionKeys
+from infra.key_files_disk import DiskKeyFiles
 from infra.keyring import Keyring
-from infra.nats_server import NatsServer
-from schemas import subjects
-from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
-from schemas.key_events import KeyFenced, KeyWrapped, read_key_event
-from streams import topology
+from schemas.errors import Denied, RefusedByState, Unavailable
 from streams.keystore import KeyStore
 
 UID = b"u" * 16
 
 
-@pytest.fixture
-def master(tmp_path: Path) -> Keyring:
-    ring = Keyring(tmp_path / "keys")
-    ring.begin()
-    return ring
+class Here:
+    """One installation's keys, and as many processes over them as a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files, self.master = DiskKeyFiles(folder / "sessions"), Keyring(folder)
+        self.master.begin()
+
+    def store(self) -> KeyStore:
+        return KeyStore(DiskKeyFiles(self.folder / "sessions"), Keyring(self.folder))
+
+    def raw(self, uid: bytes = UID) -> bytes | None:
+        opened = self.files.open(uid)
+        if opened is None:
+            return None
+        opened.close()
+        return opened.data
+
+    def version(self, uid: bytes = UID) -> int:
+        return read_head(self.raw(uid) or b"").master_version
 
 
 @pytest.fixture
-async def store(jet: Jet, master: Keyring) -> KeyStore:
-    await topology.declare(jet, 1 << 30)
-    return KeyStore(jet, master)
+def here(tmp_path: Path) -> Here:
+    return Here(tmp_path)
 
 
-async def held(jet: Jet, uid: bytes = UID) -> list[type]:
-    messages = [m async for m in jet.read_all(subjects.KEYS, subjects.key(uid))]
-    return [type(read_key_event(message.data)) for message in messages]
+async def dek(store: KeyStore, uid: bytes = UID, key_id: bytes = b"") -> bytes | None:
+    async with store.using(uid, key_id) as held:
+        return held.keys.dek if held else None
 
 
-def on_disk(server: NatsServer) -> bytes:
-    return b"".join(path.read_bytes() for path in Path(server.data).rglob("*.blk"))
-
-
-async def test_of_many_conductors_one_makes_the_key(store: KeyStore, jet: Jet, master: Keyring) -> None:
+async def test_of_many_conductors_one_makes_the_key(here: Here) -> None:
     """Breaks: a host seals to one key and the worker opens with another."""
-    stores = [KeyStore(jet, master) for _ in range(10)]
-    made = await asyncio.gather(*(one.make(UID) for one in stores))
+    made = await asyncio.gather(*(here.store().make(UID) for _ in range(10)))
     assert len({keys.dek for keys in made}) == 1
-    assert await held(jet) == [KeyWrapped]
+    assert await dek(here.store(), key_id=made[0].dek_id) == made[0].dek
 
 
-async def test_a_key_whose_ack_was_lost_is_the_key(store: KeyStore, jet: Jet, master: Keyring) -> None:
-    """Breaks: after a crash between KEYS and START_COMPLETE the session has two keys."""
-
-    class Losing:
-        def __init__(self) -> None:
-            self.times = 1
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(jet, name)
-
-        async def append(self, *args: Any, **more: Any) -> int:
-            seq = await jet.append(*args, **more)
-            if self.times:
-                self.times = 0
-                raise Unavailable("lost", code="nats.timeout")
-            return seq
-
-    losing = KeyStore(Losing(), master)  # type: ignore[arg-type]
-    with pytest.raises(Unavailable):
-        await losing.make(UID)
-    keys = await losing.make(UID)
-    found = await store.session_keys(UID, keys.dek_id)
-    assert found is not None
-    assert found.dek == keys.dek
-    assert await held(jet) == [KeyWrapped]
-
-
-async def test_a_key_that_is_not_there_yet_is_waited_for_and_never_made_by_a_reader(
-    store: KeyStore, jet: Jet
-) -> None:
+async def test_a_key_that_is_not_there_yet_is_waited_for_and_never_made_by_a_reader(here: Here) -> None:
     """Breaks: a worker makes a key of its own."""
     with pytest.raises(Unavailable) as error:
-        await store.session_keys(UID)
+        await dek(here.store())
     assert error.value.code == "keys.absent"
-    assert await held(jet) == []
+    assert here.raw() is None
 
 
-async def test_another_key_than_the_log_names_is_denied(store: KeyStore) -> None:
+async def test_another_key_than_the_log_names_is_denied(here: Here) -> None:
     """Breaks: chunks are sealed under a key that no manifest names."""
-    await store.make(UID)
-    with pytest.raises(Denied) as error:
-        await store.session_keys(UID, b"x" * 16)
-    assert error.value.code == "keys.other"
-
-
-async def test_rotation_keeps_the_key_and_erases_the_old_wrap(
-    store: KeyStore, jet: Jet, master: Keyring, server: NatsServer
-) -> None:
-    """Breaks: a rotation loses keys, or leaves wraps that the old master key opens."""
+    store = here.store()
     keys = await store.make(UID)
-    others = [bytes([n]) * 16 for n in range(20)]
-    for uid in others:
-        await store.make(uid)
-    old = await jet.last(subjects.KEYS, subjects.key(UID))
-    assert old is not None
-    assert old.data in on_disk(server)
-    master.add_version()
-    assert (await store.rotate())[:2] == (2, 21)
+    async with store.using(UID, keys.dek_id):
+        for other in (store, here.store()):
+            with pytest.raises(Denied) as error:
+                await dek(other, key_id=b"x" * 16)
+            assert error.value.code == "keys.other"
+
+
+async def test_a_key_is_let_go_when_nobody_works_with_it(here: Here) -> None:
+    """Breaks: the key of a destroyed session is in a process's memory for as long as it runs."""
+    store = here.store()
+    await store.make(UID)
+    files = len(os.listdir("/proc/self/fd"))
+    async with store.using(UID) as one, store.using(UID) as two:
+        assert one is two, "two jobs of one session read it twice"
+        assert one is not None
+        kept: weakref.ref[SessionKeys] = weakref.ref(one.keys)
+    del one, two
+    await asyncio.sleep(0)  # the loop itself holds what it has just handed over
+    gc.collect()
+    assert kept() is None
+    assert store._held == {}
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+async def test_a_key_in_use_does_not_outlive_its_erasure(here: Here) -> None:
+    """Breaks: a job that read the key before it was erased publishes what it made with it."""
+    worker, conductor = here.store(), here.store()
+    await conductor.make(UID)
+    async with worker.using(UID) as held:
+        assert held is not None
+        await worker.check(held)
+        await conductor.erase(UID)
+        for look in (worker.check(held), asyncio.to_thread(held.check)):
+            with pytest.raises(RefusedByState) as error:
+                await look
+            assert error.value.code == "keys.shredded"
+        assert await dek(worker) is None, "it is handed to the next job while this one has it"
+    assert await dek(worker) is None
+
+
+async def test_a_rotation_goes_unnoticed_by_who_works_with_a_key(here: Here) -> None:
+    """Breaks: every job that is under way while keys are rotated fails."""
+    worker, conductor = here.store(), here.store()
+    keys = await conductor.make(UID)
+    async with worker.using(UID) as held:
+        assert held is not None
+        here.master.add_version()
+        assert (await conductor.rotate())[:2] == (2, 1)
+        assert not held.stands()
+        await worker.check(held)
+        assert held.stands()
+        assert await dek(worker) == held.keys.dek == keys.dek
+        await conductor.erase(UID)
+        with pytest.raises(RefusedByState):
+            await worker.check(held)
+
+
+async def test_rotation_keeps_the_key_and_leaves_no_old_file(here: Here) -> None:
+    """Breaks: a rotation loses keys, or leaves files that the old master key opens."""
+    store, uids = here.store(), [bytes([n]) * 16 for n in range(12)]
+    made = {uid: (await store.make(uid)).dek for uid in uids}
+    old = {uid: here.raw(uid) for uid in uids}
+    here.master.add_version()
+    assert (await store.rotate())[:2] == (2, 12)
     assert await store.rotate() == (2, 0, 0)
-    (master.directory / "master-00000001.json").unlink()
-    fresh = KeyStore(jet, master)
-    found = await fresh.session_keys(UID, keys.dek_id)
-    assert found is not None
-    assert found.dek == keys.dek
-    wrap = read_key_event(old.data)
-    assert isinstance(wrap, KeyWrapped)
-    assert await jet.get(subjects.KEYS, old.seq) is None
-    assert old.data not in on_disk(server), "the old wrap is still on the disk"
+    (here.folder / "master-00000001.json").unlink()
+    fresh = here.store()
+    assert {uid: await dek(fresh, uid) for uid in uids} == made
+    assert all(here.raw(uid) != old[uid] for uid in uids)
+    assert list(here.files.root.glob("??/.*")) == []
 
 
-@pytest.mark.parametrize("applied", [False, True], ids=["failed", "failed but applied"])
-@pytest.mark.parametrize("call", ["append", "delete"])
+async def test_of_three_rotations_at_once_each_completes(here: Here) -> None:
+    """Breaks: two people rotate in one minute, and both are told that it failed half-way."""
+    stores, uids = [here.store() for _ in range(3)], [bytes([n]) * 16 for n in range(20)]
+    made = {uid: (await stores[0].make(uid)).dek for uid in uids}
+
+    async def rotate(store: KeyStore) -> int:
+        await asyncio.to_thread(here.master.add_version)
+        return (await store.rotate()).version
+
+    versions = await asyncio.gather(*(rotate(store) for store in stores))
+    assert {here.version(uid) for uid in uids} == {max(versions)}
+    assert {uid: await dek(here.store(), uid) for uid in uids} == made
+
+
 async def test_a_rotation_that_broke_off_is_finished_by_the_next(
-    store: KeyStore, jet: Jet, master: Keyring, call: str, applied: bool
+    here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Breaks: two wraps for ever, or none."""
-    keys = await store.make(UID)
-    master.add_version()
+    """Breaks: some keys stay under the old master key for ever."""
+    store, uids = here.store(), [bytes([n]) * 16 for n in range(8)]
+    made = {uid: (await store.make(uid)).dek for uid in uids}
+    here.master.add_version()
+    real, left = DiskKeyFiles.replace, uids[3:]
 
-    class Breaking:
-        def __getattr__(self, name: str) -> Any:
-            real = getattr(jet, name)
-            if name != call:
-                return real
+    def breaking(self: DiskKeyFiles, uid: bytes, make: object) -> object:
+        if uid in left:
+            raise Unavailable("the disk is away", code="keys.io")
+        return real(self, uid, make)  # type: ignore[arg-type]
 
-            async def broken(*args: Any, **more: Any) -> Any:
-                if applied:
-                    await real(*args, **more)
-                raise Unavailable("down", code="nats.timeout")
-
-            return broken
-
-    with pytest.raises(Unavailable):
-        await KeyStore(Breaking(), master).rotate()  # type: ignore[arg-type]
-    assert (await KeyStore(jet, master).session_keys(UID)) is not None
-    await store.rotate()
-    assert await held(jet) == [KeyWrapped]
-    found = await KeyStore(jet, master).session_keys(UID)
-    assert found is not None
-    assert found.dek == keys.dek
+    with monkeypatch.context() as patched:
+        patched.setattr(DiskKeyFiles, "replace", breaking)
+        with pytest.raises(Unavailable, match="away"):
+            await store.rotate()
+    assert {here.version(uid) for uid in uids} == {1, 2}
+    here.master.add_version()
+    assert (await store.rotate())[:2] == (3, 8)
+    assert {uid: await dek(here.store(), uid) for uid in uids} == made
 
 
-async def test_after_the_fence_no_key_is_ever_made_again(store: KeyStore, jet: Jet, master: Keyring) -> None:
-    """Breaks: a late writer brings a shredded session's keys back."""
-    keys = await store.make(UID)
-    with pytest.raises(RefusedByState):
-        await store.erase(UID)
-    await store.fence(UID)
-    await store.fence(UID)
-    assert await held(jet) == [KeyWrapped, KeyFenced]
-    assert await store.erase(UID) == 1
-    assert await store.erase(UID) == 0
-    assert await held(jet) == [KeyFenced]
-    assert await store.session_keys(UID, keys.dek_id) is None
-    with pytest.raises(RefusedByState) as error:
-        await KeyStore(jet, master).make(UID)
-    assert error.value.code == "keys.shredded"
-    with pytest.raises(Conflict):
-        await jet.append(subjects.key(UID), b"late", 0)
-
-
-async def test_an_erased_wrap_is_not_on_the_disk(store: KeyStore, jet: Jet, server: NatsServer) -> None:
-    """Breaks: crypto-shredding that a file recovery undoes."""
-    await store.make(UID)
-    message = await jet.last(subjects.KEYS, subjects.key(UID))
-    assert message is not None
-    await store.fence(UID)
-    await store.erase(UID)
-    assert message.data not in on_disk(server)
-    assert b'"lucid.key.fenced.v1"' in on_disk(server)
-
-
-async def test_a_session_that_never_had_a_key_can_be_fenced(store: KeyStore, jet: Jet) -> None:
-    """Breaks: destroying a session that was never started fails."""
-    await store.fence(UID)
-    assert await store.erase(UID) == 0
-    assert await held(jet) == [KeyFenced]
-
-
-async def test_fence_and_rotation_at_once_leave_the_fence(store: KeyStore, jet: Jet, master: Keyring) -> None:
-    """Breaks: a rotation that raced a destruction brings the key back."""
-    for number in range(5):
-        uid = bytes([number]) * 16
+async def test_one_damaged_key_file_keeps_no_other_from_being_rotated(here: Here) -> None:
+    """Breaks: a flipped bit in one of a thousand files, and no key can be rotated any more."""
+    store, uids = here.store(), [bytes([n]) * 16 for n in range(6)]
+    for uid in uids:
         await store.make(uid)
-        master.add_version()
-        await asyncio.gather(store.rotate(), store.fence(uid))
-        await store.erase(uid)
-        assert await held(jet, uid) == [KeyFenced]
+    path = here.files.root / uids[2].hex()[:2] / f"{uids[2].hex()}.key"
+    raw = bytearray(path.read_bytes())
+    raw[1000] ^= 1
+    path.write_bytes(raw)
+    here.master.add_version()
+    with pytest.raises(Denied) as error:
+        await store.rotate()
+    assert error.value.code == "keys.file"
+    assert sorted(here.version(uid) for uid in uids) == [1, 2, 2, 2, 2, 2]
 
 
-async def test_a_cached_key_is_forgotten_when_it_is_shredded(
-    store: KeyStore, jet: Jet, master: Keyring, server: NatsServer
-) -> None:
-    """Breaks: a worker goes on sealing for a minute after the key was destroyed."""
-    other_jet = await connect(server.url, name="other", timeout_s=PATIENCE_S)
-    reader = KeyStore(other_jet, master)
-    following = asyncio.create_task(reader.run())
-    await store.make(UID)
-    assert await reader.session_keys(UID) is not None
-    await asyncio.sleep(0.2)
-    await store.fence(UID)
-    await store.erase(UID)
-    async with asyncio.timeout(PATIENCE_S):
-        while await reader.session_keys(UID) is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    await other_jet.close()
+async def test_a_key_that_is_made_while_keys_are_rotated_is_under_the_new_one(here: Here) -> None:
+    """Breaks: a session that started during a rotation stays under the master key that was to go."""
 
+    class Rotating:
+        """A rotation begins and ends between a maker's first look and its file."""
 
-async def test_a_key_is_read_from_the_server_once_a_minute(store: KeyStore, jet: Jet) -> None:
-    """Breaks: every chunk costs a request and a derivation."""
-    calls = 0
+        def __init__(self) -> None:
+            self.looks = 0
 
-    class Counting:
         def keks(self) -> Mapping[int, bytes]:
-            nonlocal calls
-            calls += 1
-            return {1: kek}
+            return here.master.keks()
 
         def newest(self) -> tuple[int, bytes]:
-            return 1, kek
+            found = here.master.newest()
+            self.looks += 1
+            if self.looks == 1:
+                here.master.add_version()
+            return found
 
-    kek = new_key()
-    counted = KeyStore(jet, Counting())
-    await counted.make(UID)
-    for _ in range(5):
-        await counted.session_keys(UID)
-    assert calls == 1
+    keys = await KeyStore(here.files, Rotating()).make(UID)
+    assert here.version() == 2
+    assert await dek(here.store()) == keys.dek
+
+
+async def test_an_erased_key_is_never_made_again(here: Here) -> None:
+    """Breaks: a late writer brings a shredded session's keys back."""
+    store = here.store()
+    keys = await store.make(UID)
+    outcome = await store.erase(UID)
+    assert await store.erase(UID) == outcome
+    assert here.raw() == b""
+    assert await dek(store, key_id=keys.dek_id) is None
+    here.master.add_version()
+    assert (await store.rotate())[1] == 0
+    for one in (store, here.store()):
+        with pytest.raises(RefusedByState) as error:
+            await one.make(UID)
+        assert error.value.code == "keys.shredded"
+
+
+async def test_destroying_while_a_key_is_made_or_rotated_leaves_none(here: Here) -> None:
+    """Breaks: a start or a rotation that raced a destruction brings the key back."""
+    for number in range(8):
+        uid = bytes([number]) * 16
+        here.master.add_version()
+        stores = [here.store() for _ in range(3)]
+        told = await asyncio.gather(
+            stores[0].make(uid), stores[1].rotate(), stores[2].erase(uid), return_exceptions=True
+        )
+        assert not isinstance(told[0], BaseException) or isinstance(told[0], RefusedByState)
+        assert not isinstance(told[1], BaseException)
+        assert here.raw(uid) == b""
+
+
+async def test_a_master_key_that_was_restored_opens_at_once(here: Here) -> None:
+    """Breaks: a worker that saw a wrong master key needs a restart after the right one came back."""
+    keys = await here.store().make(UID)
+    file = here.folder / "master-00000001.json"
+    good = file.read_bytes()
+    file.write_text('{"version": 1, "source": "file", "key": "' + "00" * 32 + '"}')
+    worker = here.store()
+    with pytest.raises(Denied):
+        await dek(worker)
+    file.write_bytes(good)
+    assert await dek(worker) == keys.dek

@@ -88,7 +88,6 @@ async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, je
         (subjects.chunk(subjects.REDRIVEN, "s"), subjects.CHUNKS),
         (subjects.lifecycle("s"), subjects.LIFECYCLE),
         (subjects.host_log("h"), subjects.LIFECYCLE),
-        (subjects.key(bytes(16)), subjects.KEYS),
         (subjects.dead("chunk", "s"), subjects.DEAD),
     ):
         ack = await jet.publish(subject, b"x")
@@ -132,16 +131,17 @@ async def test_one_host_cannot_swallow_anothers_message(server: NatsServer, jet:
             await asyncio.sleep(0.1)
 
 
-async def test_a_full_dead_stream_lets_the_oldest_go_and_a_full_key_stream_refuses(
+async def test_a_full_dead_stream_lets_the_oldest_go_and_a_full_log_refuses(
     server: NatsServer, jet: Jet
 ) -> None:
-    """Breaks: a refusal cannot be written down, or an old key makes room for a new one."""
+    """Breaks: a refusal cannot be written down, or an event of a session makes room for a newer one."""
     await topology.declare(jet, 8 << 20)
     for _ in range(60):
         await jet.publish(subjects.dead("chunk", "s"), bytes(10_000))
     info = await jet.info(subjects.DEAD)
     assert info.first_seq > 1
-    for _ in range(8):
-        await jet.publish(subjects.key(bytes(16)), bytes(10_000))
+    for _ in range(40):
+        await jet.publish(subjects.lifecycle("s"), bytes(10_000))
     with pytest.raises(NoSpace):
-        await jet.publish(subjects.key(bytes(16)), bytes(10_000))
+        await jet.publish(subjects.lifecycle("s"), bytes(100_000))
+    assert (await jet.info(subjects.LIFECYCLE)).first_seq == 1

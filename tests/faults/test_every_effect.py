@@ -7,7 +7,6 @@ no rows here fails the test. Each struck session must be sealed to the root that
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from unittest.mock import patch
 
 from conducted import World, connected, running
 from faulty import CALM, Faults, FaultyJet, Row, ended, rows, struck_conductor, struck_worker
-from prepared import Outcome, Prepared, Step, outcome
+from prepared import Outcome, Prepared, Step, key_of, outcome
 
 from handlers.session import Session
 from infra.blobs_disk import DiskBlobs
-from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from schemas import dsse, subjects
 from schemas.commands import Cleanup, Start
 from schemas.digest import h
-from schemas.errors import Conflict, Unavailable
+from schemas.errors import Unavailable
 from schemas.manifest import Manifest
 from streams import keystore, shredding
 from streams.directory import Directory
@@ -53,7 +51,7 @@ WORKER_EFFECTS = {
 }
 """Of one session. `recorded` and `chunk` see the end, too."""
 SEAL_EFFECTS = {
-    "append key": 1,
+    "make key": 1,
     "append lifecycle": 5,
     "put chunks": 1,
     "read chunks": 1,
@@ -64,7 +62,6 @@ SEAL_EFFECTS = {
 CLIENT_EFFECTS = {"append hosts": 1, "append lifecycle": 2}
 """The host's counter, Created and START; who asked asks again with the same cause."""
 DESTROY_EFFECTS = {
-    "append key": 1,
     "erase key": 1,
     "purge RECORDINGS": 2,
     "purge CHUNKS": 2,
@@ -74,7 +71,7 @@ DESTROY_EFFECTS = {
     "read manifests": 1,
     "append lifecycle": 2,
 }
-"""Fence; wraps; every place twice, for the last round must find nothing; tombstone; Shredded, DESTROYED."""
+"""The key; every place twice, for jobs that were under way; tombstone; Shredded, DESTROYED."""
 
 
 def prepare(names: list[str]) -> dict[str, Prepared]:
@@ -90,10 +87,8 @@ def table(effects: Mapping[str, int], *dies: bool) -> dict[str, Row]:
 
 
 async def begin(world: World, prepared: Prepared) -> None:
-    """The session's key in KEYS, the session started; StartCompleted is the conductor's."""
-    version, kek = Keyring(world.data.keys).begin()
-    with suppress(Conflict):
-        await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
+    """The session's own key made, the session started; StartCompleted is the conductor's."""
+    await asyncio.to_thread(prepared.make_key, world.data.keys)
     log = EventLog(world.jet)
     await log.execute(prepared.create())
     await log.execute(Start(session=prepared.session, at_us=2, who="host-1", cause="start"))
@@ -198,9 +193,8 @@ async def test_every_effect_of_a_command_may_fail(server: NatsServer, tmp_path: 
     ):
         jet: Any = FaultyJet(world.jet, faults)
         log, hosts = EventLog(jet), Hosts(jet)
-        version, kek = Keyring(world.data.keys).begin()
         for prepared in sessions.values():
-            await world.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
+            await asyncio.to_thread(prepared.make_key, world.data.keys)
             create = prepared.create()
             start = Start(session=prepared.session, at_us=2, who="host-1", cause="start")
             await asked_again(partial(hosts.admit, create))
@@ -233,7 +227,7 @@ async def test_every_effect_of_a_destruction_may_fail(server: NatsServer, tmp_pa
         log = EventLog(world.jet)
         for name in sessions:
             await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
-        with patch.object(shredding, "ROUND_S", 0.2):
+        with patch.object(shredding, "PAUSE_S", 0.2):
             async with (
                 struck_conductor(world.jet, world.data, faults) as directory,
                 asyncio.timeout(PATIENCE_S),
@@ -254,8 +248,7 @@ async def check_destroyed(world: World, prepared: Prepared) -> None:
         (subjects.CHUNKS, subjects.chunk("*", prepared.session)),
     ):
         assert [m async for m in world.jet.read_all(stream, subject)] == [], prepared.session
-    held = [m.data async for m in world.jet.read_all(subjects.KEYS, subjects.key(prepared.uid))]
-    assert [b"fenced" in data for data in held] == [True], prepared.session
+    assert key_of(world.data.keys, prepared.uid) == b"", prepared.session
     session = await EventLog(world.jet).load(prepared.session)
     raw = DiskBlobs(world.data.manifests).read(shredding.tombstone_name(prepared.uid))
     assert raw is not None

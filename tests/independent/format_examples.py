@@ -32,7 +32,7 @@ from writer_host import START_US, Plan, secret, signing
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 BLOCK = re.compile(r"^```(hex|text) ([a-z0-9-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = b"Hello, evidence."
-KEK_VERSION = 3
+MASTER_VERSION = 3
 
 
 def read_blocks(document: str) -> dict[str, bytes]:
@@ -72,7 +72,9 @@ def compute(envelope: bytes) -> dict[str, bytes]:
 
 def _keys(copy: writer.Copy) -> dict[str, bytes]:
     host, dek = copy.host, copy.dek
-    kek, nonce = secret("kek"), bytes(range(24))
+    master, nonce = secret("master"), bytes(range(24))
+    padding = bytes(number % 251 for number in range(3980))
+    key_file = crypto.make_key_file(master, MASTER_VERSION, host.uid, dek, nonce, padding)
     return {
         "host-seed": secret("host"),
         "host-key": host.public,
@@ -88,8 +90,9 @@ def _keys(copy: writer.Copy) -> dict[str, bytes]:
         "dek-id": crypto.dek_id(dek),
         "intake-seed": crypto.expand(dek, b"lucid/v1/intake", 32),
         "intake-digest": h(host.intake_public),
-        "kek": kek,
-        "wrap": crypto.wrap_dek(kek, KEK_VERSION, host.uid, dek, nonce),
+        "master": master,
+        "key-file-start": key_file[:116],
+        "key-file-digest": h(key_file),
     }
 
 
@@ -164,7 +167,7 @@ def _documents(copy: writer.Copy) -> dict[str, bytes]:
 
 def _tombstone(copy: writer.Copy, manifest: bytes) -> bytes:
     key, public = signing("signer")
-    places = [{"place": "KEYS", "outcome": "erased"}, {"place": "RECORDINGS", "outcome": "purged"}]
+    places = [{"place": "keys", "outcome": "overwritten"}, {"place": "fragments", "outcome": "emptied"}]
     payload = {
         "type": "lucid.tombstone", "version": 1, "uid": copy.host.uid.hex(),
         "dek_id": crypto.dek_id(copy.dek).hex(), "manifest": manifest.hex(), "who": "operator-7",

@@ -217,20 +217,26 @@ def merkle_root(leaves: list[bytes]) -> bytes:
     return level[0]
 
 
-def wrap_dek(kek: bytes, kek_version: int, uid: bytes, dek: bytes, nonce: bytes) -> bytes:
-    """The 77-byte wrap of a data key; nonce: 24 random bytes."""
-    aad = b"\1" + uid + dek_id(dek) + struct.pack("<I", kek_version)
-    return b"\1" + struct.pack("<I", kek_version) + nonce + xchacha_seal(kek, nonce, dek, aad)
+def make_key_file(
+    master: bytes, master_version: int, uid: bytes, dek: bytes, nonce: bytes, padding: bytes
+) -> bytes:
+    """The 4,096 bytes of a session's key file; nonce: 24 random bytes, padding: 3,980."""
+    head = b"LKEY\1\0\0\0" + struct.pack("<I", master_version) + uid + dek_id(dek)
+    return head + nonce + xchacha_seal(_wrap_key(master, padding), nonce, dek, head) + padding
 
 
-def unwrap_dek(kek: bytes, uid: bytes, key_id: bytes, wrapped: bytes) -> bytes:
-    """Raises Bad keys.wrap when length, version, key or binding is wrong."""
-    if len(wrapped) != 77 or wrapped[0] != 1:
-        raise Bad("keys.wrap", "a wrap has 77 bytes and version 1")
+def open_key_file(master: bytes, uid: bytes, whole: bytes) -> bytes:
+    """The data key. Raises Bad keys.file when length, version, key or binding is wrong."""
+    if len(whole) != 4096 or whole[:8] != b"LKEY\1\0\0\0" or whole[12:28] != uid:
+        raise Bad("keys.file", "it is no key file of this session")
     try:
-        dek = xchacha_open(kek, wrapped[5:29], wrapped[29:], b"\1" + uid + key_id + wrapped[1:5])
+        dek = xchacha_open(_wrap_key(master, whole[116:]), whole[44:68], whole[68:116], whole[:44])
     except InvalidTag:
-        raise Bad("keys.wrap", "the wrap does not open") from None
-    if dek_id(dek) != key_id:
-        raise Bad("keys.wrap", "the wrap holds another data key")
+        raise Bad("keys.file", "the key file does not open") from None
+    if dek_id(dek) != whole[28:44]:
+        raise Bad("keys.file", "the key file holds another data key")
     return dek
+
+
+def _wrap_key(master: bytes, padding: bytes) -> bytes:
+    return d("lucid v1 session wrap", master + padding)

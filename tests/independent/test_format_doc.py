@@ -20,7 +20,7 @@ from reader_bytes import (
     ChunkHeader,
     Header,
 )
-from reader_crypto import fingerprint, unwrap_dek
+from reader_crypto import fingerprint, h, open_key_file
 from reader_keyed import MAX_CLEAR, MAX_FRAGMENTS
 
 
@@ -51,9 +51,12 @@ def test_the_example_is_a_whole_evidence_copy(blocks: dict[str, bytes], tmp_path
     assert out.read_bytes() == format_examples.PLAIN
 
 
-def test_the_documented_wrap_and_tombstone_open(blocks: dict[str, bytes]) -> None:
+def test_the_documented_key_file_and_tombstone_open(blocks: dict[str, bytes]) -> None:
     """Breaks: a master key does not open what the document says it wraps."""
-    opened = unwrap_dek(blocks["kek"], blocks["uid"], blocks["dek-id"], blocks["wrap"])
+    whole = blocks["key-file-start"] + bytes(number % 251 for number in range(3980))
+    assert h(whole) == blocks["key-file-digest"]
+    opened = open_key_file(blocks["master"], blocks["uid"], whole)
+    assert whole[28:44] == blocks["dek-id"]
     assert opened == blocks["dek"]
     tombstone = shapes.open_envelope(
         blocks["tombstone-json"],

@@ -156,16 +156,19 @@ def test_zstd_frames_with_a_dictionary_or_a_wide_window_are_refused() -> None:
     assert decompress(1, unchecked, len(PLAIN)) == PLAIN
 
 
-def test_a_wrap_opens_only_where_it_belongs() -> None:
-    """Breaks: a data key can be moved to another session or key version."""
-    kek, uid, dek = secret("kek"), bytes(range(16)), secret("dek")
-    key_id = crypto.dek_id(dek)
-    wrap = crypto.wrap_dek(kek, 3, uid, dek, bytes(range(24)))
-    assert crypto.unwrap_dek(kek, uid, key_id, wrap) == dek
-    for place in range(len(wrap)):
-        broken = bytearray(wrap)
+def test_a_key_file_opens_only_whole_and_where_it_belongs() -> None:
+    """Breaks: a data key can be moved to another session, or opened with a sector missing."""
+    master, uid, dek = secret("master"), bytes(range(16)), secret("dek")
+    whole = crypto.make_key_file(master, 3, uid, dek, bytes(range(24)), bytes(3980))
+    assert len(whole) == 4096
+    assert crypto.open_key_file(master, uid, whole) == dek
+    for place in (*range(120), *range(127, 4096, 128)):
+        broken = bytearray(whole)
         broken[place] ^= 1
-        with pytest.raises(Bad, match=r"keys\.wrap"):
-            crypto.unwrap_dek(kek, uid, key_id, bytes(broken))
-    with pytest.raises(Bad, match=r"keys\.wrap"):
-        crypto.unwrap_dek(kek, bytes(16), key_id, wrap)
+        with pytest.raises(Bad, match=r"keys\.file"):
+            crypto.open_key_file(master, uid, bytes(broken))
+    for other in (b"", whole[:-1], whole + b"\0"):
+        with pytest.raises(Bad, match=r"keys\.file"):
+            crypto.open_key_file(master, uid, other)
+    with pytest.raises(Bad, match=r"keys\.file"):
+        crypto.open_key_file(master, bytes(16), whole)

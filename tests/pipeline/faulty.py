@@ -12,18 +12,19 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet, Message, PullReader
+from infra.key_files_disk import DiskKeyFiles
 from infra.keyring import Keyring
 from infra.signers import Signers
 from schemas import subjects
 from schemas.digest import Content
 from schemas.errors import Unavailable
 from schemas.host_events import CounterTaken, read_host_event
+from schemas.ports import Erasure
 from streams import conductor, worker
 from streams.conductor import Conductor
 from streams.directory import Directory
@@ -162,12 +163,6 @@ class FaultyJet:
         purge = lambda: self._jet.purge(stream, subject, *args)  # noqa: E731
         return int(await self._faults.around(self._faults.session(subject), f"purge {stream}", purge))
 
-    async def delete(self, stream: str, seq: int, **more: Any) -> bool:
-        message = await self._jet.get(stream, seq)
-        session = self._faults.session(message.subject) if message else ""
-        delete = partial(self._jet.delete, stream, seq, **more)
-        return bool(await self._faults.around(session, "erase key", delete))
-
     def pull(self, stream: str, consumer: str, *args: Any, **more: Any) -> "FaultyReader":
         return FaultyReader(self._jet.pull(stream, consumer, *args, **more), consumer, self._faults)
 
@@ -224,17 +219,42 @@ class FaultyBlobs(DiskBlobs):
         return self.faults.around_now(self.faults.session(name), f"{verb} {self.root.name}", call)
 
 
+class FaultyKeyFiles(DiskKeyFiles):
+    """Key files whose making and erasing can be struck."""
+
+    faults: Faults
+
+    def make(self, uid: bytes, data: bytes) -> bytes:
+        made: bytes = self._around("make key", uid, lambda: DiskKeyFiles.make(self, uid, data))
+        return made
+
+    def erase(self, uid: bytes) -> Erasure:
+        outcome: Erasure = self._around("erase key", uid, lambda: DiskKeyFiles.erase(self, uid))
+        return outcome
+
+    def _around(self, effect: str, uid: bytes, call: Callable[[], Any]) -> Any:
+        return self.faults.around_now(self.faults.session(uid.hex()), effect, call)
+
+
+def key_store(data: DataDir, faults: Faults | None = None) -> KeyStore:
+    """The key store of an installation; faults: what strikes it."""
+    if faults is None:
+        return KeyStore(DiskKeyFiles(data.keys / "sessions"), Keyring(data.keys))
+    files = FaultyKeyFiles(data.keys / "sessions")
+    files.faults = faults
+    return KeyStore(files, Keyring(data.keys))
+
+
 @asynccontextmanager
 async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[None]:
     """A worker whose effects can be struck."""
     faulty: Any = FaultyJet(jet, faults)
-    keyring = Keyring(data.keys)
-    directory, keys = Directory(jet), KeyStore(jet, keyring)
+    directory, keys = Directory(jet), key_store(data)
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
     parts = worker.WorkerParts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(service.run()) for service in (directory, keys)]
+    tasks = [asyncio.create_task(directory.run())]
     working = asyncio.create_task(worker.work(parts, stop))
     try:
         yield
@@ -248,15 +268,14 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
 async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[Directory]:
     """A conductor whose effects can be struck, and the directory that it works with."""
     faulty: Any = FaultyJet(jet, faults)
-    keyring, signers = Keyring(data.keys), Signers(data.keys)
-    keyring.begin()
-    signers.begin()
-    directory, keys = Directory(jet), KeyStore(faulty, keyring)
+    Keyring(data.keys).begin()
+    Signers(data.keys).begin()
+    directory, keys = Directory(jet), key_store(data, faults)
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
     parts = conductor.ConductorParts(
-        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), signers
+        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), Signers(data.keys)
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:

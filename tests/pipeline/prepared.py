@@ -8,13 +8,15 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from offline_fold import Border, offline
 
 from handlers.fragments import FragmentSealer
-from handlers.keys import SessionKeys, wrap
+from handlers.key_file import build_key_file
+from handlers.keys import SessionKeys
 from handlers.lifecycle import decide
 from handlers.merkle import Tree
 from handlers.seal_index import index_chunks, index_entry, seal_index_chunk
@@ -29,13 +31,14 @@ from handlers.stages.fold_terms import Identity
 from handlers.stages.merkle import merkle
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
+from infra.key_files_disk import DiskKeyFiles
+from infra.keyring import Keyring
 from schemas import commands, subjects
 from schemas.chunk_events import Ended, Recorded, Stored
 from schemas.digest import ZERO, h
 from schemas.fragment import Fragment, Kind, PartSettings, genesis, parse, session_uid
 from schemas.index import Entry
 from schemas.jcs import jcs
-from schemas.key_events import KeyWrapped
 from schemas.lifecycle_events import SessionSettings
 
 HOST = "host-1"
@@ -99,13 +102,21 @@ class Prepared:
             request=HOST_KEY.sign(commands.CREATE_PREFIX + asked),
         )
 
-    def wrapped(self, version: int, kek: bytes) -> bytes:
-        """What KEYS holds of this session, under a master key."""
-        keys = self.keys
-        event = KeyWrapped(
-            uid=self.uid, dek_id=keys.dek_id, wrap=wrap(kek, version, self.uid, keys.dek_id, keys.dek)
+    def make_key(self, folder: Path) -> None:
+        """Make this session's own key file below an installation's keys/, under its master key."""
+        version, master = Keyring(folder).begin()
+        DiskKeyFiles(folder / "sessions").make(
+            self.uid, build_key_file(master, version, self.uid, self.keys.dek)
         )
-        return jcs(event.model_dump(mode="json"))
+
+
+def key_of(folder: Path, uid: bytes) -> bytes | None:
+    """A session's key file below an installation's keys/; empty: erased, None: never made."""
+    file = DiskKeyFiles(folder / "sessions").open(uid)
+    if file is None:
+        return None
+    file.close()
+    return file.data
 
 
 @dataclass(frozen=True)

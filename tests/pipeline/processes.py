@@ -17,12 +17,11 @@ from infra.blobs_disk import DiskBlobs
 from infra.children import Child
 from infra.datadir import DataDir
 from infra.jetstream import Jet, Message
-from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from schemas import dsse, subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.digest import h
-from schemas.errors import Conflict, Unavailable
+from schemas.errors import Unavailable
 from schemas.lifecycle_events import State, Transition
 from schemas.manifest import Manifest
 from schemas.settings import Settings
@@ -56,10 +55,8 @@ class Processes:
         return {name: pid for name, pid in named.items() if pid}
 
     async def begin(self, prepared: Prepared) -> None:
-        """Put the session's own key into KEYS, then create and start it."""
-        version, kek = await asyncio.to_thread(Keyring(self.data.keys).begin)
-        with suppress(Conflict):
-            await self.jet.append(subjects.key(prepared.uid), prepared.wrapped(version, kek), 0)
+        """Make the session's own key file, then create and start it."""
+        await asyncio.to_thread(prepared.make_key, self.data.keys)
         await call(self.jet, "create", prepared.create().model_dump(mode="json"))
         started = await call(self.jet, "start", {"session": prepared.session, "cause": "start"})
         assert started["intake"] == prepared.keys.intake_public.hex()

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from conducted import Host, World, connected, requested, running, system
+from prepared import key_of
 from waiting import PATIENCE_S
 
 from handlers.session import Session
 from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet
+from infra.key_files_disk import DiskKeyFiles
 from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from infra.signers import Signers
@@ -28,6 +30,7 @@ from schemas.digest import h
 from schemas.errors import Unavailable
 from schemas.jetstream import Message
 from schemas.manifest import Manifest
+from schemas.ports import Erasure
 from streams.conductor import Conductor, ConductorParts
 from streams.directory import Directory
 from streams.keystore import KeyStore
@@ -36,7 +39,7 @@ from streams.roles import run_worker
 from streams.shredding import tombstone_name
 
 CALM = "calm"
-START_EFFECTS = ("append key", "append lifecycle")
+START_EFFECTS = ("make key", "append lifecycle")
 SEAL_EFFECTS = (
     "append lifecycle",  # STOPPING
     "append lifecycle",  # SealStarted
@@ -47,8 +50,7 @@ SEAL_EFFECTS = (
 )
 EMPTYING = ("purge RECORDINGS rec", "purge CHUNKS chunk", "purge DEAD dead", "remove chunks")
 DESTROY_EFFECTS = (
-    "append key",  # the fence
-    "delete key",
+    "erase key",
     *EMPTYING,
     *EMPTYING,
     "put manifests",  # the tombstone
@@ -96,7 +98,7 @@ class FaultyJet:
     """A connection with faults in everything that writes."""
 
     def __init__(self, jet: Jet, faults: Faults) -> None:
-        self._jet, self._faults, self._keys = jet, faults, dict[int, str]()
+        self._jet, self._faults = jet, faults
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._jet, name)
@@ -111,11 +113,6 @@ class FaultyJet:
     async def purge(self, stream: str, subject: str, *args: Any) -> int:
         what = f"purge {stream}"
         return int(await self._struck(subject, what, partial(self._jet.purge, stream, subject, *args)))
-
-    async def delete(self, stream: str, seq: int, **more: Any) -> bool:
-        message = await self._jet.get(stream, seq)
-        subject = message.subject if message else ""
-        return bool(await self._struck(subject, "delete", partial(self._jet.delete, stream, seq, **more)))
 
     async def _struck(self, subject: str, effect: str, call: Callable[[], Any]) -> Any:
         name = self._faults.session(subject)
@@ -146,6 +143,28 @@ class FaultyBlobs(DiskBlobs):
         return result
 
 
+class FaultyKeyFiles(DiskKeyFiles):
+    """Key files with faults in making and erasing."""
+
+    faults: Faults
+
+    def make(self, uid: bytes, data: bytes) -> bytes:
+        made: bytes = self._struck(uid, "make key", lambda: DiskKeyFiles.make(self, uid, data))
+        return made
+
+    def erase(self, uid: bytes) -> Erasure:
+        outcome: Erasure = self._struck(uid, "erase key", lambda: DiskKeyFiles.erase(self, uid))
+        return outcome
+
+    def _struck(self, uid: bytes, effect: str, call: Callable[[], Any]) -> Any:
+        session = self.faults.session(uid.hex())
+        dies = self.faults.before(session, effect) if session else False
+        result = call()
+        if dies:
+            raise Unavailable(f"{session}: {effect} failed, but was applied", code="test.applied")
+        return result
+
+
 @asynccontextmanager
 async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     """A conductor whose effects can be struck."""
@@ -153,7 +172,9 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     keyring, signers = Keyring(world.data.keys), Signers(world.data.keys)
     keyring.begin()
     signers.begin()
-    directory, keys = Directory(world.jet), KeyStore(jet, keyring)
+    files = FaultyKeyFiles(world.data.keys / "sessions")
+    files.faults = faults
+    directory, keys = Directory(world.jet), KeyStore(files, keyring)
     chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
@@ -262,8 +283,7 @@ async def check_destroyed(world: World, name: str, host: Host) -> None:
     uid, log = host.grant.uid, EventLog(world.jet)
     recording = subjects.recording("host-1", name)
     assert [m async for m in world.jet.read_all(subjects.RECORDINGS, recording)] == []
-    held = [m.data async for m in world.jet.read_all(subjects.KEYS, subjects.key(uid))]
-    assert [b"fenced" in data for data in held] == [True]
+    assert key_of(world.data.keys, uid) == b""
     assert DiskBlobs(world.data.chunks).list(f"{uid.hex()}/") == []
     raw = DiskBlobs(world.data.manifests).read(tombstone_name(uid))
     session = await log.load(name)
@@ -292,8 +312,7 @@ async def test_a_start_survives_a_crash_at_every_effect(server: NatsServer, tmp_
 
 
 async def check_key(world: World, session: Session) -> None:
-    store = KeyStore(world.jet, Keyring(world.data.keys))
-    keys = await store.session_keys(session.uid, session.dek_id)
-    assert keys is not None
-    assert keys.intake_public == session.intake
-    assert len([m async for m in world.jet.read_all(subjects.KEYS, subjects.key(session.uid))]) == 1
+    store = KeyStore(DiskKeyFiles(world.data.keys / "sessions"), Keyring(world.data.keys))
+    async with store.using(session.uid, session.dek_id) as held:
+        assert held is not None
+        assert held.keys.intake_public == session.intake

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from faulty import key_store
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prepared import Prepared, Step, disturbed, outcome
@@ -19,12 +20,10 @@ from waiting import PATIENCE_S
 
 from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
-from infra.keyring import Keyring
 from schemas import subjects
 from schemas.chunk_events import Dead
 from schemas.errors import Rejected
 from streams.commands import call
-from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.replay import Replay, Replayed
 from streams.sealing import material_of
@@ -110,13 +109,12 @@ async def check_replay(system: Processes, prepared: Prepared, calm: dict[str, by
 
 
 async def replayed(system: Processes, prepared: Prepared) -> list[Replayed]:
-    keyring = Keyring(system.data.keys)
-    log, keys, chunks = EventLog(system.jet), KeyStore(system.jet, keyring), DiskBlobs(system.data.chunks)
+    log, chunks = EventLog(system.jet), DiskBlobs(system.data.chunks)
     material = await material_of(system.jet, log, await log.load(prepared.session))
-    session_keys = await keys.session_keys(prepared.uid)
-    assert session_keys is not None
+    keys = await key_store(system.data).open(prepared.uid)
+    assert keys is not None
     with Threads() as threads:
-        replay = Replay(system.jet, chunks, threads, session_keys, system.manifest(prepared), material)
+        replay = Replay(system.jet, chunks, threads, keys, system.manifest(prepared), material)
         return [one async for one in replay.run()]
 
 

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 from conducted import World, connected
+from faulty import key_store
 from waiting import until
 
 from infra.blobs_disk import DiskBlobs
 from infra.jetstream import Jet
-from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from infra.signers import Signers
 from schemas import subjects
 from schemas.errors import Unavailable
 from streams.conductor import Conductor, ConductorParts
 from streams.directory import Directory
-from streams.keystore import KeyStore
 from streams.retention import Retention
 
 
@@ -49,18 +48,17 @@ class LateJet:
 
 
 def service(kind: type, jet: Any, directory: Directory, world: World) -> Any:
-    data, keys = world.data, KeyStore(jet, Keyring(world.data.keys))
+    data, keys = world.data, key_store(world.data)
     chunks, manifests = DiskBlobs(data.chunks), DiskBlobs(data.manifests)
     if kind is Conductor:
         quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
         return Conductor(ConductorParts(jet, directory, keys, chunks, manifests, quarantine, signers))
-    return keys if kind is KeyStore else Retention(jet, directory, chunks, manifests, 0)
+    return Retention(jet, directory, chunks, manifests, 0)
 
 
 @pytest.mark.parametrize(
     ("kind", "goes_on"),
     [
-        (KeyStore, {f"follow {subjects.KEYS}"}),
         (Retention, {f"info {subjects.RECORDINGS}"}),
         (Conductor, {f"follow {subjects.CHUNKS}", f"follow {subjects.DEAD}"}),
     ],

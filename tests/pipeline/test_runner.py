@@ -363,8 +363,12 @@ class OneKey:
 
     keys: SessionKeys
 
-    async def session_keys(self, uid: bytes, key_id: bytes = b"") -> SessionKeys:
-        return self.keys
+    @asynccontextmanager
+    async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator["OneKey"]:
+        yield self
+
+    async def check(self, held: "OneKey") -> None:
+        assert held is self
 
 
 async def test_what_is_in_memory_is_said_under_the_run_that_asks(

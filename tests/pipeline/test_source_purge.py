@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 from conducted import Host, World, connected, running, system
+from faulty import key_store
 from test_conducted import verified
 from waiting import PATIENCE_S
 
 from handlers.replay import Judgement
 from infra.blobs_disk import DiskBlobs
-from infra.keyring import Keyring
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.errors import RefusedByState, Unavailable, outcome
 from schemas.settings import Settings
 from streams import retention, topology
 from streams.directory import Directory
-from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.replay import Replay, manifest_of
 from streams.retention import Retention
@@ -100,7 +99,7 @@ async def looking(
 
 async def replayed(world: World, name: str) -> list[Judgement]:
     log, session = EventLog(world.jet), await EventLog(world.jet).load(name)
-    keys = await KeyStore(world.jet, Keyring(world.data.keys)).session_keys(session.uid)
+    keys = await key_store(world.data).open(session.uid)
     assert keys is not None
     blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
     manifest = manifest_of(DiskBlobs(world.data.manifests), session)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
-from schemas import key_events, lifecycle_events, upcast
+from schemas import lifecycle_events, upcast
 from schemas import types as field_types
 from schemas.host_events import HostEvent, read_host_event
 from schemas.installation_events import InstallationEvent, read_installation_event
@@ -42,7 +42,6 @@ def _members(union: Any) -> tuple[type[BaseModel], ...]:
 KEPT = {
     "CHUNKS": Kept(tuple(upcast.MODELS.values()), upcast.read_event, lambda e: e.model_dump_json().encode()),
     "LIFECYCLE": Kept(_members(lifecycle_events.Event), read_event, _canonical),
-    "KEYS": Kept(_members(key_events.KeyEvent), key_events.read_key_event, _canonical),
     "HOSTS": Kept(_members(HostEvent), read_host_event, _canonical),
     "INSTALLATION": Kept(_members(InstallationEvent), read_installation_event, _canonical),
 }

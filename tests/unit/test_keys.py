@@ -1,50 +1,9 @@
 import pytest
-from format_samples import DEK, KEYS, PART_KEY, SETTINGS, START_US, UID, sealer
+from format_samples import DEK, KEYS, PART_KEY, SETTINGS, START_US, sealer
 
 from handlers import keys
-from schemas.errors import Denied, EvidenceFalse, Misuse
+from schemas.errors import EvidenceFalse, Misuse
 from schemas.fragment import Kind, parse
-
-KEK = bytes(range(128, 160))
-WRAPPED = keys.wrap(KEK, 3, UID, KEYS.dek_id, DEK)
-
-
-def test_a_wrap_opens_for_its_session_only() -> None:
-    """Breaks: no session could be watched; or one session's key would open another."""
-    assert len(WRAPPED) == keys.WRAP_BYTES == 77
-    assert keys.kek_version(WRAPPED) == 3
-    assert keys.unwrap({3: KEK}, UID, KEYS.dek_id, WRAPPED) == DEK
-    for bad in (
-        ({3: bytes(32)}, UID, KEYS.dek_id, WRAPPED),
-        ({3: KEK}, bytes(16), KEYS.dek_id, WRAPPED),
-        ({3: KEK}, UID, bytes(16), WRAPPED),
-        ({3: KEK}, UID, KEYS.dek_id, WRAPPED[:-1]),
-        ({3: KEK}, UID, KEYS.dek_id, WRAPPED + b"\0"),
-        ({3: KEK}, UID, KEYS.dek_id, b"\2" + WRAPPED[1:]),
-        ({4: KEK, 3: bytes(32)}, UID, KEYS.dek_id, WRAPPED[:1] + b"\4" + WRAPPED[2:]),
-    ):
-        with pytest.raises(Denied) as caught:
-            keys.unwrap(*bad)
-        assert caught.value.code == "keys.wrap"
-
-
-def test_a_wrap_of_another_key_is_refused() -> None:
-    """Breaks: a session's chunks would be sealed under a key that its id does not name."""
-    with pytest.raises(Denied) as caught:
-        keys.unwrap({3: KEK}, UID, KEYS.dek_id, keys.wrap(KEK, 3, UID, KEYS.dek_id, bytes(32)))
-    assert caught.value.code == "keys.wrap"
-
-
-def test_a_missing_master_key_is_named() -> None:
-    """Breaks: whoever restores a backup would not know which key is missing."""
-    with pytest.raises(Denied, match="version 3 is not held") as caught:
-        keys.unwrap({1: KEK}, UID, KEYS.dek_id, WRAPPED)
-    assert caught.value.code == "keys.kek"
-
-
-def test_two_wraps_of_one_key_differ() -> None:
-    """Breaks: a nonce used twice under one master key."""
-    assert keys.wrap(KEK, 3, UID, KEYS.dek_id, DEK) != WRAPPED
 
 
 def test_each_chunk_has_keys_of_its_own() -> None:

@@ -38,7 +38,7 @@ def test_both_derive_the_same_keys_and_names(reader: SimpleNamespace) -> None:
     """Breaks: nobody else could open what we sealed."""
     v = _vectors("keys")
     assert reader.crypto.IntakeKey(DEK).public.hex() == v["intake_public"]
-    assert reader.crypto.unwrap_dek(_raw(v["kek"]), UID, _raw(v["dek_id"]), _raw(v["wrap"])) == DEK
+    assert reader.crypto.open_key_file(_raw(v["master"]), UID, _raw(v["key_file"])) == DEK
     assert reader.crypto.session_uid(HOST_PUBLIC, COUNTER).hex() == v["uid"]
     intake = h(_raw(v["intake_public"]))
     made = [reader.crypto.genesis(UID, track, HOST_PUBLIC, COUNTER, ZERO, intake).hex() for track in (0, 1)]

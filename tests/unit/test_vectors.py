@@ -9,6 +9,7 @@ from format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLI
 
 from handlers import chunks, fragments, keys, merkle
 from handlers.compression import decompress
+from handlers.key_file import build_key_file, open_key_file
 from schemas import dsse
 from schemas.digest import ZERO
 from schemas.envelope import Codec, Suite
@@ -32,9 +33,10 @@ def test_keys_are_derived_as_ever() -> None:
     session = keys.SessionKeys(_raw(v["dek"]))
     assert session.dek_id.hex() == v["dek_id"]
     assert session.intake_public.hex() == v["intake_public"]
-    nonce, wrapped = _raw(v["wrap_nonce"]), _raw(v["wrap"])
-    assert keys.wrap(_raw(v["kek"]), 3, UID, session.dek_id, DEK, nonce=nonce) == wrapped
-    assert keys.unwrap({3: _raw(v["kek"])}, UID, session.dek_id, wrapped) == DEK
+    master, nonce, whole = _raw(v["master"]), _raw(v["nonce"]), _raw(v["key_file"])
+    made = build_key_file(master, v["master_version"], UID, DEK, nonce=nonce, padding=whole[116:])
+    assert made == whole
+    assert open_key_file({v["master_version"]: master}, UID, whole) == DEK
 
 
 def test_sessions_are_named_as_ever() -> None:

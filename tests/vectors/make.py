@@ -17,6 +17,7 @@ from event_samples import samples
 from handlers import fragments, keys, merkle
 from handlers.chunks import ChunkFields, seal_chunk
 from handlers.compression import compress
+from handlers.key_file import PADDING_BYTES, build_key_file
 from schemas import dsse
 from schemas.digest import ZERO, h
 from schemas.envelope import INDEX_TRACK, ChunkHeader, Codec, Suite
@@ -25,7 +26,8 @@ from schemas.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, pack_row
 from schemas.jcs import jcs
 
 HERE = Path(__file__).parent
-KEK = bytes(range(128, 160))
+MASTER = bytes(range(128, 160))
+PADDING = bytes(number % 251 for number in range(PADDING_BYTES))
 PLAINS = (b"first picture", b"second")
 
 
@@ -72,10 +74,10 @@ def _keys() -> dict[str, Any]:
         "dek": s.DEK,
         "dek_id": s.KEYS.dek_id,
         "intake_public": s.KEYS.intake_public,
-        "kek": KEK,
-        "kek_version": 3,
-        "wrap_nonce": nonce,
-        "wrap": keys.wrap(KEK, 3, s.UID, s.KEYS.dek_id, s.DEK, nonce=nonce),
+        "master": MASTER,
+        "master_version": 3,
+        "nonce": nonce,
+        "key_file": build_key_file(MASTER, 3, s.UID, s.DEK, nonce=nonce, padding=PADDING),
         "host_seed": bytes(range(32)),
         "host_public": s.HOST_PUBLIC,
         "counter": s.COUNTER,
