@@ -58,7 +58,7 @@ def export(
         str, typer.Argument(metavar="SESSION|DIR", help="A session, or an evidence copy.")
     ] = "",
     evidence: Annotated[
-        Path | None, typer.Option("--evidence", metavar="DIR", help="Write an evidence copy.")
+        Path | None, typer.Option("--evidence", metavar="DIR", readable=False, help="Write an evidence copy.")
     ] = None,
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Whoever holds the copy may watch it.")
@@ -67,15 +67,18 @@ def export(
         str, typer.Option("--out", metavar="FILE", help="Write the original bytes; -: to stdout.")
     ] = "",
     keys: Annotated[
-        Path | None, typer.Option("--keys", metavar="FILE", help="The data key of a copy (keys.json).")
+        Path | None,
+        typer.Option("--keys", metavar="FILE", readable=False, help="The data key of a copy (keys.json)."),
     ] = None,
     track: Annotated[int, typer.Option("--track", min=0, max=1, help="0 the screen, 1 events.")] = 0,
     part: Annotated[int | None, typer.Option("--part", min=0, help="One part of the track only.")] = None,
     trust_to: Annotated[
-        Path | None, typer.Option("--trust-file", metavar="FILE", help="Write the trust file.")
+        Path | None,
+        typer.Option("--trust-file", metavar="FILE", readable=False, help="Write the trust file."),
     ] = None,
     root_key: Annotated[
-        Path | None, typer.Option("--root-key", metavar="FILE", help="The trust root, kept offline.")
+        Path | None,
+        typer.Option("--root-key", metavar="FILE", readable=False, help="The trust root, kept offline."),
     ] = None,
     new_root: Annotated[
         bool, typer.Option("--new-root", help="The trust root is lost: make another.")

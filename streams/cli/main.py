@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import EXIT_INTERRUPTED, EXIT_OK, FULL, LucidError, Misuse, NoSpace
+from schemas.errors import EXIT_OK, FULL, LucidError, Misuse, NoSpace
 from streams.cli import outlets, output
 from streams.cli.verbs import NAME, VERBS, program
 
@@ -57,14 +57,15 @@ def _status(arguments: Sequence[str]) -> int:
     except LucidError as error:
         return output.report(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        output.note("lucid: interrupted")
-        return EXIT_INTERRUPTED
+        return output.report_interrupted(as_json)
     except SystemExit as error:  # the shell's completion ends so
         return error.code if isinstance(error.code, int) else EXIT_OK
+    except MemoryError:
+        return output.report(NoSpace("there is not enough memory for this", code="memory.full"), as_json)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             return output.report(NoSpace(f"nothing more can be written: {error}", code="disk.full"), as_json)
-        return output.report_bug(error)
+        return output.report_bug(error, as_json)
 
 
 def invoke(arguments: Sequence[str]) -> object:

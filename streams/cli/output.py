@@ -20,7 +20,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from schemas.errors import EXIT_BUG, FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from schemas.errors import EXIT_BUG, EXIT_INTERRUPTED, FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from streams.cli.outlets import outlet_of
 from streams.cli.verbs import typed
 
@@ -213,10 +213,21 @@ def sentence(error: LucidError) -> str:
     return "\n".join([*lines, " " * INDENT + tint(code, DIM, sys.stderr)])
 
 
-def report_bug(error: BaseException) -> int:
+def report_interrupted(as_json: bool) -> int:
+    """The person wanted it to end; a script that asked for JSON gets its object, too."""
+    if as_json:
+        emit({"title": "Interrupted", "status": 499, "detail": "interrupted", "code": "interrupted"})
+    note("lucid: interrupted")
+    return EXIT_INTERRUPTED
+
+
+def report_bug(error: BaseException, as_json: bool) -> int:
     """What no one foresaw: say that it is ours, and where it struck."""
+    told = f"this is a bug in lucid, not in what you did: {type(error).__name__}"
+    if as_json:
+        emit({"title": "Bug", "status": 500, "detail": told, "code": "bug"})
     traceback.print_exception(error, file=sys.stderr)
-    note(f"lucid: this is a bug in lucid, not in what you did: {type(error).__name__}  [bug]")
+    note(f"lucid: {told}  [bug]")
     return EXIT_BUG
 
 

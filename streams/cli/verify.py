@@ -34,7 +34,9 @@ RESTORED = {"chunk.missing", "chunk.length", "chunk.digest", "chunk.header"}
 """Findings that a replay can mend."""
 NAME_A_FOLDER = "name the folder that holds manifests/ and chunks/, or a tombstone"
 
-TrustOption = Annotated[Path | None, typer.Option("--trust", metavar="FILE", help="Whose keys count.")]
+TrustOption = Annotated[
+    Path | None, typer.Option("--trust", metavar="FILE", readable=False, help="Whose keys count.")
+]
 RootKey = Annotated[
     str | None,
     typer.Option("--root", metavar="FINGERPRINT", help="Root key that must have signed the trust file."),
@@ -46,7 +48,8 @@ def verify(
     trust: TrustOption = None,
     root: RootKey = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", metavar="FILE", help="Data key: contents are checked too.")
+        Path | None,
+        typer.Option("--keys", metavar="FILE", readable=False, help="Data key: contents are checked too."),
     ] = None,
     open_contents: Annotated[
         bool, typer.Option("--open", help="Of a session here: check its contents with its own key.")
