@@ -54,7 +54,9 @@ class Facts:
     end_sent: bool = False
     """Our `end` fragment stands in the recording."""
     heard_us: int = 0
-    """When the host's newest fragment came; 0: never."""
+    """When the newest fragment came that was taken of the host; 0: never."""
+    looked_us: int = 0
+    """Up to when all that the recording holds was looked at; 0: nobody knows."""
 
     @property
     def missing(self) -> list[int]:
@@ -192,4 +194,5 @@ def _silent(facts: Facts, limits: Silence) -> Action | None:
 
 
 def _silence_s(facts: Facts) -> float:
-    return (facts.now_us - max(facts.heard_us, facts.session.moved_us)) / 1e6
+    """How long the host was silent, as far as was looked at: what nobody has looked at may be its own."""
+    return (facts.looked_us - max(facts.heard_us, facts.session.moved_us)) / 1e6

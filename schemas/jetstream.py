@@ -114,3 +114,5 @@ class StreamInfo:
     consumers: int
     subjects: int
     metadata: Mapping[str, str]
+    now_us: int = 0
+    """The server's own clock, by which it stamps messages. µs; 0: it does not say."""

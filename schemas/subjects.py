@@ -97,6 +97,11 @@ def command(name: str) -> str:
     return f"lucid.cmd.{name}"
 
 
+def heard(p: int) -> str:
+    """Request subject: of which hosts a partition's worker has heard, and how far it has looked."""
+    return f"lucid.heard.{p}"
+
+
 def session_of(subject: str) -> str:
     """The session named by any subject that ends in one."""
     return subject.rsplit(".", 1)[1]

@@ -126,9 +126,8 @@ class Conductor:
         self._parts.directory.on_change(lambda session: self.wake(session.id))
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(
-                    self._wake_on(subjects.CHUNKS, [subjects.chunk_filter(step) for step in HEARD])
-                )
+                heard = [subjects.chunk_filter(step) for step in HEARD]
+                tasks.create_task(self._wake_on(subjects.CHUNKS, heard))
                 tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
                 tasks.create_task(self._sweep())
         finally:
@@ -214,8 +213,13 @@ class Conductor:
                 care.look |= look
                 raise
             session, now_us = care.session, self._parts.clock_us()
-            heard_us = self._hearing.heard_us(session)
-            facts = care.known.facts(session, now_us, end_sent=care.end_sent, heard_us=heard_us)
+            facts = care.known.facts(
+                session,
+                now_us,
+                end_sent=care.end_sent,
+                heard_us=self._hearing.heard_us(session),
+                looked_us=self._hearing.looked_us(session),
+            )
             return evaluate(facts, self._parts.limits)
 
     async def _carry_out(self, care: _Care, action: Action, now_us: int) -> None:

@@ -240,7 +240,7 @@ class Control:
         known = Known(session.id)
         await known.read_on(self.jet)
         said = {"session": session.id, "reason": body.get("reason", "accepted")}
-        for index in known.facts(session, 0, end_sent=False, heard_us=0).died:
+        for index in known.facts(session, 0).died:
             session = await self.log.execute(
                 commands.AcceptLoss.model_validate(_filled({**said, "index": index})), session
             )

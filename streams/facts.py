@@ -45,7 +45,9 @@ class Known:
             else:
                 await self._read(jet, subjects.CHUNKS, subjects.chunk(step, self.session_id))
 
-    def facts(self, session: Session, now_us: int, *, end_sent: bool, heard_us: int) -> Facts:
+    def facts(
+        self, session: Session, now_us: int, *, end_sent: bool = False, heard_us: int = 0, looked_us: int = 0
+    ) -> Facts:
         return Facts(
             session,
             now_us,
@@ -56,6 +58,7 @@ class Known:
             ended_chunks=self.ended_chunks,
             end_sent=end_sent,
             heard_us=heard_us,
+            looked_us=looked_us,
         )
 
     async def _read(self, jet: Reader, stream: str, subject: str) -> None:

@@ -9,11 +9,13 @@
 """
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 from handlers.session import Session
 from handlers.stages.admit import Signers
@@ -78,7 +80,10 @@ class Ingest:
         for session in self._directory.sessions():
             self._changed(session)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with AsyncExitStack() as serving, asyncio.TaskGroup() as tasks:
+                for p in self._partitions:
+                    told = partial(self._told, p)
+                    await serving.enter_async_context(self._jet.serve(subjects.heard(p), told))
                 for service in (self._aside.run(), self._fold_all(), self._read_all()):
                     tasks.create_task(service)
         finally:
@@ -107,6 +112,15 @@ class Ingest:
         if recording is not None:
             recording.released(session.released_chunks)
             recording.pause(session.state in (State.PAUSING, State.PAUSED))
+
+    def _told(self, p: int) -> bytes:
+        """What streams.hearing is told of a partition: JSON, by session."""
+        told = {
+            name: recording.told
+            for name, recording in self._recordings.items()
+            if recording.told and subjects.partition(name) == p
+        }
+        return json.dumps(told).encode()
 
     # the reader
 

@@ -20,25 +20,23 @@ from collections.abc import Sequence
 from functools import partial
 
 from handlers.stages.admit import Unfit
-from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
+from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused, is_taken
 from handlers.stages.open_chunk import Piece
 from handlers.stages.record import Fold
 from schemas import subjects
-from schemas.buffers import Bytes
 from schemas.chunk_events import Ended, Recorded
 from schemas.fragment import Fragment, Kind
 from schemas.jetstream import Message
 from streams.arrival import Arrival, look
 from streams.checkpoints import Checkpoints, patiently
-from streams.chunk_log import data_seqs, find_fragment
+from streams.chunk_log import data_seqs
 from streams.held_fragments import HeldFragments
 from streams.record_shared import Shared
+from streams.refusals import DEAD_LETTERS, Refusals
 from streams.restore import restore
 from streams.subject_reader import SubjectReader
 from streams.threads import is_slow
 
-DEAD_LETTERS = 100
-"""Refused fragments of a session that are kept in DEAD; the others are only counted."""
 RETRY_S = 60.0
 TURN = 64
 """Fragments that are folded before the event loop has its turn."""
@@ -54,13 +52,15 @@ class Recording:
     def __init__(self, shared: Shared, identity: Identity, host_key: bytes) -> None:
         self.identity = identity
         self.subject = subjects.recording(identity.host, identity.session)
-        self.invalid = 0
         self._shared, self._host_key = shared, host_key
         self._fold = Fold(identity)
+        self._refusals = Refusals(shared.jet, shared.aside, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
         self._position = 0
         """Stream sequence of the last fragment that was folded, or looked at and not needed."""
+        self._heard_us = 0
+        """When the newest fragment was stored that was taken of the host, by the server's clock."""
         self._behind = 0
         """Fragments up to here are read from the stream again."""
         self._held = HeldFragments(shared)
@@ -75,7 +75,12 @@ class Recording:
     @property
     def suspect(self) -> bool:
         """Whether so much of what it sent was refused that it is looked at by itself, and slowly."""
-        return self.invalid >= DEAD_LETTERS
+        return self._refusals.count >= DEAD_LETTERS
+
+    @property
+    def told(self) -> tuple[int, int] | None:
+        """Up to where the stream was looked at, and when the host was heard (µs; 0: unknown)."""
+        return None if self._is_void or self._closed else (self._position, self._heard_us)
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
         """Check messages of this session; runs in a thread."""
@@ -205,6 +210,7 @@ class Recording:
         self._checkpoints.restart(restored.event_seq)
         for arrival in restored.arrivals:
             self._hold(arrival)
+            self._hear(arrival.message)
         if not self._fold.ended:
             self._emit(self._fold.drain())
 
@@ -248,11 +254,17 @@ class Recording:
         if isinstance(arrival.found, Exception):
             raise arrival.found
         if isinstance(arrival.found, Unfit):
-            self._bury(arrival.seq, arrival.found.code, arrival.found.message, arrival.message.data)
+            self._refusals.bury(arrival.seq, arrival.found.code, arrival.found.message, arrival.message.data)
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
         self._hold(arrival)
-        self._emit(self._fold.take(Piece.of(arrival.seq, arrival.found)))
+        outputs = self._fold.take(Piece.of(arrival.seq, arrival.found))
+        if arrival.found.header.kind is not Kind.END and is_taken(outputs, arrival.seq):
+            self._hear(arrival.message)
+        self._emit(outputs)
+
+    def _hear(self, message: Message) -> None:
+        self._heard_us = max(self._heard_us, message.stream_time_ns // 1000)
 
     def _hold(self, arrival: Arrival) -> None:
         if isinstance(arrival.found, Fragment) and arrival.found.header.kind is Kind.DATA:
@@ -267,30 +279,17 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     claims.forget_open(uid)
-                    told = (self.identity.session, output.fragments, self._fold.doubles, self.invalid)
+                    told = (self.identity.session, output.fragments, self._fold.doubles, self._refusals.count)
                     log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *told)
                     self._checkpoints.append(output)
                 case Refused(piece, code, message):
                     claims.drop(uid, piece.stream_seq)
-                    self._bury(piece.stream_seq, code, message, piece.proof)
+                    self._refusals.bury(piece.stream_seq, code, message, piece.proof)
                 case Double(piece):
                     claims.drop(uid, piece.stream_seq)
                 case Older(piece):
                     claims.drop(uid, piece.stream_seq)
-                    self._shared.aside.do(partial(self._compare_older, self._fold, piece))
-
-    async def _compare_older(self, fold: Fold, piece: Piece) -> None:
-        """Find what was taken for this place in the recorded events; the rare path of late doubles."""
-        taken = await find_fragment(self._shared.jet, self.identity.session, piece.header)
-        if taken is not None:
-            fold.compare(piece, *taken)
-        else:  # inside a declared gap: it stays lost, for a chunk after it may be closed already
-            self._bury(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
-
-    def _bury(self, seq: int, code: str, message: str, body: Bytes) -> None:
-        self.invalid += 1
-        if self.invalid <= DEAD_LETTERS:
-            self._shared.aside.bury(self.identity.session, seq, code, message, body)
+                    self._shared.aside.do(partial(self._refusals.compare_older, self._fold, piece))
 
     def _void(self) -> None:
         """Another owner recorded on: forget our fold, take up theirs."""

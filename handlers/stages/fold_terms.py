@@ -1,5 +1,6 @@
 """Owns what goes into record's fold beside fragments, and what comes out of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,3 +59,11 @@ class Older:
 
 Ending = Literal["final", "aborted", "host_lost"]
 Output = Recorded | Ended | Refused | Double | Older
+
+
+def is_taken(outputs: Iterable[Output], stream_seq: int) -> bool:
+    """Whether the fragment at this place of the stream was taken: new, and neither a double nor refused."""
+    return not any(
+        isinstance(output, Refused | Double | Older) and output.piece.stream_seq == stream_seq
+        for output in outputs
+    )

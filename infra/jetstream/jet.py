@@ -7,9 +7,13 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from infra.jetstream import declare, errors, follow, limits, reads
+import nats.errors
+from nats.aio.msg import Msg
+
+from infra.jetstream import declare, decode, errors, follow, limits, reads
 from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.pull import PullReader
@@ -191,6 +195,7 @@ class Jet:
             consumers=int(state.get("consumer_count", 0)),
             subjects=int(state.get("num_subjects", 0)),
             metadata=config.get("metadata") or {},
+            now_us=decode.time_ns(answer["ts"]) // 1000 if "ts" in answer else 0,
         )
 
     async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
@@ -208,6 +213,27 @@ class Jet:
 
     async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
         return (await self._conn.request(subject, data, timeout_s=timeout_s)).data
+
+    @asynccontextmanager
+    async def serve(self, subject: str, answer: Callable[[], bytes]) -> AsyncIterator[None]:
+        replies: set[asyncio.Task[None]] = set()
+
+        async def reply(to: str) -> None:
+            with suppress(Unavailable):  # who asked asks again
+                await self._conn.send(to, answer())
+
+        def take(request: Msg) -> None:
+            if request.reply:
+                replying = asyncio.get_running_loop().create_task(reply(request.reply))
+                replies.add(replying)
+                replying.add_done_callback(replies.discard)
+
+        subscription = await self._conn.subscribe(subject, take)
+        try:
+            yield
+        finally:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     async def close(self) -> None:
         """Let go of the connection; what is under way fails as Unavailable."""

@@ -5,6 +5,7 @@ hold wildcards.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
 from schemas.buffers import Bytes
@@ -156,3 +157,6 @@ class Jet(Reader, Writer, Eraser, Protocol):
 
     async def request(self, subject: str, data: bytes, timeout_s: float = ...) -> bytes:
         """One service's answer. Raises Unavailable: none serves, or none answers in time."""
+
+    def serve(self, subject: str, answer: Callable[[], bytes]) -> AbstractAsyncContextManager[None]:
+        """Answer every request of this subject meanwhile. If others do, too, the first answer counts."""

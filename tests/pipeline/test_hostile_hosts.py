@@ -25,7 +25,7 @@ from streams import claims, remake
 from streams.arrival import Arrival
 from streams.conductor import ONE_HOST
 from streams.enrol import start_session
-from streams.recording import DEAD_LETTERS
+from streams.refusals import DEAD_LETTERS
 from streams.shredding import Shredder
 from streams.subject_reader import SubjectReader
 

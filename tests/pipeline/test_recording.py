@@ -35,7 +35,7 @@ from schemas import cloud_events, subjects
 from schemas.chunk_events import Ended, Recorded
 from schemas.cloud_events import MOST_BYTES, TOO_LONG
 from schemas.fragment import parse
-from streams import arrival, aside, ingest
+from streams import arrival, aside, ingest, refusals
 from streams import recording as record
 from streams.chunk_log import stream_seqs
 
@@ -254,7 +254,7 @@ async def test_an_errand_of_one_session_holds_up_none(
     may_go_on, begun = asyncio.Event(), asyncio.Event()
     await begin(jet, ours, other)
     await send(jet, ours, range(4))
-    real_find, real_publish = record.find_fragment, jet.publish
+    real_find, real_publish = refusals.find_fragment, jet.publish
 
     async def wait() -> None:
         begun.set()
@@ -276,7 +276,7 @@ async def test_an_errand_of_one_session_holds_up_none(
     async with record_stage(jet) as stage:
         await known(stage, ours, other)
         if errand == "a late double":
-            monkeypatch.setattr(record, "find_fragment", find)
+            monkeypatch.setattr(refusals, "find_fragment", find)
             await send(jet, ours, [1, 1, 0])
         else:
             monkeypatch.setattr(jet, "publish", publish)
@@ -338,7 +338,7 @@ async def test_another_hosts_messages_change_nothing_of_a_session(
         if moment == FOLLOWED:
             await hosts()
         found = await ended(jet, prepared)
-        assert stage.ingest._recordings[prepared.session].invalid == 0
+        assert stage.ingest._recordings[prepared.session]._refusals.count == 0
         letters = await dead(jet, prepared, 5 if moment == FOLLOWED else 0)
     assert found == await folded(jet, prepared)
     assert count(found) == 7

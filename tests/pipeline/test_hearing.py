@@ -1,0 +1,143 @@
+"""When a host was last heard, and how far that was looked at: the real stage `record`, on a real server."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from prepared import Prepared
+from record_stage import Stage, begin, known, record_stage, send
+from waiting import until
+
+from handlers.session import Session
+from infra.jetstream import Jet
+from schemas.jetstream import Message
+from streams import hearing as listening
+from streams.hearing import Hearing
+from streams.ingest import Ingest
+from streams.lifecycle import EventLog
+from streams.recording import Recording
+
+STEPS = [("data", 100), ("tick", 0), ("data", 200), ("tick", 0)]
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Ear:
+    """A conductor's side: listens, and says what it knows of one silent session."""
+
+    def __init__(self, jet: Jet, session: Session) -> None:
+        self.hearing, self.session = Hearing(jet, 1), session
+        self.began_us = 0
+
+    async def listen(self) -> int:
+        """When the host was heard; 0: never."""
+        self.began_us = now_us()
+        await self.hearing.listen(self.began_us, [self.session])
+        return self.hearing.heard_us(replace(self.session, state="ERROR"))
+
+    @property
+    def all_looked_at(self) -> bool:
+        """Whether all was looked at that lay there when it listened last."""
+        return self.hearing.looked_us(self.session) == self.began_us
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every host is looked after at every look."""
+    monkeypatch.setattr(listening, "QUIET_S", -1e9)
+
+
+async def prepare(jet: Jet) -> tuple[Prepared, Ear]:
+    prepared = Prepared("demo-01", 1, STEPS)
+    await begin(jet, prepared)
+    return prepared, Ear(jet, await EventLog(jet).load(prepared.session))
+
+
+async def folded_up_to(stage: Stage, prepared: Prepared, seq: int) -> None:
+    await until(lambda: stage.ingest._recordings[prepared.session]._position >= seq)
+
+
+async def test_a_host_is_heard_by_what_its_own_key_signed_and_by_nothing_else(jet: Jet) -> None:
+    """Breaks: garbage under its name keeps a dead host alive for ever, or an idle one is called silent."""
+    prepared, ear = await prepare(jet)
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        assert await ear.listen() == 0
+        assert ear.all_looked_at
+        await folded_up_to(stage, prepared, await send(jet, prepared, range(2)))
+        first = await ear.listen()
+        assert 0 < first <= now_us()
+
+        forged = bytearray(prepared.fragments[2])
+        forged[-1] ^= 1
+        for sent in (b"garbage", bytes(forged), prepared.fragments[1], prepared.fragments[0]):
+            ack = await jet.publish(prepared.subject, sent)
+        await folded_up_to(stage, prepared, ack.seq)
+        assert await ear.listen() == first
+        assert ear.all_looked_at, "garbage delays nothing"
+
+        await folded_up_to(stage, prepared, await send(jet, prepared, [2]))
+        assert await ear.listen() > first, "a tick, which closes no chunk"
+
+
+async def test_a_restart_makes_no_host_heard_and_none_silent(jet: Jet) -> None:
+    """Breaks: a dead host counts as heard with every restart, or all are silent while workers are down."""
+    prepared, ear = await prepare(jet)
+    assert (await ear.listen(), ear.all_looked_at) == (0, False), "no worker, nothing known"
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        await folded_up_to(stage, prepared, await send(jet, prepared, range(2)))
+        await ear.listen()  # up to when nobody answered
+        heard = await ear.listen()
+        assert ear.all_looked_at
+    await send(jet, prepared, [2])
+    assert (await ear.listen(), ear.all_looked_at) == (heard, False), "what came since lies unfolded"
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        later = await ear.listen()
+        assert later > heard
+        assert await ear.listen() == later
+        assert ear.all_looked_at
+    restarted_us = now_us()
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        assert await ear.listen() == later
+        another = Ear(jet, ear.session)
+        assert 0 < await another.listen() < restarted_us, "a conductor that has just begun"
+
+
+async def test_while_a_worker_is_behind_no_host_is_silent(jet: Jet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a busy machine calls hosts silent whose fragments it holds and has not looked at."""
+    prepared, ear = await prepare(jet)
+    may_look, look = asyncio.Event(), Ingest._look
+
+    async def slow(ingest: Ingest, batch: Sequence[Message], looked: Counter[Recording]) -> None:
+        await may_look.wait()
+        await look(ingest, batch, looked)
+
+    monkeypatch.setattr(Ingest, "_look", slow)
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        await ear.listen()
+        assert ear.all_looked_at
+        seq = await send(jet, prepared, range(2))
+        assert (await ear.listen(), ear.all_looked_at) == (0, False)
+        may_look.set()
+        await folded_up_to(stage, prepared, seq)
+        assert await ear.listen() > 0
+        assert ear.hearing.looked_us(ear.session) > 0
+
+
+async def test_after_a_time_in_which_nobody_listened_every_host_counts_as_heard_once(jet: Jet) -> None:
+    """Breaks: a server that was away for a minute makes every session an error."""
+    _, ear = await prepare(jet)
+    heard = []
+    for wait_s in (0, 10, 20, 120, 130):
+        await ear.hearing.listen(10**15 + wait_s * 1_000_000, [ear.session])
+        heard.append((ear.hearing.heard_us(ear.session) - 10**15) // 1_000_000)
+    assert heard == [0, 0, 0, 120, 120]
