@@ -87,7 +87,7 @@ class Actor:
             raise
 
     def go(self) -> None:
-        """Let it begin."""
+        """Give it the word that it waits for: to begin, or to stop."""
         self._tell("go")
 
     async def done(self) -> Said:
@@ -117,6 +117,10 @@ class Cue:
     async def ready(self, **said: Any) -> None:
         """Report that everything stands; return on the word to begin."""
         _say({"ready": said})
+        await self.word()
+
+    async def word(self) -> None:
+        """Return on the parent's next word."""
         await asyncio.to_thread(sys.stdin.readline)
 
     async def ended(self) -> None:

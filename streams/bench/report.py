@@ -57,6 +57,29 @@ def load(result: dict[str, Any]) -> list[str]:
     return [*lines, *_disturbance(said["others_share"])]
 
 
+def hostile(result: dict[str, Any]) -> list[str]:
+    """The table of honest hosts beside a hostile one."""
+    said = result["results"]
+    calm, disturbed, ratio = said["calm"], said["hostile"], said["ratio"]
+    lines = [
+        f"{said['hosts']} honest hosts at {said['rate_bits'] / 1e6:g} Mbit/s each, {said['seconds']:.0f} s",
+        machine_line(result),
+        "the hostile one sent",
+        "  " + ", ".join(f"{count:,} {kind}" for kind, count in disturbed["sent"].items()),
+        "",
+        f"{'closed to stored':<18}{'without it':>12}{'beside it':>12}{'ratio':>8}",
+    ]
+    for name in ratio:
+        waits = f"{calm['wait_ms'][name]:>9.0f} ms{disturbed['wait_ms'][name]:>9.0f} ms"
+        lines.append(f"  {name:<16}{waits}{ratio[name]:>8.2f}")
+    kept = "held" if said["held"] else "NOT HELD"
+    return [
+        *lines,
+        f"{kept}: p99 within {said['allowed']:g} times; {disturbed['chunks']:,} honest chunks, "
+        f"{disturbed['missing']} missing",
+    ]
+
+
 def machine_line(result: dict[str, Any]) -> str:
     """2 cores (load 0.1), nats-server 2.15.1"""
     machine = result["machine"]

@@ -116,20 +116,29 @@ def keeps_up(said: dict[str, Any]) -> bool:
     )
 
 
+def bench_host(number: int) -> str:
+    return f"bench-host-{number:04}"
+
+
+def bench_session(number: int) -> str:
+    return f"bench-{number:04}"
+
+
 async def play(cue: Cue, spec: Said) -> Said:
-    """Actor: start the sessions, feed each at its pace, end them. spec: as a Load, source, url."""
+    """Actor: start the sessions, feed each at its pace, end them. spec: a Load, source, url, chunk_bytes."""
     async with connected(spec["url"], "lucid-publisher") as jet:
-        return await _play(jet, cue, Load(spec["sessions"], spec["seconds"], spec["rate"]), spec["source"])
+        load = Load(spec["sessions"], spec["seconds"], spec["rate"])
+        return await _play(jet, cue, load, spec["source"], spec.get("chunk_bytes", CHUNK_BYTES))
 
 
-async def _play(jet: Jet, cue: Cue, load: Load, source: str) -> Said:
+async def _play(jet: Jet, cue: Cue, load: Load, source: str, chunk_bytes: int) -> Said:
     here, turn = Installation.here(), asyncio.Semaphore(STARTS_AT_ONCE)
-    settings = here.settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
+    settings = here.settings.session().model_copy(update={"chunk_bytes": chunk_bytes})
 
     async def begin(number: int) -> Publisher:
         async with turn:
-            host = f"bench-host-{number:04}"
-            grant = await start_session(jet, here.identity, host, f"bench-{number:04}", settings)
+            host, name = bench_host(number), bench_session(number)
+            grant = await start_session(jet, here.identity, host, name, settings)
             publisher = Publisher(jet, grant)
             await publisher.begin_part("opaque", "start")
             return publisher

@@ -8,7 +8,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import typer
 
 from schemas.errors import Misuse, NoSpace
 from schemas.settings import VARIABLES, Settings
-from streams.bench import report, rounds, sessions
+from streams.bench import hostile, report, rounds, sessions
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
 from streams.bench.machine import machine, versions
@@ -31,6 +31,10 @@ NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption
 ROOM, ROOM_BYTES = 4, 2 << 30
 """Times the source: itself, the stream, the chunks, and what a server wants free; and so much beside."""
 LOAD_SOURCE_BYTES = 4 << 20
+HONEST = 9
+"""Hosts beside the hostile one."""
+HOSTILE_BYTES = 2 << 30
+"""What a hostile host may fill in a minute."""
 
 
 def bench(
@@ -40,22 +44,33 @@ def bench(
     only: Annotated[str, typer.Option(help="Some contenders, such as bare,pipeline.")] = "",
     many: Annotated[int, typer.Option("--sessions", help="Instead: so many sessions at once.", min=0)] = 0,
     idle: Annotated[int, typer.Option(help="Instead: so many idle sessions.", min=0)] = 0,
+    with_hostile: Annotated[
+        bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
+    ] = False,
     seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
     rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure this machine: the pipeline beside what it could be at best, and beside other programs."""
-    if many and idle:
+    if (many and idle) or (with_hostile and idle):
         raise Misuse(
-            "--sessions and --idle are two measurements", code="usage", hint="see lucid bench --help"
+            "--sessions, --idle and --hostile are measurements of their own",
+            code="usage",
+            hint="see lucid bench --help",
         )
     environment = own_environment()
     settings = Installation.here(environment).settings
-    if many or idle:
+    if with_hostile:
+        load = sessions.Load(many or HONEST, seconds, parse_rate(rate))
+        with own_folder(HOSTILE_BYTES) as folder:
+            result = attach.run(_load(hostile.measure, "hostile", load, settings, environment, folder))
+        lines = report.hostile(result)
+    elif many or idle:
         load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0)
         needed = int(load.sessions * load.rate * (seconds + load.spread_s))
         with own_folder(needed) as folder:
-            result = attach.run(_load(load, settings, environment, folder))
+            kind = "sessions" if load.rate else "idle"
+            result = attach.run(_load(sessions.measure, kind, load, settings, environment, folder))
         lines = report.load(result)
     else:
         wanted = rounds.contenders([name for name in only.split(",") if name])
@@ -123,13 +138,17 @@ async def _compare(
 
 
 async def _load(
-    load: sessions.Load, settings: Settings, environment: dict[str, str], folder: Path
+    measure: Callable[[Task, sessions.Load], Awaitable[dict[str, Any]]],
+    kind: str,
+    load: sessions.Load,
+    settings: Settings,
+    environment: dict[str, str],
+    folder: Path,
 ) -> dict[str, Any]:
     before = machine()
     source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, LOAD_SOURCE_BYTES, folder)
     task = Task(source, folder, settings, environment)
-    measured = await sessions.measure(task, load)
-    return {**_head("sessions" if load.rate else "idle", before, settings), "results": measured}
+    return {**_head(kind, before, settings), "results": await measure(task, load)}
 
 
 def _head(bench: str, before: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -243,6 +243,25 @@ def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -
     assert all(len(line) <= 80 for line in report.load(result))
 
 
+def test_honest_hosts_are_timed_without_and_beside_a_hostile_one(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: nobody sees what one host can do to the others."""
+    said = lucid("bench", "--hostile", "--sessions", "2", "--seconds", "3", "--json", data=tmp_path)
+    assert said.returncode == 0, said.stderr
+    told = json.loads(said.stdout)
+    result = told["results"]
+    kinds = {"small", "slow", "garbage", "forged", "stray", "create"}
+    assert set(result["hostile"]["sent"]) == kinds
+    assert all(result["hostile"]["sent"].values())
+    for run in (result["calm"], result["hostile"]):
+        assert (run["missing"], run["not_ended"]) == (0, 0), "no honest chunk is lost"
+        assert run["chunks"] >= 2 * 3
+        assert 0 < run["wait_ms"]["p50"] <= run["wait_ms"]["p99"]
+    assert result["ratio"]["p99"] == pytest.approx(
+        result["hostile"]["wait_ms"]["p99"] / result["calm"]["wait_ms"]["p99"]
+    )
+    assert all(len(line) <= 80 for line in report.hostile(told))
+
+
 def test_idle_sessions_are_counted_by_what_they_cost(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: nobody sees that a thousand silent sessions eat a core."""
     said = lucid("bench", "--idle", "3", "--seconds", "1", "--json", data=tmp_path)

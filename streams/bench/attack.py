@@ -1,0 +1,130 @@
+"""One hostile host, as an actor: everything at once that a host can do to the others.
+
+1. Floods: good fragments of a few bytes; garbage under its own name, under each honest host's, and under
+   names of no session.
+2. Work: chunks of a slow codec, as dear as the platform allows, of bytes that cost the most.
+3. Commands: it asks for one session after the other.
+It heeds nothing: each flood sends anew as soon as one of its messages is through. It runs at low priority: in
+earnest its processor is its own, here it may have what the others leave.
+"""
+
+import asyncio
+import os
+import random
+import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from handlers.fragments import FragmentSealer
+from schemas import subjects
+from schemas.codecs import codec_seconds
+from schemas.envelope import MAX_PLAIN, Codec
+from schemas.errors import LucidError
+from schemas.fragment import MAIN, PartSettings
+from schemas.lifecycle_events import SessionSettings
+from schemas.ports import Jet
+from streams.bench.actors import Cue, Said
+from streams.enrol import start_session
+from streams.publisher import Grant
+from streams.wiring import Installation, connected
+
+HOST = "mallory"
+UNDER_WAY = 16
+"""Messages of each flood."""
+LEVEL = 11
+"""Of brotli: the slowest that there is."""
+NICE = 19
+PART = PartSettings(encoder="opaque", reason="start")
+PLAIN_BYTES = 512 << 10
+SMALL_BYTES = 24
+
+Send = Callable[[], Awaitable[Any]]
+
+
+async def attack(cue: Cue, spec: Said) -> Said:
+    """Actor: attack from the word to begin to the word to stop. spec: url, subjects (of honest recordings).
+
+    Says how many messages of each kind came through.
+    """
+    os.nice(NICE)
+    async with connected(spec["url"], "lucid-hostile") as jet:
+        done = Counter[str]()
+        sends = await _floods(jet, spec["subjects"])
+        await cue.ready()
+        tasks = [
+            asyncio.create_task(_flood(name, send, done))
+            for name, (send, at_once) in sends.items()
+            for _ in range(at_once)
+        ]
+        await cue.word()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return dict(done)
+
+
+async def _flood(name: str, send: Send, done: "Counter[str]") -> None:
+    while True:
+        with suppress(LucidError):
+            await send()
+            done[name] += 1
+        await asyncio.sleep(0)
+
+
+async def _floods(jet: Jet, honest: list[str]) -> dict[str, tuple[Send, int]]:
+    """By name: how one message is sent, and how many are under way."""
+    here = Installation.here()
+    dearest = SessionSettings(codec=Codec.BROTLI.value, level=LEVEL, chunk_bytes=_dearest(here))
+    small = await _Own.start(jet, here, "hostile-small", SessionSettings())
+    slow = await _Own.start(jet, here, "hostile-slow", dearest)
+    letters = bytes(random.choices(b"ab", k=PLAIN_BYTES))
+
+    def garbage() -> bytes:
+        return secrets.token_bytes(200)
+
+    async def create() -> None:
+        await start_session(jet, here.identity, HOST, f"hostile-{secrets.token_hex(8)}", SessionSettings())
+
+    return {
+        "small": (lambda: small.send(secrets.token_bytes(SMALL_BYTES)), UNDER_WAY),
+        "slow": (lambda: slow.send(letters), 4),
+        "garbage": (lambda: jet.publish(small.subject, garbage()), UNDER_WAY),
+        "forged": (lambda: jet.publish(secrets.choice(honest), garbage()), UNDER_WAY),
+        "stray": (
+            lambda: jet.publish(subjects.recording(HOST, secrets.token_hex(8)), garbage()),
+            UNDER_WAY,
+        ),
+        "create": (create, 1),
+    }
+
+
+def _dearest(here: Installation) -> int:
+    """The largest chunks that the platform takes of the slowest codec."""
+    seconds = codec_seconds(Codec.BROTLI, LEVEL, MAX_PLAIN)
+    return int(min(1.0, here.settings.compression_max_s / seconds) * MAX_PLAIN)
+
+
+class _Own:
+    """A session of the hostile host's own, in good order."""
+
+    def __init__(self, jet: Jet, grant: Grant) -> None:
+        self._jet = jet
+        self.subject = subjects.recording(grant.host, grant.session)
+        self._sealer = FragmentSealer(grant.uid, MAIN, grant.sign_key, grant.intake_public, grant.genesis)
+        self._time_us = 1_700_000_000_000_000
+
+    @classmethod
+    async def start(cls, jet: Jet, here: Installation, name: str, settings: SessionSettings) -> "_Own":
+        one = cls(jet, await start_session(jet, here.identity, HOST, name, settings))
+        await jet.publish(one.subject, one._sealer.part(PART, one._time_us))
+        return one
+
+    async def send(self, plain: bytes) -> None:
+        self._time_us += 1000
+        fragment = self._sealer.data(plain, self._time_us)
+        while True:
+            with suppress(LucidError):  # it must come, or what follows would only wait for it
+                await self._jet.publish(self.subject, fragment)
+                return
