@@ -47,7 +47,7 @@ class Work:
     payload: tuple[Compressed, Buffer] | None = None
     sealed: tuple[Encrypted, Buffer] | None = None
     weight: int = 0
-    """What it counts among the chunks of its host; 0: it closed elsewhere."""
+    """What it counts among the chunks of its host; 0: it closed elsewhere, or waits for an outage to end."""
     credit: int = 0
     slow: bool = False
     """Its credit is of those whose codec is slow."""
@@ -120,8 +120,7 @@ class Claims:
             return
         work = self.work(recorded)
         if not work.weight:
-            work.weight = SLOW_WEIGHT if slow else 1
-            self._host_chunks[recorded.host] += work.weight
+            self._weigh(work, SLOW_WEIGHT if slow else 1)
         if not work.unstarted and not work.jobs and not slow:
             work.unstarted, work.fragments = True, fragments
             self._count(work, 1)
@@ -184,6 +183,12 @@ class Claims:
         self._begun(work)
         return fragments
 
+    def put_back(self, uid: bytes, index: int) -> None:
+        """The chunk is not under way for now: it counts no more among those of its host."""
+        work = self._work.get((uid, index))
+        if work is not None:
+            self._weigh(work, 0)
+
     def finish(self, uid: bytes, index: int) -> None:
         """The chunk is stored, dead or obsolete: forget it."""
         work = self._work.pop((uid, index), None)
@@ -192,11 +197,8 @@ class Claims:
         host = work.recorded.host
         if work.credit:
             (self.slow_credit if work.slow else self.credit).give(host, work.credit)
-        self._host_chunks[host] -= work.weight
-        if not self._host_chunks[host]:
-            del self._host_chunks[host]
+        self._weigh(work, 0)
         self._begun(work)
-        self._moved.set()
 
     def stored(self, uid: bytes, index: int) -> None:
         """Whoever stored the chunk: forget it, and keep nothing of it should it close here only now."""
@@ -223,6 +225,14 @@ class Claims:
         if work.unstarted:
             self._count(work, -1)
             work.unstarted, work.fragments = False, None
+
+    def _weigh(self, work: Work, weight: int) -> None:
+        host = work.recorded.host
+        self._host_chunks[host] += weight - work.weight
+        work.weight = weight
+        if not self._host_chunks[host]:
+            del self._host_chunks[host]
+        self._moved.set()
 
     def _count(self, work: Work, sign: int) -> None:
         self.closed_bytes += sign * sum(len(fragment.body) for fragment in work.fragments or ())

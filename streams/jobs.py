@@ -164,6 +164,12 @@ class Jobs:
             claim = ChunkEvent.model_validate_json(message.data)
             self._claims.find(claim.uid, claim.index)
 
+    def put_back(self, message: Message) -> None:
+        """A chunk waits for an outage to end: what else its host sends does not wait for it."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.put_back(claim.uid, claim.index)
+
     def forget(self, message: Message) -> None:
         """A chunk is through, stored or dead: give its memory and its credit back."""
         with suppress(ValidationError):

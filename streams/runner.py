@@ -79,7 +79,7 @@ class Runner:
     """Runs one stage's job over its consumer until stopped.
 
     `wait` is done before a job's time begins; `on_kept` is called now and then while a message is in our
-    hands, `on_done` and `on_dead` when it is acknowledged.
+    hands, `on_failed` when it is handed back, `on_done` and `on_dead` when it is acknowledged.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Runner:
         wait: Wait | None = None,
         lane: Callable[[Message], Lane] = _by_session,
         on_kept: Callable[[Message], None] | None = None,
+        on_failed: Callable[[Message], None] | None = None,
         on_done: Callable[[Message], None] | None = None,
         on_dead: Callable[[Message], None] | None = None,
     ) -> None:
@@ -100,7 +101,8 @@ class Runner:
         self.done = self.failed = 0
         self._jet, self._reader, self._job, self._limits = jet, reader, job, limits
         self._wait, self._lane = wait, lane
-        self._on_kept, self._on_done, self._on_dead = on_kept, on_done, on_dead
+        self._on_kept, self._on_failed = on_kept, on_failed
+        self._on_done, self._on_dead = on_done, on_dead
         self._slots = asyncio.Semaphore(limits.slots)
         self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
         """By whether the session's codec is slow."""
@@ -227,6 +229,8 @@ class Runner:
             delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
             if slow:
                 delay_s = self._limits.timeout_s
+            if self._on_failed is not None and not slow:
+                self._on_failed(message)
             await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
             log.warning(
                 "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",

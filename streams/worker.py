@@ -96,6 +96,7 @@ async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> l
                 wait=wait,
                 lane=jobs.lane,
                 on_kept=jobs.touch,
+                on_failed=jobs.put_back,
                 on_done=jobs.forget if stage is STAGES[-1] else None,
                 on_dead=jobs.forget,
             )
