@@ -73,10 +73,18 @@ def _gap(
     hole: tuple[int, int, int, int, bytes, bytes], declared: tuple[str, str], after: SignedHead | None
 ) -> Gap:
     """hole: track, part, first and last seq, head before, previous head after."""
-    names = ("track", "part", "first_seq", "last_seq", "head_before", "prev_head_after")
+    track, part, first_seq, last_seq, head_before, prev_head_after = hole
     by, reason = declared
-    return Gap.model_validate(
-        {**dict(zip(names, hole, strict=True)), "by": by, "reason": reason, "after": after}
+    return Gap(
+        track=track,  # type: ignore[arg-type]  # Gap refuses another
+        part=part,
+        first_seq=first_seq,
+        last_seq=last_seq,
+        head_before=head_before,
+        prev_head_after=prev_head_after,
+        by=by,  # type: ignore[arg-type]
+        reason=reason,
+        after=after,
     )
 
 

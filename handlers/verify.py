@@ -50,9 +50,9 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     report = Report(strict=strict)
     report.summary.root = trust.root.hex()
     seals = Seals()
-    told = list(_guarded("manifests", partial(_check_seals, evidence, trust, seals)))
-    for finding in (*seals.findings, *told):  # a false signature is told before what it signed
+    for finding in _guarded("manifests", partial(_check_seals, evidence, trust, seals)):
         report.add(finding)
+    report.put_first(seals.findings)  # a false signature is told before what it signed
     if seals.last is None:
         return report
     manifest, summary, silences = seals.last.manifest, report.summary, Silences()

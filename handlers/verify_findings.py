@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from handlers.verify_reader import shown
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN, OUTCOMES, EvidenceFalse
 
+MOST = 1000
+"""Findings, and notes, that a report lists: hostile evidence has one for each of its bytes."""
 EXIT_FALSE = OUTCOMES[EvidenceFalse].exit_code
 
 FINDINGS: dict[str, str] = {
@@ -170,13 +172,25 @@ class Report:
     summary: Summary = field(default_factory=Summary)
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
+    unlisted: int = 0
+    """Findings and notes that were counted only."""
 
     def add(self, found: Finding) -> None:
-        """File what a check yields where its code belongs."""
-        if found.is_note and not self.strict:
-            self.notes.append(found)
+        """File what a check yields where its code belongs; of each kind the first `MOST`."""
+        kind = self.notes if found.is_note and not self.strict else self.findings
+        if len(kind) < MOST:
+            kind.append(found)
         else:
-            self.findings.append(found)
+            self.unlisted += 1
+
+    def put_first(self, found: list[Finding]) -> None:
+        """The same, before what was filed already."""
+        known, self.findings, self.notes = (self.findings, self.notes), [], []
+        for each in found:
+            self.add(each)
+        for filed in known:
+            for each in filed:
+                self.add(each)
 
     @property
     def exit_code(self) -> int:

@@ -3,7 +3,7 @@
 1. Rows have one order: for each chunk its entry and its fragments, then key frames, then one metadata row.
    A row out of that order ends the walk, for nothing after it can be placed.
 2. Index chunks are cut greedily at 8 MiB and none is empty.
-3. One index chunk and one data chunk are in memory at a time; of the fragments only key frames are kept.
+3. One index chunk and one data chunk are in memory at a time; of the fragments nothing is kept.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
+from blake3 import blake3
+
 from handlers.keys import SessionKeys
+from handlers.stages.open_chunk import MAX_FRAGMENTS
 from handlers.verify_cuts import Cuts
 from handlers.verify_findings import Finding
 from handlers.verify_keys import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
@@ -43,9 +46,25 @@ class _Stop(Exception):
         self.finding = Finding(code, place, message)
 
 
+class KeyFrames:
+    """How many rows of type 3, and a digest of all: a hostile index has more than memory holds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = blake3()
+
+    def add(self, row: KeyFrameRow) -> None:
+        self.count += 1
+        self._digest.update(row.pack())
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+
 @dataclass(slots=True)
 class Walk:
-    """Everything the walk over one seal needs; `key_frames` are the rows of type 3 that must follow."""
+    """Everything the walk over one seal needs; `key_frames` counts the rows of type 3 that must follow."""
 
     evidence: Evidence
     manifest: Manifest
@@ -55,7 +74,7 @@ class Walk:
     """By (track, part), the head of the part fragment that the manifest lists."""
     ending_head: bytes
     silences: Silences
-    key_frames: list[KeyFrameRow] = field(default_factory=list)
+    key_frames: KeyFrames = field(default_factory=KeyFrames)
 
 
 def check_rows(
@@ -68,9 +87,11 @@ def check_rows(
     try:
         for chunk in manifest.chunks:
             yield from _check_chunk(walk, cuts, chunk, read)
-        for wanted in walk.key_frames:
-            if read.take(KeyFrameRow) != wanted:
-                raise _Stop("rows.key_frames", f"chunk {wanted.chunk}", "its key frame has another row")
+        found = KeyFrames()
+        for _ in range(walk.key_frames.count):
+            found.add(read.take(KeyFrameRow))
+        if found.digest != walk.key_frames.digest:
+            raise _Stop("rows.key_frames", "index chunks", "the rows of key frames are not the fragments'")
         read.take(MetadataRow)
         read.finish()
     except _Stop as stop:
@@ -118,6 +139,8 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
     if read.take(Entry) != chunk.entry:
         yield Finding("rows.chunk", place, "its entry in the index is not the manifest's")
     count = chunk.last_seq - chunk.first_seq + 1
+    if count > MAX_FRAGMENTS:  # chunk.entry has said so; as many rows may take all memory
+        raise _Stop("rows.chunk", place, f"no chunk has {count} fragments")
     pieces, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
     yield from found
     for piece in pieces:
@@ -125,7 +148,8 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
     if chunk.track == MAIN:
         for before, piece in pairwise(pieces):
             walk.silences.look(before.header.time_us, piece.header.time_us, piece.header.seq)
-    walk.key_frames.extend(_key_frames(chunk, pieces))
+    for row in _key_frames(chunk, pieces):
+        walk.key_frames.add(row)
     yield from cuts.feed(chunk, pieces)
     if chunk.entry.lost:
         return

@@ -2,13 +2,16 @@
 
 1. It knows form and order, not truth: digests, heads and signatures are for handlers.verify.
 2. Lists are in their order, each item once; what does not fit is EvidenceFalse (manifest.form).
+3. Items of long lists are dataclasses with slots: one takes about as much memory as its text is long.
 """
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from schemas.documents import Document, Strict
 from schemas.envelope import INDEX_TRACK, MAX_PLAIN
@@ -23,6 +26,11 @@ LOST_BUILD = "lost"
 FINAL_REASON = "done"
 """`reason` of an ending that the host made itself."""
 SIGNED_HEAD_BYTES = 96 + 32 + 64
+LEAST_FRAGMENT = 96 + 64
+"""A header and a signature."""
+
+SLIM = ConfigDict(extra="forbid")
+ENTRY_NAMES = tuple(field.name for field in fields(Entry))
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 Track = Literal[0, 1]
@@ -62,14 +70,16 @@ class TrackGenesis(Strict):
     genesis: Hex32
 
 
-class Part(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
+class Part:
     track: Track
     part: U32
-    fragment: B64
+    fragment: Annotated[B64, Field(min_length=LEAST_FRAGMENT)]
     """The whole part fragment."""
 
 
-class EntryFields(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
+class EntryFields:
     """An entry, by name."""
 
     index: Count
@@ -88,12 +98,12 @@ class EntryFields(Strict):
 
     @property
     def entry(self) -> Entry:
-        return Entry(**{name: getattr(self, name) for name in EntryFields.model_fields})
+        return Entry(**{name: getattr(self, name) for name in ENTRY_NAMES})
 
     @classmethod
     def members(cls, entry: Entry) -> dict[str, Any]:
         """An entry's fields by name, as keyword arguments."""
-        return {name: getattr(entry, name) for name in EntryFields.model_fields}
+        return {name: getattr(entry, name) for name in ENTRY_NAMES}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -104,7 +114,8 @@ class EntryFields(Strict):
         return self
 
 
-class SignedHead(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
+class SignedHead:
     """What proves a head: the host signed it."""
 
     header: Hex96
@@ -112,11 +123,15 @@ class SignedHead(Strict):
     signature: Hex64
 
 
-class Chunk(EntryFields, SignedHead):
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
+class Chunk(EntryFields):
     """A data chunk; header, body_digest and signature are of its last fragment."""
 
     codec: Literal[0, 1, 2, 3, 4]
     build: Label
+    header: Hex96
+    body_digest: Hex32
+    signature: Hex64
 
     @model_validator(mode="after")
     def _is_data(self) -> Self:
@@ -127,6 +142,7 @@ class Chunk(EntryFields, SignedHead):
         return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class IndexChunk(EntryFields):
     @model_validator(mode="after")
     def _is_index(self) -> Self:
@@ -135,7 +151,8 @@ class IndexChunk(EntryFields):
         return self
 
 
-class Gap(Strict):
+@dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
+class Gap:
     """Missing seqs, or a lost chunk."""
 
     track: Track
@@ -194,8 +211,8 @@ class Manifest(Document):
     end: Literal["final", "aborted", "host_lost"]
     reason: Label
     lifecycle: Lifecycle
-    tracks: tuple[TrackGenesis, ...]
-    ending: B64
+    tracks: Annotated[tuple[TrackGenesis, ...], Field(max_length=2)]
+    ending: Annotated[B64, Field(min_length=LEAST_FRAGMENT)]
     """The whole final or end fragment."""
     parts: tuple[Part, ...]
     chunks: tuple[Chunk, ...]

@@ -35,6 +35,7 @@ LEFT = 45
 AREA = 10
 COLOUR = re.compile(r"\x1b\[[0-9]*m")
 AREAS = {
+    "verify": "verify",
     "manifest": "manifest",
     "tombstone": "tombstone",
     "host": "host chain",
@@ -67,6 +68,7 @@ def as_json(report: Report) -> dict[str, Any]:
         **asdict(report.summary),
         "findings": [finding.as_json() for finding in report.findings],
         "notes": [note.as_json() for note in report.notes],
+        "unlisted": report.unlisted,
     }
 
 

@@ -27,7 +27,7 @@ BUILD = re.compile(r"[\x20-\x7e]{1,100}")
 
 MAX_HISTORY_LINE = 65_536
 MAX_METADATA = 65_536
-MAX_TOMBSTONE = 1 << 20
+MAX_ITEM = 8_192
 
 Shape = Callable[[Any, str], None]
 
@@ -113,6 +113,10 @@ def open_envelope(
     payload = unbase64(envelope["payload"], code + ".json")
     value = parse_canonical(payload, code + ".json")
     shape(value, code)
+    for member in value.values():
+        for item in member if isinstance(member, list) else [member]:
+            if len(jcs(item)) > MAX_ITEM:
+                raise Bad(code + ".shape", f"an item is longer than {MAX_ITEM} bytes")
     key = bytes.fromhex(key_of(value))
     signature = envelope["signatures"][0]
     if signature["keyid"] != fingerprint(key):

@@ -110,6 +110,7 @@ def test_every_limit_of_the_reader_is_in_the_document(document: str) -> None:
     """Breaks: two implementations refuse different things."""
     limits = {
         MAX_FRAGMENT, MAX_CLEAR_BODY, MAX_PART_SETTINGS, MAX_PLAIN, MAX_INDEX_PLAIN, MAX_FRAGMENTS, MAX_CLEAR,
+        shapes.MAX_HISTORY_LINE, shapes.MAX_METADATA, shapes.MAX_ITEM,
         reader.MAX_MANIFEST, reader.MAX_HISTORY, reader.MAX_TRUST, reader.MAX_KEYS,
     }  # fmt: skip
     for limit in limits:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -40,10 +41,10 @@ MANIFEST = m.Manifest(
     reason=m.FINAL_REASON,
     lifecycle=m.Lifecycle(last=6, digest=h(b"")),
     tracks=(m.TrackGenesis(id=0, genesis=GENESIS),),
-    ending=b"whole",
-    parts=(m.Part(track=0, part=0, fragment=b"whole"),),
-    chunks=(m.Chunk(**m.EntryFields.members(ENTRY), **dict(HEAD), codec=1, build="zstd-1.5.7"),),
-    gaps=(GAP, GAP.model_copy(update={"first_seq": 7, "last_seq": 7, "after": HEAD})),
+    ending=bytes(160),
+    parts=(m.Part(track=0, part=0, fragment=bytes(160)),),
+    chunks=(m.Chunk(**m.EntryFields.members(ENTRY), **asdict(HEAD), codec=1, build="zstd-1.5.7"),),
+    gaps=(GAP, replace(GAP, first_seq=7, last_seq=7, after=HEAD)),
     equivocations=(m.EquivocationItem(track=0, seq=1, a=bytes(192), b=bytes(192)),),
     merkle=m.Merkle(tree_size=2, root=h(b"")),
     totals=m.Totals(chunks=1, index_chunks=1, fragments=3, plain=200, sealed=488),

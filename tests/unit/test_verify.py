@@ -15,7 +15,7 @@ from schemas import dsse
 from schemas.errors import Denied
 from schemas.jcs import jcs
 from schemas.trust import TrustKey
-from streams.cli.verdict import lines
+from streams.cli.verdict import AREAS, lines
 
 CASES: dict[str, Callable[[], RecordedSession]] = {
     "plain": RecordedSession,
@@ -243,3 +243,4 @@ def test_the_documented_codes_are_the_codes() -> None:
     sources = "".join(path.read_text() for path in (root / "handlers").glob("verify*.py"))
     used = set(re.findall(r'(?:Finding|_Stop)\(\s*"([a-z_]+\.[a-z_]+)"', sources))
     assert used == FINDINGS.keys() | NOTES.keys()
+    assert {code.split(".")[0] for code in FINDINGS} <= AREAS.keys()

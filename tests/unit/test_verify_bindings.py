@@ -31,11 +31,12 @@ BASES: dict[str, Callable[[], RecordedSession]] = {
 DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 
 
-def members(model: type[BaseModel], above: str = "") -> Iterator[str]:
+def members(model: Any, above: str = "") -> Iterator[str]:
     """Every member by its dotted name; items of a list have the list's."""
-    for name, said in model.model_fields.items():
+    fields = model.model_fields if issubclass(model, BaseModel) else model.__pydantic_fields__
+    for name, said in fields.items():
         path = f"{above}{name}"
-        inner = [kind for kind in _kinds(said.annotation) if issubclass(kind, BaseModel)]
+        inner = [kind for kind in _kinds(said.annotation) if hasattr(kind, "__pydantic_validator__")]
         if inner:
             yield from members(inner[0], f"{path}.")
         else:
