@@ -1,8 +1,8 @@
 """The bodies of the installation's own log: which keys `keys/` must hold, and which it must not.
 
 1. `lucid.installation` holds KeysNoted. Each event states everything; the last one counts.
-2. `lucid.erasures` holds ErasureOrdered, before a key is erased; twice is as good as once. A folder that is
-   older than the last one is brought up to it.
+2. `lucid.erasures.<uid>` holds ErasureOrdered, once, before a key is erased. A folder that is older than the
+   last one of all is brought up to it.
 3. `lucid.keycopies` holds KeysCopied, before the first key is read for the copy.
 4. Nothing in them opens or signs anything: numbers, fingerprints and check values.
 5. Bodies are JCS.

@@ -17,7 +17,7 @@ RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
-INSTALLATION, ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures", "lucid.keycopies"
+INSTALLATION, ALL_ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures.*", "lucid.keycopies"
 """Of LIFECYCLE: which keys `keys/` must hold, which must be erased, which copies were made."""
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -86,6 +86,10 @@ def lifecycle(session: str) -> str:
 
 def host_log(host: str) -> str:
     return f"lucid.hosts.{host_id(host)}"
+
+
+def erasure(uid: bytes) -> str:
+    return f"lucid.erasures.{uid.hex()}"
 
 
 def dead(stage: str, session: str) -> str:

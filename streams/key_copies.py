@@ -3,8 +3,8 @@
     make      KeysCopied in the log → every file is read and sealed → the copy has its name
     restore   the whole copy is opened and compared → keys/restoring → key files → the rest → restoring goes
 
-1. The log knows of a copy before its first key is read: the tombstone of a key that is erased meanwhile names
-   that copy's end.
+1. The log knows of a copy before its first key is read, and a key that is made after that is not in it. So
+   the copies that may hold a session's key stand in the log behind the session's first event.
 2. Nothing is written before the whole copy was opened, and nothing of another installation ever.
 3. A key file that is erased here stays erased, and one that is newer stays: copies go back in any order.
    Putting back the same copy again completes what a crash interrupted, and until then no role starts.
@@ -82,7 +82,7 @@ async def make_copy(
         def records() -> Iterator[Record]:
             nonlocal sessions
             yield Record(COPY, jcs(told.model_dump(mode="json")))
-            for record in _held(folder, files):
+            for record in _held(folder, files, uids):
                 sessions += record.name.startswith(SESSIONS) and bool(record.content)
                 yield record
 
@@ -91,6 +91,7 @@ async def make_copy(
             file.write(piece)
         return sessions
 
+    uids = await asyncio.to_thread(lambda: list(files.uids()))
     with new_file(target) as file:
         await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
         sessions = await asyncio.to_thread(write, file)
@@ -98,14 +99,20 @@ async def make_copy(
     return Copied(told, sessions)
 
 
-async def copies_made(jet: Reader) -> list[KeysCopied]:
-    """Every copy that the log knows of, oldest first."""
+async def copies_made(jet: Reader, from_seq: int = 1) -> list[KeysCopied]:
+    """The copies that the log knows of, from a place in it on, oldest first."""
     found = []
-    async for message in jet.read_all(subjects.LIFECYCLE, subjects.KEY_COPIES):
+    async for message in jet.read_all(subjects.LIFECYCLE, subjects.KEY_COPIES, from_seq):
         event = read_installation_event(message.data)
         if isinstance(event, KeysCopied):
             found.append(event)
     return found
+
+
+async def copies_end_us(jet: Reader, session: str) -> int:
+    """When the last copy that may hold this session's key comes to its end; 0: there is none."""
+    first, _ = await jet.batch(subjects.LIFECYCLE, subjects.lifecycle(session), max_messages=1)
+    return max((one.until_us for one in await copies_made(jet, first[0].seq if first else 1)), default=0)
 
 
 def restore(folder: Folder, files: KeyFiles, source: Path, passphrase: str) -> Copied:
@@ -131,10 +138,10 @@ def restore(folder: Folder, files: KeyFiles, source: Path, passphrase: str) -> C
     return copied
 
 
-def _held(folder: Folder, files: KeyFiles) -> Iterator[Record]:
+def _held(folder: Folder, files: KeyFiles, uids: list[bytes]) -> Iterator[Record]:
     for name, content in folder.files():
         yield Record(name, content)
-    for uid in files.uids():
+    for uid in uids:
         file = files.open(uid)
         if file is not None:
             try:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from handlers.key_folder import KeysHeld, require_belonging, to_note
@@ -23,7 +24,7 @@ from schemas.errors import Conflict, NotFound, Rejected
 from schemas.installation_events import ErasureOrdered, KeysNoted, read_installation_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
-from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers
+from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers, Writer
 from schemas.ports import KeyFolder as Folder
 from streams.lifecycle import TRIES, give_way
 from streams.wiring import Installation
@@ -56,15 +57,6 @@ class KeyFolder:
         await _through_conflicts(once)
         await self._erase_again()
 
-    async def order_erasure(self, uid: bytes) -> None:
-        """Let the log know that this key is to be erased here and in every folder to come. Safe to repeat.
-
-        Raises Denied (keys.*): an erasure in a folder that is not ours would be none.
-        """
-        await self.check()
-        body = jcs(ErasureOrdered(uid=uid).model_dump(mode="json"))
-        await self._jet.publish(subjects.ERASURES, body, msg_id=f"erasure-{uid.hex()}")
-
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""
         noted, _ = await keys_noted(self._jet)
@@ -91,12 +83,12 @@ class KeyFolder:
 
     async def _erase_again(self) -> None:
         """Bring a folder that is older than the log's last erasure up to it."""
-        last = await _last(self._jet, subjects.ERASURES)
+        last = await _last(self._jet, subjects.ALL_ERASURES)
         done = await asyncio.to_thread(self._folder.erased_up_to)
         if last is None or last.seq <= done:
             return
         again = 0
-        async for message in self._jet.read_all(subjects.LIFECYCLE, subjects.ERASURES, done + 1):
+        async for message in self._jet.read_all(subjects.LIFECYCLE, subjects.ALL_ERASURES, done + 1):
             event = read_installation_event(message.data)
             if isinstance(event, ErasureOrdered):
                 again += await asyncio.to_thread(self._erase_unless_erased, event.uid)
@@ -143,6 +135,13 @@ class KeyFolder:
 def key_folder(here: Installation, jet: Jet) -> KeyFolder:
     """The installation's keys/, and what this log says of it."""
     return KeyFolder(jet, here.key_folder, here.keyring, here.signers, here.key_files)
+
+
+async def order_erasure(jet: Writer, uid: bytes) -> None:
+    """Let the log know that this key is to be erased, here and in every folder to come. Safe to repeat."""
+    body = jcs(ErasureOrdered(uid=uid).model_dump(mode="json"))
+    with suppress(Conflict):  # it is ordered already
+        await jet.append(subjects.erasure(uid), body, 0)
 
 
 async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:

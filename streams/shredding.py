@@ -1,6 +1,7 @@
 """Destroys a session's evidence for good, and says so under signature.
 
-    key file erased → fragments up to here, events, dead letters, chunks, quarantine emptied → tombstone
+    erasure in the log → key file erased → fragments up to here, events, dead letters, chunks, quarantine
+    emptied → tombstone
 
 1. The key goes first. Whatever is left or comes later, in any place or copy, is ciphertext that nobody opens.
 2. Fragments are purged up to the sequence that their stream had reached when the key was gone. What a host
@@ -23,6 +24,8 @@ from schemas.errors import Unavailable
 from schemas.lifecycle_events import Created, DestroyOrdered
 from schemas.ports import Blobs, Erasure, Jet, Signers
 from schemas.trust import Place, Tombstone
+from streams.key_copies import copies_end_us
+from streams.key_folder import order_erasure
 from streams.keystore import KeyStore
 
 PAUSE_S = 1.0
@@ -56,7 +59,12 @@ class Shredder:
         created, order = session.created, session.destroy
         assert created is not None
         assert order is not None
+        await asyncio.to_thread(self.signers.at, order.at_us)  # a keys/ that is not there cannot be erased
+        # In the log first: an older keys/ that takes this one's place is brought up to it before it serves.
+        await order_erasure(self.jet, created.uid)
         erasure = await self.keys.erase(created.uid)
+        until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
+        order = order.model_copy(update={"backups_until_us": until_us})
         up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
         await self._empty(created, up_to)
         await asyncio.sleep(PAUSE_S)

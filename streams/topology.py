@@ -18,12 +18,12 @@ from schemas.ports import Jet
 from schemas.subjects import (
     ALL_CHUNKS,
     ALL_DEAD,
+    ALL_ERASURES,
     ALL_HOSTS,
     ALL_LIFECYCLE,
     ALL_RECORDINGS,
     CHUNKS,
     DEAD,
-    ERASURES,
     INSTALLATION,
     KEY_COPIES,
     LIFECYCLE,
@@ -78,7 +78,7 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
         spec(
             LIFECYCLE,
-            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION, ERASURES, KEY_COPIES),
+            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION, ALL_ERASURES, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
         ),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),

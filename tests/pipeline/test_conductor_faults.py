@@ -50,6 +50,7 @@ SEAL_EFFECTS = (
 )
 EMPTYING = ("purge RECORDINGS rec", "purge CHUNKS chunk", "purge DEAD dead", "remove chunks")
 DESTROY_EFFECTS = (
+    "append erasures",
     "erase key",
     *EMPTYING,
     *EMPTYING,

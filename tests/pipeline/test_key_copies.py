@@ -1,5 +1,6 @@
 """Copies of keys/ put back: what returns, what stays erased, and what a crash in the middle leaves."""
 
+import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import World, connected
+from conducted import World, connected, running
 
 from handlers.key_file import build_key_file
 from infra.nats_server import NatsServer
+from schemas import dsse
 from schemas.errors import Denied, LucidError, Misuse
+from schemas.trust import Tombstone
 from streams.key_copies import Copied, copies_made, make_copy, restore
-from streams.key_folder import KeyFolder, key_folder
+from streams.key_folder import KeyFolder, key_folder, order_erasure
+from streams.roles import run_conductor, run_worker
+from streams.shredding import tombstone_name
 
 PASSPHRASE = "correct horse battery"
 KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))
@@ -47,7 +52,7 @@ class Keys:
         return file.data
 
     async def destroy(self, uid: bytes) -> None:
-        await self.folder.order_erasure(uid)
+        await order_erasure(self.world.jet, uid)
         self.world.here.key_files.erase(uid)
 
     async def copy(self, name: str = "", until_us: int = 5) -> Copied:
@@ -239,7 +244,7 @@ async def test_the_log_knows_of_a_copy_before_its_first_key_is_read(
         raise PowerFailsError
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(keys.world.here.key_files), "uids", fails)
+        patched.setattr(type(keys.world.here.key_files), "open", fails)
         with pytest.raises(PowerFailsError):
             await keys.copy(until_us=77)
     assert [one.until_us for one in await copies_made(keys.world.jet)] == [77]
@@ -248,3 +253,58 @@ async def test_the_log_knows_of_a_copy_before_its_first_key_is_read(
     await keys.copy(until_us=time.time_ns() // 1000)
     with pytest.raises(Misuse, match=r"export\.exists"):
         await keys.copy()
+
+
+async def test_a_destroyed_session_stays_destroyed_under_older_keys_and_its_tombstone_names_the_copies(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: yesterday's keys/ opens what was destroyed today, or nobody knows which copy still can."""
+    async with connected(server, tmp_path) as world:
+        keys, uids, end_us = Keys(world, tmp_path), {}, 1_900_000_000_000_000
+        async with running(run_conductor, world), running(run_worker, world):
+            await world.answered()
+            await keys.copy("before", until_us=end_us * 2)
+            for name in ("demo-01", "demo-02"):
+                host = await world.start(name)
+                await host.record(2)
+                await host.final()
+                uids[name] = host.grant.uid
+            for name in uids:
+                await world.until(name, "STOPPED")
+            await keys.copy("while", until_us=end_us)
+            await keys.copy("shorter", until_us=end_us - 1)
+            shutil.copytree(keys.path, tmp_path / "older")
+            await world.ask("destroy", "demo-01", reason="over")
+            await keys.copy("after", until_us=end_us + 1)
+        stone = (world.data.manifests / tombstone_name(uids["demo-01"])).read_bytes()
+        assert Tombstone.within(dsse.parse(stone, dsse.TOMBSTONE)).backups_until_us == end_us
+        shutil.rmtree(keys.path)
+        shutil.copytree(tmp_path / "older", keys.path)
+        assert keys.held(uids["demo-01"]), "it is in the older folder: this test can fail"
+        async with running(run_conductor, world):
+            await world.answered()
+            assert keys.held(uids["demo-01"]) == b""
+            assert keys.held(uids["demo-02"])
+
+
+async def test_nothing_is_called_erased_while_its_folder_is_not_there(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the disk of keys/ is not mounted, and a tombstone says that a key on it is gone."""
+    async with connected(server, tmp_path) as world, running(run_conductor, world):
+        await world.answered()
+        host = await world.start("demo-01")
+        keys = Keys(world, tmp_path)
+        keys.path.rename(tmp_path / "elsewhere")
+        keys.path.mkdir()
+        asked = asyncio.create_task(world.ask("destroy", "demo-01", reason="over"))
+        await world.until("demo-01", "CLEANUP")
+        await asyncio.sleep(0.5)
+        stone = world.data.manifests / tombstone_name(host.grant.uid)
+        assert not stone.exists()
+        assert list(keys.path.rglob("*.key")) == []
+        keys.path.rmdir()
+        (tmp_path / "elsewhere").rename(keys.path)
+        await asked
+        assert stone.exists()
+        assert keys.held(host.grant.uid) == b""
