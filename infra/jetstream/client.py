@@ -110,6 +110,17 @@ class Client(DriverClient):
             self._current_server = server
             return
 
+    async def _process_err(self, err_msg: str) -> None:
+        """Begin anew after an error of the server: the driver would end for good, and nobody would notice."""
+        said = err_msg.strip("'")
+        if said.startswith("permissions violation"):  # of one request; the connection stands
+            await self._error_cb(nats.errors.Error(f"nats: {said}"))
+            return
+        assert self._current_server is not None
+        failed = self._refused(self._current_server.uri.geturl(), self._words(said.encode()))
+        await self._error_cb(failed)
+        await self._process_op_err(failed)
+
     async def _process_connect_init(self) -> None:
         """Say hello; raise Failed and let go of the socket when that does not end with a connection."""
         assert self._current_server is not None

@@ -235,7 +235,7 @@ class Connection:
         self._fail_all()
 
     async def _ended(self) -> None:
-        """The server threw us out for good (its credentials changed), or `close` was called."""
+        """`close` was called: after what a server says or does, the client begins anew."""
         self.closed = True
         self._fail_all()
         self.up.set()

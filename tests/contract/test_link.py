@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 from certificates import certificate
 from ports import held_ports
@@ -46,6 +47,15 @@ async def nats(folder: Path, *lines: str, jetstream: str = JETSTREAM) -> AsyncIt
         finally:
             process.kill()
             await process.wait()
+
+
+async def server_pid(port: int) -> int:
+    """The process that listens there."""
+    return next(
+        found.pid
+        for found in psutil.net_connections("tcp")
+        if found.laddr and found.laddr.port == port and found.status == psutil.CONN_LISTEN and found.pid
+    )
 
 
 @contextlib.asynccontextmanager
@@ -339,6 +349,30 @@ async def test_what_a_user_may_not_do_is_told_at_once(tmp_path: Path) -> None:
         with pytest.raises(Denied) as error:
             await reached(f"nats://deaf:p@127.0.0.1:{port}")
         assert error.value.code == "nats.forbidden"
+
+
+async def test_a_user_that_is_taken_away_for_a_while_comes_back(tmp_path: Path) -> None:
+    """Breaks: a server whose users are written anew ends every recording's connection for good, unnoticed."""
+    accounts = 'authorization {{ users: [{{user: "{user}", password: p}}] }}'
+    async with nats(tmp_path, accounts.format(user="a")) as port:
+        jet = await reached(f"nats://a:p@127.0.0.1:{port}")
+        service = await dialled(lambda: jet.url, "service")
+        await jet.declare(LOG)
+        config = tmp_path / "test.conf"
+        text = config.read_text()
+        pid = await server_pid(port)
+        config.write_text(text.replace('"a"', '"b"'))
+        os.kill(pid, signal.SIGHUP)
+        await until(lambda: jet._conn.breaks and not service.is_connected)
+        with pytest.raises(Unavailable):
+            await jet.publish("log.a", b"x")
+        config.write_text(text)
+        os.kill(pid, signal.SIGHUP)
+        await jet.wait_up()
+        assert (await jet.publish("log.a", b"x")).seq == 1
+        await until(lambda: service.is_connected)
+        await service.close()
+        await jet.close()
 
 
 async def test_a_connection_that_begins_badly_while_it_comes_back_is_tried_again(
