@@ -9,7 +9,7 @@
 4. Level-triggered and pure: whoever asks twice is told the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from handlers.session import Session
 from handlers.transitions import RUNNING
@@ -39,16 +39,16 @@ def is_filling(used: int, limit: int) -> bool:
 
 
 def next_to_purge(
-    sessions: Iterable[Session], now_us: int, retention_s: float, used: int, limit: int
-) -> Session | None:
+    sealed: Mapping[str, int], now_us: int, retention_s: float, used: int, limit: int
+) -> str | None:
     """Of sessions that `may_go`, the one sealed first, if its time has come or the stream fills up.
 
-    used, limit: bytes of the recording stream; a limit of 0 or less: none.
+    sealed: time of the seal by name. used, limit: bytes of the recording stream; a limit of 0 or less: none.
     """
-    oldest = min(sessions, key=lambda session: (session.seals[-1].at_us, session.id), default=None)
+    oldest = min(sealed, key=lambda name: (sealed[name], name), default=None)
     if oldest is None:
         return None
-    due = now_us - oldest.seals[-1].at_us >= retention_s * 1e6
+    due = now_us - sealed[oldest] >= retention_s * 1e6
     return oldest if due or is_filling(used, limit) else None
 
 

@@ -62,6 +62,8 @@ class Session:
     causes: frozenset[str] = frozenset()
     events: int = 0
     """How many there are; as a line number of the history, the last one's."""
+    first_seq: int = 0
+    """Stream sequence of Created: sessions were created in this order."""
     last_seq: int = 0
     """Stream sequence of the last event; 0: none. What an append expects."""
 
@@ -73,6 +75,18 @@ class Session:
     @property
     def sealed(self) -> bool:
         return bool(self.seals)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do until a person asks. Its source may still have to be let go."""
+        match self.state:
+            case "":
+                return True
+            case State.DESTROYED:
+                return self.shredded is not None
+            case State.STOPPED | State.ERROR:
+                return self.sealed and self.seal_started is None
+        return False
 
     def is_settled(self, index: int) -> bool:
         """Whether nothing of this chunk is to be made any more; what it was made of may be gone."""
@@ -100,7 +114,7 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
         session = replace(session, state=event.to_state, reason=event.reason, moved_us=event.at_us)
     match event:
         case Created():
-            return replace(session, state=State.CREATED, created=event, moved_us=event.at_us)
+            return replace(session, state=State.CREATED, created=event, moved_us=event.at_us, first_seq=seq)
         case StartCompleted():
             return replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
         case Recovered() | RunAllotted():

@@ -1,8 +1,9 @@
 """Owns the bodies of the hosts' logs: which evidence key a host has, and which counters are taken.
 
-1. `lucid.hosts.<host name>` holds HostRegistered, `lucid.hosts.<public key in hex>` holds CounterTaken: a
-   uid follows from key and counter, so a counter belongs to the key, whatever name the host has.
-2. Bodies are JCS.
+1. `lucid.hosts.<host name>` holds HostRegistered, `lucid.counters.<public key in hex>.<counter>` holds
+   CounterTaken: a uid follows from key and counter, so a counter belongs to the key, not to the host's name.
+2. Each of these subjects holds one event, for good.
+3. Bodies are JCS.
 """
 
 from typing import Annotated, Literal

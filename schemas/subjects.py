@@ -14,11 +14,14 @@ from schemas.errors import Misuse
 PARTITIONS = 16
 
 RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD"
+OPEN = "OPEN"
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
 INSTALLATION, ALL_ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures.*", "lucid.keycopies"
 """Of LIFECYCLE: which keys `keys/` must hold, which must be erased, which copies were made."""
+ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
+OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -90,6 +93,10 @@ def host_log(host: str) -> str:
 
 def erasure(uid: bytes) -> str:
     return f"lucid.erasures.{uid.hex()}"
+
+
+def counter(host_key: bytes, number: int) -> str:
+    return f"lucid.counters.{host_key.hex()}.{number}"
 
 
 def dead(stage: str, session: str) -> str:

@@ -288,13 +288,13 @@ class Conductor:
 
 def _at_rest(session: Session) -> bool:
     """Whether nothing is needed until a person asks."""
+    if session.finished:
+        return True
     match session.state:
-        case "" | State.CREATED:
+        case State.CREATED:
             return True
         case State.STOPPED:
             return session.seal_started is None
         case State.ERROR:
             return session.reason != HOST_SILENT
-        case State.DESTROYED:
-            return session.shredded is not None
     return False

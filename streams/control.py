@@ -39,6 +39,7 @@ from streams.key_folder import KeyFolder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, recorded_chunks
 from streams.refused import absent, dead_letters, refused
+from streams.session_list import SessionList
 from streams.shown import shown
 
 START_S, DESTROY_S = 20.0, 45.0
@@ -64,6 +65,7 @@ class Control:
     signers: Signers
     folder: KeyFolder
     hosts: Hosts
+    listed: SessionList
     max_sessions: int = 1000
     compression_max_s: float = 8
 
@@ -181,11 +183,8 @@ class Control:
         return {}
 
     async def list(self, body: Body) -> Body:
-        """Every session, oldest first. state: only those in it."""
-        await self.directory.caught_up()
-        state = body.get("state", "")
-        told = [shown(session) for session in self.directory.sessions() if session.created is not None]
-        return {"sessions": [one for one in told if state in ("", one["state"])]}
+        """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""
+        return await self.listed.page(body)
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again. sending: what it has under way."""

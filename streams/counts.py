@@ -14,6 +14,18 @@ MOST_NAMES = 10_000
 """At 4 KiB each, far below what the server owes at most."""
 
 
+async def recorded_names(jet: Reader, names: Iterable[str]) -> set[str]:
+    """Sessions of which something is there: of these, and of others where that costs nothing."""
+    if (await jet.info(subjects.RECORDINGS)).subjects <= MOST_NAMES:
+        counts = await jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
+        return {subjects.session_of(subject) for subject in counts}
+    return {
+        name
+        for name in names
+        if await jet.subject_counts(subjects.RECORDINGS, subjects.recording_by_anyone(name))
+    }
+
+
 async def recording_counts(jet: Reader, sessions: Iterable[Session]) -> dict[str, int]:
     """Messages by subject: of these sessions, and of others where that costs nothing. Raises Unavailable."""
     if (await jet.info(subjects.RECORDINGS)).subjects <= MOST_NAMES:

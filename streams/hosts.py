@@ -1,13 +1,11 @@
-"""Owns which host may ask for sessions with which evidence key, and that no counter serves two sessions.
+"""Says which host may ask for sessions with which evidence key, and lets no counter serve two sessions.
 
 1. A host's key is registered on first use; another key is then denied.
-2. A counter is taken in the log of its key before the session is created: a crash between leaves it with its
-   session, which asks again. So a uid, which names files and keys, never belongs to two sessions.
-3. Sessions of one host take their turns here: a conflict is with another process, however many there are.
+2. A counter is taken in the log before the session is created: a crash between leaves it with its session,
+   which asks again. So a uid, which names files and keys, never belongs to two sessions.
+3. Each counter of a key has a subject of its own: whether it is free is one look, however many were used, and
+   sessions of one host that begin at once are in nobody's way.
 """
-
-import asyncio
-from weakref import WeakValueDictionary
 
 from schemas import subjects
 from schemas.commands import Create
@@ -16,7 +14,9 @@ from schemas.host_events import CounterTaken, HostRegistered, read_host_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.ports import Jet
-from streams.lifecycle import TRIES, give_way
+
+TRIES = 3
+"""One look, one append, and one look at who was first."""
 
 
 class Hosts:
@@ -24,17 +24,14 @@ class Hosts:
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
-        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
-        """By host key."""
 
     async def admit(self, create: Create) -> None:
         """Check and note what a request to create says of its host. Its signature must have been checked.
 
         Safe to repeat. Raises Denied (host.key), RefusedByState (host.counter).
         """
-        async with self._turns.setdefault(create.host_key, asyncio.Lock()):
-            await self.register(create.host, create.host_key, create.at_us, create.who)
-            await self._take_counter(create)
+        await self.register(create.host, create.host_key, create.at_us, create.who)
+        await self._take_counter(create)
 
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
         """Let this key speak for the host. Raises Denied (host.key): another one does already."""
@@ -53,28 +50,22 @@ class Hosts:
         raise Conflict(f"the log of host {host} is too busy", code="log.busy")
 
     async def _take_counter(self, create: Create) -> None:
-        subject = subjects.host_log(create.host_key.hex())
+        subject = subjects.counter(create.host_key, create.counter)
         event = CounterTaken(counter=create.counter, session=create.session)
-        seen, taken = 0, dict[int, str]()
-        for number in range(TRIES):
-            async for message in self._jet.read_all(subjects.LIFECYCLE, subject, seen + 1):
-                said = read_host_event(message.data)
-                seen = message.seq
-                if isinstance(said, CounterTaken):
-                    taken.setdefault(said.counter, said.session)
-            if taken.get(create.counter, create.session) != create.session:
-                raise RefusedByState(
-                    f"counter {create.counter} of host {create.host} belongs to another session",
-                    code="host.counter",
-                    hint="a host's folder was copied or restored; record under another host name",
-                )
-            if create.counter in taken:
+        for _ in range(TRIES):
+            last = await self._jet.last(subjects.LIFECYCLE, subject)
+            if last is not None:
+                if read_host_event(last.data) != event:
+                    raise RefusedByState(
+                        f"counter {create.counter} of host {create.host} belongs to another session",
+                        code="host.counter",
+                        hint="a host's folder was copied or restored; record under another host name",
+                    )
                 return
             try:
-                await self._jet.append(subject, jcs(event.model_dump(mode="json")), seen)
+                await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
             except Conflict:
-                await give_way(number)
-                continue
+                continue  # another process took it, or our ack was lost
             return
         raise Conflict(f"the log of host {create.host} is too busy", code="log.busy")
 

@@ -87,7 +87,7 @@ class Jobs:
         except RefusedByState:
             claim = ChunkEvent.model_validate_json(message.data)
             await self._directory.caught_up()
-            session = self._directory.get(claim.session)
+            session = await self._directory.find(claim.session)
             if session is None or not session.is_settled(claim.index):
                 raise
             self._claims.finish(claim.uid, claim.index)
@@ -252,8 +252,7 @@ class Jobs:
         """The event's session; None when nothing of the chunk is wanted any more."""
         session = self._directory.get(event.session)
         if session is None or session.created is None:
-            await self._directory.caught_up()
-            session = self._directory.get(event.session)
+            session = await self._directory.find(event.session)
         if session is None or session.created is None or session.uid != event.uid:
             raise Rejected(f"no session {event.session} with this uid", code="session.absent")
         return None if session.is_settled(event.index) else session

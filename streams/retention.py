@@ -20,7 +20,7 @@ Which session is next: handlers.retention.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from handlers.retention import is_filling, may_go, may_release, next_to_purge
@@ -31,14 +31,16 @@ from schemas.chunk_events import Ended
 from schemas.digest import h
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.ports import Blobs, Jet
+from schemas.subjects import SESSION_ID
 from schemas.upcast import read_event
 from streams.checkpoints import patiently
-from streams.counts import recording_counts
+from streams.counts import recorded_names
 from streams.directory import Directory
 from streams.release import AGAIN_S, Release
 from streams.replay import manifest_of
 
 SWEEP_S = 10.0
+WHOLE_MOST = 1000
 STEPS = (
     subjects.CHUNKED,
     subjects.COMPRESSED,
@@ -61,10 +63,14 @@ class Retention:
     manifests: Blobs
     retention_s: float
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
-    _whole: set[bytes] = field(default_factory=set)
-    """Digests of manifests whose chunks were all read back."""
-    _kept_until_us: dict[bytes, int] = field(default_factory=dict)
-    """Digests of manifests whose chunks were not: when they are read again."""
+    _whole: dict[bytes, None] = field(default_factory=dict)
+    """Digests of manifests whose chunks were all read back, the newest WHOLE_MOST."""
+    _kept_until_us: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Sessions with the time of their seal whose chunks were not: when they are read again."""
+    _strange: set[str] = field(default_factory=set)
+    """Names in the stream that belong to no session, or to one that is destroyed."""
+    _noticed_seq: int = -1
+    """The last stream sequence of RECORDINGS when its names were last looked at."""
     _release: Release = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,25 +114,51 @@ class Retention:
         return is_filling(info.bytes, info.max_bytes)
 
     async def _purge_sealed(self, now_us: int) -> list[str]:
-        waiting = [
-            session
-            for session in self.directory.sessions()
-            if may_go(session) and self._kept_until_us.get(session.seals[-1].manifest, 0) <= now_us
-        ]
         purged: list[str] = []
-        if await self._next(waiting, now_us) is None:
-            return purged
-        counts = await recording_counts(self.jet, waiting)
-        there = {subjects.session_of(subject) for subject in counts}
-        waiting = [session for session in waiting if session.id in there]
-        while (session := await self._next(waiting, now_us)) is not None:
-            waiting.remove(session)
-            if await self._is_whole(session, now_us) and self._unmoved(session):
-                await self._purge(session.id)
-                purged.append(session.id)
+        await self._notice(now_us)
+        waiting = self._waiting(now_us)
+        while (name := await self._next(waiting, now_us)) is not None:
+            del waiting[name]
+            session = await self.directory.find(name)
+            if session is None or not may_go(session):
+                self.directory.source_gone(name)  # it is being destroyed: its source goes with it
+            elif await self._is_whole(session, now_us) and await self._unmoved(session):
+                await self._purge(name)
+                self.directory.source_gone(name)
+                purged.append(name)
         return purged
 
-    async def _next(self, waiting: Iterable[Session], now_us: int) -> Session | None:
+    async def _notice(self, now_us: int) -> None:
+        """Look which recordings are there: of what is sealed, and of what came since under finished names.
+
+        Not when nothing came since the last look, and nothing is due.
+        """
+        last_seq = (await self.jet.info(subjects.RECORDINGS)).last_seq
+        due = await self._next(self._waiting(now_us), now_us)
+        if due is None and last_seq == self._noticed_seq:
+            return
+        sealed = tuple(self.directory.sealed)
+        there = await recorded_names(self.jet, sealed)
+        for name in sealed:
+            if name not in there:
+                self.directory.source_gone(name)
+        self._strange &= there
+        for name in there.difference(sealed, self._strange):
+            session = self.directory.get(name)
+            if session is None and SESSION_ID.fullmatch(name):
+                session = await self.directory.find(name)
+            if session is not None and may_go(session):
+                self.directory.has_source(session)
+            elif session is None or session.finished:
+                self._strange.add(name)
+        self._noticed_seq = last_seq
+
+    def _waiting(self, now_us: int) -> dict[str, int]:
+        """Sealed sessions whose source may go, with the time of their seal."""
+        sealed, kept_until_us = self.directory.sealed, self._kept_until_us
+        return {name: at for name, at in sealed.items() if kept_until_us.get((name, at), 0) <= now_us}
+
+    async def _next(self, waiting: Mapping[str, int], now_us: int) -> str | None:
         info = await self.jet.info(subjects.RECORDINGS)
         return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
 
@@ -137,10 +169,12 @@ class Retention:
         try:
             await asyncio.to_thread(self._read_back, session)
         except LucidError as error:
-            self._kept_until_us[digest] = now_us + int(AGAIN_S * 1e6)
+            self._kept_until_us[session.id, session.seals[-1].at_us] = now_us + int(AGAIN_S * 1e6)
             log.error("source_kept session=%s error=%s; lucid replay %s", session.id, error, session.id)
             return False
-        self._whole.add(digest)
+        self._whole[digest] = None
+        if len(self._whole) > WHOLE_MOST:
+            self._whole.pop(next(iter(self._whole)))
         return True
 
     def _read_back(self, session: Session) -> None:
@@ -154,9 +188,9 @@ class Retention:
                 what = "missing" if found is None else "not what was sealed"
                 raise EvidenceFalse(f"chunk {name} is {what}", code="chunk.digest", place=name)
 
-    def _unmoved(self, session: Session) -> bool:
+    async def _unmoved(self, session: Session) -> bool:
         """Whether the session is as it was when its chunks were read."""
-        now = self.directory.get(session.id)
+        now = await self.directory.find(session.id)
         return now is not None and may_go(now) and now.seals == session.seals
 
     async def _purge(self, name: str) -> None:

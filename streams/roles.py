@@ -22,8 +22,10 @@ from streams.hosts import Hosts
 from streams.key_folder import KeyFolder, key_folder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
+from streams.open_sessions import OpenSessionsWriter
 from streams.retention import Retention
 from streams.runner import Limits
+from streams.session_list import SessionList
 from streams.stages import STAGES
 from streams.wiring import Installation, dialled, prepare_memory
 from streams.worker import WorkerParts, work
@@ -81,14 +83,16 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         limits=silence(settings),
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
+    listed = SessionList(jet, here.views)
     control = Control(
-        *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet)),
+        *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),
         max_sessions=settings.max_sessions,
         compression_max_s=settings.compression_max_s,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     stopped = asyncio.create_task(stop.wait())
-    services = (directory, Conductor(parts), retention)
+    writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
+    services = (directory, Conductor(parts), retention, writer, listed)
     running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.

@@ -17,22 +17,25 @@ from schemas.jetstream import StreamSpec
 from schemas.ports import Jet
 from schemas.subjects import (
     ALL_CHUNKS,
+    ALL_COUNTERS,
     ALL_DEAD,
     ALL_ERASURES,
     ALL_HOSTS,
     ALL_LIFECYCLE,
+    ALL_OPEN,
     ALL_RECORDINGS,
     CHUNKS,
     DEAD,
     INSTALLATION,
     KEY_COPIES,
     LIFECYCLE,
+    OPEN,
     PARTITIONS,
     RECORDINGS,
 )
 
-SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03}
-"""Of what the server promises to all streams; 0.04 are left over."""
+SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005}
+"""Of what the server promises to all streams; the rest is left over."""
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a server that is not ours, when no setting says how much it gives."""
 NAMES = tuple(SHARES)
@@ -78,8 +81,11 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
         spec(
             LIFECYCLE,
-            (ALL_LIFECYCLE, ALL_HOSTS, INSTALLATION, ALL_ERASURES, KEY_COPIES),
+            (ALL_LIFECYCLE, ALL_HOSTS, ALL_COUNTERS, INSTALLATION, ALL_ERASURES, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
+        ),
+        spec(
+            OPEN, (ALL_OPEN,), "which sessions are not finished; made from LIFECYCLE, and made anew at will"
         ),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
     )

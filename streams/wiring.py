@@ -26,6 +26,7 @@ from infra.nats_store import has_streams
 from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
 from infra.swap import plain_swap
+from infra.views_sqlite import SqliteViews
 from schemas import ports
 from schemas.capture import Picture
 from schemas.settings import Settings
@@ -92,6 +93,10 @@ class Installation:
     @cached_property
     def quarantine(self) -> ports.Blobs:
         return DiskBlobs(self._data.quarantine)
+
+    @cached_property
+    def views(self) -> ports.Views:
+        return SqliteViews(self._data.path / "views.sqlite")
 
     def sweep(self) -> None:
         """Remove what a crash left half written. For the owner, before it starts anything."""

@@ -22,6 +22,7 @@ from schemas.ports.keys import (
     SigningKey,
 )
 from schemas.ports.processes import Child, Process, Server, Source
+from schemas.ports.views import SessionQuery, SessionRow, Views
 
 __all__ = [
     "Blobs",
@@ -43,9 +44,12 @@ __all__ = [
     "Process",
     "Reader",
     "Server",
+    "SessionQuery",
+    "SessionRow",
     "Signer",
     "Signers",
     "SigningKey",
     "Source",
+    "Views",
     "Writer",
 ]

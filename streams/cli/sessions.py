@@ -13,6 +13,7 @@ from schemas.lifecycle_events import State
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.commands import call
+from streams.session_list import PAGE_MOST
 
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
 Shown = Mapping[str, Any]
@@ -22,14 +23,41 @@ sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @sessions.command("list")
 def list_sessions(
-    state: Annotated[str, typer.Option(help="Only those in this state.")] = "", as_json: JsonFlag = False
+    state: Annotated[str, typer.Option(help="Only those in this state.")] = "",
+    host: Annotated[str, typer.Option(help="Only those of this host.")] = "",
+    name: Annotated[str, typer.Option(help="Only those with this in their name.")] = "",
+    limit: Annotated[int, typer.Option(help="So many.", min=1)] = 100,
+    after: Annotated[int, typer.Option(help="Go on where another list said.", min=0)] = 0,
+    as_json: JsonFlag = False,
 ) -> None:
-    """Every session, oldest first."""
+    """Sessions, the newest first."""
     wanted = state.upper()
     known = [name for name in vars(State) if name.isupper()]
     if wanted and wanted not in known:
         raise Misuse(f"no state is called {state}; there are {', '.join(known)}", code="usage")
-    _ask("list", {"state": wanted}, as_json, _table)
+    found = attach.run(_pages({"state": wanted, "host": host, "text": name}, limit, after))
+    if as_json:
+        output.emit(found)
+    else:
+        for line in _table(found):
+            output.say(line)
+    if found["behind"]:
+        output.note(f"lucid: this list is made anew: {output.count_of(found['behind'], 'event')} to go")
+    if found["next"] and not as_json:
+        output.note(f"lucid: there are more: --after {found['next']}")
+
+
+async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any]:
+    """So many sessions, however many answers that takes."""
+    found: list[Shown] = []
+    async with attach.attached() as jet:
+        while True:
+            page = {"after": after, "limit": min(limit - len(found), PAGE_MOST)}
+            answer = await call(jet, "list", {**asked, **page})
+            found += answer["sessions"]
+            after = answer["next"]
+            if not after or len(found) >= limit:
+                return {**answer, "sessions": found}
 
 
 @sessions.command(short_help="One session: its state, its chunks, its seal.")
@@ -100,7 +128,7 @@ def _table(answer: dict[str, Any]) -> list[str]:
 def _details(shown: dict[str, Any]) -> list[str]:
     lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {_day(shown['created_us'])}"]
     hold = "under legal hold" if shown["held"] else "no legal hold"
-    lost = f"{output.count_of(len(shown['lost']), 'chunk')} lost" if shown["lost"] else "none lost"
+    lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
     chunks, size = output.count_of(shown["recorded"], "chunk"), output.size(shown["plain"])
     if shown["shredded"]:
         lines.append("  its key is shredded, and nothing opens what was recorded")

@@ -6,17 +6,55 @@ import pytest
 from conducted import requested
 
 from infra.jetstream import Jet
-from streams import hosts, topology
+from schemas.errors import RefusedByState
+from streams import topology
 from streams.hosts import Hosts
 
 AT_ONCE = 150
 
 
 async def test_however_many_sessions_of_one_host_begin_at_once_none_is_in_anothers_way(
-    jet: Jet, monkeypatch: pytest.MonkeyPatch
+    jet: Jet,
 ) -> None:
     """Breaks: the desks of a whole floor start at nine on a slow disk, and some of them are not recorded."""
-    monkeypatch.setattr(hosts, "TRIES", 1)
     await topology.declare(jet, 2 << 30)
     admitting = Hosts(jet)
     await asyncio.gather(*(admitting.admit(requested(f"desk-{n:03}", n)) for n in range(1, AT_ONCE + 1)))
+
+
+async def test_whether_a_counter_is_free_is_one_look_however_many_were_used(jet: Jet) -> None:
+    """Breaks: the ten thousandth session of a host takes seconds to begin."""
+    await topology.declare(jet, 2 << 30)
+    looks: list[str] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            looks.append(name)
+            return getattr(jet, name)
+
+    for number in range(1, 30):
+        looks.clear()
+        await Hosts(Counting()).admit(requested(f"desk-{number}", number))  # type: ignore[arg-type]
+    assert looks == ["last", "last", "append"]
+
+
+async def test_a_counter_that_was_used_is_refused_and_a_repeated_request_is_no_second_one(jet: Jet) -> None:
+    """Breaks: two sessions with one uid share files and keys; or a host that asks again is refused."""
+    await topology.declare(jet, 2 << 30)
+    hosts = Hosts(jet)
+    for number in (5, 3, 5, 3):
+        await hosts.admit(requested(f"desk-{number}", number))
+    for counter in (5, 3):
+        with pytest.raises(RefusedByState, match=r"host\.counter"):
+            await hosts.admit(requested("desk-6", counter))
+    await hosts.admit(requested("desk-4", 4))
+
+
+async def test_of_two_services_that_admit_one_counter_one_gives_way(jet: Jet) -> None:
+    """Breaks: a copied host folder gets two sessions with one uid when both ask at once."""
+    await topology.declare(jet, 2 << 30)
+    await Hosts(jet).admit(requested("desk-1", 1))
+    both = [Hosts(jet).admit(requested(f"desk-{n}", 2)) for n in range(8)]
+    refused = [one for one in await asyncio.gather(*both, return_exceptions=True) if one is not None]
+    assert len(refused) == 7
+    assert all(isinstance(one, RefusedByState) for one in refused)

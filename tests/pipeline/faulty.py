@@ -150,7 +150,7 @@ class FaultyJet:
 
     async def append(self, subject: str, data: bytes, *args: Any, **more: Any) -> int:
         call = lambda: self._jet.append(subject, data, *args, **more)  # noqa: E731
-        if not subject.startswith("lucid.hosts."):
+        if not subject.startswith(("lucid.hosts.", "lucid.counters.")):
             return int(await self._around("append", subject, call))
         said = read_host_event(data)
         session = said.session if isinstance(said, CounterTaken) else ""

@@ -252,7 +252,8 @@ async def test_a_crash_at_every_purge_leaves_what_the_next_look_finishes(
             at, applied = int(name[1]), name.endswith("True")
             jet = Struck(world.jet, at, applied=applied)
             async with looking(world, jet=jet) as (source, _):
-                source.directory._sessions = {name: source.directory._sessions[name]}
+                source.directory._sealed = {name: source.directory.sealed[name]}
+                source._strange = {*names} - {name}
                 with pytest.raises(Unavailable, match=r"test\."):
                     await source.look()
             gone = at == purges - 1 and applied

@@ -1,0 +1,122 @@
+"""Makes finished sessions without recording anything: the events that a real one leaves in the streams.
+
+1. Every event is what the commands of a real session append: made by the same `decide`, signed by a host.
+2. There are no chunks, keys or fragments: what is measured with it never looks at them.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from handlers.lifecycle import decide
+from handlers.session import evolve, initial
+from schemas import commands, subjects
+from schemas.chunk_events import Ended, FoldState, TrackEnd
+from schemas.commands import CREATE_PREFIX, Command, Create, create_request
+from schemas.fragment import session_uid
+from schemas.host_events import CounterTaken, HostRegistered
+from schemas.jcs import jcs
+from schemas.lifecycle_events import SessionSettings
+
+SETTINGS = SessionSettings()
+INTAKE, DIGEST, GENESIS = bytes(range(256)) * 4 + bytes(192), bytes(range(32)), bytes(32)
+STEP_US = 1_000_000
+YEAR_US = 365 * 86_400_000_000
+
+Line = tuple[str, bytes]
+"""A subject and a body."""
+
+
+class FinishedHost:
+    """One host and its key, made from its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.key = Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"\0")[:32])
+        self.public = self.key.public_key().public_bytes_raw()
+        self.counter = 0
+
+    def registered(self) -> Line:
+        event = HostRegistered(host=self.name, key=self.public, at_us=1, who=self.name)
+        return subjects.host_log(self.name), jcs(event.model_dump(mode="json"))
+
+    def create(self, session: str, at_us: int) -> Create:
+        """The signed request for this host's next session."""
+        self.counter += 1
+        asked = create_request(session, self.name, self.public, self.counter, GENESIS, SETTINGS)
+        return Create(
+            session=session,
+            at_us=at_us,
+            who=self.name,
+            cause=f"create-{session}",
+            host=self.name,
+            host_key=self.public,
+            counter=self.counter,
+            prev_genesis=GENESIS,
+            settings=SETTINGS,
+            request=self.key.sign(CREATE_PREFIX + asked),
+        )
+
+    def finished(self, session: str, at_us: int) -> list[Line]:
+        """All that a sealed session leaves, in order of its subjects."""
+        create = self.create(session, at_us)
+        taken = CounterTaken(counter=self.counter, session=session)
+        uid = session_uid(self.public, self.counter)
+        return [
+            (subjects.counter(self.public, self.counter), jcs(taken.model_dump(mode="json"))),
+            *((subjects.lifecycle(session), line) for line in _history(create)),
+            (subjects.chunk(subjects.RECORDED, session), _ended(session, uid, at_us)),
+        ]
+
+
+def finished_sessions(count: int, hosts: int, first: int = 0) -> Iterator[list[Line]]:
+    """What `count` sessions of so many hosts leave, one session after the other; all a year old."""
+    known = [FinishedHost(f"host-{number:04}") for number in range(hosts)]
+    began_us = time.time_ns() // 1000 - YEAR_US
+    yield [host.registered() for host in known]
+    for number in range(first, first + count):
+        yield known[number % hosts].finished(f"finished-{number:07}", began_us + number * STEP_US)
+
+
+def _history(create: Create) -> Iterator[bytes]:
+    session = initial(create.session)
+    for number, command in enumerate((create, *_life(create))):
+        (event,) = decide(session, command)
+        session = evolve(session, event, number + 1)
+        yield jcs(event.model_dump(mode="json"))
+
+
+def _life(create: Create) -> Iterable[Command]:
+    def said(number: int) -> dict[str, object]:
+        at_us = create.at_us + number * STEP_US // 10
+        return {"session": create.session, "at_us": at_us, "who": "conductor", "cause": f"cause-{number}"}
+
+    yield commands.Start.model_validate(said(1))
+    yield commands.StartComplete.model_validate({**said(2), "dek_id": DIGEST[:16], "intake": INTAKE})
+    yield commands.Stop.model_validate({**said(3), "reason": "ended"})
+    begun = {"sealed_us": create.at_us + STEP_US, "signer": DIGEST, "n": 2, "stored": 9}
+    yield commands.BeginSeal.model_validate({**said(4), **begun})
+    sums = {"chunks": 3, "plain": 20 << 20, "sealed": 18 << 20}
+    yield commands.CompleteSeal.model_validate(
+        {**said(5), "seal_no": 1, "manifest": DIGEST, "root": DIGEST, **sums}
+    )
+    yield commands.StopComplete.model_validate({**said(6), "reason": "sealed"})
+
+
+def _ended(session: str, uid: bytes, at_us: int) -> bytes:
+    event = Ended(
+        session=session,
+        uid=uid,
+        chunks=2,
+        fragments=40,
+        plain=20 << 20,
+        tracks=(TrackEnd(id=0, last_seq=39, head=DIGEST, plain=20 << 20),),
+        genesis={0: DIGEST},
+        end="final",
+        reason="none",
+        ended_us=at_us + STEP_US,
+        ending=bytes(400),
+        state=FoldState(at=1, next_index=2, fragments=40, plain=20 << 20, tracks=()),
+    )
+    return event.model_dump_json().encode()

@@ -1,0 +1,151 @@
+"""Writes down, and reads, which sessions are not finished: so a service starts without reading the whole log.
+
+    lucid.open.part   names, at most PART_BYTES of them a message
+    lucid.open.head   position in LIFECYCLE, and the sequences of the parts
+
+1. It is derived from LIFECYCLE: true of the log up to `position`. The reader folds everything after that.
+   So a crash between any two writes, an old list or a lost one costs time at the next start, nothing else.
+2. Parts are durable before the head that names them. Several conductors may write: a head expects the one
+   that its writer has read, and only the winner removes what is older than its own parts.
+3. Nobody holds the stream, or a part is gone: the log is read from its first event, once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas import subjects
+from schemas.buffers import Bytes
+from schemas.errors import Conflict, LucidError, NotFound
+from schemas.ports import Jet, Reader
+from streams.checkpoints import patiently
+
+PART_BYTES = 256 << 10
+EVERY_EVENTS, EVERY_S = 1000, 60.0
+"""The list is written again after so many events of the log; after so long where there were fewer."""
+LOOK_S = 5.0
+
+log = logging.getLogger("lucid.directory")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSessions:
+    """Which sessions are not finished, after the event at stream sequence `position` of LIFECYCLE."""
+
+    position: int = 0
+    names: tuple[str, ...] = ()
+    sealed: Mapping[str, int] = field(default_factory=dict)
+    """Sealed sessions whose source may still be there, with the time of their seal in µs."""
+
+
+class _Head(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    version: int = 1
+    position: int
+    parts: tuple[int, ...]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    names: tuple[str, ...] = ()
+    sealed: dict[str, int] = {}
+
+
+async def read_open(jet: Reader) -> OpenSessions:
+    """The newest list; position 0 where there is none. Raises Unavailable."""
+    while True:
+        try:
+            found = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
+        except NotFound:
+            return OpenSessions()
+        head = _read_head(found.data) if found else None
+        if found is None or head is None:
+            return OpenSessions()
+        if head.position > (await jet.info(subjects.LIFECYCLE)).last_seq:
+            log.error("open_sessions_foreign position=%d: the whole log is read", head.position)
+            return OpenSessions()  # the log was taken back to an older state
+        parts = await jet.get_many(subjects.OPEN, head.parts)
+        if len(parts) == len(head.parts):
+            return _joined(head, [parts[seq].data for seq in head.parts])
+        again = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
+        if again is None or again.seq == found.seq:
+            log.error("open_sessions_lost head=%d: the whole log is read", found.seq)
+            return OpenSessions()
+        # Another conductor wrote a newer list while the older one was read, and removed its parts.
+
+
+async def write_open(jet: Jet, now: OpenSessions) -> None:
+    """Make `now` the newest list, unless a newer one is there. Raises LucidError."""
+    found = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
+    held = _read_head(found.data) if found else None
+    if held is not None and held.position > now.position:
+        return
+    seqs = [
+        (await jet.publish(subjects.OPEN_PART, part.model_dump_json().encode())).seq for part in _parts(now)
+    ]
+    head = _Head(position=now.position, parts=tuple(seqs))
+    try:
+        seq = await jet.append(subjects.OPEN_HEAD, head.model_dump_json().encode(), found.seq if found else 0)
+    except Conflict:
+        return  # another conductor's is as good; the next head removes our parts
+    # A crash here leaves old parts and heads, which the next list removes.
+    await jet.purge(subjects.OPEN, subjects.ALL_OPEN, min([*seqs, seq]) - 1)
+
+
+@dataclass(slots=True)
+class OpenSessionsWriter:
+    """Writes the list while the log grows. Runs until cancelled; any number of conductors may run one."""
+
+    jet: Jet
+    now: Callable[[], OpenSessions]
+    """What the directory knows. It must be ready."""
+    ready: Callable[[], Awaitable[None]]
+
+    async def run(self) -> None:
+        """Look every LOOK_S until cancelled."""
+        await patiently(self.ready)
+        loop = asyncio.get_running_loop()
+        written, written_s = 0, loop.time()
+        while True:
+            now = self.now()
+            moved = now.position - written
+            if moved >= EVERY_EVENTS or (moved and loop.time() - written_s >= EVERY_S):
+                try:
+                    await write_open(self.jet, now)
+                    written, written_s = now.position, loop.time()
+                except LucidError as error:
+                    # The next start reads more of the log; nothing else comes of it.
+                    log.warning("open_sessions_unwritten error=%s", error)
+            await asyncio.sleep(LOOK_S)
+
+
+def _read_head(raw: Bytes) -> _Head | None:
+    try:
+        return _Head.model_validate_json(bytes(raw))
+    except ValidationError:
+        return None
+
+
+def _joined(head: _Head, parts: Sequence[Bytes]) -> OpenSessions:
+    try:
+        read = [_Part.model_validate_json(bytes(part)) for part in parts]
+    except ValidationError:
+        return OpenSessions()
+    names = tuple(name for part in read for name in part.names)
+    sealed = {name: at_us for part in read for name, at_us in part.sealed.items()}
+    return OpenSessions(head.position, names, sealed)
+
+
+def _parts(now: OpenSessions) -> list[_Part]:
+    """The names in messages of at most PART_BYTES: a name with its time takes less than 150 bytes."""
+    each = PART_BYTES // 150
+    names, sealed = now.names, list(now.sealed.items())
+    return [
+        *(_Part(names=names[at : at + each]) for at in range(0, len(names), each)),
+        *(_Part(sealed=dict(sealed[at : at + each])) for at in range(0, len(sealed), each)),
+    ]
