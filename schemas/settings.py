@@ -78,6 +78,7 @@ class Settings:
     host_return_max_s: float = 7 * 86_400
     source_retention_s: float = 86_400
     max_sessions: int = 1000
+    max_host_sessions: int = 250
     log_level: str = "INFO"
     debug: bool = False
     stages: dict[str, StageLimits] = field(default_factory=lambda: {name: _limits(name) for name in STAGES})
@@ -324,7 +325,14 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     _span("HOST_RETURN_MAX", "host_return_max_s", 60, 366 * 86_400, "how long a silent host may come back"),
     _span("SOURCE_RETENTION", "source_retention_s", 0, 366 * 86_400, "how long the source outlives its seal"),
-    _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may be open at once"),
+    _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may run at once"),
+    _whole(
+        "MAX_SESSIONS_PER_HOST",
+        "max_host_sessions",
+        1,
+        100_000,
+        "sessions of one host that may be neither sealed nor destroyed",
+    ),
     _choice("LOG_LEVEL", "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"),
     Variable(
         "DEBUG",

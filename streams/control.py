@@ -38,13 +38,12 @@ from streams.hosts import Hosts
 from streams.key_folder import KeyFolder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog, recorded_chunks
+from streams.places import Places
 from streams.refused import absent, dead_letters, refused
 from streams.session_list import SessionList
 from streams.shown import shown
 
 START_S, DESTROY_S = 20.0, 45.0
-BUSY = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
-"""States that count against the limit of sessions at once."""
 OPERATOR = "operator"
 
 Body = dict[str, Any]
@@ -66,7 +65,7 @@ class Control:
     folder: KeyFolder
     hosts: Hosts
     listed: SessionList
-    max_sessions: int = 1000
+    places: Places
     compression_max_s: float = 8
 
     async def answer(self, name: str, raw: bytes) -> bytes:
@@ -97,15 +96,15 @@ class Control:
         if decide(session, asked):
             wants = asked.settings
             check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
-            await self.hosts.admit(asked)
-            session = await self.log.execute(asked, session)
+            # Whose key it is comes before whose place: nobody takes the places of another host.
+            await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
+            session = await self.places.create(asked.host, asked.session, self._admitted(asked, session))
         return shown(session)
 
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""
         asked = commands.Start.model_validate(_filled(body))
-        await self._leave_room(asked.session)
-        await self.log.execute(asked)
+        await self.places.start(asked.session, self.log.execute(asked))
         session = await self._until(
             asked.session, START_S, lambda s: bool(s.dek_id) or s.state not in (State.CREATED, State.STARTING)
         )
@@ -189,7 +188,7 @@ class Control:
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again. sending: what it has under way."""
         info = await self.jet.info(subjects.RECORDINGS)
-        recording = sum(session.state in BUSY for session in self.directory.sessions())
+        recording = self.places.running()
         data = data_room(info.bytes + int(body.get("sending", 0)), info.max_bytes, recording)
         return {"used": info.bytes, "limit": info.max_bytes, "data": data}
 
@@ -210,15 +209,9 @@ class Control:
             raise await absent(self.jet, session.id)
         return session
 
-    async def _leave_room(self, session_id: str) -> None:
-        """Raises RefusedByState (sessions.limit)."""
-        busy = [s.id for s in self.directory.sessions() if s.state in BUSY and s.id != session_id]
-        if len(busy) >= self.max_sessions:
-            raise RefusedByState(
-                f"{len(busy)} sessions are running (allowed: {self.max_sessions})",
-                code="sessions.limit",
-                hint="stop one, or raise MAX_CONCURRENT_SESSIONS",
-            )
+    async def _admitted(self, asked: Create, session: Session) -> Session:
+        await self.hosts.admit(asked)
+        return await self.log.execute(asked, session)
 
     async def _until(self, session_id: str, timeout_s: float, wanted: Callable[[Session], bool]) -> Session:
         try:

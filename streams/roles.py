@@ -23,6 +23,7 @@ from streams.key_folder import KeyFolder, key_folder
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.open_sessions import OpenSessionsWriter
+from streams.places import Places
 from streams.retention import Retention
 from streams.runner import Limits
 from streams.session_list import SessionList
@@ -86,7 +87,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     listed = SessionList(jet, here.views)
     control = Control(
         *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),
-        max_sessions=settings.max_sessions,
+        places=Places(directory, settings.max_sessions, settings.max_host_sessions),
         compression_max_s=settings.compression_max_s,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))

@@ -1,6 +1,7 @@
 """Makes finished sessions without recording anything: the events that a real one leaves in the streams.
 
 1. Every event is what the commands of a real session append: made by the same `decide`, signed by a host.
+   The first session of a host is made so; the others are its text with other names, times and signatures.
 2. There are no chunks, keys or fragments: what is measured with it never looks at them.
 """
 
@@ -36,6 +37,7 @@ class FinishedHost:
         self.key = Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"\0")[:32])
         self.public = self.key.public_key().public_bytes_raw()
         self.counter = 0
+        self._first: tuple[list[Line], dict[str, str]] | None = None
 
     def registered(self) -> Line:
         event = HostRegistered(host=self.name, key=self.public, at_us=1, who=self.name)
@@ -59,8 +61,21 @@ class FinishedHost:
         )
 
     def finished(self, session: str, at_us: int) -> list[Line]:
-        """All that a sealed session leaves, in order of its subjects."""
+        """All that a sealed session leaves."""
         create = self.create(session, at_us)
+        words = _words(create)
+        if self._first is None:
+            self._first = self.lines(create), words
+            return self._first[0]
+        lines, were = self._first
+        return [
+            (_reworded(subject, were, words), _reworded(body.decode(), were, words).encode())
+            for subject, body in lines
+        ]
+
+    def lines(self, create: Create) -> list[Line]:
+        """What a session of this request leaves, every event made by itself."""
+        session, at_us = create.session, create.at_us
         taken = CounterTaken(counter=self.counter, session=session)
         uid = session_uid(self.public, self.counter)
         return [
@@ -77,6 +92,26 @@ def finished_sessions(count: int, hosts: int, first: int = 0) -> Iterator[list[L
     yield [host.registered() for host in known]
     for number in range(first, first + count):
         yield known[number % hosts].finished(f"finished-{number:07}", began_us + number * STEP_US)
+
+
+def _words(create: Create) -> dict[str, str]:
+    """What differs from session to session, as text."""
+    times = {f"time {step}": f":{create.at_us + step * STEP_US // 10}" for step in range(11)}
+    return {
+        "session": create.session,
+        "partition": f".{subjects.partition(create.session)}.",
+        "counter": f'"counter":{create.counter},',
+        "counter subject": f"{create.host_key.hex()}.{create.counter}",
+        "uid": session_uid(create.host_key, create.counter).hex(),
+        "request": create.request.hex(),
+        **times,
+    }
+
+
+def _reworded(text: str, were: dict[str, str], words: dict[str, str]) -> str:
+    for what, word in words.items():
+        text = text.replace(were[what], word)
+    return text
 
 
 def _history(create: Create) -> Iterator[bytes]:

@@ -220,3 +220,11 @@ async def test_the_list_is_written_while_the_log_grows(jet: Jet, monkeypatch: py
                 if (await read_open(jet)).position >= directory.position - 5:
                     break
         writing.cancel()
+
+
+def test_a_session_that_was_only_written_down_is_what_a_real_one_leaves() -> None:
+    """Breaks: what `lucid bench --finished` measures is nothing that ever happens."""
+    fast, slow = FinishedHost("host-1"), FinishedHost("host-1")
+    for number in (7, 1_000_000, 12):
+        name = f"finished-{number:07}"
+        assert fast.finished(name, 10**15 + number) == slow.lines(slow.create(name, 10**15 + number))

@@ -1,0 +1,90 @@
+"""How many sessions there may be at once, and how many of one host: a real server and conductor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from conducted import World, connected, running
+
+from infra.nats_server import NatsServer
+from schemas.errors import RefusedByState
+from streams.bench.finished import FinishedHost
+from streams.commands import call
+from streams.roles import run_conductor
+
+PLACES = 3
+
+
+@asynccontextmanager
+async def system(server: NatsServer, path: Path, **settings: Any) -> AsyncIterator[World]:
+    async with connected(server, path) as world:
+        world.settings = replace(world.settings, **settings)
+        async with running(run_conductor, world):
+            await world.answered()
+            yield world
+
+
+async def create(world: World, host: FinishedHost, name: str) -> str:
+    """Empty, or the code of the refusal."""
+    try:
+        await call(world.jet, "create", host.create(name, 1).model_dump(mode="json"))
+    except RefusedByState as refused:
+        return refused.code
+    return ""
+
+
+async def test_one_host_takes_its_share_of_places_and_no_more(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: one host that only creates sessions fills all memory, and nobody else may record."""
+    async with system(server, tmp_path, max_host_sessions=PLACES) as world:
+        greedy, honest = FinishedHost("greedy"), FinishedHost("honest")
+        asked = [create(world, greedy, f"greedy-{number}") for number in range(20)]
+        told = await asyncio.gather(*asked)
+        assert sorted(told) == [""] * PLACES + ["host.places"] * 17, "also of those that ask at once"
+        assert await create(world, honest, "honest-1") == ""
+        shown = [one["session"] for one in (await call(world.jet, "list", {"host": "greedy"}))["sessions"]]
+        await world.ask("destroy", shown[0])
+        assert await create(world, greedy, "greedy-again") == ""
+        assert await create(world, greedy, "greedy-more") == "host.places"
+
+
+async def test_asking_again_for_a_session_takes_no_second_place(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a host whose answer was lost is refused the session that it has."""
+    async with system(server, tmp_path, max_host_sessions=1) as world:
+        body = FinishedHost("host-1").create("demo-01", 1).model_dump(mode="json")
+        for _ in range(3):
+            assert (await call(world.jet, "create", body))["state"] == "CREATED"
+
+
+async def test_no_host_takes_the_places_of_another(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: who knows a host's name keeps it from recording."""
+    async with system(server, tmp_path, max_host_sessions=1) as world:
+        real, false = FinishedHost("host-1"), FinishedHost("host-1")
+        assert await create(world, real, "demo-01") == ""
+        await world.ask("destroy", "demo-01")
+        false.key = FinishedHost("other").key
+        false.public = false.key.public_key().public_bytes_raw()
+        stolen = [
+            call(world.jet, "create", false.create(f"stolen-{n}", 1).model_dump(mode="json"))
+            for n in range(9)
+        ]
+        told = await asyncio.gather(*stolen, create(world, real, "demo-02"), return_exceptions=True)
+        assert told[-1] == ""
+        assert {getattr(one, "code", one) for one in told[:-1]} == {"host.key"}
+
+
+async def test_no_more_sessions_start_than_may_run_however_many_ask_at_once(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a floor of desks that start together starves every recording."""
+    async with system(server, tmp_path, max_sessions=PLACES) as world:
+        host = FinishedHost("host-1")
+        for number in range(12):
+            assert await create(world, host, f"desk-{number}") == ""
+        starts = [world.ask("start", f"desk-{number}", who="host-1") for number in range(12)]
+        told = await asyncio.gather(*starts, return_exceptions=True)
+        codes = sorted(getattr(one, "code", "") for one in told)
+        assert codes == [""] * PLACES + ["sessions.limit"] * 9
+        assert (await call(world.jet, "room", {}))["data"] > 0
