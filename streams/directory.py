@@ -41,9 +41,10 @@ class Directory:
         jet: Reader,
         start: Callable[[Reader], Awaitable[OpenSessions]] = read_open,
         rest: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+        sources: bool = False,
     ) -> None:
-        """start: where to begin. rest: awaited after every SLICE of events."""
-        self._jet, self._start, self._rest = jet, start, rest
+        """start: where to begin. rest: awaited after every SLICE of events. sources: keep `sealed`."""
+        self._jet, self._start, self._rest, self._sources = jet, start, rest, sources
         self._open: dict[str, Session] = {}
         self._recent: OrderedDict[str, Session] = OrderedDict()
         self._sealed: dict[str, int] = {}
@@ -119,7 +120,10 @@ class Directory:
 
     @property
     def sealed(self) -> Mapping[str, int]:
-        """Sealed sessions whose source may still be there, with the time of their seal in µs."""
+        """Sealed sessions whose source may still be there, with the time of their seal in µs.
+
+        Whoever asked for `sources` says `source_gone` of each, or they are kept for ever.
+        """
         return self._sealed
 
     def source_gone(self, session_id: str) -> None:
@@ -156,12 +160,14 @@ class Directory:
             async with at_once:
                 return await self._load(name)
 
-        for session in await asyncio.gather(*map(load, known.names)):
+        loaded = await asyncio.gather(*map(load, known.names))
+        for session in sorted(loaded, key=lambda one: one.first_seq):
             if session.finished:
                 self._remember(session)
             else:
                 self._open[session.id] = session
-        self._sealed.update(known.sealed)
+        if self._sources:
+            self._sealed.update(known.sealed)
         self._position = known.position
         log.info("directory_started position=%d open=%d", known.position, len(self._open))
 
@@ -202,7 +208,7 @@ class Directory:
         else:
             self._recent.pop(session.id, None)
             self._open[session.id] = session
-        if may_go(session):
+        if self._sources and may_go(session):
             self.has_source(session)
         else:
             self.source_gone(session.id)

@@ -7,26 +7,33 @@
    So a crash between any two writes, an old list or a lost one costs time at the next start, nothing else.
 2. Parts are durable before the head that names them. Several conductors may write: a head expects the one
    that its writer has read, and only the winner removes what is older than its own parts.
-3. Nobody holds the stream, or a part is gone: the log is read from its first event, once.
+3. The stream or a part is gone: the list is made from the last event of each session, once (60 µs each).
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas import subjects
 from schemas.buffers import Bytes
-from schemas.errors import Conflict, LucidError, NotFound
+from schemas.commands import Trigger
+from schemas.errors import Conflict, LucidError, NotFound, Rejected
+from schemas.jetstream import Message
+from schemas.lifecycle_events import State, Transition
 from schemas.ports import Jet, Reader
 from streams.checkpoints import patiently
+from streams.lifecycle import read_event
 
 PART_BYTES = 256 << 10
 EVERY_EVENTS, EVERY_S = 1000, 60.0
 """The list is written again after so many events of the log; after so long where there were fewer."""
 LOOK_S = 5.0
+LASTS, LASTS_AT_ONCE = 500, 4
+"""Last events in one answer, and answers that are under way at once."""
 
 log = logging.getLogger("lucid.directory")
 
@@ -57,25 +64,68 @@ class _Part(BaseModel):
 
 
 async def read_open(jet: Reader) -> OpenSessions:
-    """The newest list; position 0 where there is none. Raises Unavailable."""
+    """The newest list, or one that is made from the log. Raises Unavailable."""
+    found = await _read_list(jet)
+    return found if found is not None else await list_from_log(jet)
+
+
+async def list_from_log(jet: Reader) -> OpenSessions:
+    """The list as the last event of each session tells it; what it cannot tell counts as open."""
+    position = (await jet.info(subjects.LIFECYCLE)).last_seq
+    log.info("open_sessions_made_anew position=%d", position)
+    logs = list(await jet.subject_counts(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE))
+    names: list[str] = []
+    sealed: dict[str, int] = {}
+    at_once = asyncio.Semaphore(LASTS_AT_ONCE)
+
+    async def look(some: list[str]) -> None:
+        async with at_once:
+            found = await jet.lasts(subjects.LIFECYCLE, some, position)
+        for subject in some:
+            name = subjects.session_of(subject)
+            if subjects.SESSION_ID.fullmatch(name) and name not in subjects.RESERVED_IDS:
+                if (last := _last_words(found.get(subject))) is None:
+                    names.append(name)
+                elif last.to_state == State.STOPPED:
+                    sealed[name] = last.at_us
+
+    async with asyncio.TaskGroup() as tasks:
+        for start in range(0, len(logs), LASTS):
+            tasks.create_task(look(logs[start : start + LASTS]))
+    return OpenSessions(position, tuple(names), sealed)
+
+
+def _last_words(message: Message | None) -> Transition | None:
+    """The event after which nothing is left to do: sealed, or destroyed and shredded."""
+    if message is None:
+        return None
+    with suppress(Rejected):
+        event = read_event(message.data)
+        if isinstance(event, Transition) and event.trigger in (
+            Trigger.STOP_COMPLETE,
+            Trigger.CLEANUP_COMPLETE,
+        ):
+            return event
+    return None
+
+
+async def _read_list(jet: Reader) -> OpenSessions | None:
     while True:
         try:
             found = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
         except NotFound:
-            return OpenSessions()
+            return None
         head = _read_head(found.data) if found else None
         if found is None or head is None:
-            return OpenSessions()
+            return None
         if head.position > (await jet.info(subjects.LIFECYCLE)).last_seq:
-            log.error("open_sessions_foreign position=%d: the whole log is read", head.position)
-            return OpenSessions()  # the log was taken back to an older state
+            return None  # the log was taken back to an older state
         parts = await jet.get_many(subjects.OPEN, head.parts)
         if len(parts) == len(head.parts):
             return _joined(head, [parts[seq].data for seq in head.parts])
         again = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
         if again is None or again.seq == found.seq:
-            log.error("open_sessions_lost head=%d: the whole log is read", found.seq)
-            return OpenSessions()
+            return None
         # Another conductor wrote a newer list while the older one was read, and removed its parts.
 
 
@@ -131,11 +181,11 @@ def _read_head(raw: Bytes) -> _Head | None:
         return None
 
 
-def _joined(head: _Head, parts: Sequence[Bytes]) -> OpenSessions:
+def _joined(head: _Head, parts: Sequence[Bytes]) -> OpenSessions | None:
     try:
         read = [_Part.model_validate_json(bytes(part)) for part in parts]
     except ValidationError:
-        return OpenSessions()
+        return None
     names = tuple(name for part in read for name in part.names)
     sealed = {name: at_us for part in read for name, at_us in part.sealed.items()}
     return OpenSessions(head.position, names, sealed)

@@ -68,7 +68,7 @@ async def run_worker(
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
-    settings, keyring, directory = here.settings, here.keyring, Directory(jet)
+    settings, keyring, directory = here.settings, here.keyring, Directory(jet, sources=True)
     folder = key_folder(here, jet)
     if not await _opened(folder, stop):
         return

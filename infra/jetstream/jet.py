@@ -129,6 +129,9 @@ class Jet:
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
         return await reads.get_many(self._conn, stream, seqs)
 
+    async def lasts(self, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
+        return await reads.lasts(self._conn, stream, subjects, known_to)
+
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
         return reads.read_all(self._conn, stream, subject, from_seq)
 

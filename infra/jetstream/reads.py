@@ -20,7 +20,7 @@ from schemas.errors import LucidError, Unavailable
 from schemas.jetstream import Message
 
 BATCH_BYTES = 8 << 20
-BATCH_MESSAGES = 1024
+BATCH_MESSAGES = LASTS_MOST = 1024
 SINGLES_AT_ONCE, RUNS_AT_ONCE, RUN_BYTES = 12, 3, 4 << 20
 """At most 12 single messages of 1 MiB and 3 runs of 4 MiB are under way for one caller."""
 BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
@@ -66,6 +66,25 @@ async def read_all(conn: Connection, stream: str, subject: str, from_seq: int) -
             return
         if messages:
             from_seq = messages[-1].seq + 1
+
+
+async def lasts(conn: Connection, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
+    """Return the newest message of each of at most LASTS_MOST subjects; an absent one is left out.
+
+    Raises Unavailable (stream.lags): the replica that answers has not heard of `known_to` yet.
+    """
+    found: dict[str, Message] = {}
+    more = True
+    while more:
+        left = [subject for subject in subjects if subject not in found]
+        ending: dict[str, str] = {}
+        question: dict[str, object] = {"multi_last": left, "batch": len(left), "max_bytes": BATCH_BYTES}
+        messages, more = await _collect(conn, stream, question, ending=ending)
+        if messages and not more and int(ending.get("Nats-UpTo-Sequence", 0)) < known_to:
+            raise Unavailable(f"{stream}: a replica lags behind {known_to}", code="stream.lags")
+        found.update((message.subject, message) for message in messages)
+        more = more and bool(messages)
+    return found
 
 
 async def get_many(conn: Connection, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
@@ -139,20 +158,30 @@ async def _read_run(conn: Connection, stream: str, first: int, count: int, found
 
 
 async def _collect(
-    conn: Connection, stream: str, question: dict[str, object], *, single: bool = False
+    conn: Connection,
+    stream: str,
+    question: dict[str, object],
+    *,
+    single: bool = False,
+    ending: dict[str, str] | None = None,
 ) -> tuple[list[Message], bool]:
     """Ask, and try again with growing pauses while the server is too busy to answer."""
     for attempt in range(BUSY_TRIES):
         try:
-            return await _ask(conn, stream, question, single)
+            return await _ask(conn, stream, question, single, ending)
         except _BusyError:
             await asyncio.sleep(BUSY_WAIT_S * 2**attempt)
     raise Unavailable(f"{stream}: the server is too busy for a direct get", code="stream.busy")
 
 
 async def _ask(
-    conn: Connection, stream: str, question: dict[str, object], single: bool
+    conn: Connection,
+    stream: str,
+    question: dict[str, object],
+    single: bool,
+    ending: dict[str, str] | None,
 ) -> tuple[list[Message], bool]:
+    """ending: gets the headers of the line that ends the batch."""
     messages: list[Message] = []
     done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     what = f"direct get from {stream}"
@@ -166,6 +195,8 @@ async def _ask(
         # A stored message carries its sequence; a Status beside it is the publisher's own word.
         status = "" if "Nats-Sequence" in (answer.headers or {}) else status_of(answer)
         if status:
+            if ending is not None:
+                ending.update(answer.headers or {})
             _conclude(done, status, answer, what)
             return
         if not single and messages and _after(answer) != messages[-1].seq:

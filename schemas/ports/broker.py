@@ -55,6 +55,12 @@ class Reader(Protocol):
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
         """Messages by sequence; a missing one is left out. All are in memory together."""
 
+    async def lasts(self, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
+        """The newest message of each of at most 1024 subjects, as of `known_to` or later.
+
+        Raises Unavailable (stream.lags): the replica that answers has not heard of `known_to` yet.
+        """
+
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
         """Every message of a subject that the stream holds now, in order."""
 

@@ -53,7 +53,7 @@ def order(kind: type[commands.Command], name: str, **more: object) -> commands.C
 
 @asynccontextmanager
 async def known(jet: Jet) -> AsyncIterator[Directory]:
-    directory = Directory(jet)
+    directory = Directory(jet, sources=True)
     following = asyncio.create_task(directory.run())
     try:
         async with asyncio.timeout(PATIENCE_S):

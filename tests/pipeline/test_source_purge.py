@@ -86,7 +86,7 @@ async def looking(
     world: World, retention_s: float = 0, jet: Any = None
 ) -> AsyncIterator[tuple[Retention, Clock]]:
     """A Retention of its own that knows every session and looks only when it is told to."""
-    directory, clock = Directory(world.jet), Clock(2**51)
+    directory, clock = Directory(world.jet, sources=True), Clock(2**51)
     following = asyncio.create_task(directory.run())
     chunks, manifests = DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests)
     try:
