@@ -60,6 +60,12 @@ class FoldState(Frozen):
     """Plain bytes inside closed chunks."""
     tracks: tuple[TrackState, ...]
     equivocations: Count = 0
+    host_gaps: Count = 0
+    """Gap fragments that were taken: how often the host says that it could not record."""
+    host_gap_reason: str = ""
+    """Of the last one."""
+    refused_final: str = ""
+    """Why the host's own final was refused: the platform is to end the recording."""
     ending: Count = 0
     """Stream sequence of the final or end fragment that is being taken; 0: none."""
 

@@ -6,7 +6,7 @@ An error that nobody foresaw is kept, and raised where the message is folded: so
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from handlers.stages.admit import Signers, Unfit, admit
+from handlers.stages.admit import Signers, Unfit, admit, signed_final
 from handlers.stages.open_chunk import Piece
 from schemas.cloud_events import TOO_LONG, too_long
 from schemas.fragment import Fragment, Kind
@@ -35,9 +35,14 @@ class Arrival:
             case error:
                 raise error
 
-    @property
-    def is_ending(self) -> bool:
-        return isinstance(self.found, Fragment) and self.found.header.kind in (Kind.FINAL, Kind.END)
+    def is_ending(self, uid: bytes) -> bool:
+        """Whether nothing is to be expected after it, from the host of the session `uid`."""
+        match self.found:
+            case Fragment() as fragment:
+                return fragment.header.kind in (Kind.FINAL, Kind.END)
+            case Unfit() as unfit:
+                return unfit.final_of == uid
+        return False
 
     @property
     def size(self) -> int:
@@ -51,7 +56,7 @@ def look(messages: Iterable[Message], host_key: bytes, signers: Signers) -> list
 
 def _admit(message: Message, host_key: bytes, signers: Signers) -> Fragment | Unfit | Exception:
     if too_long(message.headers):
-        return Unfit("fragment.headers", TOO_LONG)
+        return Unfit("fragment.headers", TOO_LONG, signed_final(message.data, host_key))
     try:
         return admit(message.data, host_key, signers)
     except Exception as error:

@@ -171,6 +171,8 @@ class Control:
             "plain": state.plain if state else 0,
             "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
             "equivocations": state.equivocations if state else 0,
+            "host_gaps": state.host_gaps if state else 0,
+            "host_gap_reason": state.host_gap_reason if state else "",
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
             "refused": await refused(self.jet, session.id),

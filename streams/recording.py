@@ -1,4 +1,4 @@
-"""Owns the recording of one session in this process: its fold and its place in the stream.
+"""Records one session in this process: its fold and its place in the stream.
 
 1. Nothing is acknowledged: the last `recorded` event is the checkpoint, and holds the whole fold.
 2. Folding is synchronous: between a fragment and what follows from it nothing can slip in.
@@ -33,6 +33,7 @@ from streams.chunk_log import data_seqs
 from streams.held_fragments import HeldFragments
 from streams.record_shared import Shared
 from streams.refusals import DEAD_LETTERS, Refusals
+from streams.refused_final import RefusedFinal
 from streams.restore import restore
 from streams.subject_reader import SubjectReader
 from streams.threads import is_slow
@@ -57,6 +58,7 @@ class Recording:
         self._refusals = Refusals(shared.jet, shared.aside, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
+        self._refused_final = RefusedFinal(shared.jet, identity.session)
         self._position = 0
         """Stream sequence of the last fragment that was folded, or looked at and not needed."""
         self._heard_us = 0
@@ -90,7 +92,7 @@ class Recording:
         """Fold a message that was followed, or keep it until the session has caught up."""
         if self._closed:
             return
-        if self._paused and arrival.is_ending:
+        if self._paused and arrival.is_ending(self.identity.uid):
             self._over = True
             self.pause(False)
         if self._catching is None and not self._paused:
@@ -142,6 +144,7 @@ class Recording:
             self._catching.cancel()
             await asyncio.gather(self._catching, return_exceptions=True)
         await self._checkpoints.close()
+        await self._refused_final.close()
         self._drop_held()
         self._shared.claims.forget_open(self.identity.uid)
 
@@ -224,7 +227,7 @@ class Recording:
         at = self._position
         while self._paused and at < self._behind and not self._is_void:
             arrivals, at = await self._stream.read_after(at, self._behind)
-            if any(arrival.is_ending for arrival in arrivals):
+            if any(arrival.is_ending(self.identity.uid) for arrival in arrivals):
                 self._over, self._paused = True, False
         return self._is_void or not self._paused
 
@@ -255,6 +258,9 @@ class Recording:
             raise arrival.found
         if isinstance(arrival.found, Unfit):
             self._refusals.bury(arrival.seq, arrival.found.code, arrival.found.message, arrival.message.data)
+            if arrival.is_ending(self.identity.uid):
+                self._fold.refuse_final(Kind.FINAL, arrival.found.code)
+                self._refused_final.heed(self._fold)
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
         self._hold(arrival)
@@ -290,6 +296,7 @@ class Recording:
                 case Older(piece):
                     claims.drop(uid, piece.stream_seq)
                     self._shared.aside.do(partial(self._refusals.compare_older, self._fold, piece))
+        self._refused_final.heed(self._fold)
 
     def _void(self) -> None:
         """Another owner recorded on: forget our fold, take up theirs."""

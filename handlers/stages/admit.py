@@ -1,7 +1,9 @@
-"""Owns whether one message of a recording is a fragment that its signer made: what needs no fold to know.
+"""Tells whether one message of a recording is a fragment that its signer made, as far as no fold is needed.
 
 1. Pure, and without the interpreter's lock where bytes are many: called in threads, a batch at a time.
 2. Who may sign: the session's host; of an `end` fragment, the installation (the manifest's signers).
+3. A final that its host has signed is known as one even where it breaks a rule of its bytes: its host sends
+   no more.
 """
 
 from collections.abc import Callable, Collection
@@ -9,10 +11,15 @@ from dataclasses import dataclass
 
 from handlers.signatures import verify_signature
 from schemas.buffers import Bytes
+from schemas.digest import h
 from schemas.errors import Rejected
 from schemas.fragment import (
     END_SIGNED,
+    HEADER_BYTES,
+    MAGIC,
+    SIGNATURE_BYTES,
     SIGNED,
+    VERSION,
     EndBody,
     FinalBody,
     Fragment,
@@ -20,8 +27,12 @@ from schemas.fragment import (
     Kind,
     PartBody,
     ReasonBody,
+    head,
     parse,
 )
+
+FIRST_BYTES = MAGIC + bytes([VERSION])
+KIND_AT, UID_AT, UID_BYTES = len(FIRST_BYTES), 16, 16
 
 _BODIES: dict[Kind, type[PartBody | GapBody | ReasonBody | FinalBody | EndBody]] = {
     Kind.PART: PartBody,
@@ -43,6 +54,8 @@ class Unfit:
 
     code: str
     message: str
+    final_of: bytes = b""
+    """Of a final that its host has signed: the uid that it names."""
 
 
 def admit(whole: Bytes, host_key: bytes, signers: Signers = tuple) -> Fragment | Unfit:
@@ -55,10 +68,23 @@ def admit(whole: Bytes, host_key: bytes, signers: Signers = tuple) -> Fragment |
         if fragment.header.kind in _BODIES:
             _BODIES[fragment.header.kind].parse(fragment.body)
     except Rejected as error:
-        return Unfit(error.code, error.message)
+        return Unfit(error.code, error.message, signed_final(whole, host_key))
     if not _signed(fragment, host_key, signers):
         return Unfit("fragment.signature", "the signature is not of a key that may sign this")
     return fragment
+
+
+def signed_final(whole: Bytes, host_key: bytes) -> bytes:
+    """The uid in a final that the host has signed, whatever else is wrong with it; empty: it is none."""
+    raw, signature = bytes(whole[:HEADER_BYTES]), bytes(whole[-SIGNATURE_BYTES:])
+    if (
+        len(whole) < HEADER_BYTES + SIGNATURE_BYTES
+        or raw[:KIND_AT] != FIRST_BYTES
+        or raw[KIND_AT] != Kind.FINAL
+    ):
+        return b""
+    top = head(raw, h(memoryview(whole)[HEADER_BYTES:-SIGNATURE_BYTES]))
+    return raw[UID_AT : UID_AT + UID_BYTES] if verify_signature(host_key, top, signature, SIGNED) else b""
 
 
 def _signed(fragment: Fragment, host_key: bytes, signers: Signers) -> bool:

@@ -94,8 +94,12 @@ class Track:
 
     def ends_at(self, tail: TrackTail) -> bool:
         """Whether `tail` is this track's end; it may count more bytes where fragments were lost."""
-        bytes_fit = tail.plain >= self.plain if self.lossy else tail.plain == self.plain
-        return tail.last_seq == self.expected - 1 and tail.head == self.live_head and bytes_fit
+        stands = (tail.last_seq, tail.head) == (self.expected - 1, self.live_head)
+        return stands and self.holds(tail.plain)
+
+    def holds(self, plain: int, *, lossy: bool = False) -> bool:
+        """Whether the whole track may have so many plain bytes. lossy: its end is missing, too."""
+        return plain >= self.plain if self.lossy or lossy else plain == self.plain
 
     def tail(self) -> TrackTail:
         members = {"id": self.id, "last_seq": self.expected - 1, "head": self.live_head, "plain": self.plain}

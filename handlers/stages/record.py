@@ -1,21 +1,33 @@
-"""Owns which fragments make a chunk: the fold over one session's recording (format.md §5).
+"""Folds one session's fragments into chunks (format.md §5).
 
 1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
 2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
 3. An invalid fragment is refused and changes neither fold nor session.
-4. A gap is declared only by content: a fragment WINDOW or more ahead, a part or gap fragment (whose sender
-   had every fragment before it acknowledged or gave it up), or `end`.
+4. A gap is declared only by content: a fragment WINDOW or more ahead, a part, gap or final fragment (whose
+   sender had every fragment before it acknowledged or gave it up), or `end`. So the place of a refused
+   fragment becomes a gap, and what stands behind it never waits for ever.
 5. `end` ends the recording where it stands in the stream, with all that came before it.
-6. `state()` after each step, with the fragments that it names, continues the fold exactly.
+6. A `final` that cannot be taken ends nothing by itself, but its host sends no more: `refused_final` says
+   that the platform is to end the recording.
+7. `state()` after each step, with the fragments that it names, continues the fold exactly.
 """
 
 from collections.abc import Iterable, Iterator
 
+from handlers.stages.final_check import check_final
 from handlers.stages.fold_terms import Double, Ending, Identity, Older, Output, Refused
 from handlers.stages.open_chunk import Piece, Track, closes_before
 from schemas.chunk_events import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
-from schemas.fragment import MAIN, WINDOW, EndBody, FinalBody, Kind, TrackTail
+from schemas.fragment import MAIN, WINDOW, EndBody, FinalBody, GapBody, Kind, TrackTail
 from schemas.manifest import MAX_EQUIVOCATIONS
+
+KEPT = (
+    *("at", "next_index", "fragments", "plain", "equivocations"),
+    *("host_gaps", "host_gap_reason", "refused_final"),
+)
+"""Members of a fold that its state has under the same name."""
+BARRIERS = frozenset({Kind.PART, Kind.GAP})
+"""Sent when all before them is acknowledged, so what is missing before them does not come any more."""
 
 
 class Fold:
@@ -30,6 +42,10 @@ class Fold:
         self.doubles = 0
         self.equivocations = 0
         self.ended = False
+        self.host_gaps = 0
+        self.host_gap_reason = ""
+        self.refused_final = ""
+        """Why the host's own final cannot end the recording; empty: none came that was refused."""
         self._ending: Piece | None = None
         self._forcing = False
         self._found: list[Equivocation] = []
@@ -43,7 +59,7 @@ class Fold:
         """
         fold = cls(identity)
         by_seq = {piece.stream_seq: piece for piece in pieces}
-        for name in ("at", "next_index", "fragments", "plain", "equivocations"):
+        for name in KEPT:
             setattr(fold, name, getattr(state, name))
         for saved in state.tracks:
             track = Track(
@@ -61,11 +77,7 @@ class Fold:
     def state(self) -> FoldState:
         """What `restore` needs, after the step that was just taken."""
         return FoldState(
-            at=self.at,
-            next_index=self.next_index,
-            fragments=self.fragments,
-            plain=self.plain,
-            equivocations=self.equivocations,
+            **{name: getattr(self, name) for name in KEPT},
             ending=self._ending.stream_seq if self._ending else 0,
             tracks=tuple(
                 TrackState(
@@ -92,13 +104,11 @@ class Fold:
         """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
         out: list[Output] = []
         self.at = piece.stream_seq
-        if self.ended and piece.header.kind is Kind.END:
-            return [Double(piece)]
-        if self.ended:
-            return [Refused(piece, "fragment.after_end", "the recording has ended")]
         if piece.header.uid != self.identity.uid:
             return [Refused(piece, "fragment.uid", "the fragment is of another session")]
         if piece.header.kind == Kind.END:
+            if self.ended:
+                return [Double(piece)]
             self._ending, self._forcing = piece, True
         else:
             track = self._track(piece.header.track)
@@ -106,11 +116,19 @@ class Fold:
             if known is not None:
                 self.compare(piece, known.head, known.proof)
                 return [Double(piece)]
+            if self.ended:
+                return [Refused(piece, "fragment.after_end", "the recording has ended")]
             if piece.header.seq < track.expected:
+                self.refuse_final(piece.header.kind, "fragment.late")
                 return [Older(piece)]
             track.early[piece.header.seq] = piece
         out.extend(self.drain())
         return out
+
+    def refuse_final(self, kind: Kind, code: str) -> None:
+        """Note that a fragment which is a final does not end the recording. code: why."""
+        if kind is Kind.FINAL and not self.ended:
+            self.refused_final = self.refused_final or code
 
     def drain(self) -> list[Output]:
         """Take every waiting fragment whose turn has come."""
@@ -133,6 +151,7 @@ class Fold:
             self.doubles += 1
             return
         self.equivocations += 1
+        self.refuse_final(piece.header.kind, "fragment.equivocation")
         if self.equivocations <= MAX_EQUIVOCATIONS:
             where = {"track": piece.header.track, "seq": piece.header.seq}
             self._found.append(Equivocation(**where, a=taken_proof, b=piece.proof))
@@ -151,21 +170,25 @@ class Fold:
             if gap and not self._declares_gap(track):
                 return
             refusal = self._check(track, piece, gap)
-            if refusal is None and piece.header.kind == Kind.FINAL and not self._complete(piece):
-                _refuse_after(track, piece, out)
-                return
             if refusal is None:
                 self._accept(track, piece, out)
             else:
                 del track.early[first]
+                self.refuse_final(piece.header.kind, refusal[0])
                 out.append(Refused(piece, *refusal))
 
     def _declares_gap(self, track: Track) -> bool:
         return (
             max(track.early) >= track.expected + WINDOW
-            or any(other.header.kind in (Kind.PART, Kind.GAP) for other in track.early.values())
+            or any(other.header.kind in BARRIERS for other in track.early.values())
             or self._forcing
+            or self._final_is_in()
         )
+
+    def _final_is_in(self) -> bool:
+        """Whether a final stands in the stream: whatever it does not find there, on any track, is lost."""
+        main = self._tracks.get(MAIN)
+        return main is not None and any(piece.header.kind is Kind.FINAL for piece in main.early.values())
 
     def _check(self, track: Track, piece: Piece, gap: bool) -> tuple[str, str] | None:
         header = piece.header
@@ -178,24 +201,8 @@ class Fold:
         if not fits:
             return "fragment.part", f"it names part {header.part}, the track is in part {track.part}"
         if header.kind == Kind.FINAL:
-            return self._check_final(piece)
+            return check_final(self._tracks, piece, gap)
         return None
-
-    def _check_final(self, piece: Piece) -> tuple[str, str] | None:
-        named = {tail.id: tail for tail in FinalBody.parse(piece.row.body).tracks}
-        if not set(self._tracks) <= set(named):
-            return "fragment.final", "final does not name every track"
-        for track_id, tail in named.items():
-            track = self._tracks.get(track_id)
-            if track is not None and track.expected > tail.last_seq and not track.ends_at(tail):
-                return "fragment.final", f"final says otherwise of track {track_id} than its fragments"
-        return None
-
-    def _complete(self, final: Piece) -> bool:
-        return all(
-            tail.id in self._tracks and self._tracks[tail.id].expected > tail.last_seq
-            for tail in FinalBody.parse(final.row.body).tracks
-        )
 
     def _accept(self, track: Track, piece: Piece, out: list[Output]) -> None:
         """Add one fragment, closing before and after it as format.md §5 says.
@@ -203,6 +210,8 @@ class Fold:
         The fragment stays in `early` until it is added, so that a state in between still names it.
         """
         if piece.header.kind == Kind.FINAL:
+            for tail in FinalBody.parse(piece.row.body).tracks:
+                self._track(tail.id)  # one of which nothing came is a track, too
             for other_id, other in sorted(self._tracks.items()):
                 if other_id != track.id and other.open:
                     out.append(self._close(other, "final"))
@@ -211,11 +220,17 @@ class Fold:
             out.append(self._close(track, why))
         del track.early[piece.header.seq]
         track.add(piece)
-        if piece.header.kind == Kind.PAUSE:
+        if piece.header.kind == Kind.GAP:
+            self.host_gaps, self.host_gap_reason = self.host_gaps + 1, GapBody.parse(piece.row.body).reason
+        elif piece.header.kind == Kind.PAUSE:
             out.append(self._close(track, "pause"))
         elif piece.header.kind == Kind.FINAL:
             self._ending = piece  # named by the state of the last chunk: a crash before `ended` loses nothing
             out.append(self._close(track, "final"))
+            for seq in sorted(track.early):
+                out.append(
+                    Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track")
+                )
             out.append(self._end(piece, "final", "done"))
 
     def _take_end(self, piece: Piece, out: list[Output]) -> None:
@@ -282,9 +297,3 @@ class Fold:
     def _take_found(self) -> tuple[Equivocation, ...]:
         found, self._found = tuple(self._found), []
         return found
-
-
-def _refuse_after(track: Track, final: Piece, out: list[Output]) -> None:
-    """Nothing follows a final: what does, while it waits for another track, would wait without bound."""
-    for seq in [seq for seq in track.early if seq > final.header.seq]:
-        out.append(Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track"))

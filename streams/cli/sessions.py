@@ -145,6 +145,9 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  {shown['reason']}")
     if shown["missing"]:
         lines.append(f"  {output.count_of(shown['missing'], 'fragment')} never came: declared as a gap")
+    if shown.get("host_gaps"):
+        times = output.count_of(shown["host_gaps"], "time")
+        lines.append(f"  its host could not record {times}: {shown['host_gap_reason']}")
     if shown["equivocations"]:
         lines.append(f"  its host contradicted itself {output.count_of(shown['equivocations'], 'time')}")
     refused = shown["refused"]

@@ -86,6 +86,7 @@ def test_a_link_that_is_reset_ends_the_recording_and_says_so(system: Installatio
     assert b"; reset is recorded and sealed up to there: " in out
     assert b" fragments, 300 kB" in out
     assert check_kept(system, "reset", tmp_path) == BLOCK
+    assert "its host could not record 1 time: source.broken" in system("sessions", "show", "reset").out
 
 
 def test_an_encoder_that_is_killed_ends_the_recording_and_says_so(

@@ -41,15 +41,22 @@ async def verified(world: World, session: str, path: Path) -> Manifest:
     await asyncio.to_thread(write_copy, store, path / session)
     signers = Signers(world.data.keys)
     signer, root = signers.at(0), signers.root()
+    raw = (world.data.manifests / uid.hex() / "1").read_bytes()
+    manifest = Manifest.within(dsse.parse(raw, dsse.MANIFEST))
     span = {"from_us": 0, "until_us": 2**52, "revoked_us": 0}
-    key = TrustKey.model_validate({"key": signer.public, "role": "signer", "name": signer.name, **span})
-    trust = TrustFile(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=(key,))
+    keys = tuple(
+        TrustKey.model_validate({"key": key, "role": role, "name": name, **span})
+        for key, role, name in (
+            (signer.public, "signer", signer.name),
+            (manifest.host.key, "host", manifest.host.name),
+        )
+    )
+    trust = TrustFile(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=keys)
     (path / "trust.json").write_bytes(dsse.build(trust.build(), dsse.TRUST, root.sign, root.public))
     command = [sys.executable, str(READER), str(path / session), "--trust", str(path / "trust.json")]
     told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stdout + told.stderr
-    raw = (world.data.manifests / uid.hex() / "1").read_bytes()
-    return Manifest.within(dsse.parse(raw, dsse.MANIFEST))
+    return manifest
 
 
 async def test_a_recording_is_sealed_by_itself_and_true_for_a_stranger(

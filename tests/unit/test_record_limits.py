@@ -1,9 +1,8 @@
 """The fold of record at its limits: what hosts may send for ever, and nothing grows or gets stuck."""
 
 import pytest
-from test_record_fold import IDENTITY, PART, SIGNER, UID, Host, looked_at, run
+from test_record_fold import IDENTITY, PART, Host, looked_at, run
 
-from handlers.fragments import end_fragment
 from handlers.stages.fold_terms import Double, Older, Refused
 from handlers.stages.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
 from handlers.stages.record import Fold
@@ -34,12 +33,6 @@ def begun(host: Host) -> Fold:
     return fold
 
 
-def incomplete_final(host: Host) -> bytes:
-    """A final that names more of track 1 than there is."""
-    tail = host.tracks[1].tail().model_copy(update={"last_seq": 10**6})
-    return host.tracks[0].final([tail], host.now_us)
-
-
 def held(fold: Fold) -> int:
     """Fragments that are in no closed chunk: in memory, and named by a checkpoint."""
     waiting = len(list(fold.open_pieces()))
@@ -47,30 +40,22 @@ def held(fold: Fold) -> int:
     return waiting
 
 
-def test_nothing_accumulates_behind_a_final_that_waits() -> None:
-    """Breaks: a host names a fragment that never comes, sends on, and fills the worker's memory."""
+def test_nothing_waits_before_a_final_and_nothing_is_taken_behind_it() -> None:
+    """Breaks: a host leaves a hole before its final, or sends on behind it, and fills the worker's memory."""
     host = Host()
     fold = begun(host)
-    assert fold.take(looked_at(incomplete_final(host), 9)) == []
-    before = held(fold)
-    outputs = run(fold, pieces(many(host, 3 * WINDOW), 10))
-    assert [output.code for output in outputs if isinstance(output, Refused)] == (
-        ["fragment.after_final"] * 3 * WINDOW
-    )
-    assert held(fold) == before
-    end = end_fragment(UID, "aborted", "stuck", (), 99, SIGNER)
-    assert isinstance(fold.take(looked_at(end, 999))[-1], Ended), "the platform can still end it"
-
-
-def test_what_overtook_a_final_that_waits_is_refused_when_it_comes() -> None:
-    """Breaks: as above, for fragments that came first."""
-    host = Host()
-    fold = begun(host)
-    final = incomplete_final(host)
-    assert run(fold, pieces(many(host, 20), 10)) == []
-    outputs = fold.take(looked_at(final, 50))
-    assert [output.code for output in outputs if isinstance(output, Refused)] == ["fragment.after_final"] * 20
-    assert held(fold) == 2 + 2 + 1
+    late, *overtaking = pieces(many(host, 20), 10)
+    assert run(fold, overtaking) == []
+    final, *behind = pieces([*host.final(), *many(host, 3 * WINDOW)], 50)
+    outputs = run(fold, [*behind[:5], final])
+    assert isinstance(outputs[-1], Ended)
+    assert [output.code for output in outputs if isinstance(output, Refused)] == ["fragment.after_final"] * 5
+    gap = next(one for one in outputs if isinstance(one, Recorded) and one.first_seq == late.header.seq + 1)
+    assert gap.closed_by == "final"
+    outputs = run(fold, [late, *behind[5:]])
+    assert {output.code for output in outputs if isinstance(output, Refused)} == {"fragment.after_end"}
+    assert len(outputs) == 1 + len(behind[5:])
+    assert held(fold) == 0
 
 
 def test_a_window_is_all_that_waits_for_a_lost_fragment() -> None:

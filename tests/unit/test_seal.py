@@ -34,6 +34,10 @@ CASES: dict[str, Callable[[], RecordedSession]] = {
     "a chunk lost": lambda: RecordedSession(lost={1}),
     "two chunks lost in a row": lambda: RecordedSession(lost={0, 1}),
     "a chunk lost beside a hole": lambda: RecordedSession(lost={1}, dropped={8}, end=True),
+    "a fragment lost before the final": lambda: RecordedSession(dropped={21}),
+    "the end of a track lost": lambda: RecordedSession(dropped={19}),
+    "a whole track lost": lambda: RecordedSession(dropped={1, 3, 7, 11, 19}),
+    "the part of a track lost": lambda: RecordedSession(dropped={1}),
     "every chunk lost": lambda: RecordedSession(lost=range(9), fragments=20),
     "long": lambda: RecordedSession(fragments=60),
 }

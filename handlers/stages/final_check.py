@@ -1,0 +1,38 @@
+"""Checks what a final says of the tracks against what was taken of them (format.md §5).
+
+1. What a final says of track 0 is where it stands itself.
+2. Another track may lack fragments at its end: they were lost, and are a gap.
+3. Where fragments are lost, the plain bytes that a final names may be more than were taken.
+"""
+
+from collections.abc import Mapping
+
+from handlers.stages.open_chunk import Piece, Track
+from schemas.fragment import MAIN, FinalBody, TrackTail
+
+
+def check_final(tracks: Mapping[int, Track], final: Piece, gap: bool) -> tuple[str, str] | None:
+    """Why this final cannot be taken as the next fragment of track 0: code and message; None: it can.
+
+    gap: fragments right before it are missing.
+    """
+    named = {tail.id: tail for tail in FinalBody.parse(final.row.body).tracks}
+    if not {track.id for track in tracks.values() if track.expected} <= set(named):
+        return "fragment.final", "final does not name every track"
+    for track_id, tail in named.items():
+        track = tracks.get(track_id) or Track(track_id, b"", 0, b"")
+        fits = _fits_main(track, tail, final, gap) if track_id == MAIN else _fits(track, tail)
+        if not fits:
+            return "fragment.final", f"final says otherwise of track {track_id} than its fragments"
+    return None
+
+
+def _fits_main(main: Track, tail: TrackTail, final: Piece, gap: bool) -> bool:
+    stands = (tail.last_seq, tail.head) == (final.header.seq - 1, final.header.prev_head)
+    return stands and main.holds(tail.plain, lossy=gap)
+
+
+def _fits(track: Track, tail: TrackTail) -> bool:
+    if track.expected > tail.last_seq:
+        return track.ends_at(tail)
+    return track.holds(tail.plain, lossy=True)
