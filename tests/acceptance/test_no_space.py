@@ -34,8 +34,9 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
 
 
 def check_whole(system: Installation, session: str, source: Path) -> None:
-    """It is true, and is its source to the byte."""
-    assert system.json("verify", session, "--open", "--strict")["verdict"] == "true"
+    """It is true, and is its source to the byte. While nothing could be acknowledged its host was silent."""
+    said = system.json("verify", session, "--open")
+    assert (said["verdict"], {note["code"] for note in said["notes"]} - {"host.silent"}) == ("true", set())
     out = system.data.parent / f"{session}.out"
     system.json("export", session, "--out", out)
     assert out.read_bytes() == source.read_bytes()
