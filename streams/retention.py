@@ -10,8 +10,9 @@
    look. Purging is idempotent, and any number of processes may do it.
 3. The last event of a recording, `ended`, stays: it is record's checkpoint, and tells how much there was.
 4. What comes under a purged session's name later counts for nothing, and goes the same way.
-
-5. Where no sealed source is left to go, stored prefixes of live sessions do (streams.release).
+5. Fragments under the name of a destroyed session are ciphertext of no key. Each look takes them away once,
+   however many come: destroying waits for none of them.
+6. Where no sealed source is left to go, stored prefixes of live sessions do (streams.release).
 
 Limits: fragments under the name of a session that was never created stay.
 Which session is next: handlers.retention.
@@ -68,7 +69,7 @@ class Retention:
     _kept_until_us: dict[tuple[str, int], int] = field(default_factory=dict)
     """Sessions with the time of their seal whose chunks were not: when they are read again."""
     _strange: set[str] = field(default_factory=set)
-    """Names in the stream that belong to no session, or to one that is destroyed."""
+    """Names in the stream that belong to no session, or to a finished one that has no source."""
     _noticed_seq: int = -1
     """The last stream sequence of RECORDINGS when its names were last looked at."""
     _release: Release = field(init=False)
@@ -147,11 +148,17 @@ class Retention:
             session = self.directory.get(name)
             if session is None and SESSION_ID.fullmatch(name):
                 session = await self.directory.find(name)
-            if session is not None and may_go(session):
+            if session is not None and session.shredded is not None:
+                await self._purge_late(name)
+            elif session is not None and may_go(session):
                 self.directory.has_source(session)
             elif session is None or session.finished:
                 self._strange.add(name)
         self._noticed_seq = last_seq
+
+    async def _purge_late(self, name: str) -> None:
+        fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
+        log.info("late_purged session=%s fragments=%d", name, fragments)
 
     def _waiting(self, now_us: int) -> dict[str, int]:
         """Sealed sessions whose source may go, with the time of their seal."""

@@ -26,6 +26,7 @@ from infra.nats_store import has_streams
 from infra.settings import CONFIG, config_path, data_dir, effective, load_settings
 from infra.signers import Signers
 from infra.swap import plain_swap
+from infra.undumpable import refuse_dumps
 from infra.views_sqlite import SqliteViews
 from schemas import ports
 from schemas.capture import Picture
@@ -47,6 +48,7 @@ __all__ = [
     "encodes_h264",
     "plain_swap",
     "prepare_memory",
+    "refuse_dumps",
     "server",
     "server_version",
     "supervised",

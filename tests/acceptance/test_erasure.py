@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nats
@@ -239,3 +240,44 @@ def test_a_rotated_master_key_leaves_no_old_wrap(searched: Searched, tmp_path: P
     told = system.json("export", "kept", "--out", tmp_path / "out")
     assert told["sha256"] == hashlib.sha256(PLAIN).hexdigest()
     assert searched.record("after")["sealed"], "and what comes next is recorded as before"
+
+
+def test_of_eight_sessions_destroyed_at_once_no_key_is_left_and_no_old_copy_opens_any(
+    searched: Searched, tmp_path: Path
+) -> None:
+    """Breaks: eight people are forgotten in one minute, and a backup of last night opens seven of them."""
+    system = searched.system
+    gone = [f"gone-{number}" for number in range(8)]
+    uids = {name: searched.record(name)["uid"] for name in (*gone, "stays")}
+    wraps = {name: searched.wrap(uid) for name, uid in uids.items()}
+    assert searched.image is None or all(searched.found_on_disk(wrap) for wrap in wraps.values())
+    before = tmp_path / "before"
+    shutil.copytree(system.data, before, ignore=shutil.ignore_patterns("keys", "lock", "run.json"))
+
+    with ThreadPoolExecutor(10) as threads:
+        rotations = [threads.submit(system.json, "keys", "rotate") for _ in range(2)]
+        destroyed = list(threads.map(lambda name: system.json("sessions", "destroy", name, "--yes"), gone))
+        assert all(job.result()["version"] > 1 for job in rotations)
+    assert [(said["state"], said["shredded"]) for said in destroyed] == [("DESTROYED", True)] * len(gone)
+    new = searched.wrap(uids["stays"])
+    assert new != wraps["stays"]
+    assert [
+        name for name, wrap in wraps.items() if searched.found(wrap) or searched.found_on_disk(wrap)
+    ] == []
+    assert searched.image is None or searched.found_on_disk(new)
+    for name in gone:
+        stone = (system.data / "manifests" / f"{uids[name]}.tombstone.dsse.json").read_bytes()
+        said = json.loads(base64.b64decode(json.loads(stone)["payload"]))
+        outcome = "overwritten" if searched.image else "unproven"
+        assert {"place": "keys", "outcome": outcome} in said["places"], "on a disk that is known"
+        assert {place["place"] for place in said["places"]} > {"keys", "fragments", "chunks"}
+
+    # the whole folder as it was, under the keys of today
+    shutil.copytree(system.data / "keys", before / "keys")
+    with running(before, LOG_LEVEL="INFO") as old:
+        for name in gone:
+            opened = old("export", name, "--out", str(tmp_path / name))
+            assert opened.status == 5, str(opened)
+            assert not (tmp_path / name).exists()
+        told = old.json("export", "stays", "--out", tmp_path / "stays")
+        assert told["sha256"] == hashlib.sha256(PLAIN).hexdigest()

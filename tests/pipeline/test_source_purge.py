@@ -283,3 +283,37 @@ async def test_what_comes_after_the_purge_goes_too_and_is_no_new_recording(
             assert await source.look() == ["demo-01"]
         assert await held(world) == set()
         await verified(world, "demo-01", tmp_path)
+
+
+async def test_a_host_that_goes_on_sending_holds_up_no_destruction_and_leaves_nothing(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: one byte a second keeps a session from being destroyed, or fills the stream after it."""
+    async with system(server, tmp_path) as world:
+        host = await world.start("demo-01")
+        kept = await world.start("demo-02")
+        await host.record(4)
+        await kept.record(2)
+        subject = subjects.recording("host-1", "demo-01")
+
+        async def send_on() -> None:
+            while True:
+                await world.jet.publish(subject, host.sent[-1])
+                await world.jet.publish(subjects.recording("host-2", "demo-01"), b"another host's")
+
+        sending = asyncio.create_task(send_on())
+        told = await world.ask("destroy", "demo-01", reason="over")
+        assert (told["state"], told["shredded"]) == ("DESTROYED", True)
+        await asyncio.sleep(0.2)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await world.jet.publish(subject, host.sent[-1])
+        never = subjects.recording("host-1", "never-created")
+        await world.jet.publish(never, b"nobody's")
+        async with looking(world) as (source, clock):
+            await source.look()
+            assert await held(world) == {"demo-02", "never-created"}, "or what is not destroyed went"
+            await world.jet.publish(subject, host.sent[-1])
+            clock.us += 10**9
+            await source.look()
+        assert await held(world) == {"demo-02", "never-created"}

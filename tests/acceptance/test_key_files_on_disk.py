@@ -1,0 +1,221 @@
+"""What erasing a key file leaves on the raw disk, on file systems of our own: searched block by block.
+
+Every search is shown to find the keys that were kept.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from small_disk import Disk, small_disk
+
+from handlers.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
+from infra.key_files_disk import DiskKeyFiles
+from schemas.errors import Denied
+
+DISK_BYTES = 16 << 20
+MASTERS = {version: bytes([version]) * 32 for version in range(1, 6)}
+SECTOR = 512
+
+
+@contextmanager
+def disk_of(folder: Path, kind: str) -> Iterator[Disk]:
+    with small_disk(folder, DISK_BYTES, kind) as disk:
+        if disk is None:
+            pytest.skip(f"no {kind} can be mounted here")
+        yield disk
+
+
+def raw(disk: Disk) -> bytes:
+    """Every byte of the device, as it is after all that was written has reached it."""
+    assert disk.image is not None
+    os.sync()
+    return disk.image.read_bytes()
+
+
+def pieces(content: bytes) -> list[bytes]:
+    """A part of every sector of a file: none may be left."""
+    return [content[at + 448 : at + SECTOR] for at in range(0, len(content), SECTOR)]
+
+
+def left(device: bytes, content: bytes) -> int:
+    """How many sectors of this content the device still has."""
+    return sum(piece in device for piece in pieces(content))
+
+
+def opened(device: bytes) -> set[bytes]:
+    """The sessions of which any bytes on the device are a key file that opens."""
+    found, at = set(), device.find(b"LKEY")
+    while at >= 0:
+        whole = device[at : at + KEY_FILE_BYTES]
+        try:
+            uid = read_head(whole).uid
+            open_key_file(MASTERS, uid, whole)
+            found.add(uid)
+        except Denied:
+            pass
+        at = device.find(b"LKEY", at + 1)
+    return found
+
+
+def key_file(uid: bytes, version: int) -> bytes:
+    return build_key_file(MASTERS[version], version, uid, uid * 2)
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+@pytest.mark.parametrize("at_once", [8, 64])
+def test_of_many_keys_erased_at_once_during_two_rotations_none_is_on_the_disk(
+    tmp_path: Path, kind: str, at_once: int
+) -> None:
+    """Breaks: eight people are forgotten in one minute, and seven of their keys open what a backup has."""
+    uids = [bytes([number % 7, number]) * 8 for number in range(2 * at_once)]
+    gone, kept = uids[::2], uids[1::2]
+    written: list[bytes] = []
+    with disk_of(tmp_path, kind) as disk:
+        root = disk.path / "sessions"
+
+        def rotate(uid: bytes, version: int) -> None:
+            def make(old: bytes) -> bytes | None:
+                if read_head(old).master_version >= version:
+                    return None
+                written.append(key_file(uid, version))
+                return written[-1]
+
+            DiskKeyFiles(root).replace(uid, make)
+
+        with ThreadPoolExecutor(at_once + 8) as threads:
+            written += threads.map(lambda uid: DiskKeyFiles(root).make(uid, key_file(uid, 1)), uids)
+            device = raw(disk)
+            assert all(left(device, content) == len(pieces(content)) for content in written)
+            assert opened(device) == set(uids)
+            rotating = [threads.submit(rotate, uid, version) for version in (2, 3) for uid in uids]
+            outcomes = set(threads.map(DiskKeyFiles(root).erase, gone))
+            assert [job.exception() for job in rotating] == [None] * len(rotating)
+        assert outcomes == {"overwritten"}
+        now = {uid: (root / uid.hex()[:2] / f"{uid.hex()}.key").read_bytes() for uid in uids}
+        device = raw(disk)
+    assert opened(device) == set(kept)
+    assert [uid for uid in gone if now[uid]] == []
+    stays = {now[uid] for uid in kept}
+    assert all(left(device, content) == len(pieces(content)) for content in stays)
+    assert [content[:44] for content in written if content not in stays and left(device, content)] == []
+
+
+@pytest.mark.parametrize("kind", ["ext4-journal", "btrfs", "tmpfs"])
+def test_where_overwriting_proves_nothing_it_is_called_unproven(tmp_path: Path, kind: str) -> None:
+    """Breaks: a tombstone says that a key is off the disk, and the journal or an old block has it."""
+    uids = [bytes([1, number]) * 8 for number in range(8)]
+    with disk_of(tmp_path, kind) as disk:
+        files = DiskKeyFiles(disk.path / "sessions")
+        assert files.unproven()
+        written = [files.make(uid, key_file(uid, 1)) for uid in uids]
+        assert {files.replace(uid, lambda old: None) for uid in uids} == {None}
+        assert {files.erase(uid) for uid in uids} == {"unproven"}
+        assert {files.erase(uid) for uid in uids} == {"unproven"}
+        device = raw(disk) if disk.image else b""
+    # This is why: were it not so, this test would ask for too little.
+    assert kind == "tmpfs" or any(left(device, content) for content in written)
+
+
+def test_a_key_that_ever_lay_in_a_journal_stays_unproven(tmp_path: Path) -> None:
+    """Breaks: one remount makes a tombstone say that a key is off the disk whose copy the journal has."""
+    uid, later = b"a" * 16, b"ab" * 8
+    with disk_of(tmp_path, "ext4-journal") as disk:
+        files = DiskKeyFiles(disk.path / "sessions")
+        files.make(uid, key_file(uid, 1))
+        assert disk.image is not None
+        subprocess.run(["umount", str(disk.path)], check=True)
+        subprocess.run(
+            ["tune2fs", "-o", "journal_data_ordered", str(disk.image)], check=True, capture_output=True
+        )
+        subprocess.run(["mount", "-o", "loop,nodiscard", str(disk.image), str(disk.path)], check=True)
+        device = os.stat(disk.path).st_dev
+        rotational = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/queue/rotational")
+        rotational.write_text("1")
+        assert not files.unproven()
+        files.make(later, key_file(later, 1))
+        assert files.replace(uid, lambda old: key_file(uid, 2)) == "unproven"
+        assert (files.erase(uid), files.erase(later)) == ("unproven", "overwritten")
+        rotational.write_text("0")
+        assert "flash" in files.unproven()
+        rotational.write_text("1")
+
+
+ALLOWED = {"make": {"none", "after"}, "replace": {"before", "after"}, "erase": {"before", "noise", "empty"}}
+"""What may stand there after a crash of each call, once the next start has swept."""
+
+
+def crash(root: Path, uid: bytes, call: str, content: Path, at: int) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).with_name("key_file_crash.py")
+    command = [sys.executable, str(script), str(root), uid.hex(), call, str(content), str(at)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("call", ALLOWED)
+@pytest.mark.parametrize("power", ["killed", "power failed"])
+def test_a_crash_before_any_effect_leaves_a_key_or_none_and_the_disk_clean(
+    tmp_path: Path, call: str, power: str
+) -> None:
+    """Breaks: a kill or a power failure in the middle of a rotation loses the key, or leaves the old one."""
+    kept = b"k" * 16
+    with disk_of(tmp_path, "ext4") as disk:
+        root = disk.path / "sessions"
+        files, written, states = DiskKeyFiles(root), [], set()
+        stays = files.make(kept, key_file(kept, 1))
+        calm = b"\0" + bytes(15)
+        prepare(files, calm, call, written)
+        (tmp_path / "content").write_bytes(key_file(calm, 2))
+        effects = int(crash(root, calm, call, tmp_path / "content", 0).stdout)
+        assert effects >= 4
+        for at in range(1, effects + 1):
+            uid = bytes((at,)) + bytes(15)
+            before = prepare(files, uid, call, written)
+            after = key_file(uid, 2)
+            written.append(after)
+            (tmp_path / "content").write_bytes(after)
+            os.sync()
+            died = crash(root, uid, call, tmp_path / "content", at)
+            assert died.returncode == -signal.SIGKILL, (at, died.stderr)
+            if power == "power failed":
+                lose_power(disk)
+            files.sweep()
+            assert list(root.glob("??/.*")) == [], at
+            found = files.open(uid)
+            state = found.data if found else None
+            if found:
+                found.close()
+            told = {before: "before", after: "after", b"": "empty", None: "none"}.get(state, "noise")
+            assert told in ALLOWED[call], at
+            states.add(told)
+            assert files.erase(uid) in ("overwritten", "unproven")
+        assert len(states) > 1, "no crash was before or none was after what counts"
+        device = raw(disk)
+    assert opened(device) - {calm} == {kept}
+    assert left(device, stays) == len(pieces(stays))
+    assert [content[8:44].hex() for content in written if left(device, content)] == []
+
+
+def prepare(files: DiskKeyFiles, uid: bytes, call: str, written: list[bytes]) -> bytes | None:
+    """What stands there before the call; all that ever stood is noted."""
+    if call == "make":
+        return None
+    written.append(files.make(uid, key_file(uid, 1)))
+    return written[-1]
+
+
+def lose_power(disk: Disk) -> None:
+    """Go on with what the device has at this moment: nothing that is only in memory reaches it any more."""
+    assert disk.image is not None
+    then = disk.image.with_name("then")
+    shutil.copyfile(disk.image, then)
+    subprocess.run(["umount", str(disk.path)], check=True)
+    then.replace(disk.image)
+    subprocess.run(["mount", "-o", "loop,nodiscard", str(disk.image), str(disk.path)], check=True)
