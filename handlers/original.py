@@ -42,13 +42,11 @@ def original(
 def sealed_manifest(evidence: Evidence) -> Manifest:
     """The manifest of the last seal. Its form and signature are checked; whether its signer counts is not.
 
-    Raises NotFound (evidence.unsealed), EvidenceFalse (manifest.*), Unreadable.
+    Raises EvidenceFalse (manifest.*), Unreadable.
     """
     seals = Seals()
     for _ in open_seals(evidence, Trust(b"", 0, ()), seals):
         pass
-    if not seals.highest:
-        raise NotFound("there is no manifest: the session is not sealed", code="evidence.unsealed")
     wrong = [finding for finding in seals.findings if not finding.is_note]
     if seals.last is None or wrong:
         finding = wrong[0]

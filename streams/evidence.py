@@ -23,7 +23,7 @@ from pathlib import Path
 from handlers.verify_reader import Evidence, Listing
 from schemas import dsse
 from schemas.envelope import MAX_SEALED
-from schemas.errors import Misuse, NotFound, Unreadable
+from schemas.errors import EvidenceFalse, Misuse, NotFound, Unreadable
 from schemas.names import chunk_file, copied_chunk, copied_manifest
 from streams.atomic import new_folder, write_file
 
@@ -105,12 +105,12 @@ def stored_at(manifests: Path, chunks: Path, uid: bytes, history: Sequence[bytes
 def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -> int:
     """Write an evidence copy to `target`, which must not be there yet; bytes written.
 
-    keys: keys.json, for a copy whose holder may watch. Raises Misuse (export.exists), NotFound, Unreadable,
-    NoSpace (export.space).
+    keys: keys.json, for a copy whose holder may watch. Raises EvidenceFalse (manifest.missing), Misuse
+    (export.exists), NotFound, Unreadable, NoSpace (export.space).
     """
     seals = sorted(evidence.seals().numbers)
     if not seals:
-        raise NotFound("there is no manifest: the session is not sealed", code="evidence.unsealed")
+        raise EvidenceFalse("there is no manifest of a sealed session", code="manifest.missing")
     written = 0
     with new_folder(target) as folder:
         for seal_no in seals:

@@ -73,7 +73,12 @@ def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None 
 
     Raises KeyboardInterrupt when it was cancelled.
     """
-    return uvloop.run(_guarded(work, on_signal))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return uvloop.run(_guarded(work, on_signal))
+    finally:
+        for number, handler in before.items():  # a loop that ends leaves the system's default
+            signal.signal(number, handler)
 
 
 async def _guarded(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None) -> Result:

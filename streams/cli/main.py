@@ -9,6 +9,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -34,6 +35,9 @@ EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupte
 def run() -> None:
     """The console script."""
     outlets.install()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what is half written goes
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
 
 

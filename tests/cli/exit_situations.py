@@ -15,7 +15,8 @@ class Call:
     file_bytes: int = 0
     """Longest file that it may write; 0: any."""
     interrupted_at: str = ""
-    """Ctrl-C when a file of this name is opened."""
+    """A signal comes when a file of this name is opened."""
+    signal: str = "SIGINT"
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +103,9 @@ SITUATIONS: dict[tuple[str, str], list[Call]] = {
         verify("copy", trust="no-host.json"),
         verify("copy", trust="renamed-host.json"),
     ],
-    ("verify", "Ctrl-C"): [verify("copy", interrupted_at="0000000001")],
+    ("verify", "Ctrl-C, or the process is to end (SIGTERM, SIGHUP)"): [
+        verify("copy", interrupted_at="0000000001", signal=name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    ],
     ("export", "`--out FILE` or `--evidence DIR`: it is there, whole"): [
         made("copy"),
         export("copy", "--evidence", "{new}"),
@@ -161,5 +164,7 @@ SITUATIONS: dict[tuple[str, str], list[Call]] = {
         made("copy", file_bytes=5000),
         export("copy", "--evidence", "{new}", file_bytes=5000),
     ],
-    ("export", "Ctrl-C"): [made("copy", interrupted_at="0000000001")],
+    ("export", "Ctrl-C, or the process is to end (SIGTERM, SIGHUP): nothing is left behind"): [
+        made("copy", interrupted_at="0000000001", signal=name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    ],
 }

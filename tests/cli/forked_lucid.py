@@ -31,7 +31,7 @@ def become(asked: dict[str, Any]) -> None:
     if asked["file_bytes"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (asked["file_bytes"], asked["file_bytes"]))
     if asked["interrupted_at"]:
-        sys.addaudithook(interrupting(asked["interrupted_at"]))
+        sys.addaudithook(interrupting(asked["interrupted_at"], signal.Signals[asked["signal"]]))
 
 
 def stdout(kind: str) -> Any:
@@ -61,12 +61,12 @@ def give_up_reading_everything() -> None:
     assert libc.capset(header, data) == 0
 
 
-def interrupting(name: str) -> Any:
-    """A Ctrl-C when a file of this name is opened."""
+def interrupting(name: str, number: signal.Signals) -> Any:
+    """A signal when a file of this name is opened."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and os.path.basename(str(arguments[0])) == name:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     return hook
 

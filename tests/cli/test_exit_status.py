@@ -184,6 +184,7 @@ def check(forked: Forked, row: Row, environment: dict[str, str]) -> None:
         for stdout, wanted in kinds.items() if number == 0 else (("open", row.exit),):
             status = forked.run(call, stdout, environment)
             told = forked.text("stderr")
+            assert not list(forked.folder.glob(".new-*")), call
             assert (status, "Traceback" in told) == (wanted, False), (call, stdout, told)
             if stdout == "open" and row.said and forked.as_json(call):
                 said = json.loads(forked.text("stdout"))

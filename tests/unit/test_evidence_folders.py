@@ -11,7 +11,7 @@ from evidence_case import Case, trusted
 from recorded_session import RecordedSession
 
 from handlers.verify import verify
-from schemas.errors import LucidError, Misuse, NoSpace, NotFound, Unreadable
+from schemas.errors import EvidenceFalse, LucidError, Misuse, NoSpace, Unreadable
 from streams import atomic, evidence
 from streams.atomic import new_file, new_folder
 from streams.cli import output
@@ -89,7 +89,7 @@ def test_a_session_without_a_seal_is_not_exported(case: Case, tmp_path: Path) ->
     """Breaks: a copy without a manifest looks like evidence."""
     unsealed = case.again()
     unsealed.held.manifests.clear()
-    with pytest.raises(NotFound, match=r"evidence\.unsealed"):
+    with pytest.raises(EvidenceFalse, match=r"manifest\.missing"):
         write_copy(unsealed.held, tmp_path / "copy")
 
 
