@@ -35,8 +35,11 @@ from handlers.verify_reader import Evidence
 from handlers.verify_rows import check_rows
 from handlers.verify_silence import Silences, look_between
 from schemas import dsse
-from schemas.errors import Denied, Unreadable
+from schemas.errors import Denied, RefusedByState, Retryable, Unreadable
 from schemas.manifest import Manifest
+
+NO_VERDICT = (Unreadable, RefusedByState, Retryable, MemoryError)
+"""What says nothing of the evidence: it cannot be read, or its session was destroyed meanwhile."""
 
 
 def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, strict: bool = False) -> Report:
@@ -114,7 +117,7 @@ def _guarded(place: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Fin
     """
     try:
         yield from check()
-    except (Unreadable, MemoryError):
+    except NO_VERDICT:
         raise
     except Exception as error:  # a fault of ours must not become a crash
         told = f"the check broke off: {type(error).__name__}: {str(error)[:200]}"
