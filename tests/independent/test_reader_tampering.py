@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import reader_shapes as shapes
 from copy_on_disk import Evidence, mend
-from reader_bytes import Bad
+from reader_bytes import DATA, PART, Bad
 from reader_keyed import open_chunk
 from writer_host import Plan, secret, steps
 
@@ -117,6 +117,29 @@ def test_files_that_are_swapped_missing_added_or_truncated_are_found(evidence: W
         case = evidence(TINY)
         replace_by(kind)(case)
         assert case.read() == 4, case.said
+
+
+def test_a_part_number_may_be_skipped_in_a_hole_only(evidence: Write) -> None:
+    """Breaks: record refuses what the format allows, and the host's recording waits for ever."""
+    case = evidence(Plan(steps(3), skip=1))
+    assert case.read(keys=False) == 3
+    assert case.codes == {"chain.part"}
+    assert evidence(Plan(steps(3))).read(keys=False) == 0
+    before_the_second = frozenset({(0, 10)})
+    assert evidence(Plan(steps(3), skip=1, drop=before_the_second)).read(keys=False) == 0
+
+
+def test_a_silent_host_is_noted(evidence: Write) -> None:
+    """Breaks: the two verifiers tell different things of a host that was stopped for a minute."""
+    made = [(0, PART, b"start", 0), (0, DATA, b"x", 1), (0, DATA, b"y" * 850, 0)]
+    for keys in (False, True):
+        case = evidence(Plan(tuple(made), pace_us=85_000_000, end="aborted"))
+        assert case.read(keys=keys) == 0
+        assert "[host.silent]" in case.said
+        assert "85.0 s" in case.said
+        case = evidence(Plan(tuple(made), pace_us=19_000_000))
+        assert case.read(keys=keys) == 0
+        assert "host.silent" not in case.said
 
 
 def test_a_manifest_of_other_bytes_is_found(evidence: Write) -> None:

@@ -54,6 +54,8 @@ class Plan:
     signer: str = "signer"
     session: str = "demo-01"
     host: str = "demo-host"
+    pace_us: int = 100_000  # between two fragments
+    skip: int = 0  # part numbers that the host leaves out before each part but the first
     envelope: bytes = b""  # enc ‖ ciphertext of the only part
 
 
@@ -99,10 +101,10 @@ class Host:
         return asked | {"type": "Created", "uid": self.uid.hex(), "request": request}
 
     def make(self, track: int, kind: int, content: bytes, flags: int = 0) -> Fragment:
-        self.time_us += 100_000
+        self.time_us += self.plan.pace_us
         seq = self.seqs.get(track, -1) + 1
         if kind == PART:
-            self.parts[track] = self.parts.get(track, -1) + 1
+            self.parts[track] = self.parts[track] + 1 + self.plan.skip if track in self.parts else 0
         prev = self.heads[track] if seq else self.genesis(track)
         header = Header(kind, flags, track, self.parts[track], self.uid, seq, self.time_us, 0, prev)
         raw, body = self._seal(header, content)

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +14,18 @@ from schemas.errors import LucidError
 from schemas.jcs import jcs
 
 Json = dict[str, Any]
-BASES: dict[str, Callable[[], RecordedSession]] = {
-    "two tracks": lambda: RecordedSession(fragments=4, small=True),
-    "two seals": lambda: RecordedSession(fragments=2, small=True),
-    "holes": lambda: RecordedSession(fragments=6, small=True, dropped={3, 6}, end=True),
-    "a hole before the final": lambda: RecordedSession(fragments=4, small=True, end=True),
-    "a chunk lost": lambda: RecordedSession(fragments=4, small=True, lost=(1,)),
-    "the last one lost": lambda: RecordedSession(fragments=4, small=True, lost=(0, 3)),
-    "two fragments for one place": lambda: RecordedSession(fragments=3, small=True, twice=True, suite=2),
-    "raw": lambda: RecordedSession(fragments=3, small=True, codec=0),
+BASES: dict[str, Json] = {
+    "two tracks": {"fragments": 4},
+    "two seals": {"fragments": 2},
+    "holes": {"fragments": 6, "dropped": {3, 6}, "end": True},
+    "a hole before a final": {"fragments": 4, "dropped": {4}},
+    "ended by the platform": {"fragments": 4, "end": True},
+    "a chunk lost": {"fragments": 4, "lost": (1,)},
+    "the last one lost": {"fragments": 4, "lost": (0, 3)},
+    "two fragments for one place": {"fragments": 3, "twice": True, "suite": 2},
+    "raw": {"fragments": 3, "codec": 0},
 }
+"""What a RecordedSession is made with. Each is another session of one host: it never asked for one twice."""
 
 
 @dataclass
@@ -72,8 +73,8 @@ def drafts() -> dict[str, Draft]:
     """Every base, unchanged."""
     made: dict[str, Draft] = {}
     payload = dsse.parse(trust(), dsse.TRUST).value
-    for name, make in BASES.items():
-        case = Case(make())
+    for counter, (name, said) in enumerate(BASES.items(), 1):
+        case = Case(RecordedSession(small=True, counter=counter, **said))
         assert case.held.lines is not None
         manifests = [case.manifest]
         if name == "two seals":

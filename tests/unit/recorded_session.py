@@ -65,6 +65,7 @@ class RecordedSession:
     twice: bool = False
     silent_us: int = 0
     small: bool = False
+    counter: int = 1
     session: Session = field(default_factory=lambda: initial(NAME))
     history: list[bytes] = field(default_factory=list)
     recorded: list[Recorded] = field(default_factory=list)
@@ -78,7 +79,7 @@ class RecordedSession:
         assert created is not None
         self.uid = created.uid
         self.genesis = tuple(
-            genesis(self.uid, track, HOST_PUBLIC, 1, ZERO, KEYS.intake_public) for track in (0, 1)
+            genesis(self.uid, track, HOST_PUBLIC, self.counter, ZERO, KEYS.intake_public) for track in (0, 1)
         )
         fold = Fold(Identity(NAME, self.uid, "host-1", settings, self.genesis))
         self.sent = self._record()
@@ -143,12 +144,12 @@ class RecordedSession:
         return b"".join(self._opened(event) for event in kept)
 
     def _create(self, settings: SessionSettings) -> None:
-        asked = commands.create_request(NAME, "host-1", HOST_PUBLIC, 1, ZERO, settings)
+        asked = commands.create_request(NAME, "host-1", HOST_PUBLIC, self.counter, ZERO, settings)
         self.do(
             commands.Create,
             host="host-1",
             host_key=HOST_PUBLIC.hex(),
-            counter=1,
+            counter=self.counter,
             prev_genesis=ZERO.hex(),
             settings=settings,
             request=HOST.sign(commands.CREATE_PREFIX + asked).hex(),

@@ -49,6 +49,18 @@ PLANS: dict[str, dict[str, object]] = {
 }
 
 
+def test_both_refuse_a_part_number_that_is_skipped_without_a_hole(tmp_path: Path) -> None:
+    """Breaks: two verifiers disagree on which recordings follow the format."""
+    import writer
+    import writer_host
+
+    for drop, codes in (frozenset(), {"chain.part"}), (frozenset({(0, 10)}), set()):
+        plan = writer_host.Plan(writer_host.steps(3), skip=1, drop=drop)
+        folder = writer.make(plan).write(tmp_path / f"copy-{len(drop)}")
+        report = verify(copy_at(folder), open_trust(writer.trust_file(), now_us=1))
+        assert {finding.code for finding in report.findings} == codes
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_ours_finds_true_what_the_independent_writer_wrote(name: str, tmp_path: Path) -> None:
     """Breaks: evidence that follows the written format is refused, so the format is not what we say it is."""
