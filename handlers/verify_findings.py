@@ -87,6 +87,7 @@ NOTES: dict[str, str] = {
     "end.not_final": "the host did not end the session itself",
     "equivocation.listed": "the host signed two fragments for one place",
     "file.unsealed": "a file lies in the copy that nobody sealed",
+    "history.later_seal": "the history names a later seal, whose manifest is not there",
     "host.silent": "the host was silent for longer than its tick allows",
 }
 

@@ -34,6 +34,7 @@ def _walk(lines: Iterator[bytes], marks: Sequence[Mark], summary: Summary) -> It
     by_line: dict[int, list[Mark]] = {}
     for mark in marks:
         by_line.setdefault(mark.last, []).append(mark)
+    last = max(by_line, default=0)
     for number, line in enumerate(lines, 1):
         place = f"history line {number}"
         size += len(line)
@@ -48,9 +49,10 @@ def _walk(lines: Iterator[bytes], marks: Sequence[Mark], summary: Summary) -> It
             return
         if number == 1:
             yield from check_created(event, marks)
+        if number > last and event["type"] == "SealStarted":
+            yield Finding("history.later_seal", place, "starts a later seal, which is not among these")
         for mark in by_line.get(number, ()):
             yield from _check_mark(mark, event, digest.digest(), number)
-    last = max(by_line, default=0)
     if number < last:
         yield Finding("history.digest", "history", f"has {number} lines, {last} were sealed")
     summary.history_lines = min(number, last)

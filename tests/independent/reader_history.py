@@ -52,6 +52,9 @@ def check_lines(lines: list[bytes], events: list[Json], manifests: list[Json], r
             "n": len(manifest["chunks"]),
         }
         report.need(_holds(events[last - 1], started), "history.seal", place, "it does not start this seal")
+    for number, event in enumerate(events[before:], before + 1):
+        if event["type"] == "SealStarted":
+            report.note("history.later_seal", f"history line {number} starts a later seal, which is not here")
     return len(lines) - max((m["lifecycle"]["last"] for m in manifests), default=0)
 
 

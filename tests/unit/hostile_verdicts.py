@@ -89,8 +89,10 @@ def judge(base: Draft, draft: Draft, reader: Reader) -> str:
 def unexplained(base: Draft, draft: Draft, report: Report) -> Iterator[str]:
     """What differs from the base, and does not rest on the signer's word."""
     told = report.summary.on_signers_word
-    if len(base.manifests) != len(draft.manifests):
-        yield "seals"
+    if draft.manifests != base.manifests[: len(draft.manifests)] and len(base.manifests) != len(
+        draft.manifests
+    ):
+        yield "seals"  # but the last one may be taken away: what is left is true by itself
     by_platform = any(note.code == "end.not_final" for note in report.notes)
     cut_off = by_platform and draft.manifests[-1]["ending"] != base.manifests[-1]["ending"]
     for known, now in zip(base.manifests, draft.manifests, strict=False):

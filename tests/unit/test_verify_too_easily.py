@@ -86,6 +86,14 @@ def test_a_seal_that_covers_less_than_the_one_before_is_found(twice: Draft) -> N
     assert "manifest.link" in codes(linked(twice))
 
 
+def test_a_seal_that_was_taken_away_leaves_a_note(twice: Draft) -> None:
+    """Breaks: a correction disappears, and nobody hears that there was one."""
+    del twice.manifests[1]
+    code, report = ours(twice)
+    assert report is not None
+    assert (code, [note.code for note in report.notes]) == (0, ["history.later_seal"])
+
+
 def test_a_history_of_another_session_is_found(bases: dict[str, Draft]) -> None:
     """Breaks: a session without a history borrows one."""
     draft, other = copy.deepcopy(bases["two tracks"]), bases["raw"]
