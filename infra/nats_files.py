@@ -37,6 +37,8 @@ class Bounds(NamedTuple):
     payload: int
     pending: int
     max_file: int
+    synced: bool = True
+    """Not in bytes: every message is on the disk before it is acknowledged."""
 
 
 def read_access(data: Path) -> Access:
@@ -87,7 +89,7 @@ logfile_max_num: 3
 authorization {{ user: {quoted(USER)}, password: {quoted(access.password)} }}
 jetstream {{
   store_dir: {quoted(data / "store")}
-  sync_interval: always
+  sync_interval: {"always" if bounds.synced else '"1m"'}
   max_file_store: {bounds.max_file}
   max_memory_store: {MEMORY_STORE_BYTES}
 }}

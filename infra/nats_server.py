@@ -64,14 +64,20 @@ class NatsServer:
     """A supervised server on one store directory."""
 
     def __init__(
-        self, data: Path, *, max_file: int | None = None, memory_mib: int = DEFAULT_MEMORY_MIB
+        self,
+        data: Path,
+        *,
+        max_file: int | None = None,
+        memory_mib: int = DEFAULT_MEMORY_MIB,
+        synced: bool = True,
     ) -> None:
+        """synced: every message is on the disk before it is acknowledged."""
         self.data: Final = data
         self.max_file = 0
         self.pid = 0
         self.starts = 0
         self._wanted_file = max_file
-        self._memory_mib = memory_mib
+        self._memory_mib, self._synced = memory_mib, synced
         self._access = Access(0, "")
         self._lock_fd = -1
         self._port_held: socket.socket | None = None
@@ -162,7 +168,7 @@ class NatsServer:
         let_listen(self._port_held)
 
     async def _spawn(self) -> None:
-        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file)
+        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file, self._synced)
         config = write_config(self.data, self.log_path, self._access, bounds)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -117,6 +117,10 @@ class Installation:
     def server(self) -> ports.Server:
         return server(self._data.nats, self.settings.nats_memory_mib)
 
+    def unsynced_server(self) -> ports.Server:
+        """A power failure takes what it was given: for what can be made again."""
+        return NatsServer(self._data.nats, memory_mib=self.settings.nats_memory_mib, synced=False)
+
 
 async def dialled(where: Where, name: str) -> Any:
     """The driver's own client, connected as ours are: for a library that is built on it."""

@@ -57,6 +57,20 @@ def load(result: dict[str, Any]) -> list[str]:
     return [*lines, *_disturbance(said["others_share"])]
 
 
+def finished(result: dict[str, Any]) -> list[str]:
+    """The table of a system that has seen very many sessions."""
+    said = result["results"]
+    whose = "one host" if said["hosts"] == 1 else f"{said['hosts']:,} hosts"
+    lines = [f"{said['sessions']:,} finished sessions of {whose}, {machine_line(result)}"]
+    for name, start in (("first start", said["first_start"]), ("start", said["start"])):
+        lines.append(f"{name}: commands are answered after {start['answered_s']:.1f} s; peak memory")
+        lines.append("  " + ", ".join(f"{role} {size(peak)}" for role, peak in start["peak_bytes"].items()))
+    for what in ("create", "room", "show"):
+        p50, p99 = (said[f"{what}_ms"][name] for name in ("p50", "p99"))
+        lines.append(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    return [*lines, *(f"list, {name}: {seconds:.2f} s" for name, seconds in said["list_s"].items())]
+
+
 def hostile(result: dict[str, Any]) -> list[str]:
     """The table of honest hosts beside a hostile one."""
     said = result["results"]

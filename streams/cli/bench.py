@@ -18,7 +18,7 @@ import typer
 
 from schemas.errors import Misuse, NoSpace
 from schemas.settings import VARIABLES, Settings
-from streams.bench import hostile, report, rounds, sessions
+from streams.bench import hostile, report, rounds, scale, sessions
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
 from streams.bench.machine import machine, versions
@@ -31,6 +31,8 @@ NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption
 ROOM, ROOM_BYTES = 4, 2 << 30
 """Times the source: itself, the stream, the chunks, and what a server wants free; and so much beside."""
 LOAD_SOURCE_BYTES = 4 << 20
+FINISHED_BYTES = 7000
+"""What a finished session leaves in the streams."""
 HONEST = 9
 """Hosts beside the hostile one."""
 HOSTILE_BYTES = 2 << 30
@@ -47,14 +49,18 @@ def bench(
     with_hostile: Annotated[
         bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
     ] = False,
+    finished: Annotated[
+        int, typer.Option(help="Instead: a system that has seen so many sessions.", min=0)
+    ] = 0,
+    one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
     seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
     rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure this machine: the pipeline beside what it could be at best, and beside other programs."""
-    if (many and idle) or (with_hostile and idle):
+    if (many and idle) or (with_hostile and idle) or (finished and (many or idle or with_hostile)):
         raise Misuse(
-            "--sessions, --idle and --hostile are measurements of their own",
+            "--sessions, --idle, --hostile and --finished are measurements of their own",
             code="usage",
             hint="see lucid bench --help",
         )
@@ -65,6 +71,10 @@ def bench(
         with own_folder(HOSTILE_BYTES) as folder:
             result = attach.run(_load(hostile.measure, "hostile", load, settings, environment, folder))
         lines = report.hostile(result)
+    elif finished:
+        with own_folder(finished * FINISHED_BYTES) as folder:
+            result = attach.run(_finished(finished, one_host, settings, environment, folder))
+        lines = report.finished(result)
     elif many or idle:
         load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0)
         needed = int(load.sessions * load.rate * (seconds + load.spread_s))
@@ -135,6 +145,16 @@ async def _compare(
         "results": rounds.summary(said),
         "runs": said,
     }
+
+
+async def _finished(
+    count: int, one_host: bool, settings: Settings, environment: dict[str, str], folder: Path
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, 1 << 20, folder)
+    task = Task(source, folder, settings, environment)
+    measured = await scale.measure(task, count, 1 if one_host else scale.HOSTS, output.note)
+    return {**_head("finished", before, settings), "results": measured}
 
 
 async def _load(
