@@ -23,7 +23,8 @@ from streams.key_folder import key_folder
 from streams.topology import declare
 from streams.wiring import Installation, connected, supervised
 
-READY_S = 30.0
+READY_S = 180.0
+"""A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
 ASK_S = 0.1
 MIND_S = 2.0
 STARTS_MOST = 4
