@@ -22,7 +22,7 @@ log = logging.getLogger("lucid.record")
 
 
 class Aside:
-    """A bounded queue of small errands, done one after the other."""
+    """A bounded queue of small errands, one after the other; after each it rests as long as that took."""
 
     def __init__(self, jet: Writer) -> None:
         self._jet = jet
@@ -31,14 +31,17 @@ class Aside:
 
     async def run(self) -> None:
         """Do errands until cancelled."""
+        clock = asyncio.get_running_loop().time
         while True:
             errand = await self._errands.get()
+            began_s = clock()
             try:
                 await errand()
             except LucidError as error:
                 log.warning("errand_failed error=%s", error)
             except Exception:
                 log.exception("errand_failed")
+            await asyncio.sleep(clock() - began_s)
 
     def do(self, errand: Callable[[], Awaitable[object]]) -> None:
         """Do it soon, unless too much waits already."""

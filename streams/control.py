@@ -90,16 +90,19 @@ class Control:
     async def create(self, body: Body) -> Body:
         """A host asks for a session; its signature, its key and its counter are checked first."""
         asked = Create.model_validate(_filled(body))
-        session = await self.log.load(asked.session)
-        # Refused before the counter is taken. The counter before the session: a crash between leaves the
-        # counter with this name, and the host asks again.
-        if decide(session, asked):
-            wants = asked.settings
-            check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
-            # Whose key it is comes before whose place: nobody takes the places of another host.
-            await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
-            session = await self.places.create(asked.host, asked.session, self._admitted(asked, session))
-        return shown(session)
+        async with self.hosts.turn(asked.host):
+            session = await self.log.load(asked.session)
+            # Refused before the counter is taken. The counter before the session: a crash between leaves the
+            # counter with this name, and the host asks again.
+            if decide(session, asked):
+                wants = asked.settings
+                check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
+                # Whose key it is comes before whose place: nobody takes the places of another host.
+                await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
+                session = await self.places.create(
+                    asked.host, asked.session, self._admitted(asked, session)
+                )
+            return shown(session)
 
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""

@@ -32,6 +32,10 @@ class FairSlots:
         """How many jobs wait."""
         return sum(map(len, self._waiting.values()))
 
+    def waiting_of(self, host: str) -> int:
+        """How many jobs of this host wait."""
+        return len(self._waiting.get(host, ()))
+
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[None]:
         """Hold one slot for a job of this host."""

@@ -7,16 +7,24 @@
    sessions of one host that begin at once are in nobody's way.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from schemas import subjects
 from schemas.commands import Create
-from schemas.errors import Conflict, Denied, RefusedByState
+from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
 from schemas.host_events import CounterTaken, HostRegistered, read_host_event
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.ports import Jet
+from streams.fair_slots import FairSlots
 
 TRIES = 3
 """One look, one append, and one look at who was first."""
+
+CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
+"""Sessions that are created at once, how many of them for one host, and how many more of its requests wait:
+less than half of the requests that the command service works on together."""
 
 
 class Hosts:
@@ -24,6 +32,15 @@ class Hosts:
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
+        self._creating = FairSlots(CREATES, CREATES_OF_HOST)
+
+    @asynccontextmanager
+    async def turn(self, host: str) -> AsyncIterator[None]:
+        """Hold one of the host's turns to ask for a session. Raises Unavailable (create.busy)."""
+        if self._creating.waiting_of(host) >= CREATES_WAIT:
+            raise Unavailable(f"host {host} has asked for too many sessions at once", code="create.busy")
+        async with self._creating.turn(host):
+            yield
 
     async def admit(self, create: Create) -> None:
         """Check and note what a request to create says of its host. Its signature must have been checked.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conducted import Host, World, system
+from conducted import Host, World, requested, system
 from prepared import Prepared
 from record_stage import TWO_CHUNKS, begin, ended, folded, known, record_stage, send
 from waiting import until
@@ -16,19 +16,23 @@ from handlers.stages.context import Context
 from infra.jetstream import Jet
 from infra.nats_server import NatsServer
 from schemas.chunk_events import Compressed
+from schemas.commands import Create
 from schemas.digest import Buffer
 from schemas.envelope import Codec
-from schemas.errors import Misuse, NotFound
+from schemas.errors import Misuse, NotFound, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings
 from streams import claims, remake
 from streams.arrival import Arrival
+from streams.commands import call
 from streams.conductor import ONE_HOST
 from streams.enrol import start_session
+from streams.hosts import CREATES_OF_HOST, CREATES_WAIT, Hosts
 from streams.refusals import DEAD_LETTERS
 from streams.shredding import Shredder
 from streams.subject_reader import SubjectReader
 
+ASKED = 40
 SLOW = SessionSettings(codec=Codec.BROTLI.value, level=11, chunk_bytes=1 << 18)
 
 
@@ -147,3 +151,28 @@ async def test_what_is_refused_of_one_host_is_looked_at_aside(
         may_go_on.set()
         await send(jet, flooded)
         assert await ended(jet, flooded) == await folded(jet, flooded)
+
+
+async def test_a_host_that_asks_for_sessions_without_end_keeps_no_other_waiting(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: one host's requests fill all places in which requests are answered, and nobody else begins."""
+    may_go_on, admit = asyncio.Event(), Hosts.admit
+
+    async def slow(hosts: Hosts, asked: Create) -> None:
+        if asked.host == "host-1":
+            await may_go_on.wait()
+        await admit(hosts, asked)
+
+    monkeypatch.setattr(Hosts, "admit", slow)
+    refused = ASKED - CREATES_OF_HOST - CREATES_WAIT
+    async with system(server, tmp_path, worker=False) as world:
+        asking = [
+            asyncio.create_task(call(world.jet, "create", requested(f"s-{n}", n).model_dump(mode="json")))
+            for n in range(1, ASKED + 1)
+        ]
+        await until(lambda: sum(task.done() for task in asking) == refused)
+        await world.start("demo-01", "host-2")
+        may_go_on.set()
+        told = await asyncio.gather(*asking, return_exceptions=True)
+    assert [one.code for one in told if isinstance(one, Unavailable)] == ["create.busy"] * refused
