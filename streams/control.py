@@ -99,9 +99,7 @@ class Control:
                 check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
                 # Whose key it is comes before whose place: nobody takes the places of another host.
                 await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
-                session = await self.places.create(
-                    asked.host, asked.session, self._admitted(asked, session)
-                )
+                session = await self.places.create(asked.host, asked.session, self._admitted(asked, session))
             return shown(session)
 
     async def start(self, body: Body) -> Body:

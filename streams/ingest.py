@@ -37,8 +37,8 @@ BATCH_BYTES = 4 << 20
 """What is looked at in one thread job, at most RECORDER_BUFFER_SIZE messages."""
 STRAYS = 100
 """Messages of one host under another's session that this process keeps in DEAD."""
-READ_SHARE = 256
-"""Messages of one session that are looked at of one read, which ends at 12 MiB: a host sends 64 ahead."""
+GATHER_S = 0.005
+"""Between two reads: a flood of small messages is a few reads, not one for each."""
 ROOM_S = 0.1
 """How long the reader waits for a host that has too much under way, before its session falls behind."""
 
@@ -133,6 +133,7 @@ class Ingest:
                 for batch in _batches(items, self._batch_messages):
                     await self._look(batch, looked)
                 await self._room(looked)
+                await asyncio.sleep(GATHER_S)
         finally:
             await follower.close()
 
@@ -149,7 +150,7 @@ class Ingest:
                 continue
             if recording.subject != message.subject:
                 self._stray(recording, message)
-            elif recording.leaves(len(message.data), looked[recording] >= READ_SHARE):
+            elif recording.leaves(len(message.data), looked[recording]):
                 recording.leave(message.seq)
             else:
                 looked[recording] += 1

@@ -39,10 +39,10 @@ from streams.subject_reader import SubjectReader
 from streams.threads import is_slow
 
 RETRY_S = 60.0
+READ_SHARE, SUSPECT_SHARE = 256, 16
+"""Messages of a session that are looked at of one read; fewer if many were refused before."""
 TURN = 64
 """Fragments that are folded before the event loop has its turn."""
-REST = 1
-"""A session of which many fragments were refused rests so many times as long as each look takes."""
 
 log = logging.getLogger("lucid.record")
 
@@ -76,7 +76,7 @@ class Recording:
 
     @property
     def suspect(self) -> bool:
-        """Whether so much of what it sent was refused that it is looked at by itself, and slowly."""
+        """Whether so much of what it sent was refused that a flood of it is looked at aside, and slowly."""
         return self._refusals.count >= DEAD_LETTERS
 
     @property
@@ -116,10 +116,11 @@ class Recording:
         if not self._paused:
             self._begin_catching(restored=True)
 
-    def leaves(self, size: int, enough: bool) -> bool:
-        """Whether a message stays in the stream, not looked at. enough: it had its part of this read."""
+    def leaves(self, size: int, looked: int) -> bool:
+        """Whether a message stays in the stream, not looked at. looked: at how many, of this read."""
+        enough = looked >= (SUSPECT_SHARE if self.suspect else READ_SHARE)
         late = self._catching is not None and not self._holds(size)
-        return not self._paused and (enough or late or self.suspect)  # paused: its ending must be seen
+        return not self._paused and (enough or late)  # paused: its ending must be seen
 
     def catch_up(self, up_to: int = 0) -> None:
         """Restore the fold from its checkpoint and read the stream up to a sequence, in the background."""
@@ -242,8 +243,8 @@ class Recording:
                 if number % TURN == 0:
                     await asyncio.sleep(0)
             self._position = max(self._position, at)
-            if self.suspect:
-                await asyncio.sleep(REST * (time.monotonic() - began_s))
+            if self.suspect:  # it rests as long as it was looked at
+                await asyncio.sleep(time.monotonic() - began_s)
 
     def _drop_held(self) -> None:
         self._behind = max(self._behind, self._held.drop())

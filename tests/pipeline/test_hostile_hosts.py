@@ -22,7 +22,7 @@ from schemas.envelope import Codec
 from schemas.errors import Misuse, NotFound, Unavailable
 from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings
-from streams import claims, remake
+from streams import claims, recording, remake
 from streams.arrival import Arrival
 from streams.commands import call
 from streams.conductor import ONE_HOST
@@ -137,6 +137,7 @@ async def test_what_is_refused_of_one_host_is_looked_at_aside(
     async def garbage(count: int) -> None:
         await asyncio.gather(*(jet.publish(flooded.subject, b"garbage") for _ in range(count)))
 
+    monkeypatch.setattr(recording, "SUSPECT_SHARE", 0)
     await begin(jet, flooded, honest)
     async with record_stage(jet) as stage:
         await known(stage, flooded, honest)
