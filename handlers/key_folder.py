@@ -25,6 +25,8 @@ class KeysHeld:
     """Whether a log has named this folder."""
     restoring: bool
     """Whether a copy is being put back."""
+    is_newest: bool
+    """Whether a person said that there is no newer copy."""
     masters: Mapping[int, bytes]
     """Check values by version."""
     signers: tuple[bytes, ...]
@@ -65,17 +67,26 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
         )
     for master in noted.masters:
         check = held.masters.get(master.version)
-        if check is None:
+        if check is None and not held.is_newest:
             raise _older(held, noted, f"master key version {master.version}")
-        if check != master.check:
+        if check not in (None, master.check):
             raise Denied(
                 f"master key version {master.version} in {held.path} is another one than the log knows",
                 code="keys.foreign",
                 hint=_copy_of(noted),
             )
     for fingerprint in noted.signers:
-        if fingerprint not in held.signers:
+        if fingerprint not in held.signers and not held.is_newest:
             raise _older(held, noted, f"signer {_digits(fingerprint)}")
+
+
+def lost_version(held: KeysHeld, noted: KeysNoted | None) -> int:
+    """The highest version of the master key that the log knows and nobody has; 0: none is lost.
+
+    Its number is never used again: what it wrapped would be taken for damaged.
+    """
+    known = [master.version for master in noted.masters] if noted else []
+    return max((version for version in known if version not in held.masters), default=0)
 
 
 def copy_wanted(noted: KeysNoted, made: Sequence[KeysCopied], now_us: int, most_s: float) -> str:
@@ -121,7 +132,7 @@ def _older(held: KeysHeld, noted: KeysNoted, lacking: str) -> Denied:
 
 def _copy_of(noted: KeysNoted) -> str:
     at = datetime.fromtimestamp(noted.at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"put back a copy of keys/ that was made after {at}: lucid keys restore FILE"
+    return f"put back a copy of keys/ made after {at}: lucid keys restore FILE; if there is none: --newest"
 
 
 def _newest(noted: KeysNoted) -> str:

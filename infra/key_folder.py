@@ -4,6 +4,7 @@
     keys/joined           empty; made when a log has named this folder: it belongs to that log for good
     keys/erased           a number: all erasures up to this place of the log are done here
     keys/restoring        empty; while a copy is put back: whatever finds it uses nothing here
+    keys/newest           empty; a person said that there is no newer copy: the next start may lack keys
 
 1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
 2. A copy of this folder, made in any way, has the number that was true then: it is never too high.
@@ -25,7 +26,8 @@ from infra.overwriting import overwrite
 from schemas.errors import Unavailable
 
 NAME_BYTES = 16
-INSTALLATION, JOINED, ERASED, RESTORING = "installation", "joined", "erased", "restoring"
+INSTALLATION, JOINED, ERASED = "installation", "joined", "erased"
+RESTORING, NEWEST = "restoring", "newest"
 COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
 """What a copy holds beside the key files of sessions."""
 
@@ -80,6 +82,15 @@ class KeyFolder:
 
     def end_restore(self) -> None:
         self._files.remove(RESTORING)
+
+    def is_newest(self) -> bool:
+        return self._files.read(NEWEST) is not None
+
+    def begin_newest(self) -> None:
+        self._files.put(NEWEST, b"")
+
+    def end_newest(self) -> None:
+        self._files.remove(NEWEST)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         with _translated(self.path):

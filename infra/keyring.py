@@ -82,8 +82,8 @@ class Keyring:
     def checks(self) -> dict[int, bytes]:
         return {said["version"]: _check_of(said) for said in map(self._read, self._versions())}
 
-    def add_version(self) -> int:
-        return self._add(self.newest()[0] + 1)[0]
+    def add_version(self, above: int = 0) -> int:
+        return self._add(max(self.newest()[0], above) + 1)[0]
 
     def _versions(self) -> list[str]:
         return self._files.list("master-")

@@ -115,8 +115,12 @@ async def copies_end_us(jet: Reader, session: str) -> int:
     return max((one.until_us for one in await copies_made(jet, first[0].seq if first else 1)), default=0)
 
 
-def restore(folder: Folder, files: KeyFiles, source: Path, passphrase: str) -> Copied:
+def restore(
+    folder: Folder, files: KeyFiles, source: Path, passphrase: str, *, newest: bool = False
+) -> Copied:
     """Put a copy back; no role may be running. Blocks. Safe to repeat.
+
+    newest: there is no newer one, so the next start does without the keys that it lacks.
 
     Raises Misuse (keys.copy, keys.passphrase), NotFound (keys.copy), Denied (keys.copy, keys.foreign).
     """
@@ -131,6 +135,8 @@ def restore(folder: Folder, files: KeyFiles, source: Path, passphrase: str) -> C
             folder.note_erased(0)
             _put_back(folder, files, open_copy(header, key, file))
             folder.join()
+            if newest:
+                folder.begin_newest()
             folder.end_restore()
     except OSError as error:
         raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy") from None

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from handlers.key_folder import KeysHeld, require_belonging, to_note
+from handlers.key_folder import KeysHeld, lost_version, require_belonging, to_note
 from schemas import subjects
 from schemas.errors import Conflict, NotFound, Rejected
 from schemas.installation_events import ErasureOrdered, KeysNoted, read_installation_event
@@ -50,8 +50,9 @@ class KeyFolder:
         async def once() -> None:
             noted, seq = await keys_noted(self._jet)
             await self._require_belonging(noted)
-            await asyncio.to_thread(self._make, noted is None)
+            await asyncio.to_thread(self._make, noted)
             await self._note(noted, seq)
+            await asyncio.to_thread(self._folder.end_newest)  # a crash before this makes one version too many
             await asyncio.to_thread(self._folder.join)
 
         await _through_conflicts(once)
@@ -108,13 +109,16 @@ class KeyFolder:
         self._files.erase(uid)
         return file is not None
 
-    def _make(self, first: bool) -> None:
+    def _make(self, noted: KeysNoted | None) -> None:
         self._keyring.keks()  # a wrong ENCRYPTION_KEY shows before it wraps anything
-        if first:
+        if noted is None:
             self._folder.begin()
             self._keyring.begin()
             self._signers.begin()
         self._keyring.newest()
+        if lost := lost_version(self._held(), noted):
+            log.warning("master_key_given_up version=%d", lost)
+            self._keyring.add_version(above=lost)
 
     def _held(self) -> KeysHeld:
         try:
@@ -126,6 +130,7 @@ class KeyFolder:
             installation=self._folder.installation(),
             joined=self._folder.joined(),
             restoring=self._folder.restoring(),
+            is_newest=self._folder.is_newest(),
             masters=self._keyring.checks(),
             signers=tuple(one.fingerprint for one in self._signers.held()),
             root=root,

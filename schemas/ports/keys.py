@@ -56,8 +56,8 @@ class Keyring(MasterKeys, Protocol):
     def checks(self) -> Mapping[int, bytes]:
         """16 bytes for each version, derived from it: equal keys have equal ones. Needs no ENCRYPTION_KEY."""
 
-    def add_version(self) -> int:
-        """Make the next version of the master key; what older ones wrap stays so."""
+    def add_version(self, above: int = 0) -> int:
+        """Make the next version of the master key, and one above this; what older ones wrap stays so."""
 
 
 Erasure = Literal["overwritten", "unproven"]
@@ -202,6 +202,15 @@ class KeyFolder(Protocol):
 
     def end_restore(self) -> None:
         """It may be used again. Durable on return."""
+
+    def is_newest(self) -> bool:
+        """Whether a person said that there is no newer copy, and no start has come since."""
+
+    def begin_newest(self) -> None:
+        """The next start may do without keys that the log knows. Durable on return."""
+
+    def end_newest(self) -> None:
+        """A start has done without them. Durable on return."""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Names and contents of all that a copy holds, the key files of sessions apart."""

@@ -11,7 +11,7 @@ import typer
 from schemas.errors import Misuse
 from schemas.ports import Jet
 from streams.cli import attach, output
-from streams.cli.output import JsonFlag
+from streams.cli.output import JsonFlag, YesFlag
 from streams.key_copies import Copied, make_copy, restore
 from streams.key_folder import key_folder
 from streams.wiring import Installation
@@ -65,14 +65,20 @@ def copy(
 
 def restore_copy(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="As `lucid keys copy` made it.")],
+    newest: Annotated[
+        bool, typer.Option("--newest", help="There is no newer copy: give up all keys that this one lacks.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Put a copy of keys/ back, while nothing runs. What is newer here, and what is erased, stays."""
+    if newest:
+        output.confirm("Give up every key that was made after this copy?", yes)
     here, passphrase = Installation.here(), _passphrase(passphrase_file, again=False)
     here.data.lock()
     try:
-        restored = restore(here.key_folder, here.key_files, source, passphrase)
+        restored = restore(here.key_folder, here.key_files, source, passphrase, newest=newest)
     finally:
         here.data.unlock()
     _say(restored, here.key_folder.path, "put back into", as_json)

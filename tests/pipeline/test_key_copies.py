@@ -64,10 +64,10 @@ class Keys:
             until_us=until_us,
         )
 
-    def restore(self, name: str = "", passphrase: str = PASSPHRASE) -> Copied:
+    def restore(self, name: str = "", passphrase: str = PASSPHRASE, *, newest: bool = False) -> Copied:
         here = self.world.here
         source = self.copy_at.with_name(name) if name else self.copy_at
-        return restore(here.key_folder, here.key_files, source, passphrase)
+        return restore(here.key_folder, here.key_files, source, passphrase, newest=newest)
 
 
 @pytest.fixture
@@ -153,6 +153,31 @@ async def test_copies_go_back_in_any_order(keys: Keys) -> None:
     keys.restore("new")
     await keys.folder.open()
     assert keys.held(LATER) == later
+
+
+async def test_the_only_copy_serves_though_it_is_older_when_a_person_says_so_and_only_once(
+    keys: Keys, tmp_path: Path
+) -> None:
+    """Breaks: the only copy is older than a rotation: nothing opens, or two keys have one number."""
+    kept = keys.make(KEPT)
+    await keys.copy()
+    shutil.copytree(keys.path, tmp_path / "older")
+    keys.world.here.keyring.add_version()
+    await keys.folder.note()
+    shutil.rmtree(keys.path)
+    keys.restore()
+    with pytest.raises(Denied, match=r"keys\.older") as refused:
+        await keys.folder.open()
+    assert "--newest" in refused.value.hint
+    keys.restore(newest=True)
+    await keys.folder.open()
+    assert keys.held(KEPT) == kept
+    assert sorted(keys.world.here.keyring.keks()) == [1, 3], "the number of the lost one is never used again"
+    await keys.folder.open()
+    shutil.rmtree(keys.path)
+    shutil.copytree(tmp_path / "older", keys.path)
+    with pytest.raises(Denied, match=r"keys\.older"):
+        await keys.folder.open()
 
 
 async def test_a_damaged_file_is_put_back(keys: Keys) -> None:

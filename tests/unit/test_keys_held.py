@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from handlers.key_folder import KeysHeld, copy_wanted, require_belonging, to_note
+from handlers.key_folder import KeysHeld, copy_wanted, lost_version, require_belonging, to_note
 from schemas.errors import Denied
 from schemas.installation_events import KeysCopied, KeysNoted
 
 MASTERS = {1: b"1" * 16, 2: b"2" * 16}
-HELD = KeysHeld("/data/keys", b"i" * 16, True, False, MASTERS, (b"s" * 32, b"t" * 32), b"r" * 32)
-EMPTY = KeysHeld("/data/keys", b"", False, False, {}, (), b"")
+HELD = KeysHeld("/data/keys", b"i" * 16, True, False, False, MASTERS, (b"s" * 32, b"t" * 32), b"r" * 32)
+EMPTY = KeysHeld("/data/keys", b"", False, False, False, {}, (), b"")
 
 
 def noted(held: KeysHeld = HELD) -> KeysNoted:
@@ -42,7 +42,16 @@ def test_a_folder_that_lacks_what_the_log_knows_is_refused(
     assert "/data/keys" in refused.value.message
     assert refused.value.hint
     if code == "keys.older":
-        assert "after 2026-03-04 09:12:44 UTC" in refused.value.hint, "which copy is needed"
+        assert "made after 2026-03-04 09:12:44 UTC" in refused.value.hint, "which copy is needed"
+
+
+def test_a_folder_that_a_person_called_the_newest_may_lack_keys_but_have_no_other() -> None:
+    """Breaks: the only copy is older than a rotation, and with it everything is refused for ever."""
+    lacking = replace(HELD, is_newest=True, masters={1: b"1" * 16}, signers=(b"s" * 32,))
+    require_belonging(lacking, noted(), sessions=True)
+    assert (lost_version(lacking, noted()), lost_version(HELD, noted())) == (2, 0)
+    with pytest.raises(Denied, match=r"keys\.foreign"):
+        require_belonging(replace(lacking, masters={2: b"x" * 16}), noted(), sessions=True)
 
 
 def test_a_folder_whose_log_is_gone_is_refused() -> None:
