@@ -196,12 +196,20 @@ class Control:
         return {"used": info.bytes, "limit": info.max_bytes, "data": data}
 
     async def rotate(self, body: Body) -> Body:
-        """A new master key version, under which every session's key comes."""
+        """A new master key version, under which every session's key comes. after: go on with it there."""
         await self.folder.check()  # a folder that lost a version must not get another one of its number
-        await asyncio.to_thread(self.keyring.add_version)
-        await self.folder.note()
-        done = await self.keys.rotate()
-        return done._asdict()
+        after = bytes.fromhex(body.get("after", ""))
+        if not after:
+            await asyncio.to_thread(self.keyring.add_version)
+            await self.folder.note()
+        done = await self.keys.rotate(after)
+        first = done.refused[0] if done.refused else None
+        return {
+            **done._asdict(),
+            "refused": len(done.refused),
+            "first_refused": str(first) if first else "",
+            "after": done.after.hex(),
+        }
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
         return shown(await self.log.execute(kind.model_validate(_filled(body))))

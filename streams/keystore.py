@@ -4,14 +4,15 @@
    is remembered by age: the open key file tells at every use whether it still stands.
 2. A worker that awaited something looks again (`HeldKeys.check`) before it publishes: whatever it made across
    an erasure counts for nothing.
-3. `rotate` brings every file under the newest master key. A file that is newer already stays, so several
-   rotations at once end alike, and the next one completes what a crash interrupted.
+3. `rotate` brings every file under the newest master key, for a few seconds at a call. A file that is newer
+   already stays, so several rotations at once end alike, and the next one completes what a crash interrupted.
 4. All calls of the disk run in threads of their own: erasing many keys holds up nobody who reads one.
 """
 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
 READERS, WRITERS = 2, 8
 """Threads. A writer waits for the disk five to ten times, so many of them share what the disk does."""
+ROTATE_S = 10.0
+"""How long one call rotates: far less than a caller waits for an answer."""
 
 log = logging.getLogger("lucid.keys")
 T = TypeVar("T")
@@ -38,6 +41,10 @@ class Rotated(NamedTuple):
     rewrapped: int
     unproven: int
     """Of those: how many old files could not be shown to be gone from the disk."""
+    refused: tuple[LucidError, ...] = ()
+    """What kept single keys from it."""
+    after: bytes = b""
+    """The uid after which the next call goes on; empty: this call came to the end."""
 
 
 class HeldKeys:
@@ -126,19 +133,24 @@ class KeyStore:
         """
         return await _run(self._writers, partial(self._make, uid))
 
-    async def rotate(self) -> Rotated:
-        """Bring every key under the newest master key, and erase the older files. Safe to repeat.
+    async def rotate(self, after: bytes = b"", most_s: float = ROTATE_S) -> Rotated:
+        """Bring keys under the newest master key, and erase the older files. Safe to repeat.
 
-        Raises what kept a key from it; all the others are done then.
+        after: as the call before it said. A key that cannot be rotated keeps no other from it.
         """
         version, master = await asyncio.to_thread(self._master.newest)
-        uids = await _run(self._writers, lambda: list(self._files.uids()))
+        uids = await _run(self._writers, lambda: [uid for uid in self._files.uids() if uid > after])
+        waiting = iter(uids)
+        end_s = time.monotonic() + most_s
         outcomes: list[Erasure] = []
         refused: list[LucidError] = []
+        last = b""
 
-        async def rewrap(waiting: list[bytes]) -> None:
-            while waiting:
-                uid = waiting.pop()
+        async def rewrap() -> None:
+            nonlocal last
+            # At least one each: a call that begins late still brings the rotation on.
+            for uid in waiting:
+                last = uid
                 try:
                     outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
                 except LucidError as error:
@@ -146,14 +158,17 @@ class KeyStore:
                     refused.append(error)
                 else:
                     outcomes.extend([outcome] if outcome else [])
+                if time.monotonic() > end_s:
+                    return
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
-                tasks.create_task(rewrap(uids))
-        done = Rotated(version, len(outcomes), outcomes.count("unproven"))
-        log.info("keys_rotated version=%d rewrapped=%d unproven=%d", *done)
-        if refused:
-            raise refused[0]
+                tasks.create_task(rewrap())
+        goes_on = bool(uids) and last != uids[-1]
+        done = Rotated(
+            version, len(outcomes), outcomes.count("unproven"), tuple(refused), last if goes_on else b""
+        )
+        log.info("keys_rotated version=%d rewrapped=%d unproven=%d through=%s", *done[:3], not goes_on)
         return done
 
     async def erase(self, uid: bytes) -> Erasure:

@@ -1,13 +1,14 @@
 """Owns `lucid keys`: the master key that wraps every session's data key, and the signers of manifests."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import Misuse
+from schemas.errors import Denied, Misuse
 from streams.cli import attach, key_copies, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.commands import call
@@ -34,7 +35,7 @@ def _signers() -> None:
 @keys.command(short_help="Make a new version of the master key.")
 def rotate(as_json: JsonFlag = False) -> None:
     """Make a new version of the master key, and put every data key under it."""
-    done = _ask("rotate", {})
+    done = _rotated()
     if as_json:
         output.emit(done)
     else:
@@ -109,6 +110,33 @@ def _ask(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         async with attach.attached(serving=True) as jet:
             return await call(jet, command, body)
+
+    return attach.run(work())
+
+
+def _rotated() -> dict[str, Any]:
+    """Rotate to the end. One answer covers the keys of some seconds; what follows goes on after them."""
+
+    async def work() -> dict[str, Any]:
+        counted = Counter[str]()
+        after = first_refused = ""
+        async with attach.attached(serving=True) as jet:
+            while True:
+                done = await call(jet, "rotate", {"after": after})
+                counted.update({name: done[name] for name in ("rewrapped", "unproven", "refused")})
+                after, first_refused = done["after"], first_refused or done["first_refused"]
+                rewrapped = output.count_of(counted["rewrapped"], "data key")
+                if after:
+                    output.note(f"{rewrapped} wrapped anew, going on")
+                    continue
+                if counted["refused"]:
+                    raise Denied(
+                        f"master key version {done['version']}: {rewrapped} wrapped anew, "
+                        f"{counted['refused']} could not be; the first: {first_refused}",
+                        code="keys.not_rotated",
+                        hint="mend the key files that the conductor's log names, then rotate again",
+                    )
+                return {"version": done["version"], **counted}
 
     return attach.run(work())
 
