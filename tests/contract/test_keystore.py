@@ -143,7 +143,7 @@ async def test_rotation_keeps_the_key_and_leaves_no_old_file(here: Here) -> None
 
 
 async def test_a_rotation_of_many_keys_goes_on_from_answer_to_answer(here: Here) -> None:
-    """Breaks: with tens of thousands of sessions no answer comes in time, and nobody knows what became of it."""
+    """Breaks: with tens of thousands of sessions no answer comes in time, and its outcome is not told."""
     store, uids = here.store(), [bytes([n]) * 16 for n in range(40)]
     for uid in uids:
         await store.make(uid)
