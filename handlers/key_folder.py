@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from schemas.digest import ZERO
 from schemas.errors import Denied
-from schemas.installation_events import KeysCopied, KeysNoted, NotedMasterKey
+from schemas.installation_events import KeyMade, KeysCopied, KeysNoted, NotedMasterKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,19 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
             raise _older(held, noted, f"signer {_digits(fingerprint)}")
 
 
+def require_key(held: KeysHeld, made: KeyMade, is_there: bool) -> None:
+    """Return if the folder has the newest key that was made. is_there: its file, or the fence in its place.
+
+    Raises Denied (keys.older).
+    """
+    if not is_there and not held.is_newest:
+        raise Denied(
+            f"{held.path} is older than the log: it lacks the key of session {made.session}",
+            code="keys.older",
+            hint=_copy_after(made.at_us),
+        )
+
+
 def lost_version(held: KeysHeld, noted: KeysNoted | None) -> int:
     """The highest version of the master key that the log knows and nobody has; 0: none is lost.
 
@@ -131,7 +144,11 @@ def _older(held: KeysHeld, noted: KeysNoted, lacking: str) -> Denied:
 
 
 def _copy_of(noted: KeysNoted) -> str:
-    at = datetime.fromtimestamp(noted.at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return _copy_after(noted.at_us)
+
+
+def _copy_after(at_us: int) -> str:
+    at = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"put back a copy of keys/ made after {at}: lucid keys restore FILE; if there is none: --newest"
 
 

@@ -3,9 +3,11 @@
 1. `lucid.installation` holds KeysNoted. Each event states everything; the last one counts.
 2. `lucid.erasures.<uid>` holds ErasureOrdered, once, before a key is erased. A folder that is older than the
    last one of all is brought up to it.
-3. `lucid.keycopies` holds KeysCopied, before the first key is read for the copy.
-4. Nothing in them opens or signs anything: numbers, fingerprints and check values.
-5. Bodies are JCS.
+3. `lucid.keysmade` holds KeyMade, after a key file is durable and before its session names the key: a folder
+   without the last one is older. After KeysGivenUp it is not.
+4. `lucid.keycopies` holds KeysCopied, before the first key is read for the copy.
+5. Nothing in them opens or signs anything: numbers, fingerprints and check values.
+6. Bodies are JCS.
 """
 
 from typing import Annotated, Literal
@@ -48,6 +50,24 @@ class ErasureOrdered(Frozen):
     uid: Hex16
 
 
+class KeyMade(Frozen):
+    """The key file of this session was made: every folder to come has it, or the fence in its place."""
+
+    type: Literal["KeyMade"] = "KeyMade"
+    version: Literal[1] = 1
+    uid: Hex16
+    session: Label
+    at_us: TimeUs
+
+
+class KeysGivenUp(Frozen):
+    """A person said that there is no newer copy of `keys/`: what was made before is not asked for."""
+
+    type: Literal["KeysGivenUp"] = "KeysGivenUp"
+    version: Literal[1] = 1
+    at_us: TimeUs
+
+
 class KeysCopied(Frozen):
     """A copy of `keys/` is made: until its end it may hold every key that is there now."""
 
@@ -58,7 +78,9 @@ class KeysCopied(Frozen):
     until_us: TimeUs
 
 
-InstallationEvent = Annotated[KeysNoted | ErasureOrdered | KeysCopied, Field(discriminator="type")]
+InstallationEvent = Annotated[
+    KeysNoted | ErasureOrdered | KeyMade | KeysGivenUp | KeysCopied, Field(discriminator="type")
+]
 _EVENT: TypeAdapter[InstallationEvent] = TypeAdapter(InstallationEvent)
 
 

@@ -47,6 +47,7 @@ from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
 from streams.fair_slots import FairSlots
 from streams.hearing import Hearing
+from streams.key_folder import note_key
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.sealing import Sealer
@@ -232,6 +233,7 @@ class Conductor:
             case MakeKey():
                 # The key is durable before the log names it: a crash between finds it again.
                 keys = await self._parts.keys.make(created.uid)
+                await note_key(self._jet, session.id, created.uid)
                 intake = await asyncio.to_thread(lambda: keys.intake_public)
                 await self._do(care, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
@@ -263,11 +265,7 @@ class Conductor:
         for index in indices:
             # Published twice after a crash, it drives twice: doubles change nothing.
             event = Redriven(
-                session=session.id,
-                uid=uid,
-                run=session.run,
-                index=index,
-                recorded=care.known.recorded[index],
+                session=session.id, uid=uid, run=session.run, index=index, recorded=care.known.recorded[index]
             )
             await self._jet.publish(
                 subjects.chunk(subjects.REDRIVEN, session.id),

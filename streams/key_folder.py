@@ -1,6 +1,7 @@
 """Proves at each start that `keys/` and the log belong together, and makes the first keys of an installation.
 
     keys/installation, master key, root, signer   →   KeysNoted in the log   →   keys/joined
+    a key file is made   →   KeyMade in the log   →   the session names its key
     ErasureOrdered in the log   →   the key file is erased   →   at the next start: keys/erased
 
 1. Each step is durable before the next. A crash before KeysNoted leaves a log that knows no keys: the next
@@ -8,7 +9,9 @@
 2. A role calls `open` before it serves anything; whatever makes or lists keys later calls `check` before.
 3. A folder that was put back from an older copy holds keys that were erased since. `open` erases all that the
    log names from `keys/erased` on, before anything is served: a folder that never left costs one look.
-4. The log is read before the folder: another process may add a key in between, and none is ever taken away.
+4. A folder that lacks the newest key that was made is older: what lacks any lacks that one. Where a person
+   said that there is no newer copy, it serves.
+5. The log is read before the folder: another process may add a key in between, and none is ever taken away.
 """
 
 import asyncio
@@ -18,10 +21,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from handlers.key_folder import KeysHeld, lost_version, require_belonging, to_note
+from handlers.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
 from schemas.errors import Conflict, NotFound, Rejected
-from schemas.installation_events import ErasureOrdered, KeysNoted, read_installation_event
+from schemas.installation_events import (
+    ErasureOrdered,
+    KeyMade,
+    KeysGivenUp,
+    KeysNoted,
+    read_installation_event,
+)
 from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers, Writer
@@ -52,6 +61,9 @@ class KeyFolder:
             await self._require_belonging(noted)
             await asyncio.to_thread(self._make, noted)
             await self._note(noted, seq)
+            if await asyncio.to_thread(self._folder.is_newest):
+                given_up = KeysGivenUp(at_us=time.time_ns() // 1000)
+                await self._jet.publish(subjects.KEYS_MADE, jcs(given_up.model_dump(mode="json")))
             await asyncio.to_thread(self._folder.end_newest)  # a crash before this makes one version too many
             await asyncio.to_thread(self._folder.join)
 
@@ -75,6 +87,19 @@ class KeyFolder:
         held = await asyncio.to_thread(self._held)
         sessions = noted is None and await _last(self._jet, subjects.ALL_LIFECYCLE) is not None
         require_belonging(held, noted, sessions)
+        await self._require_newest_key(held)
+
+    async def _require_newest_key(self, held: KeysHeld) -> None:
+        last = await _last(self._jet, subjects.KEYS_MADE)
+        made = read_installation_event(last.data) if last else None
+        if isinstance(made, KeyMade):
+            require_key(held, made, await asyncio.to_thread(self._has, made.uid))
+
+    def _has(self, uid: bytes) -> bool:
+        file = self._files.open(uid)
+        if file is not None:
+            file.close()
+        return file is not None
 
     async def _note(self, noted: KeysNoted | None, seq: int) -> None:
         held = await asyncio.to_thread(self._held)
@@ -147,6 +172,12 @@ async def order_erasure(jet: Writer, uid: bytes) -> None:
     body = jcs(ErasureOrdered(uid=uid).model_dump(mode="json"))
     with suppress(Conflict):  # it is ordered already
         await jet.append(subjects.erasure(uid), body, 0)
+
+
+async def note_key(jet: Writer, session: str, uid: bytes) -> None:
+    """Let the log know that the session's key file was made, and is durable. Safe to repeat."""
+    event = KeyMade(uid=uid, session=session, at_us=time.time_ns() // 1000)
+    await jet.publish(subjects.KEYS_MADE, jcs(event.model_dump(mode="json")))
 
 
 async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:

@@ -28,6 +28,7 @@ from schemas.subjects import (
     DEAD,
     INSTALLATION,
     KEY_COPIES,
+    KEYS_MADE,
     LIFECYCLE,
     OPEN,
     PARTITIONS,
@@ -81,7 +82,7 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
         spec(
             LIFECYCLE,
-            (ALL_LIFECYCLE, ALL_HOSTS, ALL_COUNTERS, INSTALLATION, ALL_ERASURES, KEY_COPIES),
+            (ALL_LIFECYCLE, ALL_HOSTS, ALL_COUNTERS, INSTALLATION, ALL_ERASURES, KEYS_MADE, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
         ),
         spec(

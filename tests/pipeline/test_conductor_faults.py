@@ -5,6 +5,7 @@ fresh conductor takes over. A calm session beside them counts the effects, so a 
 """
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -39,7 +40,7 @@ from streams.roles import run_worker
 from streams.shredding import tombstone_name
 
 CALM = "calm"
-START_EFFECTS = ("make key", "append lifecycle")
+START_EFFECTS = ("make key", "publish keysmade", "append lifecycle")
 SEAL_EFFECTS = (
     "append lifecycle",  # STOPPING
     "append lifecycle",  # SealStarted
@@ -108,8 +109,10 @@ class FaultyJet:
         call = partial(self._jet.append, subject, *args, **more)
         return int(await self._struck(subject, "append", call))
 
-    async def publish(self, subject: str, *args: Any, **more: Any) -> Any:
-        return await self._struck(subject, "publish", lambda: self._jet.publish(subject, *args, **more))
+    async def publish(self, subject: str, data: bytes, *args: Any, **more: Any) -> Any:
+        # what has no subject of its session names its uid
+        whose = subject if self._faults.session(subject) else f"{subject}.{json.loads(data)['uid']}"
+        return await self._struck(whose, "publish", lambda: self._jet.publish(subject, data, *args, **more))
 
     async def purge(self, stream: str, subject: str, *args: Any) -> int:
         what = f"purge {stream}"

@@ -111,6 +111,30 @@ async def test_keys_from_before_a_rotation_are_refused(server: NatsServer, tmp_p
             assert "made after" in refused.value.hint
 
 
+async def test_keys_from_before_a_session_began_are_refused(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: last week's keys/ serves, and nobody hears that this week's recordings cannot be opened."""
+    async with connected(server, tmp_path) as world:
+        keys = world.data.path / "keys"
+        async with running(run_conductor, world):
+            await world.answered()
+            await world.start("desk-1")
+            shutil.copytree(keys, tmp_path / "before")
+            await world.start("desk-2")
+            await world.ask("destroy", "desk-2")
+        await opened(world)
+        newer = keys.rename(tmp_path / "newer")
+        shutil.copytree(tmp_path / "before", keys)
+        with pytest.raises(Denied, match="lacks the key of session desk-2") as refused:
+            await opened(world)
+        assert refused.value.code == "keys.older"
+        (keys / "newest").touch()  # as `restore --newest` leaves it
+        for _ in range(2):
+            await opened(world)
+        shutil.rmtree(keys)
+        newer.rename(keys)
+        await opened(world)
+
+
 async def test_a_folder_that_goes_while_services_run_gets_no_other_keys(
     server: NatsServer, tmp_path: Path
 ) -> None:
