@@ -64,7 +64,7 @@ def new_header() -> bytes:
 
 
 def copy_key(header: bytes, passphrase: str) -> bytes:
-    """The key of one copy; takes about a second. Raises Misuse (keys.copy, keys.passphrase)."""
+    """The key of one copy; takes about a second. Raises Misuse (keys.no_copy, keys.passphrase)."""
     if len(header) != HEADER_BYTES:
         _no_copy()
     magic, version, reserved, passes, lanes, memory_kib, salt = _HEADER.unpack(header)
@@ -137,7 +137,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _no_copy() -> NoReturn:
-    raise Misuse("it is no copy of keys/ that this version can read", code="keys.copy")
+    raise Misuse("it is no copy of keys/ that this version can read", code="keys.no_copy")
 
 
 def _denied(why: str) -> NoReturn:

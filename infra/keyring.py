@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 from infra.blobs_disk import DiskBlobs
-from schemas.errors import Denied, Misuse, NotFound, Unavailable
+from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_BYTES = SALT_BYTES = 32
 PASSPHRASE_LEAST = 12
@@ -63,7 +63,7 @@ class Keyring:
         if not names:
             raise Unavailable(
                 f"{self.directory} holds no master key; none is made anew",
-                code="keys.absent",
+                code="keys.lost",
                 hint="put keys/ back from its copy",
             )
         said = self._read(names[-1])
@@ -141,7 +141,7 @@ class Keyring:
     def _read(self, name: str) -> dict[str, Any]:
         raw = self._files.read(name)
         if raw is None:
-            raise NotFound(f"{self.directory / name} is gone", code="keys.absent")
+            raise Unavailable(f"{self.directory / name} is gone", code="keys.lost")
         try:
             said: dict[str, Any] = json.loads(raw)
         except ValueError:

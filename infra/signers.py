@@ -25,7 +25,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.blobs_disk import DiskBlobs
-from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable
+from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
 
 SEED_BYTES = 32
 OVERLAP_US = 3_600_000_000
@@ -129,7 +129,8 @@ class Signers:
     def root(self, elsewhere: Path | None = None) -> Signer:
         """The key that signs trust files; elsewhere: its file, where it is kept offline.
 
-        Raises NotFound (keys.root): it is not there, and is not made anew unasked.
+        Raises NotFound (keys.root): it is not there, and is not made anew unasked. Unreadable
+        (keys.unreadable), Misuse (keys.no_root).
         """
         path = elsewhere or self.directory / ROOT
         if not path.exists():
@@ -141,18 +142,18 @@ class Signers:
         try:
             root = _signer(path.read_bytes(), path)
         except OSError as error:
-            raise Misuse(f"{path} cannot be read: {error.strerror}", code="keys.root") from None
+            raise Unreadable(f"{path} cannot be read: {error.strerror}", code="keys.unreadable") from None
         if not root.name.startswith("root-"):  # a signer that signs trust files vouches for itself
-            raise Misuse(f"{path} is no root key", code="keys.root", hint="it was made as keys/root.json")
+            raise Misuse(f"{path} is no root key", code="keys.no_root", hint="it was made as keys/root.json")
         return root
 
     def new_root(self) -> Signer:
         """Make a root in place of one that is lost: whoever verifies must learn its fingerprint.
 
-        Raises RefusedByState (keys.root): there is one.
+        Raises RefusedByState (keys.root_there): there is one.
         """
         if self._files.read(ROOT) is not None:
-            raise RefusedByState(f"{self.directory / ROOT} is there, and signs", code="keys.root")
+            raise RefusedByState(f"{self.directory / ROOT} is there, and signs", code="keys.root_there")
         self._make(ROOT, "root")
         return self.root()
 
@@ -161,7 +162,7 @@ class Signers:
         if not held:
             raise Unavailable(
                 f"{self.directory} holds no signer; none is made anew",
-                code="keys.absent",
+                code="keys.lost",
                 hint="put keys/ back from its copy",
             )
         return held
@@ -181,7 +182,7 @@ class Signers:
     def _read(self, name: str) -> bytes:
         raw = self._files.read(name)
         if raw is None:
-            raise NotFound(f"{self.directory / name} is gone", code="keys.absent")
+            raise Unavailable(f"{self.directory / name} is gone", code="keys.lost")
         return raw
 
 

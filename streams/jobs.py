@@ -254,7 +254,7 @@ class Jobs:
         if session is None or session.created is None:
             session = await self._directory.find(event.session)
         if session is None or session.created is None or session.uid != event.uid:
-            raise Rejected(f"no session {event.session} with this uid", code="session.absent")
+            raise Rejected(f"no session {event.session} with this uid", code="chunk.session")
         return None if session.is_settled(event.index) else session
 
     async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:

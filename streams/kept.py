@@ -119,11 +119,14 @@ async def own_trust(jet: Reader, signers: Signers) -> Trust:
 
 
 async def trusted_keys(jet: Reader, signers: Signers) -> list[TrustKey]:
-    """Signers and hosts, as a trust file lists them. Raises NotFound (keys.absent), Denied (keys.foreign)."""
+    """Signers and hosts, as a trust file lists them.
+
+    Raises NotFound (keys.no_signer), Denied (keys.foreign).
+    """
     held = signers.held()
     if not held:
         raise NotFound(
-            "this data directory holds no signer", code="keys.absent", hint="lucid up, or set LUCID_DATA"
+            "this data directory holds no signer", code="keys.no_signer", hint="lucid up, or set LUCID_DATA"
         )
     noted, _ = await keys_noted(jet)
     if noted is not None and not set(noted.signers) <= {one.fingerprint for one in held}:

@@ -122,7 +122,8 @@ def restore(
 
     newest: there is no newer one, so the next start does without the keys that it lacks.
 
-    Raises Misuse (keys.copy, keys.passphrase), NotFound (keys.copy), Denied (keys.copy, keys.foreign).
+    Raises Misuse (keys.no_copy, keys.passphrase), NotFound (keys.copy_absent), Denied (keys.copy,
+    keys.foreign).
     """
     try:
         with open(source, "rb") as file:
@@ -139,7 +140,7 @@ def restore(
                 folder.begin_newest()
             folder.end_restore()
     except OSError as error:
-        raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy") from None
+        raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy_absent") from None
     log.warning("keys_restored label=%s made_us=%d", copied.told.label, copied.told.made_us)
     return copied
 
@@ -184,7 +185,7 @@ def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
                 hint="move that folder away first, if the copy is right",
             )
     if told is None:
-        raise Misuse("the copy of keys/ is empty", code="keys.copy")
+        raise Misuse("the copy of keys/ is empty", code="keys.no_copy")
     return Copied(told, sessions)
 
 

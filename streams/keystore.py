@@ -97,7 +97,7 @@ class KeyStore:
         """The keys of a session while they are worked with; None: they are shredded.
 
         key_id: what the session's log says of them, if it is known.
-        Raises Unavailable (keys.absent): not made yet. Denied (keys.file, keys.kek, keys.other).
+        Raises Unavailable (keys.pending): not made yet. Denied (keys.file, keys.kek, keys.other).
         """
         held = self._held.get(uid)
         if held is None or not held.stands():
@@ -180,7 +180,7 @@ class KeyStore:
     def _open(self, uid: bytes, key_id: bytes) -> HeldKeys | None:
         file = self._files.open(uid)
         if file is None:
-            raise Unavailable(f"session {uid.hex()} has no key yet", code="keys.absent")
+            raise Unavailable(f"session {uid.hex()} has no key yet", code="keys.pending")
         try:
             if not file.data:
                 file.close()

@@ -31,7 +31,7 @@ class Restored:
 async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
     """Return record's fold as its last event left it.
 
-    Raises Unavailable (record.source): a fragment that the event names cannot be read.
+    Raises Unavailable (record.stream): a fragment that the event names cannot be read.
     """
     found = await last_recorded(jet, who.session)
     if found is None:
@@ -45,7 +45,7 @@ async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
     if len(pieces) < len(named):
         raise Unavailable(
             f"{len(named) - len(pieces)} fragments of the checkpoint of {who.session} cannot be read",
-            code="record.source",
+            code="record.stream",
         )
     fold = Fold.restore(who, event.state, pieces)
     fold.ended = isinstance(event, Ended)

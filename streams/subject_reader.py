@@ -37,7 +37,7 @@ class SubjectReader:
         # A short answer may come from a replica that lags: the leader knows what is there.
         last = await jet.last(subjects.RECORDINGS, self._subject)
         if last is not None and at < last.seq <= up_to:
-            raise Unavailable(f"{self._subject} is not readable up to {last.seq} yet", code="record.source")
+            raise Unavailable(f"{self._subject} is not readable up to {last.seq} yet", code="record.stream")
         return arrivals, up_to
 
     async def look(self, messages: Sequence[Message]) -> list[Arrival]:

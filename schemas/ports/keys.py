@@ -42,7 +42,7 @@ class MasterKeys(Protocol):
     def newest(self) -> tuple[int, bytes]:
         """The version that wraps from now on, and its key.
 
-        Raises Unavailable (keys.absent): there is none. Denied (keys.kek): it comes from ENCRYPTION_KEY,
+        Raises Unavailable (keys.lost): there is none. Denied (keys.kek): it comes from ENCRYPTION_KEY,
         which is not set.
         """
 
@@ -139,7 +139,7 @@ class Signers(Protocol):
     def at(self, at_us: int) -> DatedSigner:
         """Who signs what bears this date. If that one was revoked: the newest, which may count later only.
 
-        Raises Unavailable (keys.absent): there is none.
+        Raises Unavailable (keys.lost): there is none.
         """
 
     def of(self, fingerprint: bytes) -> DatedSigner | None:
@@ -164,7 +164,7 @@ class Signers(Protocol):
         """
 
     def new_root(self) -> Signer:
-        """Make a root in place of one that is lost. Raises RefusedByState (keys.root): there is one."""
+        """Make a root in place of one that is lost. Raises RefusedByState (keys.root_there): there is one."""
 
 
 class KeyFolder(Protocol):

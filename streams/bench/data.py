@@ -71,7 +71,8 @@ def parse_rate(text: str) -> int:
 def make_source(kind: str, size: int, folder: Path) -> Source:
     """The data set `kind`, or the file of that name; its bytes are in the page cache on return.
 
-    size: of what is made; a file has its own. Raises NotFound (bench.data), Unavailable (capture.*).
+    size: of what is made; a file has its own. Raises NotFound (bench.data), Misuse (bench.empty), Unavailable
+    (capture.*).
     """
     if kind not in (INCOMPRESSIBLE, SCREEN):
         return _hashed(kind, Path(kind))
@@ -143,5 +144,5 @@ def _hashed(kind: str, path: Path) -> Source:
             code="bench.data",
         ) from None
     if not size:
-        raise Misuse(f"{kind} is empty", code="bench.data")
+        raise Misuse(f"{kind} is empty", code="bench.empty")
     return Source(path.absolute(), kind, size, digest.digest())

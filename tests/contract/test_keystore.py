@@ -62,7 +62,7 @@ async def test_a_key_that_is_not_there_yet_is_waited_for_and_never_made_by_a_rea
     """Breaks: a worker makes a key of its own."""
     with pytest.raises(Unavailable) as error:
         await dek(here.store())
-    assert error.value.code == "keys.absent"
+    assert error.value.code == "keys.pending"
     assert here.raw() is None
 
 

@@ -79,9 +79,9 @@ def test_what_is_no_copy_asks_for_no_memory() -> None:
         header = bytearray(HEADER)
         width = 4 if at >= 8 else 1
         header[at : at + width] = value.to_bytes(width, "little")
-        with pytest.raises(Misuse, match=r"keys\.copy"):
+        with pytest.raises(Misuse, match=r"keys\.no_copy"):
             copy_key(bytes(header), "correct horse battery")
-    with pytest.raises(Misuse, match=r"keys\.copy"):
+    with pytest.raises(Misuse, match=r"keys\.no_copy"):
         copy_key(HEADER[: HEADER_BYTES - 1], "correct horse battery")
     with pytest.raises(Misuse, match=r"keys\.passphrase"):
         copy_key(HEADER, "hunter2")

@@ -13,7 +13,7 @@ from handlers.signatures import verify_signature
 from infra.blobs_disk import DiskBlobs
 from infra.signers import OVERLAP_US, Signers
 from schemas import dsse
-from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable
+from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
 from schemas.lifecycle_events import DestroyOrdered
 from schemas.manifest import Manifest
 from schemas.trust import Tombstone
@@ -111,7 +111,7 @@ def test_a_damaged_key_file_is_named(signers: Signers, file: str, text: str) -> 
 
 def test_a_root_key_that_cannot_be_read_is_no_bug(signers: Signers, tmp_path: Path) -> None:
     """Breaks: a folder given for the key file ends in a traceback."""
-    with pytest.raises(Misuse, match=r"keys\.root"):
+    with pytest.raises(Unreadable, match=r"keys\.unreadable"):
         signers.root(tmp_path)
 
 
