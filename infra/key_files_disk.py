@@ -64,6 +64,7 @@ class DiskKeyFiles:
             name = _name(uid)
             there = _content(folder, name)
             if there is not None:
+                os.fsync(folder)  # who made it may have died before: a power failure would take it back
                 return there
             _clear(folder, uid)
             temporary = _write(folder, uid, data, replaces=None)
@@ -103,15 +104,18 @@ class DiskKeyFiles:
             with _file(folder, name) as file:
                 return _outcome(file)
 
-    def erase(self, uid: bytes) -> Erasure:
+    def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         with self._exclusive(uid) as folder:
             _clear(folder, uid)
             is_new = _content(folder, _name(uid)) is None
             with _file(folder, _name(uid), os.O_CREAT) as file:
-                if is_new:
-                    mark(file)  # no key was made, and with this file none can be
+                if is_new and not was_made:
+                    mark(file, erased=True)  # with this file none can be
                 elif os.fstat(file).st_size:
-                    if not overwrite(file):
+                    was_marked = is_marked(file)
+                    if overwrite(file) and was_marked:
+                        mark(file, erased=True)
+                    else:
                         unmark(file)
                     # A crash before this leaves a file that nothing opens; the next try overwrites it again.
                     os.ftruncate(file, 0)

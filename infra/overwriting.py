@@ -6,8 +6,8 @@
    them, none shared, inline, compressed or unwritten, on a medium that writes a block where it was
    (infra.medium).
 4. The mark of a file (an extended attribute) says that all bytes it ever held, and those of the files that it
-   replaced, are on no other blocks. Where there are no attributes there is no mark, and no proof; a file
-   that was copied has none.
+   replaced, are on no other blocks. It names the file (inode, generation) and its blocks: one that was copied
+   with its attributes, or moved on the disk, is another. Where there are no attributes there is no proof.
 
 Source: Documentation/filesystems/fiemap.rst.
 """
@@ -28,6 +28,8 @@ EXTENTS_MOST = 64
 PLAIN = 0x1 | 0x1000
 """Flags of an extent that is nothing but blocks of its own: LAST, MERGED."""
 MARK = "user.lucid.proven"
+GETVERSION, VERSION = 0x80087601, struct.Struct("=i4x")
+"""FS_IOC_GETVERSION: what tells a file from one that had its inode before."""
 
 
 def write_new(file: int, data: bytes, folder: int) -> None:
@@ -74,15 +76,15 @@ def blocks(file: int, size: int) -> tuple[tuple[int, int], ...]:
 
 def is_marked(file: int) -> bool:
     with contextlib.suppress(OSError):
-        return os.getxattr(file, MARK) == b"1"
+        return os.getxattr(file, MARK) in (_here(file), _here(file, erased=True))
     return False
 
 
-def mark(file: int) -> None:
-    """Durable on return, where the medium allows it at all."""
+def mark(file: int, *, erased: bool = False) -> None:
+    """Durable on return, where the medium allows it at all. erased: it holds no key any more."""
     if not medium(file).unproven:
         with contextlib.suppress(OSError):
-            os.setxattr(file, MARK, b"1")
+            os.setxattr(file, MARK, _here(file, erased=erased))
             os.fsync(file)
 
 
@@ -91,6 +93,14 @@ def unmark(file: int) -> None:
     if is_marked(file):
         os.removexattr(file, MARK)
         os.fsync(file)
+
+
+def _here(file: int, *, erased: bool = False) -> bytes:
+    """Which file this is, and where its blocks lie. Raises OSError."""
+    status = os.fstat(file)
+    (generation,) = VERSION.unpack(fcntl.ioctl(file, GETVERSION, bytes(VERSION.size)))
+    extents = " ".join(f"{at}+{length}" for at, length in blocks(file, status.st_size))
+    return f"{status.st_ino} {generation} {'erased' if erased else extents}".encode()
 
 
 def _put(file: int, data: bytes) -> None:

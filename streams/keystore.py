@@ -171,9 +171,9 @@ class KeyStore:
         log.info("keys_rotated version=%d rewrapped=%d unproven=%d through=%s", *done[:3], not goes_on)
         return done
 
-    async def erase(self, uid: bytes) -> Erasure:
+    async def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         """Overwrite the session's key, and make sure that none can be made for it again. Safe to repeat."""
-        outcome = await _run(self._writers, partial(self._files.erase, uid))
+        outcome = await _run(self._writers, partial(self._files.erase, uid, was_made=was_made))
         log.info("key_erased uid=%s outcome=%s", uid.hex(), outcome)
         return outcome
 

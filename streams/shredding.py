@@ -62,7 +62,7 @@ class Shredder:
         await asyncio.to_thread(self.signers.at, order.at_us)  # a keys/ that is not there cannot be erased
         # In the log first: an older keys/ that takes this one's place is brought up to it before it serves.
         await order_erasure(self.jet, created.uid)
-        erasure = await self.keys.erase(created.uid)
+        erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
         until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
         order = order.model_copy(update={"backups_until_us": until_us})
         up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq

@@ -97,10 +97,11 @@ class KeyFiles(Protocol):
         None: `make` returned None, or there is nothing to replace. Raises NoSpace, and what `make` raises.
         """
 
-    def erase(self, uid: bytes) -> Erasure:
+    def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         """Overwrite the file and leave an empty one, so that none can be made again.
 
-        The outcome counts for all bytes that the file and those before it ever held here.
+        The outcome counts for all bytes that the file and those before it ever held here. was_made: a key was
+        made, or may have been; where there is no file then, its bytes are anywhere.
         """
 
     def uids(self) -> Iterator[bytes]:

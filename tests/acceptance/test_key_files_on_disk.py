@@ -3,12 +3,14 @@
 Every search is shown to find the keys that were kept.
 """
 
+import fcntl
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ from schemas.errors import Denied
 DISK_BYTES = 16 << 20
 MASTERS = {version: bytes([version]) * 32 for version in range(1, 6)}
 SECTOR = 512
+EXT4_IOC_MOVE_EXT = 0xC028660F
 
 
 @contextmanager
@@ -122,6 +125,71 @@ def test_where_overwriting_proves_nothing_it_is_called_unproven(tmp_path: Path, 
         device = raw(disk) if disk.image else b""
     # This is why: were it not so, this test would ask for too little.
     assert kind == "tmpfs" or any(left(device, content) for content in written)
+
+
+def test_a_key_that_was_made_is_found_after_any_crash(tmp_path: Path) -> None:
+    """Breaks: a maker is killed, the next one starts the session, the power fails, and its key is gone."""
+    uid, other = b"u" * 16, b"uv" * 8
+    with disk_of(tmp_path, "ext4") as disk:
+        root = disk.path / "sessions"
+        DiskKeyFiles(root).make(other, key_file(other, 1))
+        (tmp_path / "content").write_bytes(key_file(uid, 1))
+        os.sync()
+        named = root / uid.hex()[:2] / f"{uid.hex()}.key"
+        at = 0
+        while not named.exists():
+            at += 1
+            assert crash(root, uid, "make", tmp_path / "content", at).returncode == -signal.SIGKILL
+        found = DiskKeyFiles(root).make(uid, key_file(uid, 2))
+        lose_power(disk)
+        files = DiskKeyFiles(root)
+        files.sweep()
+        assert files.make(uid, key_file(uid, 3)) == found
+
+
+def copied(root: Path, uid: bytes) -> None:
+    """The folder as an operator's `cp -a` makes it, in the place of the old one."""
+    subprocess.run(["cp", "-a", str(root), f"{root}-copy"], check=True)
+    shutil.rmtree(root)
+    Path(f"{root}-copy").rename(root)
+
+
+def defragmented(root: Path, uid: bytes) -> None:
+    """The file's blocks elsewhere, as e4defrag puts them."""
+    donor = root / "donor"
+    with (root / uid.hex()[:2] / f"{uid.hex()}.key").open("r+b") as file, donor.open("w+b") as other:
+        os.posix_fallocate(other.fileno(), 0, KEY_FILE_BYTES)
+        count = KEY_FILE_BYTES // os.fstat(file.fileno()).st_blksize
+        move = struct.pack("=IIQQQQ", 0, other.fileno(), 0, 0, max(count, 1), 0)
+        fcntl.ioctl(file, EXT4_IOC_MOVE_EXT, move)
+    donor.unlink()
+
+
+def removed(root: Path, uid: bytes) -> None:
+    (root / uid.hex()[:2] / f"{uid.hex()}.key").unlink()
+
+
+@pytest.mark.parametrize("elsewhere", [copied, defragmented, removed])
+def test_a_key_whose_bytes_lie_elsewhere_too_is_not_called_overwritten(
+    tmp_path: Path, elsewhere: Callable[[Path, bytes], None]
+) -> None:
+    """Breaks: a tombstone says that a key is off the disk, and blocks that no file has any more hold it."""
+    uid = b"u" * 16
+    with disk_of(tmp_path, "ext4") as disk:
+        root = disk.path / "sessions"
+        content = DiskKeyFiles(root).make(uid, key_file(uid, 1))
+        elsewhere(root, uid)
+        assert [DiskKeyFiles(root).erase(uid) for _ in range(2)] == ["unproven"] * 2
+        assert DiskKeyFiles(root).make(uid, content) == b""
+        assert left(raw(disk), content), "this is why"
+
+
+def test_a_session_that_never_had_a_key_leaves_none(tmp_path: Path) -> None:
+    """Breaks: the tombstone of a session that never started says that its key may be on the disk."""
+    uid = b"u" * 16
+    with disk_of(tmp_path, "ext4") as disk:
+        files = DiskKeyFiles(disk.path / "sessions")
+        assert [files.erase(uid, was_made=False) for _ in range(2)] == ["overwritten"] * 2
 
 
 def test_a_key_that_ever_lay_in_a_journal_stays_unproven(tmp_path: Path) -> None:

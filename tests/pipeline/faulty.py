@@ -228,8 +228,10 @@ class FaultyKeyFiles(DiskKeyFiles):
         made: bytes = self._around("make key", uid, lambda: DiskKeyFiles.make(self, uid, data))
         return made
 
-    def erase(self, uid: bytes) -> Erasure:
-        outcome: Erasure = self._around("erase key", uid, lambda: DiskKeyFiles.erase(self, uid))
+    def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
+        outcome: Erasure = self._around(
+            "erase key", uid, lambda: DiskKeyFiles.erase(self, uid, was_made=was_made)
+        )
         return outcome
 
     def _around(self, effect: str, uid: bytes, call: Callable[[], Any]) -> Any:

@@ -156,8 +156,10 @@ class FaultyKeyFiles(DiskKeyFiles):
         made: bytes = self._struck(uid, "make key", lambda: DiskKeyFiles.make(self, uid, data))
         return made
 
-    def erase(self, uid: bytes) -> Erasure:
-        outcome: Erasure = self._struck(uid, "erase key", lambda: DiskKeyFiles.erase(self, uid))
+    def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
+        outcome: Erasure = self._struck(
+            uid, "erase key", lambda: DiskKeyFiles.erase(self, uid, was_made=was_made)
+        )
         return outcome
 
     def _struck(self, uid: bytes, effect: str, call: Callable[[], Any]) -> Any:
