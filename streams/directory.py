@@ -168,6 +168,8 @@ class Directory:
                 self._open[session.id] = session
         if self._sources:
             self._sealed.update(known.sealed)
+            for session in filter(may_go, loaded):  # sealed, and its last event told something else
+                self.has_source(session)
         self._position = known.position
         log.info("directory_started position=%d open=%d", known.position, len(self._open))
 

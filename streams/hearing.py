@@ -8,6 +8,7 @@
 4. After a start, and after a time in which nobody listened, every host counts as heard now, once.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from schemas.lifecycle_events import State
 from schemas.ports import Jet
 
 ANSWER_S = 5.0
+"""All are asked at once: one worker that hangs makes nobody deaf."""
 QUIET_S = 15.0
 """A host that was not heard for so long is looked after: one that is idle sends a tick every 10 s."""
 DEAF_S = 45.0
@@ -62,8 +64,9 @@ class Hearing:
         self._listened_us = now_us
         for session in live:
             await self._mark(session, now_us)
-        for p in {subjects.partition(session.id) for session in live}:
-            for name, (position, heard_us) in (await self._ask(p)).items():
+        partitions = {subjects.partition(session.id) for session in live}
+        for told in await asyncio.gather(*map(self._ask, partitions)):
+            for name, (position, heard_us) in told.items():
                 if name in self._hosts:
                     _learn(self._hosts[name], position, heard_us, ahead_us)
 

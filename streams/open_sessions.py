@@ -133,8 +133,8 @@ async def write_open(jet: Jet, now: OpenSessions) -> None:
     """Make `now` the newest list, unless a newer one is there. Raises LucidError."""
     found = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
     held = _read_head(found.data) if found else None
-    if held is not None and held.position > now.position:
-        return
+    if held is not None and now.position < held.position <= (await jet.info(subjects.LIFECYCLE)).last_seq:
+        return  # beyond the log it is of a log that was taken back, and would be believed when this one grows
     seqs = [
         (await jet.publish(subjects.OPEN_PART, part.model_dump_json().encode())).seq for part in _parts(now)
     ]

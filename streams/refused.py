@@ -12,6 +12,8 @@ from schemas.upcast import read_event
 
 MOST, MOST_BYTES = 100, 10 << 20
 """Dead letters of a session that are told at most: 100 of the longest fit."""
+HOSTS_TOLD = 10
+"""Of a name that no session has: an answer fits into a message, however many hosts use that name."""
 
 
 async def refused(jet: Reader, session_id: str) -> list[dict[str, Any]]:
@@ -40,7 +42,7 @@ async def absent(jet: Reader, session_id: str) -> NotFound:
     fragments = await jet.subject_counts(subjects.RECORDINGS, subjects.recording_by_anyone(session_id))
     came += [
         f"{count} of host {subjects.host_of(subject)} waiting for it to begin"
-        for subject, count in sorted(fragments.items())
+        for subject, count in sorted(fragments.items())[:HOSTS_TOLD]
     ]
     told = f", but messages came for it: {', '.join(came)}" if came else ""
     return NotFound(

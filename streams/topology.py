@@ -85,8 +85,14 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
             (ALL_LIFECYCLE, ALL_HOSTS, ALL_COUNTERS, INSTALLATION, ALL_ERASURES, KEYS_MADE, KEY_COPIES),
             "the event-sourced log of sessions and hosts",
         ),
-        spec(
-            OPEN, (ALL_OPEN,), "which sessions are not finished; made from LIFECYCLE, and made anew at will"
+        replace(
+            spec(
+                OPEN,
+                (ALL_OPEN,),
+                "which sessions are not finished; made from LIFECYCLE, and made anew at will",
+                keeps="the newest",
+            ),
+            max_age_s=0,
         ),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
     )

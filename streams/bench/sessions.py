@@ -44,6 +44,8 @@ class Load:
     sessions: int
     seconds: float
     rate: int
+    one_host: bool = False
+    """All of them are of one host, as those of a machine with many desktops."""
 
     @property
     def spread_s(self) -> float:
@@ -68,6 +70,7 @@ async def measure(task: Task, load: Load) -> dict[str, Any]:
             "sessions": load.sessions,
             "seconds": load.seconds,
             "rate": load.rate,
+            "one_host": load.one_host,
         }
         async with Actor("sessions:play", spec, task.folder / "log", up.environment) as publisher:
             publisher.go()
@@ -75,6 +78,7 @@ async def measure(task: Task, load: Load) -> dict[str, Any]:
             await asyncio.sleep(load.spread_s + SETTLE_S)
             said: dict[str, Any] = {
                 "sessions": load.sessions,
+                "hosts": 1 if load.one_host else load.sessions,
                 "rate_bits": load.rate * 8,
                 **await _used(pids, load.seconds),
             }
@@ -127,7 +131,7 @@ def bench_session(number: int) -> str:
 async def play(cue: Cue, spec: Said) -> Said:
     """Actor: start the sessions, feed each at its pace, end them. spec: a Load, source, url, chunk_bytes."""
     async with connected(spec["url"], "lucid-publisher") as jet:
-        load = Load(spec["sessions"], spec["seconds"], spec["rate"])
+        load = Load(spec["sessions"], spec["seconds"], spec["rate"], spec.get("one_host", False))
         return await _play(jet, cue, load, spec["source"], spec.get("chunk_bytes", CHUNK_BYTES))
 
 
@@ -137,7 +141,7 @@ async def _play(jet: Jet, cue: Cue, load: Load, source: str, chunk_bytes: int) -
 
     async def begin(number: int) -> Publisher:
         async with turn:
-            host, name = bench_host(number), bench_session(number)
+            host, name = bench_host(0 if load.one_host else number), bench_session(number)
             grant = await start_session(jet, here.identity, host, name, settings)
             publisher = Publisher(jet, grant)
             await publisher.begin_part("opaque", "start")

@@ -76,7 +76,7 @@ def bench(
             result = attach.run(_finished(finished, one_host, settings, environment, folder))
         lines = report.finished(result)
     elif many or idle:
-        load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0)
+        load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0, one_host)
         needed = int(load.sessions * load.rate * (seconds + load.spread_s))
         with own_folder(needed) as folder:
             kind = "sessions" if load.rate else "idle"

@@ -1,8 +1,9 @@
 """What starts with many finished sessions in the log: the directory, and the list of what is not finished."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from waiting import PATIENCE_S
@@ -10,7 +11,7 @@ from waiting import PATIENCE_S
 from handlers.session import Session
 from infra.jetstream import Jet
 from schemas import commands, subjects
-from schemas.errors import Unavailable
+from schemas.errors import NoSpace, Unavailable
 from streams import directory as directory_module
 from streams import open_sessions, topology
 from streams.bench.finished import FinishedHost, finished_sessions
@@ -149,6 +150,38 @@ async def test_a_list_that_is_lost_costs_time_and_nothing_else(jet: Jet, lost: s
             await write_open(jet, OpenSessions(10**9, ("other",)))
     async with known(jet) as directory:
         assert [one.id for one in directory.sessions()] == ["open-1"]
+
+
+async def test_a_list_of_a_log_that_was_taken_back_is_replaced(jet: Jet) -> None:
+    """Breaks: after LIFECYCLE came back from a backup and grew again, the list of before it is believed."""
+    await write_open(jet, OpenSessions(10**9, ("other",)))
+    await begin(jet, "open-1")
+    async with known(jet) as directory:
+        await write_open(jet, directory.open_sessions())
+        newest = directory.position
+    head = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
+    assert head is not None
+    assert json.loads(bytes(head.data))["position"] == newest
+
+
+async def test_a_list_is_written_however_much_was_left_by_crashes(jet: Jet) -> None:
+    """Breaks: parts that no head names fill the stream, and every later start reads years of the log."""
+    size = (await jet.info(subjects.OPEN)).max_bytes
+    for part, count in ((900 << 10, size // (900 << 10) + 1), (64 << 10, 20), (4 << 10, 20), (0, 200)):
+        with suppress(NoSpace):
+            for _ in range(count):
+                await jet.publish(subjects.OPEN_PART, bytes(part))
+    await write_open(jet, OpenSessions(FINISHED, ("open-1",)))
+    assert await read_open(jet) == OpenSessions(FINISHED, ("open-1",))
+
+
+async def test_a_list_that_is_lost_loses_no_source(jet: Jet) -> None:
+    """Breaks: what was recorded stays in the stream for ever, where a hold was the session's last event."""
+    held = "finished-0000001"
+    await EventLog(jet).execute(order(commands.ChangeHold, held, held=True))
+    async with known(jet) as directory:
+        assert held in directory.sealed
+        assert not list(directory.sessions())
 
 
 async def test_of_two_lists_the_newer_counts(jet: Jet) -> None:

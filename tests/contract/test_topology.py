@@ -117,6 +117,8 @@ async def test_nothing_that_is_evidence_expires_and_nothing_forbids_erasing(
         assert not config.get("allow_msg_schedules")
         if spec.name == subjects.DEAD:
             assert config["discard"] == "old"
+        elif spec.name == subjects.OPEN:  # made anew at will
+            assert (config["discard"], config["max_age"]) == ("old", 0)
         else:
             assert (config["discard"], config["max_age"]) == ("new", 0)
 

@@ -13,6 +13,7 @@ from waiting import until
 
 from handlers.session import Session
 from infra.jetstream import Jet
+from schemas import subjects
 from schemas.jetstream import Message
 from streams import hearing as listening
 from streams.hearing import Hearing
@@ -60,6 +61,24 @@ async def prepare(jet: Jet) -> tuple[Prepared, Ear]:
 
 async def folded_up_to(stage: Stage, prepared: Prepared, seq: int) -> None:
     await until(lambda: stage.ingest._recordings[prepared.session]._position >= seq)
+
+
+async def test_a_worker_that_hangs_keeps_no_other_from_being_asked(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: one worker that hangs is asked for so long that every silent host counts as heard again."""
+    prepared, ear = await prepare(jet)
+    asked: set[int] = set()
+
+    async def hangs(_: Hearing, p: int) -> dict[str, tuple[int, int]]:
+        asked.add(p)
+        await until(lambda: len(asked) == 2)
+        return {}
+
+    monkeypatch.setattr(Hearing, "_ask", hangs)
+    own = subjects.partition(prepared.session)
+    elsewhere = next(name for name in map(str, range(100)) if subjects.partition(name) != own)
+    await ear.hearing.listen(now_us(), [ear.session, replace(ear.session, id=elsewhere)])
 
 
 async def test_a_host_is_heard_by_what_its_own_key_signed_and_by_nothing_else(jet: Jet) -> None:
