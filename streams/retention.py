@@ -119,11 +119,11 @@ class Retention:
         await self._notice(now_us)
         waiting = self._waiting(now_us)
         while (name := await self._next(waiting, now_us)) is not None:
-            del waiting[name]
+            at_us = waiting.pop(name)
             session = await self.directory.find(name)
             if session is None or not may_go(session):
                 self.directory.source_gone(name)  # it is being destroyed: its source goes with it
-            elif await self._is_whole(session, now_us) and await self._unmoved(session):
+            elif await self._is_whole(session, at_us, now_us) and await self._unmoved(session):
                 await self._purge(name)
                 self.directory.source_gone(name)
                 purged.append(name)
@@ -169,14 +169,15 @@ class Retention:
         info = await self.jet.info(subjects.RECORDINGS)
         return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
 
-    async def _is_whole(self, session: Session, now_us: int) -> bool:
+    async def _is_whole(self, session: Session, at_us: int, now_us: int) -> bool:
+        """at_us: what the directory says of its seal's time, perhaps some ms later than the seal's own."""
         digest = session.seals[-1].manifest
         if digest in self._whole:
             return True
         try:
             await asyncio.to_thread(self._read_back, session)
         except LucidError as error:
-            self._kept_until_us[session.id, session.seals[-1].at_us] = now_us + int(AGAIN_S * 1e6)
+            self._kept_until_us[session.id, at_us] = now_us + int(AGAIN_S * 1e6)
             log.error("source_kept session=%s error=%s; lucid replay %s", session.id, error, session.id)
             return False
         self._whole[digest] = None

@@ -62,6 +62,7 @@ SEAL_EFFECTS = {
 CLIENT_EFFECTS = {"append hosts": 1, "append lifecycle": 2}
 """The host's counter, Created and START; who asked asks again with the same cause."""
 DESTROY_EFFECTS = {
+    "append erasures": 1,
     "erase key": 1,
     "purge RECORDINGS": 2,
     "purge CHUNKS": 2,
@@ -71,7 +72,7 @@ DESTROY_EFFECTS = {
     "read manifests": 1,
     "append lifecycle": 2,
 }
-"""The key; every place twice, for jobs that were under way; tombstone; Shredded, DESTROYED."""
+"""The order; the key; every place twice, for jobs that were under way; tombstone; Shredded, DESTROYED."""
 
 
 def prepare(names: list[str]) -> dict[str, Prepared]:
