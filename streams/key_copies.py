@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,7 +35,7 @@ from handlers.key_copy import (
 )
 from handlers.key_file import read_head
 from schemas import subjects
-from schemas.errors import Denied, Misuse, NotFound
+from schemas.errors import Denied, Misuse, NotFound, Rejected
 from schemas.installation_events import KeysCopied, read_installation_event
 from schemas.jcs import jcs
 from schemas.key_copy import KeyCopy, read_key_copy
@@ -103,9 +104,10 @@ async def copies_made(jet: Reader, from_seq: int = 1) -> list[KeysCopied]:
     """The copies that the log knows of, from a place in it on, oldest first."""
     found = []
     async for message in jet.read_all(subjects.LIFECYCLE, subjects.KEY_COPIES, from_seq):
-        event = read_installation_event(message.data)
-        if isinstance(event, KeysCopied):
-            found.append(event)
+        with suppress(Rejected):  # whoever may publish can write anything: it hides no other copy
+            event = read_installation_event(message.data)
+            if isinstance(event, KeysCopied):
+                found.append(event)
     return found
 
 

@@ -12,6 +12,8 @@
 4. A folder that lacks the newest key that was made is older: what lacks any lacks that one. Where a person
    said that there is no newer copy, it serves.
 5. The log is read before the folder: another process may add a key in between, and none is ever taken away.
+   One that begins the installation in between is seen by looking again before anything is refused.
+6. Whoever may publish can write anything under these names: what is no event counts for nothing.
 """
 
 import asyncio
@@ -23,9 +25,10 @@ from typing import TypeVar
 
 from handlers.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
-from schemas.errors import Conflict, NotFound, Rejected
+from schemas.errors import Conflict, Denied, NotFound, Rejected
 from schemas.installation_events import (
     ErasureOrdered,
+    InstallationEvent,
     KeyMade,
     KeysGivenUp,
     KeysNoted,
@@ -35,7 +38,7 @@ from schemas.jcs import jcs
 from schemas.jetstream import Message
 from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers, Writer
 from schemas.ports import KeyFolder as Folder
-from streams.lifecycle import TRIES, give_way
+from streams.lifecycle import TRIES, give_way, read_event
 from streams.wiring import Installation
 
 log = logging.getLogger("lucid.keys")
@@ -57,8 +60,7 @@ class KeyFolder:
         """
 
         async def once() -> None:
-            noted, seq = await keys_noted(self._jet)
-            await self._require_belonging(noted)
+            noted, seq = await self._belonging()
             await asyncio.to_thread(self._make, noted)
             await self._note(noted, seq)
             if await asyncio.to_thread(self._folder.is_newest):
@@ -69,11 +71,11 @@ class KeyFolder:
 
         await _through_conflicts(once)
         await self._erase_again()
+        await asyncio.to_thread(self._files.sweep)
 
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""
-        noted, _ = await keys_noted(self._jet)
-        await self._require_belonging(noted)
+        await self._belonging()
 
     async def note(self) -> None:
         """Let the log know every key that the folder holds. Safe to repeat."""
@@ -83,15 +85,24 @@ class KeyFolder:
 
         await _through_conflicts(once)
 
-    async def _require_belonging(self, noted: KeysNoted | None) -> None:
-        held = await asyncio.to_thread(self._held)
-        sessions = noted is None and await _last(self._jet, subjects.ALL_LIFECYCLE) is not None
-        require_belonging(held, noted, sessions)
-        await self._require_newest_key(held)
+    async def _belonging(self) -> tuple[KeysNoted | None, int]:
+        """What the log knows, when the folder belongs to it. Raises Denied."""
+        noted, seq = await keys_noted(self._jet)
+        while True:
+            held = await asyncio.to_thread(self._held)
+            try:
+                require_belonging(held, noted, noted is None and await _knows_sessions(self._jet))
+                await self._require_newest_key(held)
+            except Denied:
+                before = seq
+                noted, seq = await keys_noted(self._jet)
+                if seq == before:
+                    raise
+            else:
+                return noted, seq
 
     async def _require_newest_key(self, held: KeysHeld) -> None:
-        last = await _last(self._jet, subjects.KEYS_MADE)
-        made = read_installation_event(last.data) if last else None
+        made, _ = await _last_event(self._jet, subjects.KEYS_MADE, KeyMade, KeysGivenUp)
         if isinstance(made, KeyMade):
             require_key(held, made, await asyncio.to_thread(self._has, made.uid))
 
@@ -111,18 +122,24 @@ class KeyFolder:
         """Bring a folder that is older than the log's last erasure up to it."""
         last = await _last(self._jet, subjects.ALL_ERASURES)
         done = await asyncio.to_thread(self._folder.erased_up_to)
+        if done and not await self._is_erasure(done):
+            done = 0  # the number is of another history: this log was put back from an older copy
         if last is None or last.seq <= done:
             return
         again = 0
         async for message in self._jet.read_all(subjects.LIFECYCLE, subjects.ALL_ERASURES, done + 1):
-            event = read_installation_event(message.data)
-            if isinstance(event, ErasureOrdered):
+            event = _event(message)
+            if isinstance(event, ErasureOrdered) and message.subject == subjects.erasure(event.uid):
                 again += await asyncio.to_thread(self._erase_unless_erased, event.uid)
             done = message.seq
         # A crash before this repeats the walk; the number is never ahead of what is done.
         await asyncio.to_thread(self._folder.note_erased, done)
         if again:
             log.warning("keys_reconciled erased=%d up_to=%d", again, done)
+
+    async def _is_erasure(self, seq: int) -> bool:
+        message = await self._jet.get(subjects.LIFECYCLE, seq)
+        return message is not None and message.subject.startswith(subjects.ALL_ERASURES.rstrip("*"))
 
     def _erase_unless_erased(self, uid: bytes) -> bool:
         file = self._files.open(uid)
@@ -182,13 +199,45 @@ async def note_key(jet: Writer, session: str, uid: bytes) -> None:
 
 async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:
     """What the log knows of `keys/`, and the sequence of that event; None, 0: nothing yet, or no log."""
-    last = await _last(jet, subjects.INSTALLATION)
+    event, seq = await _last_event(jet, subjects.INSTALLATION, KeysNoted)
+    return event if isinstance(event, KeysNoted) else None, seq
+
+
+async def _last_event(
+    jet: Reader, subject: str, *kinds: type[InstallationEvent]
+) -> tuple[InstallationEvent | None, int]:
+    """The newest event of these kinds, and the sequence of the newest message, whatever it is."""
+    last = await _last(jet, subject)
     if last is None:
         return None, 0
-    event = read_installation_event(last.data)
-    if not isinstance(event, KeysNoted):
-        raise Rejected(f"{event.type} where KeysNoted belongs", code="event.unexpected")
+    event = _event(last)
+    if not isinstance(event, kinds):
+        event = None
+        async for message in jet.read_all(subjects.LIFECYCLE, subject):
+            found = _event(message)
+            event = found if isinstance(found, kinds) else event
     return event, last.seq
+
+
+def _event(message: Message) -> InstallationEvent | None:
+    """None: it is none."""
+    try:
+        return read_installation_event(message.data)
+    except Rejected as error:
+        log.warning(
+            "installation_event_malformed subject=%s seq=%d error=%s", message.subject, message.seq, error
+        )
+        return None
+
+
+async def _knows_sessions(jet: Reader) -> bool:
+    """Whether any session was ever created here."""
+    with suppress(NotFound):
+        async for message in jet.read_all(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE):
+            with suppress(Rejected):
+                if read_event(message.data) is not None:
+                    return True
+    return False
 
 
 async def _last(jet: Reader, subject: str) -> Message | None:

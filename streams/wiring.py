@@ -102,7 +102,6 @@ class Installation:
 
     def sweep(self) -> None:
         """Remove what a crash left half written. For the owner, before it starts anything."""
-        self.key_files.sweep()
         for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
             DiskBlobs(folder).sweep()
 

@@ -109,6 +109,18 @@ async def test_a_folder_put_back_by_hand_is_brought_up_to_the_log(keys: Keys, tm
     assert (keys.held(DESTROYED), keys.held(LATER), keys.held(KEPT)) == (b"", b"", kept)
 
 
+async def test_a_log_that_was_put_back_is_walked_from_its_beginning(keys: Keys, tmp_path: Path) -> None:
+    """Breaks: after an older log came back, an older keys/ opens what was destroyed since."""
+    keys.make(DESTROYED)
+    keys.world.here.key_folder.note_erased(1_000_000)  # by the log that is gone
+    shutil.copytree(keys.path, tmp_path / "older")
+    await keys.destroy(DESTROYED)
+    shutil.rmtree(keys.path)
+    shutil.copytree(tmp_path / "older", keys.path)
+    await keys.folder.open()
+    assert keys.held(DESTROYED) == b""
+
+
 async def test_a_start_walks_only_erasures_that_its_folder_may_lack(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

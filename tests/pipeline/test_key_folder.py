@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conducted import World, connected, running
+from waiting import PATIENCE_S
 
 from infra.nats_server import NatsServer
 from schemas import subjects
@@ -147,7 +148,7 @@ async def test_a_folder_that_goes_while_services_run_gets_no_other_keys(
             with pytest.raises(LucidError, match=r"keys\.missing"):
                 await call(world.jet, name, {})
         for make in (world.here.keyring.newest, lambda: world.here.signers.at(0)):
-            with pytest.raises(Unavailable, match=r"keys\.absent"):
+            with pytest.raises(Unavailable, match=r"keys\.lost"):
                 make()
         assert not keys.exists()
         (tmp_path / "elsewhere").rename(keys)
@@ -248,3 +249,74 @@ async def test_roles_that_start_at_once_begin_one_installation(server: NatsServe
         assert noted is not None
         assert (len(noted.masters), len(noted.signers)) == (1, 1)
         assert noted.installation == (world.data.path / "keys" / "installation").read_bytes()
+
+
+async def test_a_role_that_starts_while_another_begins_the_installation_is_not_refused(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: of two services that start at once one ends: the log of its keys is not there, it says."""
+    async with connected(server, tmp_path) as world:
+        slow = key_folder(world.here, world.jet)
+        held, began = slow._held, []
+
+        def begun_meanwhile() -> Any:
+            if not began:
+                began.append(True)
+                asyncio.run_coroutine_threadsafe(opened(world), loop).result(PATIENCE_S)
+            return held()
+
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(slow, "_held", begun_meanwhile)
+        await slow.open()
+        noted, _ = await keys_noted(world.jet)
+        assert noted is not None
+        assert len(noted.masters) == 1
+
+
+GARBAGE = (b"", b"{}", b'{"type": "KeysNoted"}', b"\xff")
+
+
+@pytest.mark.parametrize("when", ["before the first start", "later"])
+async def test_what_anybody_publishes_under_the_names_of_the_log_refuses_no_start(
+    server: NatsServer, tmp_path: Path, when: str
+) -> None:
+    """Breaks: one message, and nothing ever starts again, nor is any session ever destroyed."""
+    async with connected(server, tmp_path) as world:
+        if when == "later":
+            await opened(world)
+        names = (
+            subjects.INSTALLATION,
+            subjects.KEY_COPIES,
+            subjects.KEYS_MADE,
+            subjects.erasure(b"e" * 16),
+            subjects.ALL_ERASURES.replace("*", "none"),
+            subjects.lifecycle("none"),
+        )
+        for name in names:
+            for body in GARBAGE:
+                await world.jet.publish(name, body)
+        await opened(world)
+        world.here.keyring.add_version()
+        await opened(world)
+        noted, _ = await keys_noted(world.jet)
+        assert noted is not None
+        assert len(noted.masters) == 2
+        async with running(run_conductor, world):
+            await world.answered()
+            await world.start("demo-01")
+            assert (await world.ask("destroy", "demo-01", reason="over"))["state"] == "DESTROYED"
+
+
+async def test_what_a_crash_left_half_rotated_is_erased_when_any_role_starts(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: where services run without a supervisor, an old wrap of a key stays on the disk for good."""
+    async with connected(server, tmp_path) as world:
+        await opened(world)
+        uid = b"u" * 16
+        world.here.key_files.make(uid, b"k" * 4096)
+        left = world.data.path / "keys" / "sessions" / uid.hex()[:2] / f".{uid.hex()}.00000000"
+        left.write_bytes(b"old" * 1024)
+        async with running(run_conductor, world):
+            await world.answered()
+        assert not left.exists()
