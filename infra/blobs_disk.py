@@ -19,6 +19,8 @@ import errno
 import os
 import re
 import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -28,6 +30,7 @@ from blake3 import blake3
 from infra import direct
 from schemas.digest import Content, content
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.ports.files import NO_FILE
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
@@ -100,7 +103,12 @@ class DiskBlobs:
 
     def quarantine(self, name: str) -> str | None:
         """The new name ends in the file's digest, so a second try after a crash moves nothing twice."""
-        data = self.read(name)
+        try:
+            data = self.read(name)
+        except Unavailable as error:
+            if error.code != NO_FILE:
+                raise
+            return self._set_aside(name)
         if data is None:
             return None
         kept = f"{name}.{blake3(data).hexdigest(16)}"
@@ -109,6 +117,16 @@ class DiskBlobs:
         DiskBlobs(self.quarantine_root).put(kept, data)
         with _translated(name), contextlib.suppress(FileNotFoundError):
             source.unlink()
+            _sync_directory(source.parent)
+        return target.relative_to(self.quarantine_root).as_posix()
+
+    def _set_aside(self, name: str) -> str:
+        """Move what is no file. Killed halfway, it is there still, and the next try moves it."""
+        source, target = self._path(name), self.quarantine_root / f"{name}.{secrets.token_hex(16)}"
+        with _translated(name):
+            DiskBlobs(self.quarantine_root)._make_durable(target.parent)
+            shutil.move(source, target)
+            _sync_directory(target.parent)
             _sync_directory(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
 
@@ -123,10 +141,14 @@ class DiskBlobs:
     def _from_disk(self, name: str, take: Callable[[int], T]) -> T | None:
         with _translated(name):
             try:
-                file = direct.open_file(self._path(name), os.O_RDONLY)
+                file = direct.open_file(self._path(name), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
             except FileNotFoundError:
                 return None
             try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise Unavailable(
+                        f"{self._path(name)} is no plain file", code=NO_FILE, hint="move it away"
+                    )
                 return take(file)
             finally:
                 os.close(file)

@@ -19,10 +19,11 @@ from handlers.stages.context import Context
 from schemas import dsse, names
 from schemas.chunk_events import Recorded
 from schemas.digest import Buffer, h
-from schemas.errors import EvidenceFalse, RefusedByState, Rejected
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.index import Entry
 from schemas.manifest import Manifest
 from schemas.ports import Blobs, Reader
+from schemas.ports.files import NO_FILE
 from streams.keystore import HeldKeys
 from streams.remake import Remake
 from streams.threads import Threads
@@ -86,7 +87,7 @@ class Replay:
     def _mend(self, entry: Entry, made: Buffer | None) -> Replayed:
         """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
         name = names.stored_chunk(self.manifest.uid, entry.index)
-        found = self.blobs.read(name)
+        found = self._found(name)
         outcome = judge(entry, self.keys.keys.dek, made, found)
         kept = None
         if made is not None and outcome is Judgement.RESTORED:
@@ -98,6 +99,15 @@ class Replay:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
         return Replayed(entry.index, outcome, entry.sealed, kept or "")
+
+    def _found(self, name: str) -> bytes | None:
+        """The stored file; empty bytes: what stands there is no file, and goes as a damaged one does."""
+        try:
+            return self.blobs.read(name)
+        except Unavailable as error:
+            if error.code != NO_FILE:
+                raise
+            return b""
 
     def _refuse_destroyed(self, name: str) -> None:
         """What was put into the folder of a session that was destroyed meanwhile must not stay there."""

@@ -6,6 +6,9 @@ from typing import Any, Literal, Protocol
 
 from schemas.digest import Buffer, Content
 
+NO_FILE = "blobs.no_file"
+"""Code of Unavailable: a folder, pipe or device has the name of a file."""
+
 
 class Blobs(Protocol):
     """Whole files by name (`<uid>/<index>`): durable, never overwritten. Calls block: use threads.
@@ -21,7 +24,10 @@ class Blobs(Protocol):
         """
 
     def read(self, name: str) -> bytes | None:
-        """The bytes as the disk has them, not as memory remembers them; None: no such file."""
+        """The bytes as the disk has them, not as memory remembers them; None: no such file.
+
+        Raises Unavailable (NO_FILE).
+        """
 
     def content(self, name: str) -> Content | None:
         """Length and digest of what `read` would give, without holding it in memory."""
@@ -30,7 +36,10 @@ class Blobs(Protocol):
         """Durably remove all whose names begin so; how many. Safe to repeat."""
 
     def quarantine(self, name: str) -> str | None:
-        """Take a file away from its name and keep it; its new name, None: it is not there."""
+        """Take a file, or what stands in its place, away from its name, and keep it.
+
+        Its new name; None: nothing is there.
+        """
 
 
 class DataDir(Protocol):

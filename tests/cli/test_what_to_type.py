@@ -103,11 +103,17 @@ def test_only_what_a_replay_mends_is_told_to_be_replayed(lucid: Lucid, data: Pat
     assert "NOTE the installation ended it: aborted" in (
         lucid("export", "typed-5", "--out", str(tmp_path / "back"), data=data).stderr
     )
-    next(path for path in (data / "chunks" / uid).iterdir()).unlink()
+    chunk = next(path for path in (data / "chunks" / uid).iterdir())
+    chunk.unlink()
     missing = lucid("verify", "typed-5", data=data)
     assert missing.returncode == 3
     assert "restore it: lucid replay typed-5" in missing.stdout
     assert lucid("replay", "typed-5", data=data).returncode == 0
+    assert lucid("verify", "typed-5", data=data).returncode == 0
+    chunk.unlink()
+    chunk.mkdir()
+    assert lucid("verify", "typed-5", data=data).returncode == 4
+    assert "restored; the damaged file is" in lucid("replay", "typed-5", data=data).stdout
     assert lucid("verify", "typed-5", data=data).returncode == 0
 
 

@@ -251,3 +251,20 @@ def test_half_written_files_are_swept(tmp_path: Path) -> None:
     assert blobs.list() == [NAME]
     assert blobs.sweep() == 1
     assert blobs.list() == [NAME]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_set_aside_like_a_damaged_one(
+    blobs: DiskBlobs, make: Callable[[Path], None]
+) -> None:
+    """Breaks: no replay mends what a folder with a chunk's name hides; a pipe stops its reader for ever."""
+    blobs.put(NAME, b"sealed")
+    (blobs.root / NAME).unlink()
+    make(blobs.root / NAME)
+    with pytest.raises(Unavailable, match=r"blobs\.no_file"):
+        blobs.read(NAME)
+    kept = blobs.quarantine(NAME)
+    assert kept is not None
+    assert (blobs.quarantine_root / kept).exists()
+    assert blobs.read(NAME) is None
+    assert blobs.put(NAME, b"sealed") == "created"
