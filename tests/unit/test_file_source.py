@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import Unavailable
 from streams.cli import file_source
 from streams.cli.file_source import FileSource
 
@@ -46,3 +47,17 @@ async def test_a_pipe_that_is_shared_stays_as_it_was(tmp_path: Path) -> None:
     os.write(writer, b"block")
     assert [await anext(aiter(source)), os.get_blocking(source._file)] == [b"block", True]
     os.close(writer)
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_read_broke_off(tmp_path: Path) -> None:
+    """Breaks: half of a recording is called recorded and sealed, exit 0."""
+    path = tmp_path / "file"
+    path.write_bytes(b"1234567890")
+    source = FileSource(str(path), 4)
+    blocks = aiter(source)
+    assert await anext(blocks) == b"1234"
+    os.truncate(path, 6)
+    assert await anext(blocks) == b"56"
+    with pytest.raises(Unavailable, match=r"it had 10 bytes, 6 were there \[source\.shrunk\]"):
+        await anext(blocks)
+    assert source.changed
