@@ -88,6 +88,7 @@ NOTES: dict[str, str] = {
     "equivocation.listed": "the host signed two fragments for one place",
     "file.unsealed": "a file lies in the copy that nobody sealed",
     "history.later_seal": "the history names a later seal, whose manifest is not there",
+    "host.gap": "the host itself says that it could not record for a while",
     "host.silent": "the host was silent for longer than its tick allows",
 }
 

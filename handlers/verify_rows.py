@@ -162,12 +162,19 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
 
 
 def _check_clear(walk: Walk, piece: Rebuilt, place: str) -> Iterator[Finding]:
-    """Clear bodies have their form; parts and the final are those that stand in the manifest."""
+    """Clear bodies have their form; parts and the final are those that stand in the manifest.
+
+    A gap of the host's own is a note.
+    """
     header = piece.header
     try:
         match header.kind:
             case Kind.GAP:
-                GapBody.parse(piece.row.body)
+                gap = GapBody.parse(piece.row.body)
+                lost_s = max(0, gap.to_us - gap.from_us) / 1e6
+                span = f" for {lost_s:.1f} s" if lost_s >= 0.1 else ""
+                told = f"its host could not record{span}: {gap.reason}"
+                yield Finding("host.gap", place, told)
             case Kind.PAUSE | Kind.RESUME:
                 ReasonBody.parse(piece.row.body)
             case Kind.PART if walk.heads.get((header.track, header.part)) != piece.head:

@@ -28,7 +28,7 @@ from installation import (
 from infra.capture import drawn
 from schemas.capture import Picture
 
-UNAVAILABLE, NOT_FOUND = 7, 4
+UNAVAILABLE, NOT_FOUND, FALSE_EVIDENCE = 7, 4, 3
 BLOCK = os.urandom(300_000)
 PICTURE = Picture(320, 240, 10, key_frame_s=1)
 FILMED = 4
@@ -87,6 +87,9 @@ def test_a_link_that_is_reset_ends_the_recording_and_says_so(system: Installatio
     assert b" fragments, 300 kB" in out
     assert check_kept(system, "reset", tmp_path) == BLOCK
     assert "its host could not record 1 time: source.broken" in system("sessions", "show", "reset").out
+    (note,) = system.json("verify", "reset", "--open")["notes"]
+    assert (note["code"], note["message"].split(": ")[-1]) == ("host.gap", "source.broken")
+    assert system("verify", "reset", "--open", "--strict").status == FALSE_EVIDENCE
 
 
 def test_an_encoder_that_is_killed_ends_the_recording_and_says_so(

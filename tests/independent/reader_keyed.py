@@ -21,6 +21,7 @@ from reader_bytes import (
     CHUNK_HEADER,
     DATA,
     FINAL,
+    GAP,
     MAX_INDEX_PLAIN,
     PART,
     PAUSE,
@@ -222,7 +223,10 @@ class Keyed:
         elif row.kind == FINAL and raw + row.body + row.signature != base64.b64decode(self.m["ending"]):
             raise Bad("index.final", f"{place} is not the ending")
         elif row.kind > DATA and row.body:
-            read_body(row.kind, row.body)
+            body = read_body(row.kind, row.body)
+            if row.kind == GAP:
+                lost_s = max(0, body["to_us"] - body["from_us"]) / 1e6
+                self.report.note("host.gap", f"{place}: the host lost {lost_s:.1f} s ({body['reason']})")
 
     def _key_frames(self, chunks: list[ChunkRows]) -> list[bytes]:
         rows = []

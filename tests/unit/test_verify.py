@@ -51,6 +51,7 @@ def test_losses_are_notes_and_strict_makes_them_findings() -> None:
         "gap.declared": RecordedSession(dropped={5}, end=True),
         "chunk.lost": RecordedSession(lost=(1,)),
         "end.not_final": RecordedSession(end=True),
+        "host.gap": RecordedSession(),
     }
     for code, recorded in wanted.items():
         case = Case(recorded)
@@ -63,7 +64,7 @@ def test_losses_are_notes_and_strict_makes_them_findings() -> None:
 def test_a_lost_chunk_is_one_note_and_its_neighbours_are_still_checked() -> None:
     """Breaks: one lost chunk takes the proof of all others with it."""
     report = Case(RecordedSession(lost=(1,))).verify()
-    assert [note.code for note in report.notes] == ["chunk.lost"]
+    assert [note.code for note in report.notes] == ["chunk.lost", "host.gap"]
     assert report.summary.chunks_good == report.summary.chunks
 
 

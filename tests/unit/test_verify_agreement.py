@@ -76,7 +76,8 @@ def test_ours_finds_true_what_the_independent_writer_wrote(name: str, tmp_path: 
     evidence = copy_at(folder)
     report = verify(evidence, trusted, keys=keys)
     assert (report.findings, report.exit_code) == ([], 0)
-    assert bool(report.notes) == bool({"drop", "lose", "twice", "end"} & PLANS[name].keys())
+    noted = {note.code for note in report.notes}
+    assert bool(noted - {"host.gap"}) == bool({"drop", "lose", "twice", "end"} & PLANS[name].keys())
     seals = Seals()
     assert len(list(open_seals(evidence, trusted, seals))) == plan.seals
     assert seals.last is not None
