@@ -232,11 +232,12 @@ def _event(message: Message) -> InstallationEvent | None:
 
 async def _knows_sessions(jet: Reader) -> bool:
     """Whether any session was ever created here."""
-    with suppress(NotFound):
-        async for message in jet.read_all(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE):
-            with suppress(Rejected):
-                if read_event(message.data) is not None:
-                    return True
+    if await _last(jet, subjects.ALL_LIFECYCLE) is None:
+        return False
+    async for message in jet.read_all(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE):
+        with suppress(Rejected):
+            if read_event(message.data) is not None:
+                return True
     return False
 
 

@@ -11,7 +11,9 @@ import pytest
 from conducted import World, connected, running
 from waiting import PATIENCE_S
 
+from infra.jetstream import connect
 from infra.nats_server import NatsServer
+from infra.settings import load_settings
 from schemas import subjects
 from schemas.errors import Denied, LucidError, Unavailable
 from streams.commands import call
@@ -153,6 +155,14 @@ async def test_a_folder_that_goes_while_services_run_gets_no_other_keys(
         assert not keys.exists()
         (tmp_path / "elsewhere").rename(keys)
         assert len((await call(world.jet, "signers", {}))["signers"]) == 1
+
+
+async def test_a_folder_is_checked_before_there_are_streams(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: the first start of all waits for a log that it has not made yet."""
+    jet = await connect(server.url, name="first")
+    here = Installation(replace(load_settings({}), data=tmp_path / "data"))
+    await key_folder(here, jet).check()
+    await jet.close()
 
 
 class PowerFailsError(Exception):
