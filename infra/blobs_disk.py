@@ -36,6 +36,8 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_
 TEMPORARY = ".tmp-"
 """Begins the names that are used, in the root, where O_TMPFILE is missing; no blob's name can begin so."""
 FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
+NAMED_KEPT = 2000
+"""Each session has one. When all are let go, those in use are synced once more."""
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What file systems and kernels without O_TMPFILE answer."""
 
@@ -50,7 +52,7 @@ class DiskBlobs:
         self.quarantine_root = quarantine or root.parent / "quarantine"
         self._tmpfile = hasattr(os, "O_TMPFILE")
         self._named: set[Path] = set()
-        """Directories whose own names are durable."""
+        """Directories whose own names are durable, at most NAMED_KEPT."""
 
     def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
         path = self._path(name)
@@ -170,6 +172,8 @@ class DiskBlobs:
             self._make_durable(directory.parent)
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         _sync_directory(directory.parent)
+        if len(self._named) >= NAMED_KEPT:
+            self._named.clear()
         self._named.add(directory)
 
     def _write(self, path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:

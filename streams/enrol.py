@@ -19,7 +19,8 @@ from schemas.ports import HostIdentity, Identities, Jet
 from streams.commands import call
 from streams.publisher import Grant
 
-LOCK_S, AGAIN_S = 10.0, 0.05
+LOCK_S, AGAIN_S = 60.0, 0.05
+"""A start takes less than 0.1 s: as many desktops of one host as there may be begin in the same minute."""
 RESTART_S = 60.0
 """How long nobody may answer while a session is asked for: a service that restarts is soon back."""
 
@@ -64,7 +65,8 @@ async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
         try:
             return await call(jet, name, asked.model_dump(mode="json"))
         except Unavailable as error:
-            if not error.code.startswith("nats.") or time.monotonic() > end_s:
+            passes = error.code == "create.busy" or error.code.startswith("nats.")
+            if not passes or time.monotonic() > end_s:
                 raise
         await asyncio.sleep(AGAIN_S)
 

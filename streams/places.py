@@ -48,7 +48,8 @@ class Places:
             raise RefusedByState(
                 f"host {host} has {count} sessions that are not sealed (allowed: {self.most_of_host})",
                 code="host.places",
-                hint=f"end some: lucid sessions list --host {host}; "
+                hint=f"end some: lucid sessions list --host {host} (--state CREATED: what never started); "
+                "lucid sessions destroy NAME... gives places back; "
                 "or who runs the platform raises MAX_SESSIONS_PER_HOST",
             )
         return await _let_through(coming, host, session, creating)

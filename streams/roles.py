@@ -86,7 +86,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         limits=silence(settings),
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
-    listed = SessionList(jet, here.views)
+    listed = SessionList(jet, here.views, directory.ready)
     control = Control(
         *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),
         places=Places(directory, settings.max_sessions, settings.max_host_sessions),

@@ -1,7 +1,7 @@
 """Keeps the list of all sessions, finished ones too, as a read model; answers it page by page.
 
 1. The list is made from LIFECYCLE alone, from the position that is stored with it. Its log is followed
-   beside the directory's: a list that is made anew delays neither a start nor a command.
+   beside the directory's, and after it: a list that is made anew delays neither a start nor a command.
 2. A page names its last session's number; the next page begins below it. Sessions that are created meanwhile
    have higher numbers, so pages are complete and disjoint.
 3. The answer says how many events of the log the list does not know yet.
@@ -9,6 +9,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -52,8 +53,9 @@ class PageAsked(BaseModel):
 class SessionList:
     """One for each process that answers commands. `run` keeps it."""
 
-    def __init__(self, jet: Jet, views: Views) -> None:
-        self._jet, self._views = jet, views
+    def __init__(self, jet: Jet, views: Views, ready: Callable[[], Awaitable[None]]) -> None:
+        """ready: returns when commands can be answered."""
+        self._jet, self._views, self._ready = jet, views, ready
         self._changed: dict[str, Session] = {}
         self._moved, self._written = asyncio.Event(), asyncio.Condition()
         self._position = 0
@@ -62,6 +64,7 @@ class SessionList:
 
     async def run(self) -> None:
         """Until cancelled. The list may fail; nothing else does with it."""
+        await patiently(self._ready)
         while True:
             try:
                 await self._follow()

@@ -16,6 +16,7 @@ from streams.commands import call
 from streams.session_list import PAGE_MOST
 
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
+Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
 Shown = Mapping[str, Any]
 
 sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -90,11 +91,14 @@ def stop(
 
 
 @sessions.command()
-def destroy(session: Name, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Shred a session's key and erase what it opened, for good. Its history stays."""
-    subjects.session_id(session)
-    output.confirm(f"Destroy {session}? Only copies that were exported can be watched then.", yes)
-    _ask("destroy", {"session": session}, as_json, _moved)
+    for name in names:
+        subjects.session_id(name)
+    which = names[0] if len(names) == 1 else output.count_of(len(names), "session")
+    output.confirm(f"Destroy {which}? Only copies that were exported can be watched then.", yes)
+    for name in names:
+        _ask("destroy", {"session": name}, as_json, _moved)
 
 
 def _ask(

@@ -281,6 +281,17 @@ def test_destroying_needs_a_yes_and_is_for_good(lucid: Lucid, data: Path, tmp_pa
     assert lucid("sessions", "show", "gone-1", data=data).returncode == 0
 
 
+def test_several_sessions_are_destroyed_by_one_call(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: who has used up a host's places types a command for each of 250 sessions."""
+    (tmp_path / "source").write_bytes(b"x" * 1000)
+    names = ("gone-7", "gone-8")
+    for name in names:
+        ok(lucid, "record", "--input", str(tmp_path / "source"), "--session", name, data=data)
+    assert "2 sessions" in lucid("sessions", "destroy", *names, data=data).stderr
+    assert lucid("sessions", "destroy", *names, "--yes", data=data).stdout.count("DESTROYED") == 2
+    assert lucid("sessions", "destroy", "nobody", "gone-7", "--yes", data=data).returncode == 4
+
+
 def test_who_looks_at_a_session_that_is_destroyed_is_told(lucid: Lucid, data: Path) -> None:
     """Breaks: a recording, and whoever watches it, waits for ever for a session that is no more."""
     looking = [

@@ -28,9 +28,13 @@ async def _log(jet: Jet) -> None:
     await topology.declare(jet, 2 << 30)
 
 
+async def at_once() -> None:
+    """Commands can be answered."""
+
+
 @asynccontextmanager
 async def listing(jet: Jet, path: Path) -> AsyncIterator[SessionList]:
-    listed = SessionList(jet, SqliteViews(path))
+    listed = SessionList(jet, SqliteViews(path), at_once)
     running = asyncio.create_task(listed.run())
     try:
         yield listed
@@ -142,7 +146,7 @@ async def test_a_list_that_is_made_anew_says_what_it_lacks(
     """Breaks: a session that is not listed yet is taken for one that never was."""
     monkeypatch.setattr(session_list, "NEAR_EVENTS", 0)
     await fill(jet, FINISHED)
-    listed = SessionList(jet, SqliteViews(tmp_path / "v"))
+    listed = SessionList(jet, SqliteViews(tmp_path / "v"), at_once)
     page = await listed.page({})
     last = await jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
     assert last is not None

@@ -13,9 +13,10 @@ from infra.nats_server import NatsServer
 from schemas.errors import RefusedByState
 from streams.bench.finished import FinishedHost
 from streams.commands import call
+from streams.hosts import CREATES_OF_HOST, CREATES_WAIT
 from streams.roles import run_conductor
 
-PLACES = 3
+PLACES, AT_ONCE = 3, CREATES_OF_HOST + CREATES_WAIT
 
 
 @asynccontextmanager
@@ -40,9 +41,10 @@ async def test_one_host_takes_its_share_of_places_and_no_more(server: NatsServer
     """Breaks: one host that only creates sessions fills all memory, and nobody else may record."""
     async with system(server, tmp_path, max_host_sessions=PLACES) as world:
         greedy, honest = FinishedHost("greedy"), FinishedHost("honest")
-        asked = [create(world, greedy, f"greedy-{number}") for number in range(20)]
+        asked = [create(world, greedy, f"greedy-{number}") for number in range(AT_ONCE)]
         told = await asyncio.gather(*asked)
-        assert sorted(told) == [""] * PLACES + ["host.places"] * 17, "also of those that ask at once"
+        refused = ["host.places"] * (AT_ONCE - PLACES)
+        assert sorted(told) == [""] * PLACES + refused, "also of those that ask at once"
         assert await create(world, honest, "honest-1") == ""
         shown = [one["session"] for one in (await call(world.jet, "list", {"host": "greedy"}))["sessions"]]
         await world.ask("destroy", shown[0])

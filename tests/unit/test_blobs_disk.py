@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from infra import direct
+from infra import blobs_disk, direct
 from infra.blobs_disk import DiskBlobs
 from infra.direct import PIECE_BYTES
 from schemas.buffers import ALIGNED_BYTES, aligned, is_aligned
@@ -41,6 +41,14 @@ def test_what_was_put_is_read_back(blobs: DiskBlobs) -> None:
     for number, data in enumerate(kinds):
         assert blobs.put(f"aa/{number}", data) == "created"
         assert blobs.read(f"aa/{number}") == bytes(data)
+
+
+def test_a_session_that_was_stored_costs_no_memory(blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: after a hundred thousand recordings a worker that was never restarted is too large."""
+    monkeypatch.setattr(blobs_disk, "NAMED_KEPT", 5)
+    for number in range(20):
+        assert blobs.put(f"{number:032x}/0000000000", b"x") == "created"
+    assert len(blobs._named) <= 5
 
 
 def _refused(*_: object) -> int:
