@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -54,23 +55,20 @@ def record(
         )
     here = Installation.here()
     host = subjects.host_id(host or this_host())
-    session = subjects.session_id(session or new_name(host))
-    picture = parse_picture(size, frame_rate)
+    asked = _Asked(
+        host=host,
+        session=subjects.session_id(session or new_name(host)),
+        named=bool(session),
+        path="" if desktop else source,
+        picture=parse_picture(size, frame_rate),
+        seconds=seconds,
+        wait=wait,
+    )
     stop = asyncio.Event()
 
     async def work() -> dict[str, Any]:
         async with attach.attached(serving=True) as jet:
-            return await _record(
-                jet,
-                here,
-                session,
-                host,
-                "" if desktop else source,
-                picture,
-                seconds,
-                stop,
-                wait,
-            )
+            return await _record(jet, here, asked, stop)
 
     result = attach.run(work(), stop.set)
     if as_json:
@@ -79,17 +77,21 @@ def record(
         output.say(told(result))
 
 
-async def _record(
-    jet: Jet,
-    here: Installation,
-    session: str,
-    host: str,
-    path: str,
-    picture: Picture,
-    seconds: float,
-    stop: asyncio.Event,
-    wait: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says. named: the person chose the session's name. path: empty: the desktop."""
+
+    host: str
+    session: str
+    named: bool
+    path: str
+    picture: Picture
+    seconds: float
+    wait: bool
+
+
+async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Event) -> dict[str, Any]:
+    host, session, path, seconds = asked.host, asked.session, asked.path, asked.seconds
     view = View(jet, session)
     following = asyncio.create_task(view.follow())
     if path and seconds:
@@ -100,16 +102,16 @@ async def _record(
         # the source first: one that cannot be read must not leave a session behind
         if path:
             file = FileSource(path, block_bytes)
-            grant = await start_session(jet, here.identity, host, session, frozen)
+            grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
             view.board.source_bytes = file.size_bytes
             sent = await record_session(jet, grant, file, "opaque", view, stop)
             if file.changed:
                 tell(f"lucid: NOTE {path} was written to while it was read: what was read is what is sealed")
         else:
-            async with drawn_desktop(seconds or FOREVER_S, picture) as capture:
-                grant = await start_session(jet, here.identity, host, session, frozen)
+            async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
+                grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
                 sent = await record_session(jet, grant, capture, "x264", view, stop)
-        shown = await sealed(jet, session) if wait else {}
+        shown = await sealed(jet, session) if asked.wait else {}
     finally:
         await ended(following)
         view.clear()

@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conducted import World, connected, running
+import pytest
+from conducted import SETTINGS, World, connected, running
+from waiting import PATIENCE_S
 
 from infra.nats_server import NatsServer
+from schemas import subjects
 from schemas.errors import RefusedByState
 from streams.bench.finished import FinishedHost
 from streams.commands import call
+from streams.enrol import start_session
 from streams.hosts import CREATES_OF_HOST, CREATES_WAIT
 from streams.roles import run_conductor
 
@@ -90,3 +94,67 @@ async def test_no_more_sessions_start_than_may_run_however_many_ask_at_once(
         codes = sorted(getattr(one, "code", "") for one in told)
         assert codes == [""] * PLACES + ["sessions.limit"] * 9
         assert (await call(world.jet, "room", {}))["data"] > 0
+
+
+class Halted:
+    """A connection on which one command's answer never comes; sent: whether the command is carried out."""
+
+    def __init__(self, jet: Any, command: str, sent: bool) -> None:
+        self._jet, self._command, self._sent = jet, command, sent
+        self.reached = asyncio.Event()
+
+    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        if subject != subjects.command(self._command):
+            return bytes(await self._jet.request(subject, data, timeout_s))
+        if self._sent:
+            await self._jet.request(subject, data, timeout_s)
+        self.reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("command", "sent"), [("create", True), ("start", False), ("start", True)])
+async def test_who_gives_up_before_the_recording_begins_leaves_no_session(
+    server: NatsServer, tmp_path: Path, command: str, sent: bool
+) -> None:
+    """Breaks: each Ctrl-C at the wrong moment takes a place of its host for good, until none is left."""
+    async with system(server, tmp_path, max_host_sessions=1) as world:
+        jet: Any = Halted(world.jet, command, sent)
+        asked = start_session(jet, world.here.identity, "host-1", "demo-01", SETTINGS)
+        starting = asyncio.create_task(asked)
+        async with asyncio.timeout(PATIENCE_S):
+            await jet.reached.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert (await world.ask("show", "demo-01"))["state"] == "DESTROYED"
+        await world.start("demo-02")
+
+
+async def test_a_session_whose_name_nobody_chose_goes_with_its_refusal(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: who tries again every minute while the system is full has no place left after it."""
+    async with system(server, tmp_path, max_sessions=1) as world:
+        await world.start("demo-01")
+        for once in (True, False):
+            name = f"once-{once}"
+            asked = start_session(world.jet, world.here.identity, "host-1", name, SETTINGS, once=once)
+            with pytest.raises(RefusedByState, match=r"sessions\.limit"):
+                await asked
+            assert (await world.ask("show", name))["state"] == ("DESTROYED" if once else "CREATED")
+
+
+async def test_what_another_has_under_the_name_stays(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: who gives up a recording destroys the one that had its name first."""
+    async with system(server, tmp_path) as world:
+        await world.start("demo-01")
+        jet: Any = Halted(world.jet, "create", False)
+        asked = start_session(jet, world.here.identity, "host-2", "demo-01", SETTINGS)
+        starting = asyncio.create_task(asked)
+        async with asyncio.timeout(PATIENCE_S):
+            await jet.reached.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert (await world.ask("show", "demo-01"))["state"] == "ACTIVE"
