@@ -5,7 +5,7 @@
 
 1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
    the key and the other reads it. The first version is made by `begin` alone: a folder that lost its keys
-   gets no others.
+   gets no others, nor another salt.
 2. A master key from the environment is on no disk: its versions are derived from ENCRYPTION_KEY, and a check
    value tells a wrong one before it wraps anything.
 3. It hands out raw keys; what is wrapped with them, and when, is decided elsewhere.
@@ -133,9 +133,15 @@ class Keyring:
                 f"passphrase of at least {PASSPHRASE_LEAST} characters)",
                 code="config.encryption_key",
             )
-        self._files.put("salt", secrets.token_bytes(SALT_BYTES))
+        if all(self._read(name)["source"] == "file" for name in self._versions()):
+            self._files.put("salt", secrets.token_bytes(SALT_BYTES))
         salt = self._files.read("salt")
-        assert salt is not None
+        if salt is None:
+            raise Unavailable(
+                f"{self.directory / 'salt'} is gone, and ENCRYPTION_KEY needs it; none is made anew",
+                code="keys.lost",
+                hint="put keys/ back from its copy: lucid keys restore FILE",
+            )
         return _stretch(self._text.encode(), salt, self._kdf)
 
     def _read(self, name: str) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """Makes sealed copies of `keys/`, and puts them back.
 
     make      KeysCopied in the log → every file is read and sealed → the copy has its name
-    restore   the whole copy is opened and compared → keys/restoring → key files → the rest → restoring goes
+    restore   the whole copy is opened and compared → keys/restoring → master key and the rest → key files
+              → restoring goes
 
 1. The log knows of a copy before its first key is read, and a key that is made after that is not in it. So
    the copies that may hold a session's key stand in the log behind the session's first event.
 2. Nothing is written before the whole copy was opened, and nothing of another installation ever.
-3. A key file that is erased here stays erased, and one that is newer stays: copies go back in any order.
-   Putting back the same copy again completes what a crash interrupted, and until then no role starts.
+3. A key file that is erased here stays erased, and one that is newer stays, unless it does not open: copies
+   go back in any order. Putting back the same copy again completes what a crash interrupted, and until then
+   no role starts.
 4. What was erased since the copy was made is erased again by the next start (streams.key_folder).
 """
 
@@ -16,7 +18,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -33,13 +35,13 @@ from handlers.key_copy import (
     open_copy,
     seal_copy,
 )
-from handlers.key_file import read_head
+from handlers.key_file import open_key_file, read_head
 from schemas import subjects
-from schemas.errors import Denied, Misuse, NotFound, Rejected
+from schemas.errors import Denied, LucidError, Misuse, NotFound, Rejected
 from schemas.installation_events import KeysCopied, read_installation_event
 from schemas.jcs import jcs
 from schemas.key_copy import KeyCopy, read_key_copy
-from schemas.ports import Jet, KeyFiles, Reader
+from schemas.ports import Jet, KeyFiles, Keyring, Reader
 from schemas.ports import KeyFolder as Folder
 from streams.atomic import new_file
 
@@ -118,7 +120,7 @@ async def copies_end_us(jet: Reader, session: str) -> int:
 
 
 def restore(
-    folder: Folder, files: KeyFiles, source: Path, passphrase: str, *, newest: bool = False
+    folder: Folder, files: KeyFiles, keyring: Keyring, source: Path, passphrase: str, *, newest: bool = False
 ) -> Copied:
     """Put a copy back; no role may be running. Blocks. Safe to repeat.
 
@@ -136,7 +138,7 @@ def restore(
             folder.begin_restore()
             # Keys may return that were erased since: the next start walks all erasures that the log knows.
             folder.note_erased(0)
-            _put_back(folder, files, open_copy(header, key, file))
+            _put_back(folder, files, keyring, open_copy(header, key, file))
             folder.join()
             if newest:
                 folder.begin_newest()
@@ -191,33 +193,63 @@ def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
     return Copied(told, sessions)
 
 
-def _put_back(folder: Folder, files: KeyFiles, records: Iterator[Record]) -> None:
-    whole: list[Record] = []
+class _Masters(NamedTuple):
+    """Master keys that tell whether a key file is damaged."""
+
+    known: frozenset[int]
+    keys: Mapping[int, bytes]
+    """Without those from an ENCRYPTION_KEY that is not set, or is another."""
+
+    def open(self, uid: bytes, raw: bytes) -> bool:
+        try:
+            open_key_file(self.keys, uid, raw)
+        except Denied:
+            return False
+        return True
+
+
+def _put_back(folder: Folder, files: KeyFiles, keyring: Keyring, records: Iterator[Record]) -> None:
+    masters: _Masters | None = None
     with ThreadPoolExecutor(WRITERS, "lucid-restore") as threads:
         while batch := list(islice(records, BATCH)):
             sessions = [record for record in batch if record.name.startswith(SESSIONS)]
-            list(threads.map(partial(_put_session_back, files), sessions))
-            whole += [record for record in batch if record not in sessions and record.name != COPY]
-    for name, content in whole:
-        folder.put_back(name, content)
+            for record in batch:
+                if record not in sessions and record.name != COPY:
+                    folder.put_back(*record)
+            if sessions:
+                masters = masters or _masters(keyring)
+                list(threads.map(partial(_put_session_back, files, masters), sessions))
 
 
-def _put_session_back(files: KeyFiles, record: Record) -> None:
+def _masters(keyring: Keyring) -> _Masters:
+    known, keys = frozenset(keyring.checks()), {}
+    with suppress(LucidError):
+        keys = dict(keyring.keks())
+    return _Masters(known, keys)
+
+
+def _put_session_back(files: KeyFiles, masters: _Masters, record: Record) -> None:
     uid = bytes.fromhex(record.name.removeprefix(SESSIONS))
     if not record.content:
         files.erase(uid)
         return
     there = files.make(uid, record.content)
     if there and there != record.content:
-        files.replace(uid, lambda raw: record.content if _is_worse(raw, record.content) else None)
+        files.replace(
+            uid, lambda raw: record.content if _is_worse(masters, uid, raw, record.content) else None
+        )
 
 
-def _is_worse(there: bytes, copied: bytes) -> bool:
+def _is_worse(masters: _Masters, uid: bytes, there: bytes, copied: bytes) -> bool:
     """Whether a key file is damaged, or under an older master key than its copy."""
     try:
-        return read_head(there).master_version < read_head(copied).master_version
+        version, copied_version = read_head(there).master_version, read_head(copied).master_version
     except Denied:
         return True
+    can_be_told = version in masters.keys or version not in masters.known
+    if can_be_told and not masters.open(uid, there):
+        return masters.open(uid, copied)
+    return version < copied_version
 
 
 def _is_whole(content: bytes) -> bool:

@@ -78,7 +78,7 @@ def restore_copy(
     here, passphrase = Installation.here(), _passphrase(passphrase_file, again=False)
     here.data.lock()
     try:
-        restored = restore(here.key_folder, here.key_files, source, passphrase, newest=newest)
+        restored = restore(here.key_folder, here.key_files, here.keyring, source, passphrase, newest=newest)
     finally:
         here.data.unlock()
     _say(restored, here.key_folder.path, "put back into", as_json)

@@ -67,7 +67,7 @@ class Keys:
     def restore(self, name: str = "", passphrase: str = PASSPHRASE, *, newest: bool = False) -> Copied:
         here = self.world.here
         source = self.copy_at.with_name(name) if name else self.copy_at
-        return restore(here.key_folder, here.key_files, source, passphrase, newest=newest)
+        return restore(here.key_folder, here.key_files, here.keyring, source, passphrase, newest=newest)
 
 
 @pytest.fixture
@@ -206,6 +206,28 @@ async def test_a_damaged_file_is_put_back(keys: Keys) -> None:
     await keys.folder.open()
 
 
+@pytest.mark.parametrize("place", [4, 8, 50, 100, 2000])
+async def test_a_key_file_with_a_flipped_bit_is_put_back(keys: Keys, place: int) -> None:
+    """Breaks: a session is lost for a bit that the copy has, and the restore says that all is well."""
+    kept, later = keys.make(KEPT), keys.make(LATER)
+    await keys.copy()
+    session = keys.path / "sessions" / KEPT.hex()[:2] / f"{KEPT.hex()}.key"
+    session.write_bytes(bytes(byte ^ (at == place) for at, byte in enumerate(kept)))
+    keys.restore()
+    assert (keys.held(KEPT), keys.held(LATER)) == (kept, later)
+
+
+async def test_a_copy_that_was_made_of_a_damaged_file_harms_no_whole_one(keys: Keys) -> None:
+    """Breaks: a newer copy takes away what an older one mended."""
+    kept = keys.make(KEPT)
+    session = keys.path / "sessions" / KEPT.hex()[:2] / f"{KEPT.hex()}.key"
+    session.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    await keys.copy()
+    session.write_bytes(kept)
+    keys.restore()
+    assert keys.held(KEPT) == kept
+
+
 async def test_a_copy_of_another_installation_changes_nothing(keys: Keys, tmp_path: Path) -> None:
     """Breaks: the wrong file mixes the keys of two installations."""
     await keys.copy()
@@ -260,7 +282,7 @@ async def test_a_restore_that_a_power_failure_interrupts_is_completed_by_the_nex
     ):
         struck(target, name)
     try:
-        restore(here.key_folder, here.key_files, keys.copy_at, PASSPHRASE)
+        restore(here.key_folder, here.key_files, here.keyring, keys.copy_at, PASSPHRASE)
         pytest.fail(f"only {effects} effects")
     except PowerFailsError:
         with pytest.raises(LucidError, match=r"keys\.(restoring|missing)"):

@@ -71,6 +71,21 @@ def test_a_wrong_or_missing_encryption_key_is_told_before_anything_is_wrapped(tm
     assert Keyring(tmp_path).keks() == {}
 
 
+def test_a_lost_salt_is_never_made_anew(tmp_path: Path) -> None:
+    """Breaks: every session is lost: the salt that returns in a copy is taken for another installation's."""
+    ring = Keyring(tmp_path, "correct horse battery")
+    _, key = ring.begin()
+    salt = (tmp_path / "salt").read_bytes()
+    (tmp_path / "salt").unlink()
+    again = Keyring(tmp_path, "correct horse battery")
+    for call in (again.keks, again.newest, again.begin, again.add_version):
+        with pytest.raises(Unavailable, match=r"salt.*keys\.lost"):
+            call()
+    assert not (tmp_path / "salt").exists()
+    (tmp_path / "salt").write_bytes(salt)
+    assert again.keks() == {1: key}
+
+
 def test_an_encryption_key_that_is_set_later_wraps_what_is_new(tmp_path: Path) -> None:
     """Breaks: the operator sets ENCRYPTION_KEY and it silently does nothing."""
     old = Keyring(tmp_path).begin()
