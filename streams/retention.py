@@ -35,7 +35,7 @@ from schemas.ports import Blobs, Jet
 from schemas.subjects import SESSION_ID
 from schemas.upcast import read_event
 from streams.checkpoints import patiently
-from streams.counts import recorded_names
+from streams.counts import is_recorded, recorded_names
 from streams.directory import Directory
 from streams.release import AGAIN_S, Release
 from streams.replay import manifest_of
@@ -118,11 +118,13 @@ class Retention:
         purged: list[str] = []
         await self._notice(now_us)
         waiting = self._waiting(now_us)
-        while (name := await self._next(waiting, now_us)) is not None:
-            at_us = waiting.pop(name)
+        for at_us, name in sorted((at_us, name) for name, at_us in waiting.items()):
+            if await self._next({name: at_us}, now_us) is None:
+                break  # those that were sealed later are not due either
             session = await self.directory.find(name)
-            if session is None or not may_go(session):
-                self.directory.source_gone(name)  # it is being destroyed: its source goes with it
+            # A session that is being destroyed takes its source with it.
+            if session is None or not may_go(session) or not await is_recorded(self.jet, name):
+                self.directory.source_gone(name)
             elif await self._is_whole(session, at_us, now_us) and await self._unmoved(session):
                 await self._purge(name)
                 self.directory.source_gone(name)
@@ -132,14 +134,17 @@ class Retention:
     async def _notice(self, now_us: int) -> None:
         """Look which recordings are there: of what is sealed, and of what came since under finished names.
 
-        Not when nothing came since the last look, and nothing is due.
+        Not when nothing came since the last look, and nothing is due; nor when there are too many to tell:
+        then each that is due is looked for by itself, and what comes under a finished name stays.
         """
         last_seq = (await self.jet.info(subjects.RECORDINGS)).last_seq
         due = await self._next(self._waiting(now_us), now_us)
         if due is None and last_seq == self._noticed_seq:
             return
+        there = await recorded_names(self.jet)
+        if there is None:
+            return
         sealed = tuple(self.directory.sealed)
-        there = await recorded_names(self.jet, sealed)
         for name in sealed:
             if name not in there:
                 self.directory.source_gone(name)

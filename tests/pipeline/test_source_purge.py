@@ -20,7 +20,7 @@ from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.errors import RefusedByState, Unavailable, outcome
 from schemas.settings import Settings
-from streams import retention, topology
+from streams import counts, retention, topology
 from streams.directory import Directory
 from streams.lifecycle import EventLog
 from streams.replay import Replay, manifest_of
@@ -51,8 +51,8 @@ async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]
 
 async def held(world: World) -> set[str]:
     """Sessions of which RECORDINGS holds something."""
-    counts = await world.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
-    return {subjects.session_of(subject) for subject in counts}
+    found = await world.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
+    return {subjects.session_of(subject) for subject in found}
 
 
 async def emptied(world: World) -> None:
@@ -64,8 +64,8 @@ async def emptied(world: World) -> None:
 
 async def events(world: World, name: str) -> list[str]:
     """Steps of which CHUNKS holds an event, and how many."""
-    counts = await world.jet.subject_counts(subjects.CHUNKS, subjects.chunk("*", name))
-    return sorted(f"{subjects.step_of(subject)} {count}" for subject, count in counts.items())
+    found = await world.jet.subject_counts(subjects.CHUNKS, subjects.chunk("*", name))
+    return sorted(f"{subjects.step_of(subject)} {count}" for subject, count in found.items())
 
 
 async def limit_recordings(world: World, max_bytes: int) -> None:
@@ -158,6 +158,43 @@ async def test_nothing_goes_before_its_time_and_a_hold_keeps_no_source(
         await running_on.final()
         await world.until("live-01", "STOPPED")
         await verified(world, "live-01", tmp_path)
+
+
+class CountingNames:
+    """A connection that notes which names it asked for."""
+
+    def __init__(self, jet: Any) -> None:
+        self._jet, self.asked = jet, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jet, name)
+
+    async def subject_counts(self, stream: str, subject: str) -> Any:
+        self.asked.append(subject)
+        return await self._jet.subject_counts(stream, subject)
+
+
+async def test_of_very_many_recordings_only_those_that_are_due_are_asked_for(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: with ten thousand recordings in the stream every look asks the server for each of them."""
+    monkeypatch.setattr(counts, "MOST_NAMES", 1)
+    async with system(server, tmp_path) as world:
+        await seal(world, "a-01", "b-02", "c-03")
+        jet = CountingNames(world.jet)
+        async with looking(world, DAY_S, jet) as (source, clock):
+            clock.us = 1
+            assert await source.look() == []
+            assert jet.asked == []
+            clock.us = 2**51
+            assert await source.look() == ["a-01", "b-02", "c-03"]
+            assert len(jet.asked) == 3
+        await (await world.start("live-04")).record(8)
+        await (await world.start("live-05")).record(8)
+        async with looking(world, DAY_S, jet) as (source, _):
+            assert len(source.directory.sealed) == 3, "their sources are gone, and it does not know yet"
+            assert await source.look() == []
+            assert not source.directory.sealed
 
 
 async def test_above_70_percent_the_oldest_seals_go_and_no_more_than_needed(
