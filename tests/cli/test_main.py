@@ -6,7 +6,7 @@ import json
 import logging
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -198,3 +198,35 @@ def test_the_doctor_tries_what_it_says_of_the_data_folder(lucid: Lucid, tmp_path
     assert said.returncode == 2, said.stdout + said.stderr
     assert "/proc/nowhere cannot be written" in said.stdout
     assert all(len(line) <= 80 for line in said.stdout.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_ctrl_c_before_the_program_is_loaded_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Breaks: who has mistyped and is quick reads a stack trace; a script gets no object."""
+    program = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Interrupt(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "streams.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from streams.cli.entry import run
+run()
+"""
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", program, "verify", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (130, "lucid: interrupted\n")
+    assert [json.loads(line)["code"] for line in said.stdout.splitlines()] == ["interrupted"] * len(arguments)
+
+
+def test_the_console_script_is_the_one_that_can_be_interrupted() -> None:
+    """Breaks: as above."""
+    (script,) = (one for one in entry_points(group="console_scripts") if one.name == "lucid")
+    assert script.value == "streams.cli.entry:run"
