@@ -6,7 +6,9 @@
    verb whose output has no end, or must arrive whole, asks in between.
 3. The descriptors 0 to 2 are always open: where the caller closed one, a file that is opened later would get
    its number (libuv aborts then), and what is printed would go into that file.
-4. What the encoding cannot show is escaped; bytes of a file name that are no text leave as they are.
+4. Standard output waits for its reader. Standard error does so for PATIENCE_S, then leaves out what finds no
+   room, and says so when there is room again: a pager that stands still stops no recording and no service.
+5. What the encoding cannot show is escaped; bytes of a file name that are no text leave as they are.
 """
 
 import codecs
@@ -20,15 +22,23 @@ from typing import Any, TextIO
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 ESCAPED = "lucid.escaped"
 """How characters are written that the encoding does not have."""
+PIECE_BYTES = select.PIPE_BUF
+"""A pipe that has room takes so many at once, and never waits."""
+PATIENCE_S = 1.0
 GONE = (errno.EPIPE, errno.EBADF)
 """Of a failure: the reader has gone, or the caller closed the descriptor, and wants nothing of us."""
 
 
 class Outlet(io.RawIOBase):
-    """One of the two descriptors, unbuffered."""
+    """One of the two descriptors, unbuffered.
 
-    def __init__(self, file: int, lost: OSError | None = None) -> None:
-        self._file = file
+    patience_s: how long it waits for its reader; None: for ever.
+    """
+
+    def __init__(self, file: int, lost: OSError | None = None, patience_s: float | None = None) -> None:
+        self._file, self._patience_s = file, patience_s
+        self._left_out = 0
+        """Bytes since there was room."""
         self._terminal = os.isatty(file)
         self.lost = lost
         """Why it takes no more; None: all has arrived."""
@@ -39,6 +49,24 @@ class Outlet(io.RawIOBase):
         return self.lost is not None and (self._terminal or self.lost.errno in GONE)
 
     def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._patience_s is None or self.lost is not None:
+            return self._written(data)
+        if not self._has_room(0 if self._left_out else self._patience_s):
+            self._left_out += size
+            return size
+        if self._left_out:
+            told, self._left_out = f"lucid: {self._left_out} bytes were left out here: nobody read\n", 0
+            self._written(told.encode())
+            return self.write(data)
+        return self._written(memoryview(data)[:PIECE_BYTES])
+
+    def _has_room(self, wait_s: float) -> bool:
+        ready = select.poll()
+        ready.register(self._file, select.POLLOUT)
+        return bool(ready.poll(wait_s * 1000))
+
+    def _written(self, data: Any) -> int:
         while self.lost is None:
             try:
                 return os.write(self._file, data)
@@ -65,7 +93,7 @@ def install() -> None:
     for name, file in (("stdout", STANDARD_OUTPUT), ("stderr", STANDARD_ERROR)):
         before: TextIO | None = getattr(sys, name)
         lost = OSError(errno.EBADF, os.strerror(errno.EBADF)) if before is None else None
-        outlet = Outlet(file, lost)
+        outlet = Outlet(file, lost, PATIENCE_S if file == STANDARD_ERROR else None)
         stream = io.TextIOWrapper(
             io.BufferedWriter(outlet),
             encoding=before.encoding if before else "utf-8",

@@ -13,7 +13,7 @@ import pytest
 
 from streams.cli import output
 from streams.cli.main import main
-from streams.cli.outlets import Outlet
+from streams.cli.outlets import PIECE_BYTES, Outlet
 
 FULL_DISK = "/dev/full"
 
@@ -98,3 +98,23 @@ def test_no_name_and_no_locale_ends_in_a_stack_trace(encoding: str) -> None:
     }
     assert (said.returncode, said.stdout) == (4, b"")
     assert said.stderr == b"lucid: there is no ./" + shown[encoding] + b"  [evidence.absent]\n"
+
+
+def test_notes_that_nobody_reads_stop_nothing() -> None:
+    """Breaks: a recording, or a whole system, stands still behind a pager that nobody scrolls."""
+    read, write = os.pipe()
+    outlet = Outlet(write, patience_s=0.01)
+    stream = io.TextIOWrapper(io.BufferedWriter(outlet), encoding="utf-8", line_buffering=True)
+    for _ in range(3):
+        stream.write("x" * (1 << 16) + "\n")  # each as much as the pipe holds
+    assert outlet.lost is None
+    kept = os.read(read, 1 << 20)
+    assert kept == b"x" * len(kept)
+    stream.write("again\n")
+    left_out = 3 * ((1 << 16) + 1) - len(kept)
+    assert os.read(read, 1 << 20) == b"lucid: %d bytes were left out here: nobody read\nagain\n" % left_out
+    assert len(kept) >= PIECE_BYTES
+    os.close(read)
+    stream.write("gone\n")
+    assert (outlet.lost and outlet.lost.errno) == errno.EPIPE
+    os.close(write)
