@@ -33,7 +33,6 @@ from streams.chunk_log import data_seqs
 from streams.held_fragments import HeldFragments
 from streams.record_shared import Shared
 from streams.refusals import DEAD_LETTERS, Refusals
-from streams.refused_final import RefusedFinal
 from streams.restore import restore
 from streams.subject_reader import SubjectReader
 from streams.threads import is_slow
@@ -58,7 +57,6 @@ class Recording:
         self._refusals = Refusals(shared.jet, shared.aside, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
-        self._refused_final = RefusedFinal(shared.jet, identity.session)
         self._position = 0
         """Stream sequence of the last fragment that was folded, or looked at and not needed."""
         self._heard_us = 0
@@ -145,11 +143,9 @@ class Recording:
             self._catching.cancel()
             await asyncio.gather(self._catching, return_exceptions=True)
         await self._checkpoints.close()
-        await self._refused_final.close()
+        await self._refusals.close()
         self._drop_held()
         self._shared.claims.forget_open(self.identity.uid)
-
-    # catching up
 
     def _holds(self, size: int) -> bool:
         """Whether a message of so many bytes is kept until the session has caught up."""
@@ -249,8 +245,6 @@ class Recording:
     def _drop_held(self) -> None:
         self._behind = max(self._behind, self._held.drop())
 
-    # folding
-
     def _take(self, arrival: Arrival) -> None:
         if arrival.seq <= self._position or self._is_void:
             return
@@ -258,10 +252,8 @@ class Recording:
         if isinstance(arrival.found, Exception):
             raise arrival.found
         if isinstance(arrival.found, Unfit):
-            self._refusals.bury(arrival.seq, arrival.found.code, arrival.found.message, arrival.message.data)
-            if arrival.is_ending(self.identity.uid):
-                self._fold.refuse_final(Kind.FINAL, arrival.found.code)
-                self._refused_final.heed(self._fold)
+            ending = arrival.is_ending(self.identity.uid)
+            self._refusals.refuse(self._fold, arrival.message, arrival.found, is_ending=ending)
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
         self._hold(arrival)
@@ -297,7 +289,7 @@ class Recording:
                 case Older(piece):
                     claims.drop(uid, piece.stream_seq)
                     self._shared.aside.do(partial(self._refusals.compare_older, self._fold, piece))
-        self._refused_final.heed(self._fold)
+        self._refusals.heed(self._fold)
 
     def _void(self) -> None:
         """Another owner recorded on: forget our fold, take up theirs."""

@@ -12,7 +12,7 @@ from waiting import PATIENCE_S
 from infra.nats_server import NatsServer
 from schemas import subjects
 from schemas.manifest import Manifest
-from streams import refused_final
+from streams import refusals
 from streams.roles import run_conductor, run_worker
 
 BEFORE, SIZE = 5, 1000
@@ -53,7 +53,7 @@ async def test_a_final_that_nobody_could_be_told_of_is_told_later(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a crash, or a command service that rests, behind a refused final leaves a session open."""
-    monkeypatch.setattr(refused_final, "AGAIN_S", 0.1)
+    monkeypatch.setattr(refusals, "AGAIN_S", 0.1)
     async with connected(server, tmp_path) as world:
         async with running(run_conductor, world):
             await world.answered()
