@@ -47,7 +47,7 @@ from streams.ending import send_end
 from streams.facts import STEPS_READ, Known
 from streams.fair_slots import FairSlots
 from streams.hearing import Hearing
-from streams.key_folder import note_key
+from streams.key_folder import RequireKeys, note_key
 from streams.keystore import KeyStore
 from streams.lifecycle import EventLog
 from streams.sealing import Sealer
@@ -92,6 +92,7 @@ class ConductorParts:
     manifests: Blobs
     quarantine: Blobs
     signers: Signers
+    require_keys: RequireKeys
     limits: Silence = field(default_factory=Silence)
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
@@ -113,9 +114,9 @@ class Conductor:
     def __init__(self, parts: ConductorParts) -> None:
         self._parts = parts
         self._jet, self._log = parts.jet, EventLog(parts.jet)
-        chunks, manifests, signers = parts.chunks, parts.manifests, parts.signers
-        self._sealer = Sealer(parts.jet, self._log, parts.keys, chunks, manifests, signers)
-        self._shredder = Shredder(parts.jet, parts.keys, chunks, manifests, parts.quarantine, signers)
+        kept, signers = (parts.chunks, parts.manifests), parts.signers
+        self._sealer = Sealer(parts.jet, self._log, parts.keys, *kept, signers)
+        self._shredder = Shredder(parts.jet, parts.keys, *kept, parts.quarantine, signers, parts.require_keys)
         self._hearing = Hearing(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._tasks = SessionTasks(self._bring_on)
@@ -224,13 +225,13 @@ class Conductor:
             return evaluate(facts, self._parts.limits)
 
     async def _carry_out(self, care: _Care, action: Action, now_us: int) -> None:
-        session = care.session
-        created = session.created
+        session, created = care.session, care.session.created
         assert created is not None
         match action:
             case Do(command, said):
                 await self._do(care, command, now_us, **said)
             case MakeKey():
+                await self._parts.require_keys()
                 # The key is durable before the log names it: a crash between finds it again.
                 keys = await self._parts.keys.make(created.uid)
                 await note_key(self._jet, session.id, created.uid)

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from handlers.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
-from schemas.errors import Conflict, Denied, NotFound, Rejected
+from schemas.errors import Conflict, Denied, NotFound, Rejected, Unavailable
 from schemas.installation_events import (
     ErasureOrdered,
     InstallationEvent,
@@ -43,6 +43,8 @@ from streams.wiring import Installation
 
 log = logging.getLogger("lucid.keys")
 T = TypeVar("T")
+RequireKeys = Callable[[], Awaitable[None]]
+"""`KeyFolder.require`."""
 
 
 class KeyFolder:
@@ -76,6 +78,13 @@ class KeyFolder:
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""
         await self._belonging()
+
+    async def require(self) -> None:
+        """As `check`, before a key is made or erased: raises Unavailable, since it is tried again."""
+        try:
+            await self._belonging()
+        except Denied as error:  # the installation's trouble, not the session's
+            raise Unavailable(error.message, code=error.code, hint=error.hint) from error
 
     async def note(self) -> None:
         """Let the log know every key that the folder holds. Safe to repeat."""
@@ -184,11 +193,15 @@ def key_folder(here: Installation, jet: Jet) -> KeyFolder:
     return KeyFolder(jet, here.key_folder, here.keyring, here.signers, here.key_files)
 
 
-async def order_erasure(jet: Writer, uid: bytes) -> None:
+async def order_erasure(jet: Jet, uid: bytes) -> None:
     """Let the log know that this key is to be erased, here and in every folder to come. Safe to repeat."""
-    body = jcs(ErasureOrdered(uid=uid).model_dump(mode="json"))
-    with suppress(Conflict):  # it is ordered already
-        await jet.append(subjects.erasure(uid), body, 0)
+    order, subject = ErasureOrdered(uid=uid), subjects.erasure(uid)
+    body = jcs(order.model_dump(mode="json"))
+    try:
+        await jet.append(subject, body, 0)
+    except Conflict:  # it is ordered already, or somebody wrote something else there
+        if not any([_event(there) == order async for there in jet.read_all(subjects.LIFECYCLE, subject)]):
+            await jet.publish(subject, body)
 
 
 async def note_key(jet: Writer, session: str, uid: bytes) -> None:

@@ -28,7 +28,7 @@ from streams.retention import Retention
 from streams.runner import Limits
 from streams.session_list import SessionList
 from streams.stages import STAGES
-from streams.wiring import Installation, dialled, prepare_memory, refuse_dumps
+from streams.wiring import Installation, dialled, prepare_memory
 from streams.worker import WorkerParts, work
 
 CONDUCTOR_THREADS = 64
@@ -40,7 +40,6 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
-    refuse_dumps()
     if not await _opened(key_folder(here, jet), stop):
         return
     directory, keys = Directory(jet), KeyStore(here.key_files, here.keyring)
@@ -68,7 +67,6 @@ async def run_worker(
 
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
-    refuse_dumps()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, Directory(jet, sources=True)
     folder = key_folder(here, jet)
@@ -83,6 +81,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         manifests=here.manifests,
         quarantine=here.quarantine,
         signers=here.signers,
+        require_keys=folder.require,
         limits=silence(settings),
     )
     retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)

@@ -25,7 +25,7 @@ from schemas.lifecycle_events import Created, DestroyOrdered
 from schemas.ports import Blobs, Erasure, Jet, Signers
 from schemas.trust import Place, Tombstone
 from streams.key_copies import copies_end_us
-from streams.key_folder import order_erasure
+from streams.key_folder import RequireKeys, order_erasure
 from streams.keystore import KeyStore
 
 PAUSE_S = 1.0
@@ -50,6 +50,7 @@ class Shredder:
     manifests: Blobs
     quarantine: Blobs
     signers: Signers
+    require_keys: RequireKeys
 
     async def shred(self, session: Session) -> bytes:
         """Destroy, and return H of the tombstone's envelope. Safe to repeat.
@@ -59,7 +60,7 @@ class Shredder:
         created, order = session.created, session.destroy
         assert created is not None
         assert order is not None
-        await asyncio.to_thread(self.signers.at, order.at_us)  # a keys/ that is not there cannot be erased
+        await self.require_keys()  # in a keys/ that is missing, or of somebody else, nothing can be erased
         # In the log first: an older keys/ that takes this one's place is brought up to it before it serves.
         await order_erasure(self.jet, created.uid)
         erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))

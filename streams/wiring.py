@@ -1,7 +1,8 @@
 """Owns which driver stands behind which port: nothing else in streams/ imports infra.
 
 1. It composes and decides nothing: what is done with a driver is up to whoever asked for it.
-2. A plain function of this machine or process needs no port, and is handed on by its name.
+2. Whoever asks for keys is kept out of core dumps before the first one is in memory.
+3. A plain function of this machine or process needs no port, and is handed on by its name.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -48,7 +49,6 @@ __all__ = [
     "encodes_h264",
     "plain_swap",
     "prepare_memory",
-    "refuse_dumps",
     "server",
     "server_version",
     "supervised",
@@ -70,6 +70,7 @@ class Installation:
 
     @cached_property
     def keyring(self) -> ports.Keyring:
+        refuse_dumps()
         return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
 
     @cached_property
@@ -78,10 +79,12 @@ class Installation:
 
     @cached_property
     def key_files(self) -> ports.KeyFiles:
+        refuse_dumps()
         return DiskKeyFiles(self._data.keys / "sessions")
 
     @cached_property
     def signers(self) -> ports.Signers:
+        refuse_dumps()
         return Signers(self._data.keys)
 
     @cached_property

@@ -18,6 +18,7 @@ from infra.blobs_disk import DiskBlobs
 from infra.datadir import DataDir
 from infra.jetstream import Jet, Message, PullReader
 from infra.key_files_disk import DiskKeyFiles
+from infra.key_folder import KeyFolder as DiskKeyFolder
 from infra.keyring import Keyring
 from infra.signers import Signers
 from schemas import subjects
@@ -28,6 +29,7 @@ from schemas.ports import Erasure
 from streams import conductor, worker
 from streams.conductor import Conductor
 from streams.directory import Directory
+from streams.key_folder import KeyFolder, RequireKeys
 from streams.keystore import KeyStore
 from streams.runner import Limits
 from streams.stages import STAGES
@@ -266,6 +268,12 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
         await ended(tasks)
 
 
+def checked(jet: Jet, data: DataDir) -> RequireKeys:
+    """What a conductor asks before it makes or erases a key."""
+    folder, files = DiskKeyFolder(data.keys), DiskKeyFiles(data.keys / "sessions")
+    return KeyFolder(jet, folder, Keyring(data.keys), Signers(data.keys), files).require
+
+
 @asynccontextmanager
 async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[Directory]:
     """A conductor whose effects can be struck, and the directory that it works with."""
@@ -276,8 +284,9 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
+    quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
     parts = conductor.ConductorParts(
-        faulty, directory, keys, chunks, manifests, DiskBlobs(data.quarantine), Signers(data.keys)
+        *(faulty, directory, keys, chunks, manifests, quarantine, signers), require_keys=checked(jet, data)
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:

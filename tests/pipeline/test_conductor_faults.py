@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from conducted import Host, World, connected, requested, running, system
+from faulty import checked
 from prepared import key_of
 from waiting import PATIENCE_S
 
@@ -185,7 +186,10 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
-    parts = ConductorParts(jet, directory, keys, chunks, manifests, quarantine, signers)
+    parts = ConductorParts(
+        *(jet, directory, keys, chunks, manifests, quarantine, signers),
+        require_keys=checked(world.jet, world.data),
+    )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:
         await directory.ready()

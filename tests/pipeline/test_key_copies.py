@@ -4,21 +4,24 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conducted import World, connected, running
+from waiting import PATIENCE_S
 
 from handlers.key_file import build_key_file
 from infra.nats_server import NatsServer
-from schemas import dsse
+from schemas import dsse, subjects
 from schemas.errors import Denied, LucidError, Misuse
 from schemas.trust import Tombstone
 from streams.key_copies import Copied, copies_made, make_copy, restore
 from streams.key_folder import KeyFolder, key_folder, order_erasure
 from streams.roles import run_conductor, run_worker
 from streams.shredding import tombstone_name
+from streams.wiring import Installation
 
 PASSPHRASE = "correct horse battery"
 KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))
@@ -115,6 +118,22 @@ async def test_a_log_that_was_put_back_is_walked_from_its_beginning(keys: Keys, 
     keys.world.here.key_folder.note_erased(1_000_000)  # by the log that is gone
     shutil.copytree(keys.path, tmp_path / "older")
     await keys.destroy(DESTROYED)
+    shutil.rmtree(keys.path)
+    shutil.copytree(tmp_path / "older", keys.path)
+    await keys.folder.open()
+    assert keys.held(DESTROYED) == b""
+
+
+async def test_a_stray_message_hides_no_erasure(keys: Keys, tmp_path: Path) -> None:
+    """Breaks: one message under the name of a session's erasure, and an older keys/ opens it for ever."""
+    keys.make(DESTROYED)
+    shutil.copytree(keys.path, tmp_path / "older")
+    await keys.world.jet.publish(subjects.erasure(DESTROYED), b"{}")
+    for _ in range(2):
+        await keys.destroy(DESTROYED)
+    assert (await keys.world.jet.subject_counts(subjects.LIFECYCLE, subjects.ALL_ERASURES)) == {
+        subjects.erasure(DESTROYED): 2
+    }
     shutil.rmtree(keys.path)
     shutil.copytree(tmp_path / "older", keys.path)
     await keys.folder.open()
@@ -367,3 +386,36 @@ async def test_nothing_is_called_erased_while_its_folder_is_not_there(
         await asked
         assert stone.exists()
         assert keys.held(host.grant.uid) == b""
+
+
+@pytest.mark.parametrize("call", ["start", "destroy"])
+async def test_no_key_is_made_or_erased_in_a_folder_that_took_the_place_of_keys(
+    server: NatsServer, tmp_path: Path, call: str
+) -> None:
+    """Breaks: the wrong disk is mounted at keys/ while all runs: new keys go with it, erased ones stay."""
+    async with connected(server, tmp_path) as world, running(run_conductor, world):
+        await world.answered()
+        keys, other = Keys(world, tmp_path), Installation(replace(world.settings, data=tmp_path / "other"))
+        uid = (await world.start("demo-01")).grant.uid
+        other.key_folder.begin()
+        other.keyring.begin()
+        other.signers.begin()
+        before = keys.held(uid)
+        keys.path.rename(tmp_path / "ours")
+        other.key_folder.path.rename(keys.path)
+        if call == "destroy":
+            asked = asyncio.create_task(world.ask("destroy", "demo-01", reason="over"))
+            await world.until("demo-01", "CLEANUP")
+        else:
+            asked = asyncio.create_task(world.start("demo-02"))
+            begun = subjects.lifecycle("demo-02")
+            async with asyncio.timeout(PATIENCE_S):
+                while (await world.jet.subject_counts(subjects.LIFECYCLE, begun)).get(begun, 0) < 2:  # noqa: ASYNC110 - a test looks from outside
+                    await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        assert not (keys.path / "sessions").exists()
+        keys.path.rename(tmp_path / "theirs")
+        (tmp_path / "ours").rename(keys.path)
+        assert keys.held(uid) == before
+        await asked
+        assert bool(keys.held(uid)) == (call == "start")

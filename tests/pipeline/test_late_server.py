@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conducted import World, connected
-from faulty import key_store
+from faulty import checked, key_store
 from waiting import until
 
 from infra.blobs_disk import DiskBlobs
@@ -52,7 +52,8 @@ def service(kind: type, jet: Any, directory: Directory, world: World) -> Any:
     chunks, manifests = DiskBlobs(data.chunks), DiskBlobs(data.manifests)
     if kind is Conductor:
         quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
-        return Conductor(ConductorParts(jet, directory, keys, chunks, manifests, quarantine, signers))
+        parts = (jet, directory, keys, chunks, manifests, quarantine, signers)
+        return Conductor(ConductorParts(*parts, require_keys=checked(world.jet, data)))
     return Retention(jet, directory, chunks, manifests, 0)
 
 

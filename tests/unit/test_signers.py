@@ -137,7 +137,7 @@ def test_a_tombstone_of_before_a_theft_counts(signers: Signers) -> None:
     signers.revoke(stolen.name, ROTATED_US + 1)
     manifests = DiskBlobs(signers.directory / "m")
     nothing: Any = None
-    shredder = Shredder(nothing, nothing, nothing, manifests, nothing, signers)
+    shredder = Shredder(nothing, nothing, nothing, manifests, nothing, signers, nothing)
     order = DestroyOrdered(
         session="demo-01", at_us=ROTATED_US + 5, who="a", cause="c", trigger="CLEANUP", from_state="STOPPED",
         to_state="CLEANUP", approver="b", backups_until_us=0,
