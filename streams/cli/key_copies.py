@@ -100,7 +100,8 @@ def _passphrase(file: Path | None, *, again: bool) -> str:
         try:
             return file.read_text().partition("\n")[0].rstrip("\r")
         except (OSError, ValueError) as error:
-            raise Misuse(f"{file} cannot be read: {error}", code="keys.passphrase") from None
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise Misuse(f"{file} cannot be read: {why}", code="keys.passphrase") from None
     given: str = typer.prompt("Passphrase of the copy", hide_input=True, confirmation_prompt=again, err=True)
     return given
 

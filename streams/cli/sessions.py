@@ -1,5 +1,6 @@
 """Owns `lucid sessions`: what there is; pausing it, and ending it, in order or for good."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -39,13 +40,19 @@ def list_sessions(
     found = attach.run(_pages({"state": wanted, "host": host, "text": name}, limit, after))
     if as_json:
         output.emit(found)
-    else:
-        for line in _table(found):
+    given = {"--state": wanted, "--host": host, "--name": name}
+    filters = "".join(f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value)
+    if not as_json:
+        for line in _table(found["sessions"]):
             output.say(line)
+        if not found["sessions"] and (filters or after):
+            output.note("lucid: no session fits; see all: lucid sessions list")
+        elif not found["sessions"] and not found["behind"]:
+            output.note("lucid: no sessions; record one: lucid demo")
     if found["behind"]:
         output.note(f"lucid: this list is made anew: {output.count_of(found['behind'], 'event')} to go")
     if found["next"] and not as_json:
-        output.note(f"lucid: there are more: --after {found['next']}")
+        output.note(f"lucid: there are more: lucid sessions list --after {found['next']}{filters}")
 
 
 async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any]:
@@ -116,12 +123,8 @@ def _ask(
             output.say(line)
 
 
-def _table(answer: dict[str, Any]) -> list[str]:
-    found: list[Shown] = answer["sessions"]
-    if not found:
-        output.note("lucid: no sessions; record one: lucid demo")
-        return []
-    width = max(len(shown["session"]) for shown in found)
+def _table(found: list[Shown]) -> list[str]:
+    width = max((len(shown["session"]) for shown in found), default=0)
     return [
         f"{shown['session']:<{width}}  {_state(shown):<16}  {_day(shown['created_us'])}  "
         f"{_seal(shown):<22}  {shown['host']}".rstrip()

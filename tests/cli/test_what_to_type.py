@@ -161,3 +161,18 @@ def test_a_closed_input_is_no_source_and_leaves_no_session(lucid: Lucid, data: P
     assert said.returncode == 4, said.stderr
     assert said.stderr.startswith("lucid: standard input cannot be read: it is closed")
     assert lucid("sessions", "show", "never-3", data=data).returncode == 4
+
+
+def test_a_list_that_shows_nothing_or_not_all_says_what_to_type(lucid: Lucid, data: Path) -> None:
+    """Breaks: who has mistyped a filter believes that everything is gone; the next page loses the filter."""
+    for name in ("listed-1", "listed-2"):
+        recorded(lucid, data, name)
+    none = lucid("sessions", "list", "--name", "no-such", data=data)
+    assert (none.returncode, none.stdout) == (0, "")
+    assert none.stderr == "lucid: no session fits; see all: lucid sessions list\n"
+    page = lucid("sessions", "list", "--name", "listed-", "--limit", "1", data=data)
+    told, _, command = page.stderr.strip().rpartition(": ")
+    assert (told, command.split()[1:4]) == ("lucid: there are more", ["sessions", "list", "--after"])
+    rest = lucid(*command.split()[1:], data=data)
+    assert (page.stdout.split()[0], rest.stdout.split()[0]) == ("listed-2", "listed-1")
+    assert len(rest.stdout.splitlines()) == 1
