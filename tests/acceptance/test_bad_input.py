@@ -256,7 +256,7 @@ def test_a_hole_is_declared_and_signed_and_hides_nothing_else(scene: Scene) -> N
     shown = scene.record("holes", holes)
     assert (shown["fragments"], shown["missing"]) == (PLAIN_FRAGMENTS + WINDOW + 1 + 1, 2)
     assert "2 fragments never came" in scene.system("sessions", "show", "holes").out
-    check_true(scene.system, "holes", "gap.declared")
+    check_true(scene.system, "holes", "gap.declared", "host.gap")
     assert scene.system.json("verify", "holes")["gaps"] == 2
 
 
@@ -299,7 +299,8 @@ def test_messages_of_nobody_leave_everybody_alone(scene: Scene) -> None:
             *("lucid.rec.3.hostile.never-was", "lucid.rec.99.hostile.x", "lucid.rec.3.$.%"),
             *("lucid.chunk.recorded.3.never-was", "lucid.chunk.chunked.3.no$name", "lucid.chunk.x.y.z"),
             *("lucid.lifecycle.never-was", "lucid.lifecycle.no$name", "lucid.hosts.never-was"),
-            *("lucid.key.never-was", "lucid.dead.x.y.z"),
+            *("lucid.counters.never-was.x", "lucid.erasures.never-was", "lucid.open.never-was"),
+            *("lucid.installation", "lucid.keysmade", "lucid.keycopies", "lucid.dead.x.y.z"),
         ):
             await one.jet.publish(subject, b"\xffgarbage")
 

@@ -180,13 +180,13 @@ def disturbed(
 ) -> list[int]:
     """An order of sending, fragments by number: some twice, some late by less than the window.
 
-    A part fragment stays a barrier: its sender has everything before it acknowledged.
+    A part fragment and the final stay barriers: their sender has everything before them acknowledged.
     """
     placed: list[tuple[float, int]] = []
     shift = 0.0
     for number, kind in enumerate(prepared.kinds):
         at = number + shift
-        if kind is Kind.PART:
+        if kind in (Kind.PART, Kind.FINAL):
             at = max([at, *(earlier + 1 for earlier, _ in placed)])
             shift = at - number
         elif chooser.random() < delays:
