@@ -32,7 +32,7 @@ from streams.lifecycle import read_event
 from streams.outbox import Outbox
 from streams.wiring import Installation
 
-AT_ONCE = 16
+AT_ONCE = 12
 """Sessions that are started, or asked about, together."""
 SEALED_S = 120.0
 
