@@ -39,7 +39,8 @@ class Arrival:
         """Whether nothing is to be expected after it, from the host of the session `uid`."""
         match self.found:
             case Fragment() as fragment:
-                return fragment.header.kind in (Kind.FINAL, Kind.END)
+                header = fragment.header
+                return header.uid == uid and header.kind in (Kind.FINAL, Kind.END)
             case Unfit() as unfit:
                 return unfit.final_of == uid
         return False

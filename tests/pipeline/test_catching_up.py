@@ -204,6 +204,23 @@ async def test_sixty_open_sessions_come_back_without_a_disconnect(
     await server.stop()
 
 
+async def test_the_ending_of_another_recording_ends_no_pause(jet: Jet) -> None:
+    """Breaks: a host's older final, sent again under a paused session, ends that pause and all later ones."""
+    prepared, older = Prepared("demo-01", 2, [("data", 500)] * 3), Prepared("demo-00", 1, [])
+    await begin(jet, prepared)
+    await jet.publish(prepared.subject, older.fragments[-1])
+    await send(jet, prepared, range(3))
+    sent = [message async for message in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    async with recording(jet, prepared) as one:
+        one.pause(True)
+        for arrival in one.look(sent):
+            one.take(arrival)
+        assert one._position == 0
+        one.pause(False)
+        await until(lambda: one._position == sent[-1].seq)
+        assert one._refusals.count == 1
+
+
 async def test_a_paused_session_folds_nothing_until_it_is_resumed(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
