@@ -25,7 +25,6 @@ TOMBSTONE = "application/vnd.lucid.tombstone.v1+json"
 
 MAX_BYTES = {MANIFEST: 512 << 20, TRUST: 16 << 20, TOMBSTONE: 1 << 20}
 """Greatest envelope by type."""
-SIG_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)

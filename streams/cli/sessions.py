@@ -58,7 +58,7 @@ def list_sessions(
 async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any]:
     """So many sessions, however many answers that takes."""
     found: list[Shown] = []
-    async with attach.attached() as jet:
+    async with attach.attached(serving=True) as jet:
         while True:
             page = {"after": after, "limit": min(limit - len(found), PAGE_MOST)}
             answer = await call(jet, "list", {**asked, **page})

@@ -20,7 +20,7 @@ VERBS = {
     "export": "Write out a recording, its evidence, or the trust file.",
     "replay": "Make chunks again from the recording stream, and compare.",
     "recover": "Bring a session in ERROR back to work.",
-    "keys": "Rotate the keys that keep the data keys, and those that sign.",
+    "keys": "Rotate, copy and restore keys; show, rotate and revoke signers.",
     "hosts": "Show the hosts that may record.",
     "config": "Show every setting and where it came from, or a template.",
     "serve": "Run one role alone.",

@@ -105,14 +105,16 @@ def test_a_verb_waits_for_a_system_that_is_starting_and_says_so(lucid: Lucid, tm
     assert end(process) == 0
 
 
-def test_a_recording_begins_while_the_services_restart(lucid: Lucid, tmp_path: Path) -> None:
-    """Breaks: one crash of the conductor costs the recordings that begin in the same second."""
+def test_a_list_waits_and_a_recording_begins_while_the_services_restart(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: one crash of the conductor costs recordings that begin then, and a list ends with a riddle."""
     data = tmp_path / "data"
     (tmp_path / "source").write_bytes(b"x" * 1000)
     process = up(lucid, data)
     for child in psutil.Process(process.pid).children(recursive=True):
         if "conductor" in child.cmdline():
             os.kill(child.pid, signal.SIGKILL)
+    listed = lucid("sessions", "list", "--json", data=data)
+    assert (listed.returncode, json.loads(listed.stdout)["sessions"]) == (0, []), listed.stderr
     said = lucid("record", "--input", str(tmp_path / "source"), "--session", "now-1", "--json", data=data)
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout)["sealed"] is True
