@@ -66,12 +66,17 @@ def decide(session: Session, command: Command) -> list[Event]:
     return _fact(session, command)
 
 
-def _create(session: Session, command: Create) -> list[Event]:
+def check_request(command: Create) -> None:
+    """Raises Denied (host.signature): it is not signed by the key that it names."""
     if not verify_signature(command.host_key, command.signed_part, command.request, CREATE_PREFIX):
         raise Denied(
             f"the request to create {command.session} is not signed by the key it names",
             code="host.signature",
         )
+
+
+def _create(session: Session, command: Create) -> list[Event]:
+    check_request(command)
     if session.created is not None:
         if session.created.request == command.request:
             return []

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from handlers.compression import check_cost
 from handlers.conductor import HOST_SILENT
-from handlers.lifecycle import decide
+from handlers.lifecycle import check_request, decide
 from handlers.retention import data_room
 from handlers.session import Session
 from schemas import commands, subjects
@@ -90,7 +90,8 @@ class Control:
     async def create(self, body: Body) -> Body:
         """A host asks for a session; its signature, its key and its counter are checked first."""
         asked = Create.model_validate(_filled(body))
-        async with self.hosts.turn(asked.host):
+        check_request(asked)
+        async with self.hosts.turn(asked):
             session = await self.log.load(asked.session)
             # Refused before the counter is taken. The counter before the session: a crash between leaves the
             # counter with this name, and the host asks again.

@@ -35,11 +35,17 @@ class Hosts:
         self._creating = FairSlots(CREATES, CREATES_OF_HOST)
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
-        """Hold one of the host's turns to ask for a session. Raises Unavailable (create.busy)."""
-        if self._creating.waiting_of(host) >= CREATES_WAIT:
-            raise Unavailable(f"host {host} has asked for too many sessions at once", code="create.busy")
-        async with self._creating.turn(host):
+    async def turn(self, create: Create) -> AsyncIterator[None]:
+        """Hold one of the turns to ask for a session. Its signature must have been checked.
+
+        They are of the key, not of the name: whoever asks under the name of another host takes his own.
+        Raises Unavailable (create.busy).
+        """
+        whose = create.host_key.hex()
+        if self._creating.waiting_of(whose) >= CREATES_WAIT:
+            said = f"host {create.host} has asked for too many sessions at once"
+            raise Unavailable(said, code="create.busy", hint="ask again")
+        async with self._creating.turn(whose):
             yield
 
     async def admit(self, create: Create) -> None:

@@ -24,6 +24,7 @@ from schemas.jetstream import Message
 from schemas.lifecycle_events import SessionSettings
 from streams import claims, recording, remake
 from streams.arrival import Arrival
+from streams.bench.finished import FinishedHost
 from streams.commands import call
 from streams.conductor import ONE_HOST
 from streams.enrol import start_session
@@ -152,6 +153,35 @@ async def test_what_is_refused_of_one_host_is_looked_at_aside(
         may_go_on.set()
         await send(jet, flooded)
         assert await ended(jet, flooded) == await folded(jet, flooded)
+
+
+async def test_who_asks_under_the_name_of_another_host_keeps_it_from_nothing(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: requests under its name, signed by whoever, take all turns of a host: it records nothing."""
+    real, false = FinishedHost("host-1"), FinishedHost("host-1")
+    false.key = FinishedHost("mallory").key
+    false.public = false.key.public_key().public_bytes_raw()
+    may_go_on, register = asyncio.Event(), Hosts.register
+
+    async def slow(hosts: Hosts, host: str, key: bytes, at_us: int, who: str) -> None:
+        if key == false.public:
+            await may_go_on.wait()
+        await register(hosts, host, key, at_us, who)
+
+    monkeypatch.setattr(Hosts, "register", slow)
+    refused = ASKED - CREATES_OF_HOST - CREATES_WAIT
+    async with system(server, tmp_path, worker=False) as world:
+        flood = [false.create(f"false-{n}", 1).model_dump(mode="json") for n in range(ASKED)]
+        asking = [asyncio.create_task(call(world.jet, "create", one)) for one in flood]
+        await until(lambda: sum(task.done() for task in asking) == refused)
+        made = await call(world.jet, "create", real.create("demo-01", 1).model_dump(mode="json"))
+        assert made["state"] == "CREATED"
+        may_go_on.set()
+        told = await asyncio.gather(*asking, return_exceptions=True)
+    assert sorted(getattr(one, "code", "") for one in told) == sorted(
+        ["create.busy"] * refused + ["host.key"] * (ASKED - refused)
+    )
 
 
 async def test_a_host_that_asks_for_sessions_without_end_keeps_no_other_waiting(
