@@ -60,6 +60,12 @@ class DiskKeyFiles:
         self._is_local = False
 
     def make(self, uid: bytes, data: bytes) -> bytes:
+        return self._make(uid, data, is_new=True)
+
+    def put_back(self, uid: bytes, data: bytes) -> bytes:
+        return self._make(uid, data, is_new=False)
+
+    def _make(self, uid: bytes, data: bytes, *, is_new: bool) -> bytes:
         with self._exclusive(uid) as folder:
             name = _name(uid)
             there = _content(folder, name)
@@ -67,7 +73,7 @@ class DiskKeyFiles:
                 os.fsync(folder)  # who made it may have died before: a power failure would take it back
                 return there
             _clear(folder, uid)
-            temporary = _write(folder, uid, data, replaces=None)
+            temporary = _write(folder, uid, data, marked=is_new)
             # A crash from here on leaves the whole file, under one name or both.
             os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
@@ -96,7 +102,7 @@ class DiskKeyFiles:
             if made is None:
                 return None
             _clear(folder, uid)
-            temporary, old = _write(folder, uid, made, replaces=name), _temporary(uid)
+            temporary, old = _write(folder, uid, made, marked=_is_marked(folder, name)), _temporary(uid)
             os.link(name, old, src_dir_fd=folder, dst_dir_fd=folder)
             # A crash before this leaves the new file as leftover, one after it the old file.
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -112,8 +118,7 @@ class DiskKeyFiles:
                 if is_new and not was_made:
                     mark(file, erased=True)  # with this file none can be
                 elif os.fstat(file).st_size:
-                    was_marked = is_marked(file)
-                    if overwrite(file) and was_marked:
+                    if overwrite(file) and is_marked(file):
                         mark(file, erased=True)
                     else:
                         unmark(file)
@@ -189,12 +194,12 @@ class DiskKeyFiles:
         self._is_local = True
 
 
-def _write(folder: int, uid: bytes, data: bytes, *, replaces: str | None) -> str:
-    """A durable file under a temporary name; it is marked if all that it replaces was."""
+def _write(folder: int, uid: bytes, data: bytes, *, marked: bool) -> str:
+    """A durable file under a temporary name. marked: no bytes of this key are anywhere else."""
     name = _temporary(uid)
     with _file(folder, name, os.O_CREAT | os.O_EXCL) as file:
         write_new(file, data, folder)
-        if replaces is None or _is_marked(folder, replaces):
+        if marked:
             mark(file)
     return name
 

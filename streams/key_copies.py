@@ -233,7 +233,7 @@ def _put_session_back(files: KeyFiles, masters: _Masters, record: Record) -> Non
     if not record.content:
         files.erase(uid)
         return
-    there = files.make(uid, record.content)
+    there = files.put_back(uid, record.content)
     if there and there != record.content:
         files.replace(
             uid, lambda raw: record.content if _is_worse(masters, uid, raw, record.content) else None

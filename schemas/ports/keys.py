@@ -88,6 +88,9 @@ class KeyFiles(Protocol):
     def make(self, uid: bytes, data: bytes) -> bytes:
         """What durably stands there now: `data` if nothing did; empty: it is erased. Raises NoSpace."""
 
+    def put_back(self, uid: bytes, data: bytes) -> bytes:
+        """As `make`, of a key that was here before: its bytes may be left anywhere."""
+
     def open(self, uid: bytes) -> OpenKeyFile | None:
         """The file as it is now; None: none was made yet. The caller closes it."""
 

@@ -169,7 +169,15 @@ def removed(root: Path, uid: bytes) -> None:
     (root / uid.hex()[:2] / f"{uid.hex()}.key").unlink()
 
 
-@pytest.mark.parametrize("elsewhere", [copied, defragmented, removed])
+def restored(root: Path, uid: bytes) -> None:
+    """The folder from its sealed copy, after it was lost."""
+    content = (root / uid.hex()[:2] / f"{uid.hex()}.key").read_bytes()
+    shutil.rmtree(root)
+    assert DiskKeyFiles(root).put_back(uid, content) == content
+    assert DiskKeyFiles(root).put_back(uid, key_file(uid, 2)) == content
+
+
+@pytest.mark.parametrize("elsewhere", [copied, defragmented, removed, restored])
 def test_a_key_whose_bytes_lie_elsewhere_too_is_not_called_overwritten(
     tmp_path: Path, elsewhere: Callable[[Path, bytes], None]
 ) -> None:

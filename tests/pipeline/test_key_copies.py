@@ -297,7 +297,7 @@ async def test_a_restore_that_a_power_failure_interrupts_is_completed_by_the_nex
             (here.key_folder, name)
             for name in ("begin_restore", "note_erased", "put_back", "join", "end_restore")
         ),
-        (here.key_files, "make"),
+        (here.key_files, "put_back"),
     ):
         struck(target, name)
     try:
