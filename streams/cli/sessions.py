@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas import subjects
-from schemas.errors import Misuse
+from schemas.errors import EXIT_OK, Misuse, Rejected, outcome
 from schemas.lifecycle_events import State
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
@@ -19,6 +19,7 @@ from streams.session_list import PAGE_MOST
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
 Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
 Shown = Mapping[str, Any]
+Teller = Callable[[dict[str, Any]], list[str]]
 
 sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -98,29 +99,54 @@ def stop(
 
 
 @sessions.command()
-def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
-    """Shred a session's key and erase what it opened, for good. Its history stays."""
+def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> int:
+    """Shred a session's key and erase what it opened, for good. Its history stays.
+
+    Of several that are named each is tried; the exit status is that of the first that was refused.
+    """
     for name in names:
         subjects.session_id(name)
     which = names[0] if len(names) == 1 else output.count_of(len(names), "session")
     output.confirm(f"Destroy {which}? Only copies that were exported can be watched then.", yes)
+    if len(names) == 1:
+        _ask("destroy", {"session": names[0]}, as_json, _moved)
+        return EXIT_OK
+    status, answers = EXIT_OK, []
     for name in names:
-        _ask("destroy", {"session": name}, as_json, _moved)
+        try:
+            answers.append(_answer("destroy", {"session": name}))
+        except Rejected as error:
+            answers.append({"session": name, **output.problem(error)})
+            status = status or outcome(error).exit_code
+            if not as_json:
+                output.note(output.sentence(error))
+        else:
+            if not as_json:
+                _tell(answers[-1], _moved)
+    if as_json:
+        output.emit({"sessions": answers})
+    return status
 
 
-def _ask(
-    command: str, body: Mapping[str, Any], as_json: bool, tell: Callable[[dict[str, Any]], list[str]]
-) -> None:
+def _ask(command: str, body: Mapping[str, Any], as_json: bool, tell: Teller) -> None:
+    answer = _answer(command, body)
+    if as_json:
+        output.emit(answer)
+    else:
+        _tell(answer, tell)
+
+
+def _answer(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
     async def work() -> dict[str, Any]:
         async with attach.attached(serving=True) as jet:
             return await call(jet, command, body)
 
-    answer = attach.run(work())
-    if as_json:
-        output.emit(answer)
-    else:
-        for line in tell(answer):
-            output.say(line)
+    return attach.run(work())
+
+
+def _tell(answer: dict[str, Any], tell: Teller) -> None:
+    for line in tell(answer):
+        output.say(line)
 
 
 def _table(found: list[Shown]) -> list[str]:
