@@ -142,6 +142,10 @@ def evaluate(facts: Facts, limits: Silence) -> Action | None:
             return _running(facts, limits)
         case State.STOPPED:
             return MakeSeal() if session.seal_started else None
+        case State.ERROR if session.destroy is not None:
+            # An error that was decided on before the order, and appended after it: the order still stands.
+            order = ("who", "reason", "approver", "backups_until_us")
+            return Do(commands.Cleanup, {name: getattr(session.destroy, name) for name in order})
         case State.ERROR:
             return _silent(facts, limits)
     return None

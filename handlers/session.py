@@ -85,7 +85,7 @@ class Session:
             case State.DESTROYED:
                 return self.shredded is not None
             case State.STOPPED | State.ERROR:
-                return self.sealed and self.seal_started is None
+                return self.sealed and self.seal_started is None and self.destroy is None
         return False
 
     def is_settled(self, index: int) -> bool:

@@ -295,5 +295,5 @@ def _at_rest(session: Session) -> bool:
         case State.STOPPED:
             return session.seal_started is None
         case State.ERROR:
-            return session.reason != HOST_SILENT
+            return session.reason != HOST_SILENT and session.destroy is None
     return False

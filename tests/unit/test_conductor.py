@@ -131,6 +131,24 @@ def test_nothing_is_sealed_before_everything_is_stored() -> None:
     assert world.next() is None, "`ended` may be read before the last `recorded`"
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_error_that_comes_behind_an_order_to_destroy_does_not_stop_it(sealed: bool) -> None:
+    """Breaks: a host falls silent as its session is destroyed: the key stays, and nobody looks again."""
+    world = started()
+    if sealed:
+        world.stored, world.ended = {0: 7, 1: 9, 2: 8}, 3
+        world.settle()
+    said = {"who": "dpo", "reason": "gdpr", "approver": "judge", "backups_until_us": 77}
+    world.do(commands.Cleanup, **said)
+    world.do(commands.Error, reason=HOST_SILENT)
+    assert not world.session.finished
+    assert world.settle().session.state == "DESTROYED"
+    assert world.session.shredded is not None
+    assert world.session.destroy is not None
+    assert {name: getattr(world.session.destroy, name) for name in said} == said
+    assert world.session.finished
+
+
 @pytest.mark.parametrize("state", ["ACTIVE", "PAUSING", "PAUSED", "STOPPING"])
 def test_a_dead_chunk_brings_an_error_that_names_it(state: str) -> None:
     """Breaks: a session waits for ever for a chunk that will never come."""
