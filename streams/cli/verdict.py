@@ -158,7 +158,8 @@ def _false(report: Report) -> Iterator[str]:
         by_area.setdefault(AREAS[finding.code.split(".")[0]], []).append(finding)
     for area, found in by_area.items():
         good = report.summary.chunks_good
-        others = f"; the other {good} are good" if area == "chunks" and good else ""
+        rest = "the other one is" if good == 1 else f"the other {good} are"
+        others = f"; {rest} good" if area == "chunks" and good else ""
         for number, finding in enumerate(found[:SHOWN]):
             head = f"  {area if number == 0 else '':<{AREA}} {mark(False)} "
             text = f"{finding.place.removeprefix('chunks/')} {finding.message}"

@@ -102,6 +102,14 @@ def test_a_flipped_bit_is_told_with_both_digests(here: Path, capsys: Said) -> No
     assert verdict == "demo-01 is FALSE [chunk.digest]"
 
 
+def test_one_good_chunk_is_told_as_one(here: Path, capsys: Said) -> None:
+    """Breaks: who reads the verdict must guess what "the other 1 are" says."""
+    for chunk in sorted((here / "copy" / "chunks").iterdir())[1:]:
+        chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    assert main(["verify", "copy", "--trust", "trust.json"]) == 3
+    assert "; the other one is good" in " ".join(capsys.readouterr().out.split())
+
+
 def test_json_holds_everything(here: Path, capsys: Said) -> None:
     """Breaks: a script cannot tell what is false, or reads another verdict than the exit status."""
     (here / "copy" / "chunks" / "0000000002").unlink()
