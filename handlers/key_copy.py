@@ -137,7 +137,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _no_copy() -> NoReturn:
-    raise Misuse("it is no copy of keys/ that this version can read", code="keys.no_copy")
+    raise Misuse("the file is no copy of keys/ that this version can read", code="keys.no_copy")
 
 
 def _denied(why: str) -> NoReturn:
