@@ -61,7 +61,7 @@ def test_a_template_can_be_taken_as_it_is(lucid: Lucid, tmp_path: Path) -> None:
 )
 def test_a_password_in_a_url_is_shown_nowhere(lucid: Lucid, tmp_path: Path, words: str, url: str) -> None:
     """Breaks: who asks for help with their settings hands out the password of their NATS."""
-    said = lucid(*words.split(), data=tmp_path, NATS_URL=url)
+    said = lucid(*words.split(), data=tmp_path, NATS_URL=url, WAIT_START="0")
     shown = said.stdout + said.stderr
     assert "hunter" not in shown
     assert "Traceback" not in shown
