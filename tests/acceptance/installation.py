@@ -18,9 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
-
-import pytest
+from typing import Any, BinaryIO, TypeVar
 
 MEBIBYTE = 1 << 20
 STOP_S, VERB_S, WAIT_S = 120.0, 600.0, 120.0
@@ -105,14 +103,6 @@ def until(met: Callable[[], object], what: str, seconds: float = WAIT_S) -> None
     while not met():
         assert time.monotonic() < end_s, f"not within {seconds} s: {what}"
         time.sleep(0.5)
-
-
-def absent(what: str, cure: str) -> NoReturn:
-    """Skip the test that needs `what`; in CI, where everything must be there, fail."""
-    message = f"{what} is not here; {cure}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 class Installation:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from absent import MAY_MOUNT, absent
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from installation import Installation, Json, lucid, read_independently, running, source_arguments
 from small_disk import small_disk
@@ -130,9 +131,10 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
     folder = tmp_path_factory.mktemp("searched")
     with small_disk(folder, DISK_BYTES, "ext4", "tmpfs") as disk:
-        data = (disk.path if disk else folder) / "data"
-        with running(data, LOG_LEVEL="DEBUG") as system:
-            yield Searched(system, disk.image if disk else None)
+        if disk is None:
+            absent("the right to mount a small file system", MAY_MOUNT)
+        with running(disk.path / "data", LOG_LEVEL="DEBUG") as system:
+            yield Searched(system, disk.image)
     shutil.rmtree(folder)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from absent import MAY_MOUNT, absent
 from held import fragments
-from installation import VERB_S, Installation, absent, running, source_arguments, until
+from installation import VERB_S, Installation, running, source_arguments, until
 from small_disk import Disk, small_disk
 
 from schemas.fragment import Kind
@@ -29,7 +30,7 @@ NO_SPACE = 8
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
     with small_disk(tmp_path, DISK_BYTES, request.param) as disk:
         if disk is None:
-            absent(f"the right to mount a small {request.param}", "run as root")
+            absent(f"the right to mount a small {request.param}", MAY_MOUNT)
         yield disk
 
 

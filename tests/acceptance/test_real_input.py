@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from installation import MEBIBYTE, Installation, Json, absent, at_once, lucid, read_independently, running
+from absent import absent
+from installation import MEBIBYTE, Installation, Json, at_once, lucid, read_independently, running
 
 ENOUGH_CHUNKS = 8
 RANDOM_BYTES = 100_000_000

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from absent import MAY_MOUNT, absent
 from waiting import PATIENCE_S, until
 
 from infra import nats_server, own_port
@@ -300,7 +301,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     where.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(where)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs: run as root")
+        absent("the right to mount a tmpfs", MAY_MOUNT)
     yield where
     subprocess.run(["umount", str(where)], check=True)
 

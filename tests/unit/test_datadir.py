@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absent import MAY_MOUNT, absent
 
 from infra.datadir import FOLDERS, DataDir, write_private
 from schemas.errors import Misuse, NoSpace, Unavailable
@@ -197,7 +198,7 @@ def test_a_disk_that_is_mounted_read_only_is_not_to_be_given_away(tmp_path: Path
     """Breaks: somebody changes owner and mode of a folder because we said so, and it does not even help."""
     mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount a tmpfs: run as root")
+        absent("the right to mount a tmpfs", MAY_MOUNT)
     try:
         with pytest.raises(Misuse, match="Read-only") as error:
             DataDir(tmp_path).lock()
