@@ -111,9 +111,8 @@ async def test_a_slow_codec_keeps_no_other_host_from_its_turn(
             await until(lambda: stuck)
             await sealed(world, "demo-01", "host-1")
             shown = await world.ask("show", "slow")
-            assert shown["recorded"] <= claims.HOST_CHUNKS / claims.SLOW_WEIGHT, (
-                "the rest waits in the stream"
-            )
+            # what was looked at before the host had its share is folded, too
+            assert shown["recorded"] <= claims.HOST_CHUNKS, "the rest of 40 waits in the stream"
             assert len(stuck) == 1
         finally:
             may_go_on.set()
