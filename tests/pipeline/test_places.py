@@ -113,20 +113,23 @@ class Halted:
         raise AssertionError
 
 
+async def give_up(world: World, host: str, jet: Any) -> None:
+    """Ask for demo-01 as a host, and be cancelled where the connection halts."""
+    starting = asyncio.create_task(start_session(jet, world.here.identity, host, "demo-01", SETTINGS))
+    async with asyncio.timeout(PATIENCE_S):
+        await jet.reached.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+
 @pytest.mark.parametrize(("command", "sent"), [("create", True), ("start", False), ("start", True)])
 async def test_who_gives_up_before_the_recording_begins_leaves_no_session(
     server: NatsServer, tmp_path: Path, command: str, sent: bool
 ) -> None:
     """Breaks: each Ctrl-C at the wrong moment takes a place of its host for good, until none is left."""
     async with system(server, tmp_path, max_host_sessions=1) as world:
-        jet: Any = Halted(world.jet, command, sent)
-        asked = start_session(jet, world.here.identity, "host-1", "demo-01", SETTINGS)
-        starting = asyncio.create_task(asked)
-        async with asyncio.timeout(PATIENCE_S):
-            await jet.reached.wait()
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
+        await give_up(world, "host-1", Halted(world.jet, command, sent))
         assert (await world.ask("show", "demo-01"))["state"] == "DESTROYED"
         await world.start("demo-02")
 
@@ -149,12 +152,5 @@ async def test_what_another_has_under_the_name_stays(server: NatsServer, tmp_pat
     """Breaks: who gives up a recording destroys the one that had its name first."""
     async with system(server, tmp_path) as world:
         await world.start("demo-01")
-        jet: Any = Halted(world.jet, "create", False)
-        asked = start_session(jet, world.here.identity, "host-2", "demo-01", SETTINGS)
-        starting = asyncio.create_task(asked)
-        async with asyncio.timeout(PATIENCE_S):
-            await jet.reached.wait()
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
+        await give_up(world, "host-2", Halted(world.jet, "create", False))
         assert (await world.ask("show", "demo-01"))["state"] == "ACTIVE"
