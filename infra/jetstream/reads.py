@@ -20,7 +20,7 @@ from schemas.errors import LucidError, Unavailable
 from schemas.jetstream import Message
 
 BATCH_BYTES = 8 << 20
-BATCH_MESSAGES = LASTS_MOST = 1024
+BATCH_MESSAGES = 1024
 SINGLES_AT_ONCE, RUNS_AT_ONCE, RUN_BYTES = 12, 3, 4 << 20
 """At most 12 single messages of 1 MiB and 3 runs of 4 MiB are under way for one caller."""
 BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
@@ -69,7 +69,7 @@ async def read_all(conn: Connection, stream: str, subject: str, from_seq: int) -
 
 
 async def lasts(conn: Connection, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
-    """Return the newest message of each of at most LASTS_MOST subjects; an absent one is left out.
+    """Return the newest message of each of at most BATCH_MESSAGES subjects; an absent one is left out.
 
     Raises Unavailable (stream.lags): the replica that answers has not heard of `known_to` yet.
     """
