@@ -4,14 +4,15 @@
    names of no session.
 2. Work: chunks of a slow codec, as dear as the platform allows, of bytes that cost the most.
 3. Commands: it asks for one session after the other.
-It heeds nothing: each flood sends anew as soon as one of its messages is through. It runs at low priority: in
-earnest its processor is its own, here it may have what the others leave.
+Each flood sends its next message when one is through, unless a rate bounds all floods together. It runs at
+low priority: in earnest its processor is its own, here it may have what the others leave.
 """
 
 import asyncio
 import os
 import random
 import secrets
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -44,7 +45,9 @@ Send = Callable[[], Awaitable[Any]]
 
 
 async def attack(cue: Cue, spec: Said) -> Said:
-    """Actor: attack from the word to begin to the word to stop. spec: url, subjects (of honest recordings).
+    """Actor: attack from the word to begin to the word to stop.
+
+    spec: url, subjects (of honest recordings), rate (messages a second of all floods together; 0: no bound).
 
     Says how many messages of each kind came through.
     """
@@ -53,8 +56,9 @@ async def attack(cue: Cue, spec: Said) -> Said:
         done = Counter[str]()
         sends = await _floods(jet, spec["subjects"])
         await cue.ready()
+        pace = _Pace(spec["rate"])
         tasks = [
-            asyncio.create_task(_flood(name, send, done))
+            asyncio.create_task(_flood(name, send, done, pace))
             for name, (send, at_once) in sends.items()
             for _ in range(at_once)
         ]
@@ -65,12 +69,25 @@ async def attack(cue: Cue, spec: Said) -> Said:
         return dict(done)
 
 
-async def _flood(name: str, send: Send, done: "Counter[str]") -> None:
+class _Pace:
+    """When the next message may be sent, so that all floods together keep to one rate."""
+
+    def __init__(self, rate: float) -> None:
+        self._gap_s = 1 / rate if rate else 0.0
+        self._next_s = 0.0
+
+    async def wait(self) -> None:
+        now_s = time.monotonic()
+        self._next_s = max(self._next_s, now_s) + self._gap_s
+        await asyncio.sleep(self._next_s - self._gap_s - now_s)
+
+
+async def _flood(name: str, send: Send, done: "Counter[str]", pace: _Pace) -> None:
     while True:
+        await pace.wait()
         with suppress(LucidError):
             await send()
             done[name] += 1
-        await asyncio.sleep(0)
 
 
 async def _floods(jet: Jet, honest: list[str]) -> dict[str, tuple[Send, int]]:

@@ -22,14 +22,15 @@ DRAIN_S = 120.0
 LOOK_S = 1.0
 
 
-async def measure(task: Task, load: Load) -> dict[str, Any]:
-    """What both runs came to, as JSON tells it."""
-    calm = await _run(_below(task, "calm"), load, hostile=False)
-    disturbed = await _run(_below(task, "hostile"), load, hostile=True)
+async def measure(task: Task, load: Load, *, hostile_rate: float) -> dict[str, Any]:
+    """What both runs came to, as JSON tells it. hostile_rate: messages a second; 0: no bound."""
+    calm = await _run(_below(task, "calm"), load, None)
+    disturbed = await _run(_below(task, "hostile"), load, hostile_rate)
     ratio = {name: disturbed["wait_ms"][name] / max(calm["wait_ms"][name], 1e-3) for name in calm["wait_ms"]}
     return {
         "hosts": load.sessions,
         "rate_bits": load.rate * 8,
+        "hostile_rate": hostile_rate,
         "seconds": load.seconds,
         "calm": calm,
         "hostile": disturbed,
@@ -45,7 +46,7 @@ def _below(task: Task, name: str) -> Task:
     return replace(task, folder=folder)
 
 
-async def _run(task: Task, load: Load, *, hostile: bool) -> dict[str, Any]:
+async def _run(task: Task, load: Load, hostile_rate: float | None) -> dict[str, Any]:
     async with system(task) as up:
         spec = {
             "source": str(task.source.path),
@@ -56,7 +57,7 @@ async def _run(task: Task, load: Load, *, hostile: bool) -> dict[str, Any]:
             "chunk_bytes": CHUNK_BYTES,
         }
         async with Actor("sessions:play", spec, task.folder / "honest.log", up.environment) as honest:
-            async with _attack(task, up, load.sessions, hostile) as said:
+            async with _attack(task, up, load.sessions, hostile_rate) as said:
                 honest.go()
                 played = await honest.done()
             times = await _drained(up, load.sessions)
@@ -72,14 +73,14 @@ async def _run(task: Task, load: Load, *, hostile: bool) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _attack(task: Task, up: Running, hosts: int, hostile: bool) -> AsyncIterator[dict[str, int]]:
-    """Meanwhile the hostile host attacks. What it sent is known afterwards, by kind."""
+async def _attack(task: Task, up: Running, hosts: int, rate: float | None) -> AsyncIterator[dict[str, int]]:
+    """Meanwhile the hostile host attacks, unless rate is None. What it sent is known afterwards, by kind."""
     sent: dict[str, int] = {}
-    if not hostile:
+    if rate is None:
         yield sent
         return
     honest = [subjects.recording(bench_host(n), bench_session(n)) for n in range(hosts)]
-    spec = {"url": up.url, "subjects": honest}
+    spec = {"url": up.url, "subjects": honest, "rate": rate}
     async with Actor("attack:attack", spec, task.folder / "hostile.log", up.environment) as attacker:
         attacker.go()
         yield sent

@@ -49,6 +49,9 @@ def bench(
     with_hostile: Annotated[
         bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
     ] = False,
+    hostile_rate: Annotated[
+        float, typer.Option(help="Messages a second of the hostile host; 0: all that come through.", min=0)
+    ] = 0,
     finished: Annotated[
         int, typer.Option(help="Instead: a system that has seen so many sessions.", min=0)
     ] = 0,
@@ -69,7 +72,8 @@ def bench(
     if with_hostile:
         load = sessions.Load(many or HONEST, seconds, parse_rate(rate))
         with own_folder(HOSTILE_BYTES) as folder:
-            result = attach.run(_load(hostile.measure, "hostile", load, settings, environment, folder))
+            measure = partial(hostile.measure, hostile_rate=hostile_rate)
+            result = attach.run(_load(measure, "hostile", load, settings, environment, folder))
         lines = report.hostile(result)
     elif finished:
         with own_folder(finished * FINISHED_BYTES) as folder:
