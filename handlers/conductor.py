@@ -151,6 +151,20 @@ def evaluate(facts: Facts, limits: Silence) -> Action | None:
     return None
 
 
+def at_rest(session: Session) -> bool:
+    """Whether nothing is needed until a person asks."""
+    if session.finished:
+        return True
+    match session.state:
+        case State.CREATED:
+            return True
+        case State.STOPPED:
+            return session.seal_started is None
+        case State.ERROR:
+            return session.reason != HOST_SILENT and session.destroy is None
+    return False
+
+
 def _running(facts: Facts, limits: Silence) -> Action | None:
     session = facts.session
     if not session.dek_id:

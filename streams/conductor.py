@@ -14,12 +14,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from zlib import crc32
 
 from handlers.conductor import (
-    HOST_SILENT,
     Action,
     Do,
     MakeKey,
@@ -29,6 +28,7 @@ from handlers.conductor import (
     Shred,
     Silence,
     StartSeal,
+    at_rest,
     evaluate,
 )
 from handlers.session import Session
@@ -64,7 +64,7 @@ STEPS = 100
 WHO = "conductor"
 DECIDING = "deciding"
 """Reading what is known of a session, and appending to its log what follows."""
-KINDS: dict[type[Action], str] = {
+KINDS: dict[type[Action | None], str] = {
     MakeKey: "starting",
     SendEnd: "ending",
     Redrive: "driving",
@@ -138,7 +138,7 @@ class Conductor:
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
         """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
         session = self._parts.directory.get(session_id)
-        if session is None or _at_rest(session):
+        if session is None or at_rest(session):
             self._care.pop(session_id, None)
             return
         care = self._care.setdefault(session_id, _Care(Known(session_id), session))
@@ -162,7 +162,7 @@ class Conductor:
         number = 0
         while True:
             try:
-                live = [session for session in self._parts.directory.sessions() if not _at_rest(session)]
+                live = [session for session in self._parts.directory.sessions() if not at_rest(session)]
                 await self._hearing.listen(self._parts.clock_us(), live)
             except Retryable as error:
                 log.warning("hearing_failed error=%s", error)
@@ -186,7 +186,9 @@ class Conductor:
                 return
             log.debug("action session=%s action=%s", care.session.id, action)
             try:
-                async with self._turn(care, KINDS.get(type(action), DECIDING)):
+                # Destroying pauses, and takes its turns by itself.
+                turn = nullcontext() if isinstance(action, Shred) else self._turn(care, action)
+                async with turn:
                     await self._carry_out(care, action, self._parts.clock_us())
             except (RefusedByState, Conflict):
                 # The session has moved on: look again at everything.
@@ -197,13 +199,13 @@ class Conductor:
                 return
         self._tasks.wake(session_id)
 
-    def _turn(self, care: _Care, kind: str) -> AbstractAsyncContextManager[None]:
+    def _turn(self, care: _Care, action: Action | None = None) -> AbstractAsyncContextManager[None]:
         created = care.session.created
-        return self._slots[kind].turn(created.host if created else "")
+        return self._slots[KINDS.get(type(action), DECIDING)].turn(created.host if created else "")
 
     async def _decide(self, care: _Care) -> Action | None:
         """What the session needs next, by all that is known of it now."""
-        async with self._turn(care, DECIDING):
+        async with self._turn(care):
             # The log first, then the chunks: what a run drives is read after the run was.
             followed = self._parts.directory.get(care.session.id)
             if followed is not None and followed.last_seq > care.session.last_seq:
@@ -251,7 +253,7 @@ class Conductor:
             case MakeSeal():
                 await self._do(care, commands.CompleteSeal, now_us, **await self._sealer.make(session))
             case Shred():
-                tombstone = await self._shredder.shred(session)
+                tombstone = await self._shredder.shred(session, lambda: self._turn(care, action))
                 await self._do(care, commands.RecordShredding, now_us, tombstone=tombstone)
 
     async def _do(self, care: _Care, kind: type[Command], now_us: int, **said: object) -> None:
@@ -283,17 +285,3 @@ class Conductor:
         on_its_way = session.state in (State.CLEANUP, State.DESTROYED)
         if not on_its_way and Trigger.ERROR in allowed(session):
             await self._do(care, commands.Error, self._parts.clock_us(), reason=error.code)
-
-
-def _at_rest(session: Session) -> bool:
-    """Whether nothing is needed until a person asks."""
-    if session.finished:
-        return True
-    match session.state:
-        case State.CREATED:
-            return True
-        case State.STOPPED:
-            return session.seal_started is None
-        case State.ERROR:
-            return session.reason != HOST_SILENT and session.destroy is None
-    return False

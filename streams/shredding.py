@@ -10,11 +10,14 @@
    nothing. It takes away by itself what it had written by then.
 4. Every step may be repeated after a crash. The tombstone derives from the order to destroy, and from the
    signer of that date, so it is the same each time; one that is there already stands.
-5. The log, its history and the manifests stay: they hold digests and names, no picture.
+5. The pause holds no slot: of many that are destroyed at once all keys go first, and all pause together.
+6. The log, its history and the manifests stay: they hold digests and names, no picture.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from handlers.session import Session
@@ -31,6 +34,8 @@ from streams.keystore import KeyStore
 PAUSE_S = 1.0
 """Between the two times that places are emptied: longer than most jobs that were under way."""
 NO_KEY = bytes(16)
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 log = logging.getLogger("lucid.shredding")
 
@@ -52,25 +57,28 @@ class Shredder:
     signers: Signers
     require_keys: RequireKeys
 
-    async def shred(self, session: Session) -> bytes:
+    async def shred(self, session: Session, turn: Turn) -> bytes:
         """Destroy, and return H of the tombstone's envelope. Safe to repeat.
 
+        turn: is taken for the work before the pause, and again for the work after it.
         Raises Retryable; then nothing is half done that the next call would not finish.
         """
         created, order = session.created, session.destroy
         assert created is not None
         assert order is not None
-        await self.require_keys()  # in a keys/ that is missing, or of somebody else, nothing can be erased
-        # In the log first: an older keys/ that takes this one's place is brought up to it before it serves.
-        await order_erasure(self.jet, created.uid)
-        erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
-        until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
-        order = order.model_copy(update={"backups_until_us": until_us})
-        up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
-        await self._empty(created, up_to)
+        async with turn():
+            await self.require_keys()  # a keys/ that is missing, or of somebody else, erases nothing
+            # In the log first: an older keys/ in the place of this one is brought up to it before it serves.
+            await order_erasure(self.jet, created.uid)
+            erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
+            until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
+            order = order.model_copy(update={"backups_until_us": until_us})
+            up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
+            await self._empty(created, up_to)
         await asyncio.sleep(PAUSE_S)
-        emptied = await self._empty(created, up_to)
-        return await asyncio.to_thread(self._bury, session, created, order, erasure, sorted(emptied))
+        async with turn():
+            emptied = await self._empty(created, up_to)
+            return await asyncio.to_thread(self._bury, session, created, order, erasure, sorted(emptied))
 
     async def _empty(self, created: Created, up_to: int) -> dict[str, int]:
         """Empty every place once; how much each held."""

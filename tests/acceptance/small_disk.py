@@ -30,6 +30,14 @@ class Disk:
         with self.ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, self.free() - leave)
 
+    def fill_up(self) -> None:
+        """Take all of it, to the last block."""
+        self.fill(leave=min(self.free(), 1 << 20))
+        with contextlib.suppress(OSError), self.ballast.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+                os.fsync(file.fileno())
+
     def empty(self) -> None:
         self.ballast.unlink()
 
