@@ -24,6 +24,7 @@ from pathlib import Path
 
 from infra import direct
 from infra.medium import medium
+from infra.open_key import OpenKey
 from infra.overwriting import is_marked, mark, overwrite, unmark, write_new
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 from schemas.ports import Erasure
@@ -34,22 +35,6 @@ FILE_MODE, FOLDER_MODE = 0o600, 0o700
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 READ_MOST_BYTES = 64 << 10
 """No key file is so long; a longer one is cut, and refused by who reads it."""
-
-
-class OpenKey:
-    """A key file that was read, and whether it still stands. The open file tells: no disk is asked."""
-
-    def __init__(self, file: int, data: bytes) -> None:
-        self._file, self.data = file, data
-
-    def stands(self) -> bool:
-        status = os.fstat(self._file)
-        return status.st_size > 0 and status.st_nlink > 0
-
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class DiskKeyFiles:
@@ -127,6 +112,11 @@ class DiskKeyFiles:
                 os.fsync(file)
                 os.fsync(folder)
                 return _outcome(file)
+
+    def vouch(self, uid: bytes, data: bytes) -> None:
+        with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
+            if data and direct.read_all(file) == data:
+                mark(file)
 
     def uids(self) -> Iterator[bytes]:
         with _translated("keys"):

@@ -58,7 +58,7 @@ class KeyFolder:
         """Return when the folder belongs to the log and can be used. Safe to repeat.
 
         Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring; keys.master,
-        keys.kek: wrong ENCRYPTION_KEY), Misuse (config.encryption_key), Unavailable.
+        keys.kek: wrong ENCRYPTION_KEY; keys.moving, keys.moved), Misuse (config.encryption_key), Unavailable.
         """
 
         async def once() -> None:
@@ -72,6 +72,7 @@ class KeyFolder:
             await asyncio.to_thread(self._folder.join)
 
         await _through_conflicts(once)
+        await asyncio.to_thread(self._folder.use)
         await self._erase_again()
         await asyncio.to_thread(self._files.sweep)
 
@@ -172,6 +173,7 @@ class KeyFolder:
             self._keyring.add_version(above=lost)
 
     def _held(self) -> KeysHeld:
+        self._folder.require_usable()
         try:
             root = self._signers.root().fingerprint
         except NotFound:

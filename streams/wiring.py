@@ -19,6 +19,7 @@ from infra.host_keys import HostIdentity
 from infra.jetstream import Where
 from infra.key_files_disk import DiskKeyFiles
 from infra.key_folder import KeyFolder
+from infra.key_place import DiskKeyPlace
 from infra.keyring import Keyring
 from infra.memory import prepare_memory
 from infra.nats_server import NatsServer
@@ -81,6 +82,11 @@ class Installation:
     def key_files(self) -> ports.KeyFiles:
         refuse_dumps()
         return DiskKeyFiles(self._data.keys / "sessions")
+
+    def key_place(self, path: Path | None = None) -> ports.KeyPlace:
+        """One folder with keys, by itself; None: the one that is used."""
+        refuse_dumps()
+        return DiskKeyPlace(path or self._data.where("keys"))
 
     @cached_property
     def signers(self) -> ports.Signers:

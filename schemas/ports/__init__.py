@@ -7,6 +7,7 @@
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer
 from schemas.ports.files import Blobs, DataDir
+from schemas.ports.key_places import KeyPlace
 from schemas.ports.keys import (
     DatedSigner,
     Erasure,
@@ -38,6 +39,7 @@ __all__ = [
     "Jet",
     "KeyFiles",
     "KeyFolder",
+    "KeyPlace",
     "Keyring",
     "MasterKeys",
     "OpenKeyFile",

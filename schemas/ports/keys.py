@@ -107,6 +107,9 @@ class KeyFiles(Protocol):
         made, or may have been; where there is no file then, its bytes are anywhere.
         """
 
+    def vouch(self, uid: bytes, data: bytes) -> None:
+        """Note that the file's bytes are nowhere else any more, if they are `data`. There must be a file."""
+
     def uids(self) -> Iterator[bytes]:
         """Every session that has a file, erased ones included."""
 
@@ -177,6 +180,15 @@ class KeyFolder(Protocol):
     @property
     def path(self) -> Path: ...
 
+    def require_usable(self) -> None:
+        """Return if no move of the folder is under way. Raises Denied (keys.moving, keys.moved)."""
+
+    def use(self) -> None:
+        """Keep the folder from being moved as long as this object lives. Safe to repeat.
+
+        Raises Unavailable (keys.io), Denied (keys.moving, keys.moved).
+        """
+
     def installation(self) -> bytes:
         """16 bytes; empty: it names none. Raises Unavailable (keys.damaged)."""
 
@@ -202,7 +214,7 @@ class KeyFolder(Protocol):
         """Whether a copy is being put back, or was when a crash came."""
 
     def begin_restore(self) -> None:
-        """From now on nothing may use the folder. Durable on return."""
+        """From now on nothing may use the folder. Durable on return. Raises Denied (keys.moving)."""
 
     def end_restore(self) -> None:
         """It may be used again. Durable on return."""

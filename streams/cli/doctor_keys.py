@@ -72,6 +72,7 @@ def _url(here: Installation) -> str | None:
 def _beside_no_server(here: Installation) -> str:
     """The log cannot be asked; whether there is one is known all the same."""
     folder = here.key_folder
+    folder.require_usable()
     where, name = output.home(folder.path), folder.installation()
     if folder.restoring():
         raise Denied(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import Denied, Misuse
-from streams.cli import attach, key_copies, output
+from streams.cli import attach, key_copies, key_moves, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.commands import call
 
@@ -20,6 +20,7 @@ signer = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 keys.add_typer(signer, name="signer")
 keys.command(short_help="Seal a copy of keys/ under a passphrase.")(key_copies.copy)
 keys.command("restore", short_help="Put a copy of keys/ back.")(key_copies.restore_copy)
+keys.command("move", short_help="Move keys/ to another folder.")(key_moves.move_folder)
 
 
 @keys.callback()

@@ -21,7 +21,9 @@ from small_disk import Disk, small_disk
 
 from handlers.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
 from infra.key_files_disk import DiskKeyFiles
+from infra.key_place import DiskKeyPlace
 from schemas.errors import Denied
+from streams.key_move import move
 
 DISK_BYTES = 16 << 20
 MASTERS = {version: bytes([version]) * 32 for version in range(1, 6)}
@@ -191,6 +193,36 @@ def test_a_key_whose_bytes_lie_elsewhere_too_is_not_called_overwritten(
         assert [DiskKeyFiles(root).erase(uid) for _ in range(2)] == ["unproven"] * 2
         assert DiskKeyFiles(root).make(uid, content) == b""
         assert left(raw(disk), content), "this is why"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "ext4-journal"])
+def test_moved_keys_are_gone_from_the_old_disk_or_said_to_be_there(tmp_path: Path, kind: str) -> None:
+    """Breaks: the old disk is sold, and it opens every session; or no later erasure counts as proven."""
+    uids, gone = [bytes([number % 3, number]) * 8 for number in range(12)], b"g" * 16
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with disk_of(tmp_path / "old", kind) as before, disk_of(tmp_path / "new", "ext4") as after:
+        old, new = DiskKeyPlace(before.path), DiskKeyPlace(after.path / "keys")
+        old.folder.begin()
+        secret = b'{"key": "' + os.urandom(200).hex().encode() + b'"}'
+        old.folder.put_back("master-00000001.json", secret)
+        written = [old.files.make(uid, key_file(uid, 1)) for uid in (*uids, gone)]
+        first = old.files.erase(gone)
+        assert opened(raw(before)) >= set(uids)
+        moved = move(old, new)
+        device = raw(before)
+        proven = kind == "ext4"
+        assert moved == (12, 0 if proven else 12, "overwritten" if proven else "unproven")
+        assert (opened(device) == set()) == proven, "this is why"
+        if proven:
+            assert secret not in device
+            assert not any(left(device, content) for content in written)
+        assert opened(raw(after)) == set(uids)
+        expected = "overwritten" if proven else "unproven"
+        assert (first, new.files.erase(gone)) == (expected, expected)
+        assert {new.files.erase(uid) for uid in uids} == {expected}
+        assert opened(raw(after)) == set()
+        assert move(old, new) == (0, 0, "overwritten")
 
 
 def test_a_session_that_never_had_a_key_leaves_none(tmp_path: Path) -> None:

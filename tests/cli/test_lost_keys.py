@@ -106,3 +106,35 @@ def test_a_wrong_encryption_key_ends_the_start(lucid: Lucid, tmp_path: Path) -> 
         done = lucid("up", data=data, **wrong)
         assert done.returncode == 6, said_of(done)
         assert "set ENCRYPTION_KEY as it was" in said_of(done)
+
+
+def test_moved_keys_are_found_by_the_setting_that_the_command_names(
+    lucid: Lucid, data: Path, tmp_path: Path
+) -> None:
+    """Breaks: after keys/ moved to another disk nothing starts, and nobody knows why."""
+    new = tmp_path / "elsewhere" / "keys"
+    up = lucid.start("up", "--json", data=data)
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    refused = lucid("keys", "move", str(new), data=data)
+    assert refused.returncode == 7, "what runs would find its keys overwritten"
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    done = lucid("keys", "move", str(new), "--json", data=data)
+    assert done.returncode == 0, said_of(done)
+    moved = json.loads(done.stdout)
+    assert (moved["from"], moved["to"]) == (str(data / "keys"), str(new))
+    assert moved["setting"] == {"KEYS_PATH": str(new)}
+    for verb in ("up", "doctor"):
+        left = lucid(verb, data=data)
+        assert left.returncode == 6, said_of(left)
+        assert f"set KEYS_PATH={new}" in said_of(left)
+    up = lucid.start("up", "--json", data=data, **moved["setting"])
+    assert json.loads(up.stdout.readline())["status"] == "running"
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=PATIENCE_S)
+    assert up.returncode == 0
+    assert lucid("doctor", data=data, **moved["setting"]).returncode == 0
+    back = lucid("keys", "move", str(data / "keys"), data=data, **moved["setting"])
+    assert back.returncode == 0, said_of(back)
+    assert f"set KEYS_PATH={data / 'keys'}" in said_of(back)
+    assert lucid("doctor", data=data).returncode == 0

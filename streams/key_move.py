@@ -1,0 +1,147 @@
+"""Moves `keys/` to another folder, and overwrites what it leaves.
+
+    old/moving → new/arriving → every file is put into the new folder and read back → old/moved
+    → each old file is overwritten and removed → new/arriving goes → old/moving goes
+
+1. From the first step to the last no role starts, in either folder: it says which command completes the move.
+2. The old folder loses nothing before the new one has everything (old/moved). After that nothing is taken
+   from the old one again.
+3. The same call after a crash goes on where the notes say. The keys cannot have changed in between, since
+   nothing started.
+4. A key in the new folder may count as proven later only if the old file was, and its overwriting, too. A
+   crash between the two leaves it unproven, never the other way round.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from schemas.errors import Denied, Misuse
+from schemas.ports import Erasure, KeyFiles, KeyPlace
+
+WRITERS = 8
+"""Threads: each waits for the disk."""
+
+log = logging.getLogger("lucid.keys")
+T = TypeVar("T")
+
+
+class Moved(NamedTuple):
+    """What a move did."""
+
+    sessions: int
+    """Keys of sessions that were overwritten in the old folder by this call."""
+    unproven: int
+    """Of those: how many may still be on the old disk."""
+    rest: Erasure
+    """The same of the master key, the signers and the rest."""
+
+
+def move(old: KeyPlace, new: KeyPlace) -> Moved:
+    """Move everything, and return when the old folder holds nothing any more. No role may be running.
+
+    Raises Misuse (keys.move, keys.network), Denied (keys.missing, keys.restoring, keys.moving, keys.moved,
+    keys.foreign), Unavailable (keys.busy, keys.io), NoSpace.
+    """
+    _require_places(old, new)
+    with old.alone():
+        if not old.is_left():
+            _require_movable(old, new)
+            old.begin_leaving(new.path)
+            new.begin_arriving()
+            _carry(old, new)
+            old.note_left(new.path)
+        outcomes = Counter(_each(partial(_overwrite, old.files, new.files), old.files.uids()))
+        rest = old.vacate() if old.is_leaving() else "overwritten"
+        new.end_arriving()
+        old.end_leaving()
+    moved = Moved(outcomes["overwritten"] + outcomes["unproven"], outcomes["unproven"], rest)
+    log.warning("keys_moved to=%s sessions=%d unproven=%d rest=%s", new.path, *moved)
+    return moved
+
+
+def _require_places(old: KeyPlace, new: KeyPlace) -> None:
+    if old.path == new.path or old.path in new.path.parents or new.path in old.path.parents:
+        raise Misuse(
+            f"keys/ cannot be moved from {old.path} to {new.path}: one holds the other",
+            code="keys.move",
+            hint="name a folder on another disk",
+        )
+    if (to := old.moving_to()) not in ("", str(new.path)):
+        raise Denied(
+            f"the keys of {old.path} were moved to {to}, or are being moved there",
+            code="keys.moved" if old.is_left() else "keys.moving",
+            hint=f"lucid keys move {to} completes it" if old.is_leaving() else f"set KEYS_PATH={to}",
+        )
+
+    if not old.is_left() and not old.folder.installation():
+        raise Denied(
+            f"{old.path} is missing or empty: there is nothing to move",
+            code="keys.missing",
+            hint="set LUCID_DATA or KEYS_PATH to where keys/ is now",
+        )
+
+
+def _require_movable(old: KeyPlace, new: KeyPlace) -> None:
+    """Refuse what would lose or mix keys, before anything is written."""
+    if old.folder.restoring():
+        raise Denied(
+            f"{old.path} is being restored, or that was interrupted",
+            code="keys.restoring",
+            hint="run it once more: lucid keys restore FILE",
+        )
+    if not (new.is_vacant() or new.arriving()):
+        raise Misuse(f"{new.path} is not empty", code="keys.move", hint="name an empty folder, or a new one")
+
+
+def _carry(old: KeyPlace, new: KeyPlace) -> None:
+    """Put everything into the new folder. Durable, and read back, on return."""
+    for name, content in old.folder.files():
+        new.folder.put_back(name, content)
+    if old.folder.joined():
+        new.folder.join()
+    if old.folder.is_newest():
+        new.folder.begin_newest()
+    new.folder.note_erased(old.folder.erased_up_to())
+    _each(partial(_carry_session, old.files, new.files), old.files.uids())
+
+
+def _carry_session(old: KeyFiles, new: KeyFiles, uid: bytes) -> None:
+    data = content_of(old, uid)
+    if not data:
+        # An erasure that is repeated says in the new folder what it said in the old one.
+        new.erase(uid, was_made=old.erase(uid) != "overwritten")
+    elif new.put_back(uid, data) != data:
+        raise Denied(
+            f"another key of session {uid.hex()} stands in the new folder",
+            code="keys.foreign",
+            hint="empty the new folder, then run it once more",
+        )
+
+
+def _overwrite(old: KeyFiles, new: KeyFiles, uid: bytes) -> Erasure | None:
+    """None: there was nothing any more."""
+    data = content_of(old, uid)
+    if not data:
+        return None
+    outcome = old.erase(uid)
+    if outcome == "overwritten":
+        new.vouch(uid, data)
+    return outcome
+
+
+def content_of(files: KeyFiles, uid: bytes) -> bytes:
+    """What the session's key file holds; empty: it is erased, or not there."""
+    file = files.open(uid)
+    if file is None:
+        return b""
+    file.close()
+    return file.data
+
+
+def _each(call: Callable[[bytes], T], uids: Iterable[bytes]) -> list[T]:
+    with ThreadPoolExecutor(WRITERS, "lucid-move") as threads:
+        return list(threads.map(call, list(uids)))
