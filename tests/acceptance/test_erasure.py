@@ -11,19 +11,33 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nats
+import psutil
 import pytest
 from absent import MAY_MOUNT, absent
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from installation import Installation, Json, lucid, read_independently, running, source_arguments
+from installation import (
+    WAIT_S,
+    Installation,
+    Json,
+    lucid,
+    read_independently,
+    running,
+    source_arguments,
+)
+from many_recorded import record_many
 from small_disk import small_disk
 
+from handlers.key_file import KEY_FILE_BYTES, MAGIC, open_key_file, read_head
+from infra.jetstream import Jet, connect
+from infra.keyring import Keyring
 from schemas.commands import CREATE_PREFIX, create_request
+from schemas.errors import Denied, Unavailable
 from schemas.lifecycle_events import SessionSettings
+from streams.commands import call
 
 DISK_BYTES = 256 << 20
 MARKER = hashlib.sha256(b"what nobody may ever find").digest()
@@ -31,6 +45,7 @@ PLAIN = b"".join(MARKER + os.urandom(224) for _ in range(4000))
 """About 1 MB that no codec makes smaller, recognisable in every 256 bytes."""
 BLOCK = 8 << 20
 OVERLAP = 4096
+SECTOR = 512
 
 
 def forms(secret: bytes) -> set[bytes]:
@@ -98,6 +113,56 @@ class Searched:
     def __init__(self, system: Installation, image: Path | None) -> None:
         self.system, self.image = system, image
 
+    async def record_many(self, hosts: Path, wanted: Sequence[tuple[str, str]], content: bytes) -> None:
+        jet = await connect(self.system.nats_url, name="hosts", timeout_s=WAIT_S)
+        try:
+            await record_many(jet, hosts, wanted, content)
+        finally:
+            await jet.close()
+
+    def listed(self, name: str) -> list[Json]:
+        """All sessions with this in their names."""
+        found: list[Json] = self.system.json("sessions", "list", "--name", f"{name}-")["sessions"]
+        return found
+
+    @property
+    def conductor(self) -> psutil.Process:
+        assert self.system.process is not None
+        children = psutil.Process(self.system.process.pid).children()
+        (found,) = (child for child in children if "conductor" in child.cmdline())
+        return found
+
+    def device(self) -> bytes:
+        """Every byte of the disk, as it is after all that was written has reached it."""
+        if self.image is None:
+            absent("the right to mount a small ext4", MAY_MOUNT)
+        os.sync()
+        return self.image.read_bytes()
+
+    def left_on_disk(self, written: Mapping[str, bytes]) -> set[str]:
+        """The uids of these key files of which the device still has a sector."""
+        pieces = {
+            content[at : at + SECTOR]: uid
+            for uid, content in written.items()
+            for at in range(0, len(content), SECTOR)
+        }
+        device = self.device()
+        sectors = (device[at : at + SECTOR] for at in range(0, len(device), SECTOR))
+        return {pieces[sector] for sector in sectors if sector in pieces}
+
+    def opening_on_disk(self) -> set[str]:
+        """The uids of all keys that any master key of this installation opens, anywhere on the device."""
+        device, masters = self.device(), Keyring(self.system.data / "keys").keks()
+        found, at = set(), device.find(MAGIC)
+        while at >= 0:
+            raw = device[at : at + KEY_FILE_BYTES]
+            with contextlib.suppress(Denied):
+                uid = read_head(raw).uid
+                open_key_file(masters, uid, raw)
+                found.add(uid.hex())
+            at = device.find(MAGIC, at + 1)
+        return found
+
     def record(self, session: str) -> Json:
         said = self.system.record(
             "-", session, stdin=PLAIN, COMPRESSION_ALGORITHM="none", CHUNK_SIZE_MB="0.25"
@@ -107,8 +172,10 @@ class Searched:
 
     def wrap(self, uid: str) -> bytes:
         """Nonce and wrapped data key of a session, as its key file has them."""
-        path = self.system.data / "keys" / "sessions" / uid[:2] / f"{uid}.key"
-        return path.read_bytes()[44:116]
+        return self.key_file(uid).read_bytes()[44:116]
+
+    def key_file(self, uid: str, data: Path | None = None) -> Path:
+        return (data or self.system.data) / "keys" / "sessions" / uid[:2] / f"{uid}.key"
 
     def key(self, session: str, aside: Path) -> bytes:
         """The data key, taken out of the installation."""
@@ -244,42 +311,84 @@ def test_a_rotated_master_key_leaves_no_old_wrap(searched: Searched, tmp_path: P
     assert searched.record("after")["sealed"], "and what comes next is recorded as before"
 
 
-def test_of_eight_sessions_destroyed_at_once_no_key_is_left_and_no_old_copy_opens_any(
-    searched: Searched, tmp_path: Path
+CROWD = 64
+
+
+def sessions_of(crowd: str) -> list[tuple[str, str]]:
+    """Half of them of one host, half of as many hosts; and one that stays."""
+    hosts = [f"{crowd}-host"] * (CROWD // 2) + [f"{crowd}-{number}" for number in range(CROWD // 2)]
+    return [(f"{crowd}-{number}", host) for number, host in enumerate(hosts)]
+
+
+async def patient(jet: Jet, command: str, **said: str) -> Json:
+    """The answer of a service that may be killed meanwhile: asked again, it is carried out once."""
+    said = {"cause": os.urandom(8).hex(), **said}
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            with contextlib.suppress(Unavailable):
+                return await call(jet, command, said, timeout_s=10)
+            await asyncio.sleep(0.1)
+
+
+async def destroy_crowd(searched: Searched, crowd: str, *, killed: bool) -> list[Json]:
+    """Destroy all at once during two rotations. killed: the conductor is, when a quarter lost its key."""
+    jet = await connect(searched.system.nats_url, name="crowd", timeout_s=WAIT_S)
+    try:
+        names = [name for name, _ in sessions_of(crowd)]
+        keys = [searched.key_file((await call(jet, "show", {"session": name}))["uid"]) for name in names]
+        asked = asyncio.gather(
+            *(patient(jet, "destroy", session=name) for name in names),
+            *(patient(jet, "rotate") for _ in range(2)),
+        )
+        if killed:
+            async with asyncio.timeout(WAIT_S):
+                while sum(not path.stat().st_size for path in keys) < CROWD // 4:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            searched.conductor.kill()
+        *destroyed, _, _ = await asyncio.wait_for(asked, WAIT_S)
+        return destroyed
+    finally:
+        await jet.close()
+
+
+@pytest.mark.parametrize("crowd", ["calm", "killed"])
+def test_of_64_sessions_destroyed_at_once_no_key_is_left_and_no_old_copy_opens_any(
+    searched: Searched, tmp_path: Path, crowd: str
 ) -> None:
-    """Breaks: eight people are forgotten in one minute, and a backup of last night opens seven of them."""
-    system = searched.system
-    gone = [f"gone-{number}" for number in range(8)]
-    uids = {name: searched.record(name)["uid"] for name in (*gone, "stays")}
-    wraps = {name: searched.wrap(uid) for name, uid in uids.items()}
-    assert searched.image is None or all(searched.found_on_disk(wrap) for wrap in wraps.values())
+    """Breaks: many people are forgotten in one minute, and a backup of last night opens some of them."""
+    system, stays = searched.system, f"{crowd}-stays"
+    content = PLAIN[: 64 << 10]
+    asyncio.run(searched.record_many(tmp_path / "hosts", [*sessions_of(crowd), (stays, stays)], content))
+    shown = {one["session"]: one["uid"] for one in searched.listed(crowd)}
+    gone = {name: uid for name, uid in shown.items() if name != stays}
+    assert len(gone) == CROWD
+    written = {uid: searched.key_file(uid).read_bytes() for uid in shown.values()}
+    assert searched.left_on_disk(written) == set(shown.values())
+    assert searched.opening_on_disk() >= set(shown.values())
     before = tmp_path / "before"
     shutil.copytree(system.data, before, ignore=shutil.ignore_patterns("keys", "lock", "run.json"))
 
-    with ThreadPoolExecutor(10) as threads:
-        rotations = [threads.submit(system.json, "keys", "rotate") for _ in range(2)]
-        destroyed = list(threads.map(lambda name: system.json("sessions", "destroy", name, "--yes"), gone))
-        assert all(job.result()["version"] > 1 for job in rotations)
-    assert [(said["state"], said["shredded"]) for said in destroyed] == [("DESTROYED", True)] * len(gone)
-    new = searched.wrap(uids["stays"])
-    assert new != wraps["stays"]
-    assert [
-        name for name, wrap in wraps.items() if searched.found(wrap) or searched.found_on_disk(wrap)
-    ] == []
-    assert searched.image is None or searched.found_on_disk(new)
-    for name in gone:
-        stone = (system.data / "manifests" / f"{uids[name]}.tombstone.dsse.json").read_bytes()
-        said = json.loads(base64.b64decode(json.loads(stone)["payload"]))
-        outcome = "overwritten" if searched.image else "unproven"
-        assert {"place": "keys", "outcome": outcome} in said["places"], "on a disk that is known"
-        assert {place["place"] for place in said["places"]} > {"keys", "fragments", "chunks"}
+    destroyed = asyncio.run(destroy_crowd(searched, crowd, killed=crowd == "killed"))
+    assert [(one["state"], one["shredded"]) for one in destroyed] == [("DESTROYED", True)] * CROWD
+    assert searched.left_on_disk(written) == set(), "the one that stays was put under another master key"
+    opening = searched.opening_on_disk()
+    assert shown[stays] in opening
+    assert not opening & set(gone.values())
+    assert not searched.found_on_disk(MARKER)
+    for uid in gone.values():
+        stone = (system.data / "manifests" / f"{uid}.tombstone.dsse.json").read_bytes()
+        told = json.loads(base64.b64decode(json.loads(stone)["payload"]))
+        assert {"place": "keys", "outcome": "overwritten"} in told["places"], "on a disk that is known"
+        assert {place["place"] for place in told["places"]} > {"keys", "fragments", "chunks"}
+    assert system.json("verify", stays, "--open")["verdict"] == "true"
 
     # the whole folder as it was, under the keys of today
     shutil.copytree(system.data / "keys", before / "keys")
+    assert not any(searched.key_file(uid, before).stat().st_size for uid in gone.values())
     with running(before, LOG_LEVEL="INFO") as old:
-        for name in gone:
+        for name in (f"{crowd}-0", f"{crowd}-{CROWD - 1}"):
             opened = old("export", name, "--out", str(tmp_path / name))
             assert opened.status == 5, str(opened)
             assert not (tmp_path / name).exists()
-        told = old.json("export", "stays", "--out", tmp_path / "stays")
-        assert told["sha256"] == hashlib.sha256(PLAIN).hexdigest()
+        exported = old.json("export", stays, "--out", tmp_path / "stays")
+        assert exported["sha256"] == hashlib.sha256(content).hexdigest()
