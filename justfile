@@ -32,7 +32,7 @@ soak:
 fuzz *ARGS:
     python tests/soak/fuzz.py {{ARGS}}
 
-# docs/settings.md, from what schemas/settings.py declares
+# docs/settings.md, from what schemas/config/settings.py declares
 docs:
     lucid config reference > docs/settings.md
 

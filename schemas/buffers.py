@@ -2,7 +2,7 @@
 
 import ctypes
 
-from schemas.digest import Buffer
+from schemas.format.digest import Buffer
 
 ALIGNED_BYTES = 4096
 """What a disk takes as it is begins at a multiple of this."""

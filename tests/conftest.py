@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, connect
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 # how long an example takes says more of the machine than of us
 settings.register_profile(

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from handlers.fragments import open_data_into
+from handlers.format.fragment import open_data_into
 from handlers.stages.context import Context
 from schemas.buffers import unfilled
-from schemas.chunk_events import Chunked
 from schemas.errors import Rejected
-from schemas.fragment import Fragment, parse
+from schemas.events.chunk import Chunked
+from schemas.format.fragment import Fragment, parse
 
 
 def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Chunked, bytearray]:

@@ -1,10 +1,10 @@
 """Owns the stage `compress`: the payload of one chunk, or its plain bytes where a codec does not pay."""
 
-from handlers.compression import compress as encode
+from handlers.format.compression import compress as encode
 from handlers.stages.context import Context
-from schemas.chunk_events import Compressed
-from schemas.digest import Buffer
-from schemas.envelope import Codec
+from schemas.events.chunk import Compressed
+from schemas.format.chunk_header import Codec
+from schemas.format.digest import Buffer
 
 
 def compress(run: int, plain: Buffer, context: Context) -> tuple[Compressed, Buffer]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.keys import SessionKeys
-from schemas.chunk_events import Recorded
-from schemas.lifecycle_events import SessionSettings
+from handlers.crypto.keys import SessionKeys
+from schemas.events.chunk import Recorded
+from schemas.events.session import SessionSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Owns the stage `encrypt`: one sealed chunk (format.md §6)."""
 
-from handlers.chunks import ChunkFields, seal_chunk
+from handlers.format.chunk import ChunkFields, seal_chunk
 from handlers.stages.context import Context
-from schemas.chunk_events import Compressed, Encrypted
-from schemas.digest import Buffer, h
-from schemas.envelope import HEADER_BYTES, Codec, Suite
+from schemas.events.chunk import Compressed, Encrypted
+from schemas.format.chunk_header import HEADER_BYTES, Codec, Suite
+from schemas.format.digest import Buffer, h
 
 
 def encrypt(event: Compressed, payload: Buffer, context: Context) -> tuple[Encrypted, bytearray]:

@@ -7,8 +7,8 @@
 
 from collections.abc import Mapping
 
-from handlers.stages.open_chunk import Piece, Track
-from schemas.fragment import MAIN, FinalBody, TrackTail
+from handlers.stages.record.open_chunk import Piece, Track
+from schemas.format.fragment import MAIN, FinalBody, TrackTail
 
 
 def check_final(tracks: Mapping[int, Track], final: Piece, gap: bool) -> tuple[str, str] | None:

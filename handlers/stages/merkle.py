@@ -1,9 +1,9 @@
 """Owns the stage `merkle`: one chunk's entry and leaf (format.md §7). The tree is a fold over leaves."""
 
 from handlers.stages.context import Context
-from schemas.chunk_events import Encrypted, Proven, Recorded
-from schemas.envelope import ChunkHeader
-from schemas.index import Entry
+from schemas.events.chunk import Encrypted, Proven, Recorded
+from schemas.format.chunk_header import ChunkHeader
+from schemas.format.index import Entry
 
 
 def merkle(event: Encrypted, context: Context) -> Proven:

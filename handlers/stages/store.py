@@ -6,13 +6,13 @@ Rules
 3. What exists and does not authenticate is quarantined by the caller, never overwritten.
 """
 
-from handlers.chunks import open_plain, read_header
+from handlers.format.chunk import open_plain, read_header
 from handlers.stages.context import Context
 from handlers.stages.merkle import chunk_entry
-from schemas.chunk_events import Proven, Stored
-from schemas.digest import Buffer, Content, h
 from schemas.errors import Rejected
-from schemas.index import Entry
+from schemas.events.chunk import Proven, Stored
+from schemas.format.digest import Buffer, Content, h
+from schemas.format.index import Entry
 
 
 def store(event: Proven, read_back: Content, context: Context) -> Stored | None:

@@ -22,8 +22,8 @@ from nats.aio.client import Client as DriverClient
 from nats.aio.client import Srv
 
 from infra.jetstream import errors, wire
+from schemas.config.nats_url import Address, BadUrl, addresses
 from schemas.errors import LucidError, Misuse
-from schemas.nats_url import Address, BadUrl, addresses
 
 HANDSHAKE_S = 4.0
 """From the connection to the answer to CONNECT."""

@@ -12,7 +12,7 @@ from typing import Any
 from infra.jetstream import errors
 from infra.jetstream.connection import Connection
 from schemas.errors import Misuse, Unavailable
-from schemas.jetstream import ConsumerInfo, ConsumerSpec, StreamSpec
+from schemas.ports.messages import ConsumerInfo, ConsumerSpec, StreamSpec
 
 NO_SUBJECT = "lucid-probe-of-no-stream"
 """No stream's subjects match it: a purge of it drops nothing."""

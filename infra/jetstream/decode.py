@@ -11,7 +11,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from schemas.jetstream import Message
+from schemas.ports.messages import Message
 
 SERVER_HEADERS: Final = frozenset(
     {

@@ -13,14 +13,14 @@ from typing import Any
 import nats.errors
 from nats.aio.msg import Msg
 
-from infra.jetstream import declare, decode, errors, follow, limits, reads
+from infra.jetstream import declare, decode, errors, follower, limits, reads
 from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
-from infra.jetstream.pull import PullReader
-from infra.jetstream.pulling import EXPIRES_S, HEARTBEAT_S
+from infra.jetstream.consumer import PullReader
+from infra.jetstream.pull_requests import EXPIRES_S, HEARTBEAT_S
 from schemas.buffers import Bytes
 from schemas.errors import Unavailable
-from schemas.jetstream import (
+from schemas.ports.messages import (
     MSG_ID,
     Account,
     ConsumerInfo,
@@ -44,7 +44,7 @@ async def connect(
 ) -> "Jet":
     """Return a connection that stands, to a server with JetStream.
 
-    where: URLs (schemas.nats_url), or what says them before every try.
+    where: URLs (schemas.config.nats_url), or what says them before every try.
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
     urls = where
@@ -169,9 +169,9 @@ class Jet:
         )
 
     def follow(
-        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = follow.BATCH_BYTES
-    ) -> follow.Follower:
-        return follow.Follower(self._conn, stream, filters, from_seq, batch_bytes)
+        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = follower.BATCH_BYTES
+    ) -> follower.Follower:
+        return follower.Follower(self._conn, stream, filters, from_seq, batch_bytes)
 
     async def delete(self, stream: str, seq: int) -> bool:
         return await declare.delete_message(self._conn, stream, seq)

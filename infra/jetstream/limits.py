@@ -5,10 +5,10 @@ from typing import Any
 from infra.jetstream import declare, errors
 from infra.jetstream.connection import Connection
 from schemas.errors import Denied, Misuse, Unavailable
-from schemas.jetstream import Account
+from schemas.ports.messages import Account
 
 COMMAND_BYTES = 16 << 10
-"""No command is larger, nor the least fragment. Services want more (streams.topology)."""
+"""No command is larger, nor the least fragment. Services want more (streams.event_store.topology)."""
 
 
 async def check(conn: Connection) -> None:

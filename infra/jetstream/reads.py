@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from infra.jetstream import decode, errors
 from infra.jetstream.connection import REQUEST_TIMEOUT_S, Connection, status_of
 from schemas.errors import LucidError, Unavailable
-from schemas.jetstream import Message
+from schemas.ports.messages import Message
 
 BATCH_BYTES = 8 << 20
 BATCH_MESSAGES = 1024

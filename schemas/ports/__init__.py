@@ -1,4 +1,6 @@
-"""Owns what services ask of their drivers. streams/wiring.py says which driver stands behind which port.
+"""Owns what services ask of their drivers.
+
+streams/roles/drivers.py says which driver stands behind which port.
 
 1. A port has what some service uses, and nothing else; a service takes the smallest port that does.
 2. Drivers raise only our errors (schemas.errors): Retryable is an outage, Rejected will not change.
@@ -23,7 +25,7 @@ from schemas.ports.keys import (
     SigningKey,
 )
 from schemas.ports.processes import Child, Process, Server, Source
-from schemas.ports.views import SessionQuery, SessionRow, Views
+from schemas.ports.read_models import SessionQuery, SessionRow, Views
 
 __all__ = [
     "Blobs",

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
 from schemas.buffers import Bytes
-from schemas.jetstream import (
+from schemas.ports.messages import (
     Account,
     ConsumerInfo,
     ConsumerSpec,

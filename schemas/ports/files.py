@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from schemas.digest import Buffer, Content
+from schemas.format.digest import Buffer, Content
 
 NO_FILE = "blobs.no_file"
 """Code of Unavailable: a folder, pipe or device has the name of a file."""

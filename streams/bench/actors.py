@@ -25,7 +25,7 @@ from typing import Any
 import uvloop
 
 from schemas.errors import Unavailable
-from streams.wiring import die_with
+from streams.roles.drivers import die_with
 
 Said = dict[str, Any]
 Role = Callable[["Cue", Said], Awaitable[Said]]

@@ -18,18 +18,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from handlers.fragments import FragmentSealer
+from handlers.format.fragment import FragmentSealer
 from schemas import subjects
-from schemas.codecs import codec_seconds
-from schemas.envelope import MAX_PLAIN, Codec
 from schemas.errors import LucidError
-from schemas.fragment import MAIN, PartSettings
-from schemas.lifecycle_events import SessionSettings
+from schemas.events.session import SessionSettings
+from schemas.format.chunk_header import MAX_PLAIN, Codec
+from schemas.format.codecs import codec_seconds
+from schemas.format.fragment import MAIN, PartSettings
 from schemas.ports import Jet
 from streams.bench.actors import Cue, Said
-from streams.enrol import start_session
-from streams.publisher import Grant
-from streams.wiring import Installation, connected
+from streams.host.publisher import Grant
+from streams.host.session_start import start_session
+from streams.roles.drivers import Installation, connected
 
 HOST = "mallory"
 UNDER_WAY = 16

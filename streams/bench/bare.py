@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from infra.bare_nats import BareNats
+from infra.jetstream.plain_client import BareNats
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.case import Case
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.wiring import blobs, prepare_memory, server
+from streams.roles.drivers import blobs, prepare_memory, server
 
 STREAM, SUBJECT = "BARE", "bare.fragments"
 

@@ -13,16 +13,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.crypto import random_bytes
-from handlers.fragments import FragmentSealer
-from handlers.keys import SessionKeys, new_key
-from handlers.signatures import public_bytes
-from handlers.stages.fold_terms import Identity
-from schemas.digest import ZERO
-from schemas.fragment import EVENTS, MAIN, PartSettings, genesis, session_uid
-from schemas.lifecycle_events import SessionSettings
+from handlers.crypto.keys import SessionKeys, new_key
+from handlers.crypto.primitives import random_bytes
+from handlers.crypto.signatures import public_bytes
+from handlers.format.fragment import FragmentSealer
+from handlers.stages.record.pieces import Identity
+from schemas.events.session import SessionSettings
+from schemas.format.digest import ZERO
+from schemas.format.fragment import EVENTS, MAIN, PartSettings, genesis, session_uid
 from streams.bench.data import units
-from streams.publisher import fragment_bytes
+from streams.host.publisher import fragment_bytes
 
 HOST = "bench-host"
 COUNTER = 1

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from handlers.chunks import open_plain
+from handlers.format.chunk import open_plain
 from schemas.errors import EvidenceFalse
-from schemas.names import chunk_file
+from schemas.format.file_names import chunk_file
 from streams.bench.data import Source
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas.settings import Settings
+from schemas.config.settings import Settings
 from streams.bench.data import Source
 from streams.bench.meter import Used
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from handlers.boxes import BoxSplitter
-from schemas.capture import Picture
-from schemas.digest import Buffer
+from handlers.format.mp4 import BoxSplitter
 from schemas.errors import Misuse, NotFound
-from streams.publisher import READ_FRAGMENTS
-from streams.wiring import drawn
+from schemas.format.digest import Buffer
+from schemas.ports.capture import Picture
+from streams.host.publisher import READ_FRAGMENTS
+from streams.roles.drivers import drawn
 
 INCOMPRESSIBLE, SCREEN = "incompressible", "screen"
 BLOCK_BYTES = 8 << 20

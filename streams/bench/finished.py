@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.lifecycle import decide
-from handlers.session import evolve, initial
-from schemas import commands, subjects
-from schemas.chunk_events import Ended, FoldState, TrackEnd
-from schemas.commands import CREATE_PREFIX, Command, Create, create_request
-from schemas.fragment import session_uid
-from schemas.host_events import CounterTaken, HostRegistered
-from schemas.jcs import jcs
-from schemas.lifecycle_events import SessionSettings
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.session import evolve, initial
+from schemas import subjects
+from schemas.events import commands
+from schemas.events.chunk import Ended, FoldState, TrackEnd
+from schemas.events.commands import CREATE_PREFIX, Command, Create, create_request
+from schemas.events.host import CounterTaken, HostRegistered
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import session_uid
+from schemas.format.jcs import jcs
 
 SETTINGS = SessionSettings()
 INTAKE, DIGEST, GENESIS = bytes(range(256)) * 4 + bytes(192), bytes(range(32)), bytes(32)

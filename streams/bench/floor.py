@@ -15,7 +15,7 @@ from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
-from streams.wiring import blobs, prepare_memory
+from streams.roles.drivers import blobs, prepare_memory
 
 BATCH = 4
 """Fragments that are sealed in one go: about what `record` looks at in one go."""

@@ -9,24 +9,24 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from handlers.stages.admit import Unfit, admit
 from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
+from handlers.stages.record.admit import Unfit, admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
 from handlers.stages.store import store
 from schemas.buffers import Bytes
-from schemas.chunk_events import Ended, Proven, Recorded
 from schemas.errors import EvidenceFalse
-from schemas.fragment import Fragment, Kind
-from schemas.names import stored_chunk
+from schemas.events.chunk import Ended, Proven, Recorded
+from schemas.format.file_names import stored_chunk
+from schemas.format.fragment import Fragment, Kind
 from schemas.ports import Blobs
 from streams.bench.case import Case
-from streams.chunk_log import data_seqs
-from streams.threads import THREADS
+from streams.event_store.chunk_log import data_seqs
+from streams.scheduling.threads import THREADS
 
 AHEAD = 3
 """Batches that are looked at while an earlier one is folded: as many as `record` has."""

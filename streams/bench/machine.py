@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from streams.bench import peers
-from streams.wiring import server_version
+from streams.roles.drivers import server_version
 
 PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic")
 

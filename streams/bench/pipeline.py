@@ -11,25 +11,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from schemas import subjects
-from schemas.chunk_events import Recorded
 from schemas.errors import Unavailable
-from schemas.jetstream import Message
-from schemas.lifecycle_events import Sealed, State, Transition
+from schemas.events.chunk import Recorded
+from schemas.events.session import Sealed, State, Transition
 from schemas.ports import Jet
+from schemas.ports.messages import Message
 from streams.bench.actors import Actor, Cue, Said
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.meter import Meter
-from streams.chunk_log import recorded_events
 from streams.cli.file_source import FileSource
-from streams.enrol import start_session
-from streams.keystore import KeyStore
-from streams.lifecycle import read_event
-from streams.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
-from streams.room import Room
-from streams.source_feed import publish
-from streams.up import running
-from streams.wiring import Installation, connected, prepare_memory
+from streams.event_store.chunk_log import recorded_events
+from streams.event_store.session_log import read_event
+from streams.host.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
+from streams.host.send_quota import Room
+from streams.host.session_start import start_session
+from streams.host.source_feed import publish
+from streams.keys.keystore import KeyStore
+from streams.roles.drivers import Installation, connected, prepare_memory
+from streams.roles.local_system import running
 
 SESSION, HOST = "bench-pipeline", "bench-host"
 STALLED_S = 60.0

@@ -16,8 +16,8 @@ from streams.bench.contender import Task
 from streams.bench.finished import FinishedHost, Line, finished_sessions
 from streams.bench.meter import Meter
 from streams.bench.pipeline import Running, system
-from streams.commands import call
-from streams.wiring import Installation, connected
+from streams.control.client import call
+from streams.roles.drivers import Installation, connected
 
 HOSTS = 1000
 AT_ONCE = 500

@@ -18,9 +18,9 @@ from streams.bench.contender import Task
 from streams.bench.meter import Meter
 from streams.bench.pipeline import Running, system
 from streams.bench.waits import Times
-from streams.enrol import start_session
-from streams.publisher import TICK_S, Publisher
-from streams.wiring import Installation, connected
+from streams.host.publisher import TICK_S, Publisher
+from streams.host.session_start import start_session
+from streams.roles.drivers import Installation, connected
 
 CHUNK_BYTES = 1 << 20
 BEAT_S = 1.0

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from schemas import subjects
-from schemas.chunk_events import ChunkEvent, Recorded
-from schemas.jetstream import Message
-from schemas.upcast import read_event
+from schemas.events.chunk import ChunkEvent, Recorded
+from schemas.events.upcast import read_event
+from schemas.ports.messages import Message
 
 STEPS = (
     subjects.RECORDED,

@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass, field
 
 from schemas.buffers import Bytes
-from schemas.chunk_events import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
-from schemas.envelope import ChunkHeader, Codec, Suite
-from schemas.index import Entry
-from schemas.upcast import read_event
+from schemas.events.chunk import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
+from schemas.events.upcast import read_event
+from schemas.format.chunk_header import ChunkHeader, Codec, Suite
+from schemas.format.index import Entry
 from streams.cli.output import count_of, size, styled
 
 REDRAWS_PER_S = 5

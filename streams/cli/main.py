@@ -20,7 +20,7 @@ import typer
 
 from schemas.errors import EXIT_OK, FULL, LucidError, Misuse, NoSpace
 from streams.cli import outlets, output
-from streams.cli.verbs import NAME, VERBS, program
+from streams.cli.catalog import NAME, VERBS, program
 
 COMPLETE = "_LUCID_COMPLETE"
 """Set by the shell when it asks what could come next."""
@@ -107,7 +107,7 @@ def application(verb: str) -> typer.Typer:
         if name != verb and COMPLETE not in os.environ:
             app.command(name, help=summary)(_named_only)
             continue
-        found = getattr(import_module(f"streams.cli.{name}"), name)
+        found = getattr(import_module(f"streams.cli.verbs.{name}"), name)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name, help=summary)
         else:

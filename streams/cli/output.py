@@ -21,8 +21,8 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from schemas.errors import EXIT_BUG, EXIT_INTERRUPTED, FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from streams.cli.catalog import typed
 from streams.cli.outlets import outlet_of
-from streams.cli.verbs import typed
 
 COLUMNS = 80
 INDENT = 7

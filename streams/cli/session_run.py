@@ -21,17 +21,17 @@ from typing import Any
 
 from schemas import subjects
 from schemas.errors import LucidError, NoSpace, Rejected, Unavailable
-from schemas.jetstream import Message
-from schemas.lifecycle_events import EndRequested, State, Transition
+from schemas.events.session import EndRequested, State, Transition
 from schemas.ports import Jet, Source
+from schemas.ports.messages import Message
 from streams.cli import output
 from streams.cli.board import Board, LiveBoard
-from streams.commands import call
-from streams.lifecycle import read_event
-from streams.publisher import Grant, Progress, Publisher
-from streams.room import Room
-from streams.source_feed import publish
-from streams.wiring import prepare_memory
+from streams.control.client import call
+from streams.event_store.session_log import read_event
+from streams.host.publisher import Grant, Progress, Publisher
+from streams.host.send_quota import Room
+from streams.host.source_feed import publish
+from streams.roles.drivers import prepare_memory
 
 log = logging.getLogger("lucid.record")
 

@@ -17,12 +17,12 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas import settings_text
+from schemas.config import values
 from schemas.errors import Unavailable
 from schemas.ports import Jet
 from streams.cli import output
-from streams.commands import call
-from streams.wiring import Installation, Where, connected
+from streams.control.client import call
+from streams.roles.drivers import Installation, Where, connected
 
 WAIT_S = 60.0
 SUCCESSOR_S = 10.0
@@ -51,7 +51,7 @@ class _Asked:
 
 def _parsed(given: str) -> str:
     try:
-        _Asked.seconds = settings_text.seconds(0, LONGEST_S)(given) if given else None
+        _Asked.seconds = values.seconds(0, LONGEST_S)(given) if given else None
     except ValueError:
         raise typer.BadParameter(f"{given[:40]!r} is no time such as 0, 30, 90s or 5m") from None
     return given

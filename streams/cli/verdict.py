@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
-from handlers.verify_findings import Finding, Report
+from handlers.verify.report import Finding, Report
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN
-from schemas.trust import Tombstone
+from schemas.format.trust import Tombstone
 from streams.cli.output import (
     COLUMNS,
     GREEN,

@@ -4,7 +4,7 @@ import asyncio
 
 import nats
 
-from schemas.fragment import Kind, parse
+from schemas.format.fragment import Kind, parse
 
 
 def fragments(url: str, session: str) -> tuple[int, Kind | None]:

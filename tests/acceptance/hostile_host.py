@@ -12,14 +12,14 @@ from pathlib import Path
 
 from installation import WAIT_S
 
-from handlers.fragments import FragmentSealer, SealerState
-from infra.host_keys import HostIdentity
+from handlers.format.fragment import FragmentSealer, SealerState
 from infra.jetstream import Jet, connect
+from infra.keys.host_identity import HostIdentity
 from schemas import subjects
-from schemas.fragment import MAIN, PartSettings
-from schemas.settings import Settings
-from streams.enrol import start_session
-from streams.publisher import Grant
+from schemas.config.settings import Settings
+from schemas.format.fragment import MAIN, PartSettings
+from streams.host.publisher import Grant
+from streams.host.session_start import start_session
 
 CHUNK_BYTES = 256 << 10
 BLOCK_BYTES = 64 << 10

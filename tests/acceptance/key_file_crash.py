@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infra.key_files_disk import DiskKeyFiles
+from infra.keys.session_keys import DiskKeyFiles
 
 EFFECTS = ("write", "fsync", "ftruncate", "link", "rename", "unlink", "mkdir", "setxattr", "removexattr")
 

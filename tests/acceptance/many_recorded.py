@@ -7,15 +7,15 @@ from pathlib import Path
 
 from installation import WAIT_S
 
-from handlers.fragments import FragmentSealer
-from infra.host_keys import HostIdentity
+from handlers.format.fragment import FragmentSealer
 from infra.jetstream import Jet
+from infra.keys.host_identity import HostIdentity
 from schemas import subjects
-from schemas.envelope import Codec
-from schemas.fragment import MAIN, PartSettings
-from schemas.lifecycle_events import SessionSettings
-from streams.commands import call
-from streams.enrol import start_session
+from schemas.events.session import SessionSettings
+from schemas.format.chunk_header import Codec
+from schemas.format.fragment import MAIN, PartSettings
+from streams.control.client import call
+from streams.host.session_start import start_session
 
 START_US = 1_700_000_000_000_000
 

@@ -15,10 +15,10 @@ import pytest
 from hostile_host import HostileHost, hostile_host
 from installation import VERB_S, Installation, Json, running, source_arguments, until
 
-from handlers.fragments import FragmentSealer, SealerState, end_fragment
+from handlers.format.fragment import FragmentSealer, SealerState, end_fragment
 from schemas import subjects
-from schemas.fragment import HEADER_BYTES, WINDOW
-from schemas.upcast import MODELS
+from schemas.events.upcast import MODELS
+from schemas.format.fragment import HEADER_BYTES, WINDOW
 
 STAGE_SUBJECTS = ("recorded", "redriven", "chunked", "compressed", "encrypted", "proven", "stored")
 GARBAGE = (b"", b"\x00\xff{", b"{}", b"[" * 5000, b'{"type":"lucid.chunk.recorded.v1"}')

@@ -25,8 +25,8 @@ from installation import (
     until,
 )
 
-from infra.capture import drawn
-from schemas.capture import Picture
+from infra.capture.drawn_desktop import drawn
+from schemas.ports.capture import Picture
 
 UNAVAILABLE, NOT_FOUND, FALSE_EVIDENCE = 7, 4, 3
 BLOCK = os.urandom(300_000)

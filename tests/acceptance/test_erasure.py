@@ -31,13 +31,13 @@ from installation import (
 from many_recorded import record_many
 from small_disk import small_disk
 
-from handlers.key_file import KEY_FILE_BYTES, MAGIC, open_key_file, read_head
+from handlers.crypto.key_file import KEY_FILE_BYTES, MAGIC, open_key_file, read_head
 from infra.jetstream import Jet, connect
-from infra.keyring import Keyring
-from schemas.commands import CREATE_PREFIX, create_request
+from infra.keys.master import Keyring
 from schemas.errors import Denied, Unavailable
-from schemas.lifecycle_events import SessionSettings
-from streams.commands import call
+from schemas.events.commands import CREATE_PREFIX, create_request
+from schemas.events.session import SessionSettings
+from streams.control.client import call
 
 DISK_BYTES = 256 << 20
 MARKER = hashlib.sha256(b"what nobody may ever find").digest()

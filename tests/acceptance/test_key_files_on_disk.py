@@ -19,11 +19,11 @@ import pytest
 from absent import MAY_MOUNT, absent
 from small_disk import Disk, small_disk
 
-from handlers.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
-from infra.key_files_disk import DiskKeyFiles
-from infra.key_place import DiskKeyPlace
+from handlers.crypto.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
+from infra.keys.place import DiskKeyPlace
+from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Denied
-from streams.key_move import move
+from streams.keys.move import move
 
 DISK_BYTES = 16 << 20
 MASTERS = {version: bytes([version]) * 32 for version in range(1, 6)}

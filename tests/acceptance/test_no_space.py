@@ -16,7 +16,7 @@ from held import fragments
 from installation import VERB_S, Installation, running, source_arguments, until
 from small_disk import Disk, small_disk
 
-from schemas.fragment import Kind
+from schemas.format.fragment import Kind
 
 DISK_BYTES = 384 << 20
 ROOM_BYTES = 60_000_000

@@ -11,8 +11,8 @@ import signal
 import sys
 from typing import Any
 
-import streams.cli.export
-import streams.cli.verify  # noqa: F401  (what takes long to import)
+import streams.cli.verbs.export
+import streams.cli.verbs.verify  # noqa: F401  (what takes long to import)
 from streams.cli.main import run
 
 CAPABILITIES_V3, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 0x20080522, 1 << 1, 1 << 2

@@ -11,10 +11,10 @@ import pytest
 from blake3 import blake3
 from waiting import until
 
-from infra.blobs_disk import DiskBlobs
+from infra.blobs.disk import DiskBlobs
+from schemas.config.settings import Settings
 from schemas.errors import EvidenceFalse, LucidError, Misuse
-from schemas.lifecycle_events import SessionSettings
-from schemas.settings import Settings
+from schemas.events.session import SessionSettings
 from streams.bench import check, data, peers, report, rounds, sessions, waits
 from streams.bench.case import Case
 from streams.bench.contender import Measure, Task

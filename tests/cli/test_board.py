@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from schemas.chunk_events import (
+from schemas.events.chunk import (
     Chunked,
     ChunkEvent,
     Compressed,
@@ -15,8 +15,8 @@ from schemas.chunk_events import (
     Recorded,
     Stored,
 )
-from schemas.envelope import ChunkHeader, Codec, Suite
-from schemas.index import Entry
+from schemas.format.chunk_header import ChunkHeader, Codec, Suite
+from schemas.format.index import Entry
 from streams.cli import board
 from streams.cli.board import Board, LiveBoard
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.settings import VARIABLES
+from schemas.config.settings import VARIABLES
 
 Lucid = Any
 """The `Program` of conftest.py."""

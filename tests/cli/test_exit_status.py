@@ -17,14 +17,14 @@ from exit_situations import SITUATIONS, Call
 from recorded_session import HOST_PUBLIC, NAME, ROOT, SIGNER, SIGNING, RecordedSession
 from test_verify_export import tombstone
 
-from handlers.trust import build_trust
+from handlers.crypto.trust import build_trust
 from infra.jetstream import Jet
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.jcs import jcs
-from schemas.lifecycle_events import Shredded
-from schemas.trust import TrustKey
-from streams import topology
+from schemas.events.session import Shredded
+from schemas.format.jcs import jcs
+from schemas.format.trust import TrustKey
+from streams.event_store import topology
 
 HERE = Path(__file__).parent
 TABLES = HERE.parents[1] / "docs" / "verify.md"

@@ -14,9 +14,9 @@ from unittest.mock import Mock
 import pytest
 from waiting import PATIENCE_S
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
+from streams.cli.catalog import VERBS
 from streams.cli.main import main
-from streams.cli.verbs import VERBS
 
 Lucid = Any
 """The `Program` of conftest.py."""

@@ -14,7 +14,7 @@ import pytest
 from test_up import Lucid, end, met, up
 from waiting import PATIENCE_S
 
-from infra.datadir import DataDir
+from infra.disk.data_dir import DataDir
 
 
 def blocks(count: int) -> bytes:

@@ -19,14 +19,14 @@ import psutil
 import pytest
 from waiting import PATIENCE_S
 
-from infra.blobs_disk import TEMPORARY
-from infra.datadir import DataDir
+from infra.blobs.disk import TEMPORARY
+from infra.disk.data_dir import DataDir
 from schemas import subjects
+from schemas.config.settings import Settings
 from schemas.errors import Unavailable
-from schemas.fragment import Kind, parse
-from schemas.settings import Settings
-from streams import up as supervisor
-from streams.wiring import Installation, connected
+from schemas.format.fragment import Kind, parse
+from streams.roles import local_system as supervisor
+from streams.roles.drivers import Installation, connected
 
 Lucid = Any
 """The `Program` of conftest.py."""

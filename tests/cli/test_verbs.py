@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import Unavailable
 from streams.cli import output
-from streams.cli.verbs import typed
+from streams.cli.catalog import typed
 
 Lucid = Any
 """The `Program` of conftest.py."""

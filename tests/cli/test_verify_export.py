@@ -13,13 +13,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from recorded_session import ROOT, SIGNING, RecordedSession, trust
 
-from handlers.trust import build_trust
-from schemas import dsse
-from schemas.jcs import jcs
-from schemas.trust import Tombstone, TrustKey
-from streams.cli import export
-from streams.cli import verify as verb
+from handlers.crypto.trust import build_trust
+from schemas.format import dsse
+from schemas.format.jcs import jcs
+from schemas.format.trust import Tombstone, TrustKey
 from streams.cli.main import main
+from streams.cli.verbs import export
+from streams.cli.verbs import verify as verb
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 ROOT_PRINT = dsse.fingerprint(ROOT_PUBLIC).hex()

@@ -10,7 +10,7 @@ from ports import held_ports
 from waiting import PATIENCE_S
 
 from infra.jetstream import StreamSpec, connect
-from infra.nats_server import binary
+from infra.nats_server.server import binary
 from schemas.errors import LucidError
 
 SERVERS = 3

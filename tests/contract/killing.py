@@ -5,7 +5,7 @@ import signal
 
 from waiting import until
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 
 async def kill(server: NatsServer) -> None:

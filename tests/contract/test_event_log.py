@@ -9,17 +9,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from waiting import PATIENCE_S
 
-from handlers.session import Session
+from handlers.lifecycle.session import Session
 from infra.jetstream import Jet, connect
-from infra.nats_server import NatsServer
-from schemas import commands, subjects
-from schemas.commands import CREATE_PREFIX, Command, Create, create_request
+from infra.nats_server.server import NatsServer
+from schemas import subjects
 from schemas.errors import Conflict, NotFound, RefusedByState, Unavailable
-from schemas.jcs import jcs, strict_loads
-from schemas.lifecycle_events import SessionSettings
-from streams import topology
-from streams.directory import Directory
-from streams.lifecycle import EventLog, read_event
+from schemas.events import commands
+from schemas.events.commands import CREATE_PREFIX, Command, Create, create_request
+from schemas.events.session import SessionSettings
+from schemas.format.jcs import jcs, strict_loads
+from streams.event_store import topology
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog, read_event
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 PUBLIC = HOST.public_key().public_bytes_raw()

@@ -8,7 +8,7 @@ from raw_client import publish_raw
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, Message, StreamSpec
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 PIECES = [b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"NATS/1.0", b"404 ", b"A: b", b"A", b":", b" ", b"\xff"]
 ADDED = [b"Nats-Stream: ", b"Nats-Subject: ", b"Nats-Sequence: 1", b"Nats-Time-Stamp: x"]

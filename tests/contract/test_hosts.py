@@ -7,8 +7,8 @@ from conducted import requested
 
 from infra.jetstream import Jet
 from schemas.errors import RefusedByState
-from streams import topology
-from streams.hosts import Hosts
+from streams.event_store import topology
+from streams.event_store.host_log import Hosts
 
 AT_ONCE = 150
 

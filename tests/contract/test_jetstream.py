@@ -8,9 +8,9 @@ from nats.aio.msg import Msg
 from waiting import PATIENCE_S
 
 from infra.jetstream import ConsumerSpec, Jet, StreamSpec, connect
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas.errors import Conflict, Denied, Misuse, NoSpace, NotFound, Rejected, Unavailable
-from schemas.jetstream import ConsumerInfo
+from schemas.ports.messages import ConsumerInfo
 
 LOG = StreamSpec("LOG", ("log.>",), 64 << 20)
 

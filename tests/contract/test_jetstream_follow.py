@@ -7,10 +7,19 @@ import pytest
 from killing import kill
 from waiting import PATIENCE_S, until
 
-from infra.jetstream import ConsumerSpec, Discontinuity, Follower, Jet, Message, StreamSpec, connect, pulling
-from infra.jetstream.pace import Pace
-from infra.jetstream.pulling import Pulls
-from infra.nats_server import NatsServer
+from infra.jetstream import (
+    ConsumerSpec,
+    Discontinuity,
+    Follower,
+    Jet,
+    Message,
+    StreamSpec,
+    connect,
+    pull_requests,
+)
+from infra.jetstream.pull_requests import Pulls
+from infra.jetstream.read_pace import Pace
+from infra.nats_server.server import NatsServer
 from schemas.errors import NotFound, Unavailable
 
 STREAM = StreamSpec("TAPE", ("tape.>",), 1 << 30)
@@ -19,7 +28,7 @@ STREAM = StreamSpec("TAPE", ("tape.>",), 1 << 30)
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for seconds is not taken for a consumer that is gone."""
-    monkeypatch.setattr(pulling, "SILENT_HEARTBEATS", 60)
+    monkeypatch.setattr(pull_requests, "SILENT_HEARTBEATS", 60)
 
 
 async def take(follower: Follower, count: int) -> tuple[list[Message], list[Discontinuity]]:

@@ -12,7 +12,7 @@ from killing import kill
 from waiting import PATIENCE_S, until
 
 from infra.jetstream import ConsumerSpec, Jet, PullReader, StreamSpec
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas.errors import Unavailable
 
 STREAM = StreamSpec("JOBS", ("jobs.>",), 256 << 20)

@@ -7,21 +7,22 @@ import pytest
 from evidence_case import Case
 from recorded_session import HOST_PUBLIC, KEYS, NAME, SIGNING, START_US, RecordedSession
 
-from handlers.key_file import build_key_file
-from handlers.original import original, sealed_manifest
-from handlers.verify import verify
-from infra.datadir import DataDir
+from handlers.crypto.key_file import build_key_file
+from handlers.evidence.original import original, sealed_manifest
+from handlers.verify.session import verify
+from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet
-from infra.key_files_disk import DiskKeyFiles
-from infra.keyring import Keyring
-from infra.signers import Signers
-from schemas import dsse, subjects
-from schemas.commands import CompleteSeal
+from infra.keys.master import Keyring
+from infra.keys.session_keys import DiskKeyFiles
+from infra.keys.signers import Signers
+from schemas import subjects
 from schemas.errors import NotFound, RefusedByState
-from streams import topology
-from streams.evidence import copy_at, write_copy
-from streams.hosts import Hosts
-from streams.kept import WhileKept, kept, keys_file, keys_of, own_trust
+from schemas.events.commands import CompleteSeal
+from schemas.format import dsse
+from streams.event_store import topology
+from streams.event_store.host_log import Hosts
+from streams.evidence.evidence_copy import copy_at, write_copy
+from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
 
 
 @pytest.fixture

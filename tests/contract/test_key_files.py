@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import key_files_disk
-from infra.key_files_disk import DiskKeyFiles
-from infra.medium import Medium, find_mount, medium
+from infra.keys import session_keys
+from infra.keys.medium import Medium, find_mount, medium
+from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Misuse, Unavailable
 
 UID, OTHER = bytes(range(16)), bytes(range(1, 17))
@@ -168,7 +168,7 @@ def test_a_disk_that_keeps_something_else_is_no_success(
     """Breaks: a key is called erased, and the disk has it still."""
     files.make(UID, content())
     with monkeypatch.context() as patched:
-        patched.setattr(key_files_disk.direct, "write_all", lambda file, data: None)
+        patched.setattr(session_keys.direct_io, "write_all", lambda file, data: None)
         with pytest.raises(Unavailable) as caught:
             files.erase(UID)
     assert caught.value.code == "keys.read_back"
@@ -207,7 +207,7 @@ def test_keys_on_a_network_file_system_are_refused(
     mount = find_mount(MOUNTINFO.format(kind=kind), "pos:\t0\nflags:\t02100000\nmnt_id:\t40\nino:\t2\n")
     assert mount is not None
     found = Medium(mount.kind, f"{mount.kind} keeps old blocks")
-    monkeypatch.setattr(key_files_disk, "medium", lambda file: found)
+    monkeypatch.setattr(session_keys, "medium", lambda file: found)
     for call in (lambda: files.make(UID, content()), lambda: files.erase(UID), lambda: files.open(UID)):
         with pytest.raises(Misuse) as caught:
             call()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from handlers.key_file import read_head
-from handlers.keys import SessionKeys
-from infra.key_files_disk import DiskKeyFiles
-from infra.keyring import Keyring
+from handlers.crypto.key_file import read_head
+from handlers.crypto.keys import SessionKeys
+from infra.keys.master import Keyring
+from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Denied, RefusedByState, Unavailable
-from streams.keystore import WRITERS, KeyStore
+from streams.keys.keystore import WRITERS, KeyStore
 
 UID = b"u" * 16
 

@@ -12,7 +12,7 @@ from cluster import SERVERS, cluster
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, StreamSpec, connect
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 LOG = StreamSpec("LOG", ("log.>",), 64 << 20, replicas=1)
 HELD, WRITTEN = 4, 10

@@ -16,11 +16,11 @@ from ports import held_ports
 from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, client, connect
-from infra.nats_server import NatsServer, binary
+from infra.nats_server.server import NatsServer, binary
 from schemas.errors import Denied, LucidError, Misuse, NoSpace, Unavailable, outcome
-from streams import topology
-from streams.cli import doctor_link
-from streams.wiring import dialled
+from streams.cli.verbs import doctor_link
+from streams.event_store import topology
+from streams.roles.drivers import dialled
 
 SECRET = "s3cr3t:/?#[]@!%é, ok"
 USER = "me@home/ü"

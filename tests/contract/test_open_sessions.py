@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from waiting import PATIENCE_S
 
-from handlers.session import Session
+from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
-from schemas import commands, subjects
+from schemas import subjects
 from schemas.errors import NoSpace, Unavailable
-from streams import directory as directory_module
-from streams import open_sessions, topology
+from schemas.events import commands
 from streams.bench.finished import FinishedHost, finished_sessions
-from streams.directory import Directory
-from streams.lifecycle import EventLog
-from streams.open_sessions import OpenSessions, OpenSessionsWriter, read_open, write_open
+from streams.event_store import open_sessions, topology
+from streams.event_store import session_directory as directory_module
+from streams.event_store.open_sessions import OpenSessions, OpenSessionsWriter, read_open, write_open
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
 
 FINISHED = 300
 RECENT = 20

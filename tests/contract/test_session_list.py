@@ -12,13 +12,15 @@ from test_open_sessions import begin, fill, order
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet
-from infra.views_sqlite import SqliteViews
-from schemas import commands, subjects
+from infra.read_models.sqlite import SqliteViews
+from schemas import subjects
 from schemas.errors import Unavailable
-from schemas.ports.views import SessionQuery, SessionRow
-from streams import session_list, topology
-from streams.lifecycle import EventLog
-from streams.session_list import SessionList
+from schemas.events import commands
+from schemas.ports.read_models import SessionQuery, SessionRow
+from streams.event_store import topology
+from streams.event_store.session_log import EventLog
+from streams.projections import session_list
+from streams.projections.session_list import SessionList
 
 FINISHED = 60
 

@@ -1,4 +1,4 @@
-"""What streams.topology promises, against a real server."""
+"""What streams.event_store.topology promises, against a real server."""
 
 import asyncio
 import json
@@ -8,10 +8,10 @@ import pytest
 from waiting import PATIENCE_S
 
 from infra.jetstream import ConsumerSpec, Jet
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
-from streams import topology
+from streams.event_store import topology
 
 
 async def test_declaring_twice_changes_nothing(server: NatsServer, jet: Jet) -> None:

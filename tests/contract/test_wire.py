@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, until
 from infra.jetstream import Jet, StreamSpec, connect, wire
 from infra.jetstream.payloads import Command, Payload
 from infra.jetstream.wire import SCRATCH_BYTES, WireParser, WireProtocol, WireTransport
-from infra.nats_server import NatsServer, binary
+from infra.nats_server.server import NatsServer, binary
 from schemas.errors import Unavailable
 
 Seen = tuple[int, bytes, bytes, bytes, bytes | None]

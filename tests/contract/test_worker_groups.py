@@ -9,13 +9,13 @@ import pytest
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, PullReader
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.subjects import CHUNKS, PARTITIONS
-from streams import topology
-from streams.groups import join
-from streams.runner import ACK_WAIT_S
-from streams.stages import STAGES, consumer
+from streams.event_store import topology
+from streams.pipeline.groups import join
+from streams.pipeline.runner import ACK_WAIT_S
+from streams.pipeline.stages import STAGES, consumer
 
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")
 NAMES = {subjects.partition(name): name for name in (f"s-{n}" for n in range(1000))}

@@ -16,19 +16,21 @@ from conducted import World, connected, running
 from faulty import CALM, Faults, FaultyJet, Row, ended, rows, struck_conductor, struck_worker
 from prepared import Outcome, Prepared, Step, key_of, outcome
 
-from handlers.session import Session
-from infra.blobs_disk import DiskBlobs
-from infra.nats_server import NatsServer
-from schemas import dsse, subjects
-from schemas.commands import Cleanup, Start
-from schemas.digest import h
+from handlers.lifecycle.session import Session
+from infra.blobs.disk import DiskBlobs
+from infra.nats_server.server import NatsServer
+from schemas import subjects
 from schemas.errors import Unavailable
-from schemas.manifest import Manifest
-from streams import keystore, shredding
-from streams.directory import Directory
-from streams.hosts import Hosts
-from streams.lifecycle import EventLog
-from streams.roles import run_conductor, run_worker
+from schemas.events.commands import Cleanup, Start
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.manifest import Manifest
+from streams.event_store.host_log import Hosts
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
+from streams.keys import keystore
+from streams.retention import shredding
+from streams.roles.services import run_conductor, run_worker
 
 STEPS: list[Step] = [("data", 60_000)] * 6
 CHUNKS = 2

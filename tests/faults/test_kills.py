@@ -15,8 +15,8 @@ from prepared import Outcome, Prepared, disturbed, outcome
 from processes import outbox, processes, quick_restarts
 
 from schemas import subjects
-from schemas.fragment import Kind
-from schemas.lifecycle_events import SessionSettings
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import Kind
 
 BLOCK, BLOCKS = 475_000, 422
 SETTINGS = SessionSettings(chunk_bytes=4 * BLOCK)

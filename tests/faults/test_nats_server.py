@@ -1,4 +1,4 @@
-"""What infra.nats_server promises when processes die."""
+"""What infra.nats_server.server promises when processes die."""
 
 import asyncio
 import json
@@ -17,16 +17,17 @@ import pytest
 from absent import MAY_MOUNT, absent
 from waiting import PATIENCE_S, until
 
-from infra import nats_server, own_port
 from infra.jetstream import Jet, StreamSpec, connect
-from infra.nats_server import NatsServer
+from infra.nats_server import own_port
+from infra.nats_server import server as nats_server
+from infra.nats_server.server import NatsServer
 from schemas.errors import NoSpace, Unavailable
 
 LOG = StreamSpec("LOG", ("log.>",), 1 << 20)
 SUPERVISE = """
 import asyncio, sys
 from pathlib import Path
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 async def main():
     server = NatsServer(Path(sys.argv[1]), max_file=1 << 30)
     await server.start()
@@ -106,7 +107,7 @@ async def test_a_left_over_server_is_ended_before_a_new_one_starts(
 ) -> None:
     """Breaks: two servers run on one store directory, which neither of them notices."""
     harmless = nats_server._DIE_WITH_PARENT.replace("prctl(1,", "prctl(1, 0 and")
-    supervise = f"import infra.nats_server as s; s._DIE_WITH_PARENT = {harmless!r}\n" + SUPERVISE
+    supervise = f"import infra.nats_server.server as s; s._DIE_WITH_PARENT = {harmless!r}\n" + SUPERVISE
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", supervise, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )

@@ -26,17 +26,18 @@ from test_every_effect import (
     table,
 )
 
-from infra.blobs_disk import DiskBlobs
-from infra.nats_server import NatsServer
-from schemas import dsse, subjects
-from schemas.commands import Error, Recover, RequestEnd
-from schemas.digest import h
-from schemas.fragment import Kind, parse
-from schemas.manifest import Manifest
-from streams.directory import Directory
-from streams.facts import Known
-from streams.lifecycle import EventLog
-from streams.roles import run_conductor, run_worker
+from infra.blobs.disk import DiskBlobs
+from infra.nats_server.server import NatsServer
+from schemas import subjects
+from schemas.events.commands import Error, Recover, RequestEnd
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.fragment import Kind, parse
+from schemas.format.manifest import Manifest
+from streams.event_store.chunk_progress import Known
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
+from streams.roles.services import run_conductor, run_worker
 
 END_EFFECTS = {"publish rec": 1}
 REDRIVE_EFFECTS = {"publish redriven": CHUNKS}

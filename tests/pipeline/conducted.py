@@ -11,23 +11,23 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from waiting import PATIENCE_S
 
-from handlers.fragments import FragmentSealer
-from infra.datadir import DataDir
+from handlers.format.fragment import FragmentSealer
+from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet, connect
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.commands import CREATE_PREFIX, Create, create_request
+from schemas.config.settings import Settings
 from schemas.errors import Unavailable
-from schemas.fragment import PartSettings
-from schemas.jetstream import Message
-from schemas.lifecycle_events import SessionSettings
-from schemas.settings import Settings
-from streams import topology
-from streams.commands import call
-from streams.enrol import start_session
-from streams.publisher import Grant
-from streams.roles import run_conductor, run_worker
-from streams.wiring import Installation
+from schemas.events.commands import CREATE_PREFIX, Create, create_request
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import PartSettings
+from schemas.ports.messages import Message
+from streams.control.client import call
+from streams.event_store import topology
+from streams.host.publisher import Grant
+from streams.host.session_start import start_session
+from streams.roles.drivers import Installation
+from streams.roles.services import run_conductor, run_worker
 
 SETTINGS = SessionSettings(chunk_bytes=1 << 18)
 PART = PartSettings(encoder="none", reason="start")

@@ -14,25 +14,26 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from infra.blobs_disk import DiskBlobs
-from infra.datadir import DataDir
+from infra.blobs.disk import DiskBlobs
+from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet, Message, PullReader
-from infra.key_files_disk import DiskKeyFiles
-from infra.key_folder import KeyFolder as DiskKeyFolder
-from infra.keyring import Keyring
-from infra.signers import Signers
+from infra.keys.folder import KeyFolder as DiskKeyFolder
+from infra.keys.master import Keyring
+from infra.keys.session_keys import DiskKeyFiles
+from infra.keys.signers import Signers
 from schemas import subjects
-from schemas.digest import Content
 from schemas.errors import Unavailable
-from schemas.host_events import CounterTaken, read_host_event
+from schemas.events.host import CounterTaken, read_host_event
+from schemas.format.digest import Content
 from schemas.ports import Erasure
-from streams import conductor, worker
-from streams.conductor import Conductor
-from streams.directory import Directory
-from streams.key_folder import KeyFolder, RequireKeys
-from streams.keystore import KeyStore
-from streams.runner import Limits
-from streams.stages import STAGES
+from streams.conductor import conductor
+from streams.conductor.conductor import Conductor
+from streams.event_store.session_directory import Directory
+from streams.keys.folder import KeyFolder, RequireKeys
+from streams.keys.keystore import KeyStore
+from streams.pipeline import worker
+from streams.pipeline.runner import Limits
+from streams.pipeline.stages import STAGES
 
 log = logging.getLogger("lucid.test.faults")
 

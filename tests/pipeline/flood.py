@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager, suppress
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.fragments import FragmentSealer
+from handlers.format.fragment import FragmentSealer
 from infra.jetstream import Jet, connect
 from schemas import subjects
 from schemas.errors import Unavailable
-from schemas.fragment import PartSettings
-from streams.publisher import Grant
+from schemas.format.fragment import PartSettings
+from streams.host.publisher import Grant
 
 UNDER_WAY = 64
 FRAGMENT_BYTES = 200

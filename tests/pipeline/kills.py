@@ -16,8 +16,8 @@ from waiting import PATIENCE_S
 from infra.jetstream import Message
 from schemas import subjects
 from schemas.errors import LucidError
-from schemas.lifecycle_events import Sealed, SealStarted
-from streams.lifecycle import read_event
+from schemas.events.session import Sealed, SealStarted
+from streams.event_store.session_log import read_event
 
 POLL_S = 0.005
 

@@ -14,32 +14,33 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from offline_fold import Border, offline
 
-from handlers.fragments import FragmentSealer
-from handlers.key_file import build_key_file
-from handlers.keys import SessionKeys
-from handlers.lifecycle import decide
-from handlers.merkle import Tree
-from handlers.seal_index import index_chunks, index_entry, seal_index_chunk
-from handlers.seal_material import Material
-from handlers.session import evolve, initial
-from handlers.stages.admit import admit
+from handlers.crypto.key_file import build_key_file
+from handlers.crypto.keys import SessionKeys
+from handlers.format.fragment import FragmentSealer
+from handlers.format.merkle_tree import Tree
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.session import evolve, initial
+from handlers.seal.index import index_chunks, index_entry, seal_index_chunk
+from handlers.seal.material import Material
 from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
-from handlers.stages.fold_terms import Identity
 from handlers.stages.merkle import merkle
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
-from infra.key_files_disk import DiskKeyFiles
-from infra.keyring import Keyring
-from schemas import commands, subjects
-from schemas.chunk_events import Ended, Recorded, Stored
-from schemas.digest import ZERO, h
-from schemas.fragment import Fragment, Kind, PartSettings, genesis, parse, session_uid
-from schemas.index import Entry
-from schemas.jcs import jcs
-from schemas.lifecycle_events import SessionSettings
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Identity
+from infra.keys.master import Keyring
+from infra.keys.session_keys import DiskKeyFiles
+from schemas import subjects
+from schemas.events import commands
+from schemas.events.chunk import Ended, Recorded, Stored
+from schemas.events.session import SessionSettings
+from schemas.format.digest import ZERO, h
+from schemas.format.fragment import Fragment, Kind, PartSettings, genesis, parse, session_uid
+from schemas.format.index import Entry
+from schemas.format.jcs import jcs
 
 HOST = "host-1"
 HOST_KEY = Ed25519PrivateKey.from_private_bytes(b"h" * 32)

@@ -12,25 +12,27 @@ from unittest.mock import patch
 
 from prepared import Outcome, Prepared, border_of
 
-from infra import children, nats_server
-from infra.blobs_disk import DiskBlobs
-from infra.children import Child
-from infra.datadir import DataDir
+from infra.blobs.disk import DiskBlobs
+from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet, Message
-from infra.nats_server import NatsServer
-from schemas import dsse, subjects
-from schemas.chunk_events import Ended, Recorded
-from schemas.digest import h
+from infra.nats_server import server as nats_server
+from infra.nats_server.server import NatsServer
+from infra.processes import children
+from infra.processes.children import Child
+from schemas import subjects
+from schemas.config.settings import Settings
 from schemas.errors import Unavailable
-from schemas.lifecycle_events import State, Transition
-from schemas.manifest import Manifest
-from schemas.settings import Settings
-from streams import up
-from streams.chunk_log import recorded_events
-from streams.commands import call
-from streams.lifecycle import read_event
-from streams.outbox import Outbox
-from streams.wiring import Installation
+from schemas.events.chunk import Ended, Recorded
+from schemas.events.session import State, Transition
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.manifest import Manifest
+from streams.control.client import call
+from streams.event_store.chunk_log import recorded_events
+from streams.event_store.session_log import read_event
+from streams.host.outbox import Outbox
+from streams.roles import local_system
+from streams.roles.drivers import Installation
 
 AT_ONCE = 12
 """Sessions that are started, or asked about, together."""
@@ -170,7 +172,7 @@ async def processes(path: Path, *, workers: int = 1) -> AsyncIterator[Processes]
     """nats-server, conductor and worker as `up` starts them. workers above 1 own the same partitions."""
     data = DataDir(path / "data")
     with _clean_environment():
-        async with up.running(Installation(Settings(data=data.path)), quiet=True) as system:
+        async with local_system.running(Installation(Settings(data=data.path)), quiet=True) as system:
             conductor, worker = system.children
             more = [_another(worker, n, data) for n in range(2, workers + 1)]
             for child in more:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from urllib.parse import urlsplit
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 
 async def publish_raw(server: NatsServer, subject: str, *blocks: bytes) -> None:

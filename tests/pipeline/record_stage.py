@@ -13,24 +13,25 @@ from dataclasses import dataclass
 from prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
 from waiting import PATIENCE_S, until
 
-from handlers.stages.admit import admit
-from handlers.stages.fold_terms import Identity
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Identity
 from infra.jetstream import Jet, Message
-from schemas import commands, subjects
-from schemas.chunk_events import Dead, Ended, Recorded
-from schemas.fragment import Fragment
-from schemas.upcast import read_recorded
-from streams import topology
-from streams.aside import Aside
-from streams.claims import Claims
-from streams.directory import Directory
-from streams.ingest import Ingest
-from streams.lifecycle import EventLog
-from streams.record_shared import Shared
-from streams.recording import Recording
-from streams.runner import Limits
+from schemas import subjects
+from schemas.events import commands
+from schemas.events.chunk import Dead, Ended, Recorded
+from schemas.events.upcast import read_recorded
+from schemas.format.fragment import Fragment
+from streams.event_store import topology
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
+from streams.pipeline.chunk_memory import Claims
+from streams.pipeline.record.ingest import Ingest
+from streams.pipeline.record.recording import Recording
+from streams.pipeline.record.shared import Shared
+from streams.pipeline.record.side_tasks import Aside
+from streams.pipeline.runner import Limits
 
 LIMITS = Limits(workers=2, slots=64, timeout_s=30, retries=5, memory_bytes=1 << 30)
 

@@ -30,18 +30,18 @@ from record_stage import (
 from test_conducted import verified
 from waiting import PATIENCE_S, until
 
-from handlers.stages.fold_terms import Identity
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
-from infra import nats_server
-from infra.blobs_disk import DiskBlobs
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Identity
+from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, connect
-from infra.nats_server import NatsServer
+from infra.nats_server import server as nats_server
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.chunk_events import Ended, Recorded
-from streams import held_fragments, subject_reader
-from streams import recording as record
-from streams.held_fragments import HELD_BYTES
+from schemas.events.chunk import Ended, Recorded
+from streams.pipeline.record import held_fragments, subject_reader
+from streams.pipeline.record import recording as record
+from streams.pipeline.record.held_fragments import HELD_BYTES
 
 
 @pytest.mark.parametrize("gap", ["between reading and folding", "while the end is confirmed"])

@@ -10,10 +10,10 @@ import pytest
 from conducted import World, running, system
 from test_conducted import verified
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from streams import claims
-from streams.roles import run_worker
+from streams.pipeline import chunk_memory
+from streams.roles.services import run_worker
 
 SESSIONS = [f"demo-{n:02}" for n in range(6)]
 ROUNDS = (1, 2, 1, 3, 2)
@@ -55,7 +55,7 @@ async def test_two_workers_of_one_group_do_not_wait_for_what_the_other_has_store
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a second worker, by mistake or to take over, makes both stand still for half a minute."""
-    monkeypatch.setattr(claims, "IDLE_S", 3600.0)
+    monkeypatch.setattr(chunk_memory, "IDLE_S", 3600.0)
     async with system(server, tmp_path, worker=False) as world:
         stages = world.settings.stages
         small = {name: stages[name]._replace(memory_bytes=1 << 20) for name in ("RECORDER", "CHUNK")}

@@ -11,23 +11,24 @@ import pytest
 from conducted import World, connected, requested, running, system
 from prepared import key_of
 
-from handlers.signatures import verify_signature
-from infra.blobs_disk import DiskBlobs
-from infra.nats_server import NatsServer
-from infra.signers import Signers
-from schemas import dsse, subjects
-from schemas.chunk_events import Dead
+from handlers.crypto.signatures import verify_signature
+from infra.blobs.disk import DiskBlobs
+from infra.keys.signers import Signers
+from infra.nats_server.server import NatsServer
+from schemas import subjects
 from schemas.errors import Misuse, NotFound, RefusedByState
-from schemas.fragment import Kind, parse
-from schemas.manifest import Manifest
-from schemas.trust import Tombstone, TrustFile, TrustKey
-from streams import conductor
-from streams.commands import call
-from streams.conductor import Conductor
-from streams.evidence import history_lines, stored_at, write_copy
-from streams.lifecycle import EventLog
-from streams.roles import run_conductor
-from streams.shredding import tombstone_name
+from schemas.events.chunk import Dead
+from schemas.format import dsse
+from schemas.format.fragment import Kind, parse
+from schemas.format.manifest import Manifest
+from schemas.format.trust import Tombstone, TrustFile, TrustKey
+from streams.conductor import conductor
+from streams.conductor.conductor import Conductor
+from streams.control.client import call
+from streams.event_store.session_log import EventLog
+from streams.evidence.evidence_copy import history_lines, stored_at, write_copy
+from streams.retention.shredding import tombstone_name
+from streams.roles.services import run_conductor
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 
@@ -354,7 +355,7 @@ async def test_a_copied_host_folder_cannot_take_a_counter_twice(server: NatsServ
 
 
 async def _worker(*parts: object) -> None:
-    from streams.roles import run_worker
+    from streams.roles.services import run_worker
 
     await run_worker(*parts)  # type: ignore[arg-type]
 

@@ -19,26 +19,27 @@ from faulty import checked
 from prepared import key_of
 from waiting import PATIENCE_S
 
-from handlers.session import Session
-from infra.blobs_disk import DiskBlobs
+from handlers.lifecycle.session import Session
+from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet
-from infra.key_files_disk import DiskKeyFiles
-from infra.keyring import Keyring
-from infra.nats_server import NatsServer
-from infra.signers import Signers
-from schemas import dsse, subjects
-from schemas.commands import Cleanup, Start
-from schemas.digest import h
+from infra.keys.master import Keyring
+from infra.keys.session_keys import DiskKeyFiles
+from infra.keys.signers import Signers
+from infra.nats_server.server import NatsServer
+from schemas import subjects
 from schemas.errors import Unavailable
-from schemas.jetstream import Message
-from schemas.manifest import Manifest
+from schemas.events.commands import Cleanup, Start
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.manifest import Manifest
 from schemas.ports import Erasure
-from streams.conductor import Conductor, ConductorParts
-from streams.directory import Directory
-from streams.keystore import KeyStore
-from streams.lifecycle import EventLog, read_event
-from streams.roles import run_worker
-from streams.shredding import tombstone_name
+from schemas.ports.messages import Message
+from streams.conductor.conductor import Conductor, ConductorParts
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog, read_event
+from streams.keys.keystore import KeyStore
+from streams.retention.shredding import tombstone_name
+from streams.roles.services import run_worker
 
 CALM = "calm"
 START_EFFECTS = ("make key", "publish keysmade", "append lifecycle")

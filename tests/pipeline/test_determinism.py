@@ -18,16 +18,16 @@ from prepared import Prepared, Step, disturbed, outcome
 from processes import Processes, processes
 from waiting import PATIENCE_S
 
-from handlers.replay import Judgement
-from infra.blobs_disk import DiskBlobs
+from handlers.evidence.replay import Judgement
+from infra.blobs.disk import DiskBlobs
 from schemas import subjects
-from schemas.chunk_events import Dead
 from schemas.errors import Rejected
-from streams.commands import call
-from streams.lifecycle import EventLog
-from streams.replay import Replay, Replayed
-from streams.sealing import material_of
-from streams.threads import Threads
+from schemas.events.chunk import Dead
+from streams.control.client import call
+from streams.event_store.session_log import EventLog
+from streams.evidence.replay import Replay, Replayed
+from streams.evidence.sealing import material_of
+from streams.scheduling.threads import Threads
 
 EXAMPLES = 12
 STEP = st.one_of(

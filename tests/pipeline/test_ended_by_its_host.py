@@ -9,15 +9,15 @@ import pytest
 from conducted import SETTINGS, World, system
 from test_conducted import verified
 
-from infra import nats_server
-from infra.nats_server import NatsServer
+from infra.nats_server import server as nats_server
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Misuse, Rejected
-from schemas.fragment import GapBody, Kind, parse
+from schemas.format.fragment import GapBody, Kind, parse
 from schemas.ports import Jet
 from streams.cli.session_run import Sent, View, record_session
-from streams.enrol import start_session
-from streams.publisher import fragment_bytes
+from streams.host.publisher import fragment_bytes
+from streams.host.session_start import start_session
 
 BLOCKS = [bytes([number]) * 100_000 for number in range(8)]
 

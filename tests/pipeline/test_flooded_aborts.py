@@ -11,21 +11,21 @@ from prepared import HOST, HOST_KEY, Prepared
 from processes import processes, quick_restarts
 from test_conducted import verified
 
-from handlers.stages.admit import admit
-from handlers.stages.fold_terms import Identity
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Identity
 from infra.jetstream import Jet
-from infra.nats_server import NatsServer
-from infra.signers import Signers
+from infra.keys.signers import Signers
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import Fragment, Kind, parse
-from schemas.jetstream import Message
-from streams.chunk_log import recorded_events
-from streams.commands import call
-from streams.lifecycle import EventLog
-from streams.publisher import Grant
+from schemas.events.chunk import Ended, Recorded
+from schemas.format.fragment import Fragment, Kind, parse
+from schemas.ports.messages import Message
+from streams.control.client import call
+from streams.event_store.chunk_log import recorded_events
+from streams.event_store.session_log import EventLog
+from streams.host.publisher import Grant
 
 SESSION = "demo-01"
 

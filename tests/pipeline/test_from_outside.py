@@ -12,16 +12,17 @@ from test_conducted import verified
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.fragment import Kind, parse
-from schemas.jetstream import Message
-from streams import ending, publisher
+from schemas.format.fragment import Kind, parse
+from schemas.ports.messages import Message
 from streams.cli import session_run
 from streams.cli.session_run import Sent, View, record_session
-from streams.enrol import start_session
-from streams.recording import Recording
-from streams.roles import run_worker
+from streams.conductor import ending
+from streams.host import publisher
+from streams.host.session_start import start_session
+from streams.pipeline.record.recording import Recording
+from streams.roles.services import run_worker
 
 BLOCK = bytes(60_000)
 

@@ -10,15 +10,16 @@ from test_conducted import verified
 from test_source_purge import limit_recordings
 from waiting import PATIENCE_S, until
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
-from schemas.fragment import Kind, parse
-from streams import publisher, retention, room
-from streams.enrol import start_session
-from streams.publisher import Progress, Publisher
-from streams.room import Room
-from streams.source_feed import publish
+from schemas.format.fragment import Kind, parse
+from streams.host import publisher, send_quota
+from streams.host.publisher import Progress, Publisher
+from streams.host.send_quota import Room
+from streams.host.session_start import start_session
+from streams.host.source_feed import publish
+from streams.retention import sealed_source
 
 LIMIT = 8 << 20
 MORE = 3 * LIMIT
@@ -29,14 +30,14 @@ BLOCK = 60_000
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "ROOM_S", 0.1)
     monkeypatch.setattr(publisher, "TICK_S", 0.2)
-    monkeypatch.setattr(retention, "SWEEP_S", 0.2)
-    monkeypatch.setattr(room, "ANSWER_S", PATIENCE_S)  # whoever is not answered sends what has no room
+    monkeypatch.setattr(sealed_source, "SWEEP_S", 0.2)
+    monkeypatch.setattr(send_quota, "ANSWER_S", PATIENCE_S)  # whoever is not answered sends what has no room
 
 
 @pytest.fixture
 def nothing_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """No prefix of a live session can go, as when its chunks are not stored."""
-    monkeypatch.setattr(retention, "may_release", lambda _: False)
+    monkeypatch.setattr(sealed_source, "may_release", lambda _: False)
 
 
 class Sender:
@@ -119,9 +120,9 @@ async def test_a_full_stream_takes_the_end_of_a_recording_and_then_lets_its_sour
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: what is full stays full, since nothing in it can be sealed."""
-    looked_at, next_to_purge = asyncio.Event(), retention.next_to_purge
+    looked_at, next_to_purge = asyncio.Event(), sealed_source.next_to_purge
     monkeypatch.setattr(
-        retention, "next_to_purge", lambda *given: next_to_purge(*given) if looked_at.is_set() else None
+        sealed_source, "next_to_purge", lambda *given: next_to_purge(*given) if looked_at.is_set() else None
     )
     async with system(server, tmp_path) as world:
         await limit_recordings(world, LIMIT)

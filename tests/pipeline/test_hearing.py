@@ -11,15 +11,15 @@ from prepared import Prepared
 from record_stage import Stage, begin, known, record_stage, send
 from waiting import until
 
-from handlers.session import Session
+from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
 from schemas import subjects
-from schemas.jetstream import Message
-from streams import hearing as listening
-from streams.hearing import Hearing
-from streams.ingest import Ingest
-from streams.lifecycle import EventLog
-from streams.recording import Recording
+from schemas.ports.messages import Message
+from streams.conductor import host_watch as listening
+from streams.conductor.host_watch import Hearing
+from streams.event_store.session_log import EventLog
+from streams.pipeline.record.ingest import Ingest
+from streams.pipeline.record.recording import Recording
 
 STEPS = [("data", 100), ("tick", 0), ("data", 200), ("tick", 0)]
 

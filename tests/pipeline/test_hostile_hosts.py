@@ -11,27 +11,28 @@ from prepared import Prepared
 from record_stage import TWO_CHUNKS, begin, ended, folded, known, record_stage, send
 from waiting import until
 
-from handlers.session import Session
+from handlers.lifecycle.session import Session
 from handlers.stages.context import Context
 from infra.jetstream import Jet
-from infra.nats_server import NatsServer
-from schemas.chunk_events import Compressed
-from schemas.commands import Create
-from schemas.digest import Buffer
-from schemas.envelope import Codec
+from infra.nats_server.server import NatsServer
 from schemas.errors import Misuse, NotFound, Unavailable
-from schemas.jetstream import Message
-from schemas.lifecycle_events import SessionSettings
-from streams import claims, recording, remake
-from streams.arrival import Arrival
+from schemas.events.chunk import Compressed
+from schemas.events.commands import Create
+from schemas.events.session import SessionSettings
+from schemas.format.chunk_header import Codec
+from schemas.format.digest import Buffer
+from schemas.ports.messages import Message
 from streams.bench.finished import FinishedHost
-from streams.commands import call
-from streams.conductor import ONE_HOST
-from streams.enrol import start_session
-from streams.hosts import CREATES_OF_HOST, CREATES_WAIT, Hosts
-from streams.refusals import DEAD_LETTERS
-from streams.shredding import Shredder
-from streams.subject_reader import SubjectReader
+from streams.conductor.conductor import ONE_HOST
+from streams.control.client import call
+from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT, Hosts
+from streams.host.session_start import start_session
+from streams.pipeline import chunk_memory, recompute
+from streams.pipeline.record import recording
+from streams.pipeline.record.arrival import Arrival
+from streams.pipeline.record.refusals import DEAD_LETTERS
+from streams.pipeline.record.subject_reader import SubjectReader
+from streams.retention.shredding import Shredder
 
 ASKED = 40
 SLOW = SessionSettings(codec=Codec.BROTLI.value, level=11, chunk_bytes=1 << 18)
@@ -94,7 +95,7 @@ async def test_a_slow_codec_keeps_no_other_host_from_its_turn(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: who asks for a slow codec has every thread and all credit, and others look silent."""
-    may_go_on, stuck, compress = threading.Event(), list[int](), remake.compress
+    may_go_on, stuck, compress = threading.Event(), list[int](), recompute.compress
 
     def slow(run: int, plain: Buffer, context: Context) -> tuple[Compressed, Buffer]:
         if context.recorded.host == "mallory":
@@ -102,7 +103,7 @@ async def test_a_slow_codec_keeps_no_other_host_from_its_turn(
             may_go_on.wait()
         return compress(run, plain, context)
 
-    monkeypatch.setattr(remake, "compress", slow)
+    monkeypatch.setattr(recompute, "compress", slow)
     async with system(server, tmp_path) as world:
         try:
             grant = await start_session(world.jet, world.here.identity, "mallory", "slow", SLOW)
@@ -112,7 +113,7 @@ async def test_a_slow_codec_keeps_no_other_host_from_its_turn(
             await sealed(world, "demo-01", "host-1")
             shown = await world.ask("show", "slow")
             # what was looked at before the host had its share is folded, too
-            assert shown["recorded"] <= claims.HOST_CHUNKS, "the rest of 40 waits in the stream"
+            assert shown["recorded"] <= chunk_memory.HOST_CHUNKS, "the rest of 40 waits in the stream"
             assert len(stuck) == 1
         finally:
             may_go_on.set()

@@ -12,16 +12,17 @@ import pytest
 from conducted import World, connected, running
 from waiting import PATIENCE_S
 
-from handlers.key_file import build_key_file
-from infra.nats_server import NatsServer
-from schemas import dsse, subjects
+from handlers.crypto.key_file import build_key_file
+from infra.nats_server.server import NatsServer
+from schemas import subjects
 from schemas.errors import Denied, LucidError, Misuse
-from schemas.trust import Tombstone
-from streams.key_copies import Copied, copies_made, make_copy, restore
-from streams.key_folder import KeyFolder, key_folder, order_erasure
-from streams.roles import run_conductor, run_worker
-from streams.shredding import tombstone_name
-from streams.wiring import Installation
+from schemas.format import dsse
+from schemas.format.trust import Tombstone
+from streams.keys.copies import Copied, copies_made, make_copy, restore
+from streams.keys.folder import KeyFolder, key_folder, order_erasure
+from streams.retention.shredding import tombstone_name
+from streams.roles.drivers import Installation
+from streams.roles.services import run_conductor, run_worker
 
 PASSPHRASE = "correct horse battery"
 KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))

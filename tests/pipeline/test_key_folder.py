@@ -11,15 +11,15 @@ import pytest
 from conducted import World, connected, running
 from waiting import PATIENCE_S
 
+from infra.config.load import load_settings
 from infra.jetstream import connect
-from infra.nats_server import NatsServer
-from infra.settings import load_settings
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Denied, LucidError, Unavailable
-from streams.commands import call
-from streams.key_folder import key_folder, keys_noted
-from streams.roles import run_conductor, run_worker
-from streams.wiring import Installation
+from streams.control.client import call
+from streams.keys.folder import key_folder, keys_noted
+from streams.roles.drivers import Installation
+from streams.roles.services import run_conductor, run_worker
 
 
 def content(keys: Path) -> dict[str, bytes]:

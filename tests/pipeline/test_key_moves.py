@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from conducted import World, connected
 
-from handlers.key_file import build_key_file
-from infra.key_place import DiskKeyPlace
-from infra.nats_server import NatsServer
+from handlers.crypto.key_file import build_key_file
+from infra.keys.place import DiskKeyPlace
+from infra.nats_server.server import NatsServer
 from schemas.errors import Denied, Misuse, Unavailable
-from streams.key_folder import key_folder, order_erasure
-from streams.key_move import Moved, move
-from streams.wiring import Installation
+from streams.keys.folder import key_folder, order_erasure
+from streams.keys.move import Moved, move
+from streams.roles.drivers import Installation
 
 KEPT, DESTROYED, LATER = (bytes([number]) * 16 for number in range(1, 4))
 
@@ -192,7 +192,7 @@ async def test_a_move_that_a_power_failure_interrupts_loses_nothing_and_is_compl
     moving: Move, monkeypatch: pytest.MonkeyPatch, effect: str, form: str
 ) -> None:
     """Breaks: half of the keys are in each folder, and the next start makes nothing of either."""
-    monkeypatch.setattr("streams.key_move.WRITERS", 1)
+    monkeypatch.setattr("streams.keys.move.WRITERS", 1)
     erase = moving.old.files.erase
 
     def proven(uid: bytes, **more: Any) -> str:  # as on a disk where it is: then the new file is vouched for

@@ -9,15 +9,15 @@ from conducted import World, connected
 from faulty import checked, key_store
 from waiting import until
 
-from infra.blobs_disk import DiskBlobs
+from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet
-from infra.nats_server import NatsServer
-from infra.signers import Signers
+from infra.keys.signers import Signers
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Unavailable
-from streams.conductor import Conductor, ConductorParts
-from streams.directory import Directory
-from streams.retention import Retention
+from streams.conductor.conductor import Conductor, ConductorParts
+from streams.event_store.session_directory import Directory
+from streams.retention.sealed_source import Retention
 
 
 class LateJet:

@@ -12,22 +12,22 @@ from test_conducted import verified
 from test_source_purge import held, limit_recordings, looking, replayed, seal
 from waiting import PATIENCE_S
 
-from handlers.fragments import FragmentSealer
-from handlers.replay import Judgement
-from handlers.session import Session
-from handlers.stages.fold_terms import Identity
-from infra.nats_server import NatsServer
+from handlers.evidence.replay import Judgement
+from handlers.format.fragment import FragmentSealer
+from handlers.lifecycle.session import Session
+from handlers.stages.record.pieces import Identity
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.chunk_events import Redriven
 from schemas.errors import Unavailable
-from schemas.fragment import EVENTS, TrackTail, parse
-from schemas.jetstream import Message
-from streams import release, retention
-from streams.chunk_log import recorded_events
-from streams.facts import Known
-from streams.ingest import Ingest
-from streams.lifecycle import EventLog
-from streams.roles import run_worker
+from schemas.events.chunk import Redriven
+from schemas.format.fragment import EVENTS, TrackTail, parse
+from schemas.ports.messages import Message
+from streams.event_store.chunk_log import recorded_events
+from streams.event_store.chunk_progress import Known
+from streams.event_store.session_log import EventLog
+from streams.pipeline.record.ingest import Ingest
+from streams.retention import live_source, sealed_source
+from streams.roles.services import run_worker
 
 FRAGMENTS = 26
 """Of 50,000 bytes; five fill a chunk of 256 KiB."""
@@ -36,7 +36,7 @@ FRAGMENTS = 26
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The conductor looks once, at its start; then who looks is the test."""
-    monkeypatch.setattr(retention, "SWEEP_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(sealed_source, "SWEEP_S", 10 * PATIENCE_S)
 
 
 async def live(world: World, name: str = "live-01", fragments: int = FRAGMENTS) -> Host:
@@ -160,7 +160,7 @@ async def test_the_session_that_frees_most_goes_first_and_no_more_than_needed(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: every small recording loses its source for the sake of a large one."""
-    monkeypatch.setattr(release, "STEP_BYTES", 250_000)
+    monkeypatch.setattr(live_source, "STEP_BYTES", 250_000)
     async with system(server, tmp_path) as world:
         await live(world, "small-01", 11)
         await live(world, "large-02", 41)

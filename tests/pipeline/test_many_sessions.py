@@ -10,7 +10,7 @@ from processes import Processes, processes
 
 from infra.jetstream import Message
 from schemas import subjects
-from schemas.fragment import parse
+from schemas.format.fragment import parse
 
 SESSIONS = 200
 WRITERS = 20

@@ -11,9 +11,9 @@ from test_conducted import verified
 from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, StreamSpec, connect
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from streams import topology
+from streams.event_store import topology
 
 ODD = [
     b"\xff",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conducted import system
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas.errors import RefusedByState
 
 ROOT = Path(__file__).parents[2]

@@ -11,14 +11,14 @@ import pytest
 from conducted import SETTINGS, World, connected, running
 from waiting import PATIENCE_S
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import RefusedByState
 from streams.bench.finished import FinishedHost
-from streams.commands import call
-from streams.enrol import start_session
-from streams.hosts import CREATES_OF_HOST, CREATES_WAIT
-from streams.roles import run_conductor
+from streams.control.client import call
+from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT
+from streams.host.session_start import start_session
+from streams.roles.services import run_conductor
 
 PLACES, AT_ONCE = 3, CREATES_OF_HOST + CREATES_WAIT
 

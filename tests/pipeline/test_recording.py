@@ -26,18 +26,19 @@ from record_stage import (
 )
 from waiting import until
 
-from handlers.stages.fold_terms import Output
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Output
 from infra.jetstream import Jet, connect
-from infra.nats_server import NatsServer
-from schemas import cloud_events, subjects
-from schemas.chunk_events import Ended, Recorded
-from schemas.cloud_events import MOST_BYTES, TOO_LONG
-from schemas.fragment import parse
-from streams import arrival, aside, ingest, refusals
-from streams import recording as record
-from streams.chunk_log import stream_seqs
+from infra.nats_server.server import NatsServer
+from schemas import subjects
+from schemas.events import headers
+from schemas.events.chunk import Ended, Recorded
+from schemas.events.headers import MOST_BYTES, TOO_LONG
+from schemas.format.fragment import parse
+from streams.event_store.chunk_log import stream_seqs
+from streams.pipeline.record import arrival, ingest, refusals, side_tasks
+from streams.pipeline.record import recording as record
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -62,7 +63,7 @@ async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
     assert found == await folded(jet, prepared)
     assert count(found) == 7
     assert (letter.stage, letter.index, letter.code) == ("record", -1, code)
-    assert letter.body == garbage[: aside.BODY_BYTES]
+    assert letter.body == garbage[: side_tasks.BODY_BYTES]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -100,7 +101,7 @@ async def test_what_was_taken_under_longer_headers_stays_taken(
     """Breaks: a checkpoint names what the next owner refuses, and the session never ends."""
     prepared = Prepared("demo-01", 1, [("data", 200_000)] * 3)
     await begin(jet, prepared)
-    monkeypatch.setattr(cloud_events, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(headers, "MOST_BYTES", 1 << 20)
     for fragment in prepared.fragments[:3]:  # the last one closes a chunk, and stands open in its checkpoint
         await jet.publish(prepared.subject, fragment, {"x": "x" * MOST_BYTES})
     async with record_stage(jet):

@@ -9,11 +9,11 @@ from offences import ABORTED, WHOLE, Offence, a_final_with_a_flag
 from test_conducted import verified
 from waiting import PATIENCE_S
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.manifest import Manifest
-from streams import refusals
-from streams.roles import run_conductor, run_worker
+from schemas.format.manifest import Manifest
+from streams.pipeline.record import refusals
+from streams.roles.services import run_conductor, run_worker
 
 BEFORE, SIZE = 5, 1000
 

@@ -15,19 +15,20 @@ from prepared import Prepared
 from record_stage import STORAGE_BYTES, begin, ended, record_stage, send
 from waiting import PATIENCE_S, until
 
-from handlers.keys import SessionKeys
-from infra.blobs_disk import DiskBlobs
+from handlers.crypto.keys import SessionKeys
+from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, Message
 from schemas import subjects
-from schemas.chunk_events import Chunked, Compressed, Dead, Redriven, StageEvent
-from schemas.cloud_events import MOST_BYTES, TOO_LONG
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
-from streams import remake, runner, topology
-from streams.fair_slots import FairSlots
-from streams.jobs import Jobs
-from streams.runner import Job, Limits, Runner
-from streams.stages import STAGES, consumer
-from streams.threads import Threads
+from schemas.events.chunk import Chunked, Compressed, Dead, Redriven, StageEvent
+from schemas.events.headers import MOST_BYTES, TOO_LONG
+from streams.event_store import topology
+from streams.pipeline import recompute, runner
+from streams.pipeline.jobs import Jobs
+from streams.pipeline.runner import Job, Limits, Runner
+from streams.pipeline.stages import STAGES, consumer
+from streams.scheduling.fair_slots import FairSlots
+from streams.scheduling.threads import Threads
 
 LIMITS = Limits(workers=2, slots=4, timeout_s=20, retries=2, memory_bytes=64 << 20)
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")
@@ -385,7 +386,7 @@ async def test_what_is_in_memory_is_said_under_the_run_that_asks(
         return counting
 
     for name in ("compress", "encrypt"):
-        monkeypatch.setattr(remake, name, counted(name, getattr(remake, name)))
+        monkeypatch.setattr(recompute, name, counted(name, getattr(recompute, name)))
     prepared = Prepared(SESSION, 1, [("data", 4000)] * 3)
     await begin(jet, prepared)
     await send(jet, prepared)

@@ -6,7 +6,7 @@ from typing import Any
 
 from conducted import system
 
-from infra.nats_server import NatsServer
+from infra.nats_server.server import NatsServer
 
 
 async def test_a_session_is_sealed_while_one_server_of_several_is_away(

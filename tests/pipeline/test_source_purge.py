@@ -14,20 +14,21 @@ from faulty import key_store
 from test_conducted import verified
 from waiting import PATIENCE_S
 
-from handlers.replay import Judgement
-from infra.blobs_disk import DiskBlobs
-from infra.nats_server import NatsServer
+from handlers.evidence.replay import Judgement
+from infra.blobs.disk import DiskBlobs
+from infra.nats_server.server import NatsServer
 from schemas import subjects
+from schemas.config.settings import Settings
 from schemas.errors import RefusedByState, Unavailable, outcome
-from schemas.settings import Settings
-from streams import counts, retention, topology
-from streams.directory import Directory
-from streams.lifecycle import EventLog
-from streams.replay import Replay, manifest_of
-from streams.retention import Retention
-from streams.roles import run_conductor, run_worker
-from streams.sealing import material_of
-from streams.threads import Threads
+from streams.event_store import recordings, topology
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
+from streams.evidence.replay import Replay, manifest_of
+from streams.evidence.sealing import material_of
+from streams.retention import sealed_source
+from streams.retention.sealed_source import Retention
+from streams.roles.services import run_conductor, run_worker
+from streams.scheduling.threads import Threads
 
 DAY_S = 86_400.0
 
@@ -35,7 +36,7 @@ DAY_S = 86_400.0
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The conductor looks once, at its start; then who looks is the test."""
-    monkeypatch.setattr(retention, "SWEEP_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(sealed_source, "SWEEP_S", 10 * PATIENCE_S)
 
 
 async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]:
@@ -114,7 +115,7 @@ async def test_a_sealed_source_goes_by_itself_and_the_evidence_stays_true(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: recordings are kept twice for ever; or what is left of one cannot be verified or shown."""
-    monkeypatch.setattr(retention, "SWEEP_S", 0.1)
+    monkeypatch.setattr(sealed_source, "SWEEP_S", 0.1)
     async with connected(server, tmp_path) as world:
         world.settings = Settings(source_retention_s=0)
         async with running(run_conductor, world), running(run_worker, world):
@@ -178,7 +179,7 @@ async def test_of_very_many_recordings_only_those_that_are_due_are_asked_for(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: with ten thousand recordings in the stream every look asks the server for each of them."""
-    monkeypatch.setattr(counts, "MOST_NAMES", 1)
+    monkeypatch.setattr(recordings, "MOST_NAMES", 1)
     async with system(server, tmp_path) as world:
         await seal(world, "a-01", "b-02", "c-03")
         jet = CountingNames(world.jet)
@@ -276,7 +277,7 @@ async def test_a_crash_at_every_purge_leaves_what_the_next_look_finishes(
     server: NatsServer, tmp_path: Path
 ) -> None:
     """Breaks: the power fails while a source goes, and half of it stays for ever, or is recorded again."""
-    purges = len(retention.STEPS) + 2
+    purges = len(sealed_source.STEPS) + 2
     names = [f"s{n}-{applied}" for n in range(purges) for applied in (False, True)]
     async with system(server, tmp_path) as world:
         for name in names:

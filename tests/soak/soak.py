@@ -26,14 +26,14 @@ import psutil
 from prepared import Outcome, Prepared, Step, disturbed, outcome
 from processes import Processes, processes, quick_restarts
 
-from infra.blobs_disk import DiskBlobs
+from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Message
 from schemas import subjects
-from schemas.chunk_events import Dead
 from schemas.errors import LucidError, RefusedByState, Retryable
-from schemas.lifecycle_events import State
-from streams.commands import call
-from streams.stages import STAGES, consumer
+from schemas.events.chunk import Dead
+from schemas.events.session import State
+from streams.control.client import call
+from streams.pipeline.stages import STAGES, consumer
 
 MINUTES = 30.0
 HOSTS = 24

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
-from schemas import lifecycle_events, upcast
 from schemas import types as field_types
-from schemas.host_events import HostEvent, read_host_event
-from schemas.installation_events import InstallationEvent, read_installation_event
-from schemas.jcs import jcs
-from streams.lifecycle import read_event
+from schemas.events import session, upcast
+from schemas.events.host import HostEvent, read_host_event
+from schemas.events.installation import InstallationEvent, read_installation_event
+from schemas.format.jcs import jcs
+from streams.event_store.session_log import read_event
 
 HEX = ("Hex16", "Hex32", "Hex64", "Hex96", "Hex128", "Hex158", "Hex1216")
 LENGTHS = {id(getattr(field_types, name).__metadata__[0]): int(name[3:]) for name in HEX}
@@ -41,7 +41,7 @@ def _members(union: Any) -> tuple[type[BaseModel], ...]:
 
 KEPT = {
     "CHUNKS": Kept(tuple(upcast.MODELS.values()), upcast.read_event, lambda e: e.model_dump_json().encode()),
-    "LIFECYCLE": Kept(_members(lifecycle_events.Event), read_event, _canonical),
+    "LIFECYCLE": Kept(_members(session.Event), read_event, _canonical),
     "HOSTS": Kept(_members(HostEvent), read_host_event, _canonical),
     "INSTALLATION": Kept(_members(InstallationEvent), read_installation_event, _canonical),
 }

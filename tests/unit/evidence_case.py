@@ -10,15 +10,15 @@ from typing import Any
 
 from recorded_session import KEYS, SIGNING, RecordedSession, trust
 
-from handlers.merkle import Tree
-from handlers.trust import Trust, open_trust
-from handlers.verify import verify
-from handlers.verify_findings import Report
-from handlers.verify_reader import Listing
-from schemas import dsse
-from schemas.digest import h
-from schemas.index import ENTRY, Entry
-from schemas.jcs import jcs
+from handlers.crypto.trust import Trust, open_trust
+from handlers.format.merkle_tree import Tree
+from handlers.verify.report import Report
+from handlers.verify.session import verify
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.index import ENTRY, Entry
+from schemas.format.jcs import jcs
+from schemas.ports.evidence import Listing
 
 NOW_US = 1_800_000_000_000_000
 Change = Callable[[dict[str, Any]], object]
@@ -30,7 +30,7 @@ def trusted() -> Trust:
 
 @dataclass
 class Held:
-    """Evidence in dicts; a handlers.verify_reader.Evidence."""
+    """Evidence in dicts; a schemas.ports.evidence.Evidence."""
 
     manifests: dict[int, bytes]
     chunks: dict[int, bytes]

@@ -2,11 +2,11 @@
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.fragments import FragmentSealer
-from handlers.keys import SessionKeys
-from handlers.signatures import public_bytes
-from schemas.digest import ZERO
-from schemas.fragment import PartSettings, genesis, session_uid
+from handlers.crypto.keys import SessionKeys
+from handlers.crypto.signatures import public_bytes
+from handlers.format.fragment import FragmentSealer
+from schemas.format.digest import ZERO
+from schemas.format.fragment import PartSettings, genesis, session_uid
 
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(range(32, 64)))

@@ -12,10 +12,10 @@ from evidence_case import another, put
 from hostile_drafts import Draft, Json, text, text_signed
 from recorded_session import SIGNER
 
-from schemas import fragment
-from schemas.digest import h
 from schemas.errors import LucidError
-from schemas.jcs import jcs
+from schemas.format import fragment
+from schemas.format.digest import h
+from schemas.format.jcs import jcs
 
 Draw = random.Random
 NUMBERS = (

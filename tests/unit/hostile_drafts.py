@@ -8,10 +8,10 @@ from typing import Any
 from evidence_case import Case, Held, signed, signed_text
 from recorded_session import ROOT, RecordedSession, trust
 
-from schemas import dsse
-from schemas.digest import h
 from schemas.errors import LucidError
-from schemas.jcs import jcs
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.jcs import jcs
 
 Json = dict[str, Any]
 BASES: dict[str, Json] = {

@@ -15,9 +15,9 @@ from evidence_case import mend
 from hostile_changes import CHANGES
 from hostile_drafts import Draft, Json, text, text_signed
 
-from schemas import dsse
-from schemas.digest import h
 from schemas.errors import LucidError
+from schemas.format import dsse
+from schemas.format.digest import h
 
 Draw = random.Random
 

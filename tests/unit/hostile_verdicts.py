@@ -15,10 +15,10 @@ from typing import Any
 
 from hostile_drafts import Draft
 
-from handlers.trust import open_trust
-from handlers.verify import verify
-from handlers.verify_bindings import BINDINGS, CONTENTS
-from handlers.verify_findings import EXIT_FALSE, Report
+from handlers.crypto.trust import open_trust
+from handlers.verify.bindings import BINDINGS, CONTENTS
+from handlers.verify.report import EXIT_FALSE, Report
+from handlers.verify.session import verify
 from schemas.errors import Denied, Misuse, outcome
 
 

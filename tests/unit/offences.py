@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.fragments import FragmentSealer
-from schemas.digest import h
-from schemas.fragment import HEADER_BYTES, SIGNATURE_BYTES, SIGNED, PartSettings, head
+from handlers.format.fragment import FragmentSealer
+from schemas.format.digest import h
+from schemas.format.fragment import HEADER_BYTES, SIGNATURE_BYTES, SIGNED, PartSettings, head
 
 PART = PartSettings(encoder="none", reason="start")
 FLAGS_AT, SEQ_AT, TIME_AT, LENGTH_AT = 6, 32, 40, 48

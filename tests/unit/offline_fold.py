@@ -1,12 +1,12 @@
 """The borders of format.md §5 written a second time, for an in-order recording; for tests.
 
-It shares nothing with handlers/stages/record.py but the parsing of fragments.
+It shares nothing with handlers/stages/record/fold.py but the parsing of fragments.
 """
 
 from collections.abc import Iterable
 
-from schemas.fragment import KEY_FRAME, Fragment, Kind, parse
-from schemas.lifecycle_events import SessionSettings
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import KEY_FRAME, Fragment, Kind, parse
 
 MAX_FRAGMENTS = 2048
 

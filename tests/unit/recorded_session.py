@@ -6,29 +6,30 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from handlers.chunks import ChunkFields, seal_chunk
-from handlers.compression import compress
-from handlers.fragments import FragmentSealer, end_fragment, open_data
-from handlers.keys import SessionKeys
-from handlers.lifecycle import decide
-from handlers.seal import seal
-from handlers.seal_index import index_chunks, index_entry, seal_index_chunk
-from handlers.seal_material import Material, gather
-from handlers.session import Session, evolve, initial
-from handlers.stages.admit import admit
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold, Identity
-from infra.signers import Signer
-from schemas import commands, dsse
-from schemas.chunk_events import Ended, Recorded, Stored
-from schemas.digest import ZERO, h
-from schemas.envelope import Codec, Suite
-from schemas.fragment import SIGNED, Kind, PartSettings, genesis, head, parse
-from schemas.index import Entry
-from schemas.jcs import jcs
-from schemas.lifecycle_events import SessionSettings
-from schemas.manifest import Manifest
-from schemas.trust import TrustFile, TrustKey
+from handlers.crypto.keys import SessionKeys
+from handlers.format.chunk import ChunkFields, seal_chunk
+from handlers.format.compression import compress
+from handlers.format.fragment import FragmentSealer, end_fragment, open_data
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.session import Session, evolve, initial
+from handlers.seal.index import index_chunks, index_entry, seal_index_chunk
+from handlers.seal.manifest import seal
+from handlers.seal.material import Material, gather
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold, Identity
+from handlers.stages.record.open_chunk import Piece
+from infra.keys.signers import Signer
+from schemas.events import commands
+from schemas.events.chunk import Ended, Recorded, Stored
+from schemas.events.session import SessionSettings
+from schemas.format import dsse
+from schemas.format.chunk_header import Codec, Suite
+from schemas.format.digest import ZERO, h
+from schemas.format.fragment import SIGNED, Kind, PartSettings, genesis, head, parse
+from schemas.format.index import Entry
+from schemas.format.jcs import jcs
+from schemas.format.manifest import Manifest
+from schemas.format.trust import TrustFile, TrustKey
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)

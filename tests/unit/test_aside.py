@@ -5,7 +5,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from streams.aside import PLACES, Aside
+from streams.pipeline.record.side_tasks import PLACES, Aside
 
 
 async def test_what_is_let_go_is_told_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:

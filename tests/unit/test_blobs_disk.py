@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from infra import blobs_disk, direct
-from infra.blobs_disk import DiskBlobs
-from infra.direct import PIECE_BYTES
+from infra.blobs import direct_io
+from infra.blobs import disk as blobs_disk
+from infra.blobs.direct_io import PIECE_BYTES
+from infra.blobs.disk import DiskBlobs
 from schemas.buffers import ALIGNED_BYTES, aligned, is_aligned
 from schemas.errors import Misuse, NoSpace, Unavailable
 
@@ -70,15 +71,17 @@ def test_every_length_comes_back_from_every_file_system(
 
     def cached(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         """As Linux does: what it refuses is made all the same."""
-        file = opened(path, flags & ~direct.O_DIRECT, mode, dir_fd=dir_fd)
-        return _refused() if flags & direct.O_DIRECT else file
+        file = opened(path, flags & ~direct_io.O_DIRECT, mode, dir_fd=dir_fd)
+        return _refused() if flags & direct_io.O_DIRECT else file
 
     def never_direct(file: int, what: int, flags: int = 0) -> int:
-        return _refused() if what == fcntl.F_SETFL and flags & direct.O_DIRECT else flagged(file, what, flags)
+        return (
+            _refused() if what == fcntl.F_SETFL and flags & direct_io.O_DIRECT else flagged(file, what, flags)
+        )
 
     def aligned_to_more(real: Callable[..., int]) -> Callable[..., int]:
         def call(file: int, data: object) -> int:
-            return _refused() if fcntl.fcntl(file, fcntl.F_GETFL) & direct.O_DIRECT else real(file, data)
+            return _refused() if fcntl.fcntl(file, fcntl.F_GETFL) & direct_io.O_DIRECT else real(file, data)
 
         return call
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.boxes import MAX_BOX_BYTES, BoxSplitter, Unit
-from infra.capture import Picture, encoder_arguments, ffmpeg
+from handlers.format.mp4 import MAX_BOX_BYTES, BoxSplitter, Unit
+from infra.capture.drawn_desktop import Picture, encoder_arguments, ffmpeg
 
 
 def encode(target: Path, *arguments: str) -> bytes:

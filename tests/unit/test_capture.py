@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from handlers.boxes import BoxSplitter
-from infra.capture import Capture, Picture, decode
+from handlers.format.mp4 import BoxSplitter
+from infra.capture.drawn_desktop import Capture, Picture, decode
 from schemas.errors import EvidenceFalse, Unavailable
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from infra import children
-from infra.children import Child
+from infra.processes import children
+from infra.processes.children import Child
 
 PARENT = """
 import subprocess, sys, time
@@ -26,7 +26,7 @@ time.sleep(600)
 """
 CHILD = """
 import os, time
-from infra.children import die_with
+from infra.processes.children import die_with
 die_with(os.getppid())
 print("ready", flush=True)
 time.sleep(600)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from test_record_fold import IDENTITY, PUBLIC, Host
 from waiting import PATIENCE_S
 
-from handlers.stages.admit import admit
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
-from schemas.chunk_events import Recorded
-from schemas.fragment import Fragment, Kind
-from streams import claims as memory
-from streams.chunk_log import data_seqs
-from streams.claims import Claims, Work
-from streams.fair_slots import FairSlots
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from schemas.events.chunk import Recorded
+from schemas.format.fragment import Fragment, Kind
+from streams.event_store.chunk_log import data_seqs
+from streams.pipeline import chunk_memory as memory
+from streams.pipeline.chunk_memory import Claims, Work
+from streams.scheduling.fair_slots import FairSlots
 
 SESSIONS, CHUNKS = 2, 4
 RECORD_BYTES, CREDIT_BYTES = 5000, 4000

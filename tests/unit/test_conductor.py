@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lifecycle import BEGIN, COMPLETE, create
 
-from handlers.conductor import (
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.next_action import (
     HOST_SILENT,
     Action,
     Do,
@@ -22,10 +23,9 @@ from handlers.conductor import (
     StartSeal,
     evaluate,
 )
-from handlers.lifecycle import decide
-from handlers.session import Session, evolve, initial
-from schemas import commands
-from schemas.commands import Command
+from handlers.lifecycle.session import Session, evolve, initial
+from schemas.events import commands
+from schemas.events.commands import Command
 
 LIMITS = Silence()
 NAME = "demo-01"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers import crypto
-from schemas.envelope import Suite
+from handlers.crypto import primitives
 from schemas.errors import EvidenceFalse
+from schemas.format.chunk_header import Suite
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "xchacha20.json").read_text())
 
@@ -27,13 +27,13 @@ def test_expand_is_rfc_5869_over_blake2b(count: int) -> None:
     for number in range(1, 256):
         block = _hmac(key, block + b"info" + bytes((number,)))
         wanted += block
-    assert crypto.expand(key, b"info", count) == wanted[:count]
+    assert primitives.expand(key, b"info", count) == wanted[:count]
 
 
 def test_hchacha20_meets_the_drafts_vector() -> None:
     """Breaks: every wrapped key and every chunk of suite 1."""
     vector = VECTORS["hchacha20"]
-    got = crypto.hchacha20(bytes.fromhex(vector["key"]), bytes.fromhex(vector["nonce"]))
+    got = primitives.hchacha20(bytes.fromhex(vector["key"]), bytes.fromhex(vector["nonce"]))
     assert got.hex() == vector["subkey"]
 
 
@@ -42,8 +42,8 @@ def test_xchacha20_poly1305_meets_the_drafts_vector() -> None:
     key, nonce, plain, aad, sealed = (
         bytes.fromhex(VECTORS["aead"][name]) for name in ("key", "nonce", "plain", "aad", "sealed")
     )
-    assert crypto.xchacha20poly1305_encrypt(key, nonce, plain, aad) == sealed
-    assert crypto.xchacha20poly1305_decrypt(key, nonce, sealed, aad) == plain
+    assert primitives.xchacha20poly1305_encrypt(key, nonce, plain, aad) == sealed
+    assert primitives.xchacha20poly1305_decrypt(key, nonce, sealed, aad) == plain
 
 
 def _rotl(x: int, n: int) -> int:
@@ -66,7 +66,7 @@ def _hchacha20_by_rounds(key: bytes, nonce: bytes) -> bytes:
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=16, max_size=16))
 def test_hchacha20_equals_its_rounds(key: bytes, nonce: bytes) -> None:
     """Breaks: keys for which a borrow or a wrap-around was forgotten."""
-    assert crypto.hchacha20(key, nonce) == _hchacha20_by_rounds(key, nonce)
+    assert primitives.hchacha20(key, nonce) == _hchacha20_by_rounds(key, nonce)
 
 
 @pytest.mark.parametrize("suite", list(Suite))
@@ -76,8 +76,8 @@ def test_what_is_sealed_opens_and_nothing_else_does(suite: Suite, length: int) -
     key, plain = bytes(range(32)), bytes(length)
     nonce = bytes(range(24)) if suite is Suite.XCHACHA20_POLY1305 else bytes(range(12)) + bytes(12)
     sealed = bytearray(length + 16)
-    crypto.seal_into(suite, key, nonce, plain, b"aad", memoryview(sealed))
-    assert crypto.open_sealed(suite, key, nonce, sealed, b"aad") == plain
+    primitives.seal_into(suite, key, nonce, plain, b"aad", memoryview(sealed))
+    assert primitives.open_sealed(suite, key, nonce, sealed, b"aad") == plain
     changed = bytes((sealed[0] ^ 1,)) + sealed[1:]
     for bad in (
         (bytes(32), nonce, bytes(sealed), b"aad"),
@@ -87,7 +87,7 @@ def test_what_is_sealed_opens_and_nothing_else_does(suite: Suite, length: int) -
         (key, nonce, bytes(sealed[:-1]), b"aad"),
     ):
         with pytest.raises(EvidenceFalse) as caught:
-            crypto.open_sealed(suite, *bad)
+            primitives.open_sealed(suite, *bad)
         assert caught.value.code == "crypto.tag"
 
 
@@ -95,4 +95,4 @@ def test_what_is_sealed_opens_and_nothing_else_does(suite: Suite, length: int) -
 def test_a_nonce_of_another_length_is_a_mistake(length: int) -> None:
     """Breaks: a short nonce would be repeated under one key."""
     with pytest.raises(ValueError, match="nonce"):
-        crypto.xchacha20poly1305_encrypt(bytes(32), bytes(length), b"", b"")
+        primitives.xchacha20poly1305_encrypt(bytes(32), bytes(length), b"", b"")

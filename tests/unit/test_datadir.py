@@ -1,4 +1,4 @@
-"""What infra.datadir promises."""
+"""What infra.disk.data_dir promises."""
 
 import errno
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from absent import MAY_MOUNT, absent
 
-from infra.datadir import FOLDERS, DataDir, write_private
+from infra.disk.data_dir import FOLDERS, DataDir, write_private
 from schemas.errors import Misuse, NoSpace, Unavailable
 
 HOLD = """
 import sys
 from pathlib import Path
-from infra.datadir import DataDir
+from infra.disk.data_dir import DataDir
 data = DataDir(Path(sys.argv[1]))
 data.lock()
 data.write_run({"pid": 1})
@@ -117,7 +117,7 @@ def test_who_asks_for_the_owner_keeps_nobody_from_becoming_it(tmp_path: Path) ->
     asking = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from infra.folder_lock import *\nwhile True: is_locked(Path(sys.argv[1]))",
+            "import sys; from infra.disk.folder_lock import *\nwhile True: is_locked(Path(sys.argv[1]))",
             str(tmp_path),
         ]
     )

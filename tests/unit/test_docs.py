@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from streams.cli.verbs import VERBS
+from streams.cli.catalog import VERBS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {path.name: path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
@@ -76,7 +76,7 @@ def test_a_command_that_is_told_can_be_typed() -> None:
 
 def can_be_typed(verb: str, rest: Sequence[str]) -> bool:
     """Whether verb, subcommands and options exist. Capitals stand for what people fill in."""
-    command: Any = getattr(import_module(f"streams.cli.{verb}"), verb)
+    command: Any = getattr(import_module(f"streams.cli.verbs.{verb}"), verb)
     if isinstance(command, typer.Typer):
         command = typer.main.get_command(command)
         words = iter(rest)

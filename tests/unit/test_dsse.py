@@ -3,11 +3,11 @@ import json
 import pytest
 from format_samples import SIGNER, SIGNER_PUBLIC
 
-from handlers.signatures import verify_signature
-from schemas import dsse
-from schemas.digest import h
+from handlers.crypto.signatures import verify_signature
 from schemas.errors import EvidenceFalse
-from schemas.jcs import jcs
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.jcs import jcs
 
 PAYLOAD = jcs({"type": "x", "n": 1})
 RAW = dsse.build(PAYLOAD, dsse.TRUST, SIGNER.sign, SIGNER_PUBLIC)

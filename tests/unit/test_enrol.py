@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from schemas.errors import Unavailable
-from schemas.lifecycle_events import SessionSettings
+from schemas.events.session import SessionSettings
 from schemas.ports import HostIdentity, Jet
-from streams import enrol
+from streams.host import session_start
 
 
 class Turn(Exception):
@@ -19,8 +19,8 @@ async def test_the_last_of_250_desktops_that_begin_at_once_has_its_turn(
 ) -> None:
     """Breaks: half of a terminal server's users, who log in at nine, are not recorded."""
     now_s = 0.0
-    monkeypatch.setattr(enrol, "time", SimpleNamespace(monotonic=lambda: now_s))
-    monkeypatch.setattr(enrol, "AGAIN_S", 0)
+    monkeypatch.setattr(session_start, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(session_start, "AGAIN_S", 0)
 
     def identities(host: str) -> HostIdentity:
         nonlocal now_s
@@ -30,7 +30,7 @@ async def test_the_last_of_250_desktops_that_begin_at_once_has_its_turn(
         raise Unavailable(f"another process starts a session of {host}", code="host.locked")
 
     with pytest.raises(Turn):
-        await enrol.start_session(NOBODY, identities, "rdp-01", "desk-250", SETTINGS)
+        await session_start.start_session(NOBODY, identities, "rdp-01", "desk-250", SETTINGS)
 
 
 SETTINGS = SessionSettings()

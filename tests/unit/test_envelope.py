@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from schemas import envelope as e
 from schemas.errors import EvidenceFalse
+from schemas.format import chunk_header as e
 
 HEADER = e.ChunkHeader(
     e.Suite.AES_256_GCM,

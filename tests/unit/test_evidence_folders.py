@@ -10,12 +10,12 @@ import pytest
 from evidence_case import Case, trusted
 from recorded_session import RecordedSession
 
-from handlers.verify import verify
+from handlers.verify.session import verify
 from schemas.errors import EvidenceFalse, LucidError, Misuse, NoSpace, Unreadable
-from streams import atomic, evidence
-from streams.atomic import new_file, new_folder
 from streams.cli import output
-from streams.evidence import copy_at, read_bounded, stored_at, write_copy
+from streams.evidence import durable, evidence_copy
+from streams.evidence.durable import new_file, new_folder
+from streams.evidence.evidence_copy import copy_at, read_bounded, stored_at, write_copy
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def test_a_copy_that_fails_half_way_is_not_there(
     def full(path: Path, data: bytes) -> int:
         if next(left, None) is None:
             raise OSError(28, "No space left on device")
-        return atomic.write_file(path, data)
+        return durable.write_file(path, data)
 
-    monkeypatch.setattr(evidence, "write_file", full)
+    monkeypatch.setattr(evidence_copy, "write_file", full)
     with pytest.raises(NoSpace, match=r"export\.space"):
         write_copy(case.held, tmp_path / "copy")
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_neither_true_nor_false(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return opened(path, *rest, **more)
 
-    monkeypatch.setattr(evidence.os, "open", refuse)
+    monkeypatch.setattr(evidence_copy.os, "open", refuse)
     with pytest.raises(Unreadable, match=rf"{name} cannot be read: Input/output error"):
         verify(copy_at(copy), trusted(), keys=case.keys)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from streams.fair_slots import FairSlots
+from streams.scheduling.fair_slots import FairSlots
 
 
 class Jobs:

@@ -3,9 +3,9 @@ import struct
 import pytest
 from format_samples import GENESIS, HOST_PUBLIC, KEYS, SETTINGS, START_US, UID, sealer
 
-from schemas import fragment as f
-from schemas.digest import ZERO, d, h
 from schemas.errors import Rejected
+from schemas.format import fragment as f
+from schemas.format.digest import ZERO, d, h
 
 
 def _whole(header: f.Header, body: bytes) -> bytes:

@@ -1,7 +1,15 @@
 import pytest
 
 from schemas.errors import Rejected
-from schemas.fragment_bodies import EndBody, FinalBody, GapBody, PartBody, PartSettings, ReasonBody, TrackTail
+from schemas.format.fragment_bodies import (
+    EndBody,
+    FinalBody,
+    GapBody,
+    PartBody,
+    PartSettings,
+    ReasonBody,
+    TrackTail,
+)
 
 HEAD = bytes(range(32))
 MAIN = TrackTail(id=0, last_seq=4, head=HEAD, plain=99)

@@ -72,7 +72,7 @@ def test_what_a_check_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
 
     for place in ("check_totals", "check_files", "check_history", "check_rows"):
         with monkeypatch.context() as patched:
-            patched.setattr(f"handlers.verify.{place}", breaks)
+            patched.setattr(f"handlers.verify.session.{place}", breaks)
             (found,) = Case(RecordedSession(fragments=2)).verify().findings
         assert found.code == "verify.internal"
         assert "KeyError" in found.message

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from format_samples import SETTINGS, START_US, UID, sealer
 
-from schemas import index as i
-from schemas.digest import ZERO, h
 from schemas.errors import EvidenceFalse
-from schemas.fragment import Kind, parse
+from schemas.format import index as i
+from schemas.format.digest import ZERO, h
+from schemas.format.fragment import Kind, parse
 
 ENTRY = i.Entry(
     3,

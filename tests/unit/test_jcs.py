@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Rejected
-from schemas.jcs import INT_LIMIT, jcs, strict_loads
+from schemas.format.jcs import INT_LIMIT, jcs, strict_loads
 
 _values = st.recursive(
     st.booleans() | st.integers(-INT_LIMIT + 1, INT_LIMIT - 1) | st.text(),

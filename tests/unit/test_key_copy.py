@@ -5,8 +5,7 @@ import struct
 
 import pytest
 
-from handlers.crypto import xchacha20poly1305_encrypt
-from handlers.key_copy import (
+from handlers.crypto.key_copy import (
     HEADER_BYTES,
     PIECE_BYTES,
     Record,
@@ -15,6 +14,7 @@ from handlers.key_copy import (
     open_copy,
     seal_copy,
 )
+from handlers.crypto.primitives import xchacha20poly1305_encrypt
 from schemas.errors import Denied, Misuse
 
 HEADER, KEY = new_header(), b"k" * 32

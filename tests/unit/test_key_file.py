@@ -3,7 +3,7 @@
 import pytest
 from format_samples import DEK, KEYS, UID
 
-from handlers.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
+from handlers.crypto.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
 from schemas.errors import Denied
 
 MASTER = bytes(range(32))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.host_keys import HostIdentity
-from infra.keyring import Keyring
-from infra.signers import Signers
+from infra.keys.host_identity import HostIdentity
+from infra.keys.master import Keyring
+from infra.keys.signers import Signers
 from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_A = base64.b64encode(b"a" * 32).decode()

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from handlers.key_folder import KeysHeld, copy_wanted, lost_version, require_belonging, to_note
+from handlers.crypto.key_folder import KeysHeld, copy_wanted, lost_version, require_belonging, to_note
 from schemas.errors import Denied
-from schemas.installation_events import KeysCopied, KeysNoted
+from schemas.events.installation import KeysCopied, KeysNoted
 
 MASTERS = {1: b"1" * 16, 2: b"2" * 16}
 HELD = KeysHeld("/data/keys", b"i" * 16, True, False, False, MASTERS, (b"s" * 32, b"t" * 32), b"r" * 32)

@@ -8,13 +8,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.lifecycle import decide
-from handlers.session import Session, evolve, initial
-from handlers.transitions import FACTS, STATES, TABLE, VERBS, allowed, next_commands
-from schemas import commands
-from schemas.commands import CREATE_PREFIX, Command, Create, Move, create_request
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.rules import FACTS, STATES, TABLE, VERBS, allowed, next_commands
+from handlers.lifecycle.session import Session, evolve, initial
+from handlers.lifecycle.view import shown
 from schemas.errors import Denied, NotFound, RefusedByState
-from schemas.lifecycle_events import (
+from schemas.events import commands
+from schemas.events.commands import CREATE_PREFIX, Command, Create, Move, create_request
+from schemas.events.session import (
     EVENT,
     Created,
     DestroyOrdered,
@@ -26,8 +27,7 @@ from schemas.lifecycle_events import (
     Shredded,
     StartCompleted,
 )
-from streams.lifecycle import read_event
-from streams.shown import shown
+from streams.event_store.session_log import read_event
 
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 HOST_KEY = HOST.public_key().public_bytes_raw()

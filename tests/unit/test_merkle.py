@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers import merkle
-from schemas.digest import h
+from handlers.format import merkle_tree
 from schemas.errors import Rejected
+from schemas.format.digest import h
 
-LEAVES = [merkle.leaf(bytes((n,))) for n in range(70)]
+LEAVES = [merkle_tree.leaf(bytes((n,))) for n in range(70)]
 SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65]
 
 
@@ -28,15 +28,15 @@ def _root(leaves: list[bytes]) -> bytes:
 @pytest.mark.parametrize("size", SIZES)
 def test_a_growing_tree_has_the_root_of_rfc_9162(size: int) -> None:
     """Breaks: every root already signed."""
-    assert merkle.Tree(LEAVES[:size]).root == _root(LEAVES[:size]) == merkle.root(LEAVES[:size])
-    assert merkle.Tree(LEAVES[:size]).size == size
+    assert merkle_tree.Tree(LEAVES[:size]).root == _root(LEAVES[:size]) == merkle_tree.root(LEAVES[:size])
+    assert merkle_tree.Tree(LEAVES[:size]).size == size
 
 
 def test_the_shape_meets_the_known_roots_of_certificate_transparency(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks: the shape; with SHA-256 in place of BLAKE3 the trees are those that CT logs test with."""
-    monkeypatch.setattr(merkle, "h", lambda data: hashlib.sha256(data).digest())
+    monkeypatch.setattr(merkle_tree, "h", lambda data: hashlib.sha256(data).digest())
     entries = [
         "",
         "00",
@@ -47,57 +47,66 @@ def test_the_shape_meets_the_known_roots_of_certificate_transparency(
         "5051525354555657",
         "606162636465666768696a6b6c6d6e6f",
     ]
-    leaves = [merkle.leaf(bytes.fromhex(entry)) for entry in entries]
-    assert merkle.root([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert merkle.root(leaves[:1]).hex() == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
-    assert merkle.root(leaves).hex() == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+    leaves = [merkle_tree.leaf(bytes.fromhex(entry)) for entry in entries]
+    assert merkle_tree.root([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert (
+        merkle_tree.root(leaves[:1]).hex()
+        == "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+    )
+    assert (
+        merkle_tree.root(leaves).hex() == "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
+    )
 
 
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_every_leaf_is_proven_and_no_other_place_or_leaf_is(size: int) -> None:
     """Breaks: one chunk could be shown in the place of another."""
     leaves = LEAVES[:size]
-    root = merkle.root(leaves)
+    root = merkle_tree.root(leaves)
     for index in range(size):
-        proof = merkle.inclusion_proof(leaves, index)
-        assert merkle.verify_inclusion(proof, leaves[index], root)
-        assert not merkle.verify_inclusion(proof, LEAVES[69], root)
-        assert not merkle.verify_inclusion(proof, leaves[index], bytes(32))
-        assert not merkle.verify_inclusion(replace(proof, path=(*proof.path, bytes(32))), leaves[index], root)
-        assert not merkle.verify_inclusion(replace(proof, index=size), leaves[index], root)
-        assert not merkle.verify_inclusion(replace(proof, index=-1), leaves[index], root)
+        proof = merkle_tree.inclusion_proof(leaves, index)
+        assert merkle_tree.verify_inclusion(proof, leaves[index], root)
+        assert not merkle_tree.verify_inclusion(proof, LEAVES[69], root)
+        assert not merkle_tree.verify_inclusion(proof, leaves[index], bytes(32))
+        assert not merkle_tree.verify_inclusion(
+            replace(proof, path=(*proof.path, bytes(32))), leaves[index], root
+        )
+        assert not merkle_tree.verify_inclusion(replace(proof, index=size), leaves[index], root)
+        assert not merkle_tree.verify_inclusion(replace(proof, index=-1), leaves[index], root)
         for other in range(size):
             if other != index:
-                assert not merkle.verify_inclusion(replace(proof, index=other), leaves[index], root)
+                assert not merkle_tree.verify_inclusion(replace(proof, index=other), leaves[index], root)
         for cut in range(len(proof.path)):
-            assert not merkle.verify_inclusion(replace(proof, path=proof.path[:cut]), leaves[index], root)
+            assert not merkle_tree.verify_inclusion(
+                replace(proof, path=proof.path[:cut]), leaves[index], root
+            )
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_tree_is_proven_to_begin_with_each_smaller_one(size: int) -> None:
     """Breaks: a sealed beginning could be rewritten by a later seal."""
-    root = merkle.root(LEAVES[:size])
+    root = merkle_tree.root(LEAVES[:size])
     for old_size in range(size + 1):
-        old_root = merkle.root(LEAVES[:old_size])
-        proof = merkle.consistency_proof(LEAVES[:size], old_size)
-        assert merkle.verify_consistency(proof, old_root, root)
-        assert not merkle.verify_consistency(proof, bytes(32), root)
+        old_root = merkle_tree.root(LEAVES[:old_size])
+        proof = merkle_tree.consistency_proof(LEAVES[:size], old_size)
+        assert merkle_tree.verify_consistency(proof, old_root, root)
+        assert not merkle_tree.verify_consistency(proof, bytes(32), root)
         if old_size:
-            assert not merkle.verify_consistency(proof, old_root, bytes(32))
+            assert not merkle_tree.verify_consistency(proof, old_root, bytes(32))
         longer = replace(proof, path=(*proof.path, bytes(32)))
-        assert not merkle.verify_consistency(longer, old_root, root)
+        assert not merkle_tree.verify_consistency(longer, old_root, root)
         if proof.path:
             shorter = replace(proof, path=proof.path[:-1])
-            assert not merkle.verify_consistency(shorter, old_root, root)
-    too_old = merkle.ConsistencyProof(size + 1, size, ())
-    assert not merkle.verify_consistency(too_old, root, root)
+            assert not merkle_tree.verify_consistency(shorter, old_root, root)
+    too_old = merkle_tree.ConsistencyProof(size + 1, size, ())
+    assert not merkle_tree.verify_consistency(too_old, root, root)
 
 
 @given(st.integers(0, 69), st.integers(0, 69), st.data())
 def test_a_changed_proof_proves_nothing(size: int, old: int, data: st.DataObject) -> None:
     """Breaks: a forged proof would pass."""
     size, old = max(size, old), min(size, old)
-    proof = merkle.consistency_proof(LEAVES[:size], old)
+    proof = merkle_tree.consistency_proof(LEAVES[:size], old)
     if not proof.path:
         return
     at = data.draw(st.integers(0, len(proof.path) - 1))
@@ -106,23 +115,25 @@ def test_a_changed_proof_proves_nothing(size: int, old: int, data: st.DataObject
     changed[bit // 8] ^= 1 << bit % 8
     path = (*proof.path[:at], bytes(changed), *proof.path[at + 1 :])
     bad = replace(proof, path=path)
-    assert not merkle.verify_consistency(bad, merkle.root(LEAVES[:old]), merkle.root(LEAVES[:size]))
+    assert not merkle_tree.verify_consistency(
+        bad, merkle_tree.root(LEAVES[:old]), merkle_tree.root(LEAVES[:size])
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stored_tree_goes_on_growing(size: int) -> None:
     """Breaks: a restart would make another root."""
-    tree = merkle.Tree.parse(merkle.Tree(LEAVES[:size]).pack())
+    tree = merkle_tree.Tree.parse(merkle_tree.Tree(LEAVES[:size]).pack())
     tree.append(LEAVES[69])
-    assert tree.root == merkle.root([*LEAVES[:size], LEAVES[69]])
+    assert tree.root == merkle_tree.root([*LEAVES[:size], LEAVES[69]])
 
 
 def test_proofs_read_back() -> None:
     """Breaks: receipts that were handed out."""
-    inclusion = merkle.inclusion_proof(LEAVES[:21], 13)
-    assert merkle.InclusionProof.parse(inclusion.pack()) == inclusion
-    consistency = merkle.consistency_proof(LEAVES[:21], 13)
-    assert merkle.ConsistencyProof.parse(consistency.pack()) == consistency
+    inclusion = merkle_tree.inclusion_proof(LEAVES[:21], 13)
+    assert merkle_tree.InclusionProof.parse(inclusion.pack()) == inclusion
+    consistency = merkle_tree.consistency_proof(LEAVES[:21], 13)
+    assert merkle_tree.ConsistencyProof.parse(consistency.pack()) == consistency
 
 
 @pytest.mark.parametrize(
@@ -141,14 +152,14 @@ def test_proofs_read_back() -> None:
 def test_a_stored_tree_that_does_not_fit_is_refused(raw: bytes) -> None:
     """Breaks: a damaged file would give a root of its own."""
     with pytest.raises(Rejected) as caught:
-        merkle.Tree.parse(raw)
+        merkle_tree.Tree.parse(raw)
     assert caught.value.code == "merkle.tree"
 
 
 @pytest.mark.parametrize("raw", [b"", bytes(15), bytes(17), bytes(47)])
 def test_a_stored_proof_that_does_not_fit_is_refused(raw: bytes) -> None:
     """Breaks: a cut receipt would be read."""
-    for kind in (merkle.InclusionProof, merkle.ConsistencyProof):
+    for kind in (merkle_tree.InclusionProof, merkle_tree.ConsistencyProof):
         with pytest.raises(Rejected):
             kind.parse(raw)
 
@@ -157,6 +168,6 @@ def test_a_stored_proof_that_does_not_fit_is_refused(raw: bytes) -> None:
 def test_no_proof_is_made_for_a_leaf_that_is_not_there(index: int) -> None:
     """Breaks: a proof of something else would be handed out."""
     with pytest.raises(Rejected):
-        merkle.inclusion_proof(LEAVES[:3], index)
+        merkle_tree.inclusion_proof(LEAVES[:3], index)
     with pytest.raises(Rejected):
-        merkle.consistency_proof(LEAVES[:3], index if index < 0 else 4)
+        merkle_tree.consistency_proof(LEAVES[:3], index if index < 0 else 4)

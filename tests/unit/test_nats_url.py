@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.nats_url import Address, BadUrl, addresses
+from schemas.config.nats_url import Address, BadUrl, addresses
 
 
 @pytest.mark.parametrize(

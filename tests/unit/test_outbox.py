@@ -8,9 +8,9 @@ import pytest
 from waiting import until
 
 from schemas.errors import LucidError, Rejected, Unavailable
-from schemas.fragment import WINDOW
-from streams import outbox
-from streams.outbox import Outbox
+from schemas.format.fragment import WINDOW
+from streams.host import outbox
+from streams.host.outbox import Outbox
 
 
 class Stream:

@@ -1,6 +1,6 @@
 """How closely a reader may follow a writer."""
 
-from infra.jetstream.pace import BURST_BYTES, DISTANCE_BYTES, Pace
+from infra.jetstream.read_pace import BURST_BYTES, DISTANCE_BYTES, Pace
 
 MB = 1_000_000
 PER_S = 32 * MB

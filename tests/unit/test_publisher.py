@@ -7,16 +7,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from waiting import until
 
-from handlers.fragments import open_data, verify_fragment
-from handlers.keys import SessionKeys
-from infra.capture import Capture, Picture, drawn
+from handlers.crypto.keys import SessionKeys
+from handlers.format.fragment import open_data, verify_fragment
+from infra.capture.drawn_desktop import Capture, Picture, drawn
 from schemas.errors import Misuse, Unavailable
-from schemas.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings, parse
-from schemas.fragment_bodies import GapBody
+from schemas.format.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings, parse
+from schemas.format.fragment_bodies import GapBody
 from schemas.subjects import recording
-from streams import outbox, publisher, source_feed
-from streams.publisher import Grant, Progress, Publisher
-from streams.source_feed import publish
+from streams.host import outbox, publisher, source_feed
+from streams.host.publisher import Grant, Progress, Publisher
+from streams.host.source_feed import publish
 
 KEYS = SessionKeys(bytes(range(32)))
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(32))

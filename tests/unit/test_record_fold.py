@@ -9,18 +9,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from offline_fold import offline
 
-from handlers.fragments import FragmentSealer, end_fragment
-from handlers.keys import SessionKeys
-from handlers.signatures import public_bytes
-from handlers.stages.admit import admit
-from handlers.stages.fold_terms import Double, Identity, Older, Output, Refused
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
-from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
-from schemas.index import fragment_rows
-from schemas.lifecycle_events import SessionSettings
-from streams.chunk_log import stream_seqs
+from handlers.crypto.keys import SessionKeys
+from handlers.crypto.signatures import public_bytes
+from handlers.format.fragment import FragmentSealer, end_fragment
+from handlers.stages.record.admit import admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Double, Identity, Older, Output, Refused
+from schemas.events.chunk import Ended, Recorded
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
+from schemas.format.index import fragment_rows
+from streams.event_store.chunk_log import stream_seqs
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)

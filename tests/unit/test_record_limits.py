@@ -3,15 +3,15 @@
 import pytest
 from test_record_fold import IDENTITY, PART, Host, looked_at, run
 
-from handlers.stages.fold_terms import Double, Older, Refused
-from handlers.stages.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
-from handlers.stages.record import Fold
-from infra.nats_server import MAX_PAYLOAD
-from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import WINDOW, GapBody
-from schemas.index import fragment_rows
-from schemas.manifest import MAX_EQUIVOCATIONS
-from streams.topology import EVENT_BYTES
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
+from handlers.stages.record.pieces import Double, Older, Refused
+from infra.nats_server.server import MAX_PAYLOAD
+from schemas.events.chunk import Ended, Recorded
+from schemas.format.fragment import WINDOW, GapBody
+from schemas.format.index import fragment_rows
+from schemas.format.manifest import MAX_EQUIVOCATIONS
+from streams.event_store.topology import EVENT_BYTES
 
 HEADERS_BYTES = 64 << 10
 """What JetStream takes of headers in one message."""

@@ -4,14 +4,14 @@ import pytest
 from offences import ABORTED, WHOLE, Offence
 from test_record_fold import HOST, IDENTITY, PUBLIC, SIGNER, UID, Host, run
 
-from handlers.fragments import end_fragment
-from handlers.signatures import public_bytes
-from handlers.stages.admit import Unfit, admit
-from handlers.stages.fold_terms import Output
-from handlers.stages.open_chunk import Piece
-from handlers.stages.record import Fold
-from schemas.chunk_events import Ended, Recorded
-from schemas.fragment import Kind
+from handlers.crypto.signatures import public_bytes
+from handlers.format.fragment import end_fragment
+from handlers.stages.record.admit import Unfit, admit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.pieces import Output
+from schemas.events.chunk import Ended, Recorded
+from schemas.format.fragment import Kind
 
 BEFORE = 5
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from prepared import Prepared
 
-from handlers.lifecycle import decide
-from handlers.session import evolve, initial
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.session import evolve, initial
 from schemas.errors import Unavailable
-from schemas.jetstream import Message
-from streams.release import Release
+from schemas.ports.messages import Message
+from streams.retention.live_source import Release
 
 
 class Lagging:

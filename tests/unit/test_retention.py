@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from handlers.retention import ASK_BYTES, data_room, may_go, next_to_purge
-from handlers.session import Session, initial
-from schemas.lifecycle_events import DestroyOrdered, Sealed, SealStarted
+from handlers.lifecycle.session import Session, initial
+from handlers.retention.space import ASK_BYTES, data_room, may_go, next_to_purge
+from schemas.events.session import DestroyOrdered, Sealed, SealStarted
 
 DAY_S = 86_400.0
 DAY_US = 86_400_000_000

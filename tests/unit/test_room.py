@@ -7,11 +7,11 @@ from test_publisher import Stream, blocks, check_chain, grant
 from waiting import PATIENCE_S, until
 
 from schemas.errors import NoSpace, Unavailable
-from schemas.fragment import GapBody, Kind
-from streams import publisher
-from streams.publisher import Progress, Publisher
-from streams.room import UNANSWERED_BYTES, Room
-from streams.source_feed import publish
+from schemas.format.fragment import GapBody, Kind
+from streams.host import publisher
+from streams.host.publisher import Progress, Publisher
+from streams.host.send_quota import UNANSWERED_BYTES, Room
+from streams.host.source_feed import publish
 
 SOME = 65_536
 

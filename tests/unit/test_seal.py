@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 from recorded_session import HOST, KEYS, NAME, SIGNING, START_US, RecordedSession
 
-from handlers.seal import seal
-from handlers.seal_index import fits, index_chunks, index_entry, seal_index_chunk
-from handlers.seal_material import gather
-from handlers.session import evolve
-from infra.signers import Signer
-from schemas.digest import h
-from schemas.envelope import Codec
+from handlers.lifecycle.session import evolve
+from handlers.seal.index import fits, index_chunks, index_entry, seal_index_chunk
+from handlers.seal.manifest import seal
+from handlers.seal.material import gather
+from infra.keys.signers import Signer
 from schemas.errors import Denied, Rejected
-from schemas.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, rows
-from schemas.lifecycle_events import EVENT
-from schemas.manifest import Manifest
+from schemas.events.session import EVENT
+from schemas.format.chunk_header import Codec
+from schemas.format.digest import h
+from schemas.format.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, rows
+from schemas.format.manifest import Manifest
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 

@@ -11,9 +11,9 @@ from format_samples import (
     sealer,
 )
 
-from handlers import fragments as fr
+from handlers.format import fragment as fr
 from schemas.errors import EvidenceFalse, Misuse, Rejected
-from schemas.fragment import (
+from schemas.format.fragment import (
     MAX_BYTES,
     MAX_DATA_PLAIN,
     EndBody,

@@ -1,4 +1,4 @@
-"""What schemas.settings and infra.settings promise."""
+"""What schemas.config.settings and infra.config.load promise."""
 
 import dataclasses
 import json
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from handlers.conductor import Silence
-from infra.settings import data_dir, load_settings
+from handlers.lifecycle.next_action import Silence
+from infra.config.load import data_dir, load_settings
+from schemas.config.reference import page, template
+from schemas.config.settings import STAGES, VARIABLES, Settings, StageLimits
 from schemas.errors import Misuse
-from schemas.settings import STAGES, VARIABLES, Settings, StageLimits
-from schemas.settings_pages import page, template
-from streams.roles import silence
+from streams.roles.services import silence
 
 
 def test_without_any_variable_the_defaults_hold() -> None:

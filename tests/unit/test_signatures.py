@@ -2,8 +2,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from format_samples import HOST, HOST_PUBLIC
 
-from handlers import signatures
-from handlers.signatures import sign, verify_signature
+from handlers.crypto import signatures
+from handlers.crypto.signatures import sign, verify_signature
 
 P, L = signatures._P, signatures._L
 MESSAGE = b"message"

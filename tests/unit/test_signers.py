@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from recorded_session import KEYS, SIGNING, RecordedSession
 
-from handlers.signatures import verify_signature
-from infra.blobs_disk import DiskBlobs
-from infra.signers import OVERLAP_US, Signers
-from schemas import dsse
+from handlers.crypto.signatures import verify_signature
+from infra.blobs.disk import DiskBlobs
+from infra.keys.signers import OVERLAP_US, Signers
 from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
-from schemas.lifecycle_events import DestroyOrdered
-from schemas.manifest import Manifest
-from schemas.trust import Tombstone
-from streams.sealing import Sealer
-from streams.shredding import Shredder, tombstone_name
+from schemas.events.session import DestroyOrdered
+from schemas.format import dsse
+from schemas.format.manifest import Manifest
+from schemas.format.trust import Tombstone
+from streams.evidence.sealing import Sealer
+from streams.retention.shredding import Shredder, tombstone_name
 
 ROTATED_US = 2_000_000_000_000_000
 

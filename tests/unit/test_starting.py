@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from schemas.config.settings import Settings
 from schemas.errors import Unavailable
-from schemas.settings import Settings
 from streams.cli import starting
 from streams.cli.starting import SUCCESSOR_S, WAIT_S, Waiting, WaitingLine
-from streams.wiring import Installation
+from streams.roles.drivers import Installation
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.swap import plain_swap
+from infra.processes.swap import plain_swap
 
 HEAD = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 

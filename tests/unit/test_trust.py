@@ -4,11 +4,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from recorded_session import HOST_PUBLIC, ROOT, SIGNING, trust
 
-from handlers.trust import build_trust, open_trust, replaces
-from schemas import dsse
+from handlers.crypto.trust import build_trust, open_trust, replaces
 from schemas.errors import Misuse, outcome
-from schemas.jcs import jcs, strict_loads
-from schemas.trust import TrustKey
+from schemas.format import dsse
+from schemas.format.jcs import jcs, strict_loads
+from schemas.format.trust import TrustKey
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 LINE = TrustKey(key=SIGNING.public, role="signer", name="s", from_us=10, until_us=20, revoked_us=0)

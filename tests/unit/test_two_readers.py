@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from format_samples import COUNTER, DEK, HOST_PUBLIC, SIGNER_PUBLIC, UID
 
-from schemas.digest import ZERO, h
+from schemas.format.digest import ZERO, h
 
 TESTS = Path(__file__).parent.parent
 

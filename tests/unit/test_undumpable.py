@@ -9,9 +9,9 @@ import pytest
 SCRIPT = """
 import ctypes, sys
 from pathlib import Path
-from infra.blobs_disk import DiskBlobs
-from infra.key_files_disk import DiskKeyFiles
-from infra.undumpable import refuse_dumps
+from infra.blobs.disk import DiskBlobs
+from infra.keys.session_keys import DiskKeyFiles
+from infra.processes.undumpable import refuse_dumps
 folder = Path(sys.argv[1])
 files = DiskKeyFiles(folder / "sessions")
 before = files.unproven()
@@ -26,7 +26,7 @@ assert DiskBlobs(folder / "blobs").put("a", b"x") == "created"
 
 ASKS = """
 import ctypes, sys
-from streams.wiring import Installation
+from streams.roles.drivers import Installation
 here = Installation.here({"LUCID_DATA": sys.argv[1]})
 assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 1
 getattr(here, sys.argv[2])

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, UID
 
-from handlers import chunks, fragments, keys, merkle
-from handlers.compression import decompress
-from handlers.key_file import build_key_file, open_key_file
-from schemas import dsse
-from schemas.digest import ZERO
-from schemas.envelope import Codec, Suite
+from handlers.crypto import keys
+from handlers.crypto.key_file import build_key_file, open_key_file
+from handlers.format import chunk, fragment, merkle_tree
+from handlers.format.compression import decompress
 from schemas.errors import LucidError
-from schemas.fragment import FinalBody, Kind, genesis, parse, session_uid
-from schemas.index import Entry, pack_row, rows
-from schemas.jcs import strict_loads
+from schemas.format import dsse
+from schemas.format.chunk_header import Codec, Suite
+from schemas.format.digest import ZERO
+from schemas.format.fragment import FinalBody, Kind, genesis, parse, session_uid
+from schemas.format.index import Entry, pack_row, rows
+from schemas.format.jcs import strict_loads
 
 
 def _vectors(name: str) -> Any:
@@ -60,14 +61,14 @@ def test_fragments_read_verify_and_open_as_ever() -> None:
         assert (made.head.hex(), made.header.prev_head.hex()) == (each["head"], prev)
         assert made.header.seq == seq
         assert made.header.pack() == made.raw_header
-        assert fragments.verify_fragment(HOST_PUBLIC, made)
+        assert fragment.verify_fragment(HOST_PUBLIC, made)
         assert HOST.sign(b"lucid v1 fragment\0" + made.head) == made.signature
         if made.header.kind is Kind.PART:
             part_keys.append(opener.open_part_key(made).hex())
         if made.header.kind is Kind.DATA:
             plain = _raw(v["data"][str(seq)])
-            assert fragments.open_data(_raw(part_keys[-1]), made) == plain
-            assert fragments.reseal_digest(_raw(part_keys[-1]), made.header, plain) == made.body_digest
+            assert fragment.open_data(_raw(part_keys[-1]), made) == plain
+            assert fragment.reseal_digest(_raw(part_keys[-1]), made.header, plain) == made.body_digest
         prev = each["head"]
     assert part_keys == v["part_keys"]
     assert [parse(_raw(each["whole"])).header.kind for each in v["main"]] == [1, 2, 3, 4, 5, 6, 1, 2, 7]
@@ -80,9 +81,9 @@ def test_an_end_is_made_as_ever() -> None:
     v = _vectors("fragments")
     final = FinalBody.parse(parse(_raw(v["main"][8]["whole"])).body)
     end = parse(_raw(v["end"]["whole"]))
-    made = fragments.end_fragment(UID, "host_lost", "silent", final.tracks, end.header.time_us, SIGNER)
+    made = fragment.end_fragment(UID, "host_lost", "silent", final.tracks, end.header.time_us, SIGNER)
     assert made.hex() == v["end"]["whole"]
-    assert fragments.verify_fragment(SIGNER_PUBLIC, end)
+    assert fragment.verify_fragment(SIGNER_PUBLIC, end)
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -90,10 +91,10 @@ def test_chunks_are_sealed_and_opened_as_ever(number: int) -> None:
     """Breaks: every chunk already stored, and every replay of one."""
     v = _vectors("chunks")[number]
     plain, payload, sealed = (_raw(v[name]) for name in ("plain", "payload", "sealed"))
-    fields = chunks.ChunkFields(UID, 5, 0, 1, 4000, Codec(v["codec"]), len(plain))
-    assert chunks.seal_chunk(Suite(v["suite"]), DEK, fields, payload) == sealed
-    assert chunks.open_plain(DEK, sealed) == plain
-    assert chunks.open_with_secret(_raw(v["cs"]), sealed).payload == payload
+    fields = chunk.ChunkFields(UID, 5, 0, 1, 4000, Codec(v["codec"]), len(plain))
+    assert chunk.seal_chunk(Suite(v["suite"]), DEK, fields, payload) == sealed
+    assert chunk.open_plain(DEK, sealed) == plain
+    assert chunk.open_with_secret(_raw(v["cs"]), sealed).payload == payload
     assert decompress(Codec(v["codec"]), payload, len(plain)) == plain
     assert [key.hex() for key in keys.seal_keys(_raw(v["cs"]))] == v["seal_keys"]
 
@@ -114,14 +115,14 @@ def test_trees_and_proofs_are_made_as_ever() -> None:
     """Breaks: every root already signed, and every proof handed out."""
     v = _vectors("merkle")
     leaves = [_raw(leaf) for leaf in v["leaves"]]
-    assert [merkle.root(leaves[:size]).hex() for size in range(10)] == v["roots"]
-    assert [merkle.Tree.parse(_raw(tree)).root.hex() for tree in v["trees"]] == v["roots"]
+    assert [merkle_tree.root(leaves[:size]).hex() for size in range(10)] == v["roots"]
+    assert [merkle_tree.Tree.parse(_raw(tree)).root.hex() for tree in v["trees"]] == v["roots"]
     for index, packed in enumerate(v["inclusion"]):
-        assert merkle.inclusion_proof(leaves, index).pack().hex() == packed
-        proof = merkle.InclusionProof.parse(_raw(packed))
-        assert merkle.verify_inclusion(proof, leaves[index], _raw(v["roots"][9]))
+        assert merkle_tree.inclusion_proof(leaves, index).pack().hex() == packed
+        proof = merkle_tree.InclusionProof.parse(_raw(packed))
+        assert merkle_tree.verify_inclusion(proof, leaves[index], _raw(v["roots"][9]))
     for size, packed in enumerate(v["consistency"]):
-        assert merkle.consistency_proof(leaves, size).pack().hex() == packed
+        assert merkle_tree.consistency_proof(leaves, size).pack().hex() == packed
 
 
 def test_an_envelope_is_made_as_ever() -> None:
@@ -131,12 +132,12 @@ def test_an_envelope_is_made_as_ever() -> None:
     assert dsse.build(payload, v["type"], SIGNER.sign, SIGNER_PUBLIC).hex() == v["envelope"]
     envelope = dsse.parse(_raw(v["envelope"]), v["type"])
     assert (envelope.payload, envelope.keyid) == (payload, dsse.fingerprint(_raw(v["public"])))
-    assert fragments.verify_signature(_raw(v["public"]), envelope.signed, envelope.sig)
+    assert fragment.verify_signature(_raw(v["public"]), envelope.signed, envelope.sig)
 
 
 READERS = {
     "fragment": parse,
-    "chunk": lambda raw: chunks.open_plain(DEK, raw),
+    "chunk": lambda raw: chunk.open_plain(DEK, raw),
     "json": strict_loads,
 }
 

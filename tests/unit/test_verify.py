@@ -8,13 +8,13 @@ import pytest
 from evidence_case import Case, trusted
 from recorded_session import HOST_PUBLIC, KEYS, ROOT, SIGNING, RecordedSession
 
-from handlers.trust import build_trust, open_trust
-from handlers.verify import verify
-from handlers.verify_findings import FINDINGS, NOTES, Report
-from schemas import dsse
+from handlers.crypto.trust import build_trust, open_trust
+from handlers.verify.report import FINDINGS, NOTES, Report
+from handlers.verify.session import verify
 from schemas.errors import Denied
-from schemas.jcs import jcs
-from schemas.trust import TrustKey
+from schemas.format import dsse
+from schemas.format.jcs import jcs
+from schemas.format.trust import TrustKey
 from streams.cli.verdict import AREAS, lines
 
 CASES: dict[str, Callable[[], RecordedSession]] = {
@@ -241,7 +241,7 @@ def test_the_documented_codes_are_the_codes() -> None:
     text = (root / "docs" / "verify.md").read_text()
     documented = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+) \|$", text, re.MULTILINE))
     assert documented == FINDINGS | NOTES
-    sources = "".join(path.read_text() for path in (root / "handlers").glob("verify*.py"))
+    sources = "".join(path.read_text() for path in (root / "handlers" / "verify").glob("*.py"))
     used = set(re.findall(r'(?:Finding|_Stop)\(\s*"([a-z_]+\.[a-z_]+)"', sources))
     assert used == FINDINGS.keys() | NOTES.keys()
     assert {code.split(".")[0] for code in FINDINGS} <= AREAS.keys()

@@ -13,13 +13,13 @@ import pytest
 from evidence_case import Case, another, leaves, put
 from recorded_session import KEYS, RecordedSession, trust
 
-from handlers.keys import SessionKeys
-from handlers.original import original
-from handlers.trust import open_trust
-from handlers.verify import verify
-from handlers.verify_envelope import Seals, open_seals
+from handlers.crypto.keys import SessionKeys
+from handlers.crypto.trust import open_trust
+from handlers.evidence.original import original
+from handlers.verify.seals import Seals, open_seals
+from handlers.verify.session import verify
 from schemas.errors import LucidError, outcome
-from streams.evidence import copy_at, write_copy
+from streams.evidence.evidence_copy import copy_at, write_copy
 
 INDEPENDENT = Path(__file__).parents[1] / "independent"
 

@@ -13,14 +13,14 @@ from evidence_case import Case, another, leaves, put
 from pydantic import BaseModel
 from recorded_session import HOST, SIGNER, RecordedSession
 
-from handlers.verify_bindings import BINDINGS, CONTENTS
-from schemas import fragment
-from schemas.commands import CREATE_PREFIX, create_request
-from schemas.digest import h
+from handlers.verify.bindings import BINDINGS, CONTENTS
 from schemas.errors import Denied
-from schemas.jcs import jcs
-from schemas.lifecycle_events import SessionSettings
-from schemas.manifest import Manifest
+from schemas.events.commands import CREATE_PREFIX, create_request
+from schemas.events.session import SessionSettings
+from schemas.format import fragment
+from schemas.format.digest import h
+from schemas.format.jcs import jcs
+from schemas.format.manifest import Manifest
 
 BASES: dict[str, Callable[[], RecordedSession]] = {
     "plain": lambda: RecordedSession(fragments=6),

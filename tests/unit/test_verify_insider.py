@@ -9,13 +9,13 @@ import pytest
 from evidence_case import Case, Change, entry_of, leaves, put, signed_text
 from recorded_session import HOST, KEYS, SIGNER, RecordedSession
 
-from handlers.chunks import ChunkFields, open_chunk, open_plain, read_header, seal_chunk
-from handlers.verify_findings import FINDINGS
-from schemas import fragment
-from schemas.digest import h
-from schemas.envelope import Codec, Suite
-from schemas.index import Entry, FragmentRow, MetadataRow, pack_row, rows
-from schemas.jcs import jcs
+from handlers.format.chunk import ChunkFields, open_chunk, open_plain, read_header, seal_chunk
+from handlers.verify.report import FINDINGS
+from schemas.format import fragment
+from schemas.format.chunk_header import Codec, Suite
+from schemas.format.digest import h
+from schemas.format.index import Entry, FragmentRow, MetadataRow, pack_row, rows
+from schemas.format.jcs import jcs
 
 RICH = {
     "plain": lambda: RecordedSession(fragments=6),

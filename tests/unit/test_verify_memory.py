@@ -12,7 +12,7 @@ import pytest
 from evidence_case import Case, signed_text
 from recorded_session import RecordedSession, trust
 
-from schemas.jcs import jcs
+from schemas.format.jcs import jcs
 
 MANIFEST_BYTES = 12 << 20
 FACTOR = 8
@@ -23,9 +23,9 @@ BASE_BYTES = 16 << 20
 CHILD = """
 import sys
 from pathlib import Path
-from handlers.trust import open_trust
-from handlers.verify import verify
-from streams.evidence import copy_at
+from handlers.crypto.trust import open_trust
+from handlers.verify.session import verify
+from streams.evidence.evidence_copy import copy_at
 import streams.cli.verdict
 folder, trust, warm = map(Path, sys.argv[1:4])
 trusted = open_trust(trust.read_bytes(), now_us=1)

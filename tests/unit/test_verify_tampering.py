@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from evidence_case import Case
 from recorded_session import KEYS, SIGNING, RecordedSession
 
-from handlers.chunks import open_chunk
-from schemas import dsse
-from schemas.envelope import HEADER_BYTES
+from handlers.format.chunk import open_chunk
 from schemas.errors import Rejected
-from schemas.jcs import jcs
+from schemas.format import dsse
+from schemas.format.chunk_header import HEADER_BYTES
+from schemas.format.jcs import jcs
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from hostile_drafts import Draft, drafts
 from hostile_verdicts import ours
 from recorded_session import HOST_PUBLIC, SIGNING, RecordedSession, trust
 
-from schemas import dsse
-from schemas.digest import h
-from schemas.jcs import jcs
-from schemas.lifecycle_events import SessionSettings
+from schemas.events.session import SessionSettings
+from schemas.format import dsse
+from schemas.format.digest import h
+from schemas.format.jcs import jcs
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,17 @@ from typing import Any
 import format_samples as s
 from event_samples import samples
 
-from handlers import fragments, keys, merkle
-from handlers.chunks import ChunkFields, seal_chunk
-from handlers.compression import compress
-from handlers.key_file import PADDING_BYTES, build_key_file
-from schemas import dsse
-from schemas.digest import ZERO, h
-from schemas.envelope import INDEX_TRACK, ChunkHeader, Codec, Suite
-from schemas.fragment import genesis, parse
-from schemas.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, pack_row
-from schemas.jcs import jcs
+from handlers.crypto import keys
+from handlers.crypto.key_file import PADDING_BYTES, build_key_file
+from handlers.format import fragment, merkle_tree
+from handlers.format.chunk import ChunkFields, seal_chunk
+from handlers.format.compression import compress
+from schemas.format import dsse
+from schemas.format.chunk_header import INDEX_TRACK, ChunkHeader, Codec, Suite
+from schemas.format.digest import ZERO, h
+from schemas.format.fragment import genesis, parse
+from schemas.format.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, pack_row
+from schemas.format.jcs import jcs
 
 HERE = Path(__file__).parent
 MASTER = bytes(range(128, 160))
@@ -104,7 +105,7 @@ def _fragments() -> dict[str, Any]:
     ]
     tails = [host.tail(), events.tail()]
     main.append(host.final([events.tail()], s.START_US + 8))
-    end = fragments.end_fragment(s.UID, "host_lost", "silent", tails, s.START_US + 9, s.SIGNER)
+    end = fragment.end_fragment(s.UID, "host_lost", "silent", tails, s.START_US + 9, s.SIGNER)
     return {
         "main": [{"whole": whole, "head": parse(whole).head} for whole in main],
         "events": [{"whole": whole, "head": parse(whole).head} for whole in side],
@@ -172,13 +173,13 @@ def _index(track: dict[str, Any], sealed: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _merkle() -> dict[str, Any]:
-    leaves = [merkle.leaf(bytes((n,))) for n in range(9)]
+    leaves = [merkle_tree.leaf(bytes((n,))) for n in range(9)]
     return {
         "leaves": leaves,
-        "roots": [merkle.root(leaves[:size]) for size in range(10)],
-        "trees": [merkle.Tree(leaves[:size]).pack() for size in range(10)],
-        "inclusion": [merkle.inclusion_proof(leaves, n).pack() for n in range(9)],
-        "consistency": [merkle.consistency_proof(leaves, n).pack() for n in range(10)],
+        "roots": [merkle_tree.root(leaves[:size]) for size in range(10)],
+        "trees": [merkle_tree.Tree(leaves[:size]).pack() for size in range(10)],
+        "inclusion": [merkle_tree.inclusion_proof(leaves, n).pack() for n in range(9)],
+        "consistency": [merkle_tree.consistency_proof(leaves, n).pack() for n in range(10)],
     }
 
 

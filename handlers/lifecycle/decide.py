@@ -1,0 +1,149 @@
+"""Owns what a command does to a session: which event it appends, or why it is refused.
+
+1. What may happen is read off the tables of transitions.py; no rule stands here.
+2. One command gives at most one event, so one append is the whole command and no crash can part it.
+3. A command whose `cause` the log already holds gives nothing: whoever asks twice has asked once.
+4. Pure: times come in with commands.
+5. It must not know how a log becomes a Session: that fold is session.py's.
+"""
+
+from handlers.crypto.signatures import verify_signature
+from handlers.lifecycle.rules import FACTS, ROWS, Bar, allowed, barred, cure
+from handlers.lifecycle.session import Session
+from schemas.errors import Denied, NotFound, RefusedByState
+from schemas.events.commands import (
+    CREATE_PREFIX,
+    AcceptLoss,
+    AllotRun,
+    BeginSeal,
+    ChangeHold,
+    Cleanup,
+    Command,
+    CompleteSeal,
+    Create,
+    Destroy,
+    Move,
+    RecordShredding,
+    Recover,
+    ReleaseSource,
+    RequestEnd,
+    StartComplete,
+)
+from schemas.events.session import (
+    Created,
+    DestroyOrdered,
+    EndRequested,
+    Event,
+    HoldChanged,
+    LossAccepted,
+    Recovered,
+    RunAllotted,
+    Sealed,
+    SealStarted,
+    Shredded,
+    SourceReleased,
+    StartCompleted,
+    Transitioned,
+)
+from schemas.format.fragment import session_uid
+
+
+def decide(session: Session, command: Command) -> list[Event]:
+    """The events that `command` appends to this session's log: none or one.
+
+    Raises NotFound (session.absent), RefusedByState (state.refused, session.exists), Denied (host.signature).
+    """
+    if isinstance(command, Create):
+        return _create(session, command)
+    if session.created is None:
+        raise NotFound(
+            f"there is no session {session.id}", code="session.absent", hint="list them: lucid sessions list"
+        )
+    if command.cause in session.causes:
+        return []
+    if isinstance(command, Move):
+        return _move(session, command)
+    return _fact(session, command)
+
+
+def check_request(command: Create) -> None:
+    """Raises Denied (host.signature): it is not signed by the key that it names."""
+    if not verify_signature(command.host_key, command.signed_part, command.request, CREATE_PREFIX):
+        raise Denied(
+            f"the request to create {command.session} is not signed by the key it names",
+            code="host.signature",
+        )
+
+
+def _create(session: Session, command: Create) -> list[Event]:
+    check_request(command)
+    if session.created is not None:
+        if session.created.request == command.request:
+            return []
+        raise RefusedByState(
+            f"session {session.id} exists already (allowed: a name that was never used)",
+            code="session.exists",
+            hint="names are never used twice; choose another",
+        )
+    return [Created(uid=session_uid(command.host_key, command.counter), **command.model_dump())]
+
+
+def _move(session: Session, command: Move) -> list[Event]:
+    row = ROWS.get((session.state, command.trigger))
+    if row is None or barred(session, row.unless):
+        raise _refused(session, command.trigger, row.unless if row else ())
+    if row.quiet:
+        return []
+    said = {
+        **command.model_dump(),
+        "trigger": command.trigger,
+        "from_state": session.state,
+        "to_state": row.to_state,
+    }
+    match command:
+        case StartComplete():
+            return [StartCompleted(**said)]
+        case Recover():
+            return [Recovered(**said, run=session.run + 1)]
+        case Cleanup() | Destroy():
+            return [DestroyOrdered(**said)]
+    return [Transitioned(**said)]
+
+
+def _fact(session: Session, command: Command) -> list[Event]:
+    rule = FACTS[type(command)]
+    if rule.already(session, command):
+        return []
+    if session.state not in rule.states or barred(session, rule.unless):
+        raise _refused(session, rule.words, rule.unless)
+    said = command.model_dump()
+    match command:
+        case RequestEnd():
+            return [EndRequested(**said)]
+        case AllotRun():
+            return [RunAllotted(**said, run=session.run + 1)]
+        case AcceptLoss():
+            return [LossAccepted(**said)]
+        case ReleaseSource():
+            return [SourceReleased(**said)]
+        case ChangeHold():
+            return [HoldChanged(**said)]
+        case BeginSeal():
+            return [SealStarted(**said, seal_no=len(session.seals) + 1)]
+        case CompleteSeal():
+            return [Sealed(**said)]
+        case RecordShredding():
+            return [Shredded(**said)]
+    raise TypeError(f"FACTS names {type(command).__name__}, _fact does not")
+
+
+def _refused(session: Session, asked: str, unless: tuple[Bar, ...]) -> RefusedByState:
+    """The one refusal: what was asked, what the session is, what is allowed, what to type."""
+    stands: tuple[Bar, ...] = ("sealed", *(bar for bar in unless if bar != "sealed"))
+    is_now = ", ".join((session.state, *barred(session, stands)))
+    return RefusedByState(
+        f"session {session.id} cannot {asked}: it is {is_now} "
+        f"(allowed: {', '.join(allowed(session)) or 'nothing'})",
+        code="state.refused",
+        hint=cure(session),
+    )

@@ -1,0 +1,207 @@
+"""Owns the rules of a session's life: the table of its states, and what a person types to use them.
+
+1. Every rule of movement is a row of TABLE, every other event one of FACTS; what an error says to be allowed
+   comes from them. A new rule is a new row.
+2. What a person may do next is a row of VERBS; what `show` and a refusal say comes from it.
+3. Pure. It must not know what is appended when a rule is used: that is lifecycle.py's.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from handlers.lifecycle.session import Session
+from schemas.events.commands import (
+    AcceptLoss,
+    AllotRun,
+    BeginSeal,
+    ChangeHold,
+    Command,
+    CompleteSeal,
+    RecordShredding,
+    ReleaseSource,
+    RequestEnd,
+    Trigger,
+)
+from schemas.events.session import State
+
+STATES = (
+    State.CREATED,
+    State.STARTING,
+    State.ACTIVE,
+    State.PAUSING,
+    State.PAUSED,
+    State.STOPPING,
+    State.STOPPED,
+    State.ERROR,
+    State.CLEANUP,
+    State.DESTROYED,
+)
+ALIVE = tuple(state for state in STATES if state != State.DESTROYED)
+
+Bar = Literal[
+    "sealed",
+    "ordered to be destroyed",
+    "under legal hold",
+    "keyed",
+    "without a data key",
+    "being sealed",
+    "not being sealed",
+]
+BARS: dict[Bar, Callable[[Session], bool]] = {
+    "sealed": lambda session: session.sealed,
+    # From the order on the fence may stand, so the order alone counts as shredded.
+    "ordered to be destroyed": lambda session: session.destroy is not None or session.shredded is not None,
+    "under legal hold": lambda session: session.held,
+    "keyed": lambda session: bool(session.dek_id),
+    "without a data key": lambda session: not session.dek_id,
+    "being sealed": lambda session: session.seal_started is not None,
+    "not being sealed": lambda session: session.seal_started is None,
+}
+"""What can stand in the way of a row whose state and trigger fit."""
+
+
+class Row(NamedTuple):
+    """One allowed movement. A `quiet` row changes nothing and appends nothing."""
+
+    from_state: str
+    trigger: str
+    to_state: str
+    unless: tuple[Bar, ...] = ()
+    quiet: bool = False
+
+
+TABLE: tuple[Row, ...] = (
+    Row(State.CREATED, Trigger.START, State.STARTING),
+    Row(State.STARTING, Trigger.START_COMPLETE, State.ACTIVE),
+    # ERROR before START_COMPLETE, then RECOVER: the key is made now, the state is right already.
+    Row(State.ACTIVE, Trigger.START_COMPLETE, State.ACTIVE, ("keyed",)),
+    Row(State.ACTIVE, Trigger.PAUSE, State.PAUSING),
+    Row(State.PAUSING, Trigger.PAUSE_COMPLETE, State.PAUSED),
+    Row(State.PAUSED, Trigger.RESUME, State.ACTIVE),
+    Row(State.ACTIVE, Trigger.STOP, State.STOPPING),
+    Row(State.PAUSED, Trigger.STOP, State.STOPPING),
+    Row(State.STOPPING, Trigger.STOP_COMPLETE, State.STOPPED),
+    *(Row(state, Trigger.ERROR, State.ERROR, quiet=state == State.ERROR) for state in ALIVE),
+    Row(State.ERROR, Trigger.RECOVER, State.ACTIVE, ("sealed", "ordered to be destroyed")),
+    *(
+        Row(state, Trigger.CLEANUP, State.CLEANUP, ("under legal hold",), quiet=state == State.CLEANUP)
+        for state in ALIVE
+    ),
+    Row(State.CLEANUP, Trigger.CLEANUP_COMPLETE, State.DESTROYED),
+    Row(State.CREATED, Trigger.DESTROY, State.DESTROYED, ("under legal hold",)),
+)
+ROWS = {(row.from_state, row.trigger): row for row in TABLE}
+
+
+class Fact(NamedTuple):
+    """An event that moves no state: what it does, where it may happen, when it has happened already."""
+
+    words: str
+    """After "cannot"."""
+    states: tuple[str, ...]
+    unless: tuple[Bar, ...]
+    already: Callable[[Session, Any], bool] = lambda session, command: False
+
+
+RUNNING = (State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING, State.ERROR)
+SEALING = (State.STOPPING, State.STOPPED)
+FACTS: dict[type[Command], Fact] = {
+    RequestEnd: Fact(
+        "be ended without its host",
+        RUNNING,
+        ("sealed", "ordered to be destroyed", "being sealed", "without a data key"),
+        lambda session, command: session.end_requested is not None,
+    ),
+    AllotRun: Fact("be driven again", (*RUNNING, State.STOPPED), ("ordered to be destroyed",)),
+    # Once a seal has begun, its bytes are fixed: a loss accepted now would be in no manifest.
+    AcceptLoss: Fact(
+        "give up a chunk",
+        RUNNING,
+        ("sealed", "ordered to be destroyed", "being sealed"),
+        lambda session, command: command.index in session.losses,
+    ),
+    # Not once a seal has begun: its source goes whole, when the seal is complete.
+    ReleaseSource: Fact(
+        "let its source go",
+        RUNNING,
+        ("sealed", "ordered to be destroyed", "being sealed"),
+        lambda session, command: command.chunks <= session.released_chunks,
+    ),
+    ChangeHold: Fact(
+        "change its legal hold",
+        ALIVE,
+        ("ordered to be destroyed",),
+        lambda session, command: command.held == session.held,
+    ),
+    BeginSeal: Fact("be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")),
+    # Not in ERROR: after RECOVER the same seal is made again, byte for byte, and ends in STOPPED.
+    CompleteSeal: Fact(
+        "complete its seal",
+        SEALING,
+        ("not being sealed",),
+        lambda session, command: command.seal_no <= len(session.seals),
+    ),
+    RecordShredding: Fact(
+        "record its shredding",
+        (State.CLEANUP, State.DESTROYED),
+        (),
+        lambda session, command: session.shredded is not None,
+    ),
+}
+
+
+def allowed(session: Session) -> list[str]:
+    """The triggers that would move this session now."""
+    return [
+        row.trigger for row in TABLE if row.from_state == session.state and not barred(session, row.unless)
+    ]
+
+
+def barred(session: Session, unless: tuple[Bar, ...]) -> list[Bar]:
+    """What of `unless` stands in the way."""
+    return [bar for bar in unless if BARS[bar](session)]
+
+
+def _moved_by(trigger: str) -> Callable[[Session], bool]:
+    return lambda session: trigger in allowed(session)
+
+
+def _is_evidence(session: Session) -> bool:
+    return session.sealed and not BARS["ordered to be destroyed"](session)
+
+
+def _may_be_ended(session: Session) -> bool:
+    rule = FACTS[RequestEnd]
+    asked = rule.already(session, None)
+    return session.state in rule.states and not asked and not barred(session, rule.unless)
+
+
+def _may_be_destroyed(session: Session) -> bool:
+    return session.state != State.CLEANUP and Trigger.CLEANUP in allowed(session)
+
+
+ABORT, DESTROY = "lucid sessions stop {} --abort", "lucid sessions destroy {}"
+VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
+    ("lucid verify {}", _is_evidence),
+    ("lucid replay {}", _is_evidence),
+    ("lucid export {} --out FILE", _is_evidence),
+    ("lucid recover {}", _moved_by(Trigger.RECOVER)),
+    ("lucid sessions resume {}", _moved_by(Trigger.RESUME)),
+    ("lucid sessions stop {}", _moved_by(Trigger.STOP)),
+    ("lucid sessions pause {}", _moved_by(Trigger.PAUSE)),
+    (ABORT, _may_be_ended),
+    (DESTROY, _may_be_destroyed),
+)
+"""What a person can type about a session, the likeliest first, and when."""
+
+
+def next_commands(session: Session) -> list[str]:
+    """What a person can type about this session now, the likeliest first."""
+    return [verb.format(session.id) for verb, fits in VERBS if fits(session)]
+
+
+def cure(session: Session, most: int = 2) -> str:
+    """What to type for who was refused: never what destroys, and what aborts only with a warning."""
+    found = [verb for verb, fits in VERBS if verb != DESTROY and fits(session)][:most]
+    told = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
+    return ", or ".join(verb.format(session.id) for verb in told or ["lucid sessions show {}"])

@@ -1,0 +1,138 @@
+"""Owns the fold of a session's log: what is known of a session after its events, and nothing else.
+
+1. `evolve` never refuses: what is in the log has happened. What may happen, transitions.py says.
+2. An event of a kind that this version does not know leaves everything but the counts as it was.
+3. Pure: the same events give the same Session.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from schemas.events.session import (
+    Created,
+    DestroyOrdered,
+    EndRequested,
+    Event,
+    HoldChanged,
+    LossAccepted,
+    Recovered,
+    RunAllotted,
+    Sealed,
+    SealStarted,
+    Shredded,
+    SourceReleased,
+    StartCompleted,
+    State,
+    Transition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session as its log tells it. `state` is empty while there is no such session."""
+
+    id: str
+    state: str = ""
+    created: Created | None = None
+    dek_id: bytes = b""
+    """16 bytes; empty until START_COMPLETE."""
+    intake: bytes = b""
+    """The intake public key, 1216 bytes; empty until START_COMPLETE."""
+    started_us: int = 0
+    run: int = 0
+    """The newest run that was allotted."""
+    run_chunks: int = 0
+    """Chunks below this index are driven by `run`, the others by run 0."""
+    losses: dict[int, str] = field(default_factory=dict)
+    """Chunk indices that were given up, with the reason."""
+    released_chunks: int = 0
+    """The first so many chunks were read back from the store, and are never made again."""
+    released_to: int = 0
+    """Stream sequence up to which fragments may be gone."""
+    end_requested: EndRequested | None = None
+    seal_started: SealStarted | None = None
+    """The seal that is being made; None when there is none, or when it is complete."""
+    seals: tuple[Sealed, ...] = ()
+    held: bool = False
+    destroy: DestroyOrdered | None = None
+    shredded: Shredded | None = None
+    reason: str = "none"
+    """Of the last transition."""
+    moved_us: int = 0
+    """Time of the last transition."""
+    causes: frozenset[str] = frozenset()
+    events: int = 0
+    """How many there are; as a line number of the history, the last one's."""
+    first_seq: int = 0
+    """Stream sequence of Created: sessions were created in this order."""
+    last_seq: int = 0
+    """Stream sequence of the last event; 0: none. What an append expects."""
+
+    @property
+    def uid(self) -> bytes:
+        """16 bytes; empty while there is no such session."""
+        return self.created.uid if self.created else b""
+
+    @property
+    def sealed(self) -> bool:
+        return bool(self.seals)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do until a person asks. Its source may still have to be let go."""
+        match self.state:
+            case "":
+                return True
+            case State.DESTROYED:
+                return self.shredded is not None
+            case State.STOPPED | State.ERROR:
+                return self.sealed and self.seal_started is None and self.destroy is None
+        return False
+
+    def is_settled(self, index: int) -> bool:
+        """Whether nothing of this chunk is to be made any more; what it was made of may be gone."""
+        gone = self.sealed or self.state in (State.CLEANUP, State.DESTROYED)
+        return gone or index in self.losses or index < self.released_chunks
+
+
+def initial(session_id: str) -> Session:
+    """A session of which nothing is known."""
+    return Session(session_id)
+
+
+def evolve(session: Session, event: Event | None, seq: int) -> Session:
+    """The session after `event`, which stands at stream sequence `seq`; None: of an unknown kind.
+
+    An event at or below `last_seq` was folded already and changes nothing: followers may see one twice.
+    """
+    if seq <= session.last_seq:
+        return session
+    session = replace(session, last_seq=seq, events=session.events + 1)
+    if event is None:
+        return session
+    session = replace(session, causes=session.causes | {event.cause})
+    if isinstance(event, Transition):
+        session = replace(session, state=event.to_state, reason=event.reason, moved_us=event.at_us)
+    match event:
+        case Created():
+            return replace(session, state=State.CREATED, created=event, moved_us=event.at_us, first_seq=seq)
+        case StartCompleted():
+            return replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
+        case Recovered() | RunAllotted():
+            return replace(session, run=event.run, run_chunks=event.chunks)
+        case LossAccepted():
+            return replace(session, losses={**session.losses, event.index: event.reason})
+        case SourceReleased():
+            return replace(session, released_chunks=event.chunks, released_to=event.up_to)
+        case EndRequested():
+            return replace(session, end_requested=session.end_requested or event)
+        case SealStarted():
+            return replace(session, seal_started=event)
+        case Sealed():
+            return replace(session, seal_started=None, seals=(*session.seals, event))
+        case HoldChanged():
+            return replace(session, held=event.held)
+        case DestroyOrdered():
+            return replace(session, destroy=event)
+        case Shredded():
+            return replace(session, shredded=event)
+    return session

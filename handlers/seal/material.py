@@ -1,0 +1,118 @@
+"""Owns what a seal is made from: the events up to SealStarted, put together and checked for being whole.
+
+1. Two events decide what counts: SealStarted fixes n, the time and the signer, and how far `stored` is read.
+   What comes later changes no byte, so a seal that a crash interrupted is made again as it would have been.
+2. A chunk whose loss was accepted is lost, whatever `stored` says of it later.
+3. Of several `stored` for one index the last that counts stands: it tells what the file is now.
+Source: format.md §7, §9.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from handlers.lifecycle.session import Session
+from schemas.errors import Rejected
+from schemas.events.chunk import Ended, Recorded, Stored
+from schemas.events.session import Created, SealStarted
+from schemas.format.digest import ZERO, h
+from schemas.format.index import Entry, FragmentRow, fragment_rows
+
+
+@dataclass(frozen=True)
+class Material:
+    """One session, ready to be sealed. Make it with `gather`."""
+
+    session: Session
+    """Folded up to SealStarted, which is its last event."""
+    created: Created
+    started: SealStarted
+    history: Sequence[bytes]
+    """The log's lines up to SealStarted, as they are stored."""
+    recorded: Sequence[Recorded]
+    """By index, 0..n-1."""
+    stored: Mapping[int, Stored]
+    """Of every chunk that is not lost."""
+    ended: Ended
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The entries of the data chunks, lost ones too."""
+        return [
+            Entry.parse(self.stored[event.index].entry) if event.index in self.stored else _lost(event)
+            for event in self.recorded
+        ]
+
+    @cached_property
+    def rows(self) -> list[list[FragmentRow]]:
+        """The fragment rows of each data chunk, by seq."""
+        return [fragment_rows(event.rows) for event in self.recorded]
+
+    @property
+    def history_digest(self) -> bytes:
+        return h(b"".join(line + b"\n" for line in self.history))
+
+
+def gather(
+    session: Session,
+    history: Sequence[bytes],
+    recorded: Iterable[Recorded],
+    stored: Iterable[tuple[int, Stored]],
+    ended: Ended,
+) -> Material:
+    """Put the events together. stored: with their stream sequences, in stream order.
+
+    Raises Rejected (seal.incomplete): an event that the seal needs is not there, or they contradict.
+    """
+    created, started = session.created, session.seal_started
+    if created is None or started is None or not session.dek_id:
+        raise Rejected(f"session {session.id} is not being sealed", code="seal.incomplete")
+    by_index = {event.index: event for event in recorded}
+    last = {event.index: event for seq, event in stored if seq <= started.stored}
+    kept = {index: event for index, event in last.items() if index not in session.losses}
+    missing = [
+        n for n in range(started.n) if n not in by_index or (n not in kept and n not in session.losses)
+    ]
+    if missing or ended.chunks != started.n:
+        raise Rejected(
+            f"session {session.id} cannot be sealed: {ended.chunks} chunks were recorded, {started.n} are to "
+            f"be sealed, {len(missing)} are missing (first: {missing[0] if missing else 'none'})",
+            code="seal.incomplete",
+        )
+    material = Material(
+        session, created, started, history, [by_index[n] for n in range(started.n)], kept, ended
+    )
+    for event, entry in zip(material.recorded, material.entries, strict=True):
+        if _span(entry) != _span(_lost(event)):
+            raise Rejected(
+                f"chunk {event.index} of {session.id} was stored as another than was recorded",
+                code="seal.contradiction",
+            )
+    return material
+
+
+def _lost(event: Recorded) -> Entry:
+    """The entry of a chunk that could not be made."""
+    return Entry(
+        index=event.index,
+        track=event.track,
+        part=event.part,
+        offset=event.offset,
+        plain=event.plain,
+        sealed=0,
+        first_us=event.first_us,
+        last_us=event.last_us,
+        first_seq=event.first_seq,
+        last_seq=event.last_seq,
+        prev_head=event.prev_head,
+        last_head=event.last_head,
+        digest=ZERO,
+    )
+
+
+def _span(entry: Entry) -> tuple[object, ...]:
+    """Everything of an entry but its file."""
+    return (
+        *(entry.index, entry.track, entry.part, entry.offset, entry.plain, entry.first_us, entry.last_us),
+        *(entry.first_seq, entry.last_seq, entry.prev_head, entry.last_head),
+    )

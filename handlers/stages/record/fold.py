@@ -1,0 +1,299 @@
+"""Folds one session's fragments into chunks (format.md §5).
+
+1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
+2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
+3. An invalid fragment is refused and changes neither fold nor session.
+4. A gap is declared only by content: a fragment WINDOW or more ahead, a part, gap or final fragment (whose
+   sender had every fragment before it acknowledged or gave it up), or `end`. So the place of a refused
+   fragment becomes a gap, and what stands behind it never waits for ever.
+5. `end` ends the recording where it stands in the stream, with all that came before it.
+6. A `final` that cannot be taken ends nothing by itself, but its host sends no more: `refused_final` says
+   that the platform is to end the recording.
+7. `state()` after each step, with the fragments that it names, continues the fold exactly.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from handlers.stages.final_check import check_final
+from handlers.stages.record.open_chunk import Piece, Track, closes_before
+from handlers.stages.record.pieces import Double, Ending, Identity, Older, Output, Refused
+from schemas.events.chunk import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
+from schemas.format.fragment import MAIN, WINDOW, EndBody, FinalBody, GapBody, Kind, TrackTail
+from schemas.format.manifest import MAX_EQUIVOCATIONS
+
+KEPT = (
+    *("at", "next_index", "fragments", "plain", "equivocations"),
+    *("host_gaps", "host_gap_reason", "refused_final"),
+)
+"""Members of a fold that its state has under the same name."""
+BARRIERS = frozenset({Kind.PART, Kind.GAP})
+"""Sent when all before them is acknowledged, so what is missing before them does not come any more."""
+
+
+class Fold:
+    """The fold of one session. `take` each fragment in stream order; it answers with what follows from it."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.at = 0
+        self.next_index = 0
+        self.fragments = 0
+        self.plain = 0
+        self.doubles = 0
+        self.equivocations = 0
+        self.ended = False
+        self.host_gaps = 0
+        self.host_gap_reason = ""
+        self.refused_final = ""
+        """Why the host's own final cannot end the recording; empty: none came that was refused."""
+        self._ending: Piece | None = None
+        self._forcing = False
+        self._found: list[Equivocation] = []
+        self._tracks: dict[int, Track] = {}
+
+    @classmethod
+    def restore(cls, identity: Identity, state: FoldState, pieces: Iterable[Piece]) -> "Fold":
+        """The fold as it was at `state`. `pieces`: every fragment that the state names, in any order.
+
+        Call `drain()` next: the step that ended in `state` may have been one of several for one fragment.
+        """
+        fold = cls(identity)
+        by_seq = {piece.stream_seq: piece for piece in pieces}
+        for name in KEPT:
+            setattr(fold, name, getattr(state, name))
+        for saved in state.tracks:
+            track = Track(
+                saved.id, saved.genesis, saved.next_seq, saved.head, saved.offset, saved.part,
+                saved.part_fragment, lossy=saved.lossy,
+            )  # fmt: skip
+            for stream_seq in saved.open:
+                track.add(by_seq[stream_seq])
+            track.early = {by_seq[s].header.seq: by_seq[s] for s in saved.early}
+            fold._tracks[saved.id] = track
+        fold._ending = by_seq[state.ending] if state.ending else None
+        fold._forcing = fold._ending is not None and fold._ending.header.kind is Kind.END
+        return fold
+
+    def state(self) -> FoldState:
+        """What `restore` needs, after the step that was just taken."""
+        return FoldState(
+            **{name: getattr(self, name) for name in KEPT},
+            ending=self._ending.stream_seq if self._ending else 0,
+            tracks=tuple(
+                TrackState(
+                    id=track.id, genesis=track.genesis, next_seq=track.next_seq, head=track.head,
+                    offset=track.offset, part=track.part, part_fragment=track.part_fragment,
+                    lossy=track.lossy, open=tuple(piece.stream_seq for piece in track.open),
+                    early=tuple(sorted(piece.stream_seq for piece in track.early.values())),
+                )
+                for _, track in sorted(self._tracks.items())
+            ),
+        )  # fmt: skip
+
+    def tails(self) -> tuple[TrackTail, ...]:
+        """Where each track that holds a fragment stands now; those that wait are not counted."""
+        return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
+
+    def open_pieces(self) -> Iterator[Piece]:
+        """Fragments that are in no closed chunk: those of open chunks and those that wait."""
+        for track in self._tracks.values():
+            yield from track.open
+            yield from track.early.values()
+
+    def take(self, piece: Piece) -> list[Output]:
+        """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
+        out: list[Output] = []
+        self.at = piece.stream_seq
+        if piece.header.uid != self.identity.uid:
+            return [Refused(piece, "fragment.uid", "the fragment is of another session")]
+        if piece.header.kind == Kind.END:
+            if self.ended:
+                return [Double(piece)]
+            self._ending, self._forcing = piece, True
+        else:
+            track = self._track(piece.header.track)
+            known = track.held(piece.header.seq)
+            if known is not None:
+                self.compare(piece, known.head, known.proof)
+                return [Double(piece)]
+            if self.ended:
+                return [Refused(piece, "fragment.after_end", "the recording has ended")]
+            if piece.header.seq < track.expected:
+                self.refuse_final(piece.header.kind, "fragment.late")
+                return [Older(piece)]
+            track.early[piece.header.seq] = piece
+        out.extend(self.drain())
+        return out
+
+    def refuse_final(self, kind: Kind, code: str) -> None:
+        """Note that a fragment which is a final does not end the recording. code: why."""
+        if kind is Kind.FINAL and not self.ended:
+            self.refused_final = self.refused_final or code
+
+    def drain(self) -> list[Output]:
+        """Take every waiting fragment whose turn has come."""
+        out: list[Output] = []
+        for track_id in sorted(self._tracks, reverse=True):  # 0 last: its `final` waits for the others
+            self._drain_track(self._tracks[track_id], out)
+        if self._ending is not None and not self.ended:
+            if self._ending.header.kind is Kind.FINAL:
+                out.append(self._end(self._ending, "final", "done"))
+            else:
+                self._take_end(self._ending, out)
+        return out
+
+    def compare(self, piece: Piece, taken_head: bytes, taken_proof: bytes) -> None:
+        """Count `piece` as a double of what was taken for its place, or note the equivocation.
+
+        The first in stream order stays. taken_proof: header ‖ H(body) ‖ signature, 192 bytes.
+        """
+        if taken_head == piece.head:
+            self.doubles += 1
+            return
+        self.equivocations += 1
+        self.refuse_final(piece.header.kind, "fragment.equivocation")
+        if self.equivocations <= MAX_EQUIVOCATIONS:
+            where = {"track": piece.header.track, "seq": piece.header.seq}
+            self._found.append(Equivocation(**where, a=taken_proof, b=piece.proof))
+
+    def _track(self, track_id: int) -> Track:
+        if track_id not in self._tracks:
+            genesis = self.identity.genesis[track_id]
+            self._tracks[track_id] = Track(track_id, genesis, 0, genesis)
+        return self._tracks[track_id]
+
+    def _drain_track(self, track: Track, out: list[Output]) -> None:
+        while track.early and not self.ended:
+            first = min(track.early)
+            piece = track.early[first]
+            gap = first != track.expected
+            if gap and not self._declares_gap(track):
+                return
+            refusal = self._check(track, piece, gap)
+            if refusal is None:
+                self._accept(track, piece, out)
+            else:
+                del track.early[first]
+                self.refuse_final(piece.header.kind, refusal[0])
+                out.append(Refused(piece, *refusal))
+
+    def _declares_gap(self, track: Track) -> bool:
+        return (
+            max(track.early) >= track.expected + WINDOW
+            or any(other.header.kind in BARRIERS for other in track.early.values())
+            or self._forcing
+            or self._final_is_in()
+        )
+
+    def _final_is_in(self) -> bool:
+        """Whether a final stands in the stream: whatever it does not find there, on any track, is lost."""
+        main = self._tracks.get(MAIN)
+        return main is not None and any(piece.header.kind is Kind.FINAL for piece in main.early.values())
+
+    def _check(self, track: Track, piece: Piece, gap: bool) -> tuple[str, str] | None:
+        header = piece.header
+        if not gap and header.prev_head != track.live_head:
+            return "fragment.chain", "its previous head is not the head of the fragment before it"
+        if header.kind == Kind.PART:
+            fits = header.part == track.part + 1 or (gap and header.part > track.part)
+        else:
+            fits = header.part == track.part
+        if not fits:
+            return "fragment.part", f"it names part {header.part}, the track is in part {track.part}"
+        if header.kind == Kind.FINAL:
+            return check_final(self._tracks, piece, gap)
+        return None
+
+    def _accept(self, track: Track, piece: Piece, out: list[Output]) -> None:
+        """Add one fragment, closing before and after it as format.md §5 says.
+
+        The fragment stays in `early` until it is added, so that a state in between still names it.
+        """
+        if piece.header.kind == Kind.FINAL:
+            for tail in FinalBody.parse(piece.row.body).tracks:
+                self._track(tail.id)  # one of which nothing came is a track, too
+            for other_id, other in sorted(self._tracks.items()):
+                if other_id != track.id and other.open:
+                    out.append(self._close(other, "final"))
+        why = closes_before(track, piece, self.identity.settings)
+        if why is not None:
+            out.append(self._close(track, why))
+        del track.early[piece.header.seq]
+        track.add(piece)
+        if piece.header.kind == Kind.GAP:
+            self.host_gaps, self.host_gap_reason = self.host_gaps + 1, GapBody.parse(piece.row.body).reason
+        elif piece.header.kind == Kind.PAUSE:
+            out.append(self._close(track, "pause"))
+        elif piece.header.kind == Kind.FINAL:
+            self._ending = piece  # named by the state of the last chunk: a crash before `ended` loses nothing
+            out.append(self._close(track, "final"))
+            for seq in sorted(track.early):
+                out.append(
+                    Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track")
+                )
+            out.append(self._end(piece, "final", "done"))
+
+    def _take_end(self, piece: Piece, out: list[Output]) -> None:
+        body = EndBody.parse(piece.row.body)
+        for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
+            if self._tracks[track_id].open:
+                out.append(self._close(self._tracks[track_id], "end"))
+        out.append(self._end(piece, body.end, body.reason))
+
+    def _close(self, track: Track, why: ClosedBy) -> Recorded:
+        pieces, plain = track.open, track.open_plain
+        first, last = pieces[0], pieces[-1]
+        offset, next_index = track.offset, self.next_index
+        track.open, track.open_plain, track.open_clear, track.open_data = [], 0, 0, False
+        track.next_seq, track.head, track.offset = last.header.seq + 1, last.head, offset + plain
+        self.next_index += 1
+        self.fragments += len(pieces)
+        self.plain += plain
+        seqs = [piece.stream_seq for piece in pieces]
+        return Recorded(
+            session=self.identity.session,
+            uid=self.identity.uid,
+            index=next_index,
+            host=self.identity.host,
+            track=track.id,
+            part=track.part,
+            offset=offset,
+            plain=plain,
+            closed_by=why,
+            first_seq=first.header.seq,
+            last_seq=last.header.seq,
+            first_us=first.header.time_us,
+            last_us=last.header.time_us,
+            prev_head=first.header.prev_head,
+            last_head=last.head,
+            last_header=last.raw_header,
+            rows=b"".join(piece.row.pack() for piece in pieces),
+            stream=tuple(now - before for now, before in zip(seqs, [0, *seqs], strict=False)),
+            equivocations=self._take_found(),
+            state=self.state(),
+        )  # fmt: skip
+
+    def _end(self, piece: Piece, end: Ending, reason: str) -> Ended:
+        self.ended = True
+        self._ending = None
+        for track in self._tracks.values():
+            track.early.clear()  # nothing after the end is evidence
+        return Ended(
+            session=self.identity.session,
+            uid=self.identity.uid,
+            chunks=self.next_index,
+            fragments=self.fragments,
+            plain=self.plain,
+            tracks=tuple(TrackEnd(**tail.model_dump()) for tail in self.tails()),
+            genesis={track.id: track.genesis for track in self._tracks.values()},
+            end=end,
+            reason=reason,
+            ended_us=piece.header.time_us,
+            ending=piece.whole,
+            equivocations=self._take_found(),
+            state=self.state(),
+        )
+
+    def _take_found(self) -> tuple[Equivocation, ...]:
+        found, self._found = tuple(self._found), []
+        return found

@@ -1,0 +1,129 @@
+"""Owns the open chunk of one track, and when it closes before the next fragment (format.md §5).
+
+1. Nothing here looks back at a closed chunk, ahead of the next fragment, or at a clock.
+2. A chunk never crosses parts or tracks.
+"""
+
+from dataclasses import dataclass, field
+
+from schemas.events.chunk import ClosedBy
+from schemas.events.session import SessionSettings
+from schemas.format.fragment import KEY_FRAME, Fragment, Header, Kind, TrackTail
+from schemas.format.index import FragmentRow
+
+MAX_FRAGMENTS = 2048
+MAX_CLEAR_BYTES = 256 * 1024
+RECENT = 256
+"""Accepted fragments whose heads are remembered, to tell a double from an equivocation: four windows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A fragment as the fold sees it: everything but the sealed bytes of a data fragment."""
+
+    stream_seq: int
+    header: Header
+    raw_header: bytes
+    head: bytes
+    row: FragmentRow
+    whole: bytes = b""
+    """The whole fragment, of kinds part, final and end."""
+
+    @classmethod
+    def of(cls, stream_seq: int, fragment: Fragment) -> "Piece":
+        """What the fold keeps of a fragment; `fragment` and its body are not kept alive."""
+        keeps = fragment.header.kind in (Kind.PART, Kind.FINAL, Kind.END)
+        whole = fragment.whole if keeps else b""
+        return cls(
+            stream_seq, fragment.header, fragment.raw_header, fragment.head, FragmentRow.of(fragment), whole
+        )
+
+    @property
+    def proof(self) -> bytes:
+        """header ‖ H(body) ‖ signature, 192 bytes: what shows an equivocation."""
+        return self.raw_header + self.row.body_digest + self.row.signature
+
+
+@dataclass(slots=True)
+class Track:
+    id: int
+    genesis: bytes
+    next_seq: int
+    head: bytes
+    offset: int = 0
+    part: int = -1
+    part_fragment: bytes = b""
+    open: list[Piece] = field(default_factory=list)
+    open_plain: int = 0
+    open_clear: int = 0
+    open_data: bool = False
+    early: dict[int, Piece] = field(default_factory=dict)
+    recent: dict[int, Piece] = field(default_factory=dict)
+    lossy: bool = False
+
+    @property
+    def expected(self) -> int:
+        return self.open[-1].header.seq + 1 if self.open else self.next_seq
+
+    @property
+    def live_head(self) -> bytes:
+        return self.open[-1].head if self.open else self.head
+
+    @property
+    def plain(self) -> int:
+        return self.offset + self.open_plain
+
+    def held(self, seq: int) -> Piece | None:
+        """What was taken for this place, if it still waits, is in the open chunk, or was taken lately."""
+        if self.open and self.open[0].header.seq <= seq < self.expected:
+            return self.open[seq - self.open[0].header.seq]
+        return self.early.get(seq) or self.recent.get(seq)
+
+    def add(self, piece: Piece) -> None:
+        """Put an accepted fragment into the open chunk."""
+        if piece.header.kind == Kind.PART:
+            self.part, self.part_fragment = piece.header.part, piece.whole
+        self.lossy = self.lossy or piece.header.seq != self.expected
+        self.open.append(piece)
+        self.open_plain += piece.row.plain
+        self.open_clear += len(piece.row.body)
+        self.open_data = self.open_data or piece.row.plain > 0
+        self.recent[piece.header.seq] = piece
+        if len(self.recent) > RECENT:
+            del self.recent[next(iter(self.recent))]
+
+    def ends_at(self, tail: TrackTail) -> bool:
+        """Whether `tail` is this track's end; it may count more bytes where fragments were lost."""
+        stands = (tail.last_seq, tail.head) == (self.expected - 1, self.live_head)
+        return stands and self.holds(tail.plain)
+
+    def holds(self, plain: int, *, lossy: bool = False) -> bool:
+        """Whether the whole track may have so many plain bytes. lossy: its end is missing, too."""
+        return plain >= self.plain if self.lossy or lossy else plain == self.plain
+
+    def tail(self) -> TrackTail:
+        members = {"id": self.id, "last_seq": self.expected - 1, "head": self.live_head, "plain": self.plain}
+        return TrackTail.model_validate(members)
+
+
+def closes_before(track: Track, piece: Piece, settings: SessionSettings) -> ClosedBy | None:
+    """Why the open chunk closes before `piece` is added, or None (format.md §5, in its order)."""
+    if not track.open:
+        return None
+    header, plain, size = piece.header, track.open_plain, settings.chunk_bytes
+    if header.kind == Kind.PART:
+        return "part"
+    if header.seq != track.expected:
+        return "gap"
+    if plain + piece.row.plain > size:
+        return "size"
+    if header.flags & KEY_FRAME and 4 * plain >= 3 * size:
+        return "key_frame"
+    due_us = track.open[0].header.time_us + settings.chunk_max_seconds * 1_000_000
+    if track.open_data and header.time_us >= due_us:
+        return "seconds"
+    if len(track.open) + 1 > MAX_FRAGMENTS:
+        return "fragments"
+    if track.open_clear + len(piece.row.body) > MAX_CLEAR_BYTES:
+        return "clear_bytes"
+    return None

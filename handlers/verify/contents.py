@@ -1,0 +1,210 @@
+"""Owns the walk over the index chunks: their rows, and with them every chunk's fragments (format.md §8).
+
+1. Rows have one order: for each chunk its entry and its fragments, then key frames, then one metadata row.
+   A row out of that order ends the walk, for nothing after it can be placed.
+2. Index chunks are cut greedily at 8 MiB and none is empty.
+3. One index chunk and one data chunk are in memory at a time; of the fragments nothing is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+from blake3 import blake3
+
+from handlers.crypto.keys import SessionKeys
+from handlers.stages.record.open_chunk import MAX_FRAGMENTS
+from handlers.verify.cuts import Cuts
+from handlers.verify.opening import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
+from handlers.verify.report import Finding
+from handlers.verify.silence import Silences
+from schemas.errors import Rejected
+from schemas.format import fragment
+from schemas.format.fragment import KEY_FRAME, MAIN, GapBody, Kind, ReasonBody
+from schemas.format.index import (
+    MAX_INDEX_PLAIN,
+    Entry,
+    FragmentRow,
+    KeyFrameRow,
+    MetadataRow,
+    Row,
+    pack_row,
+    rows,
+)
+from schemas.format.manifest import Chunk, Manifest
+from schemas.ports.evidence import Evidence
+
+R = TypeVar("R", Entry, FragmentRow, KeyFrameRow, MetadataRow)
+
+
+class _Stop(Exception):
+    """The walk cannot go on; the finding that says why is the argument."""
+
+    def __init__(self, code: str, place: str, message: str) -> None:
+        super().__init__(message)
+        self.finding = Finding(code, place, message)
+
+
+class KeyFrames:
+    """How many rows of type 3, and a digest of all: a hostile index has more than memory holds."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._digest = blake3()
+
+    def add(self, row: KeyFrameRow) -> None:
+        self.count += 1
+        self._digest.update(row.pack())
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+
+@dataclass(slots=True)
+class Walk:
+    """Everything the walk over one seal needs; `key_frames` counts the rows of type 3 that must follow."""
+
+    evidence: Evidence
+    manifest: Manifest
+    keys: SessionKeys
+    part_keys: PartKeys
+    heads: dict[tuple[int, int], bytes]
+    """By (track, part), the head of the part fragment that the manifest lists."""
+    ending_head: bytes
+    silences: Silences
+    key_frames: KeyFrames = field(default_factory=KeyFrames)
+
+
+def check_rows(
+    evidence: Evidence, manifest: Manifest, keys: SessionKeys, part_keys: PartKeys, silences: Silences
+) -> Iterator[Finding]:
+    """Open every chunk, index chunks first, and check every fragment in them; `silences` hears of it."""
+    walk = Walk(evidence, manifest, keys, part_keys, _part_heads(manifest), _ending_head(manifest), silences)
+    cuts = Cuts(manifest)
+    read = _Reading(walk)
+    try:
+        for chunk in manifest.chunks:
+            yield from _check_chunk(walk, cuts, chunk, read)
+        found = KeyFrames()
+        for _ in range(walk.key_frames.count):
+            found.add(read.take(KeyFrameRow))
+        if found.digest != walk.key_frames.digest:
+            raise _Stop("rows.key_frames", "index chunks", "the rows of key frames are not the fragments'")
+        read.take(MetadataRow)
+        read.finish()
+    except _Stop as stop:
+        yield stop.finding
+    except Rejected as error:
+        yield Finding("rows.malformed", "index chunks", error.message)
+
+
+class _Reading:
+    """The rows of all index chunks, one after the other."""
+
+    def __init__(self, walk: Walk) -> None:
+        self._walk = walk
+        self._rows = self._read()
+
+    def take(self, kind: type[R]) -> R:
+        """The next row, which must be of this kind."""
+        row = next(self._rows, None)
+        if not isinstance(row, kind):
+            found = "nothing" if row is None else type(row).__name__
+            raise _Stop("rows.malformed", "index chunks", f"{kind.__name__} must come next, {found} does")
+        return row
+
+    def finish(self) -> None:
+        if next(self._rows, None) is not None:
+            raise _Stop("rows.malformed", "index chunks", "rows follow the metadata row")
+
+    def _read(self) -> Iterator[Row]:
+        walk, before = self._walk, -1
+        for listed in walk.manifest.index:
+            plain = open_listed(walk.evidence, walk.keys, listed.index, listed.sealed)
+            if isinstance(plain, Finding):
+                raise _Stop(plain.code, plain.place, plain.message)
+            if plain is None:
+                raise _Stop("open.chunk", f"chunk {listed.index}", "cannot be opened: it is not there")
+            for number, row in enumerate(rows(plain)):
+                if number == 0 and 0 <= before <= MAX_INDEX_PLAIN - len(pack_row(row)):
+                    raise _Stop("rows.cut", f"chunk {listed.index - 1}", "was cut before it was full")
+                yield row
+            before = len(plain)
+
+
+def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterator[Finding]:
+    place = f"chunk {chunk.index}"
+    if read.take(Entry) != chunk.entry:
+        yield Finding("rows.chunk", place, "its entry in the index is not the manifest's")
+    count = chunk.last_seq - chunk.first_seq + 1
+    if count > MAX_FRAGMENTS:  # chunk.entry has said so; as many rows may take all memory
+        raise _Stop("rows.chunk", place, f"no chunk has {count} fragments")
+    pieces, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
+    yield from found
+    for piece in pieces:
+        yield from _check_clear(walk, piece, f"{place} seq {piece.header.seq}")
+    if chunk.track == MAIN:
+        for before, piece in pairwise(pieces):
+            walk.silences.look(before.header.time_us, piece.header.time_us, piece.header.seq)
+    for row in _key_frames(chunk, pieces):
+        walk.key_frames.add(row)
+    yield from cuts.feed(chunk, pieces)
+    if chunk.entry.lost:
+        return
+    plain = open_listed(walk.evidence, walk.keys, chunk.index, chunk.sealed)
+    part_key = walk.part_keys.get((chunk.track, chunk.part))
+    if isinstance(plain, Finding):
+        yield plain
+    elif plain is not None and part_key is not None:  # else check_files or open_parts has said it
+        yield from check_bytes(pieces, plain, part_key, chunk.index)
+
+
+def _check_clear(walk: Walk, piece: Rebuilt, place: str) -> Iterator[Finding]:
+    """Clear bodies have their form; parts and the final are those that stand in the manifest.
+
+    A gap of the host's own is a note.
+    """
+    header = piece.header
+    try:
+        match header.kind:
+            case Kind.GAP:
+                gap = GapBody.parse(piece.row.body)
+                lost_s = max(0, gap.to_us - gap.from_us) / 1e6
+                span = f" for {lost_s:.1f} s" if lost_s >= 0.1 else ""
+                told = f"its host could not record{span}: {gap.reason}"
+                yield Finding("host.gap", place, told)
+            case Kind.PAUSE | Kind.RESUME:
+                ReasonBody.parse(piece.row.body)
+            case Kind.PART if walk.heads.get((header.track, header.part)) != piece.head:
+                yield Finding("part.unused", place, "this part fragment is not the one that is listed")
+            case Kind.FINAL if walk.ending_head != piece.head:
+                yield Finding("ending.place", place, "this final is not the ending")
+    except Rejected as error:
+        yield Finding("rows.malformed", place, error.message)
+
+
+def _key_frames(chunk: Chunk, pieces: list[Rebuilt]) -> Iterator[KeyFrameRow]:
+    offset = chunk.offset
+    for piece in pieces:
+        if piece.header.flags & KEY_FRAME:
+            yield KeyFrameRow(chunk.track, piece.header.time_us, chunk.index, offset)
+        offset += piece.row.plain
+
+
+def _part_heads(manifest: Manifest) -> dict[tuple[int, int], bytes]:
+    heads: dict[tuple[int, int], bytes] = {}
+    for part in manifest.parts:
+        try:
+            heads[part.track, part.part] = fragment.parse(part.fragment).head
+        except Rejected:
+            continue  # part.malformed has said so
+    return heads
+
+
+def _ending_head(manifest: Manifest) -> bytes:
+    try:
+        return fragment.parse(manifest.ending).head
+    except Rejected:
+        return b""

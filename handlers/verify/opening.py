@@ -1,0 +1,157 @@
+"""Owns what the session's key proves: chunks open, fragments sealed again are what the host signed.
+
+1. The key must fit: its own id, the session's, and the public key that the host sealed to.
+2. A chunk is opened, its fragments are cut out of it by their rows, sealed again under their part key, and
+   every head is computed anew up to the one that is listed.
+3. Of a lost chunk only the rows are left: its heads are still recomputed, its bytes are not.
+4. One chunk is held in memory at a time.
+
+Source: format.md §3, §4, §6, §8.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from handlers.crypto.keys import SessionKeys
+from handlers.crypto.signatures import verify_signature
+from handlers.format.chunk import open_chunk
+from handlers.format.compression import decompress
+from handlers.format.fragment import reseal_digest
+from handlers.verify.report import Finding
+from schemas.errors import Denied, LucidError, Rejected
+from schemas.format import fragment
+from schemas.format.digest import h
+from schemas.format.file_names import copied_chunk
+from schemas.format.fragment import Header, Kind
+from schemas.format.index import FragmentRow
+from schemas.format.manifest import Chunk, Manifest
+from schemas.format.trust import Keys
+from schemas.ports.evidence import Evidence
+
+PartKeys = Mapping[tuple[int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A fragment as row and chain give it again."""
+
+    header: Header
+    head: bytes
+    row: FragmentRow
+
+
+def named_keys(raw: bytes) -> Keys:
+    """What keys.json says. Raises Denied (keys.malformed): nothing can be checked with it."""
+    try:
+        return Keys.parse(raw)
+    except Rejected as error:
+        raise Denied(
+            f"the keys file is malformed: {error.message}",
+            code="keys.malformed",
+            hint="it must be the file that was exported, to the byte",
+        ) from None
+
+
+def fit_keys(manifest: Manifest, named: Keys) -> SessionKeys:
+    """The session's keys. Raises Denied (keys.unfit): these are another session's, and say nothing of it."""
+    keys = SessionKeys(named.dek)
+    if named.uid != manifest.uid:
+        raise Denied(f"the keys file is not of session {manifest.session}", code="keys.unfit")
+    if named.dek_id != manifest.dek_id or keys.dek_id != manifest.dek_id:
+        raise Denied(f"the keys file holds another key than session {manifest.session}'s", code="keys.unfit")
+    return keys
+
+
+def check_intake(manifest: Manifest, keys: SessionKeys) -> Iterator[Finding]:
+    """The host sealed to this key."""
+    if h(keys.intake_public) != manifest.host.intake:
+        yield Finding("keys.intake", "keys", "gives another public key than the host sealed to")
+
+
+def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, int], bytes], list[Finding]]:
+    """Every part key, by (track, part)."""
+    opened: dict[tuple[int, int], bytes] = {}
+    found: list[Finding] = []
+    for part in manifest.parts:
+        try:
+            opened[part.track, part.part] = keys.open_part_key(fragment.parse(part.fragment))
+        except (LucidError, ValueError):
+            place = f"track {part.track} part {part.part}"
+            found.append(Finding("open.part", place, "its key does not open with the session's key"))
+    return opened, found
+
+
+def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) -> bytes | Finding | None:
+    """The plain bytes of a chunk; None where the file is missing, which check_files has said."""
+    raw = evidence.chunk(index, sealed)
+    if raw is None or len(raw) != sealed:
+        return None
+    try:
+        header, payload = open_chunk(keys.dek, raw)
+    except LucidError as error:
+        return Finding("open.chunk", copied_chunk(index), f"{error.message} ({error.code})")
+    try:
+        return decompress(header.codec, payload, header.plain)
+    except LucidError as error:
+        return Finding("open.payload", copied_chunk(index), error.message)
+
+
+def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Rebuilt], list[Finding]]:
+    """The fragments of a chunk again, from its rows: headers and heads, checked against the entry."""
+    where = f"chunk {chunk.index}"
+    found: list[Finding] = []
+    pieces: list[Rebuilt] = []
+    head = chunk.prev_head
+    for seq, row in enumerate(rows, chunk.first_seq):
+        header = row.header(manifest.uid, chunk.track, chunk.part, seq, head)
+        raw = header.pack()
+        try:
+            Header.parse(raw)
+        except Rejected as error:
+            found.append(Finding("rows.malformed", where, f"seq {seq}: {error.message}"))
+        head = fragment.head(raw, row.body_digest)
+        if not verify_signature(manifest.host.key, head, row.signature, fragment.SIGNED):
+            found.append(Finding("fragment.signature", f"{where} seq {seq}", "the host did not sign it"))
+        pieces.append(Rebuilt(header, head, row))
+    agreed = {
+        "number of fragments": (len(rows), chunk.last_seq - chunk.first_seq + 1),
+        "plain bytes": (sum(row.plain for row in rows), chunk.plain),
+        "first time": (rows[0].time_us if rows else None, chunk.first_us),
+        "last time": (rows[-1].time_us if rows else None, chunk.last_us),
+    }
+    for name, (counted, listed) in agreed.items():
+        if counted != listed:
+            found.append(Finding("rows.chunk", where, f"{name}: the rows say {counted}, the entry {listed}"))
+    if head != chunk.last_head:
+        found.append(
+            Finding(
+                "fragment.head",
+                where,
+                "the head that its fragments give is not the listed one",
+                sealed=chunk.last_head.hex(),
+                found=head.hex(),
+            )
+        )
+    return pieces, found
+
+
+def check_bytes(pieces: list[Rebuilt], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
+    """Every data fragment, cut out of the chunk and sealed again, is what the host signed."""
+    view = memoryview(plain)
+    at = 0
+    for piece in pieces:
+        if piece.header.kind is not Kind.DATA:
+            continue
+        part = view[at : at + piece.row.plain]
+        at += piece.row.plain
+        if len(part) != piece.row.plain:
+            return  # rows.chunk has said that the lengths disagree
+        made = reseal_digest(part_key, piece.header, part)
+        if made != piece.row.body_digest:
+            yield Finding(
+                "fragment.digest",
+                f"chunk {index} seq {piece.header.seq}",
+                "the bytes are not those that the host signed",
+                sealed=piece.row.body_digest.hex(),
+                found=made.hex(),
+            )

@@ -1,0 +1,52 @@
+"""Notes where a host was silent for longer than its tick allows (format.md §4, kind 3; §13).
+
+1. Track 0 alone is looked at: an idle host ticks there.
+2. Chunks show the silence between them, and within a chunk the least that must have been. With the rows of
+   the index chunks every fragment's time is known.
+3. A declared hole is no silence, and a clock that was set back shows none. It is one note: how often, and the
+   longest.
+"""
+
+from collections.abc import Iterator
+
+from handlers.verify.report import Finding
+from schemas.format.fragment import MAIN
+from schemas.format.manifest import Manifest
+
+SILENT_US = 20_000_000
+"""Two ticks: a busy host may be late with one."""
+
+
+class Silences:
+    """What was found so far."""
+
+    def __init__(self) -> None:
+        self._times, self._longest_us, self._seq = 0, 0, 0
+
+    def look(self, from_us: int, to_us: int, seq: int) -> None:
+        """From one fragment to the next one, which is `seq`."""
+        if to_us - from_us <= SILENT_US:
+            return
+        self._times += 1
+        if to_us - from_us > self._longest_us:
+            self._longest_us, self._seq = to_us - from_us, seq
+
+    def note(self) -> Iterator[Finding]:
+        if self._times:
+            more = f", and {self._times - 1} times more" if self._times > 1 else ""
+            told = f"nothing came of the host for {self._longest_us / 1e6:.1f} s{more}"
+            yield Finding("host.silent", f"track {MAIN} before seq {self._seq}", told)
+
+
+def look_between(manifest: Manifest, silences: Silences, *, within: bool) -> None:
+    """The silences between chunks; within: also the least that must have been inside of each."""
+    before = None
+    for chunk in manifest.chunks:
+        if chunk.track != MAIN:
+            continue
+        if before is not None and chunk.first_seq == before.last_seq + 1:
+            silences.look(before.last_us, chunk.first_us, chunk.first_seq)
+        steps = chunk.last_seq - chunk.first_seq
+        if within and steps > 0 and chunk.last_us - chunk.first_us > steps * SILENT_US:
+            silences.look(0, -(-(chunk.last_us - chunk.first_us) // steps), chunk.last_seq)
+        before = chunk

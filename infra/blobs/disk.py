@@ -1,0 +1,257 @@
+"""Owns files that must never be half there: durable, create-if-absent, read back from the disk.
+
+A file exists under its name only when all its bytes are durable. The trace of one `put`, in order:
+
+    openat(<dir>, O_TMPFILE) → write… → fsync(file) → linkat(name) → fsync(<dir>)
+
+What a crash leaves: before linkat nothing (the kernel frees an unnamed file), after it the whole file, and
+perhaps not its name yet; the caller has not been told `created`, and asks again.
+
+1. Nothing is ever overwritten: a second `put` under one name changes no byte and says `exists`.
+2. After a failed fsync nothing is known about the file, so it is dropped and never linked. What this cannot
+   promise: that a disk which lies about its own cache keeps what it said.
+3. Calls block: run them in threads. Any number of threads and processes may share one root.
+4. It knows names and bytes, not what they mean.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from blake3 import blake3
+
+from infra.blobs import direct_io
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.format.digest import Content, content
+from schemas.ports.files import NO_FILE
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
+TEMPORARY = ".tmp-"
+"""Begins the names that are used, in the root, where O_TMPFILE is missing; no blob's name can begin so."""
+FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
+NAMED_KEPT = 2000
+"""Each session has one. When all are let go, those in use are synced once more."""
+NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""What file systems and kernels without O_TMPFILE answer."""
+
+T = TypeVar("T")
+
+
+class DiskBlobs:
+    """The port Blobs, below one directory. `quarantine`: where files go that are not what they should be."""
+
+    def __init__(self, root: Path, quarantine: Path | None = None) -> None:
+        self.root = root
+        self.quarantine_root = quarantine or root.parent / "quarantine"
+        self._tmpfile = hasattr(os, "O_TMPFILE")
+        self._named: set[Path] = set()
+        """Directories whose own names are durable, at most NAMED_KEPT."""
+
+    def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
+        path = self._path(name)
+        with _translated(name):
+            self._make_durable(path.parent)
+            directory = _open_directory(path.parent)
+            try:
+                if _present(path.name, directory) or not self._write(path, directory, data):
+                    # Another writer may have linked it and not synced the name yet.
+                    os.fsync(directory)
+                    return "exists"
+                os.fsync(directory)
+                return "created"
+            finally:
+                os.close(directory)
+
+    def read(self, name: str) -> bytes | None:
+        return self._from_disk(name, direct_io.read_all)
+
+    def content(self, name: str) -> Content | None:
+        return self._from_disk(name, lambda file: content(direct_io.pieces(file)))
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names of all blobs that begin with `prefix`, sorted."""
+        with _translated(prefix):
+            above, _, begin = prefix.rpartition("/")
+            names = (path.relative_to(self.root).as_posix() for path in _files(self.root / above, begin))
+            return sorted(name for name in names if name.startswith(prefix))
+
+    def remove(self, prefix: str) -> int:
+        """A name that a crash brought back would be a shredded session's chunk: so folders are synced."""
+        if not prefix:
+            raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
+        names = self.list(prefix)
+        with _translated(prefix):
+            for directory in sorted({self._path(name).parent for name in names}):
+                handle = _open_directory(directory)
+                try:
+                    for name in names:
+                        if self._path(name).parent == directory:
+                            with contextlib.suppress(FileNotFoundError):
+                                os.unlink(self._path(name).name, dir_fd=handle)
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+                self._named.discard(directory)
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+        return len(names)
+
+    def quarantine(self, name: str) -> str | None:
+        """The new name ends in the file's digest, so a second try after a crash moves nothing twice."""
+        try:
+            data = self.read(name)
+        except Unavailable as error:
+            if error.code != NO_FILE:
+                raise
+            return self._set_aside(name)
+        if data is None:
+            return None
+        kept = f"{name}.{blake3(data).hexdigest(16)}"
+        source, target = self._path(name), self.quarantine_root / kept
+        # Durable in quarantine before it leaves its name: a crash between leaves it in both places.
+        DiskBlobs(self.quarantine_root).put(kept, data)
+        with _translated(name), contextlib.suppress(FileNotFoundError):
+            source.unlink()
+            _sync_directory(source.parent)
+        return target.relative_to(self.quarantine_root).as_posix()
+
+    def _set_aside(self, name: str) -> str:
+        """Move what is no file. Killed halfway, it is there still, and the next try moves it."""
+        source, target = self._path(name), self.quarantine_root / f"{name}.{secrets.token_hex(16)}"
+        with _translated(name):
+            DiskBlobs(self.quarantine_root)._make_durable(target.parent)
+            shutil.move(source, target)
+            _sync_directory(target.parent)
+            _sync_directory(source.parent)
+        return target.relative_to(self.quarantine_root).as_posix()
+
+    def sweep(self) -> int:
+        """Remove what a crash left half written where O_TMPFILE is missing. Call it alone, at start."""
+        with _translated(str(self.root)):
+            left = list(self.root.glob(f"{TEMPORARY}*"))
+            for path in left:
+                path.unlink(missing_ok=True)
+            return len(left)
+
+    def _from_disk(self, name: str, take: Callable[[int], T]) -> T | None:
+        with _translated(name):
+            try:
+                file = direct_io.open_file(self._path(name), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
+            except FileNotFoundError:
+                return None
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise Unavailable(
+                        f"{self._path(name)} is no plain file", code=NO_FILE, hint="move it away"
+                    )
+                return take(file)
+            finally:
+                os.close(file)
+
+    def _path(self, name: str) -> Path:
+        if NAME.fullmatch(name) is None:
+            raise Misuse(f"blob name {name[:120]!r} is not allowed", code="blobs.name")
+        return self.root / name
+
+    def _make_durable(self, directory: Path) -> None:
+        """Make the directory and its parents exist durably.
+
+        One that exists may have been made a moment ago by another, who has not synced its name yet: so each
+        is synced once by every process, up to the first that this process has synced already.
+        """
+        if directory in self._named and directory.is_dir():
+            return
+        if directory != self.root:
+            self._make_durable(directory.parent)
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        _sync_directory(directory.parent)
+        if len(self._named) >= NAMED_KEPT:
+            self._named.clear()
+        self._named.add(directory)
+
+    def _write(self, path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
+        """Write, sync and link; False when the name was taken meanwhile."""
+        if self._tmpfile:
+            try:
+                file = direct_io.open_file(".", os.O_TMPFILE | os.O_WRONLY, FILE_MODE, directory)
+            except OSError as error:
+                if error.errno not in NO_TMPFILE:
+                    raise
+                self._tmpfile = False
+        if not self._tmpfile:
+            return self._write_named(path.name, directory, data)
+        try:
+            direct_io.write_all(file, data)
+            try:
+                # linkat follows /proc/self/fd only when it is given a directory.
+                os.link(f"/proc/self/fd/{file}", path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            os.close(file)
+
+    def _write_named(self, name: str, directory: int, data: bytes | bytearray | memoryview) -> bool:
+        temporary = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
+        file = direct_io.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
+            direct_io.write_all(file, data)
+            try:
+                os.link(temporary, name, dst_dir_fd=directory)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            os.close(file)
+            temporary.unlink()
+
+
+def _present(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _open_directory(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = _open_directory(path)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _files(top: Path, begin: str) -> Iterator[Path]:
+    """All below `top`, but for folders there whose names begin otherwise: they may hold many files."""
+    for directory, folders, names in os.walk(top):
+        if directory == str(top):
+            folders[:] = [folder for folder in folders if folder.startswith(begin)]
+        for name in names:
+            if not name.startswith("."):
+                yield Path(directory, name)
+
+
+@contextlib.contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except LucidError:
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise NoSpace(
+                f"no room for blob {name}", code="blobs.space", hint="free disk space; it is tried again"
+            ) from error
+        raise Unavailable(f"blob {name}: {error.strerror or error}", code="blobs.io") from error

@@ -1,0 +1,226 @@
+"""Finds everything in the data directory, and says which process owns it and how to reach the owner.
+
+1. One process owns it, by a lock on the folder itself (infra.disk.folder_lock); it ends with that process.
+2. `run.json` (0600) says how to reach the owner, who holds a lock on that file too. It counts only while that
+   lock is held: what a killed owner left behind leads nowhere, whoever has its pid or its port now.
+   The owner removes the file that it wrote, and no other.
+3. Folders are made 0700. A path that cannot be written is reported with owner, mode and the cure.
+4. Each child may be put elsewhere (`*_PATH` variables); nothing else decides a path.
+"""
+
+import errno
+import fcntl
+import getpass
+import json
+import os
+import shlex
+import shutil
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from infra.disk.folder_lock import is_locked, lock_folder, names
+from schemas.errors import FULL, Misuse, NoSpace, Unavailable
+
+FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
+RUN: Final = "run.json"
+PROBED_S, AGAIN_S = 0.5, 0.02
+"""Somebody who asks whether the folder is owned holds it for a moment: so long it is tried again."""
+
+
+class DataDir:
+    """The paths below one data directory. Making the object touches nothing."""
+
+    def __init__(self, path: Path, elsewhere: Mapping[str, Path] | None = None) -> None:
+        self.path: Final = path.expanduser().absolute()
+        self._elsewhere: Final = {name: where.expanduser() for name, where in (elsewhere or {}).items()}
+        self._lock_fd = self._run_fd = -1
+
+    def folder(self, name: str) -> Path:
+        """Return one of FOLDERS, made if need be; raise Misuse (config.path) when it cannot be written."""
+        where = self.where(name)
+        make_writable_folder(where)
+        return where
+
+    def where(self, name: str) -> Path:
+        """Return where one of FOLDERS is, or would be."""
+        assert name in FOLDERS, name
+        return self._elsewhere.get(name, self.path / name)
+
+    @property
+    def nats(self) -> Path:
+        return self.folder("nats")
+
+    @property
+    def keys(self) -> Path:
+        """Return where the keys are. Not made here: a folder that is missing must be seen to be missing."""
+        where = self.where("keys")
+        return self.folder("keys") if os.path.lexists(where) else where
+
+    @property
+    def chunks(self) -> Path:
+        return self.folder("chunks")
+
+    @property
+    def manifests(self) -> Path:
+        return self.folder("manifests")
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder("quarantine")
+
+    @property
+    def logs(self) -> Path:
+        return self.folder("logs")
+
+    @property
+    def temp(self) -> Path:
+        return self.folder("temp")
+
+    def host(self, host: str) -> Path:
+        """Return the folder of one host's evidence key and counter."""
+        where = self.folder("hosts") / host
+        make_writable_folder(where)
+        return where
+
+    def lock(self) -> None:
+        make_writable_folder(self.path)
+        end_s = time.monotonic() + PROBED_S
+        while True:
+            try:
+                self._lock_fd = lock_folder(self.path)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end_s:
+                    break
+            time.sleep(AGAIN_S)
+        raise Unavailable(
+            f"{self.path} is in use by another lucid",
+            code="datadir.locked",
+            hint="use that one, stop it, or set LUCID_DATA to another folder",
+        )
+
+    def unlock(self) -> None:
+        self.remove_run()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def is_owned(self) -> bool:
+        return self._lock_fd >= 0 or is_locked(self.path)
+
+    def is_there(self) -> bool:
+        return self._lock_fd >= 0 and names(self.path, self._lock_fd)
+
+    def write_run(self, run: Mapping[str, Any]) -> None:
+        new = write_private(self.path / RUN, json.dumps(dict(run), indent=2).encode(), lock=True)
+        old, self._run_fd = self._run_fd, new
+        if old >= 0:
+            os.close(old)
+
+    def remove_run(self) -> None:
+        if self._run_fd < 0:
+            return
+        if names(self.path / RUN, self._run_fd):  # only an owner replaces it, and that is us
+            (self.path / RUN).unlink()
+        os.close(self._run_fd)
+        self._run_fd = -1
+
+    def has_run(self) -> bool:
+        return self._run_fd >= 0 and names(self.path / RUN, self._run_fd)
+
+    def read_run(self) -> dict[str, Any] | None:
+        path = self.path / RUN
+        try:
+            run: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        # its owner may end, and another one begin, right here: then the next try finds what that one wrote
+        return run if is_locked(path) else None
+
+    def free_bytes(self) -> int:
+        return free_bytes(self.path)
+
+
+def free_bytes(path: Path) -> int:
+    """Free space for this user on the disk that holds `path` or its nearest existing parent."""
+    return shutil.disk_usage(nearest_there(path)).free
+
+
+def write_private(path: Path, data: bytes, *, lock: bool = False) -> int:
+    """Replace a file's content, readable by its owner alone. Durable and atomic.
+
+    lock: the new file is locked before it has its name; the descriptor that holds it comes back. Else -1.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if lock:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        temporary.replace(path)
+    except BaseException:
+        os.close(fd)
+        temporary.unlink(missing_ok=True)
+        raise
+    if not lock:
+        os.close(fd)
+        fd = -1
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)  # without it a crash here may bring the old content back
+    finally:
+        os.close(directory)
+    return fd
+
+
+def make_writable_folder(path: Path) -> None:
+    """Make the folder if need be.
+
+    Raises Misuse (config.path) with the cure when it cannot be written, NoSpace (disk.full).
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(path, os.W_OK | os.X_OK):
+            return
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            number, why = errno.EROFS, os.strerror(errno.EROFS)
+        else:
+            number, why = errno.EACCES, "it cannot be written"
+    except (FileExistsError, NotADirectoryError):
+        raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
+        number, why = error.errno or 0, error.strerror or str(error)
+    nearest = nearest_there(path)
+    held = nearest.stat()
+    ours_to_have = number == errno.EACCES and (nearest == path or os.access(nearest, os.X_OK))
+    raise Misuse(
+        f"{path}: {why}; {nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}",
+        code="config.path",
+        hint=_cure(path) if ours_to_have else "set LUCID_DATA to another folder",
+    )
+
+
+def nearest_there(path: Path) -> Path:
+    """The path, or the nearest above it that we can see."""
+    while not os.path.exists(path):  # Path.exists raises where we may not look
+        path = path.parent
+    return path
+
+
+def _cure(path: Path) -> str:
+    """What whoever may gives us the folder with. Those above it are not ours to ask for."""
+    try:
+        us = getpass.getuser()
+    except (KeyError, OSError):
+        us = str(os.getuid())
+    folder = shlex.quote(str(path))
+    make = "" if os.path.exists(path) else f"mkdir -p {folder} && "
+    return f"{make}chown {us} {folder} && chmod u+rwx {folder}"

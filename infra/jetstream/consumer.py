@@ -1,0 +1,149 @@
+"""Owns reading a durable consumer: one job at a time out of pull requests of our own, and its acks.
+
+1. What is asked for and what waits here are together at most `batch`; nothing is fetched on the off-chance.
+2. A consumer that is gone is made again by the given coroutine; redelivery then doubles, never loses.
+3. `close` naks what waits here, so that another reader has it at once.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from nats.aio.msg import Msg
+
+from infra.jetstream import decode
+from infra.jetstream.connection import Connection
+from infra.jetstream.pull_requests import EXPIRES_S, HEARTBEAT_S, Pulls
+from schemas.errors import LucidError, Retryable, Unavailable
+from schemas.ports.messages import Message
+
+ACK_TIMEOUT_S = 5.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+_log = logging.getLogger(__name__)
+
+
+class PullReader:
+    """The port Consumer, over a durable consumer."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        stream: str,
+        consumer: str,
+        *,
+        batch: int,
+        max_bytes: int = 0,
+        expires_s: float = EXPIRES_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        upsert: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        self._conn, self._stream, self._consumer = conn, stream, consumer
+        self._batch, self._max_bytes, self._upsert = batch, max_bytes, upsert
+        self._queue: deque[Message] = deque()
+        self._wake = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._gone = ""
+        self._closed = False
+        self._failures = 0
+        self._pulls = Pulls(
+            conn,
+            stream,
+            take=self._take,
+            lost=self._lose,
+            ended=self._wake.set,
+            expires_s=expires_s,
+            heartbeat_s=heartbeat_s,
+        )
+        conn.on_break.add(self._broke)
+
+    async def get(self) -> Message:
+        async with self._lock:
+            while True:
+                if self._closed or self._conn.closed:
+                    raise Unavailable(f"the reader of {self._consumer} is closed", code="pull.closed")
+                if self._queue:
+                    return self._queue.popleft()
+                try:
+                    await self._maintain()
+                except Retryable as error:
+                    await self._pause(error)
+                    continue
+                await self._wait()
+
+    @property
+    def waiting(self) -> tuple[Message, ...]:
+        return tuple(self._queue)
+
+    async def ack(self, message: Message) -> None:
+        await self._conn.send(message.reply, b"+ACK")
+
+    async def ack_sync(self, message: Message, timeout_s: float = ACK_TIMEOUT_S) -> None:
+        await self._conn.request(message.reply, b"+ACK", timeout_s=timeout_s)
+
+    async def nak(self, message: Message, delay_s: float = 0) -> None:
+        body = f"-NAK {json.dumps({'delay': int(delay_s * 1e9)})}" if delay_s else "-NAK"
+        await self._conn.send(message.reply, body.encode())
+
+    async def in_progress(self, message: Message) -> None:
+        await self._conn.send(message.reply, b"+WPI")
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._conn.on_break.discard(self._broke)
+        self._wake.set()
+        with contextlib.suppress(LucidError, Exception):
+            await self._pulls.stop(drain=True)
+        while self._queue:
+            with contextlib.suppress(LucidError):
+                await self.nak(self._queue.popleft())
+
+    async def _maintain(self) -> None:
+        """Mend what is broken and ask for more when half of what may be under way is used up."""
+        await self._conn.wait_up()
+        if self._gone and self._upsert is not None:
+            _log.warning(
+                "consumer_lost stream=%s consumer=%s why=%s", self._stream, self._consumer, self._gone
+            )
+            await self._upsert()
+        self._gone = ""
+        await self._pulls.start()
+        under_way = self._pulls.outstanding + len(self._queue)
+        if under_way <= self._batch // 2:
+            await self._pulls.ask(self._consumer, self._batch - under_way, self._max_bytes)
+
+    async def _wait(self) -> None:
+        """Wait for a job, a loss, or too long a silence; at least one heartbeat, for the loop may lag."""
+        self._wake.clear()
+        if self._queue or self._gone or self._closed or not self._pulls.open:
+            return
+        rest_s = max(self._pulls.patience_s - self._pulls.silent_for_s(), self._pulls.patience_s / 3)
+        try:
+            async with asyncio.timeout(rest_s):
+                await self._wake.wait()
+        except TimeoutError:
+            if self._pulls.silent_for_s() >= self._pulls.patience_s:
+                self._pulls.forget()
+                self._lose("no heartbeat")
+
+    async def _pause(self, error: Retryable) -> None:
+        self._failures += 1
+        _log.info("pull_retries consumer=%s code=%s", self._consumer, error.code)
+        await asyncio.sleep(min(RETRY_FIRST_S * 2 ** min(self._failures, 10), RETRY_MOST_S))
+
+    def _take(self, message: Msg) -> None:
+        self._failures = 0
+        self._queue.append(decode.delivered(message)[0])
+        self._wake.set()
+
+    def _lose(self, reason: str) -> None:
+        self._gone = reason
+        self._wake.set()
+
+    def _broke(self) -> None:
+        self._pulls.forget()
+        self._lose("disconnected")

@@ -1,0 +1,235 @@
+"""Owns following a stream in order without acks: every message from a sequence on, once, none left out.
+
+1. An unnamed server-side consumer without acks does the reading; its deliveries are numbered without holes.
+   A hole, a heartbeat that knows of more, silence, or a lost connection: it is thrown away and a new one
+   begins at the sequence after the last message that was handed out. The reader is told (Discontinuity).
+2. Asked for and not yet taken are together at most `batch_bytes`: a slow reader slows the server, and the
+   server's 64 MiB per connection are never reached. Close behind a fast writer it asks for little (Pace).
+3. One task reads. The reader's own position is its checkpoint: nothing is kept here or in the server.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections import deque
+from collections.abc import Sequence
+
+from nats.aio.msg import Msg
+
+from infra.jetstream import decode, errors
+from infra.jetstream.connection import Connection
+from infra.jetstream.pull_requests import Pulls
+from infra.jetstream.read_pace import Pace
+from schemas.errors import LucidError, NotFound, Unavailable
+from schemas.ports.messages import Discontinuity, Message
+
+BATCH_BYTES = 12 << 20
+LEAST_PULL_BYTES = 2 << 20
+"""A pull must fit the largest message (1 MiB with its headers), or it would bring nothing for ever."""
+PULL_MESSAGES = 4096
+PULLS = 3
+"""Requests that are under way together; a new one is made when a third of the bytes has been taken."""
+HEARTBEAT_S = 2.0
+IDLE_CONSUMER_S = 300
+REST_S = 0.1
+"""Between two small requests of a reader that is too close behind its writer."""
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+FAREWELL_S = 2.0
+"""What is not deleted by then, the server forgets after IDLE_CONSUMER_S."""
+
+_log = logging.getLogger(__name__)
+
+
+class Follower:
+    """The port of the same name, over consumers that come and go."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        stream: str,
+        filters: Sequence[str],
+        from_seq: int,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
+        self.next_seq = max(from_seq, 1)
+        """The first sequence that was not handed to the queue yet."""
+        self._conn, self._stream, self._filters = conn, stream, tuple(filters)
+        self._pull_bytes = max(batch_bytes // PULLS, LEAST_PULL_BYTES)
+        self._batch_bytes = max(batch_bytes, self._pull_bytes)
+        self._queue: deque[Message | Discontinuity] = deque()
+        self._queued_bytes = 0
+        self._pace = Pace()
+        self._rest_until_s = 0.0
+        self._wake = asyncio.Event()
+        self._broken = "begin"
+        self._begun = False
+        self._closed = False
+        self._consumer = ""
+        self._deliveries = 0
+        self._pulls: Pulls | None = None
+        conn.on_break.add(self._on_break)
+
+    def __aiter__(self) -> "Follower":
+        return self
+
+    async def __anext__(self) -> Message | Discontinuity:
+        await self._fill()
+        if not self._queue:
+            raise StopAsyncIteration
+        item = self._queue.popleft()
+        if isinstance(item, Message):
+            self._queued_bytes -= len(item.data)
+        return item
+
+    async def batch(self) -> list[Message | Discontinuity]:
+        await self._fill()
+        items = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        if self._pulls is not None and not self._broken:
+            with contextlib.suppress(Unavailable):
+                await self._ask(self._pulls)
+        return items
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._conn.on_break.discard(self._on_break)
+        self._queue.clear()
+        self._wake.set()
+        await self._discard()
+
+    async def _fill(self) -> None:
+        """Return when the queue holds something, or the follower is closed."""
+        wait_s = RETRY_FIRST_S
+        while not self._closed:
+            try:
+                if self._broken:
+                    await self._begin()
+                assert self._pulls is not None
+                await self._ask(self._pulls)
+            except (Unavailable, NotFound) as error:
+                # Absent on first sight is the caller's mistake; later it is an outage that ends.
+                if self._conn.closed or (isinstance(error, NotFound) and not self._begun):
+                    raise
+                if not self._queue:
+                    _log.info("follow_retries stream=%s code=%s", self._stream, error.code)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(wait_s * 2, RETRY_MOST_S)
+                    continue
+            if self._queue:
+                return
+            await self._wait(self._pulls)
+
+    async def _begin(self) -> None:
+        """Make a new consumer at `next_seq`. A crash here leaves one that the server forgets by itself."""
+        await self._conn.wait_up()
+        await self._discard()
+        reason, self._broken = self._broken, ""
+        try:
+            consumer = f"follow-{secrets.token_hex(8)}"
+            pulls = Pulls(
+                self._conn,
+                self._stream,
+                take=lambda message: self._take(consumer, message),
+                lost=lambda why: self._break(consumer, why),
+                ended=self._wake.set,
+                beat=lambda last: self._beat(consumer, last),
+                heartbeat_s=HEARTBEAT_S,
+            )
+            self._consumer, self._deliveries, self._pulls = consumer, 0, pulls
+            await pulls.start()
+            await self._create(consumer)
+        except BaseException:
+            self._broken = reason
+            raise
+        if self._begun:
+            _log.info("follow_resumed stream=%s seq=%d why=%s", self._stream, self.next_seq, reason)
+            self._queue.append(Discontinuity(reason, self.next_seq))
+        self._begun = True
+
+    async def _create(self, consumer: str) -> None:
+        config = {
+            "name": consumer,
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.next_seq,
+            "filter_subjects": list(self._filters),
+            "inactive_threshold": IDLE_CONSUMER_S * 1_000_000_000,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        body = {"stream_name": self._stream, "config": config, "action": "create"}
+        subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{consumer}"
+        answer = json.loads((await self._conn.request(subject, json.dumps(body).encode())).data)
+        if "error" in answer:
+            raise errors.from_answer(answer["error"], f"follow {self._stream}")
+
+    async def _ask(self, pulls: Pulls) -> None:
+        while (
+            not self._broken
+            and pulls.outstanding_bytes + self._queued_bytes + self._pull_bytes <= self._batch_bytes
+        ):
+            now_s = asyncio.get_running_loop().time()
+            if self._pace.allows(pulls.outstanding_bytes, now_s):
+                await pulls.ask(self._consumer, PULL_MESSAGES, self._pull_bytes)
+                continue
+            if not pulls.open and now_s >= self._rest_until_s:
+                self._rest_until_s = now_s + REST_S
+                await pulls.ask(self._consumer, PULL_MESSAGES, LEAST_PULL_BYTES)
+            return
+
+    async def _wait(self, pulls: Pulls | None) -> None:
+        """Wait for a message, a break or long silence; at least one heartbeat, for the loop may lag."""
+        self._wake.clear()
+        if self._queue or self._broken or self._closed or pulls is None:
+            return
+        if pulls.open:
+            rest_s = max(pulls.patience_s - pulls.silent_for_s(), HEARTBEAT_S)
+        else:
+            rest_s = max(self._rest_until_s - asyncio.get_running_loop().time(), 0)
+        try:
+            async with asyncio.timeout(rest_s):
+                await self._wake.wait()
+        except TimeoutError:
+            if pulls.silent_for_s() >= pulls.patience_s:
+                self._break(self._consumer, "no heartbeat")
+
+    async def _discard(self) -> None:
+        pulls, self._pulls = self._pulls, None
+        if pulls is None:
+            return
+        with contextlib.suppress(LucidError, Exception):
+            await pulls.stop(drain=False)
+            await self._conn.request(
+                f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", timeout_s=FAREWELL_S
+            )
+
+    def _take(self, consumer: str, message: Msg) -> None:
+        if consumer != self._consumer or self._broken or self._closed:
+            return
+        decoded, number = decode.delivered(message)
+        if number != self._deliveries + 1 or decoded.seq < self.next_seq:
+            self._break(consumer, f"delivery {number} after {self._deliveries}")
+            return
+        self._deliveries = number
+        self.next_seq = decoded.seq + 1
+        self._queue.append(decoded)
+        self._queued_bytes += len(decoded.data)
+        self._pace.took(len(decoded.data), decoded.pending, asyncio.get_running_loop().time())
+        self._wake.set()
+
+    def _beat(self, consumer: str, last_delivery: int) -> None:
+        if last_delivery > self._deliveries:
+            self._break(consumer, f"delivery {last_delivery} never came")
+
+    def _break(self, consumer: str, reason: str) -> None:
+        if consumer == self._consumer and not self._broken:
+            self._broken = reason
+            self._wake.set()
+
+    def _on_break(self) -> None:
+        self._break(self._consumer, "disconnected")

@@ -1,0 +1,175 @@
+"""The folder `keys/` as a whole: whose it is, how far it is, what a copy of it holds.
+
+    keys/installation     16 random bytes, made at the first start
+    keys/joined           empty; made when a log has named this folder: it belongs to that log for good
+    keys/erased           a number: all erasures up to this place of the log are done here
+    keys/restoring        empty; while a copy is put back: whatever finds it uses nothing here
+    keys/newest           empty; a person said that there is no newer copy: the next start may lack keys
+    keys/moving, moved, arriving    while the folder is moved, and after it (infra.keys.place)
+
+1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
+2. A copy of this folder, made in any way, has the number that was true then: it is never too high.
+3. A file that is put back over a damaged one overwrites its bytes first.
+4. A role holds a shared flock on the folder while it runs, so that nobody moves it away below it.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from infra.blobs import direct_io
+from infra.blobs.disk import DiskBlobs
+from infra.disk.data_dir import nearest_there, write_private
+from infra.keys.medium import medium
+from infra.keys.overwriting import overwrite
+from schemas.errors import Denied, Unavailable
+
+NAME_BYTES = 16
+INSTALLATION, JOINED, ERASED = "installation", "joined", "erased"
+RESTORING, NEWEST = "restoring", "newest"
+MOVING, MOVED, ARRIVING = "moving", "moved", "arriving"
+COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
+"""What a copy holds beside the key files of sessions."""
+
+
+class KeyFolder:
+    """The folder `keys/` of a data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory
+        self._files = DiskBlobs(directory)
+        self._let_go: weakref.finalize[[int], KeyFolder] | None = None
+
+    def require_usable(self) -> None:
+        self._require_no_move()
+        moved = self._files.read(MOVED)
+        if moved is not None:
+            to = moved.decode()
+            raise Denied(
+                f"the keys of {self.path} were moved to {to}", code="keys.moved", hint=f"set KEYS_PATH={to}"
+            )
+
+    def use(self) -> None:
+        if self._let_go is not None:
+            return
+        with translated(self.path):
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BaseException:
+                os.close(folder)
+                raise
+        self._let_go = weakref.finalize(self, os.close, folder)
+        self.require_usable()  # it may have been moved away between the last look and the lock
+
+    def installation(self) -> bytes:
+        name = self._files.read(INSTALLATION)
+        if name is not None and len(name) != NAME_BYTES:
+            raise self._damaged(INSTALLATION)
+        return name or b""
+
+    def begin(self) -> None:
+        self._files.put(INSTALLATION, secrets.token_bytes(NAME_BYTES))
+
+    def joined(self) -> bool:
+        return self._files.read(JOINED) is not None
+
+    def join(self) -> None:
+        self._files.put(JOINED, b"")
+
+    def erased_up_to(self) -> int:
+        said = self._files.read(ERASED)
+        if said is None:
+            return 0
+        if not said.isdigit():
+            raise self._damaged(ERASED)
+        return int(said)
+
+    def note_erased(self, up_to: int) -> None:
+        with translated(self.path):
+            write_private(self.path / ERASED, str(up_to).encode())
+
+    def unproven(self) -> str:
+        with translated(self.path):
+            folder = os.open(nearest_there(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                return medium(folder).unproven
+            finally:
+                os.close(folder)
+
+    def restoring(self) -> bool:
+        return self._files.read(RESTORING) is not None
+
+    def begin_restore(self) -> None:
+        self._require_no_move()
+        self._files.put(RESTORING, b"")
+
+    def end_restore(self) -> None:
+        self._files.remove(MOVED)  # from now on the keys are here again
+        self._files.remove(RESTORING)
+
+    def is_newest(self) -> bool:
+        return self._files.read(NEWEST) is not None
+
+    def begin_newest(self) -> None:
+        self._files.put(NEWEST, b"")
+
+    def end_newest(self) -> None:
+        self._files.remove(NEWEST)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        with translated(self.path):
+            names = sorted(name for name in os.listdir(self.path) if COPIED.fullmatch(name))
+        for name in names:
+            content = self._files.read(name)
+            if content is not None:
+                yield name, content
+
+    def put_back(self, name: str, content: bytes) -> None:
+        assert COPIED.fullmatch(name), name
+        if self._files.read(name) not in (None, content):
+            self._overwrite(name)
+            # A crash here leaves a folder that is being restored, and the next try puts the file there.
+            self._files.remove(name)
+        self._files.put(name, content)
+
+    def _overwrite(self, name: str) -> None:
+        with translated(self.path):
+            file = direct_io.open_file(self.path / name, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                overwrite(file)
+            finally:
+                os.close(file)
+
+    def _require_no_move(self) -> None:
+        moving = self._files.read(MOVING)
+        if moving is not None:
+            raise Denied(
+                f"{self.path} is being moved to {moving.decode()}, or that was interrupted",
+                code="keys.moving",
+                hint=f"run it once more: lucid keys move {moving.decode()}",
+            )
+        if self._files.read(ARRIVING) is not None:
+            raise Denied(
+                f"keys are being moved into {self.path}, or that was interrupted",
+                code="keys.moving",
+                hint=f"with KEYS_PATH as it was before, run it once more: lucid keys move {self.path}",
+            )
+
+    def _damaged(self, name: str) -> Unavailable:
+        return Unavailable(
+            f"{self.path / name} is damaged", code="keys.damaged", hint="put it back: lucid keys restore FILE"
+        )
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror or error}", code="keys.io") from error

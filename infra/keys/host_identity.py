@@ -1,0 +1,103 @@
+"""Owns what an RDP host must never lose or use twice: its evidence key, counter and last genesis.
+
+    hosts/<host>/evidence.json   {seed}                      made once
+    hosts/<host>/state.json      {counter, genesis, pending} replaced as a whole, durably
+
+The folder itself is locked (infra.disk.folder_lock).
+
+1. A counter is durable before anyone hears of it, so no two sessions have one uid.
+2. `pending` names the session that has a counter and no genesis yet. A crash there costs nothing: the same
+   session asks again with the same counter; another one takes the next.
+3. The genesis is durable before the first fragment is sent (`settle`): a session with fragments is always in
+   the host's line.
+4. Hold the lock from `open` to `settle`; after that another session of this host may begin.
+"""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from infra.blobs.disk import DiskBlobs
+from infra.disk.data_dir import write_private
+from infra.disk.folder_lock import lock_folder
+from schemas.errors import Unavailable
+from schemas.subjects import host_id
+
+GENESIS_BYTES = 32
+
+
+class HostIdentity:
+    """The port of the same name: one host's folder, locked."""
+
+    def __init__(self, hosts: Path, host: str) -> None:
+        """Lock the folder. Raises Unavailable (host.locked)."""
+        self.host = host_id(host)
+        self.directory = hosts / self.host
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._lock = lock_folder(self.directory)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another process starts a session of host {host} now",
+                code="host.locked",
+                hint="try again in a moment",
+            ) from None
+        self._files = DiskBlobs(self.directory)
+        self._files.put("evidence.json", json.dumps({"seed": secrets.token_bytes(32).hex()}).encode())
+        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._read("evidence.json")["seed"]))
+        self._files.put("state.json", _state(0, bytes(GENESIS_BYTES), ""))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock back. Harmless when it was."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes_raw()
+
+    @property
+    def prev_genesis(self) -> bytes:
+        return bytes.fromhex(self._read("state.json")["genesis"])
+
+    def begin(self, session: str) -> int:
+        state = self._read("state.json")
+        counter: int = state["counter"]
+        if state["pending"] == session:
+            return counter
+        write_private(
+            self.directory / "state.json", _state(counter + 1, bytes.fromhex(state["genesis"]), session)
+        )
+        return counter + 1
+
+    def settle(self, session: str, genesis: bytes) -> None:
+        state = self._read("state.json")
+        if state["pending"] == session:
+            write_private(self.directory / "state.json", _state(state["counter"], genesis, ""))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        raw = self._files.read(name)
+        try:
+            said: dict[str, Any] = json.loads(raw or b"")
+        except ValueError:
+            raise Unavailable(
+                f"{self.directory / name} is damaged",
+                code="host.damaged",
+                hint="restore it, or register this host under a new name: a counter must never be used twice",
+            ) from None
+        return said
+
+
+def _state(counter: int, genesis: bytes, pending: str) -> bytes:
+    return json.dumps({"counter": counter, "genesis": genesis.hex(), "pending": pending}).encode()

@@ -1,0 +1,177 @@
+"""Owns the versions of the master key, which wraps every session's data key.
+
+    keys/master-<version:08>.json   {version, source: "file", key} or {version, source: "environment", check}
+    keys/salt                       32 bytes, where ENCRYPTION_KEY is a passphrase
+
+1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
+   the key and the other reads it. The first version is made by `begin` alone: a folder that lost its keys
+   gets no others, nor another salt.
+2. A master key from the environment is on no disk: its versions are derived from ENCRYPTION_KEY, and a check
+   value tells a wrong one before it wraps anything.
+3. It hands out raw keys; what is wrapped with them, and when, is decided elsewhere.
+"""
+
+import base64
+import binascii
+import json
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from blake3 import blake3
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
+from infra.blobs.disk import DiskBlobs
+from schemas.errors import Denied, Misuse, Unavailable
+
+KEY_BYTES = SALT_BYTES = 32
+PASSPHRASE_LEAST = 12
+"""Characters; a shorter one is a mistake more often than a choice."""
+ARGON2_PASSES, ARGON2_LANES, ARGON2_MEMORY_KIB = 3, 4, 64 * 1024
+PBKDF2_ROUNDS = 600_000
+DERIVE_CONTEXT, CHECK_CONTEXT = "lucid v1 master key", "lucid v1 master check"
+
+Kdf = Literal["argon2id", "pbkdf2"]
+
+
+class Keyring:
+    """The folder `keys/` of a data directory. encryption_key: the text of ENCRYPTION_KEY; empty: unset."""
+
+    def __init__(self, directory: Path, encryption_key: str = "", kdf: Kdf = "argon2id") -> None:
+        self.directory = directory
+        self._text, self._kdf = encryption_key, kdf
+        self._files = DiskBlobs(directory)
+
+    def keks(self) -> dict[int, bytes]:
+        """Reads the folder: a new version shows at once. Without ENCRYPTION_KEY those from it are missing."""
+        found = {}
+        for name in self._versions():
+            said = self._read(name)
+            key = self._key_of(said)
+            if key is not None:
+                found[said["version"]] = key
+        return found
+
+    def begin(self) -> tuple[int, bytes]:
+        return self.newest() if self._versions() else self._add(1)
+
+    def newest(self) -> tuple[int, bytes]:
+        names = self._versions()
+        if not names:
+            raise Unavailable(
+                f"{self.directory} holds no master key; none is made anew",
+                code="keys.lost",
+                hint="put keys/ back from its copy",
+            )
+        said = self._read(names[-1])
+        if self._text and said["source"] == "file":
+            # ENCRYPTION_KEY was set since: what is new goes under it; `keys rotate` brings the old along.
+            return self._add(said["version"] + 1)
+        key = self._key_of(said)
+        if key is None:
+            raise Denied(
+                f"master key version {said['version']} comes from ENCRYPTION_KEY, which is not set",
+                code="keys.kek",
+                hint="set ENCRYPTION_KEY as it was",
+            )
+        return said["version"], key
+
+    def checks(self) -> dict[int, bytes]:
+        return {said["version"]: _check_of(said) for said in map(self._read, self._versions())}
+
+    def add_version(self, above: int = 0) -> int:
+        return self._add(max(self.newest()[0], above) + 1)[0]
+
+    def _versions(self) -> list[str]:
+        return self._files.list("master-")
+
+    def _add(self, version: int) -> tuple[int, bytes]:
+        """Make this version, or take the one that another process made meanwhile."""
+        key = self._derived(version) if self._text else secrets.token_bytes(KEY_BYTES)
+        said: dict[str, Any] = {"version": version, "source": "file", "key": key.hex()}
+        if self._text:
+            said = {"version": version, "source": "environment", "check": _check(key).hex()}
+        # Only a durable version may wrap: a key that a crash takes back would take sessions with it.
+        if self._files.put(f"master-{version:08}.json", json.dumps(said).encode()) == "created":
+            return version, key
+        return self.newest()
+
+    def _key_of(self, said: dict[str, Any]) -> bytes | None:
+        if said["source"] == "file":
+            return bytes.fromhex(said["key"])
+        if not self._text:
+            return None
+        key = self._derived(said["version"])
+        if _check(key) != _check_of(said):
+            raise Denied(
+                f"ENCRYPTION_KEY is not the one that master key version {said['version']} was made with",
+                code="keys.master",
+                hint="set ENCRYPTION_KEY as it was",
+            )
+        return key
+
+    def _derived(self, version: int) -> bytes:
+        return blake3(
+            self._master + version.to_bytes(4, "little"), derive_key_context=DERIVE_CONTEXT
+        ).digest()
+
+    @cached_property
+    def _master(self) -> bytes:
+        """32 bytes: given in base64, or from a passphrase."""
+        try:
+            raw = base64.b64decode(self._text, validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        if len(raw) == KEY_BYTES:
+            return raw
+        if len(self._text) < PASSPHRASE_LEAST:
+            raise Misuse(
+                f"ENCRYPTION_KEY has {len(self._text)} characters (allowed: 32 bytes in base64, or a "
+                f"passphrase of at least {PASSPHRASE_LEAST} characters)",
+                code="config.encryption_key",
+            )
+        if all(self._read(name)["source"] == "file" for name in self._versions()):
+            self._files.put("salt", secrets.token_bytes(SALT_BYTES))
+        salt = self._files.read("salt")
+        if salt is None:
+            raise Unavailable(
+                f"{self.directory / 'salt'} is gone, and ENCRYPTION_KEY needs it; none is made anew",
+                code="keys.lost",
+                hint="put keys/ back from its copy: lucid keys restore FILE",
+            )
+        return _stretch(self._text.encode(), salt, self._kdf)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        raw = self._files.read(name)
+        if raw is None:
+            raise Unavailable(f"{self.directory / name} is gone", code="keys.lost")
+        try:
+            said: dict[str, Any] = json.loads(raw)
+        except ValueError:
+            raise Unavailable(
+                f"{self.directory / name} is damaged", code="keys.damaged", hint="restore it from a backup"
+            ) from None
+        return said
+
+
+def _check(key: bytes) -> bytes:
+    return blake3(key, derive_key_context=CHECK_CONTEXT).digest(16)
+
+
+def _check_of(said: dict[str, Any]) -> bytes:
+    return _check(bytes.fromhex(said["key"])) if said["source"] == "file" else bytes.fromhex(said["check"])
+
+
+def _stretch(passphrase: bytes, salt: bytes, kdf: Kdf) -> bytes:
+    if kdf == "pbkdf2":
+        return PBKDF2HMAC(SHA256(), KEY_BYTES, salt, PBKDF2_ROUNDS).derive(passphrase)
+    return Argon2id(
+        salt=salt,
+        length=KEY_BYTES,
+        iterations=ARGON2_PASSES,
+        lanes=ARGON2_LANES,
+        memory_cost=ARGON2_MEMORY_KIB,
+    ).derive(passphrase)

@@ -1,0 +1,138 @@
+"""One `keys/` folder as a place that keys are moved from and to.
+
+    <keys>/moving      the path of the new place; until the move is complete nothing uses the folder
+    <keys>/moved       the same path, for good; the new place has all keys: this one is never served again
+    <keys>/arriving    empty; while keys come into this folder nothing uses it
+
+1. Each note is durable before the step that it announces.
+2. Emptying overwrites a file before it takes away its name: whatever a crash leaves is found by the next try.
+3. A role that uses the folder holds a shared flock on it (infra.keys.folder), moving an exclusive one.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from infra.blobs import direct_io
+from infra.blobs.disk import DiskBlobs
+from infra.disk.data_dir import make_writable_folder, write_private
+from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder, translated
+from infra.keys.medium import medium
+from infra.keys.overwriting import overwrite
+from infra.keys.session_keys import DiskKeyFiles
+from schemas.errors import Misuse, Unavailable
+from schemas.ports import Erasure
+
+SESSIONS = "sessions"
+OF_THE_DISK = "lost+found"
+"""An empty folder that ext4 has at its top."""
+
+
+class DiskKeyPlace:
+    """The port KeyPlace. Making the object touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.folder = KeyFolder(self.path)
+        self.files = DiskKeyFiles(self.path / SESSIONS)
+        self._notes = DiskBlobs(self.path)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with translated(self.path):
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Unavailable(
+                f"{self.path} is in use", code="keys.busy", hint="stop everything that serves, then try again"
+            ) from None
+        finally:
+            os.close(folder)
+
+    def is_vacant(self) -> bool:
+        return not self._names() - {MOVED}
+
+    def moving_to(self) -> str:
+        return (self._notes.read(MOVING) or self._notes.read(MOVED) or b"").decode()
+
+    def is_leaving(self) -> bool:
+        return self._notes.read(MOVING) is not None
+
+    def is_left(self) -> bool:
+        return self._notes.read(MOVED) is not None
+
+    def arriving(self) -> bool:
+        return self._notes.read(ARRIVING) is not None
+
+    def begin_leaving(self, to: Path) -> None:
+        self._notes.put(MOVING, str(to).encode())
+
+    def note_left(self, to: Path) -> None:
+        with translated(self.path):
+            write_private(self.path / MOVED, str(to).encode())
+
+    def vacate(self) -> Erasure:
+        proven = True
+        with translated(self.path):
+            for at in sorted((self.path / SESSIONS).rglob("*"), reverse=True):
+                if at.is_dir() and not at.is_symlink():
+                    at.rmdir()
+                else:
+                    proven &= _removed(at)
+            for name in sorted(self._names() - {MOVED, MOVING}):
+                at = self.path / name
+                if name == SESSIONS:
+                    at.rmdir()
+                elif at.is_symlink() or not at.is_dir():  # a folder in it is not ours
+                    proven &= _removed(at)
+        return "overwritten" if proven else "unproven"
+
+    def end_leaving(self) -> None:
+        self._notes.remove(MOVING)
+
+    def begin_arriving(self) -> None:
+        make_writable_folder(self.path)
+        with translated(self.path):
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                found = medium(folder)
+            finally:
+                os.close(folder)
+        if found.is_network:
+            raise Misuse(
+                f"{self.path} lies on {found.kind}; a key on a network file system cannot be erased",
+                code="keys.network",
+                hint="name a folder on a disk of this machine",
+            )
+        self._notes.put(ARRIVING, b"")
+        self._notes.remove(MOVED)
+
+    def end_arriving(self) -> None:
+        self._notes.remove(ARRIVING)
+
+    def _names(self) -> set[str]:
+        with translated(self.path):
+            try:
+                return set(os.listdir(self.path)) - {OF_THE_DISK}
+            except FileNotFoundError:
+                return set()
+
+
+def _removed(path: Path) -> bool:
+    """Overwrite a file and take it away; whether that is proven to leave nothing. A link just goes."""
+    proven = True
+    if not path.is_symlink():
+        file = direct_io.open_file(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            proven = overwrite(file)
+            os.ftruncate(file, 0)
+            os.fsync(file)
+        finally:
+            os.close(file)
+    # A crash before this leaves an empty file, one after it perhaps its name: the next try takes it away.
+    path.unlink()
+    return proven

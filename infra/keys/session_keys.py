@@ -1,0 +1,289 @@
+"""Keeps one small file a session: makes it once, reads it, replaces it, and erases its bytes for good.
+
+    <root>/<2 hex>/<uid>.key            the key file; empty: erased for ever, the fence
+    <root>/<2 hex>/.<uid>.<8 hex>       while a file is made or replaced; after a crash: a leftover
+
+1. Making, replacing and erasing hold an exclusive flock on the folder, reading holds a shared one. So the
+   holder of the exclusive one knows that every leftover there is of a process that died.
+2. A secret is written only over blocks that a durable name leads to: no power failure puts it elsewhere.
+3. A file never loses its last name before its bytes are overwritten: a replaced file has a second name.
+4. Before a leftover is overwritten the folder is synced: the name that replaced it cannot be taken back.
+   A leftover that is another name of the key file itself is only unlinked.
+5. The mark of a key file (overwriting.py) also stands on the fence, so an erasure that is repeated after a
+   crash says the same.
+6. Calls block: run them in threads. Any number of threads and processes may share one root.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from infra.blobs import direct_io
+from infra.keys.medium import medium
+from infra.keys.open_key import OpenKey
+from infra.keys.overwriting import is_marked, mark, overwrite, unmark, write_new
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.ports import Erasure
+
+KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
+LEFTOVER = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
+FILE_MODE, FOLDER_MODE = 0o600, 0o700
+FOLDERS = tuple(f"{number:02x}" for number in range(256))
+READ_MOST_BYTES = 64 << 10
+"""No key file is so long; a longer one is cut, and refused by who reads it."""
+
+
+class DiskKeyFiles:
+    """The port KeyFiles, below one folder. Making the object touches nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._is_local = False
+
+    def make(self, uid: bytes, data: bytes) -> bytes:
+        return self._make(uid, data, is_new=True)
+
+    def put_back(self, uid: bytes, data: bytes) -> bytes:
+        return self._make(uid, data, is_new=False)
+
+    def _make(self, uid: bytes, data: bytes, *, is_new: bool) -> bytes:
+        with self._exclusive(uid) as folder:
+            name = _name(uid)
+            there = _content(folder, name)
+            if there is not None:
+                os.fsync(folder)  # who made it may have died before: a power failure would take it back
+                return there
+            _clear(folder, uid)
+            temporary = _write(folder, uid, data, marked=is_new)
+            # A crash from here on leaves the whole file, under one name or both.
+            os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+            os.unlink(temporary, dir_fd=folder)
+            return data
+
+    def open(self, uid: bytes) -> OpenKey | None:
+        with self._shared(uid) as folder:
+            if folder is None:
+                return None
+            try:
+                file = os.open(_name(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            except FileNotFoundError:
+                return None
+            try:
+                return OpenKey(file, os.pread(file, READ_MOST_BYTES, 0))
+            except BaseException:
+                os.close(file)
+                raise
+
+    def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
+        with self._exclusive(uid) as folder:
+            name = _name(uid)
+            there = _content(folder, name)
+            made = make(there) if there else None
+            if made is None:
+                return None
+            _clear(folder, uid)
+            temporary, old = _write(folder, uid, made, marked=_is_marked(folder, name)), _temporary(uid)
+            os.link(name, old, src_dir_fd=folder, dst_dir_fd=folder)
+            # A crash before this leaves the new file as leftover, one after it the old file.
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _clear(folder, uid)
+            with _file(folder, name) as file:
+                return _outcome(file)
+
+    def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
+        with self._exclusive(uid) as folder:
+            _clear(folder, uid)
+            is_new = _content(folder, _name(uid)) is None
+            with _file(folder, _name(uid), os.O_CREAT) as file:
+                if is_new and not was_made:
+                    mark(file, erased=True)  # with this file none can be
+                elif os.fstat(file).st_size:
+                    if overwrite(file) and is_marked(file):
+                        mark(file, erased=True)
+                    else:
+                        unmark(file)
+                    # A crash before this leaves a file that nothing opens; the next try overwrites it again.
+                    os.ftruncate(file, 0)
+                os.fsync(file)
+                os.fsync(folder)
+                return _outcome(file)
+
+    def vouch(self, uid: bytes, data: bytes) -> None:
+        with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
+            if data and direct_io.read_all(file) == data:
+                mark(file)
+
+    def uids(self) -> Iterator[bytes]:
+        with _translated("keys"):
+            for folder in FOLDERS:
+                with contextlib.suppress(FileNotFoundError):
+                    for name in sorted(os.listdir(self.root / folder)):
+                        if match := KEY_FILE.fullmatch(name):
+                            yield bytes.fromhex(match[1])
+
+    def sweep(self) -> int:
+        cleared = 0
+        with _translated("keys"):
+            for name in FOLDERS:
+                try:
+                    matches = [LEFTOVER.fullmatch(left) for left in os.listdir(self.root / name)]
+                except FileNotFoundError:
+                    continue
+                for uid in {bytes.fromhex(match[1]) for match in matches if match}:
+                    with self._exclusive(uid) as folder:
+                        cleared += _clear(folder, uid)
+        return cleared
+
+    def unproven(self) -> str:
+        with _translated("keys"):
+            _make_folder(self.root)
+            with _opened(self.root) as folder:
+                return medium(folder).unproven
+
+    @contextlib.contextmanager
+    def _exclusive(self, uid: bytes) -> Iterator[int]:
+        """The session's folder, made if need be, held alone."""
+        path = self._folder(uid)
+        with _translated(path.name):
+            _make_folder(self.root)
+            _make_folder(path)
+            with _opened(path) as folder:
+                self._refuse_network(folder)
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                yield folder
+
+    @contextlib.contextmanager
+    def _shared(self, uid: bytes) -> Iterator[int | None]:
+        """The session's folder, held with other readers; None: there is none."""
+        path = self._folder(uid)
+        with _translated(path.name), contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(_opened(path))
+            except FileNotFoundError:
+                yield None
+                return
+            self._refuse_network(folder)
+            fcntl.flock(folder, fcntl.LOCK_SH)
+            yield folder
+
+    def _folder(self, uid: bytes) -> Path:
+        return self.root / uid.hex()[:2]
+
+    def _refuse_network(self, folder: int) -> None:
+        if not self._is_local and (found := medium(folder)).is_network:
+            raise Misuse(
+                f"{self.root} lies on {found.kind}; a key on a network file system cannot be erased",
+                code="keys.network",
+                hint="set KEYS_PATH to a folder on a disk of this machine",
+            )
+        self._is_local = True
+
+
+def _write(folder: int, uid: bytes, data: bytes, *, marked: bool) -> str:
+    """A durable file under a temporary name. marked: no bytes of this key are anywhere else."""
+    name = _temporary(uid)
+    with _file(folder, name, os.O_CREAT | os.O_EXCL) as file:
+        write_new(file, data, folder)
+        if marked:
+            mark(file)
+    return name
+
+
+def _clear(folder: int, uid: bytes) -> int:
+    """Overwrite and unlink what a crash, or a replacement, left of this session; how many."""
+    left = [name for name in _names(folder) if name.startswith(f".{uid.hex()}.")]
+    if not left:
+        return 0
+    os.fsync(folder)
+    with contextlib.ExitStack() as stack:
+        live: int | None = None
+        with contextlib.suppress(FileNotFoundError):
+            live = stack.enter_context(_file(folder, _name(uid)))
+        for name in left:
+            with _file(folder, name) as file:
+                if live is None or not os.path.sameopenfile(file, live):
+                    if not overwrite(file) and live is not None:
+                        unmark(live)
+                    os.ftruncate(file, 0)
+            os.unlink(name, dir_fd=folder)
+    return len(left)
+
+
+def _names(folder: int) -> list[str]:
+    """A folder that has been open for longer may not show newer names (btrfs)."""
+    again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.listdir(again)
+    finally:
+        os.close(again)
+
+
+def _name(uid: bytes) -> str:
+    return f"{uid.hex()}.key"
+
+
+def _temporary(uid: bytes) -> str:
+    return f".{uid.hex()}.{secrets.token_hex(4)}"
+
+
+def _content(folder: int, name: str) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError), _file(folder, name) as file:
+        return direct_io.read_all(file)
+    return None
+
+
+def _is_marked(folder: int, name: str) -> bool:
+    with _file(folder, name) as file:
+        return is_marked(file)
+
+
+def _outcome(file: int) -> Erasure:
+    return "overwritten" if is_marked(file) else "unproven"
+
+
+@contextlib.contextmanager
+def _file(folder: int, name: str, flags: int = 0) -> Iterator[int]:
+    """A key file or leftover, for reading and writing past the cache. Links are not followed."""
+    file = direct_io.open_file(name, os.O_RDWR | os.O_NOFOLLOW | flags, FILE_MODE, folder)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _make_folder(path: Path) -> None:
+    """Durable on return, also if another process made it a moment ago."""
+    try:
+        path.mkdir(mode=FOLDER_MODE)
+    except FileExistsError:
+        return
+    with _opened(path.parent) as above:
+        os.fsync(above)
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except LucidError:
+        raise
+    except OSError as error:
+        if error.errno in FULL:
+            raise NoSpace(
+                f"no room for key file {what}", code="keys.space", hint="free disk space; it is tried again"
+            ) from error
+        raise Unavailable(f"key file {what}: {error.strerror or error}", code="keys.io") from error

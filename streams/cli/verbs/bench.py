@@ -1,0 +1,180 @@
+"""Owns `lucid bench`: how fast this machine is, compared in one run with what it could be.
+
+1. It has a temporary data directory of its own, on the disk of the data directory, and touches no other.
+2. Settings that decide bytes (chunk size, codec, suite) and limits are the environment's; paths are not.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.config.settings import VARIABLES, Settings
+from schemas.errors import Misuse, NoSpace
+from streams.bench import hostile, report, rounds, scale, sessions
+from streams.bench.contender import Contender, Measure, Task
+from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
+from streams.bench.machine import machine, versions
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.roles.drivers import Installation
+
+NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption_key"}
+"""Settings that would lead to another place; paths do, too."""
+ROOM, ROOM_BYTES = 4, 2 << 30
+"""Times the source: itself, the stream, the chunks, and what a server wants free; and so much beside."""
+LOAD_SOURCE_BYTES = 4 << 20
+FINISHED_BYTES = 7000
+"""What a finished session leaves in the streams."""
+HONEST = 9
+"""Hosts beside the hostile one."""
+HOSTILE_BYTES = 2 << 30
+"""What a hostile host may fill in a minute."""
+
+
+def bench(
+    size: Annotated[str, typer.Option(help="Bytes to record.")] = "1GB",
+    data: Annotated[str, typer.Option(help=f"{SCREEN}, {INCOMPRESSIBLE}, or a file.")] = INCOMPRESSIBLE,
+    runs: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 1,
+    only: Annotated[str, typer.Option(help="Some contenders, such as bare,pipeline.")] = "",
+    many: Annotated[int, typer.Option("--sessions", help="Instead: so many sessions at once.", min=0)] = 0,
+    idle: Annotated[int, typer.Option(help="Instead: so many idle sessions.", min=0)] = 0,
+    with_hostile: Annotated[
+        bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
+    ] = False,
+    hostile_rate: Annotated[
+        float, typer.Option(help="Messages a second of the hostile host; 0: all that come through.", min=0)
+    ] = 0,
+    finished: Annotated[
+        int, typer.Option(help="Instead: a system that has seen so many sessions.", min=0)
+    ] = 0,
+    one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
+    seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
+    rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure this machine: the pipeline beside what it could be at best, and beside other programs."""
+    if (many and idle) or (with_hostile and idle) or (finished and (many or idle or with_hostile)):
+        raise Misuse(
+            "--sessions, --idle, --hostile and --finished are measurements of their own",
+            code="usage",
+            hint="see lucid bench --help",
+        )
+    environment = own_environment()
+    settings = Installation.here(environment).settings
+    if with_hostile:
+        load = sessions.Load(many or HONEST, seconds, parse_rate(rate))
+        with own_folder(HOSTILE_BYTES) as folder:
+            measure = partial(hostile.measure, hostile_rate=hostile_rate)
+            result = attach.run(_load(measure, "hostile", load, settings, environment, folder))
+        lines = report.hostile(result)
+    elif finished:
+        with own_folder(finished * FINISHED_BYTES) as folder:
+            result = attach.run(_finished(finished, one_host, settings, environment, folder))
+        lines = report.finished(result)
+    elif many or idle:
+        load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0, one_host)
+        needed = int(load.sessions * load.rate * (seconds + load.spread_s))
+        with own_folder(needed) as folder:
+            kind = "sessions" if load.rate else "idle"
+            result = attach.run(_load(sessions.measure, kind, load, settings, environment, folder))
+        lines = report.load(result)
+    else:
+        wanted = rounds.contenders([name for name in only.split(",") if name])
+        size_bytes = parse_size(size)
+        with own_folder(size_bytes) as folder:
+            result = attach.run(_compare(wanted, data, size_bytes, runs, settings, environment, folder))
+        lines = report.comparison(result)
+    if as_json:
+        output.emit(result)
+    else:
+        for line in lines:
+            output.say(line)
+
+
+def own_environment() -> dict[str, str]:
+    """Our environment without what would lead to another place: paths, a NATS, a configuration file."""
+    elsewhere = {
+        name
+        for variable in VARIABLES
+        if variable.field in NOT_OURS or variable.field.endswith("_path")
+        for name in variable.names
+    }
+    return {name: text for name, text in os.environ.items() if name not in {*elsewhere, "LUCID_CONFIG"}}
+
+
+@contextmanager
+def own_folder(size_bytes: int) -> Iterator[Path]:
+    """A folder on the data directory's disk, gone afterwards. Raises NoSpace (bench.space)."""
+    where = Installation.here().data.temp
+    needed, free = ROOM * size_bytes + ROOM_BYTES, shutil.disk_usage(where).free
+    if free < needed:
+        raise NoSpace(
+            f"{where} has {output.size(free)} free, this measurement wants {output.size(needed)}",
+            code="bench.space",
+            hint="take a smaller --size, or set LUCID_DATA to another disk",
+        )
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=where, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def _compare(
+    wanted: dict[str, Contender],
+    kind: str,
+    size_bytes: int,
+    runs: int,
+    settings: Settings,
+    environment: dict[str, str],
+    folder: Path,
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, kind, size_bytes, folder)
+
+    def told(name: str, number: int, measure: Measure) -> None:
+        output.note(f"  {number + 1}/{runs} {name:<10}{source.size / 1e6 / measure.seconds:>6.0f} MB/s")
+
+    task = partial(Task, source, settings=settings, environment=environment)
+    measured = await rounds.compare(wanted, runs, task, folder, told)
+    said = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
+    return {
+        **_head("comparison", before, settings),
+        "data": {"kind": source.kind, "bytes": source.size, "blake3": source.digest.hex()},
+        "results": rounds.summary(said),
+        "runs": said,
+    }
+
+
+async def _finished(
+    count: int, one_host: bool, settings: Settings, environment: dict[str, str], folder: Path
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, 1 << 20, folder)
+    task = Task(source, folder, settings, environment)
+    measured = await scale.measure(task, count, 1 if one_host else scale.HOSTS, output.note)
+    return {**_head("finished", before, settings), "results": measured}
+
+
+async def _load(
+    measure: Callable[[Task, sessions.Load], Awaitable[dict[str, Any]]],
+    kind: str,
+    load: sessions.Load,
+    settings: Settings,
+    environment: dict[str, str],
+    folder: Path,
+) -> dict[str, Any]:
+    before = machine()
+    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, LOAD_SOURCE_BYTES, folder)
+    task = Task(source, folder, settings, environment)
+    return {**_head(kind, before, settings), "results": await measure(task, load)}
+
+
+def _head(bench: str, before: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    frozen = settings.session().model_dump(mode="json")
+    return {"bench": bench, "machine": before, "versions": versions(), "settings": frozen}

@@ -1,0 +1,203 @@
+"""Owns `lucid doctor`: whether this machine can run lucid, and what to do where it cannot.
+
+1. It changes nothing: what it writes to measure the disk has no name.
+2. Every check stands alone: one that fails does not hide the next.
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from schemas.ports import DataDir
+from streams.cli import output
+from streams.cli.output import JsonFlag
+from streams.cli.starting import find
+from streams.cli.verbs import doctor_link
+from streams.cli.verbs.doctor_keys import copies_found, erasing_found, keys_found, swap_found
+from streams.control.client import call
+from streams.roles.drivers import Installation, connected, encodes_h264, server_version
+
+LEAST_FREE_BYTES = 2 << 30
+FSYNC_TRIES, FSYNC_BYTES = 5, 4096
+SLOW_FSYNC_MS = 50
+WIDTH = 18
+"""Columns before what is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report. `needed`: without it nothing runs."""
+
+    name: str
+    good: bool
+    said: str
+    hint: str = ""
+    needed: bool = True
+
+
+def doctor(as_json: JsonFlag = False) -> int:
+    """Say whether this machine can run lucid, and what to do."""
+    here = Installation.here()
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("python", _python),
+        ("nats-server", _nats_server),
+        ("ffmpeg", _ffmpeg),
+        ("data", lambda: _space(here.data)),
+        ("disk", lambda: _disk(here.data)),
+        ("keys", lambda: _keys(here)),
+        ("copies", lambda: _copies(here)),
+        ("erasing", lambda: _erasing(here)),
+        ("swap", _swap),
+        ("nats", lambda: _nats(here)),
+        ("system", lambda: _system(here)),
+    ]
+    found, status = [], 0
+    for name, look in checks:
+        try:
+            check = look()
+        except LucidError as error:
+            check = Check(name, False, error.message, error.hint)
+            status = status or outcome(error).exit_code
+        found.append(check)
+        if not check.good and check.needed:
+            status = status or outcome(Unavailable("", code="doctor")).exit_code
+    if as_json:
+        output.emit({"healthy": status == 0, "checks": [asdict(check) for check in found]})
+    else:
+        for check in found:
+            for line in _lines(check):
+                output.say(line)
+    return status
+
+
+def _lines(check: Check) -> list[str]:
+    sign = output.mark(check.good) if check.good or check.needed else "-"
+    padding = " " * (2 - len(sign)) if sign.isascii() else " "
+    hint = f"; {check.hint}" if check.hint else ""
+    head = f"  {sign}{padding} {check.name:<12} "
+    return output.wrapped(f"{head}{check.said}{hint}", " " * WIDTH)
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), version)
+
+
+def _nats_server() -> Check:
+    version = server_version()
+    return Check("nats-server", bool(version), version)
+
+
+def _ffmpeg() -> Check:
+    good = encodes_h264()
+    return Check("ffmpeg", good, "H.264 by libx264" if good else "it has no libx264", needed=False)
+
+
+def _space(data: DataDir) -> Check:
+    with _tried(data.path) as file:
+        file.write(bytes(FSYNC_BYTES))
+    free, where = data.free_bytes(), output.home(data.path)
+    good = free >= LEAST_FREE_BYTES
+    hint = "" if good else f"free {output.size(LEAST_FREE_BYTES)}, or set LUCID_DATA"
+    return Check("data", good, f"{where}, {output.size(free)} free", hint)
+
+
+def _disk(data: DataDir) -> Check:
+    """How long a durable write takes: every fragment waits for one."""
+    times = []
+    try:
+        with _tried(data.path) as file:
+            for _ in range(FSYNC_TRIES):
+                began_s = time.perf_counter()
+                file.write(bytes(FSYNC_BYTES))
+                os.fsync(file.fileno())
+                times.append((time.perf_counter() - began_s) * 1000)
+    except LucidError:
+        return Check("disk", False, "not measured: see data", needed=False)
+    typical = sorted(times)[len(times) // 2]
+    return Check("disk", typical < SLOW_FSYNC_MS, f"fsync in {typical:.1f} ms", needed=False)
+
+
+@contextmanager
+def _tried(path: Path) -> Iterator[IO[bytes]]:
+    """A file without a name in the folder, or where it will be made.
+
+    Raises Misuse (config.path), NoSpace (disk.full), also of what is done inside.
+    """
+    nearest = path
+    while not os.path.exists(nearest):  # Path.exists raises where we may not look
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+            yield file
+    except OSError as error:
+        told = f"{output.home(path)} cannot be written: {output.home(nearest)}: {error.strerror}"
+        if error.errno in FULL:
+            raise NoSpace(told, code="disk.full", hint="free some, or set LUCID_DATA") from None
+        raise Misuse(told, code="config.path", hint="set LUCID_DATA to another folder") from None
+
+
+def _keys(here: Installation) -> Check:
+    if here.settings.nats_url and not here.key_folder.installation():
+        return Check("keys", False, "none here: services need them, recorders do not", needed=False)
+    return Check("keys", True, asyncio.run(keys_found(here)))
+
+
+def _nats(here: Installation) -> Check:
+    async def look() -> tuple[str, str]:
+        async with connected(find(here), "lucid-doctor") as jet:
+            return await doctor_link.look(jet, here.settings.nats_storage_bytes)
+
+    try:
+        said, cure = asyncio.run(look())
+    except Unavailable as error:
+        if error.code not in ("server.absent", "server.starting"):
+            raise
+        return Check("nats", False, "not running", needed=False)
+    return Check("nats", not cure, said, cure)
+
+
+def _copies(here: Installation) -> Check:
+    said, cure = asyncio.run(copies_found(here))
+    return Check("copies", not cure, said, f"make one: {cure}" if cure else "", needed=False)
+
+
+def _erasing(here: Installation) -> Check:
+    why = erasing_found(here)
+    said = f"not proven: {why}; docs/keys.md" if why else "overwritten keys are gone from the disk"
+    return Check("erasing", not why, said, needed=False)
+
+
+def _swap() -> Check:
+    plain = swap_found()
+    said = f"keys in memory may be written in the clear to {plain}" if plain else "none in the clear"
+    return Check("swap", not plain, said, "encrypt it, or swapoff" if plain else "", needed=False)
+
+
+def _system(here: Installation) -> Check:
+    async def look() -> str:
+        async with connected(find(here), "lucid-doctor") as jet:
+            try:
+                await call(jet, "ping", {})
+            except Unavailable:
+                raise Unavailable(
+                    "a NATS server answers, and none of our services",
+                    code="services.absent",
+                    hint="start them: lucid serve conductor, lucid serve worker",
+                ) from None
+            return "running"
+
+    try:
+        return Check("system", True, asyncio.run(look()))
+    except Unavailable as error:
+        if error.code != "server.absent":
+            raise
+        return Check("system", False, "not running", "start it: lucid up", needed=False)

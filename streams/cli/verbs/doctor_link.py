@@ -1,0 +1,50 @@
+"""The part of `lucid doctor` that looks at the NATS server: its link, and what its limits leave us."""
+
+from schemas.config.nats_url import addresses
+from schemas.errors import NotFound, Unavailable
+from schemas.ports import Jet
+from streams.cli import output
+from streams.event_store.topology import EVENT_BYTES, NAMES
+
+
+async def look(jet: Jet, storage_bytes: int) -> tuple[str, str]:
+    """What is there, and what to do: empty where nothing is.
+
+    storage_bytes: what the streams are to take together; 0: nobody said.
+    """
+    account = await jet.account()
+    missing = [name for name in NAMES if not await _is_there(jet, name)]
+    said = [
+        ", ".join(server.shown for server in addresses(jet.url)),
+        f"messages of up to {output.size(jet.max_payload)}",
+        f"{account.streams} streams" + (f" of {account.max_streams}" if account.max_streams >= 0 else ""),
+    ]
+    if account.max_bytes >= 0:
+        said.append(f"{output.size(account.bytes)} of {output.size(account.max_bytes)} used")
+    return ", ".join(said), _cure(
+        small=jet.max_payload < EVENT_BYTES,
+        streams=0 <= account.max_streams < account.streams + len(missing),
+        room=0 <= account.max_bytes < storage_bytes,
+    )
+
+
+def _cure(*, small: bool, streams: bool, room: bool) -> str:
+    if small:
+        return f"it needs max_payload of {EVENT_BYTES} at least (1 MB is its default)"
+    if streams:
+        return f"its account needs {len(NAMES)} streams of ours: raise max_streams"
+    if room:
+        return "its account may keep less than NATS_MAX_STORAGE_MB: lower that, or raise max_file there"
+    return ""
+
+
+async def _is_there(jet: Jet, stream: str) -> bool:
+    try:
+        await jet.info(stream)
+    except NotFound:
+        return False
+    except Unavailable as error:
+        if error.code == "nats.nobody":
+            return False
+        raise
+    return True

@@ -1,0 +1,36 @@
+"""Owns `lucid hosts`: whose keys may sign recordings here."""
+
+import typer
+
+from schemas.format.digest import h
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.evidence.sealed_session import registered_hosts
+
+hosts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@hosts.callback()
+def _group() -> None:
+    """The hosts whose evidence keys are registered."""
+
+
+@hosts.command("list")
+def list_hosts(as_json: JsonFlag = False) -> None:
+    """Every host, with the fingerprint of its evidence key."""
+
+    async def work() -> dict[str, bytes]:
+        async with attach.attached() as jet:
+            return await registered_hosts(jet)
+
+    found = sorted(attach.run(work()).items())
+    if as_json:
+        output.emit(
+            {"hosts": [{"host": host, "key": key.hex(), "fingerprint": h(key).hex()} for host, key in found]}
+        )
+        return
+    if not found:
+        output.note("lucid: no hosts; one is registered when it records first")
+    width = max((len(host) for host, _ in found), default=0)
+    for host, key in found:
+        output.say(f"{host:<{width}}  {output.digits(h(key))}")

@@ -1,0 +1,123 @@
+"""`lucid keys copy` and `lucid keys restore`: a sealed copy of keys/, taken while all runs, and put back."""
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import Misuse
+from schemas.ports import Jet
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag, YesFlag
+from streams.keys.copies import Copied, make_copy, restore
+from streams.keys.folder import key_folder
+from streams.roles.drivers import Installation
+
+DAY_US = 86_400_000_000
+KEPT_DAYS = 90
+LABEL = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        help="Read the passphrase from its first line; else it is asked for.",
+    ),
+]
+
+
+def copy(
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR", help="Where the copy goes; nothing is overwritten.")
+    ],
+    label: Annotated[str, typer.Option(help="A name for it in the log; default: its time.")] = "",
+    keep_days: Annotated[
+        int, typer.Option(min=1, max=36_500, help="So long it is kept: tombstones will say so.")
+    ] = KEPT_DAYS,
+    passphrase_file: PassphraseFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Seal a copy of keys/ under a passphrase. It opens every session whose key is there now.
+
+    A plain backup of the data directory must leave keys/ out: what was destroyed would be opened by it.
+    """
+    now_us = time.time_ns() // 1000
+    label = label or datetime.fromtimestamp(now_us / 1e6, UTC).strftime("keys-%Y%m%d-%H%M%S")
+    if LABEL.fullmatch(label) is None:
+        raise Misuse(f"label {label[:120]!r} is not allowed: 1-100 of A-Z a-z 0-9 _ . -", code="usage")
+    if target.is_dir():
+        target = target / f"{label}.lucid-keys"
+    here, until_us = Installation.here(), now_us + keep_days * DAY_US
+    passphrase = _passphrase(passphrase_file, again=True)
+
+    async def work() -> Copied:
+        async with attach.attached() as jet:
+            return await _copied(here, jet, target, passphrase, label, until_us)
+
+    _say(attach.run(work()), target, "sealed in", as_json)
+    if not as_json:
+        output.note("without its passphrase it is worth nothing, and with it everything: keep them apart")
+
+
+def restore_copy(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="As `lucid keys copy` made it.")],
+    newest: Annotated[
+        bool, typer.Option("--newest", help="There is no newer copy: give up all keys that this one lacks.")
+    ] = False,
+    passphrase_file: PassphraseFile = None,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a copy of keys/ back, while nothing runs. What is newer here, and what is erased, stays."""
+    if newest:
+        output.confirm("Give up every key that was made after this copy?", yes)
+    here, passphrase = Installation.here(), _passphrase(passphrase_file, again=False)
+    here.data.lock()
+    try:
+        restored = restore(here.key_folder, here.key_files, here.keyring, source, passphrase, newest=newest)
+    finally:
+        here.data.unlock()
+    _say(restored, here.key_folder.path, "put back into", as_json)
+    if not as_json:
+        output.note("what was destroyed since is erased again by the next start; then: lucid doctor")
+
+
+async def _copied(
+    here: Installation, jet: Jet, target: Path, passphrase: str, label: str, until_us: int
+) -> Copied:
+    await key_folder(here, jet).check()
+    return await make_copy(
+        jet, here.key_folder, here.key_files, target, passphrase, label=label, until_us=until_us
+    )
+
+
+def _passphrase(file: Path | None, *, again: bool) -> str:
+    if file is not None:
+        try:
+            return file.read_text().partition("\n")[0].rstrip("\r")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise Misuse(f"{file} cannot be read: {why}", code="keys.passphrase") from None
+    given: str = typer.prompt("Passphrase of the copy", hide_input=True, confirmation_prompt=again, err=True)
+    return given
+
+
+def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
+    told = copied.told
+    said: dict[str, Any] = {
+        "file": str(where),
+        "label": told.label,
+        "made_us": told.made_us,
+        "until_us": told.until_us,
+        "sessions": copied.sessions,
+    }
+    if as_json:
+        output.emit(said)
+        return
+    made = datetime.fromtimestamp(told.made_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    count = output.count_of(copied.sessions, "session")
+    output.say(f"{told.label}, made {made}: the keys of {count}, {verb} {output.home(where)}")

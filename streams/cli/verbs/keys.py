@@ -1,0 +1,154 @@
+"""Owns `lucid keys`: the master key that wraps every session's data key, and the signers of manifests."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from schemas.errors import Denied, Misuse
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag, YesFlag
+from streams.cli.verbs import key_copies, key_moves
+from streams.control.client import call
+
+TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
+
+keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+signer = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+keys.add_typer(signer, name="signer")
+keys.command(short_help="Seal a copy of keys/ under a passphrase.")(key_copies.copy)
+keys.command("restore", short_help="Put a copy of keys/ back.")(key_copies.restore_copy)
+keys.command("move", short_help="Move keys/ to another folder.")(key_moves.move_folder)
+
+
+@keys.callback()
+def _group() -> None:
+    """The master key that wraps every session's data key, and who signs."""
+
+
+@signer.callback()
+def _signers() -> None:
+    """Who signs manifests and tombstones."""
+
+
+@keys.command(short_help="Make a new version of the master key.")
+def rotate(as_json: JsonFlag = False) -> None:
+    """Make a new version of the master key, and put every data key under it."""
+    done = _rotated()
+    if as_json:
+        output.emit(done)
+    else:
+        count = output.count_of(done["rewrapped"], "data key")
+        output.say(
+            f"master key version {done['version']}: {count} wrapped anew, the old key files overwritten"
+        )
+        if done["unproven"]:
+            output.note(
+                f"{output.count_of(done['unproven'], 'old key file')} may still be on the disk: docs/keys.md"
+            )
+
+
+@signer.command("list")
+def list_signers(as_json: JsonFlag = False) -> None:
+    """Every signer that there has been, oldest first."""
+    done = _ask("signers", {})
+    if as_json:
+        output.emit(done)
+        return
+    for one in done["signers"]:
+        output.say(f"{one['name']}  {output.key_digits(one['fingerprint'])}  {_standing(one)}")
+
+
+@signer.command("rotate")
+def rotate_signer(as_json: JsonFlag = False) -> None:
+    """Make a new signer; what the one before signed goes on to count."""
+    made = _ask("rotate_signer", {})
+    if as_json:
+        output.emit(made)
+    else:
+        output.say(f"{made['name']}  {output.key_digits(made['fingerprint'])}  {_standing(made)}")
+        output.note(TRUST_HINT)
+
+
+@signer.command("revoke", short_help="Let nothing that a signer ever signed count.")
+def revoke_signer(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `lucid keys signer list` shows it.")],
+    since: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="From when it could be misused: 2026-03-04T09:12Z; default: now."),
+    ] = "",
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let nothing that a signer ever signed count, whenever it was: its key is in other hands."""
+    since_us = parse_time(since) if since else time.time_ns() // 1000
+    output.confirm(f"Revoke {name}? Of all that it ever signed, verify will say: signer unknown.", yes)
+    revoked = _ask("revoke_signer", {"name": name, "since_us": since_us})
+    if as_json:
+        output.emit(revoked)
+    else:
+        output.say(f"{revoked['name']}  {output.key_digits(revoked['fingerprint'])}  {_standing(revoked)}")
+        output.note(TRUST_HINT)
+
+
+def parse_time(text: str) -> int:
+    """µs of a time that has been, UTC where it names no zone. Raises Misuse (usage)."""
+    try:
+        given = datetime.fromisoformat(text)
+        at_us = int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp() * 1e6)
+    except (ValueError, OverflowError):
+        at_us = 0
+    if not 0 < at_us <= time.time_ns() // 1000:
+        raise Misuse(
+            f"--since {text[:40]!r} is no time that has been (such as 2026-03-04T09:12Z)", code="usage"
+        )
+    return at_us
+
+
+def _ask(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def work() -> dict[str, Any]:
+        async with attach.attached(serving=True) as jet:
+            return await call(jet, command, body)
+
+    return attach.run(work())
+
+
+def _rotated() -> dict[str, Any]:
+    """Rotate to the end. One answer covers the keys of some seconds; what follows goes on after them."""
+
+    async def work() -> dict[str, Any]:
+        counted = Counter[str]()
+        after = first_refused = ""
+        async with attach.attached(serving=True) as jet:
+            while True:
+                done = await call(jet, "rotate", {"after": after})
+                counted.update({name: done[name] for name in ("rewrapped", "unproven", "refused")})
+                after, first_refused = done["after"], first_refused or done["first_refused"]
+                rewrapped = output.count_of(counted["rewrapped"], "data key")
+                if after:
+                    output.note(f"{rewrapped} wrapped anew, going on")
+                    continue
+                if counted["refused"]:
+                    raise Denied(
+                        f"master key version {done['version']}: {rewrapped} wrapped anew, "
+                        f"{counted['refused']} could not be; the first: {first_refused}",
+                        code="keys.not_rotated",
+                        hint="mend the key files that the conductor's log names, then rotate again",
+                    )
+                return {"version": done["version"], **counted}
+
+    return attach.run(work())
+
+
+def _standing(one: Mapping[str, Any]) -> str:
+    if one["revoked_us"]:
+        return f"revoked since {_time(one['revoked_us'])}"
+    begin = f"from {_time(one['from_us'])}" if one["from_us"] else "from the beginning"
+    return f"{begin} until {_time(one['until_us'])}" if one["until_us"] else f"{begin}, signs now"
+
+
+def _time(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,180 @@
+"""`lucid record`: one recording from a source, sealed as it comes, until it ends or is stopped.
+
+The exit status tells whether it is whole: 7 where the source broke off, 4 where it was empty, 8 where there
+was no room for all of it. Its session is ended and sealed in each of these cases.
+"""
+
+import asyncio
+import re
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from schemas import subjects
+from schemas.errors import LucidError, Misuse, NotFound
+from schemas.ports import Jet
+from schemas.ports.capture import Picture
+from streams.cli import attach, output
+from streams.cli.file_source import FileSource
+from streams.cli.output import JsonFlag
+from streams.cli.session_run import Sent, View, ended, record_session, tell
+from streams.cli.wait_sealed import sealed
+from streams.host.publisher import READ_FRAGMENTS, Progress, fragment_bytes
+from streams.host.session_start import start_session
+from streams.roles.drivers import Installation, drawn_desktop
+
+FOREVER_S = 10 * 365 * 86_400.0
+SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
+
+
+def record(
+    source: Annotated[
+        str, typer.Option("--input", "-i", metavar="FILE|-", help="A file, or - for standard input.")
+    ] = "",
+    desktop: Annotated[
+        bool, typer.Option("--desktop", help="Record a desktop that is drawn for it.")
+    ] = False,
+    session: Annotated[str, typer.Option(help="Its name; default: host, time, chance.")] = "",
+    host: Annotated[str, typer.Option(help="Who records; default: this machine's name.")] = "",
+    seconds: Annotated[float, typer.Option(help="Stop after so long; 0: never.", min=0)] = 0,
+    size: Annotated[str, typer.Option(help="Of the drawn desktop.")] = "1280x720",
+    frame_rate: Annotated[int, typer.Option(help="Of the drawn desktop.", min=1, max=120)] = 30,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sealed.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Record a session: a file, standard input, or a drawn desktop. Ctrl-C ends it in order."""
+    if bool(source) == desktop:
+        raise Misuse(
+            "one source is wanted: --input FILE, --input - or --desktop",
+            code="usage",
+            hint="see lucid record --help",
+        )
+    here = Installation.here()
+    host = subjects.host_id(host or this_host())
+    asked = _Asked(
+        host=host,
+        session=subjects.session_id(session or new_name(host)),
+        named=bool(session),
+        path="" if desktop else source,
+        picture=parse_picture(size, frame_rate),
+        seconds=seconds,
+        wait=wait,
+    )
+    stop = asyncio.Event()
+
+    async def work() -> dict[str, Any]:
+        async with attach.attached(serving=True) as jet:
+            return await _record(jet, here, asked, stop)
+
+    result = attach.run(work(), stop.set)
+    if as_json:
+        output.emit(result)
+    else:
+        output.say(told(result))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says. named: the person chose the session's name. path: empty: the desktop."""
+
+    host: str
+    session: str
+    named: bool
+    path: str
+    picture: Picture
+    seconds: float
+    wait: bool
+
+
+async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Event) -> dict[str, Any]:
+    host, session, path, seconds = asked.host, asked.session, asked.path, asked.seconds
+    view = View(jet, session)
+    following = asyncio.create_task(view.follow())
+    if path and seconds:
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+    try:
+        frozen = here.settings.session()
+        block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
+        # the source first: one that cannot be read must not leave a session behind
+        if path:
+            file = FileSource(path, block_bytes)
+            grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
+            view.board.source_bytes = file.size_bytes
+            sent = await record_session(jet, grant, file, "opaque", view, stop)
+            if file.changed:
+                tell(f"lucid: NOTE {path} was written to while it was read: what was read is what is sealed")
+        else:
+            async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
+                grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
+                sent = await record_session(jet, grant, capture, "x264", view, stop)
+        shown = await sealed(jet, session) if asked.wait else {}
+    finally:
+        await ended(following)
+        view.clear()
+    result = _result(session, host, sent.progress, shown)
+    if sent.broken is not None:
+        raise incomplete(sent, result)
+    if not sent.progress.plain and not stop.is_set():
+        raise NotFound(
+            f"nothing came from {file.name if path else 'the encoder'}: {session} is recorded without a byte",
+            code="record.empty",
+            hint=f"lucid sessions show {session}",
+        )
+    return result
+
+
+def parse_picture(size: str, frame_rate: int) -> Picture:
+    """Raises Misuse (record.size)."""
+    match = SIZE.fullmatch(size)
+    if match is None or not (320 <= int(match[1]) <= 7680 and 240 <= int(match[2]) <= 4320):
+        raise Misuse(f"--size {size} is not WIDTHxHEIGHT within 320x240 and 7680x4320", code="record.size")
+    # H.264 with 4:2:0 colour has even sides
+    return Picture(int(match[1]) & ~1, int(match[2]) & ~1, frame_rate)
+
+
+def new_name(host: str) -> str:
+    """A name that no other recording of this host gets, in the same second too."""
+    return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def this_host() -> str:
+    """This machine's name, as a host name of ours."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
+
+
+def told(result: dict[str, Any]) -> str:
+    """The result in one sentence."""
+    sent = amount(result)
+    if "seal" not in result:
+        return f"{result['session']} recorded: {sent};\nsee lucid sessions show {result['session']}"
+    chunks, root = output.count_of(result["recorded"], "chunk"), output.digits(result["seal"]["root"])
+    how = f"{result['end']['end']} ({result['end']['reason']})" if "end" in result else "recorded"
+    return f"{result['session']} {how} and sealed: {sent}, {chunks},\nroot {root}"
+
+
+def amount(result: dict[str, Any]) -> str:
+    return f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
+
+
+def incomplete(sent: Sent, result: dict[str, Any]) -> LucidError:
+    """What broke a recording off, and what there is of it all the same."""
+    error, session = sent.broken, result["session"]
+    assert error is not None
+    state = "recorded and sealed" if "seal" in result else "recorded"
+    told = f"{error.message}; {session} is {state} up to there: {amount(result)}"
+    return type(error)(told, code=error.code, hint=f"lucid sessions show {session}")
+
+
+def _result(session: str, host: str, done: Progress, shown: dict[str, Any]) -> dict[str, Any]:
+    result = {
+        "session": session,
+        "host": host,
+        "fragments": done.fragments,
+        "plain": done.plain,
+        "seconds": round(done.seconds, 3),
+    }
+    return {**shown, **result}

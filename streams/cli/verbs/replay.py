@@ -1,0 +1,97 @@
+"""Owns `lucid replay`: chunks made again from the recording stream.
+
+1. A sealed session is compared with its signed manifest, and the store is mended where it is wrong.
+2. An unsealed one has what is missing driven again by the workers, under a new run.
+"""
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from handlers.evidence.replay import Judgement
+from schemas import subjects
+from schemas.errors import EvidenceFalse, RefusedByState, outcome
+from schemas.format.file_names import chunk_file
+from schemas.ports import Jet
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.control.client import call
+from streams.event_store.audit_log import audit
+from streams.event_store.session_log import EventLog
+from streams.evidence.replay import Replay, Replayed, manifest_of
+from streams.evidence.sealed_session import Kept, kept, keys_of
+from streams.evidence.sealing import material_of
+from streams.roles.drivers import Installation
+from streams.scheduling.threads import Threads
+
+TOLD = {
+    Judgement.SAME: "made again to the byte",
+    Judgement.RESTORED: "restored",
+    Judgement.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
+    Judgement.CONTRADICTED: "as sealed, but the recording stream holds another content",
+    Judgement.IRREPARABLE: "missing or damaged, and its source went while the session ran",
+    Judgement.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
+}
+
+
+def replay(
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")], as_json: JsonFlag = False
+) -> int:
+    """Make chunks again from the recording stream, and compare."""
+    name = subjects.session_id(session)
+    return attach.run(_replay(name, as_json))
+
+
+async def _replay(name: str, as_json: bool) -> int:
+    here = Installation.here()
+    async with attach.attached(serving=True) as jet:
+        try:
+            found = await kept(jet, here.data, name)
+        except RefusedByState as error:
+            if error.code != "evidence.unsealed":
+                raise
+            shown = await call(jet, "redrive", {"session": name})
+            if as_json:
+                output.emit(shown)
+            else:
+                output.say(f"{name}: what is missing is made again; see lucid watch {name}")
+            return 0
+        chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
+    good = all(chunk.outcome.good for chunk in chunks)
+    if as_json:
+        output.emit({"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]})
+    else:
+        _tell(name, chunks)
+    return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
+
+
+async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
+    session = found.session
+    audit(here.data.logs, "replayed", session.id, session.uid)
+    return Replay(
+        jet=jet,
+        blobs=here.chunks,
+        threads=Threads(),
+        keys=await keys_of(here.key_files, here.keyring, session),
+        manifest=manifest_of(here.manifests, session),
+        material=await material_of(jet, EventLog(jet), session),
+    )
+
+
+def _tell(name: str, chunks: list[Replayed]) -> None:
+    for chunk in chunks:
+        if chunk.outcome not in (Judgement.SAME, Judgement.RELEASED):
+            moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
+            mark = output.mark(chunk.outcome.good)
+            output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TOLD[chunk.outcome]}{moved}")
+    counts = Counter(chunk.outcome for chunk in chunks)
+    if counts[Judgement.RELEASED]:
+        released = output.count_of(counts[Judgement.RELEASED], "chunk")
+        output.say(f"  {released} as sealed; not made again: the source went while the session ran")
+    same = output.count_of(counts[Judgement.SAME], "chunk")
+    output.say(f"{name}: {same} of {len(chunks)} {TOLD[Judgement.SAME]}")
+
+
+def _json(chunk: Replayed) -> dict[str, Any]:
+    return {"index": chunk.index, "outcome": chunk.outcome.value, "quarantined": chunk.quarantined}

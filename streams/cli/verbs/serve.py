@@ -1,0 +1,62 @@
+"""Owns `lucid serve ROLE`: one role in this process, until it is told to stop."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from schemas.errors import Misuse
+from schemas.ports import Jet
+from streams.cli import attach, output
+from streams.cli.starting import reached
+from streams.event_store.topology import check_payload, declare
+from streams.keys.folder import key_folder
+from streams.roles.drivers import Installation, die_with
+
+Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
+Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
+
+serve = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@serve.command()
+def worker(
+    group: Annotated[int, typer.Option(help="Which group of workers this one is.", min=0)] = 0,
+    groups: Annotated[int, typer.Option(help="How many groups share the partitions.", min=1, max=16)] = 1,
+    parent: Parent = 0,
+) -> None:
+    """The six stages."""
+    from streams.roles.services import run_worker
+
+    if group >= groups:
+        raise Misuse(f"--group {group} is not below --groups {groups}", code="usage")
+    _serve("worker", partial(run_worker, group=group, groups=groups), parent)
+
+
+@serve.command()
+def conductor(parent: Parent = 0) -> None:
+    """Lifecycle, sealing, commands."""
+    from streams.roles.services import run_conductor
+
+    _serve("conductor", run_conductor, parent)
+
+
+def _serve(name: str, role: Role, parent: int) -> None:
+    if parent:
+        die_with(parent)
+    here = Installation.here()
+    logging.basicConfig(level=here.settings.log_level, format=output.LOG_FORMAT)
+    stop = asyncio.Event()
+
+    async def work() -> None:
+        async with reached(here, f"lucid-{name}", serving=False) as jet:
+            check_payload(jet)
+            if not parent:  # our own supervisor has declared them, with limits that fit its disk
+                await key_folder(here, jet).check()  # before streams are made: others take them for a log
+                await declare(jet, here.settings.nats_storage_bytes)
+            await role(here, jet, stop)
+
+    attach.run(work(), stop.set)

@@ -1,0 +1,225 @@
+"""Owns `lucid sessions`: what there is; pausing it, and ending it, in order or for good."""
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from schemas import subjects
+from schemas.errors import EXIT_OK, Misuse, Rejected, outcome
+from schemas.events.session import State
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag, YesFlag
+from streams.control.client import call
+from streams.projections.session_list import PAGE_MOST
+
+Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
+Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
+Shown = Mapping[str, Any]
+Teller = Callable[[dict[str, Any]], list[str]]
+
+sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@sessions.command("list")
+def list_sessions(
+    state: Annotated[str, typer.Option(help="Only those in this state.")] = "",
+    host: Annotated[str, typer.Option(help="Only those of this host.")] = "",
+    name: Annotated[str, typer.Option(help="Only those with this in their name.")] = "",
+    limit: Annotated[int, typer.Option(help="So many.", min=1)] = 100,
+    after: Annotated[int, typer.Option(help="Go on where another list said.", min=0)] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Sessions, the newest first."""
+    wanted = state.upper()
+    known = [name for name in vars(State) if name.isupper()]
+    if wanted and wanted not in known:
+        raise Misuse(f"no state is called {state}; there are {', '.join(known)}", code="usage")
+    found = attach.run(_pages({"state": wanted, "host": host, "text": name}, limit, after))
+    if as_json:
+        output.emit(found)
+    given = {"--state": wanted, "--host": host, "--name": name}
+    filters = "".join(f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value)
+    if not as_json:
+        for line in _table(found["sessions"]):
+            output.say(line)
+        if not found["sessions"] and (filters or after):
+            output.note("lucid: no session fits; see all: lucid sessions list")
+        elif not found["sessions"] and not found["behind"]:
+            output.note("lucid: no sessions; record one: lucid demo")
+    if found["behind"]:
+        output.note(f"lucid: this list is made anew: {output.count_of(found['behind'], 'event')} to go")
+    if found["next"] and not as_json:
+        output.note(f"lucid: there are more: lucid sessions list --after {found['next']}{filters}")
+
+
+async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any]:
+    """So many sessions, however many answers that takes."""
+    found: list[Shown] = []
+    async with attach.attached(serving=True) as jet:
+        while True:
+            page = {"after": after, "limit": min(limit - len(found), PAGE_MOST)}
+            answer = await call(jet, "list", {**asked, **page})
+            found += answer["sessions"]
+            after = answer["next"]
+            if not after or len(found) >= limit:
+                return {**answer, "sessions": found}
+
+
+@sessions.command(short_help="One session: its state, its chunks, its seal.")
+def show(session: Name, as_json: JsonFlag = False) -> None:
+    """One session: its state, its chunks, its seal, what may be done with it."""
+    _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
+
+
+@sessions.command(short_help="Let a recording rest until it is resumed.")
+def pause(session: Name, as_json: JsonFlag = False) -> None:
+    """Let a recording rest: its host sends nothing of the screen until it is resumed."""
+    _ask("pause", {"session": subjects.session_id(session)}, as_json, _moved)
+
+
+@sessions.command()
+def resume(session: Name, as_json: JsonFlag = False) -> None:
+    """Let a paused recording go on."""
+    _ask("resume", {"session": subjects.session_id(session)}, as_json, _moved)
+
+
+@sessions.command()
+def stop(
+    session: Name,
+    abort: Annotated[bool, typer.Option("--abort", help="End it although its host is gone.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """End a recording; it is sealed when its host has ended it."""
+    command, tell = ("abort", _aborted) if abort else ("stop", _moved)
+    _ask(command, {"session": subjects.session_id(session)}, as_json, tell)
+
+
+@sessions.command()
+def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> int:
+    """Shred a session's key and erase what it opened, for good. Its history stays.
+
+    Of several that are named each is tried; the exit status is that of the first that was refused.
+    """
+    for name in names:
+        subjects.session_id(name)
+    which = names[0] if len(names) == 1 else output.count_of(len(names), "session")
+    output.confirm(f"Destroy {which}? Only copies that were exported can be watched then.", yes)
+    if len(names) == 1:
+        _ask("destroy", {"session": names[0]}, as_json, _moved)
+        return EXIT_OK
+    status, answers = EXIT_OK, []
+    for name in names:
+        try:
+            answers.append(_answer("destroy", {"session": name}))
+        except Rejected as error:
+            answers.append({"session": name, **output.problem(error)})
+            status = status or outcome(error).exit_code
+            if not as_json:
+                output.note(output.sentence(error))
+        else:
+            if not as_json:
+                _tell(answers[-1], _moved)
+    if as_json:
+        output.emit({"sessions": answers})
+    return status
+
+
+def _ask(command: str, body: Mapping[str, Any], as_json: bool, tell: Teller) -> None:
+    answer = _answer(command, body)
+    if as_json:
+        output.emit(answer)
+    else:
+        _tell(answer, tell)
+
+
+def _answer(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def work() -> dict[str, Any]:
+        async with attach.attached(serving=True) as jet:
+            return await call(jet, command, body)
+
+    return attach.run(work())
+
+
+def _tell(answer: dict[str, Any], tell: Teller) -> None:
+    for line in tell(answer):
+        output.say(line)
+
+
+def _table(found: list[Shown]) -> list[str]:
+    width = max((len(shown["session"]) for shown in found), default=0)
+    return [
+        f"{shown['session']:<{width}}  {_state(shown):<16}  {_day(shown['created_us'])}  "
+        f"{_seal(shown):<22}  {shown['host']}".rstrip()
+        for shown in found
+    ]
+
+
+def _details(shown: dict[str, Any]) -> list[str]:
+    lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {_day(shown['created_us'])}"]
+    hold = "under legal hold" if shown["held"] else "no legal hold"
+    lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
+    chunks, size = output.count_of(shown["recorded"], "chunk"), output.size(shown["plain"])
+    if shown["shredded"]:
+        lines.append("  its key is shredded, and nothing opens what was recorded")
+    elif shown["sealed"]:
+        lines.append(f"  {chunks} + index, {size}, {lost} · {hold}")
+    else:
+        lines.append(f"  {chunks}, {size}, {shown['stored']} stored, {lost} · {hold}")
+    if shown["sealed"]:
+        seal = shown["seal"]
+        lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
+    if shown["released"]:
+        lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is let go")
+    if shown["state"] == State.ERROR:
+        lines.append(f"  {shown['reason']}")
+    if shown["missing"]:
+        lines.append(f"  {output.count_of(shown['missing'], 'fragment')} never came: declared as a gap")
+    if shown.get("host_gaps"):
+        times = output.count_of(shown["host_gaps"], "time")
+        lines.append(f"  its host could not record {times}: {shown['host_gap_reason']}")
+    if shown["equivocations"]:
+        lines.append(f"  its host contradicted itself {output.count_of(shown['equivocations'], 'time')}")
+    refused = shown["refused"]
+    if refused:
+        first = f", the first {len(refused)}" if shown["dead"] > len(refused) else ""
+        lines.append(f"  {output.count_of(shown['dead'], 'message')} refused{first}:")
+    for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
+        message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
+        lines.append(f"    {count} by {stage}: {code}: {message}"[: output.COLUMNS])
+    return lines + [
+        f"  {'' if number else 'next':<6}{command}" for number, command in enumerate(shown["next"])
+    ]
+
+
+def _moved(shown: dict[str, Any]) -> list[str]:
+    told = {
+        State.PAUSING: "what is under way is stored, then it rests",
+        State.STOPPING: "its host ends it, then it is sealed",
+        State.DESTROYED: f"its key is shredded; tombstone {output.digits(shown.get('tombstone', ''))}",
+    }
+    why = told.get(shown["state"])
+    return [f"{shown['session']} is {_state(shown)}" + (f": {why}" if why else "")]
+
+
+def _aborted(shown: dict[str, Any]) -> list[str]:
+    return [f"{shown['session']} ends here, without its host; then what came of it is sealed"]
+
+
+def _state(shown: Shown) -> str:
+    sealed = shown["sealed"] and shown["state"] == State.STOPPED
+    return f"{shown['state']}, sealed" if sealed else str(shown["state"])
+
+
+def _seal(shown: Shown) -> str:
+    if not shown["sealed"]:
+        return ""
+    seal = shown["seal"]
+    return f"{output.count_of(seal['chunks'], 'chunk')}, {output.size(seal['sealed'])}"
+
+
+def _day(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")

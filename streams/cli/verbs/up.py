@@ -1,0 +1,56 @@
+"""The verb `lucid up`: runs everything on this machine until it is told to stop."""
+
+import asyncio
+import logging
+
+from schemas.errors import Misuse
+from schemas.subjects import PARTITIONS
+from streams.cli import attach, output
+from streams.cli.output import JsonFlag
+from streams.pipeline.stages import STAGES
+from streams.roles.drivers import Installation, server_version
+from streams.roles.local_system import System, running
+
+
+def up(as_json: JsonFlag = False) -> None:
+    """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle."""
+    here = Installation.here()
+    settings = here.settings
+    if settings.nats_url:
+        raise Misuse(
+            "NATS_URL is set: `up` runs a NATS server of its own",
+            code="config.nats_url",
+            hint="unset it, or run `lucid serve worker` and `lucid serve conductor` against that NATS",
+        )
+    logging.basicConfig(level=settings.log_level, format=output.LOG_FORMAT)
+    stop = asyncio.Event()
+
+    async def until_stopped() -> None:
+        async with running(here, quiet=False) as system:
+            if as_json:
+                output.emit({"data": str(system.data.path), "status": "running"})
+            else:
+                output.say(headline(system))
+                output.note("stop with Ctrl-C")
+            await stopped(system, stop)
+
+    attach.run(until_stopped(), stop.set)
+
+
+async def stopped(system: System, stop: asyncio.Event) -> None:
+    """Return when it is to stop. Raises what ends the system by itself."""
+    asked = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({asked, system.minding}, return_when=asyncio.FIRST_COMPLETED)
+        if system.minding.done():
+            system.minding.result()
+    finally:
+        asked.cancel()
+
+
+def headline(system: System) -> str:
+    """nats-server 2.15.1 · 6 stages · 16 partitions · data in ~/.local/share/lucid"""
+    parts = f"nats-server {server_version()} · {len(STAGES)} stages · {PARTITIONS} partitions"
+    data = f"data in {output.home(system.data.path)}"
+    together = f"{parts} · {data}"
+    return together if len(together) <= output.COLUMNS else f"{parts}\n{data}"

@@ -1,0 +1,97 @@
+"""Bounds how many sessions there are at once, and how many of them one host may have.
+
+1. A session takes a place of its host from its creation until it is sealed or destroyed: also one that was
+   never started, and one in ERROR. Each of them costs memory in every service.
+2. Running sessions are bounded together, at their start.
+3. One process decides exactly, however many ask at once: what it has let through, and the directory does not
+   show yet, counts too. Of several processes each may let through what it has not heard of the others.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+
+from handlers.lifecycle.session import Session
+from schemas.errors import RefusedByState
+from schemas.events.session import State
+from streams.event_store.session_directory import Directory
+
+RUNNING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
+UNDER_WAY = 1 << 63
+"""Instead of the stream sequence of an event that is not appended yet."""
+
+Coming = dict[str, tuple[str, int]]
+"""By session, its host, and the stream sequence from which on the directory shows it."""
+
+
+@dataclass(slots=True)
+class Places:
+    """One for each process that answers commands."""
+
+    directory: Directory
+    most: int = 1000
+    most_of_host: int = 250
+    _creating: Coming = field(default_factory=dict)
+    _starting: Coming = field(default_factory=dict)
+
+    def running(self) -> int:
+        """How many sessions run."""
+        return sum(session.state in RUNNING for session in self.directory.sessions())
+
+    async def create(self, host: str, session: str, creating: Awaitable[Session]) -> Session:
+        """Await the creation of a session, if its host has a place. Raises RefusedByState (host.places)."""
+        coming = self._still(self._creating)
+        taken = {one.id for one in self.directory.sessions() if _takes_place_of(one, host)}
+        taken |= {name for name, (whose, _) in coming.items() if whose == host}
+        count = len(taken - {session})
+        if count >= self.most_of_host:
+            _close(creating)
+            raise RefusedByState(
+                f"host {host} has {count} sessions that are not sealed (allowed: {self.most_of_host})",
+                code="host.places",
+                hint=f"end some: lucid sessions list --host {host} (--state CREATED: what never started); "
+                "lucid sessions destroy NAME... gives places back; "
+                "or who runs the platform raises MAX_SESSIONS_PER_HOST",
+            )
+        return await _let_through(coming, host, session, creating)
+
+    async def start(self, session: str, starting: Awaitable[Session]) -> Session:
+        """Await the start of a session, if there is a place. Raises RefusedByState (sessions.limit)."""
+        coming = self._still(self._starting)
+        running = {one.id for one in self.directory.sessions() if one.state in RUNNING}
+        count = len((running | coming.keys()) - {session})
+        if count >= self.most:
+            _close(starting)
+            raise RefusedByState(
+                f"{count} sessions are running (allowed: {self.most})",
+                code="sessions.limit",
+                hint="stop one, or who runs the platform raises MAX_CONCURRENT_SESSIONS",
+            )
+        return await _let_through(coming, "", session, starting)
+
+    def _still(self, coming: Coming) -> Coming:
+        """Without what the directory shows by now."""
+        for session in [name for name, (_, seq) in coming.items() if seq <= self.directory.position]:
+            del coming[session]
+        return coming
+
+
+async def _let_through(coming: Coming, host: str, session: str, work: Awaitable[Session]) -> Session:
+    coming[session] = host, UNDER_WAY
+    seq = 0  # what failed takes no place; if it was carried out all the same, the directory will show it
+    try:
+        done = await work
+        seq = done.last_seq
+        return done
+    finally:
+        coming[session] = host, seq
+
+
+def _takes_place_of(session: Session, host: str) -> bool:
+    return session.created is not None and session.created.host == host and not session.sealed
+
+
+def _close(work: Awaitable[Session]) -> None:
+    """Of a coroutine that will not be awaited."""
+    close = getattr(work, "close", None)
+    if close is not None:
+        close()

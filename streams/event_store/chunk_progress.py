@@ -1,0 +1,88 @@
+"""Owns what the conductor knows of one session's chunks: a fold of its events, read on from where it stands.
+
+1. Each subject is read from the sequence after the last that was folded, so a look costs what is new.
+2. Every event folds by chunk index: a doubled or redelivered one changes nothing.
+3. It is a cache: thrown away and made anew at will.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from handlers.lifecycle.next_action import Facts
+from handlers.lifecycle.session import Session
+from schemas import subjects
+from schemas.errors import Rejected
+from schemas.events.chunk import Dead, Ended, Recorded, Redriven, Stored
+from schemas.events.upcast import read_event
+from schemas.ports import Reader
+from schemas.types import Frozen
+
+READ_BYTES = 4 << 20
+DEAD_STEP = "dead"
+STEPS_READ = (DEAD_STEP, subjects.REDRIVEN, subjects.STORED, subjects.RECORDED)
+"""In the order in which they are read: whatever is stored or dead was recorded before, and is known then."""
+
+
+@dataclass(slots=True)
+class Known:
+    """One session. Used by one task at a time."""
+
+    session_id: str
+    recorded: dict[int, int] = field(default_factory=dict)
+    stored: dict[int, int] = field(default_factory=dict)
+    driven: dict[int, int] = field(default_factory=dict)
+    dead: dict[tuple[int, int], str] = field(default_factory=dict)
+    ended_chunks: int | None = None
+    _position: dict[str, int] = field(default_factory=dict)
+
+    async def read_on(self, jet: Reader, steps: Collection[str] = STEPS_READ) -> None:
+        """Fold what came on the subjects of these steps since they were last read."""
+        for step in STEPS_READ:
+            if step not in steps:
+                continue
+            if step == DEAD_STEP:
+                await self._read(jet, subjects.DEAD, subjects.dead("*", self.session_id))
+            else:
+                await self._read(jet, subjects.CHUNKS, subjects.chunk(step, self.session_id))
+
+    def facts(
+        self, session: Session, now_us: int, *, end_sent: bool = False, heard_us: int = 0, looked_us: int = 0
+    ) -> Facts:
+        return Facts(
+            session,
+            now_us,
+            recorded=self.recorded,
+            stored=self.stored,
+            driven=self.driven,
+            dead=self.dead,
+            ended_chunks=self.ended_chunks,
+            end_sent=end_sent,
+            heard_us=heard_us,
+            looked_us=looked_us,
+        )
+
+    async def _read(self, jet: Reader, stream: str, subject: str) -> None:
+        more = True
+        while more:
+            start = self._position.get(subject, 0) + 1
+            messages, more = await jet.batch(stream, subject, start, max_bytes=READ_BYTES)
+            for message in messages:
+                try:
+                    self._fold(read_event(message.data), message.seq)
+                except Rejected:
+                    continue  # whoever wrote it is newer than we, or wrote nonsense: no fact of ours
+                finally:
+                    self._position[subject] = message.seq
+
+    def _fold(self, event: Frozen, seq: int) -> None:
+        match event:
+            case Recorded():
+                self.recorded[event.index] = seq
+            case Ended():
+                self.ended_chunks = event.chunks
+            case Stored():
+                self.stored[event.index] = seq
+            case Redriven():
+                self.driven[event.index] = max(self.driven.get(event.index, 0), event.run)
+            case Dead() if event.index >= 0:
+                self.dead[event.index, event.run] = event.code

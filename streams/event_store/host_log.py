@@ -1,0 +1,103 @@
+"""Says which host may ask for sessions with which evidence key, and lets no counter serve two sessions.
+
+1. A host's key is registered on first use; another key is then denied.
+2. A counter is taken in the log before the session is created: a crash between leaves it with its session,
+   which asks again. So a uid, which names files and keys, never belongs to two sessions.
+3. Each counter of a key has a subject of its own: whether it is free is one look, however many were used, and
+   sessions of one host that begin at once are in nobody's way.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from schemas import subjects
+from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
+from schemas.events.commands import Create
+from schemas.events.host import CounterTaken, HostRegistered, read_host_event
+from schemas.format.jcs import jcs
+from schemas.ports import Jet
+from schemas.ports.messages import Message
+from streams.scheduling.fair_slots import FairSlots
+
+TRIES = 3
+"""One look, one append, and one look at who was first."""
+
+CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
+"""Sessions that are created at once, how many of them for one host, and how many more of its requests wait:
+less than half of the requests that the command service works on together."""
+
+
+class Hosts:
+    """The logs of all hosts."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
+        self._creating = FairSlots(CREATES, CREATES_OF_HOST)
+
+    @asynccontextmanager
+    async def turn(self, create: Create) -> AsyncIterator[None]:
+        """Hold one of the turns to ask for a session. Its signature must have been checked.
+
+        They are of the key, not of the name: whoever asks under the name of another host takes his own.
+        Raises Unavailable (create.busy).
+        """
+        whose = create.host_key.hex()
+        if self._creating.waiting_of(whose) >= CREATES_WAIT:
+            said = f"host {create.host} has asked for too many sessions at once"
+            raise Unavailable(said, code="create.busy", hint="ask again")
+        async with self._creating.turn(whose):
+            yield
+
+    async def admit(self, create: Create) -> None:
+        """Check and note what a request to create says of its host. Its signature must have been checked.
+
+        Safe to repeat. Raises Denied (host.key), RefusedByState (host.counter).
+        """
+        await self.register(create.host, create.host_key, create.at_us, create.who)
+        await self._take_counter(create)
+
+    async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
+        """Let this key speak for the host. Raises Denied (host.key): another one does already."""
+        event = HostRegistered(host=host, key=key, at_us=at_us, who=who)
+        subject = subjects.host_log(host)
+        for _ in range(TRIES):
+            last = await self._jet.last(subjects.LIFECYCLE, subject)
+            if last is not None:
+                _same_key(last, host, key)
+                return
+            try:
+                await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
+            except Conflict:
+                continue  # another process registered it, or our ack was lost
+            return
+        raise Conflict(f"the log of host {host} is too busy", code="log.busy")
+
+    async def _take_counter(self, create: Create) -> None:
+        subject = subjects.counter(create.host_key, create.counter)
+        event = CounterTaken(counter=create.counter, session=create.session)
+        for _ in range(TRIES):
+            last = await self._jet.last(subjects.LIFECYCLE, subject)
+            if last is not None:
+                if read_host_event(last.data) != event:
+                    raise RefusedByState(
+                        f"counter {create.counter} of host {create.host} belongs to another session",
+                        code="host.counter",
+                        hint="a host's folder was copied or restored; record under another host name",
+                    )
+                return
+            try:
+                await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
+            except Conflict:
+                continue  # another process took it, or our ack was lost
+            return
+        raise Conflict(f"the log of host {create.host} is too busy", code="log.busy")
+
+
+def _same_key(message: Message, host: str, key: bytes) -> None:
+    event = read_host_event(message.data)
+    if not isinstance(event, HostRegistered) or event.key != key:
+        raise Denied(
+            f"host {host} is registered with another evidence key",
+            code="host.key",
+            hint="use the host's own folder, or another host name",
+        )

@@ -1,0 +1,111 @@
+"""Owns reading and appending a session's event log; what may be appended is decided in handlers/lifecycle.
+
+1. An append expects the last sequence that the decision was made on. On Conflict the log is read again from
+   there and the decision made again: if the command's own event is there (its ack was lost), it is done.
+2. So a command may be executed again after any failure, and any number of writers may execute at once.
+3. Reads may lag behind the leader; then the append conflicts, and reading goes on. Nothing is overwritten.
+"""
+
+import asyncio
+import logging
+import random
+
+from pydantic import ValidationError
+
+from handlers.lifecycle.decide import decide
+from handlers.lifecycle.session import Session, evolve, initial
+from schemas import subjects
+from schemas.buffers import Bytes
+from schemas.errors import Conflict, Rejected, Unavailable
+from schemas.events.commands import Command
+from schemas.events.session import EVENT, Event
+from schemas.format.jcs import jcs
+from schemas.ports import Jet
+from streams.event_store.chunk_log import last_recorded
+
+TRIES = 60
+"""Conflicts in a row after which a writer gives up: each one means that another writer got through."""
+PAUSE_S, PAUSE_MOST_S = 0.002, 0.2
+OUTAGE_TRIES = 3
+
+log = logging.getLogger("lucid.lifecycle")
+
+
+def read_event(data: Bytes) -> Event | None:
+    """The event in one message of a session's log; None: of a kind that this version does not know.
+
+    Raises Rejected (event.malformed).
+    """
+    try:
+        return EVENT.validate_json(data)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "union_tag_invalid":
+            return None
+        raise Rejected(
+            f"not an event of a session: {error.errors()[0]['msg']}", code="event.malformed"
+        ) from None
+
+
+class EventLog:
+    """The logs of all sessions. Holds nothing but the connection."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
+
+    async def load(self, session_id: str) -> Session:
+        """The session as its log tells it now; `created` is None when there is none."""
+        return await self.advance(initial(subjects.session_id(session_id)))
+
+    async def advance(self, session: Session) -> Session:
+        """The session with every event since `last_seq` folded in."""
+        subject = subjects.lifecycle(session.id)
+        async for message in self._jet.read_all(subjects.LIFECYCLE, subject, session.last_seq + 1):
+            session = evolve(session, read_event(message.data), message.seq)
+        return session
+
+    async def history(self, session_id: str) -> list[bytes]:
+        """Every event's stored bytes, in order: line n of the history is item n - 1."""
+        subject = subjects.lifecycle(subjects.session_id(session_id))
+        return [bytes(message.data) async for message in self._jet.read_all(subjects.LIFECYCLE, subject)]
+
+    async def execute(self, command: Command, known: Session | None = None) -> Session:
+        """Append what the command decides; the session after it comes back. Safe to repeat.
+
+        known: a fold of the same session to go on from; it may be stale.
+        Raises what `decide` raises, Unavailable (repeat with the same `cause`), Conflict (log.busy).
+        """
+        session = known or initial(subjects.session_id(command.session))
+        outages = 0
+        for number in range(TRIES):
+            try:
+                session = await self.advance(session)
+                events = decide(session, command)
+                if not events:
+                    return session
+                return await self._append(session, events[0])
+            except Conflict:
+                # Ours with a lost ack, or another writer's: reading on tells which.
+                await give_way(number)
+            except Unavailable:
+                outages += 1
+                if outages == OUTAGE_TRIES:
+                    raise
+                await asyncio.sleep(PAUSE_MOST_S)
+        raise Conflict(f"the log of session {command.session} is too busy", code="log.busy")
+
+    async def _append(self, session: Session, event: Event) -> Session:
+        body = jcs(event.model_dump(mode="json"))
+        seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
+        log.info("appended session=%s type=%s seq=%d cause=%s", session.id, event.type, seq, event.cause)
+        return evolve(session, event, seq)
+
+
+async def give_way(conflicts: int) -> None:
+    """Let the other writers of one log through, each time longer."""
+    await asyncio.sleep(random.uniform(0, min(PAUSE_MOST_S, PAUSE_S * 2**conflicts)))
+
+
+async def recorded_chunks(jet: Jet, session_id: str) -> int:
+    """How many chunks of the session are recorded now."""
+    last = await last_recorded(jet, session_id)
+    return last[1].state.next_index if last else 0

@@ -1,0 +1,130 @@
+"""Owns the replay of a sealed session: every chunk made again from the recording stream and compared.
+
+1. The signed manifest decides what is true; the store is mended, the manifest never touched.
+2. A damaged file goes to quarantine before the right bytes take its name. Killed between the two, the name
+   is free and the next replay fills it; killed anywhere else, nothing has changed.
+3. An unsealed session is not replayed here: its missing chunks are driven again under a new run
+   (handlers/lifecycle/next_action.py, Redrive).
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+from handlers.evidence.replay import Judgement, judge
+from handlers.lifecycle.session import Session
+from handlers.seal.index import index_chunks, seal_index_chunk
+from handlers.seal.material import Material
+from handlers.stages.context import Context
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.events.chunk import Recorded
+from schemas.format import dsse, file_names
+from schemas.format.digest import Buffer, h
+from schemas.format.index import Entry
+from schemas.format.manifest import Manifest
+from schemas.ports import Blobs, Reader
+from schemas.ports.files import NO_FILE
+from streams.keys.keystore import HeldKeys
+from streams.pipeline.recompute import Remake
+from streams.scheduling.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One chunk of a replay. quarantined: where the damaged file went, empty when none did."""
+
+    index: int
+    outcome: Judgement
+    sealed_bytes: int
+    quarantined: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Replays one sealed session."""
+
+    jet: Reader
+    blobs: Blobs
+    threads: Threads
+    keys: HeldKeys
+    manifest: Manifest
+    material: Material
+
+    async def run(self) -> AsyncIterator[Replayed]:
+        """Every listed chunk in order; lost ones are passed over. One whose source went is only read.
+
+        Raises RefusedByState (chunk.source_gone): the stream no longer holds what a chunk was made of.
+        """
+        remake = Remake(self.jet, self.threads)
+        recorded = {event.index: event for event in self.material.recorded}
+        for chunk in self.manifest.chunks:
+            if chunk.entry.lost:
+                continue
+            event = recorded.get(chunk.entry.index)
+            if event is None:
+                raise RefusedByState(
+                    f"what chunk {chunk.entry.index} was made of is no longer known", code="chunk.source_gone"
+                )
+            yield await self._compare(chunk.entry, await self._made(remake, event))
+        made_index = {chunk.index: chunk for chunk in index_chunks(self.material)}
+        for item in self.manifest.index:
+            chunk_bytes = seal_index_chunk(self.material, self.keys.keys.dek, made_index[item.entry.index])
+            yield await self._compare(item.entry, chunk_bytes)
+
+    async def _made(self, remake: Remake, event: Recorded) -> Buffer | None:
+        """The sealed chunk; None: its source went while the session ran."""
+        context = Context(event, 0, self.material.created.settings, self.keys.keys)
+        try:
+            return (await remake.sealed(0, context))[1]
+        except RefusedByState:
+            if event.index < self.material.session.released_chunks:
+                return None
+            raise
+
+    async def _compare(self, entry: Entry, made: Buffer | None) -> Replayed:
+        return await self.threads.run(self.material.created.host, partial(self._mend, entry, made))
+
+    def _mend(self, entry: Entry, made: Buffer | None) -> Replayed:
+        """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
+        name = file_names.stored_chunk(self.manifest.uid, entry.index)
+        found = self._found(name)
+        outcome = judge(entry, self.keys.keys.dek, made, found)
+        kept = None
+        if made is not None and outcome is Judgement.RESTORED:
+            kept = self.blobs.quarantine(name) if found is not None else None
+            self.blobs.put(name, made)
+            self._refuse_destroyed(name)
+            again = self.blobs.read(name)
+            if again is None or judge(entry, self.keys.keys.dek, made, again) is not Judgement.SAME:
+                raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
+                               code="replay.store", place=name)  # fmt: skip
+        return Replayed(entry.index, outcome, entry.sealed, kept or "")
+
+    def _found(self, name: str) -> bytes | None:
+        """The stored file; empty bytes: what stands there is no file, and goes as a damaged one does."""
+        try:
+            return self.blobs.read(name)
+        except Unavailable as error:
+            if error.code != NO_FILE:
+                raise
+            return b""
+
+    def _refuse_destroyed(self, name: str) -> None:
+        """What was put into the folder of a session that was destroyed meanwhile must not stay there."""
+        try:
+            self.keys.check()
+        except RefusedByState:
+            self.blobs.remove(name)
+            raise
+
+
+def manifest_of(manifests: Blobs, session: Session) -> Manifest:
+    """The newest manifest, as the log says that it was sealed. Raises EvidenceFalse (manifest.digest)."""
+    seal = session.seals[-1]
+    envelope = manifests.read(file_names.stored_manifest(session.uid, seal.seal_no))
+    if envelope is None or h(envelope) != seal.manifest:
+        raise EvidenceFalse(
+            f"the manifest of {session.id} in the store is not the one that was sealed",
+            code="manifest.digest",
+        )
+    return Manifest.within(dsse.parse(envelope, dsse.MANIFEST))

@@ -1,0 +1,186 @@
+"""Owns carrying out a seal that SealStarted has begun: index chunks, manifest, then Sealed.
+
+    SealStarted → index chunks durable → manifest durable → Sealed
+
+1. Everything derives from events up to SealStarted. A crash anywhere: the same call makes the same bytes,
+   finds some of them in place, and goes on.
+2. What is in place and authenticates is used as it is; another codec build may have made it. What does not is
+   quarantined, but never while an earlier seal names it.
+3. A manifest that is durable and not yet Sealed binds nobody: only Sealed makes it the session's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from handlers.crypto.signatures import verify_signature
+from handlers.lifecycle.session import Session, evolve, initial
+from handlers.seal.index import IndexChunk, fits, index_chunks, index_entry, seal_index_chunk
+from handlers.seal.manifest import seal
+from handlers.seal.material import Material, gather
+from schemas import subjects
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.events.chunk import Ended, Recorded, Stored
+from schemas.events.session import SealStarted
+from schemas.events.upcast import read_event as read_chunk_event
+from schemas.format import dsse, file_names
+from schemas.format.digest import ZERO, h
+from schemas.format.index import Entry
+from schemas.format.manifest import Manifest
+from schemas.ports import Blobs, Reader, Signers
+from streams.event_store.chunk_log import recorded_events
+from streams.event_store.session_log import EventLog, read_event
+from streams.keys.keystore import KeyStore
+
+log = logging.getLogger("lucid.sealing")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealer:
+    """What sealing works with."""
+
+    jet: Reader
+    log: EventLog
+    keys: KeyStore
+    chunks: Blobs
+    manifests: Blobs
+    signers: Signers
+
+    async def make(self, session: Session) -> dict[str, object]:
+        """Make what SealStarted fixed durable; what CompleteSeal says of it comes back. Safe to repeat.
+
+        Raises Rejected (seal.*), Denied (seal.signer), Retryable.
+        """
+        material = await material_of(self.jet, self.log, session)
+        uid = material.created.uid
+        async with self.keys.using(uid, session.dek_id) as held:
+            if held is None:
+                raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
+            said = await asyncio.to_thread(self._seal, material, held.keys.dek)
+            try:
+                await self.keys.check(held)
+            except RefusedByState as error:
+                # Who destroyed the session may have emptied its folder before the index was there.
+                await asyncio.to_thread(self.chunks.remove, f"{uid.hex()}/")
+                raise Unavailable(error.message, code=error.code) from error
+            return said
+
+    def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
+        """In a thread. The order is the order of durability: a manifest never names what is not there."""
+        index = [self._put_index(material, dek, chunk) for chunk in index_chunks(material)]
+        started = material.started
+        signer = self.signers.of(started.signer) or self.signers.at(started.sealed_us)
+        made, envelope = seal(material, index, signer, _previous(material))
+        manifest, stored = self._put_manifest(material, made, envelope, index)
+        log.info(
+            "sealed session=%s seal=%d chunks=%d root=%s",
+            *(manifest.session, manifest.seal_no, manifest.merkle.tree_size, manifest.merkle.root.hex()[:16]),
+        )
+        return {
+            "seal_no": manifest.seal_no,
+            "manifest": h(stored),
+            "root": manifest.merkle.root,
+            "chunks": manifest.merkle.tree_size,
+            "plain": manifest.totals.plain,
+            "sealed": manifest.totals.sealed,
+        }
+
+    def _put_index(self, material: Material, dek: bytes, chunk: IndexChunk) -> Entry:
+        name = file_names.stored_chunk(material.created.uid, chunk.index)
+        sealed = seal_index_chunk(material, dek, chunk)
+        for _ in range(2):
+            self.chunks.put(name, sealed)
+            found = self.chunks.read(name)
+            if found is not None and fits(material, dek, chunk, found):
+                return index_entry(chunk, found)
+            if found is not None:
+                self._quarantine(self.chunks, name, material)
+        raise Unavailable(f"index chunk {name} cannot be read back", code="seal.read_back", place=name)
+
+    def _put_manifest(
+        self, material: Material, made: Manifest, envelope: bytes, index: Sequence[Entry]
+    ) -> tuple[Manifest, bytes]:
+        name = file_names.stored_manifest(material.created.uid, made.seal_no)
+        for _ in range(2):
+            self.manifests.put(name, envelope)
+            found = self.manifests.read(name)
+            if found is not None and (found == envelope or self._is_ours(material, index, found)):
+                return Manifest.within(dsse.parse(found, dsse.MANIFEST)), found
+            if found is not None:
+                self._quarantine(self.manifests, name, material)
+        raise Unavailable(f"manifest {name} cannot be read back", code="seal.read_back", place=name)
+
+    def _is_ours(self, material: Material, index: Sequence[Entry], found: bytes) -> bool:
+        """Whether a manifest that exists is this seal's: another version of this program may have made it."""
+        try:
+            envelope = dsse.parse(found, dsse.MANIFEST)
+            manifest = Manifest.within(envelope)
+        except EvidenceFalse:
+            return False
+        entries = [*material.entries, *index]
+        return (
+            verify_signature(manifest.signer.key, envelope.signed, envelope.sig)
+            and dsse.fingerprint(manifest.signer.key) == material.started.signer
+            and (manifest.uid, manifest.seal_no) == (material.created.uid, material.started.seal_no)
+            and manifest.lifecycle.digest == material.history_digest
+            and [item.entry for item in (*manifest.chunks, *manifest.index)] == entries
+        )
+
+    def _quarantine(self, blobs: Blobs, name: str, material: Material) -> None:
+        if material.session.sealed:
+            raise Rejected(
+                f"{name} is not what this seal would make, and an earlier seal names it",
+                code="seal.conflict",
+                place=name,
+            )
+        log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
+
+
+async def material_of(jet: Reader, log: EventLog, session: Session) -> Material:
+    """What the newest seal is made from.
+
+    Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).
+    """
+    history, then = _up_to_seal(session.id, await log.history(session.id))
+    recorded: list[Recorded] = []
+    ended: Ended | None = None
+    async for event in recorded_events(jet, session.id):
+        if isinstance(event, Recorded):
+            recorded.append(event)
+        else:
+            ended = event
+    assert then.seal_started is not None
+    if session.sealed and len(recorded) < then.seal_started.n:
+        raise RefusedByState(
+            f"the source of {session.id} is gone: its chunks were read back after sealing, and what they "
+            "were made of was purged",
+            code="chunk.source_gone",
+            hint=f"nothing can be made again; lucid verify {session.id} says whether it is still true",
+        )
+    if ended is None:
+        raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
+    stored: list[tuple[int, Stored]] = []
+    async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
+        with suppress(Rejected):  # nonsense that somebody wrote: a chunk that it hides would be missing
+            said = read_chunk_event(message.data)
+            if isinstance(said, Stored):
+                stored.append((message.seq, said))
+    return gather(then, history, recorded, stored, ended)
+
+
+def _up_to_seal(session_id: str, lines: Sequence[bytes]) -> tuple[list[bytes], Session]:
+    """The history's lines up to the newest SealStarted, and the session as it was then."""
+    events = [read_event(line) for line in lines]
+    begun = [number for number, event in enumerate(events, 1) if isinstance(event, SealStarted)]
+    if not begun:
+        raise Rejected(f"no seal of {session_id} has begun", code="seal.incomplete")
+    session = initial(session_id)
+    for number, event in enumerate(events[: begun[-1]], 1):
+        session = evolve(session, event, number)
+    return list(lines[: begun[-1]]), session
+
+
+def _previous(material: Material) -> bytes:
+    return material.session.seals[-1].manifest if material.session.seals else ZERO

@@ -1,0 +1,102 @@
+"""Owns the fragments of one session that were sealed and are not yet acknowledged.
+
+1. Fragment k + WINDOW is never sent before k is acknowledged: whoever folds them holds few early ones.
+2. A fragment that fails is sent again, the same bytes, until it is acknowledged or refused for good.
+   A doubled one is harmless: its reader drops it.
+3. A barrier is sent only when everything before it is acknowledged.
+4. It knows numbers, bytes and one way to publish; neither keys nor clocks of the recording.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+from schemas.buffers import Bytes
+from schemas.errors import LucidError, Retryable
+from schemas.format.fragment import WINDOW
+
+WINDOW_BYTES = 64 << 20
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
+
+Publish = Callable[[Bytes, Mapping[str, str]], Awaitable[object]]
+
+
+class Outbox:
+    """Sends fragments in order of their making, with at most WINDOW of them under way."""
+
+    def __init__(self, publish: Publish, on_trouble: Callable[[LucidError], None] | None = None) -> None:
+        self._publish = publish
+        self._on_trouble = on_trouble
+        self._sizes: dict[int, int] = {}
+        """Number → bytes of what is under way, in order of number."""
+        self._bytes = 0
+        self._next = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()
+        self._refused: BaseException | None = None
+
+    @property
+    def acknowledged(self) -> int:
+        """How many fragments the stream holds durably."""
+        return self._next - len(self._sizes)
+
+    @property
+    def sending(self) -> int:
+        """Bytes under way: sent, and not acknowledged."""
+        return self._bytes
+
+    async def send(self, data: Bytes, headers: Mapping[str, str], *, barrier: bool = False) -> None:
+        """Return when the fragment is on its way. Raises what refused one of them for good."""
+        await self._until(lambda: not self._sizes if barrier else self._room_for(len(data)))
+        number, self._next = self._next, self._next + 1
+        self._sizes[number] = len(data)
+        self._bytes += len(data)
+        task = asyncio.create_task(self._deliver(number, data, headers))
+        self._tasks.add(task)
+        task.add_done_callback(self._delivered)
+        if barrier:
+            await self.drained()
+
+    async def drained(self) -> None:
+        """Return when everything is acknowledged. Raises what refused one of them for good."""
+        await self._until(lambda: not self._sizes)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _room_for(self, size: int) -> bool:
+        if not self._sizes:
+            return True
+        oldest = next(iter(self._sizes))
+        return self._next - oldest < WINDOW and self._bytes + size <= WINDOW_BYTES
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        while self._refused is None and not ready():
+            self._moved.clear()
+            await self._moved.wait()
+        if self._refused is not None:
+            raise self._refused
+
+    async def _deliver(self, number: int, data: Bytes, headers: Mapping[str, str]) -> None:
+        """Publish until it is acknowledged; what cannot be retried is raised to whoever sends next."""
+        delay_s = FIRST_DELAY_S
+        while True:
+            try:
+                await self._publish(data, headers)
+                break
+            except Retryable as error:
+                if self._on_trouble is not None:
+                    self._on_trouble(error)
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+                delay_s = min(2 * delay_s, LAST_DELAY_S)
+        self._bytes -= self._sizes.pop(number)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._refused = self._refused or error
+        self._moved.set()

@@ -1,0 +1,241 @@
+"""Makes, reads, rotates and erases the data keys of sessions, one key file each (handlers.crypto.key_file).
+
+1. Keys are held only while somebody works with them (`using`), and shared by all who do so at once. Nothing
+   is remembered by age: the open key file tells at every use whether it still stands.
+2. A worker that awaited something looks again (`HeldKeys.check`) before it publishes: whatever it made across
+   an erasure counts for nothing.
+3. `rotate` brings every file under the newest master key, for a few seconds at a call. A file that is newer
+   already stays, so several rotations at once end alike, and the next one completes what a crash interrupted.
+4. All calls of the disk run in threads of their own: erasing many keys holds up nobody who reads one.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from handlers.crypto.key_file import build_key_file, open_key_file, read_head
+from handlers.crypto.keys import SessionKeys, new_key
+from schemas.errors import Denied, LucidError, RefusedByState, Unavailable
+from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
+
+READERS, WRITERS = 2, 8
+"""Threads. A writer waits for the disk five to ten times, so many of them share what the disk does."""
+ROTATE_S = 10.0
+"""How long one call rotates: far less than a caller waits for an answer."""
+
+log = logging.getLogger("lucid.keys")
+T = TypeVar("T")
+
+
+class Rotated(NamedTuple):
+    """What a rotation did."""
+
+    version: int
+    """The master key version that wraps everything now."""
+    rewrapped: int
+    unproven: int
+    """Of those: how many old files could not be shown to be gone from the disk."""
+    refused: tuple[LucidError, ...] = ()
+    """What kept single keys from it."""
+    after: bytes = b""
+    """The uid after which the next call goes on; empty: this call came to the end."""
+
+
+class HeldKeys:
+    """The keys of one session in use, beside the open key file that they came from."""
+
+    def __init__(self, files: KeyFiles, uid: bytes, file: OpenKeyFile, keys: SessionKeys) -> None:
+        self.keys = keys
+        self.users = 0
+        self._files, self._uid, self._file = files, uid, file
+        self._changing = threading.Lock()
+
+    def stands(self) -> bool:
+        """Whether the key file is as it was read. Does not block."""
+        with self._changing:
+            return self._file.stands()
+
+    def check(self) -> None:
+        """Return if the session still has this key. Blocks only if its file was replaced or erased.
+
+        Raises RefusedByState (keys.shredded).
+        """
+        with self._changing:
+            if self._file.stands():
+                return
+            again = self._files.open(self._uid)
+            if again is None or not again.data or read_head(again.data).dek_id != self.keys.dek_id:
+                if again is not None:
+                    again.close()
+                raise _shredded(self._uid)
+            self._file.close()
+            self._file = again
+
+    def close(self) -> None:
+        with self._changing:
+            self._file.close()
+
+
+class KeyStore:
+    """Data keys of sessions. One for each process; used from one event loop."""
+
+    def __init__(self, files: KeyFiles, master: MasterKeys) -> None:
+        self._files, self._master = files, master
+        self._masters: dict[int, bytes] = {}
+        self._held: dict[bytes, HeldKeys] = {}
+        self._readers = ThreadPoolExecutor(READERS, "lucid-keys")
+        self._writers = ThreadPoolExecutor(WRITERS, "lucid-erase")
+
+    @asynccontextmanager
+    async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator[HeldKeys | None]:
+        """The keys of a session while they are worked with; None: they are shredded.
+
+        key_id: what the session's log says of them, if it is known.
+        Raises Unavailable (keys.pending): not made yet. Denied (keys.file, keys.kek, keys.other).
+        """
+        held = self._held.get(uid)
+        if held is None or not held.stands():
+            held = await self.open(uid, key_id)
+            if held is None:
+                yield None
+                return
+            self._held[uid] = held
+        held.users += 1
+        try:
+            _refuse_other(uid, key_id, held.keys)
+            yield held
+        finally:
+            held.users -= 1
+            if not held.users:
+                if self._held.get(uid) is held:
+                    del self._held[uid]
+                held.close()
+
+    async def open(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
+        """As `using`, for a caller who closes it."""
+        return await _run(self._readers, partial(self._open, uid, key_id))
+
+    async def check(self, held: HeldKeys) -> None:
+        """As `HeldKeys.check`, from the event loop."""
+        if not held.stands():
+            await _run(self._readers, held.check)
+
+    async def make(self, uid: bytes) -> SessionKeys:
+        """The session's keys, made now unless they were made before. Safe to repeat.
+
+        Raises RefusedByState (keys.shredded), Denied (keys.file, keys.kek).
+        """
+        return await _run(self._writers, partial(self._make, uid))
+
+    async def rotate(self, after: bytes = b"", most_s: float = ROTATE_S) -> Rotated:
+        """Bring keys under the newest master key, and erase the older files. Safe to repeat.
+
+        after: as the call before it said. A key that cannot be rotated keeps no other from it.
+        """
+        version, master = await asyncio.to_thread(self._master.newest)
+        uids = await _run(self._writers, lambda: [uid for uid in self._files.uids() if uid > after])
+        waiting = iter(uids)
+        end_s = time.monotonic() + most_s
+        outcomes: list[Erasure] = []
+        refused: list[LucidError] = []
+        last = b""
+
+        async def rewrap() -> None:
+            nonlocal last
+            # At least one each: a call that begins late still brings the rotation on.
+            for uid in waiting:
+                last = uid
+                try:
+                    outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
+                except LucidError as error:
+                    log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
+                    refused.append(error)
+                else:
+                    outcomes.extend([outcome] if outcome else [])
+                if time.monotonic() > end_s:
+                    return
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(rewrap())
+        goes_on = bool(uids) and last != uids[-1]
+        done = Rotated(
+            version, len(outcomes), outcomes.count("unproven"), tuple(refused), last if goes_on else b""
+        )
+        log.info("keys_rotated version=%d rewrapped=%d unproven=%d through=%s", *done[:3], not goes_on)
+        return done
+
+    async def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
+        """Overwrite the session's key, and make sure that none can be made for it again. Safe to repeat."""
+        outcome = await _run(self._writers, partial(self._files.erase, uid, was_made=was_made))
+        log.info("key_erased uid=%s outcome=%s", uid.hex(), outcome)
+        return outcome
+
+    def _open(self, uid: bytes, key_id: bytes) -> HeldKeys | None:
+        file = self._files.open(uid)
+        if file is None:
+            raise Unavailable(f"session {uid.hex()} has no key yet", code="keys.pending")
+        try:
+            if not file.data:
+                file.close()
+                return None
+            keys = SessionKeys(self._unwrapped(uid, file.data))
+            _refuse_other(uid, key_id, keys)
+        except BaseException:
+            file.close()
+            raise
+        return HeldKeys(self._files, uid, file, keys)
+
+    def _make(self, uid: bytes) -> SessionKeys:
+        version, master = self._master.newest()
+        made = build_key_file(master, version, uid, new_key())
+        # A crash before this leaves nothing, one after it leaves the key for the next try.
+        there = self._files.make(uid, made)
+        if not there:
+            raise _shredded(uid)
+        if there == made:
+            log.info("key_made uid=%s version=%d", uid.hex(), version)
+        version, master = self._master.newest()
+        if read_head(there).master_version < version:
+            # A rotation began meanwhile, and may have been past this session already.
+            self._rewrap(uid, version, master)
+        return SessionKeys(self._unwrapped(uid, there))
+
+    def _rewrap(self, uid: bytes, version: int, master: bytes) -> Erasure | None:
+        def rewrapped(raw: bytes) -> bytes | None:
+            if read_head(raw).master_version >= version:
+                return None
+            return build_key_file(master, version, uid, self._unwrapped(uid, raw))
+
+        return self._files.replace(uid, rewrapped)
+
+    def _unwrapped(self, uid: bytes, raw: bytes) -> bytes:
+        """The DEK. Versions of the master key never change, but a restored folder may hold others."""
+        try:
+            return open_key_file(self._masters, uid, raw)
+        except Denied:
+            self._masters = dict(self._master.keks())
+            return open_key_file(self._masters, uid, raw)
+
+
+async def _run(threads: Executor, call: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+def _refuse_other(uid: bytes, key_id: bytes, keys: SessionKeys) -> None:
+    if key_id and keys.dek_id != key_id:
+        raise Denied(
+            f"the key file of session {uid.hex()} holds key {keys.dek_id.hex()}, its log names "
+            f"{key_id.hex()}",
+            code="keys.other",
+        )
+
+
+def _shredded(uid: bytes) -> RefusedByState:
+    return RefusedByState(f"the key of session {uid.hex()} is shredded", code="keys.shredded")

@@ -1,0 +1,255 @@
+"""Owns the bytes of chunks while they are in this process, and how many there may be.
+
+1. Memory is an advantage, never a need: what is missing is made again from the recording stream.
+2. Two budgets, or it deadlocks. Record's bytes (open chunks, and closed ones that no job started) can be
+   dropped and are never waited for. Credit is taken when a `chunk` job starts and is given back when its
+   chunk is stored or dead; later stages never wait for it, even when they must make bytes again.
+3. No host takes it all: of credit three quarters at most, and a session whose codec is slow takes from a
+   small credit of its own. A host with more than its share of chunks under way is `full`: record leaves what
+   else it sends in the stream.
+4. Over the record budget one whole open chunk is dropped, and nothing more of it is kept: a chunk that
+   misses one fragment in memory must read them all again anyway.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas.events.chunk import Compressed, Encrypted, Recorded
+from schemas.format.digest import Buffer
+from schemas.format.fragment import Fragment
+from streams.scheduling.fair_slots import FairSlots
+
+IDLE_S = 30.0
+"""A chunk that no job here touched for so long is dead, or at work elsewhere: its bytes are dropped."""
+HOST_CHUNKS, SLOW_WEIGHT = 16, 4
+"""Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
+so that the others find a place. One whose codec is slow counts as four."""
+HOST_SHARE = 4
+"""The part of record's budget that one host's chunks may fill before a job starts them: a quarter."""
+STORED_KEPT = 1024
+"""Chunks that another owner stored before they closed here."""
+
+Key = tuple[bytes, int]
+"""(uid, chunk index)."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What is in memory of one closed chunk; each member goes when the next one exists."""
+
+    recorded: Recorded
+    unstarted: bool = False
+    """It was closed here, and its job has not begun."""
+    fragments: list[Fragment] | None = None
+    plain: Buffer | None = None
+    payload: tuple[Compressed, Buffer] | None = None
+    sealed: tuple[Encrypted, Buffer] | None = None
+    weight: int = 0
+    """What it counts among the chunks of its host; 0: it closed elsewhere, or waits for an outage to end."""
+    credit: int = 0
+    slow: bool = False
+    """Its credit is of those whose codec is slow."""
+    jobs: int = 0
+    """How many are at work on it now: it is not evicted meanwhile."""
+    touched_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """Data fragments of one session that are in no closed chunk, by stream sequence."""
+
+    bytes_held: int = 0
+    fragments: dict[int, Fragment] = field(default_factory=dict)
+    spilled: bool = False
+
+
+class Claims:
+    """The process's memory of chunks. Used from one event loop only."""
+
+    def __init__(self, record_bytes: int, credit_bytes: int) -> None:
+        self.record_limit = record_bytes
+        self.credit = FairSlots(credit_bytes, credit_bytes * 3 // 4)
+        self.slow_credit = FairSlots(credit_bytes // 4)
+        self.open_bytes = self.closed_bytes = 0
+        """Held of open chunks, and of closed ones that no job started."""
+        self.unstarted_bytes = 0
+        """Of all closed chunks that no job started: what is not held must be read again, and is work, too."""
+        self._open: dict[bytes, _Open] = {}
+        self._work: dict[Key, Work] = {}
+        self._stored: dict[Key, None] = {}
+        """In the order in which they were."""
+        self._host_chunks: Counter[str] = Counter()
+        self._host_bytes: Counter[str] = Counter()
+        """Of closed chunks that no job started."""
+        self._moved = asyncio.Event()
+
+    # record's side
+
+    def hold(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
+        """Keep a data fragment until its chunk closes."""
+        session = self._open.setdefault(uid, _Open())
+        if session.spilled or stream_seq in session.fragments:
+            return
+        session.fragments[stream_seq] = fragment
+        session.bytes_held += len(fragment.body)
+        self.open_bytes += len(fragment.body)
+        if self.open_bytes + self.closed_bytes > self.record_limit:
+            self._spill()
+
+    def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
+        """A chunk closed: its fragments wait for their job.
+
+        data_seqs: stream sequences of its data fragments, by seq. slow: its session's codec is; such a chunk
+        waits long, so its bytes are not kept, but read again.
+        """
+        session = self._open.get(recorded.uid)
+        fragments: list[Fragment] | None = []
+        for seq in data_seqs:
+            fragment = self._release(session, seq)
+            if fragment is None:
+                fragments = None
+            elif fragments is not None:
+                fragments.append(fragment)
+        if session is not None:
+            session.spilled = False
+            if not session.fragments:
+                del self._open[recorded.uid]
+        if (recorded.uid, recorded.index) in self._stored:
+            return
+        work = self.work(recorded)
+        if not work.weight:
+            self._weigh(work, SLOW_WEIGHT if slow else 1)
+        if not work.unstarted and not work.jobs and not slow:
+            work.unstarted, work.fragments = True, fragments
+            self._count(work, 1)
+
+    def drop(self, uid: bytes, stream_seq: int) -> None:
+        """A held fragment was not taken."""
+        self._release(self._open.get(uid), stream_seq)
+
+    def forget_open(self, uid: bytes) -> None:
+        """Drop what is held of a session's open chunks (it will be walked again)."""
+        session = self._open.pop(uid, None)
+        if session is not None:
+            self.open_bytes -= session.bytes_held
+
+    def full(self, host: str) -> bool:
+        """Whether so much of this host is under way that more is left in the stream."""
+        return (
+            self._host_chunks[host] >= HOST_CHUNKS or self._host_bytes[host] * HOST_SHARE > self.record_limit
+        )
+
+    async def room(self, host: str = "") -> None:
+        """Wait until the closed, unstarted chunks of all hosts are few enough, and this host is not full."""
+        while self.unstarted_bytes * 2 > self.record_limit or self.full(host):
+            self._moved.clear()
+            await self._moved.wait()
+
+    # the stages' side
+
+    def work(self, recorded: Recorded) -> Work:
+        """The chunk's memory, made when there is none, or when a void fold cut another chunk here."""
+        key = (recorded.uid, recorded.index)
+        work = self._work.get(key)
+        if work is None or work.recorded != recorded:
+            self.finish(*key)
+            work = self._work[key] = Work(recorded)
+        work.touched_s = _now_s()
+        return work
+
+    def find(self, uid: bytes, index: int) -> Work | None:
+        work = self._work.get((uid, index))
+        if work is not None:
+            work.touched_s = _now_s()
+        return work
+
+    async def take_credit(self, work: Work, *, slow: bool = False) -> None:
+        """Wait until the chunk's bytes fit into memory; a chunk has credit once, however often it comes."""
+        if work.credit == 0:
+            size, host = max(1, work.recorded.plain), work.recorded.host
+            credit = self.slow_credit if slow else self.credit
+            await credit.take(host, size)
+            key = (work.recorded.uid, work.recorded.index)
+            if work.credit or self._work.get(key) is not work:  # doubled, or finished, while we waited
+                credit.give(host, size)
+            else:
+                work.credit, work.slow = size, slow
+
+    def start(self, work: Work) -> list[Fragment] | None:
+        """Hand out a chunk's fragments, if they are here."""
+        fragments = work.fragments
+        self._begun(work)
+        return fragments
+
+    def put_back(self, uid: bytes, index: int) -> None:
+        """The chunk is not under way for now: it counts no more among those of its host."""
+        work = self._work.get((uid, index))
+        if work is not None:
+            self._weigh(work, 0)
+
+    def finish(self, uid: bytes, index: int) -> None:
+        """The chunk is stored, dead or obsolete: forget it."""
+        work = self._work.pop((uid, index), None)
+        if work is None:
+            return
+        host = work.recorded.host
+        if work.credit:
+            (self.slow_credit if work.slow else self.credit).give(host, work.credit)
+        self._weigh(work, 0)
+        self._begun(work)
+
+    def stored(self, uid: bytes, index: int) -> None:
+        """Whoever stored the chunk: forget it, and keep nothing of it should it close here only now."""
+        self.finish(uid, index)
+        self._stored[uid, index] = None
+        if len(self._stored) > STORED_KEPT:
+            del self._stored[next(iter(self._stored))]
+
+    def evict_idle(self) -> None:
+        """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""
+        limit = _now_s() - IDLE_S
+        old = [key for key, work in self._work.items() if work.touched_s <= limit and not work.jobs]
+        for uid, index in old:
+            self.finish(uid, index)
+
+    def _release(self, session: _Open | None, stream_seq: int) -> Fragment | None:
+        fragment = session.fragments.pop(stream_seq, None) if session else None
+        if session is not None and fragment is not None:
+            session.bytes_held -= len(fragment.body)
+            self.open_bytes -= len(fragment.body)
+        return fragment
+
+    def _begun(self, work: Work) -> None:
+        if work.unstarted:
+            self._count(work, -1)
+            work.unstarted, work.fragments = False, None
+
+    def _weigh(self, work: Work, weight: int) -> None:
+        host = work.recorded.host
+        self._host_chunks[host] += weight - work.weight
+        work.weight = weight
+        if not self._host_chunks[host]:
+            del self._host_chunks[host]
+        self._moved.set()
+
+    def _count(self, work: Work, sign: int) -> None:
+        self.closed_bytes += sign * sum(len(fragment.body) for fragment in work.fragments or ())
+        host, plain = work.recorded.host, work.recorded.plain
+        self.unstarted_bytes += sign * plain
+        self._host_bytes[host] += sign * plain
+        if not self._host_bytes[host]:
+            del self._host_bytes[host]
+        self._moved.set()
+
+    def _spill(self) -> None:
+        largest = max(self._open.values(), key=lambda session: session.bytes_held)
+        self.open_bytes -= largest.bytes_held
+        largest.fragments.clear()
+        largest.bytes_held = 0
+        largest.spilled = True
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

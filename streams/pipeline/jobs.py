@@ -1,0 +1,293 @@
+"""Owns what a stage does around its pure function: find the claim and its bytes, keep what was made.
+
+1. A job finds bytes in memory (streams.pipeline.chunk_memory) or has them made again (pipeline.recompute).
+2. A claim of a session that is sealed or shredded, or of a chunk that is lost on purpose, is obsolete: the
+   job says nothing, and its message is acknowledged.
+3. A missing key is waited for; a shredded session's is not.
+4. A job holds its session's key while it works, and looks again before its result counts: what was made
+   across an erasure is dropped, and taken out of the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from handlers.lifecycle.session import Session
+from handlers.stages.context import Context
+from handlers.stages.merkle import merkle
+from handlers.stages.store import keep, store
+from schemas import subjects
+from schemas.errors import Denied, EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.events.chunk import (
+    Chunked,
+    ChunkEvent,
+    Compressed,
+    Encrypted,
+    Ended,
+    Proven,
+    Recorded,
+    StageEvent,
+    Stored,
+)
+from schemas.events.upcast import read_event, read_recorded
+from schemas.format.digest import Buffer
+from schemas.format.file_names import stored_chunk
+from schemas.ports import Blobs, Reader
+from schemas.ports.messages import Message
+from streams.event_store.session_directory import Directory
+from streams.keys.keystore import HeldKeys, KeyStore
+from streams.pipeline.chunk_memory import Claims, Work
+from streams.pipeline.recompute import Remake
+from streams.pipeline.runner import Lane
+from streams.scheduling.threads import Threads, is_slow
+
+log = logging.getLogger("lucid.jobs")
+E = TypeVar("E", bound=ChunkEvent)
+S = TypeVar("S", bound=StageEvent)
+
+
+class Claim(NamedTuple):
+    """One claim that is being redeemed."""
+
+    run: int
+    context: Context
+    work: Work
+    keys: HeldKeys
+
+
+Job = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
+
+
+class Jobs:
+    """The five jobs that follow `record`, over one process's memory."""
+
+    def __init__(
+        self,
+        jet: Reader,
+        claims: Claims,
+        directory: Directory,
+        keys: KeyStore,
+        blobs: Blobs,
+        threads: Threads,
+        disk: Executor,
+    ) -> None:
+        self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
+        self._blobs, self._disk = blobs, disk
+        self._remake = Remake(jet, threads)
+
+    async def do(self, job: Job, message: Message) -> StageEvent | None:
+        """One stage's job. None also when its chunk was settled meanwhile, and the source is gone."""
+        try:
+            return await job(self, message)
+        except RefusedByState:
+            claim = ChunkEvent.model_validate_json(message.data)
+            await self._directory.caught_up()
+            session = await self._directory.find(claim.session)
+            if session is None or not session.is_settled(claim.index):
+                raise
+            self._claims.finish(claim.uid, claim.index)
+            return None
+
+    # one job a stage
+
+    async def await_credit(self, message: Message) -> None:
+        """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
+        try:
+            async with self._claimed(message) as claim:
+                if claim is None:
+                    return
+                work, slow = claim.work, is_slow(claim.context.settings)
+        except RefusedByState:
+            return  # destroyed meanwhile, as the job finds, too
+        # The key is let go for as long as this takes, the chunk's memory is not.
+        work.jobs += 1
+        try:
+            await self._claims.take_credit(work, slow=slow)
+        finally:
+            work.jobs -= 1
+
+    async def chunk(self, message: Message) -> StageEvent | None:
+        async with self._claimed(message) as claim:
+            if claim is None:
+                return None
+            run, context, work, _ = claim
+            made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
+            return made
+
+    async def compress(self, message: Message) -> StageEvent | None:
+        async with self._claim(_expect(read_event(message.data), Chunked)) as claim:
+            return (await self._payload(claim))[0] if claim else None
+
+    async def encrypt(self, message: Message) -> StageEvent | None:
+        async with self._claim(_expect(read_event(message.data), Compressed)) as claim:
+            return (await self._sealed(claim))[0] if claim else None
+
+    async def merkle(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Encrypted)
+        async with self._claim(event) as claim:
+            return merkle(event, claim.context) if claim else None
+
+    async def store(self, message: Message) -> StageEvent | None:
+        event = _expect(read_event(message.data), Proven)
+        async with self._claim(event) as claim:
+            if claim is None:
+                return None
+            _, sealed = await self._sealed(claim)
+            await self._keys.check(claim.keys)
+            name = stored_chunk(event.uid, event.index)
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(self._disk, self._store, name, sealed, event, claim.context)
+            try:
+                await self._keys.check(claim.keys)
+            except RefusedByState:
+                # Who destroyed the session may have emptied its folder before this file was there.
+                await loop.run_in_executor(self._disk, self._blobs.remove, name)
+                raise
+            return made
+
+    def lane(self, message: Message) -> Lane:
+        """Whose job it is, and whether its session's codec is slow."""
+        session_id = subjects.session_of(message.subject)
+        session = self._directory.get(session_id)
+        if session is None or session.created is None:
+            return Lane(session_id, slow=False)
+        return Lane(session.created.host, is_slow(session.created.settings))
+
+    def touch(self, message: Message) -> None:
+        """A chunk's message waits here for its turn: its memory is not idle."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.find(claim.uid, claim.index)
+
+    def put_back(self, message: Message) -> None:
+        """A chunk waits for an outage to end: what else its host sends does not wait for it."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.put_back(claim.uid, claim.index)
+
+    def forget(self, message: Message) -> None:
+        """A chunk is through, stored or dead: give its memory and its credit back."""
+        with suppress(ValidationError):
+            claim = ChunkEvent.model_validate_json(message.data)
+            self._claims.finish(claim.uid, claim.index)
+
+    def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
+        """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
+        self._blobs.put(name, sealed)
+        read_back = self._blobs.content(name)
+        if read_back is None:
+            raise _vanished(name)
+        return store(event, read_back, context) or self._keep(name, event, context)
+
+    def _keep(self, name: str, event: Proven, context: Context) -> Stored:
+        """Judge the other bytes that were there already."""
+        read_back = self._blobs.read(name)
+        if read_back is None:
+            raise _vanished(name)
+        stored = keep(event.run, read_back, context)
+        if stored is None:
+            kept = self._blobs.quarantine(name)
+            raise EvidenceFalse(
+                f"chunk {name}: the store held other bytes, now quarantine/{kept}",
+                code="store.false",
+                place=name,
+            )
+        log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
+        return stored
+
+    # claims, and bytes from memory or made again
+
+    @asynccontextmanager
+    async def _claimed(self, message: Message) -> AsyncIterator[Claim | None]:
+        """The claim of a `recorded` event, or one that is given out again."""
+        event = read_event(message.data)
+        if isinstance(event, Ended):
+            yield None
+            return
+        async with self._claim(_expect(event, ChunkEvent), message.seq) as claim:
+            yield claim
+
+    @asynccontextmanager
+    async def _claim(self, event: ChunkEvent, sequence: int = 0) -> AsyncIterator[Claim | None]:
+        """A claim with its chunk's memory, which is not evicted meanwhile; None when it is obsolete.
+
+        sequence: the event's own, of a `recorded`; all others name it.
+        """
+        session = await self._live(event)
+        async with AsyncExitStack() as stack:
+            held = None if session is None else await stack.enter_async_context(self._using(session))
+            if session is None or session.created is None or held is None:
+                self._claims.finish(event.uid, event.index)
+                yield None
+                return
+            sequence = event.recorded if isinstance(event, StageEvent) else sequence
+            work = self._claims.find(event.uid, event.index)
+            if work is None or (isinstance(event, Recorded) and work.recorded != event):
+                recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
+                work = self._claims.work(recorded)
+            work.jobs += 1
+            try:
+                context = Context(work.recorded, sequence, session.created.settings, held.keys)
+                yield Claim(event.run, context, work, held)
+                await self._keys.check(held)
+            finally:
+                work.jobs -= 1
+
+    @asynccontextmanager
+    async def _using(self, session: Session) -> AsyncIterator[HeldKeys | None]:
+        """The session's keys. A missing master key is the installation's trouble, not the chunk's."""
+        async with AsyncExitStack() as stack:
+            try:
+                held = await stack.enter_async_context(self._keys.using(session.uid, session.dek_id))
+            except Denied as error:
+                raise Unavailable(error.message, code=error.code, hint=error.hint) from error
+            yield held
+
+    async def _live(self, event: ChunkEvent) -> Session | None:
+        """The event's session; None when nothing of the chunk is wanted any more."""
+        session = self._directory.get(event.session)
+        if session is None or session.created is None:
+            session = await self._directory.find(event.session)
+        if session is None or session.created is None or session.uid != event.uid:
+            raise Rejected(f"no session {event.session} with this uid", code="chunk.session")
+        return None if session.is_settled(event.index) else session
+
+    async def _recorded(self, event: ChunkEvent, sequence: int) -> Recorded:
+        message = await self._jet.get(subjects.CHUNKS, sequence)
+        recorded = read_recorded(message.data) if message else None
+        if not isinstance(recorded, Recorded) or (recorded.uid, recorded.index) != (event.uid, event.index):
+            raise Rejected(
+                f"event {sequence} does not record chunk {event.index} of {event.session}", code="chunk.claim"
+            )
+        return recorded
+
+    async def _payload(self, claim: Claim) -> tuple[Compressed, Buffer]:
+        run, context, work, _ = claim
+        if work.payload is None:
+            work.payload = await self._remake.payload(run, context, work.plain)
+            work.plain = None
+        event, payload = work.payload
+        return event.model_copy(update={"run": run}), payload
+
+    async def _sealed(self, claim: Claim) -> tuple[Encrypted, Buffer]:
+        run, context, work, _ = claim
+        if work.sealed is None:
+            work.sealed = await self._remake.sealed(run, context, await self._payload(claim))
+            work.payload = None
+        event, sealed = work.sealed
+        return event.model_copy(update={"run": run}), sealed
+
+
+def _vanished(name: str) -> Unavailable:
+    return Unavailable(f"chunk {name} vanished while it was stored", code="store.vanished", place=name)
+
+
+def _expect(event: object, kind: type[E]) -> E:
+    if not isinstance(event, kind):
+        raise Rejected(f"{type(event).__name__} where {kind.__name__} belongs", code="event.unexpected")
+    return event

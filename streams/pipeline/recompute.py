@@ -1,0 +1,59 @@
+"""Owns making a chunk's bytes again from the recording stream, by the same pure functions as the first time.
+
+1. There is no staging area: what is not in memory comes from here, on a miss, in a replay, after a crash.
+2. Pure functions run in threads; the event loop only fetches.
+"""
+
+from handlers.stages.chunk import chunk
+from handlers.stages.compress import compress
+from handlers.stages.context import Context
+from handlers.stages.encrypt import encrypt
+from schemas import subjects
+from schemas.errors import RefusedByState
+from schemas.events.chunk import Chunked, Compressed, Encrypted, Recorded
+from schemas.format.digest import Buffer
+from schemas.format.fragment import Fragment, parse
+from schemas.ports import Reader
+from streams.event_store.chunk_log import data_seqs
+from streams.scheduling.threads import Threads, is_slow
+
+
+class Remake:
+    """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
+
+    def __init__(self, jet: Reader, threads: Threads) -> None:
+        self._jet, self._threads = jet, threads
+
+    async def fragments(self, recorded: Recorded) -> list[Fragment]:
+        """The chunk's data fragments by seq. Raises RefusedByState (chunk.source_gone)."""
+        seqs = data_seqs(recorded)
+        found = await self._jet.get_many(subjects.RECORDINGS, seqs)
+        missing = [seq for seq in seqs if seq not in found]
+        if missing:
+            raise RefusedByState(
+                f"chunk {recorded.index} of {recorded.session} cannot be made again: "
+                f"{len(missing)} of its fragments are gone from the stream",
+                code="chunk.source_gone",
+            )
+        return await self._threads.run(recorded.host, lambda: [parse(found[seq].data) for seq in seqs])
+
+    async def plain(
+        self, run: int, context: Context, fragments: list[Fragment] | None = None
+    ) -> tuple[Chunked, Buffer]:
+        """fragments: when they are in memory already."""
+        held = fragments if fragments is not None else await self.fragments(context.recorded)
+        return await self._threads.run(context.recorded.host, lambda: chunk(run, held, context))
+
+    async def payload(
+        self, run: int, context: Context, plain: Buffer | None = None
+    ) -> tuple[Compressed, Buffer]:
+        held = plain if plain is not None else (await self.plain(run, context))[1]
+        return await self._threads.run(
+            context.recorded.host, lambda: compress(run, held, context), slow=is_slow(context.settings)
+        )
+
+    async def sealed(
+        self, run: int, context: Context, payload: tuple[Compressed, Buffer] | None = None
+    ) -> tuple[Encrypted, Buffer]:
+        event, held = payload if payload is not None else await self.payload(run, context)
+        return await self._threads.run(context.recorded.host, lambda: encrypt(event, held, context))

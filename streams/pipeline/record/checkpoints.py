@@ -1,0 +1,133 @@
+"""Owns the `recorded` events of one session on their way into the log: in order, each after the one before.
+
+1. Two owners cannot fork a session: the loser finds the winner's event equal and goes on, or is told that its
+   fold is void, and nothing that it made afterwards is appended.
+2. Outages are waited out; what waits is bounded by `room`.
+"""
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from schemas import subjects
+from schemas.errors import Conflict, Retryable
+from schemas.events.chunk import Ended, Recorded
+from schemas.events.headers import headers
+from schemas.ports import Jet
+from streams.event_store.chunk_log import recorded_in
+
+WAITING = 64
+"""Events that may wait before the reader does."""
+DELAY_FIRST_S, DELAY_MAX_S = 0.05, 5.0
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+log = logging.getLogger("lucid.record")
+T = TypeVar("T")
+
+
+class Checkpoints:
+    """One session's appends. `void` is called when another owner's event stands where ours should."""
+
+    def __init__(self, jet: Jet, session: str, void: Callable[[], None]) -> None:
+        self._jet, self._void = jet, void
+        self._subject = subjects.chunk(subjects.RECORDED, session)
+        self._last = 0
+        """Stream sequence of the session's last event."""
+        self._queue: deque[tuple[Recorded | Ended, str]] = deque()
+        self._trace = ""
+        self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def full(self) -> bool:
+        return not self._room.is_set()
+
+    async def room(self) -> None:
+        await self._room.wait()
+
+    def trace(self, traceparent: str) -> None:
+        """The trace of the next event, unless an earlier fragment has set it. Hosts may send anything."""
+        if not self._trace and TRACEPARENT.fullmatch(traceparent):
+            self._trace = traceparent
+
+    def append(self, event: Recorded | Ended) -> None:
+        """Append soon, after those that wait."""
+        self._queue.append((event, self._trace))
+        self._trace = ""
+        if len(self._queue) >= WAITING:
+            self._room.clear()
+        if self._task is None:
+            self._task = asyncio.create_task(self._append_all(), name=f"append {self._subject}")
+
+    def restart(self, last: int) -> None:
+        """The session's last event is at this stream sequence. Only after `close`."""
+        self._last = last
+
+    async def close(self) -> None:
+        """Drop what waits: whoever restores the fold makes it again."""
+        task, self._task = self._task, None
+        self._forget()
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _append_all(self) -> None:
+        """Until nothing waits. Whatever else goes wrong voids the fold: it is made again from the log."""
+        try:
+            while self._queue:
+                event, trace = self._queue[0]
+                await patiently(partial(self._append, event, trace))
+                self._queue.popleft()
+                if len(self._queue) < WAITING:
+                    self._room.set()
+            self._task = None
+        except Exception as error:
+            if not isinstance(error, _ForkedError):
+                log.exception("append_failed subject=%s", self._subject)
+                await asyncio.sleep(DELAY_MAX_S)
+            self._task = None
+            self._forget()
+            self._void()
+
+    async def _append(self, event: Recorded | Ended, trace: str) -> None:
+        body = event.model_dump_json().encode()
+        try:
+            self._last = await self._jet.append(
+                self._subject, body, self._last, headers=headers(event.type, trace)
+            )
+        except Conflict:
+            # Ours with a lost ack, an equal one of another owner, or a fork.
+            after = self._last + 1
+            following, _ = await self._jet.batch(subjects.CHUNKS, self._subject, after, max_messages=1)
+            if following and recorded_in(following[0]) is None:
+                self._last = following[0].seq  # nonsense that somebody wrote: ours goes after it
+                raise
+            if not following or following[0].data != body:
+                raise _ForkedError from None
+            self._last = following[0].seq
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._trace = ""
+        self._room.set()
+
+
+class _ForkedError(Exception):
+    """Another owner appended another event."""
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call through outages for ever, with growing pauses."""
+    delay_s = DELAY_FIRST_S
+    while True:
+        try:
+            return await call()
+        except Retryable as error:
+            log.warning("waits_for_server error=%s", error)
+            await asyncio.sleep(delay_s)
+            delay_s = min(DELAY_MAX_S, delay_s * 2)

@@ -1,0 +1,85 @@
+"""Counts what a session refuses of its recording, keeps the first of it in DEAD, ends what is over by it.
+
+1. A host that has sent its final sends no more. Where that final breaks a rule, its session would stay open
+   for days: so it is aborted, with the reason, and all that came before is sealed.
+2. The abort is the usual one, an `end` in the stream behind all that was sent: every fold of the stream ends
+   at the same fragment.
+3. The fold's checkpoint says that a final was refused: after a crash the same is asked again, harmlessly.
+"""
+
+import asyncio
+import logging
+
+from handlers.stages.record.admit import Unfit
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import Piece
+from schemas.buffers import Bytes
+from schemas.errors import LucidError, Unavailable
+from schemas.format.fragment import Kind
+from schemas.ports import Jet
+from schemas.ports.messages import Message
+from streams.control.client import call
+from streams.event_store.chunk_log import find_fragment
+from streams.pipeline.record.side_tasks import Aside
+
+DEAD_LETTERS = 100
+"""Refused fragments of a session that are kept in DEAD; the others are only counted."""
+AGAIN_S = 2.0
+
+log = logging.getLogger("lucid.record")
+
+
+class Refusals:
+    """Those of one session in this process."""
+
+    def __init__(self, jet: Jet, aside: Aside, session: str) -> None:
+        self.count = 0
+        self._jet, self._aside, self._session = jet, aside, session
+        self._ending: asyncio.Task[None] | None = None
+
+    def bury(self, seq: int, code: str, message: str, body: Bytes) -> None:
+        """Count a refused fragment. seq: its stream sequence."""
+        self.count += 1
+        if self.count <= DEAD_LETTERS:
+            self._aside.bury(self._session, seq, code, message, body)
+
+    def refuse(self, fold: Fold, message: Message, unfit: Unfit, *, is_ending: bool) -> None:
+        """Count a message that no fold can take. is_ending: it is the session's final all the same."""
+        self.bury(message.seq, unfit.code, unfit.message, message.data)
+        if is_ending:
+            fold.refuse_final(Kind.FINAL, unfit.code)
+            self.heed(fold)
+
+    def heed(self, fold: Fold) -> None:
+        """Ask the platform to end the recording when the fold has refused its final and goes on.
+
+        It is asked in the background, once at a time, until it answers.
+        """
+        if self._ending is None and fold.refused_final and not fold.ended:
+            self._ending = asyncio.create_task(self._end(fold.refused_final), name=f"end {self._session}")
+
+    async def compare_older(self, fold: Fold, piece: Piece) -> None:
+        """Find what was taken for this place in the recorded events; the rare path of late doubles."""
+        taken = await find_fragment(self._jet, self._session, piece.header)
+        if taken is not None:
+            fold.compare(piece, *taken)
+        else:  # inside a declared gap: it stays lost, for a chunk after it may be closed already
+            self.bury(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
+
+    async def close(self) -> None:
+        """Ask no more."""
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.gather(self._ending, return_exceptions=True)
+
+    async def _end(self, reason: str) -> None:
+        log.warning("final_refused session=%s code=%s", self._session, reason)
+        while True:
+            try:
+                await call(self._jet, "abort", {"session": self._session, "reason": reason})
+                return
+            except Unavailable as error:
+                log.warning("abort_unanswered session=%s error=%s", self._session, error)
+            except LucidError:  # refused: it is ended already
+                return
+            await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,289 @@
+"""Owns the one loop that every stage runs: take a message, do the job in its slot, publish, acknowledge.
+
+Rules
+1. A slot is taken before a message is asked for, and given back when the outcome is written.
+2. The result is published before the input is acknowledged: a crash between the two redelivers the input,
+   the job gives the same bytes again, and the doubled result is swallowed by its message id or is harmless.
+3. An outage (Unavailable, NoSpace, Conflict) is waited out for ever; any other failure spends a retry;
+   spent or rejected messages go to DEAD with the reason, then are acknowledged (never `term`: it is not
+   confirmed by the server).
+4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
+   spends no retry and starts no second job: the next delivery waits for the same one, or finds its result.
+5. What is taken, or was fetched ahead and waits for a slot, is kept: it is not delivered to anyone else.
+6. Hosts take turns at a stage's workers. Sessions whose codec is slow have workers of their own: at any stage
+   their jobs may have to compress again. What a job waits for, it waits for without a worker.
+7. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from schemas import subjects
+from schemas.errors import LucidError, Rejected, Retryable
+from schemas.events.chunk import ChunkEvent, Dead, StageEvent
+from schemas.events.headers import TOO_LONG, headers, too_long
+from schemas.ports import Consumer, Writer
+from schemas.ports.messages import Message
+from streams.scheduling.fair_slots import FairSlots
+
+ACK_WAIT_S = 8.0
+"""30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
+STOP_S = 8.0
+ACKS = 3
+DELAY_FIRST_S, DELAY_MAX_S = 0.1, 10.0
+DEAD_BODY_BYTES = 64 * 1024
+"""What is kept of a refused message; the message itself stays in its stream."""
+
+log = logging.getLogger("lucid.runner")
+T = TypeVar("T")
+
+Job = Callable[[Message], Awaitable[StageEvent | None]]
+"""Do one stage's work for one message. None: there is nothing (more) to say of it."""
+
+
+class Lane(NamedTuple):
+    """Whose turn a job takes, and among which."""
+
+    host: str
+    slow: bool = False
+
+
+Wait = Callable[[Message], Awaitable[None]]
+"""Wait for what a job needs (memory), before it has a worker, and before its time begins."""
+
+
+class Limits(NamedTuple):
+    """What one stage may use: {STAGE}_WORKERS, _BUFFER_SIZE, _TIMEOUT, _RETRY_COUNT, _MAX_MEMORY_MB."""
+
+    workers: int
+    """Jobs that run at once."""
+    slots: int
+    """Messages that are taken and not yet acknowledged."""
+    timeout_s: float
+    retries: int
+    memory_bytes: int
+
+
+def _by_session(message: Message) -> Lane:
+    return Lane(subjects.session_of(message.subject))
+
+
+class Runner:
+    """Runs one stage's job over its consumer until stopped.
+
+    `wait` is done before a job's time begins; `on_kept` is called now and then while a message is in our
+    hands, `on_failed` when it is handed back, `on_done` and `on_dead` when it is acknowledged.
+    """
+
+    def __init__(
+        self,
+        jet: Writer,
+        reader: Consumer,
+        stage: tuple[str, str],
+        job: Job,
+        limits: Limits,
+        *,
+        wait: Wait | None = None,
+        lane: Callable[[Message], Lane] = _by_session,
+        on_kept: Callable[[Message], None] | None = None,
+        on_failed: Callable[[Message], None] | None = None,
+        on_done: Callable[[Message], None] | None = None,
+        on_dead: Callable[[Message], None] | None = None,
+    ) -> None:
+        self.verb, self._makes = stage
+        self.done = self.failed = 0
+        self._jet, self._reader, self._job, self._limits = jet, reader, job, limits
+        self._wait, self._lane = wait, lane
+        self._on_kept, self._on_failed = on_kept, on_failed
+        self._on_done, self._on_dead = on_done, on_dead
+        self._slots = asyncio.Semaphore(limits.slots)
+        self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
+        """By whether the session's codec is slow."""
+        self._busy: set[asyncio.Task[None]] = set()
+        self._spent: Counter[int] = Counter()
+        """Failures by stream sequence. The server's own count holds outages and kills as well."""
+        self._started: dict[int, asyncio.Future[StageEvent | None]] = {}
+        """Jobs by stream sequence, until a delivery has taken the outcome."""
+        self._kept: dict[str, Message] = {}
+        """Messages in work, by ack subject."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Take messages until `stop` is set, then finish what is in work."""
+        stopped = asyncio.ensure_future(stop.wait())
+        keeping = asyncio.create_task(self._keep())
+        try:
+            while await _first(self._slots.acquire(), stopped) is not None:
+                message = await _first(self._reader.get(), stopped)
+                if message is None:
+                    break
+                task = asyncio.create_task(self._handle(message))
+                self._busy.add(task)
+                task.add_done_callback(self._busy.discard)
+        finally:
+            stopped.cancel()
+            busy = set(self._busy)
+            if busy:
+                await asyncio.wait(busy, timeout=STOP_S)
+            for task in busy:
+                task.cancel()  # hands its message back
+            await asyncio.gather(*busy, return_exceptions=True)
+            keeping.cancel()
+            await self._reader.close()
+            log.info("stage_stopped stage=%s done=%d failed=%d", self.verb, self.done, self.failed)
+
+    async def _handle(self, message: Message) -> None:
+        ours: asyncio.Future[StageEvent | None] | None = None
+        """The job, if this delivery began it."""
+        slow = False
+        try:
+            self._kept[message.reply] = message
+            if too_long(message.headers):
+                raise Rejected(TOO_LONG, code="event.headers")
+            if self._wait is not None:
+                await self._wait(message)
+            lane = self._lane(message)
+            async with self._workers[lane.slow].turn(lane.host):
+                job = self._started.get(message.seq)
+                if job is None:
+                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
+                await asyncio.wait({job}, timeout=self._limits.timeout_s)
+                slow = not job.done()
+                if slow:
+                    raise TimeoutError(f"{self.verb} took longer than {self._limits.timeout_s:g} s")
+                self._started.pop(message.seq, None)
+                result = job.result()
+            if result is not None:
+                await self._publish(result, message)
+            await self._acknowledge(message)
+            self.done += 1
+            self._spent.pop(message.seq, None)
+            if self._on_done is not None:
+                self._on_done(message)
+        except asyncio.CancelledError:
+            del self._kept[message.reply]
+            with suppress(LucidError):
+                await self._reader.nak(message)
+            raise
+        except Exception as error:
+            del self._kept[message.reply]
+            self.failed += 1
+            await self._fail(message, error, slow=slow)
+            if slow and ours is not None:
+                await asyncio.wait({ours})
+                forget = asyncio.get_running_loop().call_later  # if another worker has the next delivery
+                forget(2 * self._limits.timeout_s + ACK_WAIT_S, self._started.pop, message.seq, None)
+        finally:
+            if ours is not None and not ours.done():
+                ours.cancel()
+            self._kept.pop(message.reply, None)
+            self._slots.release()
+
+    async def _acknowledge(self, message: Message) -> None:
+        """Tell the server, up to ACKS times: a lost ack only brings the message again."""
+        for left in reversed(range(ACKS)):
+            try:
+                await self._reader.ack_sync(message)
+                return
+            except Retryable:
+                if not left:
+                    raise
+
+    async def _publish(self, result: StageEvent, message: Message) -> None:
+        await self._jet.publish(
+            subjects.chunk(self._makes, result.session),
+            result.model_dump_json().encode(),
+            headers=headers(getattr(result, "type", ""), message.headers.get("traceparent", "")),
+            msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
+        )
+
+    async def _keep(self) -> None:
+        """Tell the server every third of the acknowledgement time which messages are in our hands."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            for message in (*self._kept.values(), *self._reader.waiting):
+                if self._on_kept is not None:
+                    self._on_kept(message)
+                with suppress(LucidError):
+                    await self._reader.in_progress(message)
+
+    async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
+        """Write the outcome of a failed job. When even that fails, the message comes again by itself."""
+        counts = not slow and not isinstance(error, Retryable)
+        self._spent[message.seq] += counts
+        spent = self._spent[message.seq]
+        try:
+            if isinstance(error, Rejected) or spent > self._limits.retries:
+                await self._bury(message, error)
+                await self._acknowledge(message)
+                self._spent.pop(message.seq, None)
+                if self._on_dead is not None:
+                    self._on_dead(message)
+                return
+            delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
+            if slow:
+                delay_s = self._limits.timeout_s
+            if self._on_failed is not None and not slow:
+                self._on_failed(message)
+            await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
+            log.warning(
+                "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
+                self.verb,
+                message.subject,
+                message.seq,
+                message.deliveries,
+                error,
+                exc_info=error if counts else None,
+            )
+        except LucidError as worse:
+            log.warning("outcome_unwritten stage=%s seq=%d error=%s", self.verb, message.seq, worse)
+
+    async def _bury(self, message: Message, error: Exception) -> None:
+        session = subjects.session_of(message.subject)
+        if subjects.SESSION_ID.fullmatch(session) is None:
+            log.error("unnameable stage=%s seq=%d subject=%.200r", self.verb, message.seq, message.subject)
+            return  # it has no place in DEAD; it stays in its stream
+        dead = dead_letter(self.verb, session, message, error)
+        log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
+        await self._jet.publish(
+            subjects.dead(self.verb, session),
+            dead.model_dump_json().encode(),
+            msg_id=f"dead.{self.verb}.{message.seq}.{dead.run}",
+        )
+
+
+async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
+    """What `wanted` gives, or None when it is time to stop; what came at the same moment is not lost."""
+    task: asyncio.Future[T] = asyncio.ensure_future(wanted)
+    both: set[asyncio.Future[Any]] = {task, stopped}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    return None if task.cancelled() else task.result()
+
+
+def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:
+    """What DEAD keeps of a message that will not be tried again."""
+    index, run = -1, 0
+    with suppress(ValidationError):
+        if not too_long(message.headers):  # who writes so is none of us, and ends no chunk's way
+            claim = ChunkEvent.model_validate_json(message.data)
+            index, run = claim.index, claim.run
+    code, said = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
+    return Dead(
+        stage=stage,
+        session=session,
+        index=index,
+        run=run,
+        seq=message.seq,
+        code=code,
+        message=said[:1000] or type(error).__name__,
+        body=bytes(message.data[:DEAD_BODY_BYTES]),
+    )

@@ -1,0 +1,142 @@
+"""Owns one worker process: the six stages over the partitions of its group.
+
+1. The stage runners start before `record`: what catching up emits finds its readers.
+2. Everything here can be killed at any moment: state is in the streams, the store and the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import ValidationError
+
+from handlers.stages.record.admit import Signers
+from schemas import subjects
+from schemas.events.chunk import ChunkEvent
+from schemas.ports import Blobs, Jet
+from schemas.ports.messages import Message
+from streams.event_store.session_directory import Directory
+from streams.keys.keystore import KeyStore
+from streams.pipeline.chunk_memory import Claims
+from streams.pipeline.groups import join
+from streams.pipeline.jobs import Jobs
+from streams.pipeline.record.checkpoints import patiently
+from streams.pipeline.record.ingest import Ingest
+from streams.pipeline.runner import Limits, Runner
+from streams.pipeline.stages import STAGES, partitions
+from streams.scheduling.threads import THREADS, Threads
+
+EVICT_S = 5.0
+
+log = logging.getLogger("lucid.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """What a worker is wired from."""
+
+    jet: Jet
+    directory: Directory
+    keys: KeyStore
+    blobs: Blobs
+    signers: Signers
+    """Raw public keys that may sign an `end` fragment."""
+    limits: Mapping[str, Limits]
+    """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
+
+
+async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
+    """Run the stages of one worker group until `stop` is set; then finish what is in work."""
+    claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
+    threads, checks = Threads(), ThreadPoolExecutor(THREADS, "lucid-check")
+    disk = ThreadPoolExecutor(THREADS, "lucid-disk")
+    owned = partitions(group, groups)
+    jobs = Jobs(parts.jet, claims, parts.directory, parts.keys, parts.blobs, threads, disk)
+    try:
+        runners = [
+            asyncio.create_task(runner.run(stop), name=runner.verb)
+            for runner in await _runners(parts, jobs, group, groups)
+        ]
+        ingest = asyncio.create_task(
+            Ingest(
+                parts.jet, parts.directory, claims, checks, parts.signers, owned, parts.limits["record"]
+            ).run(),
+            name="record",
+        )
+        stored = asyncio.create_task(_heed_stored(parts.jet, claims, owned), name="stored")
+        evict = asyncio.create_task(_evict(claims), name="evict")
+        log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
+        await _until_stopped(stop, [ingest, stored, evict], runners)
+    finally:
+        _shut(checks, disk)
+        threads.shut()
+
+
+async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
+    runners = []
+    for stage in STAGES:
+        if stage.job is None:
+            continue
+        limits = parts.limits[stage.verb]
+        upsert = partial(join, parts.jet, stage, group, groups)
+        reader = parts.jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
+        wait = partial(stage.waits, jobs) if stage.waits else None
+        job = partial(jobs.do, stage.job)
+        runners.append(
+            Runner(
+                parts.jet,
+                reader,
+                (stage.verb, stage.makes),
+                job,
+                limits,
+                wait=wait,
+                lane=jobs.lane,
+                on_kept=jobs.touch,
+                on_failed=jobs.put_back,
+                on_done=jobs.forget if stage is STAGES[-1] else None,
+                on_dead=jobs.forget,
+            )
+        )
+    return runners
+
+
+async def _until_stopped(
+    stop: asyncio.Event, services: list[asyncio.Task[None]], runners: list[asyncio.Task[None]]
+) -> None:
+    """Return when `stop` was set and the runners are through; raise what ended any of them before."""
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({stopped, *services, *runners}, return_when=asyncio.FIRST_COMPLETED)
+    over = [task for task in (*services, *runners) if task.done()]
+    stop.set()
+    for task in services:
+        task.cancel()
+    await asyncio.gather(stopped, *services, *runners, return_exceptions=True)
+    for task in over:
+        task.result()
+
+
+async def _heed_stored(jet: Jet, claims: Claims, owned: Collection[int]) -> None:
+    """Another worker may store what is in memory here: one of our group, or of another number of groups."""
+    start = (await patiently(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
+    filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
+    async for item in jet.follow(subjects.CHUNKS, filters, start):
+        if isinstance(item, Message):
+            with suppress(ValidationError):
+                event = ChunkEvent.model_validate_json(item.data)
+                claims.stored(event.uid, event.index)
+
+
+async def _evict(claims: Claims) -> None:
+    while True:
+        await asyncio.sleep(EVICT_S)
+        claims.evict_idle()
+
+
+def _shut(*executors: Executor) -> None:
+    for executor in executors:
+        with suppress(RuntimeError):
+            executor.shutdown(wait=True, cancel_futures=True)

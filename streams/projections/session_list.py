@@ -1,0 +1,155 @@
+"""Keeps the list of all sessions, finished ones too, as a read model; answers it page by page.
+
+1. The list is made from LIFECYCLE alone, from the position that is stored with it. Its log is followed
+   beside the directory's, and after it: a list that is made anew delays neither a start nor a command.
+2. A page names its last session's number; the next page begins below it. Sessions that are created meanwhile
+   have higher numbers, so pages are complete and disjoint.
+3. The answer says how many events of the log the list does not know yet.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import summary
+from schemas import subjects
+from schemas.errors import LucidError
+from schemas.ports import Jet, Reader
+from schemas.ports.read_models import SessionQuery, SessionRow, Views
+from streams.event_store.open_sessions import OpenSessions
+from streams.event_store.session_directory import Directory
+from streams.pipeline.record.checkpoints import patiently
+
+PAGE_MOST = 500
+"""Sessions in one answer: about 700 bytes each, and a message holds 1 MiB."""
+WAITING_MOST = 2000
+"""Rows that may wait to be written before the log is followed on."""
+NEAR_EVENTS, NEAR_S = 2000, 2.0
+"""A list that lacks no more than that is waited for, so long."""
+AGAIN_S = 10.0
+EMPTY_S = 0.2
+REST_MOST_S = 0.01
+
+log = logging.getLogger("lucid.list")
+
+
+class PageAsked(BaseModel):
+    """The body of the command `list`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: str = ""
+    host: str = ""
+    text: str = ""
+    after: int = Field(default=0, ge=0)
+    limit: int = Field(default=100, ge=1, le=PAGE_MOST)
+
+
+class SessionList:
+    """One for each process that answers commands. `run` keeps it."""
+
+    def __init__(self, jet: Jet, views: Views, ready: Callable[[], Awaitable[None]]) -> None:
+        """ready: returns when commands can be answered."""
+        self._jet, self._views, self._ready = jet, views, ready
+        self._changed: dict[str, Session] = {}
+        self._moved, self._written = asyncio.Event(), asyncio.Condition()
+        self._position = 0
+        """What the rows stand for."""
+        self._slice_began_s = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled. The list may fail; nothing else does with it."""
+        await patiently(self._ready)
+        while True:
+            try:
+                await self._follow()
+            except LucidError as error:
+                log.warning("list_stands error=%s again_s=%g", error, AGAIN_S)
+            except Exception:
+                log.exception("list_failed again_s=%g", AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
+
+    async def page(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One page, newest first. next: what `after` of the next page is; 0: there is none."""
+        asked = PageAsked.model_validate(body)
+        last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
+        newest = last.seq if last else 0
+        if 0 < newest - self._position <= NEAR_EVENTS:
+            await self._wait(newest)
+        query = SessionQuery(asked.state, asked.host, asked.text, asked.after, asked.limit + 1)
+        behind = max(newest - self._position, 0)
+        found = await asyncio.to_thread(self._views.sessions, query)
+        page, more = found[: asked.limit], found[asked.limit :]
+        return {
+            "sessions": [shown for _, shown in page],
+            "next": page[-1][0] if more else 0,
+            "behind": behind,
+        }
+
+    async def _wait(self, seq: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NEAR_S), self._written:
+                await self._written.wait_for(lambda: self._position >= seq)
+
+    async def _follow(self) -> None:
+        position = self._position = await self._begin()
+        self._changed.clear()
+
+        async def start(_: Reader) -> OpenSessions:
+            return OpenSessions(position)
+
+        directory = Directory(self._jet, start, self._rest)
+        directory.on_change(lambda session: self._changed.update({session.id: session}))
+        following = asyncio.create_task(directory.run(), name="list")
+        following.add_done_callback(lambda _: self._moved.set())
+        try:
+            while not following.done():
+                await self._moved.wait()
+                self._moved.clear()
+                changed, self._changed, position = self._changed, {}, directory.position
+                if position > self._position:
+                    await asyncio.to_thread(self._write, list(changed.values()), position)
+                self._position = max(position, self._position)
+                async with self._written:
+                    self._written.notify_all()
+            following.result()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _begin(self) -> int:
+        """Where the rows stand in this log. A log is known by its first event, which never changes."""
+        while not (info := await patiently(lambda: self._jet.info(subjects.LIFECYCLE))).messages:
+            await asyncio.to_thread(self._views.begin, "")
+            await asyncio.sleep(EMPTY_S)
+        first = await patiently(lambda: self._jet.get(subjects.LIFECYCLE, info.first_seq))
+        log_id = f"{first.stream_time_ns}" if first else ""
+        position = await asyncio.to_thread(self._views.begin, log_id)
+        if position > info.last_seq:  # the log was taken back to an older state
+            await asyncio.to_thread(self._views.begin, "")
+            position = await asyncio.to_thread(self._views.begin, log_id)
+        return position
+
+    async def _rest(self) -> None:
+        """Leave half of the time to others, and let no more wait than WAITING_MOST."""
+        loop = asyncio.get_running_loop()
+        self._moved.set()
+        await asyncio.sleep(min(loop.time() - self._slice_began_s, REST_MOST_S))
+        if len(self._changed) > WAITING_MOST:
+            async with self._written:
+                await self._written.wait_for(lambda: len(self._changed) <= WAITING_MOST)
+        self._slice_began_s = loop.time()
+
+    def _write(self, changed: list[Session], position: int) -> None:
+        """In a thread."""
+        rows = [
+            SessionRow(one.first_seq, one.last_seq, one.id, one.state, one.created.host, summary(one))
+            for one in changed
+            if one.created is not None
+        ]
+        self._views.apply(rows, position)

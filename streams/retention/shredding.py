@@ -1,0 +1,121 @@
+"""Destroys a session's evidence for good, and says so under signature.
+
+    erasure in the log → key file erased → fragments up to here, events, dead letters, chunks, quarantine
+    emptied → tombstone
+
+1. The key goes first. Whatever is left or comes later, in any place or copy, is ciphertext that nobody opens.
+2. Fragments are purged up to the sequence that their stream had reached when the key was gone. What a host
+   sends after that belongs to nobody and holds up nothing: retention/sealed_source.py takes it away later.
+3. Every place is emptied twice, with a pause between: a job that was under way then finds no key and leaves
+   nothing. It takes away by itself what it had written by then.
+4. Every step may be repeated after a crash. The tombstone derives from the order to destroy, and from the
+   signer of that date, so it is the same each time; one that is there already stands.
+5. The pause holds no slot: of many that are destroyed at once all keys go first, and all pause together.
+6. The log, its history and the manifests stay: they hold digests and names, no picture.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from handlers.lifecycle.session import Session
+from schemas import subjects
+from schemas.errors import Unavailable
+from schemas.events.session import Created, DestroyOrdered
+from schemas.format import dsse
+from schemas.format.digest import ZERO, h
+from schemas.format.trust import Place, Tombstone
+from schemas.ports import Blobs, Erasure, Jet, Signers
+from streams.keys.copies import copies_end_us
+from streams.keys.folder import RequireKeys, order_erasure
+from streams.keys.keystore import KeyStore
+
+PAUSE_S = 1.0
+"""Between the two times that places are emptied: longer than most jobs that were under way."""
+NO_KEY = bytes(16)
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+
+log = logging.getLogger("lucid.shredding")
+
+
+def tombstone_name(uid: bytes) -> str:
+    """Where the tombstone lies among the manifests."""
+    return f"{uid.hex()}.tombstone.dsse.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shredder:
+    """What destroying works with."""
+
+    jet: Jet
+    keys: KeyStore
+    chunks: Blobs
+    manifests: Blobs
+    quarantine: Blobs
+    signers: Signers
+    require_keys: RequireKeys
+
+    async def shred(self, session: Session, turn: Turn) -> bytes:
+        """Destroy, and return H of the tombstone's envelope. Safe to repeat.
+
+        turn: is taken for the work before the pause, and again for the work after it.
+        Raises Retryable; then nothing is half done that the next call would not finish.
+        """
+        created, order = session.created, session.destroy
+        assert created is not None
+        assert order is not None
+        async with turn():
+            await self.require_keys()  # a keys/ that is missing, or of somebody else, erases nothing
+            # In the log first: an older keys/ in the place of this one is brought up to it before it serves.
+            await order_erasure(self.jet, created.uid)
+            erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
+            until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
+            order = order.model_copy(update={"backups_until_us": until_us})
+            up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
+            await self._empty(created, up_to)
+        await asyncio.sleep(PAUSE_S)
+        async with turn():
+            emptied = await self._empty(created, up_to)
+            return await asyncio.to_thread(self._bury, session, created, order, erasure, sorted(emptied))
+
+    async def _empty(self, created: Created, up_to: int) -> dict[str, int]:
+        """Empty every place once; how much each held."""
+        name, uid = created.session, created.uid.hex()
+        emptied = {
+            "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name), up_to),
+            "events": await self.jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
+            "dead": await self.jet.purge(subjects.DEAD, subjects.dead("*", name)),
+            "chunks": await asyncio.to_thread(self.chunks.remove, f"{uid}/"),
+            "quarantine": await asyncio.to_thread(self.quarantine.remove, f"{uid}/"),
+        }
+        log.info("emptied session=%s items=%d", name, sum(emptied.values()))
+        return emptied
+
+    def _bury(
+        self, session: Session, created: Created, order: DestroyOrdered, erasure: Erasure, emptied: list[str]
+    ) -> bytes:
+        signer = self.signers.at(order.at_us)
+        places = [Place(place="keys", outcome=erasure)]
+        places += [Place(place=place, outcome="emptied") for place in emptied]
+        said = Tombstone(
+            uid=created.uid,
+            dek_id=session.dek_id or NO_KEY,
+            manifest=session.seals[-1].manifest if session.seals else ZERO,
+            who=order.who,
+            approver=order.approver,
+            reason=order.reason,
+            at_us=max(order.at_us, signer.from_us),
+            places=tuple(places),
+            backups_until_us=order.backups_until_us,
+        )
+        envelope = dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public)
+        name = tombstone_name(created.uid)
+        self.manifests.put(name, envelope)
+        found = self.manifests.read(name)
+        if found is None:
+            raise Unavailable(f"tombstone {name} cannot be read back", code="destroy.read_back", place=name)
+        # One that is there already was made by an earlier try, perhaps by an earlier signer: it stands.
+        return h(found)

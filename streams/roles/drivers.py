@@ -1,0 +1,180 @@
+"""Owns which driver stands behind which port: nothing else in streams/ imports infra.
+
+1. It composes and decides nothing: what is done with a driver is up to whoever asked for it.
+2. Whoever asks for keys is kept out of core dumps before the first one is in memory.
+3. A plain function of this machine or process needs no port, and is handed on by its name.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from infra import jetstream
+from infra.blobs.disk import DiskBlobs
+from infra.capture.drawn_desktop import Capture, decode, drawn, encodes_h264
+from infra.config.load import CONFIG, config_path, data_dir, effective, load_settings
+from infra.jetstream import Where
+from infra.keys.folder import KeyFolder
+from infra.keys.host_identity import HostIdentity
+from infra.keys.master import Keyring
+from infra.keys.place import DiskKeyPlace
+from infra.keys.session_keys import DiskKeyFiles
+from infra.keys.signers import Signers
+from infra.nats_server.server import NatsServer
+from infra.nats_server.server import version as server_version
+from infra.nats_server.store_lock import has_streams
+from infra.processes.children import Child, die_with
+from infra.processes.memory import prepare_memory
+from infra.processes.swap import plain_swap
+from infra.processes.undumpable import refuse_dumps
+from infra.read_models.sqlite import SqliteViews
+from schemas import ports
+from schemas.config.settings import Settings
+from schemas.ports.capture import Picture
+
+__all__ = [
+    "CONFIG",
+    "Installation",
+    "Where",
+    "blobs",
+    "config_path",
+    "connected",
+    "decode",
+    "dialled",
+    "die_with",
+    "drawn",
+    "drawn_desktop",
+    "effective",
+    "encodes_h264",
+    "plain_swap",
+    "prepare_memory",
+    "server",
+    "server_version",
+    "supervised",
+]
+
+
+class Installation:
+    """The drivers of one data directory, under its settings. Making it touches nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._data = data_dir(settings)
+        self.data: ports.DataDir = self._data
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] | None = None) -> "Installation":
+        """The one that the environment names. Raises Misuse (config.*)."""
+        return cls(load_settings(environ))
+
+    @cached_property
+    def keyring(self) -> ports.Keyring:
+        refuse_dumps()
+        return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
+
+    @cached_property
+    def key_folder(self) -> ports.KeyFolder:
+        return KeyFolder(self._data.keys)
+
+    @cached_property
+    def key_files(self) -> ports.KeyFiles:
+        refuse_dumps()
+        return DiskKeyFiles(self._data.keys / "sessions")
+
+    def key_place(self, path: Path | None = None) -> ports.KeyPlace:
+        """One folder with keys, by itself; None: the one that is used."""
+        refuse_dumps()
+        return DiskKeyPlace(path or self._data.where("keys"))
+
+    @cached_property
+    def signers(self) -> ports.Signers:
+        refuse_dumps()
+        return Signers(self._data.keys)
+
+    @cached_property
+    def chunks(self) -> ports.Blobs:
+        return DiskBlobs(self._data.chunks, self._data.quarantine)
+
+    @cached_property
+    def manifests(self) -> ports.Blobs:
+        return DiskBlobs(self._data.manifests, self._data.quarantine)
+
+    @cached_property
+    def quarantine(self) -> ports.Blobs:
+        return DiskBlobs(self._data.quarantine)
+
+    @cached_property
+    def views(self) -> ports.Views:
+        return SqliteViews(self._data.path / "views.sqlite")
+
+    def sweep(self) -> None:
+        """Remove what a crash left half written. For the owner, before it starts anything."""
+        for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
+            DiskBlobs(folder).sweep()
+
+    def holds_log(self) -> bool:
+        """Whether a NATS server of our own has kept streams in this data directory."""
+        return has_streams(self._data.where("nats"))
+
+    def identity(self, host: str) -> ports.HostIdentity:
+        """One host's key and counter, locked. Raises Unavailable (host.locked)."""
+        return HostIdentity(self._data.folder("hosts"), host)
+
+    def server(self) -> ports.Server:
+        return server(self._data.nats, self.settings.nats_memory_mib)
+
+    def unsynced_server(self) -> ports.Server:
+        """A power failure takes what it was given: for what can be made again."""
+        return NatsServer(self._data.nats, memory_mib=self.settings.nats_memory_mib, synced=False)
+
+
+async def dialled(where: Where, name: str) -> Any:
+    """The driver's own client, connected as ours are: for a library that is built on it."""
+    client = jetstream.Client(where)
+    await client.dial(name=name, error_cb=_unheard)
+    return client
+
+
+async def _unheard(error: Exception) -> None:
+    """It tries again; the connection beside it says what is wrong."""
+
+
+@asynccontextmanager
+async def connected(
+    where: str | Where, name: str, timeout_s: float = jetstream.CONNECT_TIMEOUT_S
+) -> AsyncIterator[ports.Jet]:
+    """A connection, closed afterwards. where: URLs, or what says them before every try.
+
+    Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
+    """
+    jet = await jetstream.connect(where, name=name, timeout_s=timeout_s)
+    try:
+        yield jet
+    finally:
+        await jet.close()
+
+
+def server(folder: Path, memory_mib: int) -> ports.Server:
+    """A broker of our own over one folder, not started yet."""
+    return NatsServer(folder, memory_mib=memory_mib)
+
+
+def supervised(
+    name: str, command: tuple[str, ...], environment: Mapping[str, str], log: Path | None
+) -> ports.Child:
+    """A process of ours, not started yet. log: where its output goes; None: where ours goes."""
+    return Child(name, command, environment, log)
+
+
+def blobs(folder: Path) -> ports.Blobs:
+    """Of one folder that belongs to no installation."""
+    return DiskBlobs(folder)
+
+
+@asynccontextmanager
+async def drawn_desktop(seconds: float, picture: Picture) -> AsyncIterator[ports.Source]:
+    """A desktop that is drawn and encoded for so long, in real time. Raises Unavailable (capture.*)."""
+    async with await Capture.desktop(seconds, picture) as capture:
+        yield capture

@@ -1,0 +1,132 @@
+"""Runs a whole system on one machine: starts its parts in order, minds them, and ends them in order.
+
+    data directory (lock) → nats-server → streams → conductor, worker → run.json, and the same way back
+
+1. Whoever holds the lock starts everything; all others attach through run.json (`streams.cli.attach`).
+2. run.json appears when commands are answered, and is gone before anything stops answering. Where somebody
+   removes it, it is written again; where somebody removes the whole folder, the system ends.
+3. Everything dies with the supervisor; a killed one leaves nothing that the next start does not clear.
+4. The password of the server is in run.json and in the children's environment, both readable by us alone.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from schemas.errors import LucidError, Unavailable
+from schemas.ports import Child, DataDir, Jet, Server
+from streams.control.client import call
+from streams.event_store.topology import declare
+from streams.keys.folder import key_folder
+from streams.roles.drivers import Installation, connected, supervised
+
+READY_S = 180.0
+"""A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
+ASK_S = 0.1
+MIND_S = 2.0
+STARTS_MOST = 4
+"""A child that needs more of them before anything is answered will not live."""
+
+ROLES = ("conductor", "worker")
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that runs. `jet` is the supervisor's own connection; `minding` ends only by what ends it."""
+
+    data: DataDir
+    server: Server
+    children: tuple[Child, ...]
+    jet: Jet
+    minding: "asyncio.Task[None]"
+
+
+@asynccontextmanager
+async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
+    """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
+
+    Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
+    Denied (keys.*): a wrong ENCRYPTION_KEY, or keys/ and the log do not belong together.
+    """
+    data = here.data
+    data.lock()
+    async with AsyncExitStack() as stack:
+        stack.callback(data.unlock)
+        await asyncio.to_thread(here.sweep)
+        await asyncio.to_thread(
+            here.keyring.keks
+        )  # a wrong ENCRYPTION_KEY shows now, not with the first session
+        server = here.server()
+        await server.start()
+        stack.push_async_callback(server.stop)
+        jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
+        folder = key_folder(here, jet)
+        await folder.check()  # before streams are made: where they are, others take it for a log
+        await declare(jet, server.max_file)
+        await folder.open()
+        children = tuple(_child(role, server, data, quiet) for role in ROLES)
+        stack.push_async_callback(_stop_all, children)
+        for child in children:
+            await child.start()
+        await _answered(jet, data, children)
+        stack.callback(data.remove_run)
+        _tell(data, server)
+        minding = asyncio.create_task(_mind(data, server))
+        stack.callback(minding.cancel)
+        yield System(data, server, children, jet, minding)
+
+
+def _tell(data: DataDir, server: Server) -> None:
+    data.write_run({"pid": os.getpid(), "nats_url": server.url})
+
+
+async def _mind(data: DataDir, server: Server) -> None:
+    """Let others find us for as long as the folder is there. Raises Unavailable (datadir.gone)."""
+    while data.is_there():
+        if not data.has_run():
+            with suppress(OSError):  # a full disk: the next round tries again
+                _tell(data, server)
+        await asyncio.sleep(MIND_S)
+    raise Unavailable(
+        f"{data.path} was removed or replaced while it was in use",
+        code="datadir.gone",
+        hint="put it back, then start again: lucid up",
+    )
+
+
+def _child(role: str, server: Server, data: DataDir, quiet: bool) -> Child:
+    # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
+    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(os.getpid()))
+    environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
+    return supervised(role, command, environment, data.logs / f"{role}.log" if quiet else None)
+
+
+async def _stop_all(children: tuple[Child, ...]) -> None:
+    await asyncio.gather(*(child.stop() for child in children))
+
+
+async def _answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> None:
+    """Return when commands are answered. Raises Unavailable (server.slow, server.child)."""
+    end_s = asyncio.get_running_loop().time() + READY_S
+    while True:
+        try:
+            await call(jet, "ping", {})
+            return
+        except LucidError as error:
+            if asyncio.get_running_loop().time() > end_s:
+                raise Unavailable(
+                    f"nothing answers commands after {READY_S:g} s: {error.message}",
+                    code="server.slow",
+                    hint=f"read {data.logs}",
+                ) from None
+        for child in children:
+            if child.starts >= STARTS_MOST:
+                raise Unavailable(
+                    f"the {child.name} ends as soon as it is started",
+                    code="server.child",
+                    hint=f"read {data.logs / child.name}.log, or run: lucid serve {child.name}",
+                )
+        await asyncio.sleep(ASK_S)

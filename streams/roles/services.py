@@ -1,0 +1,140 @@
+"""Owns the roles, and which services each is made of.
+
+Each is one coroutine that runs until its `stop` is set, over one connection and one installation.
+"""
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from handlers.lifecycle.next_action import Silence
+from schemas.config.settings import Settings, StageLimits
+from schemas.format.chunk_header import MAX_PLAIN
+from schemas.ports import Jet
+from streams.conductor import conductor
+from streams.conductor.conductor import Conductor
+from streams.control.commands import Control
+from streams.control.nats_service import control_plane
+from streams.control.places import Places
+from streams.event_store.host_log import Hosts
+from streams.event_store.open_sessions import OpenSessionsWriter
+from streams.event_store.session_directory import Directory
+from streams.event_store.session_log import EventLog
+from streams.keys.folder import KeyFolder, key_folder
+from streams.keys.keystore import KeyStore
+from streams.pipeline.record.checkpoints import patiently
+from streams.pipeline.runner import Limits
+from streams.pipeline.stages import STAGES
+from streams.pipeline.worker import WorkerParts, work
+from streams.projections.session_list import SessionList
+from streams.retention.sealed_source import Retention
+from streams.roles.drivers import Installation, dialled, prepare_memory
+
+CONDUCTOR_THREADS = 64
+"""More than all slots of the conductor's kinds of work: none waits for a thread that another kind holds."""
+
+
+async def run_worker(
+    here: Installation, jet: Jet, stop: asyncio.Event, group: int = 0, groups: int = 1
+) -> None:
+    """The six stages over the partitions of one worker group."""
+    prepare_memory()
+    if not await _opened(key_folder(here, jet), stop):
+        return
+    directory, keys = Directory(jet), KeyStore(here.key_files, here.keyring)
+    parts = WorkerParts(
+        jet=jet,
+        directory=directory,
+        keys=keys,
+        blobs=here.chunks,
+        signers=here.signers.publics,
+        limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
+    )
+    following = asyncio.create_task(directory.run())
+    working = asyncio.create_task(work(parts, stop, group, groups))
+    try:
+        await asyncio.wait({working, following}, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await working
+        if following.done():
+            following.result()
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+
+async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
+    """Lifecycle, sealing, the source's end and the command service."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
+    settings, keyring, directory = here.settings, here.keyring, Directory(jet, sources=True)
+    folder = key_folder(here, jet)
+    if not await _opened(folder, stop):
+        return
+    keys = KeyStore(here.key_files, keyring)
+    parts = conductor.ConductorParts(
+        jet=jet,
+        directory=directory,
+        keys=keys,
+        chunks=here.chunks,
+        manifests=here.manifests,
+        quarantine=here.quarantine,
+        signers=here.signers,
+        require_keys=folder.require,
+        limits=silence(settings),
+    )
+    retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
+    listed = SessionList(jet, here.views, directory.ready)
+    control = Control(
+        *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),
+        places=Places(directory, settings.max_sessions, settings.max_host_sessions),
+        compression_max_s=settings.compression_max_s,
+    )
+    broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
+    stopped = asyncio.create_task(stop.wait())
+    writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
+    services = (directory, Conductor(parts), retention, writer, listed)
+    running = [asyncio.create_task(service.run()) for service in services]
+    try:
+        # A command is answered only by one who knows every session.
+        known = asyncio.create_task(patiently(directory.ready))
+        await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        await broker.start()
+        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task.done():
+                task.result()
+    finally:
+        # Commands first: what is under way still finds the directory moving.
+        await broker.stop()
+        stopped.cancel()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(stopped, *running, return_exceptions=True)
+
+
+async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:
+    """Wait until keys/ can be used; False: it was stopped before. Raises Denied (keys.*)."""
+    opening = asyncio.create_task(patiently(folder.open))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opening.done():
+        opening.cancel()
+        return False
+    opening.result()
+    return True
+
+
+def silence(settings: Settings) -> Silence:
+    """How long a host may be silent."""
+    return Silence(settings.host_silent_max_s, settings.host_return_max_s)
+
+
+def _limits(stage: StageLimits) -> Limits:
+    """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
+    fit = stage.memory_bytes // (2 * MAX_PLAIN)
+    workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
+    return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)

@@ -1,0 +1,83 @@
+"""Runs one task a session: one at a time, again when it was woken meanwhile, and again after an outage.
+
+1. A wake is never lost: it begins the task, or has the running one followed by another.
+2. A session's failure reaches no other session.
+3. Which work waits for which is the job's own business (fair_slots.py): here every session may run.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from schemas.errors import Retryable
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
+CALM_S = 0.1
+"""Between two runs for one session: many chunks are stored in that time, and one look sees them all."""
+
+log = logging.getLogger("lucid.conductor")
+
+
+@dataclass(slots=True)
+class _Task:
+    failures: int = 0
+    busy: bool = False
+    again: bool = False
+    retry: asyncio.TimerHandle | None = None
+
+
+class SessionTasks:
+    """`job` brings one session on. Used from one event loop only."""
+
+    def __init__(self, job: Callable[[str], Awaitable[None]]) -> None:
+        self._job = job
+        self._tasks: dict[str, _Task] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def wake(self, session_id: str) -> None:
+        """Run the session's job soon."""
+        task = self._tasks.setdefault(session_id, _Task())
+        if not task.busy and not task.again:
+            self._begin(session_id, task)
+        task.again = True
+
+    async def close(self) -> None:
+        """Cancel what runs; nothing begins any more."""
+        self._closed = True
+        for running in self._running:
+            running.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _begin(self, session_id: str, task: _Task) -> None:
+        if not self._closed:
+            task.busy = True
+            running = asyncio.get_running_loop().create_task(self._run(session_id, task))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _run(self, session_id: str, task: _Task) -> None:
+        task.again = False
+        try:
+            await self._job(session_id)
+            task.failures = 0
+        except Retryable as error:
+            self._later(session_id, task, error)
+        except Exception:
+            # A bug in one session's way must not stop the others'; the sweep tries it again.
+            log.exception("conducting_failed session=%s", session_id)
+        finally:
+            task.busy = False
+            if task.again:
+                asyncio.get_running_loop().call_later(CALM_S, self._begin, session_id, task)
+            elif not task.failures:
+                self._tasks.pop(session_id, None)
+
+    def _later(self, session_id: str, task: _Task, error: Retryable) -> None:
+        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(task.failures, 10))
+        task.failures += 1
+        log.warning("conducting_waits session=%s delay_s=%.1f error=%s", session_id, delay_s, error)
+        if task.retry is not None:
+            task.retry.cancel()  # one timer a session, however often it is woken between
+        task.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, session_id)

@@ -1,0 +1,70 @@
+"""Runs the pure functions of chunks in threads: hosts take turns, slow codecs have a thread of their own.
+
+1. Threads that check signatures (ingest.py) and threads that write to disk are others: they never wait.
+2. A codec that may take longer than QUICK_S runs in one thread of low priority: it takes what is left over.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from schemas.events.session import SessionSettings
+from schemas.format.chunk_header import Codec
+from schemas.format.codecs import codec_seconds
+from streams.scheduling.fair_slots import FairSlots
+
+THREADS = 2
+SLOW_THREADS = 1
+QUICK_S = 0.1
+"""What a codec may take for a whole chunk at worst, without being called slow."""
+NICE = 10
+"""Of slow threads: beside busy ones of the usual priority they get a tenth of a core."""
+
+T = TypeVar("T")
+
+
+def is_slow(settings: SessionSettings) -> bool:
+    """Whether chunks of a session with these settings may take long to compress."""
+    return codec_seconds(Codec(settings.codec), settings.level, settings.chunk_bytes) > QUICK_S
+
+
+class Threads:
+    """A context manager; leaving it waits for what runs."""
+
+    def __init__(self) -> None:
+        self._quick = _Pool("lucid-work", THREADS)
+        self._slow = _Pool("lucid-slow", SLOW_THREADS, _be_nice)
+
+    def __enter__(self) -> "Threads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Wait for what runs; nothing begins any more."""
+        for pool in (self._quick, self._slow):
+            pool.threads.shutdown(wait=True, cancel_futures=True)
+
+    async def run(self, host: str, call: Callable[[], T], *, slow: bool = False) -> T:
+        """What `call` returns, called in a thread when it is the host's turn."""
+        pool = self._slow if slow else self._quick
+        async with pool.slots.turn(host):
+            return await asyncio.get_running_loop().run_in_executor(pool.threads, call)
+
+
+class _Pool:
+    """As many slots as threads: what waits, waits in the order of turns, never in the threads' own queue."""
+
+    def __init__(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> None:
+        self.threads = ThreadPoolExecutor(threads, name, begin)
+        self.slots = FairSlots(threads)
+
+
+def _be_nice() -> None:
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
