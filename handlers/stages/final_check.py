@@ -7,11 +7,11 @@
 
 from collections.abc import Mapping
 
-from handlers.stages.record.open_chunk import Piece, Track
+from handlers.stages.record.open_chunk import FoldedFragment, Track
 from schemas.format.fragment import MAIN, FinalBody, TrackTail
 
 
-def check_final(tracks: Mapping[int, Track], final: Piece, gap: bool) -> tuple[str, str] | None:
+def check_final(tracks: Mapping[int, Track], final: FoldedFragment, gap: bool) -> tuple[str, str] | None:
     """Why this final cannot be taken as the next fragment of track 0: code and message; None: it can.
 
     gap: fragments right before it are missing.
@@ -27,7 +27,7 @@ def check_final(tracks: Mapping[int, Track], final: Piece, gap: bool) -> tuple[s
     return None
 
 
-def _fits_main(main: Track, tail: TrackTail, final: Piece, gap: bool) -> bool:
+def _fits_main(main: Track, tail: TrackTail, final: FoldedFragment, gap: bool) -> bool:
     stands = (tail.last_seq, tail.head) == (final.header.seq - 1, final.header.prev_head)
     return stands and main.holds(tail.plain, lossy=gap)
 

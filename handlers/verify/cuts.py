@@ -10,7 +10,7 @@ Source: format.md §5.
 
 from collections.abc import Iterator, Sequence
 
-from handlers.stages.record.open_chunk import Piece, Track, closes_before
+from handlers.stages.record.open_chunk import FoldedFragment, Track, closes_before
 from handlers.verify.opening import Rebuilt
 from handlers.verify.report import Finding
 from schemas.events.session import SessionSettings
@@ -42,7 +42,7 @@ class Cuts:
             return  # track.unlisted or rows.chunk has said so
         place = f"chunk {chunk.index}"
         for piece in pieces:
-            cutting = Piece(0, piece.header, b"", piece.head, piece.row)
+            cutting = FoldedFragment(0, piece.header, b"", piece.head, piece.row)
             why = "pause" if _paused(track) else closes_before(track, cutting, self._settings)
             first = piece is pieces[0]
             if first and track.open and why is None and not self._swept(track):

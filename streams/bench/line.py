@@ -16,7 +16,7 @@ from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.record.admit import Unfit, admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.store import store
 from schemas.buffers import Bytes
 from schemas.errors import EvidenceFalse
@@ -96,7 +96,7 @@ class Line:
             for seq, fragment in await (await self._looks.get()):
                 if fragment.header.kind is Kind.DATA:
                     self._held[seq] = fragment
-                for output in self._fold.take(Piece.of(seq, fragment)):
+                for output in self._fold.take(FoldedFragment.of(seq, fragment)):
                     match output:
                         case Recorded():
                             held = [self._held.pop(at) for at in data_seqs(output)]

@@ -24,7 +24,7 @@ from streams.cli.file_source import FileSource
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import read_event
 from streams.host.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
-from streams.host.send_quota import Room
+from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.keys.keystore import KeyStore
@@ -81,7 +81,7 @@ async def record(cue: Cue, spec: Said) -> Said:
     async with connected(spec["url"], "lucid-publisher") as jet:
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
-        publisher = Publisher(jet, grant, room=Room.of(jet))
+        publisher = Publisher(jet, grant, room=SendQuota.of(jet))
         await cue.ready(uid=grant.uid.hex())
         began_s = time.time()
         await publish(aiter(source), publisher, "opaque")

@@ -29,7 +29,7 @@ from streams.cli.board import Board, LiveBoard
 from streams.control.client import call
 from streams.event_store.session_log import read_event
 from streams.host.publisher import Grant, Progress, Publisher
-from streams.host.send_quota import Room
+from streams.host.send_quota import SendQuota
 from streams.host.source_feed import publish
 from streams.roles.drivers import prepare_memory
 
@@ -156,7 +156,7 @@ async def record_session(
             view.ending(stop.is_set())
 
     try:
-        publisher = Publisher(jet, grant, view.show, room=Room.of(jet))
+        publisher = Publisher(jet, grant, view.show, room=SendQuota.of(jet))
         stopping = asyncio.create_task(_heed(jet, publisher, stop, end))
         try:
             broken = await _pour(source, publisher, encoder)

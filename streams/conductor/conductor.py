@@ -43,8 +43,8 @@ from schemas.events.session import State
 from schemas.ports import Blobs, Jet, Signers
 from schemas.ports.messages import Message
 from streams.conductor.ending import send_end
-from streams.conductor.host_watch import Hearing
-from streams.event_store.chunk_progress import STEPS_READ, Known
+from streams.conductor.host_watch import HostActivity
+from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
 from streams.evidence.sealing import Sealer
@@ -102,7 +102,7 @@ class ConductorParts:
 class _Care:
     """What the conductor remembers of one session between two looks; all of it can be lost."""
 
-    known: Known
+    known: ChunkProgress
     session: Session
     look: set[str] = field(default_factory=lambda: set(STEPS_READ))
     """Which subjects are to be read on."""
@@ -118,7 +118,7 @@ class Conductor:
         kept, signers = (parts.chunks, parts.manifests), parts.signers
         self._sealer = Sealer(parts.jet, self._log, parts.keys, *kept, signers)
         self._shredder = Shredder(parts.jet, parts.keys, *kept, parts.quarantine, signers, parts.require_keys)
-        self._hearing = Hearing(parts.jet, parts.clock_us())
+        self._hearing = HostActivity(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._tasks = SessionTasks(self._bring_on)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
@@ -142,7 +142,7 @@ class Conductor:
         if session is None or at_rest(session):
             self._care.pop(session_id, None)
             return
-        care = self._care.setdefault(session_id, _Care(Known(session_id), session))
+        care = self._care.setdefault(session_id, _Care(ChunkProgress(session_id), session))
         care.look |= {step} if step else set(STEPS_READ)
         if routine and session.state in WAITING:
             return

@@ -43,7 +43,7 @@ class _Host:
     """When its recording was asked for its last fragment, and that one's stream sequence."""
 
 
-class Hearing:
+class HostActivity:
     """What this process has heard since `began_us`."""
 
     def __init__(self, jet: Jet, began_us: int) -> None:

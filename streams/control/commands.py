@@ -35,7 +35,7 @@ from streams.control import signing
 from streams.control.client import answer, answer_error
 from streams.control.places import Places
 from streams.event_store.chunk_log import last_recorded
-from streams.event_store.chunk_progress import Known
+from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.dead_letters import absent, dead_letters, refused
 from streams.event_store.host_log import Hosts
 from streams.event_store.session_directory import Directory
@@ -242,7 +242,7 @@ class Control:
         What is missing and has not died can still be made: it is driven again, never given up.
         One event each, so a crash in between leaves some of them, and the next try does the rest.
         """
-        known = Known(session.id)
+        known = ChunkProgress(session.id)
         await known.read_on(self.jet)
         said = {"session": session.id, "reason": body.get("reason", "accepted")}
         for index in known.facts(session, 0).died:

@@ -24,7 +24,7 @@ STEPS_READ = (DEAD_STEP, subjects.REDRIVEN, subjects.STORED, subjects.RECORDED)
 
 
 @dataclass(slots=True)
-class Known:
+class ChunkProgress:
     """One session. Used by one task at a time."""
 
     session_id: str

@@ -25,7 +25,7 @@ from schemas.format.manifest import Manifest
 from schemas.ports import Blobs, Reader
 from schemas.ports.files import NO_FILE
 from streams.keys.keystore import HeldKeys
-from streams.pipeline.recompute import Remake
+from streams.pipeline.recompute import Recompute
 from streams.scheduling.threads import Threads
 
 
@@ -55,7 +55,7 @@ class Replay:
 
         Raises RefusedByState (chunk.source_gone): the stream no longer holds what a chunk was made of.
         """
-        remake = Remake(self.jet, self.threads)
+        remake = Recompute(self.jet, self.threads)
         recorded = {event.index: event for event in self.material.recorded}
         for chunk in self.manifest.chunks:
             if chunk.entry.lost:
@@ -71,7 +71,7 @@ class Replay:
             chunk_bytes = seal_index_chunk(self.material, self.keys.keys.dek, made_index[item.entry.index])
             yield await self._compare(item.entry, chunk_bytes)
 
-    async def _made(self, remake: Remake, event: Recorded) -> Buffer | None:
+    async def _made(self, remake: Recompute, event: Recorded) -> Buffer | None:
         """The sealed chunk; None: its source went while the session ran."""
         context = Context(event, 0, self.material.created.settings, self.keys.keys)
         try:

@@ -35,7 +35,7 @@ from schemas.format.digest import Buffer
 from schemas.format.fragment import HEADER_BYTES, MAX_DATA_PLAIN, SIGNATURE_BYTES, TAG_BYTES, PartSettings
 from schemas.ports import Writer
 from streams.host.outbox import Outbox
-from streams.host.send_quota import Room
+from streams.host.send_quota import SendQuota
 
 TICK_S = 10.0
 READ_FRAGMENTS = 4
@@ -94,7 +94,7 @@ class Publisher:
         grant: Grant,
         on_progress: Callable[[Progress], None] = lambda _: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-        room: Room | None = None,
+        room: SendQuota | None = None,
     ) -> None:
         self.grant = grant
         self._subject = subjects.recording(grant.host, grant.session)

@@ -26,7 +26,7 @@ async def ask_room(jet: Jet, sending: int) -> tuple[int, float]:
     return int(answer["data"]), answer["used"] / answer["limit"] if answer["limit"] > 0 else 0.0
 
 
-class Room:
+class SendQuota:
     """What one publisher may send. `filled`: the share of the stream that was full at the last answer."""
 
     def __init__(self, ask: Ask) -> None:
@@ -36,7 +36,7 @@ class Room:
         self.filled = 0.0
 
     @classmethod
-    def of(cls, jet: Jet) -> "Room":
+    def of(cls, jet: Jet) -> "SendQuota":
         return cls(partial(ask_room, jet))
 
     async def take(self, size: int, sending: int) -> bool:

@@ -65,7 +65,7 @@ class _Open:
     spilled: bool = False
 
 
-class Claims:
+class ChunkMemory:
     """The process's memory of chunks. Used from one event loop only."""
 
     def __init__(self, record_bytes: int, credit_bytes: int) -> None:

@@ -41,8 +41,8 @@ from schemas.ports import Blobs, Reader
 from schemas.ports.messages import Message
 from streams.event_store.session_directory import Directory
 from streams.keys.keystore import HeldKeys, KeyStore
-from streams.pipeline.chunk_memory import Claims, Work
-from streams.pipeline.recompute import Remake
+from streams.pipeline.chunk_memory import ChunkMemory, Work
+from streams.pipeline.recompute import Recompute
 from streams.pipeline.runner import Lane
 from streams.scheduling.threads import Threads, is_slow
 
@@ -69,7 +69,7 @@ class Jobs:
     def __init__(
         self,
         jet: Reader,
-        claims: Claims,
+        claims: ChunkMemory,
         directory: Directory,
         keys: KeyStore,
         blobs: Blobs,
@@ -78,7 +78,7 @@ class Jobs:
     ) -> None:
         self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
         self._blobs, self._disk = blobs, disk
-        self._remake = Remake(jet, threads)
+        self._remake = Recompute(jet, threads)
 
     async def do(self, job: Job, message: Message) -> StageEvent | None:
         """One stage's job. None also when its chunk was settled meanwhile, and the source is gone."""

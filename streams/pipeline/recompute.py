@@ -18,7 +18,7 @@ from streams.event_store.chunk_log import data_seqs
 from streams.scheduling.threads import Threads, is_slow
 
 
-class Remake:
+class Recompute:
     """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
     def __init__(self, jet: Reader, threads: Threads) -> None:

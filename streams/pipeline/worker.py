@@ -21,7 +21,7 @@ from schemas.ports import Blobs, Jet
 from schemas.ports.messages import Message
 from streams.event_store.session_directory import Directory
 from streams.keys.keystore import KeyStore
-from streams.pipeline.chunk_memory import Claims
+from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.groups import join
 from streams.pipeline.jobs import Jobs
 from streams.pipeline.record.checkpoints import patiently
@@ -51,7 +51,7 @@ class WorkerParts:
 
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish what is in work."""
-    claims = Claims(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
+    claims = ChunkMemory(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
     threads, checks = Threads(), ThreadPoolExecutor(THREADS, "lucid-check")
     disk = ThreadPoolExecutor(THREADS, "lucid-disk")
     owned = partitions(group, groups)
@@ -119,7 +119,7 @@ async def _until_stopped(
         task.result()
 
 
-async def _heed_stored(jet: Jet, claims: Claims, owned: Collection[int]) -> None:
+async def _heed_stored(jet: Jet, claims: ChunkMemory, owned: Collection[int]) -> None:
     """Another worker may store what is in memory here: one of our group, or of another number of groups."""
     start = (await patiently(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
     filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
@@ -130,7 +130,7 @@ async def _heed_stored(jet: Jet, claims: Claims, owned: Collection[int]) -> None
                 claims.stored(event.uid, event.index)
 
 
-async def _evict(claims: Claims) -> None:
+async def _evict(claims: ChunkMemory) -> None:
     while True:
         await asyncio.sleep(EVICT_S)
         claims.evict_idle()

@@ -29,7 +29,7 @@ from schemas.format.file_names import stored_chunk
 from schemas.format.index import Entry
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import Message
-from streams.event_store.chunk_progress import Known
+from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.session_log import EventLog
 
 STEP_BYTES = 1 << 30
@@ -56,7 +56,7 @@ class Release:
 
     jet: Jet
     chunks: Blobs
-    _known: dict[str, Known] = field(default_factory=dict)
+    _known: dict[str, ChunkProgress] = field(default_factory=dict)
     _purged: dict[bytes, int] = field(default_factory=dict)
     """By uid, of how many chunks this process has purged the source."""
     _kept_until_us: dict[bytes, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Release:
         """The prefix that frees most, or None. Completes what a crash has left. Raises Retryable."""
         found: list[Prefix] = []
         live = list(sessions)
-        self._known = {one.id: self._known.get(one.id) or Known(one.id) for one in live}
+        self._known = {one.id: self._known.get(one.id) or ChunkProgress(one.id) for one in live}
         for session in live:
             known = self._known[session.id]
             await known.read_on(self.jet, (subjects.STORED, subjects.RECORDED))
@@ -100,7 +100,7 @@ class Release:
         await self._purge(session, known)
         return True
 
-    async def _read_back(self, session: Session, known: Known, chunks: int, now_us: int) -> int:
+    async def _read_back(self, session: Session, known: ChunkProgress, chunks: int, now_us: int) -> int:
         """How many chunks from the first on are what was stored, at most STEP_BYTES more than were let go."""
         start, size = session.released_chunks, 0
         for first in range(start, chunks, READ_CHUNKS):
@@ -131,7 +131,7 @@ class Release:
             return False  # one file that cannot be read must not keep the source of every other session
         return found is not None and found.digest == entry.digest
 
-    async def _state(self, known: Known, chunks: int) -> FoldState:
+    async def _state(self, known: ChunkProgress, chunks: int) -> FoldState:
         """Record's fold when it had closed so many chunks."""
         if not chunks:
             return FoldState(at=0, next_index=0, fragments=0, plain=0, tracks=())
@@ -142,7 +142,7 @@ class Release:
             raise _unread(known.session_id)
         return event.state
 
-    async def _purge(self, session: Session, known: Known) -> None:
+    async def _purge(self, session: Session, known: ChunkProgress) -> None:
         created = session.created
         assert created is not None
         recording = subjects.recording(created.host, session.id)

@@ -34,7 +34,7 @@ from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.fragment import Kind, parse
 from schemas.format.manifest import Manifest
-from streams.event_store.chunk_progress import Known
+from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
 from streams.roles.services import run_conductor, run_worker
@@ -99,7 +99,7 @@ async def test_every_effect_of_a_recovery_may_fail(server: NatsServer, tmp_path:
             await faults.all_struck(PATIENCE_S)
             await stopped(directory, sessions, "STOPPING")
             for name in sessions:
-                known = Known(name)
+                known = ChunkProgress(name)
                 await known.read_on(world.jet)
                 assert known.driven == dict.fromkeys(range(CHUNKS), 1), name
             async with running(run_worker, world):

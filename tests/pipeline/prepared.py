@@ -29,7 +29,7 @@ from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Identity
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
@@ -140,7 +140,7 @@ def outcome(prepared: Prepared) -> Outcome:
     fragments = [one for one in admitted if isinstance(one, Fragment)]
     assert len(fragments) == len(admitted)
     fold = Fold(identity)
-    events = [out for seq, one in enumerate(fragments, 1) for out in fold.take(Piece.of(seq, one))]
+    events = [out for seq, one in enumerate(fragments, 1) for out in fold.take(FoldedFragment.of(seq, one))]
     recorded = [event for event in events if isinstance(event, Recorded)]
     (ended,) = (event for event in events if isinstance(event, Ended))
     borders = offline(prepared.fragments, prepared.settings)

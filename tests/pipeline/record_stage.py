@@ -15,7 +15,7 @@ from waiting import PATIENCE_S, until
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Identity
 from infra.jetstream import Jet, Message
 from schemas import subjects
@@ -26,11 +26,11 @@ from schemas.format.fragment import Fragment
 from streams.event_store import topology
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
-from streams.pipeline.chunk_memory import Claims
+from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
-from streams.pipeline.record.side_tasks import Aside
+from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
 
 LIMITS = Limits(workers=2, slots=64, timeout_s=30, retries=5, memory_bytes=1 << 30)
@@ -50,7 +50,7 @@ class Stage:
     """What runs."""
 
     directory: Directory
-    claims: Claims
+    claims: ChunkMemory
     ingest: Ingest
 
     def followed(self, prepared: Prepared) -> bool:
@@ -89,7 +89,7 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 @asynccontextmanager
 async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
-    directory, claims = Directory(jet), Claims(memory_bytes, memory_bytes)
+    directory, claims = Directory(jet), ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
         ingest = Ingest(jet, directory, claims, threads, list, range(subjects.PARTITIONS), LIMITS)
         services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
@@ -108,9 +108,9 @@ async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncItera
 async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
     """One session's recording without a reader: the test says what is followed, and when."""
     with ThreadPoolExecutor(2) as threads:
-        aside = Aside(jet)
+        aside = SideTasks(jet)
         errands = asyncio.create_task(aside.run())
-        claims = Claims(MEMORY_BYTES, MEMORY_BYTES)
+        claims = ChunkMemory(MEMORY_BYTES, MEMORY_BYTES)
         one = Recording(Shared(jet, claims, threads, aside, list), identity(prepared), HOST_PUBLIC)
         try:
             yield one
@@ -120,11 +120,11 @@ async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
             await asyncio.gather(errands, return_exceptions=True)
 
 
-async def fragments(jet: Jet, prepared: Prepared) -> list[Piece]:
+async def fragments(jet: Jet, prepared: Prepared) -> list[FoldedFragment]:
     """What the stream holds of the session's own fragments, without what is none."""
     messages = [m async for m in jet.read_all(subjects.RECORDINGS, prepared.subject)]
     found = [(message.seq, admit(message.data, HOST_PUBLIC)) for message in messages]
-    return [Piece.of(seq, one) for seq, one in found if isinstance(one, Fragment)]
+    return [FoldedFragment.of(seq, one) for seq, one in found if isinstance(one, Fragment)]
 
 
 async def folded(jet: Jet, prepared: Prepared) -> Events:

@@ -31,7 +31,7 @@ from test_conducted import verified
 from waiting import PATIENCE_S, until
 
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Identity
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, connect
@@ -110,7 +110,7 @@ async def test_a_host_that_sends_on_while_its_session_catches_up_loses_nothing(
     assert [event.closed_by for event in found if isinstance(event, Recorded)] == ["size", "final"]
 
 
-def first_chunk(who: Identity, pieces: list[Piece]) -> Recorded:
+def first_chunk(who: Identity, pieces: list[FoldedFragment]) -> Recorded:
     """The first event of somebody's fold over these fragments."""
     fold = Fold(who)
     return next(out for piece in pieces for out in fold.take(piece) if isinstance(out, Recorded))

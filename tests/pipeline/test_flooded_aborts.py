@@ -13,7 +13,7 @@ from test_conducted import verified
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Identity
 from infra.jetstream import Jet
 from infra.keys.signers import Signers
@@ -30,14 +30,14 @@ from streams.host.publisher import Grant
 SESSION = "demo-01"
 
 
-async def admitted(jet: Jet, data: Path) -> list[Piece]:
+async def admitted(jet: Jet, data: Path) -> list[FoldedFragment]:
     """What the stream holds of the session, without what is no fragment."""
     created = (await EventLog(jet).load(SESSION)).created
     assert created is not None
     signers = Signers(data).publics
     found = jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", SESSION))
     looked_at = [(message.seq, admit(message.data, created.host_key, signers)) async for message in found]
-    return [Piece.of(seq, one) for seq, one in looked_at if isinstance(one, Fragment)]
+    return [FoldedFragment.of(seq, one) for seq, one in looked_at if isinstance(one, Fragment)]
 
 
 async def check_fold(jet: Jet, keys: Path) -> int:

@@ -16,7 +16,7 @@ from schemas.errors import NoSpace
 from schemas.format.fragment import Kind, parse
 from streams.host import publisher, send_quota
 from streams.host.publisher import Progress, Publisher
-from streams.host.send_quota import Room
+from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.retention import sealed_source
@@ -50,7 +50,7 @@ class Sender:
     async def of(cls, world: World, session: str) -> "Sender":
         self = cls(Progress())
         grant = await start_session(world.jet, world.here.identity, session, session, SETTINGS)
-        self.publisher = Publisher(world.jet, grant, self.show, room=Room.of(world.jet))
+        self.publisher = Publisher(world.jet, grant, self.show, room=SendQuota.of(world.jet))
         self.task = asyncio.create_task(publish(self._source(), self.publisher, "opaque"))
         return self
 

@@ -16,7 +16,7 @@ from infra.jetstream import Jet
 from schemas import subjects
 from schemas.ports.messages import Message
 from streams.conductor import host_watch as listening
-from streams.conductor.host_watch import Hearing
+from streams.conductor.host_watch import HostActivity
 from streams.event_store.session_log import EventLog
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
@@ -32,7 +32,7 @@ class Ear:
     """A conductor's side: listens, and says what it knows of one silent session."""
 
     def __init__(self, jet: Jet, session: Session) -> None:
-        self.hearing, self.session = Hearing(jet, 1), session
+        self.hearing, self.session = HostActivity(jet, 1), session
         self.began_us = 0
 
     async def listen(self) -> int:
@@ -70,12 +70,12 @@ async def test_a_worker_that_hangs_keeps_no_other_from_being_asked(
     prepared, ear = await prepare(jet)
     asked: set[int] = set()
 
-    async def hangs(_: Hearing, p: int) -> dict[str, tuple[int, int]]:
+    async def hangs(_: HostActivity, p: int) -> dict[str, tuple[int, int]]:
         asked.add(p)
         await until(lambda: len(asked) == 2)
         return {}
 
-    monkeypatch.setattr(Hearing, "_ask", hangs)
+    monkeypatch.setattr(HostActivity, "_ask", hangs)
     own = subjects.partition(prepared.session)
     elsewhere = next(name for name in map(str, range(100)) if subjects.partition(name) != own)
     await ear.hearing.listen(now_us(), [ear.session, replace(ear.session, id=elsewhere)])

@@ -23,7 +23,7 @@ from schemas.events.chunk import Redriven
 from schemas.format.fragment import EVENTS, TrackTail, parse
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import recorded_events
-from streams.event_store.chunk_progress import Known
+from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.session_log import EventLog
 from streams.pipeline.record.ingest import Ingest
 from streams.retention import live_source, sealed_source
@@ -241,7 +241,7 @@ async def test_a_claim_of_a_chunk_whose_source_went_is_acknowledged(
 
 async def drive(world: World, host: Host, indices: list[int]) -> None:
     """Give out claims again, as a recovery does."""
-    known = Known("live-01")
+    known = ChunkProgress("live-01")
     await known.read_on(world.jet)
     for index in indices:
         event = Redriven(

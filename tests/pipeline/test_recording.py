@@ -27,7 +27,7 @@ from record_stage import (
 from waiting import until
 
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Output
 from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
@@ -143,7 +143,7 @@ async def test_an_error_that_nobody_foresaw_stops_one_session_until_it_is_mended
             raise KeyError("nobody foresaw this")
         return real_admit(whole, *who)
 
-    def take(fold: Fold, piece: Piece) -> list[Output]:
+    def take(fold: Fold, piece: FoldedFragment) -> list[Output]:
         if "folded" in broken and (fold.identity.session, piece.header.seq) == (ours.session, 5):
             raise KeyError("nobody foresaw this")
         return real_take(fold, piece)

@@ -17,7 +17,7 @@ from handlers.seal.manifest import seal
 from handlers.seal.material import Material, gather
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold, Identity
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from infra.keys.signers import Signer
 from schemas.events import commands
 from schemas.events.chunk import Ended, Recorded, Stored
@@ -180,9 +180,9 @@ class RecordedSession:
             sent.append(main.final([events.tail()], now_us))
         return sent
 
-    def _piece(self, seq: int, whole: bytes) -> Piece:
+    def _piece(self, seq: int, whole: bytes) -> FoldedFragment:
         fragment = admit(whole, HOST_PUBLIC, lambda: [SIGNING.public])
-        return Piece.of(seq, fragment)  # type: ignore[arg-type]
+        return FoldedFragment.of(seq, fragment)  # type: ignore[arg-type]
 
     def _opened(self, event: Recorded) -> bytes:
         key = KEYS.open_part_key(parse(event.part_fragment))

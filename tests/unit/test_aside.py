@@ -5,12 +5,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from streams.pipeline.record.side_tasks import PLACES, Aside
+from streams.pipeline.record.side_tasks import PLACES, SideTasks
 
 
 async def test_what_is_let_go_is_told_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Breaks: notes about refused fragments vanish unseen, or a hostile host fills the disk with log."""
-    aside = Aside(AsyncMock())
+    aside = SideTasks(AsyncMock())
     with caplog.at_level(logging.WARNING, logger="lucid.record"):
         for _ in range(PLACES):
             aside.do(AsyncMock())

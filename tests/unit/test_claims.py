@@ -14,12 +14,12 @@ from waiting import PATIENCE_S
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.events.chunk import Recorded
 from schemas.format.fragment import Fragment, Kind
 from streams.event_store.chunk_log import data_seqs
 from streams.pipeline import chunk_memory as memory
-from streams.pipeline.chunk_memory import Claims, Work
+from streams.pipeline.chunk_memory import ChunkMemory, Work
 from streams.scheduling.fair_slots import FairSlots
 
 SESSIONS, CHUNKS = 2, 4
@@ -49,7 +49,7 @@ def taped(number: int) -> Tape:
         assert isinstance(fragment, Fragment)
         if fragment.header.kind is Kind.DATA:
             tape.fragments[seq] = fragment
-        closed = [out for out in fold.take(Piece.of(seq, fragment)) if isinstance(out, Recorded)]
+        closed = [out for out in fold.take(FoldedFragment.of(seq, fragment)) if isinstance(out, Recorded)]
         tape.chunks += [chunk.model_copy(update={"uid": tape.uid}) for chunk in closed]
     assert len(tape.chunks) == CHUNKS
     tape.seqs = [data_seqs(chunk) for chunk in tape.chunks]
@@ -63,7 +63,7 @@ class Process:
     """What a worker does with its memory, one random step after the other; and what must hold after each."""
 
     def __init__(self) -> None:
-        self.claims = Claims(RECORD_BYTES, CREDIT_BYTES)
+        self.claims = ChunkMemory(RECORD_BYTES, CREDIT_BYTES)
         self.taken = [0] * SESSIONS
         """Data fragments that record has seen, by session."""
         self.closed = [0] * SESSIONS
@@ -219,14 +219,14 @@ def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, 
     asyncio.run(run())
 
 
-def holding(claims: Claims, tape: Tape, chunk: int) -> None:
+def holding(claims: ChunkMemory, tape: Tape, chunk: int) -> None:
     for seq in tape.seqs[chunk]:
         claims.hold(tape.uid, seq, tape.fragments[seq])
 
 
 async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     """Breaks: bytes cross the wire twice, or a chunk is joined in the wrong order."""
-    claims, tape = Claims(1 << 20, 1 << 20), TAPES[1]
+    claims, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
     for seq in reversed(tape.seqs[3]):
         claims.hold(tape.uid, seq, tape.fragments[seq])
     claims.close(tape.chunks[3], tape.seqs[3])
@@ -240,7 +240,7 @@ async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away(
     """Breaks: each chunk loses one fragment, and every one of them is read again."""
     small, large = TAPES[0], TAPES[2]
     total = sum(len(large.fragments[seq].body) for seq in large.seqs[3])
-    claims = Claims(total, 1 << 20)
+    claims = ChunkMemory(total, 1 << 20)
     holding(claims, small, 1)
     holding(claims, large, 3)  # the last of it is too much
     assert claims.open_bytes == sum(len(small.fragments[seq].body) for seq in small.seqs[1])
@@ -261,7 +261,7 @@ async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away(
 async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started(held: bool) -> None:
     """Breaks: a stage that stands still does not stop the reader, and all that it reads is dropped."""
     tape = TAPES[1]
-    claims = Claims(2 * tape.chunks[2].plain - 1, 1 << 20)
+    claims = ChunkMemory(2 * tape.chunks[2].plain - 1, 1 << 20)
     if held:
         holding(claims, tape, 2)
     await asyncio.wait_for(claims.room(), PATIENCE_S)
@@ -328,7 +328,7 @@ async def test_a_chunk_larger_than_all_credit_goes_alone() -> None:
 @pytest.mark.parametrize("end", ["finish", "another"])
 async def test_a_chunk_that_is_over_while_it_waits_keeps_no_credit(end: str) -> None:
     """Breaks: what another owner stored meanwhile holds memory until the process ends."""
-    claims, tape = Claims(1 << 20, 1), TAPES[1]
+    claims, tape = ChunkMemory(1 << 20, 1), TAPES[1]
     first, second = (claims.work(tape.chunks[n]) for n in (1, 2))
     await claims.take_credit(first)
     waiting = asyncio.create_task(claims.take_credit(second))
@@ -344,7 +344,7 @@ async def test_a_chunk_that_is_over_while_it_waits_keeps_no_credit(end: str) -> 
 
 async def test_a_chunk_has_credit_once_however_often_it_comes() -> None:
     """Breaks: a redelivered chunk waits for the memory that it holds itself."""
-    claims, tape = Claims(1 << 20, 1), TAPES[1]
+    claims, tape = ChunkMemory(1 << 20, 1), TAPES[1]
     work = claims.work(tape.chunks[2])
     await claims.take_credit(work)
     await asyncio.wait_for(claims.take_credit(work), PATIENCE_S)
@@ -354,7 +354,7 @@ async def test_a_chunk_has_credit_once_however_often_it_comes() -> None:
 
 async def test_a_chunk_that_comes_twice_while_it_waits_is_given_credit_once() -> None:
     """Breaks: as above, and its second credit is never given back."""
-    claims, tape = Claims(1 << 20, 5000), TAPES[1]
+    claims, tape = ChunkMemory(1 << 20, 5000), TAPES[1]
     first, second = (claims.work(tape.chunks[n]) for n in (3, 1))
     await claims.take_credit(first)
     twice = [asyncio.create_task(claims.take_credit(second)) for _ in range(2)]
@@ -368,7 +368,7 @@ async def test_a_chunk_that_comes_twice_while_it_waits_is_given_credit_once() ->
 async def test_a_chunk_in_work_is_not_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a slow job's credit is given to another chunk, and its result is made twice."""
     monkeypatch.setattr(memory, "IDLE_S", 0.0)
-    claims, tape = Claims(1 << 20, 1 << 20), TAPES[1]
+    claims, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
     work = claims.work(tape.chunks[2])
     await claims.take_credit(work)
     work.jobs += 1

@@ -14,8 +14,8 @@ from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import FragmentSealer, end_fragment
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
-from handlers.stages.record.pieces import Double, Identity, Older, Output, Refused
+from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import Double, Identity, LateDuplicate, Output, Refused
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import SessionSettings
 from schemas.format.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
@@ -70,13 +70,13 @@ class Host:
         return [*first, main.final(others, self.now_us)]
 
 
-def looked_at(whole: bytes, seq: int) -> Piece:
+def looked_at(whole: bytes, seq: int) -> FoldedFragment:
     found = admit(whole, PUBLIC, lambda: [public_bytes(SIGNER)])
     assert isinstance(found, Fragment), found
-    return Piece.of(seq, found)
+    return FoldedFragment.of(seq, found)
 
 
-def run(fold: Fold, pieces: Sequence[Piece]) -> list[Output]:
+def run(fold: Fold, pieces: Sequence[FoldedFragment]) -> list[Output]:
     return [output for piece in pieces for output in fold.take(piece)]
 
 
@@ -157,7 +157,7 @@ def test_every_checkpoint_continues_the_fold_exactly(
         ]
         assert later == wanted
         for ours, theirs in zip(again, events[place + 1 :], strict=True):
-            # Doubles of fragments that closed before the checkpoint come out as `Older` here, and are
+            # Doubles of fragments that closed before the checkpoint come out as `LateDuplicate` here, and are
             # looked up elsewhere; the events are the same to the byte.
             assert ours == theirs
 
@@ -208,7 +208,7 @@ def test_a_lost_fragment_is_declared_only_when_the_window_overflows() -> None:
     assert [o.closed_by for o in outputs if isinstance(o, Recorded)] == ["gap"]
     assert fold.tails()[0].last_seq == len(made) - 1
     late = fold.take(held_back)
-    assert isinstance(late[0], Older)
+    assert isinstance(late[0], LateDuplicate)
 
 
 def test_a_forged_chain_is_refused_and_changes_nothing() -> None:

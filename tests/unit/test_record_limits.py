@@ -4,8 +4,8 @@ import pytest
 from test_record_fold import IDENTITY, PART, Host, looked_at, run
 
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, Piece
-from handlers.stages.record.pieces import Double, Older, Refused
+from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, FoldedFragment
+from handlers.stages.record.pieces import Double, LateDuplicate, Refused
 from infra.nats_server.server import MAX_PAYLOAD
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import WINDOW, GapBody
@@ -17,7 +17,7 @@ HEADERS_BYTES = 64 << 10
 """What JetStream takes of headers in one message."""
 
 
-def pieces(made: list[bytes], first: int = 1, step: int = 1) -> list[Piece]:
+def pieces(made: list[bytes], first: int = 1, step: int = 1) -> list[FoldedFragment]:
     return [looked_at(whole, first + step * n) for n, whole in enumerate(made)]
 
 
@@ -116,7 +116,7 @@ def test_a_double_of_a_closed_chunk_is_known_for_a_while_and_then_looked_up() ->
     run(fold, made)
     assert fold.take(made[1]) == [Double(made[1])]
     run(fold, pieces(many(host, 2), 900))
-    assert fold.take(made[1]) == [Older(made[1])]
+    assert fold.take(made[1]) == [LateDuplicate(made[1])]
 
 
 def test_the_largest_event_fits_into_a_message() -> None:

@@ -8,7 +8,7 @@ from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import end_fragment
 from handlers.stages.record.admit import Unfit, admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Output
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Kind
@@ -25,7 +25,7 @@ def folded(fold: Fold, stream: list[bytes]) -> list[Output]:
             if found.final_of == UID:
                 fold.refuse_final(Kind.FINAL, found.code)
         else:
-            outputs += run(fold, [Piece.of(seq, found)])
+            outputs += run(fold, [FoldedFragment.of(seq, found)])
     return outputs
 
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_in_the_midst_of_an_offence_continues_it(offence: Offence) 
     for seq, whole in enumerate(stream, 1):
         found = admit(whole, PUBLIC)
         if not isinstance(found, Unfit):
-            by_seq[seq] = Piece.of(seq, found)
+            by_seq[seq] = FoldedFragment.of(seq, found)
     again = Fold.restore(IDENTITY, state, [by_seq[seq] for seq in state.named])
     assert again.refused_final == calm.refused_final
     assert again.state() == state

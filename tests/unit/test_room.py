@@ -10,7 +10,7 @@ from schemas.errors import NoSpace, Unavailable
 from schemas.format.fragment import GapBody, Kind
 from streams.host import publisher
 from streams.host.publisher import Progress, Publisher
-from streams.host.send_quota import UNANSWERED_BYTES, Room
+from streams.host.send_quota import UNANSWERED_BYTES, SendQuota
 from streams.host.source_feed import publish
 
 SOME = 65_536
@@ -50,7 +50,7 @@ async def test_data_waits_for_room_while_ticks_go() -> None:
     """Breaks: a full stream takes data to the last byte, or its hosts look dead."""
     stream, told = Stream(), list[Progress]()
     platform = Platform(SOME, 0)
-    writer = Publisher(stream, grant(), told.append, room=Room(platform))
+    writer = Publisher(stream, grant(), told.append, room=SendQuota(platform))
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     assert told[-1].trouble == "recordings fill 96% of their space, data waits for room"
@@ -68,7 +68,7 @@ async def test_who_ends_a_recording_that_waits_gets_its_end_and_is_told_what_is_
     """Breaks: a session cannot end when the disk is full; or its last seconds vanish without a word."""
     stream, told = Stream(), list[Progress]()
     platform = Platform(SOME, 0)
-    writer = Publisher(stream, grant(), told.append, room=Room(platform))
+    writer = Publisher(stream, grant(), told.append, room=SendQuota(platform))
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     writer.stop_waiting()
@@ -87,7 +87,7 @@ async def test_who_ends_a_recording_that_waits_gets_its_end_and_is_told_what_is_
 async def test_an_ending_gives_nothing_up_where_there_is_room() -> None:
     """Breaks: every Ctrl-C cuts a recording's tail."""
     stream = Stream()
-    writer = Publisher(stream, grant(), room=Room(Platform(1 << 30)))
+    writer = Publisher(stream, grant(), room=SendQuota(Platform(1 << 30)))
     writer.stop_waiting()
     await publish(blocks(b"a", b"b"), writer, "opaque")
     await writer.finish()
@@ -97,14 +97,14 @@ async def test_an_ending_gives_nothing_up_where_there_is_room() -> None:
 async def test_it_asks_when_its_allowance_is_used_and_says_what_is_under_way() -> None:
     """Breaks: every fragment costs a question; or what is under way is promised to others."""
     platform = Platform(100)
-    room = Room(platform)
+    room = SendQuota(platform)
     assert [await room.take(40, sending) for sending in range(6)] == [True] * 6
     assert platform.asked == [0, 3]
 
 
 async def test_nobody_who_answers_stops_no_recording_until_the_stream_itself_refuses() -> None:
     """Breaks: a restart of the command service freezes every recording; or a full stream is flooded."""
-    room = Room(Platform(None, None, None, 0, None, 100))
+    room = SendQuota(Platform(None, None, None, 0, None, 100))
     assert await room.take(UNANSWERED_BYTES, 0)
     assert await room.take(1, 0)
     room.refuse()
@@ -128,7 +128,7 @@ async def test_a_refusal_of_the_stream_is_a_question() -> None:
 
     platform = Platform(1 << 30)
     stream = Full()
-    writer = Publisher(stream, grant(), room=Room(platform))
+    writer = Publisher(stream, grant(), room=SendQuota(platform))
     await writer.begin_part("opaque", "start")
     await writer.send(b"x")
     await until(lambda: len(stream.fragments) == 2)

@@ -15,8 +15,8 @@
 from collections.abc import Iterable, Iterator
 
 from handlers.stages.final_check import check_final
-from handlers.stages.record.open_chunk import Piece, Track, closes_before
-from handlers.stages.record.pieces import Double, Ending, Identity, Older, Output, Refused
+from handlers.stages.record.open_chunk import FoldedFragment, Track, closes_before
+from handlers.stages.record.pieces import Double, Ending, Identity, LateDuplicate, Output, Refused
 from schemas.events.chunk import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
 from schemas.format.fragment import MAIN, WINDOW, EndBody, FinalBody, GapBody, Kind, TrackTail
 from schemas.format.manifest import MAX_EQUIVOCATIONS
@@ -46,13 +46,13 @@ class Fold:
         self.host_gap_reason = ""
         self.refused_final = ""
         """Why the host's own final cannot end the recording; empty: none came that was refused."""
-        self._ending: Piece | None = None
+        self._ending: FoldedFragment | None = None
         self._forcing = False
         self._found: list[Equivocation] = []
         self._tracks: dict[int, Track] = {}
 
     @classmethod
-    def restore(cls, identity: Identity, state: FoldState, pieces: Iterable[Piece]) -> "Fold":
+    def restore(cls, identity: Identity, state: FoldState, pieces: Iterable[FoldedFragment]) -> "Fold":
         """The fold as it was at `state`. `pieces`: every fragment that the state names, in any order.
 
         Call `drain()` next: the step that ended in `state` may have been one of several for one fragment.
@@ -94,13 +94,13 @@ class Fold:
         """Where each track that holds a fragment stands now; those that wait are not counted."""
         return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
 
-    def open_pieces(self) -> Iterator[Piece]:
+    def open_pieces(self) -> Iterator[FoldedFragment]:
         """Fragments that are in no closed chunk: those of open chunks and those that wait."""
         for track in self._tracks.values():
             yield from track.open
             yield from track.early.values()
 
-    def take(self, piece: Piece) -> list[Output]:
+    def take(self, piece: FoldedFragment) -> list[Output]:
         """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
         out: list[Output] = []
         self.at = piece.stream_seq
@@ -120,7 +120,7 @@ class Fold:
                 return [Refused(piece, "fragment.after_end", "the recording has ended")]
             if piece.header.seq < track.expected:
                 self.refuse_final(piece.header.kind, "fragment.late")
-                return [Older(piece)]
+                return [LateDuplicate(piece)]
             track.early[piece.header.seq] = piece
         out.extend(self.drain())
         return out
@@ -142,7 +142,7 @@ class Fold:
                 self._take_end(self._ending, out)
         return out
 
-    def compare(self, piece: Piece, taken_head: bytes, taken_proof: bytes) -> None:
+    def compare(self, piece: FoldedFragment, taken_head: bytes, taken_proof: bytes) -> None:
         """Count `piece` as a double of what was taken for its place, or note the equivocation.
 
         The first in stream order stays. taken_proof: header ‖ H(body) ‖ signature, 192 bytes.
@@ -190,7 +190,7 @@ class Fold:
         main = self._tracks.get(MAIN)
         return main is not None and any(piece.header.kind is Kind.FINAL for piece in main.early.values())
 
-    def _check(self, track: Track, piece: Piece, gap: bool) -> tuple[str, str] | None:
+    def _check(self, track: Track, piece: FoldedFragment, gap: bool) -> tuple[str, str] | None:
         header = piece.header
         if not gap and header.prev_head != track.live_head:
             return "fragment.chain", "its previous head is not the head of the fragment before it"
@@ -204,7 +204,7 @@ class Fold:
             return check_final(self._tracks, piece, gap)
         return None
 
-    def _accept(self, track: Track, piece: Piece, out: list[Output]) -> None:
+    def _accept(self, track: Track, piece: FoldedFragment, out: list[Output]) -> None:
         """Add one fragment, closing before and after it as format.md §5 says.
 
         The fragment stays in `early` until it is added, so that a state in between still names it.
@@ -233,7 +233,7 @@ class Fold:
                 )
             out.append(self._end(piece, "final", "done"))
 
-    def _take_end(self, piece: Piece, out: list[Output]) -> None:
+    def _take_end(self, piece: FoldedFragment, out: list[Output]) -> None:
         body = EndBody.parse(piece.row.body)
         for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
             if self._tracks[track_id].open:
@@ -273,7 +273,7 @@ class Fold:
             state=self.state(),
         )  # fmt: skip
 
-    def _end(self, piece: Piece, end: Ending, reason: str) -> Ended:
+    def _end(self, piece: FoldedFragment, end: Ending, reason: str) -> Ended:
         self.ended = True
         self._ending = None
         for track in self._tracks.values():

@@ -18,7 +18,7 @@ RECENT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FoldedFragment:
     """A fragment as the fold sees it: everything but the sealed bytes of a data fragment."""
 
     stream_seq: int
@@ -30,7 +30,7 @@ class Piece:
     """The whole fragment, of kinds part, final and end."""
 
     @classmethod
-    def of(cls, stream_seq: int, fragment: Fragment) -> "Piece":
+    def of(cls, stream_seq: int, fragment: Fragment) -> "FoldedFragment":
         """What the fold keeps of a fragment; `fragment` and its body are not kept alive."""
         keeps = fragment.header.kind in (Kind.PART, Kind.FINAL, Kind.END)
         whole = fragment.whole if keeps else b""
@@ -53,12 +53,12 @@ class Track:
     offset: int = 0
     part: int = -1
     part_fragment: bytes = b""
-    open: list[Piece] = field(default_factory=list)
+    open: list[FoldedFragment] = field(default_factory=list)
     open_plain: int = 0
     open_clear: int = 0
     open_data: bool = False
-    early: dict[int, Piece] = field(default_factory=dict)
-    recent: dict[int, Piece] = field(default_factory=dict)
+    early: dict[int, FoldedFragment] = field(default_factory=dict)
+    recent: dict[int, FoldedFragment] = field(default_factory=dict)
     lossy: bool = False
 
     @property
@@ -73,13 +73,13 @@ class Track:
     def plain(self) -> int:
         return self.offset + self.open_plain
 
-    def held(self, seq: int) -> Piece | None:
+    def held(self, seq: int) -> FoldedFragment | None:
         """What was taken for this place, if it still waits, is in the open chunk, or was taken lately."""
         if self.open and self.open[0].header.seq <= seq < self.expected:
             return self.open[seq - self.open[0].header.seq]
         return self.early.get(seq) or self.recent.get(seq)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: FoldedFragment) -> None:
         """Put an accepted fragment into the open chunk."""
         if piece.header.kind == Kind.PART:
             self.part, self.part_fragment = piece.header.part, piece.whole
@@ -106,7 +106,7 @@ class Track:
         return TrackTail.model_validate(members)
 
 
-def closes_before(track: Track, piece: Piece, settings: SessionSettings) -> ClosedBy | None:
+def closes_before(track: Track, piece: FoldedFragment, settings: SessionSettings) -> ClosedBy | None:
     """Why the open chunk closes before `piece` is added, or None (format.md §5, in its order)."""
     if not track.open:
         return None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import Created, SessionSettings
 from schemas.format.fragment import EVENTS, MAIN, genesis
@@ -38,7 +38,7 @@ class Identity:
 class Refused:
     """A fragment that changed nothing, and why."""
 
-    piece: Piece
+    piece: FoldedFragment
     code: str
     message: str
 
@@ -47,23 +47,23 @@ class Refused:
 class Double:
     """A copy of a fragment that was taken, or another for its place (then it was noted as equivocation)."""
 
-    piece: Piece
+    piece: FoldedFragment
 
 
 @dataclass(frozen=True, slots=True)
-class Older:
+class LateDuplicate:
     """A fragment for a place taken long ago: only the recorded events can tell a double from another."""
 
-    piece: Piece
+    piece: FoldedFragment
 
 
 Ending = Literal["final", "aborted", "host_lost"]
-Output = Recorded | Ended | Refused | Double | Older
+Output = Recorded | Ended | Refused | Double | LateDuplicate
 
 
 def is_taken(outputs: Iterable[Output], stream_seq: int) -> bool:
     """Whether the fragment at this place of the stream was taken: new, and neither a double nor refused."""
     return not any(
-        isinstance(output, Refused | Double | Older) and output.piece.stream_seq == stream_seq
+        isinstance(output, Refused | Double | LateDuplicate) and output.piece.stream_seq == stream_seq
         for output in outputs
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from handlers.stages.record.admit import Signers, Unfit, admit, signed_final
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.events.headers import TOO_LONG, too_long
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
@@ -25,11 +25,11 @@ class Arrival:
         return self.message.seq
 
     @property
-    def piece(self) -> Piece | None:
+    def piece(self) -> FoldedFragment | None:
         """For the fold; None: it is unfit. Raises what nobody foresaw."""
         match self.found:
             case Fragment() as fragment:
-                return Piece.of(self.seq, fragment)
+                return FoldedFragment.of(self.seq, fragment)
             case Unfit():
                 return None
             case error:

@@ -25,12 +25,12 @@ from schemas.events.session import State
 from schemas.ports import Jet
 from schemas.ports.messages import Discontinuity, Message
 from streams.event_store.session_directory import Directory
-from streams.pipeline.chunk_memory import Claims
+from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.arrival import Arrival
 from streams.pipeline.record.checkpoints import patiently
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
-from streams.pipeline.record.side_tasks import Aside
+from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
 
 BATCH_BYTES = 4 << 20
@@ -52,7 +52,7 @@ class Ingest:
         self,
         jet: Jet,
         directory: Directory,
-        claims: Claims,
+        claims: ChunkMemory,
         threads: Executor,
         signers: Signers,
         partitions: Collection[int],
@@ -61,7 +61,7 @@ class Ingest:
         """limits: `workers` + 1 batches of `slots` messages are looked at while an earlier one is folded."""
         self._jet, self._directory, self._threads = jet, directory, threads
         self._partitions = partitions
-        self._aside = Aside(jet)
+        self._aside = SideTasks(jet)
         self._shared = Shared(jet, claims, threads, self._aside, signers)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()

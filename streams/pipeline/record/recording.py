@@ -21,8 +21,8 @@ from functools import partial
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
-from handlers.stages.record.pieces import Double, Identity, Older, Output, Refused, is_taken
+from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import Double, Identity, LateDuplicate, Output, Refused, is_taken
 from schemas import subjects
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
@@ -257,7 +257,7 @@ class Recording:
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
         self._hold(arrival)
-        outputs = self._fold.take(Piece.of(arrival.seq, arrival.found))
+        outputs = self._fold.take(FoldedFragment.of(arrival.seq, arrival.found))
         if arrival.found.header.kind is not Kind.END and is_taken(outputs, arrival.seq):
             self._hear(arrival.message)
         self._emit(outputs)
@@ -286,7 +286,7 @@ class Recording:
                     self._refusals.bury(piece.stream_seq, code, message, piece.proof)
                 case Double(piece):
                     claims.drop(uid, piece.stream_seq)
-                case Older(piece):
+                case LateDuplicate(piece):
                     claims.drop(uid, piece.stream_seq)
                     self._shared.aside.do(partial(self._refusals.compare_older, self._fold, piece))
         self._refusals.heed(self._fold)

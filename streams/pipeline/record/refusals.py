@@ -12,7 +12,7 @@ import logging
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import Piece
+from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.errors import LucidError, Unavailable
 from schemas.format.fragment import Kind
@@ -20,7 +20,7 @@ from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.control.client import call
 from streams.event_store.chunk_log import find_fragment
-from streams.pipeline.record.side_tasks import Aside
+from streams.pipeline.record.side_tasks import SideTasks
 
 DEAD_LETTERS = 100
 """Refused fragments of a session that are kept in DEAD; the others are only counted."""
@@ -32,7 +32,7 @@ log = logging.getLogger("lucid.record")
 class Refusals:
     """Those of one session in this process."""
 
-    def __init__(self, jet: Jet, aside: Aside, session: str) -> None:
+    def __init__(self, jet: Jet, aside: SideTasks, session: str) -> None:
         self.count = 0
         self._jet, self._aside, self._session = jet, aside, session
         self._ending: asyncio.Task[None] | None = None
@@ -58,7 +58,7 @@ class Refusals:
         if self._ending is None and fold.refused_final and not fold.ended:
             self._ending = asyncio.create_task(self._end(fold.refused_final), name=f"end {self._session}")
 
-    async def compare_older(self, fold: Fold, piece: Piece) -> None:
+    async def compare_older(self, fold: Fold, piece: FoldedFragment) -> None:
         """Find what was taken for this place in the recorded events; the rare path of late doubles."""
         taken = await find_fragment(self._jet, self._session, piece.header)
         if taken is not None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from handlers.stages.record.admit import Signers
 from schemas.ports import Jet
-from streams.pipeline.chunk_memory import Claims
-from streams.pipeline.record.side_tasks import Aside
+from streams.pipeline.chunk_memory import ChunkMemory
+from streams.pipeline.record.side_tasks import SideTasks
 from streams.scheduling.fair_slots import FairSlots
 
 WALKS_AT_ONCE, WALKS_OF_HOST = 2, 1
@@ -18,10 +18,10 @@ class Shared:
     """One for each process."""
 
     jet: Jet
-    claims: Claims
+    claims: ChunkMemory
     threads: Executor
     """They check signatures, and nothing else."""
-    aside: Aside
+    aside: SideTasks
     signers: Signers
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (streams.pipeline.record.held_fragments)."""

@@ -21,7 +21,7 @@ BODY_BYTES = 64 * 1024
 log = logging.getLogger("lucid.record")
 
 
-class Aside:
+class SideTasks:
     """A bounded queue of small errands, one after the other; after each it rests as long as that took."""
 
     def __init__(self, jet: Writer) -> None:
