@@ -18,8 +18,7 @@ import lz4.frame
 import zstandard
 
 from schemas.errors import EvidenceFalse, Misuse
-from schemas.format.chunk_header import MAX_PLAIN, Codec
-from schemas.format.codecs import LEVELS, MIB, codec_seconds
+from schemas.format.chunk_header import LEVELS, MAX_PLAIN, MIB, Codec, codec_seconds
 from schemas.format.digest import Buffer
 
 PROBE_PIECES = 16

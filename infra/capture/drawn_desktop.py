@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from schemas.errors import EvidenceFalse, Unavailable
-from schemas.ports.capture import Media, Picture
+from schemas.ports.processes import Media, Picture
 
 READ_BYTES = 1 << 16
 FRAGMENT_US = 1_000_000

@@ -16,8 +16,7 @@ from schemas.config import values as text
 from schemas.config.nats_url import BadUrl
 from schemas.errors import Misuse
 from schemas.events.session import SessionSettings
-from schemas.format.chunk_header import Codec
-from schemas.format.codecs import DEFAULT_LEVELS, LEVELS
+from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, Codec
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}

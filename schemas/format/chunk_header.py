@@ -13,6 +13,7 @@
 
 1. Little-endian; what is unknown or out of bounds is EvidenceFalse (chunk.header).
 2. This module knows the bytes, not the keys.
+3. Levels and their cost decide no byte of evidence: the level of a session is frozen when it is created.
 """
 
 import struct
@@ -31,6 +32,7 @@ HEADER_BYTES = HEADER.size
 NAMED_BYTES = 72
 """The first bytes, which name the chunk: the chunk's secret and nonce depend on them."""
 TAG_BYTES = 16
+MIB = 1 << 20
 MAX_PLAIN = 16 << 20
 MAX_SEALED = HEADER_BYTES + MAX_PLAIN + TAG_BYTES
 INDEX_TRACK = 0xFFFF
@@ -48,6 +50,25 @@ class Codec(IntEnum):
     LZ4 = 2
     BROTLI = 3
     GZIP = 4
+
+
+LEVELS = {
+    Codec.NONE: range(1),
+    Codec.ZSTD: range(1, 23),
+    Codec.LZ4: range(13),
+    Codec.BROTLI: range(12),
+    Codec.GZIP: range(1, 10),
+}
+DEFAULT_LEVELS = {Codec.NONE: 0, Codec.ZSTD: 3, Codec.LZ4: 0, Codec.BROTLI: 5, Codec.GZIP: 6}
+SECONDS_PER_MIB: dict[Codec, dict[int, float]] = {
+    Codec.NONE: {22: 0.0},
+    Codec.ZSTD: {3: 0.005, 6: 0.015, 9: 0.02, 12: 0.05, 15: 0.4, 18: 0.55, 22: 0.65},
+    Codec.LZ4: {2: 0.005, 3: 0.02, 6: 0.06, 10: 0.3, 11: 0.6, 12: 4.0},
+    Codec.BROTLI: {3: 0.01, 4: 0.03, 6: 0.05, 7: 0.06, 8: 0.15, 9: 0.25, 10: 1.0, 11: 2.0},
+    Codec.GZIP: {3: 0.02, 5: 0.03, 6: 0.07, 7: 0.12, 8: 0.7, 9: 2.4},
+}
+"""CPU seconds by level, for each level up to the one that is named: measured (one core, 4 MiB), the
+worst of prose, source code, machine code, base64, repetitions, and noise of two letters, which costs most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +144,14 @@ class ChunkHeader:
             nonce,
             commitment,
         )
+
+
+def codec_seconds(codec: Codec, level: int, plain_bytes: int) -> float:
+    """How long a chunk of so many plain bytes may take."""
+    for up_to, seconds in SECONDS_PER_MIB[codec].items():
+        if level <= up_to:
+            return seconds * plain_bytes / MIB
+    raise ValueError(f"{codec.name} has no level {level}")
 
 
 def _refuse(message: str) -> NoReturn:

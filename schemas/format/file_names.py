@@ -13,6 +13,11 @@ def stored_manifest(uid: bytes, seal_no: int) -> str:
     return f"{uid.hex()}/{seal_no}"
 
 
+def tombstone_name(uid: bytes) -> str:
+    """Name of a tombstone in the manifest store."""
+    return f"{uid.hex()}.tombstone.dsse.json"
+
+
 def copied_chunk(index: int) -> str:
     return f"chunks/{chunk_file(index)}"
 

@@ -1,7 +1,35 @@
-"""Owns what is asked of other processes: those that a supervisor keeps alive, and what gives a recording."""
+"""The ports of other processes: supervised processes, and the source of a recording.
+
+`Picture` says how a source draws; `Media` says how a decoder read the recording again.
+"""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Size, rate and key-frame distance of a recording."""
+
+    width: int = 1280
+    height: int = 720
+    frame_rate: int = 30
+    key_frame_s: float = 10.0
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height} at {self.frame_rate} fps"
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The picture stream that a decoder found in a recording."""
+
+    codec: str
+    width: int
+    height: int
+    frames: int
+    seconds: float
 
 
 class Process(Protocol):

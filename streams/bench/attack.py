@@ -22,8 +22,7 @@ from handlers.format.fragment import FragmentSealer
 from schemas import subjects
 from schemas.errors import LucidError
 from schemas.events.session import SessionSettings
-from schemas.format.chunk_header import MAX_PLAIN, Codec
-from schemas.format.codecs import codec_seconds
+from schemas.format.chunk_header import MAX_PLAIN, Codec, codec_seconds
 from schemas.format.fragment import MAIN, PartSettings
 from schemas.ports import Jet
 from streams.bench.actors import Cue, Said

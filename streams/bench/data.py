@@ -16,7 +16,7 @@ from blake3 import blake3
 from handlers.format.mp4 import BoxSplitter
 from schemas.errors import Misuse, NotFound
 from schemas.format.digest import Buffer
-from schemas.ports.capture import Picture
+from schemas.ports.processes import Picture
 from streams.host.publisher import READ_FRAGMENTS
 from streams.roles.drivers import drawn
 

@@ -18,6 +18,7 @@ from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.errors import Denied, NotFound, RefusedByState, Rejected
 from schemas.events.host import HostRegistered, read_host_event
+from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Keys, TrustKey
 from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys, Reader, Signer, Signers
 from schemas.ports.evidence import Evidence, Listing
@@ -26,7 +27,6 @@ from streams.event_store.session_log import EventLog
 from streams.evidence.evidence_copy import EvidenceFolders, history_lines, stored_at
 from streams.keys.folder import keys_noted
 from streams.keys.keystore import HeldKeys, KeyStore
-from streams.retention.shredding import tombstone_name
 
 
 @dataclass(frozen=True, slots=True)

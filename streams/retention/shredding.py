@@ -26,6 +26,7 @@ from schemas.errors import Unavailable
 from schemas.events.session import Created, DestroyOrdered
 from schemas.format import dsse
 from schemas.format.digest import ZERO, h
+from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Place, Tombstone
 from schemas.ports import Blobs, Erasure, Jet, Signers
 from streams.keys.copies import copies_end_us
@@ -39,11 +40,6 @@ NO_KEY = bytes(16)
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 
 log = logging.getLogger("lucid.shredding")
-
-
-def tombstone_name(uid: bytes) -> str:
-    """Where the tombstone lies among the manifests."""
-    return f"{uid.hex()}.tombstone.dsse.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from infra.processes.undumpable import refuse_dumps
 from infra.read_models.sqlite import SqliteViews
 from schemas import ports
 from schemas.config.settings import Settings
-from schemas.ports.capture import Picture
+from schemas.ports.processes import Picture
 
 __all__ = [
     "CONFIG",

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from schemas.events.session import SessionSettings
-from schemas.format.chunk_header import Codec
-from schemas.format.codecs import codec_seconds
+from schemas.format.chunk_header import Codec, codec_seconds
 from streams.scheduling.fair_slots import FairSlots
 
 THREADS = 2

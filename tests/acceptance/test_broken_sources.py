@@ -26,7 +26,7 @@ from installation import (
 )
 
 from infra.capture.drawn_desktop import drawn
-from schemas.ports.capture import Picture
+from schemas.ports.processes import Picture
 
 UNAVAILABLE, NOT_FOUND, FALSE_EVIDENCE = 7, 4, 3
 BLOCK = os.urandom(300_000)

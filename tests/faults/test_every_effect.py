@@ -24,6 +24,7 @@ from schemas.errors import Unavailable
 from schemas.events.commands import Cleanup, Start
 from schemas.format import dsse
 from schemas.format.digest import h
+from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
 from streams.event_store.host_log import Hosts
 from streams.event_store.session_directory import Directory
@@ -253,7 +254,7 @@ async def check_destroyed(world: World, prepared: Prepared) -> None:
         assert [m async for m in world.jet.read_all(stream, subject)] == [], prepared.session
     assert key_of(world.data.keys, prepared.uid) == b"", prepared.session
     session = await EventLog(world.jet).load(prepared.session)
-    raw = DiskBlobs(world.data.manifests).read(shredding.tombstone_name(prepared.uid))
+    raw = DiskBlobs(world.data.manifests).read(tombstone_name(prepared.uid))
     assert raw is not None
     assert session.shredded is not None
     assert session.shredded.tombstone == h(raw)

@@ -19,6 +19,7 @@ from schemas import subjects
 from schemas.errors import Misuse, NotFound, RefusedByState
 from schemas.events.chunk import Dead
 from schemas.format import dsse
+from schemas.format.file_names import tombstone_name
 from schemas.format.fragment import Kind, parse
 from schemas.format.manifest import Manifest
 from schemas.format.trust import Tombstone, TrustFile, TrustKey
@@ -27,7 +28,6 @@ from streams.conductor.conductor import Conductor
 from streams.control.client import call
 from streams.event_store.session_log import EventLog
 from streams.evidence.evidence_copy import history_lines, stored_at, write_copy
-from streams.retention.shredding import tombstone_name
 from streams.roles.services import run_conductor
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"

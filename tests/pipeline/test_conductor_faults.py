@@ -31,6 +31,7 @@ from schemas.errors import Unavailable
 from schemas.events.commands import Cleanup, Start
 from schemas.format import dsse
 from schemas.format.digest import h
+from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
 from schemas.ports import Erasure
 from schemas.ports.messages import Message
@@ -38,7 +39,6 @@ from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog, read_event
 from streams.keys.keystore import KeyStore
-from streams.retention.shredding import tombstone_name
 from streams.roles.services import run_worker
 
 CALM = "calm"

@@ -17,10 +17,10 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Denied, LucidError, Misuse
 from schemas.format import dsse
+from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Tombstone
 from streams.keys.copies import Copied, copies_made, make_copy, restore
 from streams.keys.folder import KeyFolder, key_folder, order_erasure
-from streams.retention.shredding import tombstone_name
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker
 

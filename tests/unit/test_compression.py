@@ -9,8 +9,7 @@ from format_samples import words
 
 from handlers.format import compression as c
 from schemas.errors import EvidenceFalse, Misuse
-from schemas.format.chunk_header import MAX_PLAIN, Codec
-from schemas.format.codecs import DEFAULT_LEVELS, LEVELS, codec_seconds
+from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, MAX_PLAIN, Codec, codec_seconds
 
 PACKING = pytest.mark.parametrize("codec", [k for k in Codec if k is not Codec.NONE])
 TEXT = words(100_000)

@@ -15,10 +15,11 @@ from infra.keys.signers import OVERLAP_US, Signers
 from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
 from schemas.events.session import DestroyOrdered
 from schemas.format import dsse
+from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
 from schemas.format.trust import Tombstone
 from streams.evidence.sealing import Sealer
-from streams.retention.shredding import Shredder, tombstone_name
+from streams.retention.shredding import Shredder
 
 ROTATED_US = 2_000_000_000_000_000
 

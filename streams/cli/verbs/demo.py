@@ -24,7 +24,7 @@ from handlers.verify.report import Report
 from handlers.verify.session import verify
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.ports import Jet, Source
-from schemas.ports.capture import Media, Picture
+from schemas.ports.processes import Media, Picture
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.cli.session_run import View, ended, record_session

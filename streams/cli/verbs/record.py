@@ -17,7 +17,7 @@ import typer
 from schemas import subjects
 from schemas.errors import LucidError, Misuse, NotFound
 from schemas.ports import Jet
-from schemas.ports.capture import Picture
+from schemas.ports.processes import Picture
 from streams.cli import attach, output
 from streams.cli.file_source import FileSource
 from streams.cli.output import JsonFlag
