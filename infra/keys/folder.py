@@ -5,6 +5,7 @@
     keys/erased           a number: all erasures up to this place of the log are done here
     keys/restoring        empty; while a copy is put back: whatever finds it uses nothing here
     keys/newest           empty; a person said that there is no newer copy: the next start may lack keys
+    keys/mirrored         empty; there is a second folder: this one is not used without it
     keys/moving, moved, arriving    while the folder is moved, and after it (infra.keys.place)
 
 1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
@@ -32,16 +33,16 @@ from schemas.errors import Denied, Unavailable
 NAME_BYTES = 16
 INSTALLATION, JOINED, ERASED = "installation", "joined", "erased"
 RESTORING, NEWEST = "restoring", "newest"
-MOVING, MOVED, ARRIVING = "moving", "moved", "arriving"
+MOVING, MOVED, ARRIVING, MIRRORED = "moving", "moved", "arriving", "mirrored"
 COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
 """What a copy holds beside the key files of sessions."""
 
 
 class KeyFolder:
-    """The folder `keys/` of a data directory."""
+    """The folder `keys/` of a data directory. is_alone: no mirror of it is in use."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory
+    def __init__(self, directory: Path, *, is_alone: bool = True) -> None:
+        self.path, self._is_alone = directory, is_alone
         self._files = DiskBlobs(directory)
         self._let_go: weakref.finalize[[int], KeyFolder] | None = None
 
@@ -53,6 +54,15 @@ class KeyFolder:
             raise Denied(
                 f"the keys of {self.path} were moved to {to}", code="keys.moved", hint=f"set KEYS_PATH={to}"
             )
+        if self._is_alone and self.is_mirrored():
+            raise Denied(
+                f"{self.path} has a mirror, which must be erased with it",
+                code="keys.mirror_unset",
+                hint="set LUCID_KEYS_MIRROR to the mirror; to do without it: lucid keys mirror --end",
+            )
+
+    def reconcile(self) -> None:
+        pass
 
     def use(self) -> None:
         if self._let_go is not None:
@@ -66,6 +76,11 @@ class KeyFolder:
                 raise
         self._let_go = weakref.finalize(self, os.close, folder)
         self.require_usable()  # it may have been moved away between the last look and the lock
+
+    def let_go(self) -> None:
+        if self._let_go is not None:
+            self._let_go()
+            self._let_go = None
 
     def installation(self) -> bytes:
         name = self._files.read(INSTALLATION)
@@ -122,6 +137,15 @@ class KeyFolder:
     def end_newest(self) -> None:
         self._files.remove(NEWEST)
 
+    def is_mirrored(self) -> bool:
+        return self._files.read(MIRRORED) is not None
+
+    def note_mirrored(self) -> None:
+        self._files.put(MIRRORED, b"")
+
+    def forget_mirror(self) -> None:
+        self._files.remove(MIRRORED)
+
     def files(self) -> Iterator[tuple[str, bytes]]:
         with translated(self.path):
             names = sorted(name for name in os.listdir(self.path) if COPIED.fullmatch(name))
@@ -154,11 +178,12 @@ class KeyFolder:
                 code="keys.moving",
                 hint=f"run it once more: lucid keys move {moving.decode()}",
             )
-        if self._files.read(ARRIVING) is not None:
+        arriving = self._files.read(ARRIVING)
+        if arriving is not None:
             raise Denied(
-                f"keys are being moved into {self.path}, or that was interrupted",
+                f"{self.path} is being filled or emptied, or that was interrupted",
                 code="keys.moving",
-                hint=f"with KEYS_PATH as it was before, run it once more: lucid keys move {self.path}",
+                hint=f"with the same settings run it once more: {arriving.decode()}",
             )
 
     def _damaged(self, name: str) -> Unavailable:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from infra.blobs.disk import DiskBlobs
+from infra.mirrored_blobs import key_blobs
 from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_BYTES = SALT_BYTES = 32
@@ -38,12 +38,17 @@ Kdf = Literal["argon2id", "pbkdf2"]
 
 
 class Keyring:
-    """The folder `keys/` of a data directory. encryption_key: the text of ENCRYPTION_KEY; empty: unset."""
+    """The folder `keys/` of a data directory. encryption_key: the text of ENCRYPTION_KEY; empty: unset.
 
-    def __init__(self, directory: Path, encryption_key: str = "", kdf: Kdf = "argon2id") -> None:
+    mirror: the second folder, where there is one.
+    """
+
+    def __init__(
+        self, directory: Path, encryption_key: str = "", kdf: Kdf = "argon2id", mirror: Path | None = None
+    ) -> None:
         self.directory = directory
         self._text, self._kdf = encryption_key, kdf
-        self._files = DiskBlobs(directory)
+        self._files = key_blobs(directory, mirror)
 
     def keks(self) -> dict[int, bytes]:
         """Reads the folder: a new version shows at once. Without ENCRYPTION_KEY those from it are missing."""

@@ -63,6 +63,21 @@ def medium(file: int) -> Medium:
         return Medium(mount.kind, f"its disk is unknown: {error.strerror}")
 
 
+def disks(path: Path) -> frozenset[str]:
+    """The disks that a folder lies on; where none is seen, the number of its file system. Raises OSError."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    block = Path(f"/sys/dev/block/{number}")
+    return frozenset(_disks(Path(os.path.realpath(block)))) if block.exists() else frozenset({number})
+
+
+def _disks(device: Path) -> set[str]:
+    whole = device.parent if (device / "partition").exists() else device
+    below = whole / "slaves"
+    lower = [Path(os.path.realpath(one)) for one in below.iterdir()] if below.exists() else []
+    return set().union(*map(_disks, lower)) if lower else {whole.name}
+
+
 def find_mount(mountinfo: str, fdinfo: str) -> Mount | None:
     """The mount that an open file belongs to: by its id, since paths and devices may be mounted twice."""
     wanted = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)

@@ -2,7 +2,7 @@
 
     <keys>/moving      the path of the new place; until the move is complete nothing uses the folder
     <keys>/moved       the same path, for good; the new place has all keys: this one is never served again
-    <keys>/arriving    empty; while keys come into this folder nothing uses it
+    <keys>/arriving    a command; until it is complete, and this folder filled or emptied, nothing uses it
 
 1. Each note is durable before the step that it announces.
 2. Emptying overwrites a file before it takes away its name: whatever a crash leaves is found by the next try.
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
-from infra.disk.data_dir import make_writable_folder, write_private
+from infra.disk.data_dir import make_writable_folder, nearest_there, write_private
 from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder, translated
-from infra.keys.medium import medium
+from infra.keys.medium import disks, medium
 from infra.keys.overwriting import overwrite
 from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Misuse, Unavailable
@@ -35,7 +35,7 @@ class DiskKeyPlace:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
-        self.folder = KeyFolder(self.path)
+        self.folder = KeyFolder(self.path, is_alone=False)
         self.files = DiskKeyFiles(self.path / SESSIONS)
         self._notes = DiskBlobs(self.path)
 
@@ -52,6 +52,10 @@ class DiskKeyPlace:
             ) from None
         finally:
             os.close(folder)
+
+    def disks(self) -> frozenset[str]:
+        with translated(self.path):
+            return disks(nearest_there(self.path))
 
     def is_vacant(self) -> bool:
         return not self._names() - {MOVED}
@@ -83,7 +87,7 @@ class DiskKeyPlace:
                     at.rmdir()
                 else:
                     proven &= _removed(at)
-            for name in sorted(self._names() - {MOVED, MOVING}):
+            for name in sorted(self._names() - {MOVED, MOVING, ARRIVING}):
                 at = self.path / name
                 if name == SESSIONS:
                     at.rmdir()
@@ -94,7 +98,7 @@ class DiskKeyPlace:
     def end_leaving(self) -> None:
         self._notes.remove(MOVING)
 
-    def begin_arriving(self) -> None:
+    def begin_arriving(self, command: str) -> None:
         make_writable_folder(self.path)
         with translated(self.path):
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -108,7 +112,8 @@ class DiskKeyPlace:
                 code="keys.network",
                 hint="name a folder on a disk of this machine",
             )
-        self._notes.put(ARRIVING, b"")
+        with translated(self.path):
+            write_private(self.path / ARRIVING, command.encode())
         self._notes.remove(MOVED)
 
     def end_arriving(self) -> None:

@@ -118,13 +118,20 @@ class DiskKeyFiles:
             if data and direct_io.read_all(file) == data:
                 mark(file)
 
+    def doubt(self, uid: bytes) -> None:
+        with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
+            unmark(file)
+
     def uids(self) -> Iterator[bytes]:
+        return (uid for uid, _ in self.states())
+
+    def states(self) -> Iterator[tuple[bytes, bool]]:
         with _translated("keys"):
             for folder in FOLDERS:
-                with contextlib.suppress(FileNotFoundError):
-                    for name in sorted(os.listdir(self.root / folder)):
-                        if match := KEY_FILE.fullmatch(name):
-                            yield bytes.fromhex(match[1])
+                with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
+                    for entry in sorted(entries, key=lambda entry: entry.name):
+                        if match := KEY_FILE.fullmatch(entry.name):
+                            yield bytes.fromhex(match[1]), not entry.stat(follow_symlinks=False).st_size
 
     def sweep(self) -> int:
         cleared = 0

@@ -24,7 +24,7 @@ from typing import Any
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra.blobs.disk import DiskBlobs
+from infra.mirrored_blobs import key_blobs
 from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
 
 SEED_BYTES = 32
@@ -63,9 +63,9 @@ class Signer:
 class Signers:
     """The signing keys in the folder `keys/` of a data directory. Each call reads it: a new one shows."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, mirror: Path | None = None) -> None:
         self.directory = directory
-        self._files = DiskBlobs(directory)
+        self._files = key_blobs(directory, mirror)
 
     def held(self) -> list[Signer]:
         """Every signer that there has been, oldest first; empty: none was made yet."""

@@ -71,6 +71,8 @@ class Settings:
     encryption_key: str = field(default="", repr=False)
     key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
     keys_path: Path | None = None
+    keys_mirror: Path | None = None
+    """None: there is no second folder."""
     keys_copy_max_age_s: float = 7 * 86_400
     """Doctor asks for a copy of `keys/` that is not older; 0: it asks for none."""
     host_silent_max_s: float = 60
@@ -307,6 +309,7 @@ VARIABLES: tuple[Variable, ...] = (
         secret=True,
     ),
     _path("KEYS_PATH", "keys_path", "where keys lie: a disk of this machine, best one that is not flash"),
+    _path("LUCID_KEYS_MIRROR", "keys_mirror", "a second folder with all keys, on another disk; unset: none"),
     _span(
         "KEYS_COPY_MAX_AGE",
         "keys_copy_max_age_s",

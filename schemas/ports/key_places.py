@@ -23,6 +23,9 @@ class KeyPlace(Protocol):
     def alone(self) -> AbstractContextManager[None]:
         """Keep every role from using the folder. Raises Unavailable (keys.busy): one uses it."""
 
+    def disks(self) -> frozenset[str]:
+        """Names of the disks it lies on, or would, as far as they can be seen."""
+
     def is_vacant(self) -> bool:
         """Whether nothing lies there but the note of an earlier move."""
 
@@ -36,7 +39,7 @@ class KeyPlace(Protocol):
         """Whether the new place has all keys, so that this one is only to be overwritten."""
 
     def arriving(self) -> bool:
-        """Whether keys are being moved into this folder."""
+        """Whether this folder is being filled, or emptied as a mirror."""
 
     def begin_leaving(self, to: Path) -> None:
         """From now on nothing may use the folder. Durable on return."""
@@ -50,8 +53,11 @@ class KeyPlace(Protocol):
     def end_leaving(self) -> None:
         """The move is complete. Durable on return."""
 
-    def begin_arriving(self) -> None:
-        """Make the folder, and let nothing use it. Durable on return. Raises Misuse (keys.network)."""
+    def begin_arriving(self, command: str) -> None:
+        """Make the folder, and let nothing use it. Durable on return. Raises Misuse (keys.network).
+
+        command: what a person types to complete it.
+        """
 
     def end_arriving(self) -> None:
         """The folder may be used. Durable on return."""

@@ -110,11 +110,20 @@ class KeyFiles(Protocol):
     def vouch(self, uid: bytes, data: bytes) -> None:
         """Note that the file's bytes are nowhere else any more, if they are `data`. There must be a file."""
 
+    def doubt(self, uid: bytes) -> None:
+        """Note that the file's bytes may be elsewhere, too. Durable on return. There must be a file."""
+
     def uids(self) -> Iterator[bytes]:
-        """Every session that has a file, erased ones included."""
+        """Every session that has a file, erased ones included, in their order."""
+
+    def states(self) -> Iterator[tuple[bytes, bool]]:
+        """The same, and whether it is erased. Reads no file."""
 
     def sweep(self) -> int:
-        """Erase what crashes left half made or half replaced; how many files. Safe at any time."""
+        """Erase what crashes left half made or half replaced, and in a mirror what they left in one folder.
+
+        How many files. Safe at any time.
+        """
 
     def unproven(self) -> str:
         """Why erasing is not proven in this place; empty: it is."""
@@ -181,13 +190,25 @@ class KeyFolder(Protocol):
     def path(self) -> Path: ...
 
     def require_usable(self) -> None:
-        """Return if no move of the folder is under way. Raises Denied (keys.moving, keys.moved)."""
+        """Return if nothing but the log can refuse the folder.
+
+        Raises Denied (keys.moving, keys.moved, keys.mirror_unset; of a mirror: keys.mirror, keys.missing,
+        keys.foreign).
+        """
+
+    def reconcile(self) -> None:
+        """Bring folder and mirror to one state. Safe at any time. Raises as `require_usable`, and Denied
+        (keys.mirror_differs).
+        """
 
     def use(self) -> None:
-        """Keep the folder from being moved as long as this object lives. Safe to repeat.
+        """Keep the folder from being moved until `let_go`, or the end of this object. Safe to repeat.
 
         Raises Unavailable (keys.io), Denied (keys.moving, keys.moved).
         """
+
+    def let_go(self) -> None:
+        """It may be moved. Safe to repeat."""
 
     def installation(self) -> bytes:
         """16 bytes; empty: it names none. Raises Unavailable (keys.damaged)."""
@@ -227,6 +248,15 @@ class KeyFolder(Protocol):
 
     def end_newest(self) -> None:
         """A start has done without them. Durable on return."""
+
+    def is_mirrored(self) -> bool:
+        """Whether there is a second folder, so that this one is not used without it."""
+
+    def note_mirrored(self) -> None:
+        """There is a second folder. Durable on return."""
+
+    def forget_mirror(self) -> None:
+        """There is none any more. Durable on return."""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Names and contents of all that a copy holds, the key files of sessions apart."""

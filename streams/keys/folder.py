@@ -71,10 +71,12 @@ class KeyFolder:
             await asyncio.to_thread(self._folder.end_newest)  # a crash before this makes one version too many
             await asyncio.to_thread(self._folder.join)
 
+        await asyncio.to_thread(self._folder.reconcile)
         await _through_conflicts(once)
         await asyncio.to_thread(self._folder.use)
-        await self._erase_again()
+        # Before the log's erasures, which pass by a key that only the mirror has still.
         await asyncio.to_thread(self._files.sweep)
+        await self._erase_again()
 
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""

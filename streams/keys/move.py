@@ -27,6 +27,7 @@ WRITERS = 8
 
 log = logging.getLogger("lucid.keys")
 T = TypeVar("T")
+PutKey = Callable[[bytes, bytes], bytes]
 
 
 class Moved(NamedTuple):
@@ -51,10 +52,10 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
         if not old.is_left():
             _require_movable(old, new)
             old.begin_leaving(new.path)
-            new.begin_arriving()
-            _carry(old, new)
+            new.begin_arriving(f"lucid keys move {new.path}")
+            carry(old, new, new.files.put_back)
             old.note_left(new.path)
-        outcomes = Counter(_each(partial(_overwrite, old.files, new.files), old.files.uids()))
+        outcomes = Counter(each(partial(_overwrite, old.files, new.files), old.files.uids()))
         rest = old.vacate() if old.is_leaving() else "overwritten"
         new.end_arriving()
         old.end_leaving()
@@ -97,24 +98,30 @@ def _require_movable(old: KeyPlace, new: KeyPlace) -> None:
         raise Misuse(f"{new.path} is not empty", code="keys.move", hint="name an empty folder, or a new one")
 
 
-def _carry(old: KeyPlace, new: KeyPlace) -> None:
-    """Put everything into the new folder. Durable, and read back, on return."""
+def carry(old: KeyPlace, new: KeyPlace, put: PutKey) -> None:
+    """Put everything into the new folder. Durable, and read back, on return.
+
+    put: `put_back` or `make` of the new place's files. Raises Denied (keys.foreign).
+    """
     for name, content in old.folder.files():
         new.folder.put_back(name, content)
     if old.folder.joined():
         new.folder.join()
     if old.folder.is_newest():
         new.folder.begin_newest()
-    new.folder.note_erased(old.folder.erased_up_to())
-    _each(partial(_carry_session, old.files, new.files), old.files.uids())
+    if old.folder.is_mirrored():
+        new.folder.note_mirrored()
+    if up_to := old.folder.erased_up_to():
+        new.folder.note_erased(up_to)
+    each(partial(_carry_session, old.files, new.files, put), old.files.uids())
 
 
-def _carry_session(old: KeyFiles, new: KeyFiles, uid: bytes) -> None:
+def _carry_session(old: KeyFiles, new: KeyFiles, put: PutKey, uid: bytes) -> None:
     data = content_of(old, uid)
     if not data:
         # An erasure that is repeated says in the new folder what it said in the old one.
         new.erase(uid, was_made=old.erase(uid) != "overwritten")
-    elif new.put_back(uid, data) != data:
+    elif put(uid, data) != data:
         raise Denied(
             f"another key of session {uid.hex()} stands in the new folder",
             code="keys.foreign",
@@ -142,6 +149,7 @@ def content_of(files: KeyFiles, uid: bytes) -> bytes:
     return file.data
 
 
-def _each(call: Callable[[bytes], T], uids: Iterable[bytes]) -> list[T]:
-    with ThreadPoolExecutor(WRITERS, "lucid-move") as threads:
+def each(call: Callable[[bytes], T], uids: Iterable[bytes]) -> list[T]:
+    """Call it for every session, several at once."""
+    with ThreadPoolExecutor(WRITERS, "lucid-keys") as threads:
         return list(threads.map(call, list(uids)))

@@ -22,6 +22,8 @@ from infra.keys.master import Keyring
 from infra.keys.place import DiskKeyPlace
 from infra.keys.session_keys import DiskKeyFiles
 from infra.keys.signers import Signers
+from infra.mirrored_key_files import MirroredKeyFiles
+from infra.mirrored_key_folder import MirroredKeyFolder
 from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
@@ -62,6 +64,7 @@ class Installation:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._data = data_dir(settings)
+        self._mirror = settings.keys_mirror.expanduser() if settings.keys_mirror else None
         self.data: ports.DataDir = self._data
 
     @classmethod
@@ -72,26 +75,33 @@ class Installation:
     @cached_property
     def keyring(self) -> ports.Keyring:
         refuse_dumps()
-        return Keyring(self._data.keys, self.settings.encryption_key, self.settings.key_derivation)
+        said = self.settings
+        return Keyring(self._data.keys, said.encryption_key, said.key_derivation, self._mirror)
 
     @cached_property
     def key_folder(self) -> ports.KeyFolder:
-        return KeyFolder(self._data.keys)
+        keys, mirror = self._data.keys, self._mirror
+        return MirroredKeyFolder(keys, mirror) if mirror else KeyFolder(keys)
 
     @cached_property
     def key_files(self) -> ports.KeyFiles:
         refuse_dumps()
-        return DiskKeyFiles(self._data.keys / "sessions")
+        files, mirror = DiskKeyFiles(self._data.keys / "sessions"), self._mirror
+        return MirroredKeyFiles(files, DiskKeyFiles(mirror / "sessions")) if mirror else files
 
     def key_place(self, path: Path | None = None) -> ports.KeyPlace:
         """One folder with keys, by itself; None: the one that is used."""
         refuse_dumps()
         return DiskKeyPlace(path or self._data.where("keys"))
 
+    def mirror_place(self) -> ports.KeyPlace | None:
+        """The mirror of the keys, by itself; None: there is none."""
+        return self.key_place(self._mirror) if self._mirror else None
+
     @cached_property
     def signers(self) -> ports.Signers:
         refuse_dumps()
-        return Signers(self._data.keys)
+        return Signers(self._data.keys, self._mirror)
 
     @cached_property
     def chunks(self) -> ports.Blobs:

@@ -138,3 +138,38 @@ def test_moved_keys_are_found_by_the_setting_that_the_command_names(
     assert back.returncode == 0, said_of(back)
     assert f"set KEYS_PATH={data / 'keys'}" in said_of(back)
     assert lucid("doctor", data=data).returncode == 0
+
+
+def test_doctor_tells_of_the_mirror_and_a_new_disk_is_filled_by_command(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the second disk is the first one, or is not mounted, and nobody hears of it before the loss."""
+    data, mirror = tmp_path / "data", tmp_path / "mirror"
+    both = {"LUCID_KEYS_MIRROR": str(mirror)}
+
+    def runs() -> None:
+        up = lucid.start("up", "--json", data=data, **both)
+        assert json.loads(up.stdout.readline())["status"] == "running"
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=PATIENCE_S)
+        assert up.returncode == 0
+
+    runs()
+    told = said_of(lucid("doctor", data=data, **both))
+    assert "is on the same disk as keys/" in told
+    shutil.rmtree(data / "keys")
+    for verb in ("up", "doctor"):
+        done = lucid(verb, data=data, **both)
+        assert done.returncode == 6, said_of(done)
+        assert "lucid keys mirror" in said_of(done)
+    assert lucid("keys", "mirror", data=data).returncode == 2, "the setting names it"
+    done = lucid("keys", "mirror", "--json", data=data, **both)
+    assert done.returncode == 0, said_of(done)
+    assert json.loads(done.stdout)["filled"] == str(data / "keys")
+    runs()
+    alone = lucid("up", data=data)
+    assert alone.returncode == 6
+    assert "lucid keys mirror --end" in said_of(alone)
+    assert lucid("keys", "mirror", "--end", data=data, **both).returncode == 2, "it asks"
+    assert lucid("keys", "mirror", "--end", "--yes", data=data, **both).returncode == 0
+    assert not list(mirror.glob("*"))
+    both.clear()
+    runs()

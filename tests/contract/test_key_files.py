@@ -1,4 +1,4 @@
-"""Key files on disk: each test names a sentence of the port KeyFiles."""
+"""Key files on disk, alone and with a mirror: each test names a sentence of the port KeyFiles."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +9,7 @@ import pytest
 from infra.keys import session_keys
 from infra.keys.medium import Medium, find_mount, medium
 from infra.keys.session_keys import DiskKeyFiles
+from infra.mirrored_key_files import MirroredKeyFiles
 from schemas.errors import Misuse, Unavailable
 
 UID, OTHER = bytes(range(16)), bytes(range(1, 17))
@@ -18,7 +19,18 @@ def content() -> bytes:
     return os.urandom(4096)
 
 
-def held(files: DiskKeyFiles, uid: bytes = UID) -> bytes | None:
+class Mirrored(MirroredKeyFiles):
+    """Key files in two folders, the second one beside the first."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(DiskKeyFiles(root), DiskKeyFiles(root.with_name("mirror")))
+        self.root = root
+
+
+Files = DiskKeyFiles | Mirrored
+
+
+def held(files: Files, uid: bytes = UID) -> bytes | None:
     opened = files.open(uid)
     if opened is None:
         return None
@@ -26,27 +38,37 @@ def held(files: DiskKeyFiles, uid: bytes = UID) -> bytes | None:
     return opened.data
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> DiskKeyFiles:
-    return DiskKeyFiles(tmp_path / "sessions")
+@pytest.fixture(params=[DiskKeyFiles, Mirrored])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    made: Files = request.param(tmp_path / "sessions")
+    return made
 
 
-def leftovers(files: DiskKeyFiles) -> list[str]:
-    return [path.name for path in files.root.glob("??/.*")]
+def again(files: Files) -> Files:
+    """As another process has them."""
+    return type(files)(files.root)
 
 
-def test_of_many_makers_one_makes_the_key_and_all_others_read_it(files: DiskKeyFiles) -> None:
+def roots(files: Files) -> list[Path]:
+    return [files.root] if isinstance(files, DiskKeyFiles) else [files.root, files.root.with_name("mirror")]
+
+
+def leftovers(files: Files) -> list[str]:
+    return [path.name for root in roots(files) for path in root.glob("??/.*")]
+
+
+def test_of_many_makers_one_makes_the_key_and_all_others_read_it(files: Files) -> None:
     """Breaks: two processes start a session, and half of it is under a key that nobody has."""
     offered = [content() for _ in range(16)]
     with ThreadPoolExecutor(16) as threads:
-        made = set(threads.map(lambda data: DiskKeyFiles(files.root).make(UID, data), offered))
+        made = set(threads.map(lambda data: again(files).make(UID, data), offered))
     assert len(made) == 1
     assert made <= set(offered)
     assert held(files) in made
     assert leftovers(files) == []
 
 
-def test_nothing_is_there_before_it_is_made(files: DiskKeyFiles) -> None:
+def test_nothing_is_there_before_it_is_made(files: Files) -> None:
     """Breaks: a session whose key is not made yet is taken for one whose key was erased."""
     assert files.open(UID) is None
     files.make(UID, content())
@@ -54,7 +76,7 @@ def test_nothing_is_there_before_it_is_made(files: DiskKeyFiles) -> None:
     assert list(files.uids()) == [UID]
 
 
-def test_an_erased_key_can_never_be_made_again(files: DiskKeyFiles) -> None:
+def test_an_erased_key_can_never_be_made_again(files: Files) -> None:
     """Breaks: a late writer gives a destroyed session a key, and what comes then is kept."""
     data = content()
     files.make(UID, data)
@@ -69,14 +91,14 @@ def test_an_erased_key_can_never_be_made_again(files: DiskKeyFiles) -> None:
     opened.close()
 
 
-def test_a_session_without_a_key_can_be_fenced(files: DiskKeyFiles) -> None:
+def test_a_session_without_a_key_can_be_fenced(files: Files) -> None:
     """Breaks: a session that was destroyed while it started gets a key afterwards."""
     files.erase(UID)
     assert held(files) == files.make(UID, content()) == b""
     assert files.replace(UID, lambda old: content()) is None
 
 
-def test_a_reader_sees_that_a_key_was_replaced(files: DiskKeyFiles) -> None:
+def test_a_reader_sees_that_a_key_was_replaced(files: Files) -> None:
     """Breaks: a process goes on with a file that is not the session's any more."""
     old, new = content(), content()
     files.make(UID, old)
@@ -94,13 +116,24 @@ def test_a_reader_sees_that_a_key_was_replaced(files: DiskKeyFiles) -> None:
     opened.close()
 
 
-def test_replacing_nothing_makes_nothing(files: DiskKeyFiles) -> None:
+def test_every_session_is_named_in_order_and_told_whether_it_is_erased(files: Files) -> None:
+    """Breaks: a rotation that goes on after a session passes others by."""
+    uids = [bytes([number % 5, number]) * 8 for number in range(20)]
+    for number, uid in enumerate(uids):
+        files.make(uid, content())
+        if number % 3 == 0:
+            files.erase(uid)
+    assert list(files.uids()) == sorted(uids)
+    assert list(files.states()) == [(uid, uids.index(uid) % 3 == 0) for uid in sorted(uids)]
+
+
+def test_replacing_nothing_makes_nothing(files: Files) -> None:
     """Breaks: a rotation makes keys for sessions that have none."""
     assert files.replace(UID, lambda old: content()) is None
     assert files.open(UID) is None
 
 
-def test_replacements_and_erasures_at_once_leave_each_file_whole(files: DiskKeyFiles) -> None:
+def test_replacements_and_erasures_at_once_leave_each_file_whole(files: Files) -> None:
     """Breaks: a rotation brings an erased key back, or tears one that stays."""
     uids = [bytes((1, number)) * 8 for number in range(24)]
     made = {uid: files.make(uid, content()) for uid in uids}
@@ -112,11 +145,11 @@ def test_replacements_and_erasures_at_once_leave_each_file_whole(files: DiskKeyF
             written[uid].append(content())
             return written[uid][-1]
 
-        DiskKeyFiles(files.root).replace(uid, make)
+        again(files).replace(uid, make)
 
     with ThreadPoolExecutor(12) as threads:
         jobs = [threads.submit(rotate, uid) for uid in uids]
-        jobs += [threads.submit(DiskKeyFiles(files.root).erase, uid) for uid in uids[::2]]
+        jobs += [threads.submit(again(files).erase, uid) for uid in uids[::2]]
         jobs += [threads.submit(rotate, uid) for uid in uids]
         assert [job.exception() for job in jobs] == [None] * len(jobs)
     for number, uid in enumerate(uids):
@@ -124,7 +157,7 @@ def test_replacements_and_erasures_at_once_leave_each_file_whole(files: DiskKeyF
     assert leftovers(files) == []
 
 
-def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: DiskKeyFiles) -> None:
+def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: Files) -> None:
     """Breaks: the next start after a crash erases the key itself, or leaves an old copy of it."""
     data = content()
     files.make(UID, data)
@@ -142,9 +175,7 @@ def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: DiskKeyFiles) -
     assert files.sweep() == 0
 
 
-def test_a_failed_try_leaves_one_leftover_at_most(
-    files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_try_leaves_one_leftover_at_most(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a full disk is filled further by every try to make a key."""
 
     def full(*args: object, **more: object) -> None:
@@ -163,7 +194,7 @@ def test_a_failed_try_leaves_one_leftover_at_most(
 
 
 def test_a_disk_that_keeps_something_else_is_no_success(
-    files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
+    files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a key is called erased, and the disk has it still."""
     files.make(UID, content())
@@ -177,13 +208,14 @@ def test_a_disk_that_keeps_something_else_is_no_success(
     assert held(files) == b""
 
 
-def test_a_link_is_not_followed(files: DiskKeyFiles, tmp_path: Path) -> None:
+def test_a_link_is_not_followed(files: Files, tmp_path: Path) -> None:
     """Breaks: erasing a key overwrites a file elsewhere."""
     precious = tmp_path / "precious"
     precious.write_bytes(b"stays")
-    folder = files.root / UID.hex()[:2]
-    folder.mkdir(parents=True)
-    (folder / f"{UID.hex()}.key").symlink_to(precious)
+    for root in roots(files):
+        folder = root / UID.hex()[:2]
+        folder.mkdir(parents=True)
+        (folder / f"{UID.hex()}.key").symlink_to(precious)
     for call in (lambda: files.erase(UID), lambda: files.open(UID), lambda: files.make(UID, content())):
         with pytest.raises(Unavailable):
             call()
@@ -201,7 +233,7 @@ MOUNTINFO = """\
     "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "fuse.sshfs", "fuse.glusterfs"]
 )
 def test_keys_on_a_network_file_system_are_refused(
-    kind: str, files: DiskKeyFiles, monkeypatch: pytest.MonkeyPatch
+    kind: str, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: keys lie on another machine, whose snapshots keep them whatever is erased here."""
     mount = find_mount(MOUNTINFO.format(kind=kind), "pos:\t0\nflags:\t02100000\nmnt_id:\t40\nino:\t2\n")

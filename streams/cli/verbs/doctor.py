@@ -21,7 +21,13 @@ from streams.cli import output
 from streams.cli.output import JsonFlag
 from streams.cli.starting import find
 from streams.cli.verbs import doctor_link
-from streams.cli.verbs.doctor_keys import copies_found, erasing_found, keys_found, swap_found
+from streams.cli.verbs.doctor_keys import (
+    copies_found,
+    erasing_found,
+    keys_found,
+    mirror_found,
+    swap_found,
+)
 from streams.control.client import call
 from streams.roles.drivers import Installation, connected, encodes_h264, server_version
 
@@ -53,6 +59,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("data", lambda: _space(here.data)),
         ("disk", lambda: _disk(here.data)),
         ("keys", lambda: _keys(here)),
+        *([("mirror", lambda: _mirror(here))] if here.settings.keys_mirror else []),
         ("copies", lambda: _copies(here)),
         ("erasing", lambda: _erasing(here)),
         ("swap", _swap),
@@ -168,6 +175,11 @@ def _nats(here: Installation) -> Check:
 def _copies(here: Installation) -> Check:
     said, cure = asyncio.run(copies_found(here))
     return Check("copies", not cure, said, f"make one: {cure}" if cure else "", needed=False)
+
+
+def _mirror(here: Installation) -> Check:
+    said, cure = mirror_found(here)
+    return Check("mirror", not cure, said, cure, needed=False)
 
 
 def _erasing(here: Installation) -> Check:

@@ -42,6 +42,22 @@ def erasing_found(here: Installation) -> str:
     return here.key_folder.unproven()
 
 
+def mirror_found(here: Installation) -> tuple[str, str]:
+    """What is said of the mirror of keys/, and what should be done; empty: nothing. Raises Denied."""
+    first, mirror = here.key_place(), here.mirror_place()
+    assert mirror is not None
+    where = output.home(mirror.path)
+    here.key_folder.require_usable()
+    if not mirror.folder.installation():
+        return f"{where}: the first start fills it", ""
+    if first.disks() & mirror.disks():
+        return f"{where} is on the same disk as keys/", "put it on another one"
+    one, two = (sum(1 for _ in place.files.states()) for place in (first, mirror))
+    if one != two:
+        return f"{where} has {two} of {one} keys", "the next start brings both to one state"
+    return f"{where}, with the keys of {output.count_of(two, 'session')}", ""
+
+
 def swap_found() -> str:
     """Where key material may be written in the clear; empty: nowhere."""
     return ", ".join(plain_swap())

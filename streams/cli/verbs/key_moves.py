@@ -1,12 +1,14 @@
-"""`lucid keys move`: puts keys/ into another folder, and overwrites what it leaves."""
+"""`lucid keys move` and `lucid keys mirror`: keys/ in another folder, and in a second one."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from schemas.errors import Misuse
 from streams.cli import output
-from streams.cli.output import JsonFlag
+from streams.cli.output import JsonFlag, YesFlag
+from streams.key_mirror import Mirrored, end, fill
 from streams.keys.move import Moved, move
 from streams.roles.drivers import Installation
 
@@ -41,6 +43,58 @@ def move_folder(
         return
     output.say(f"keys/ moved to {output.home(new.path)}; set KEYS_PATH={new.path}")
     output.note(_left(moved, old.path))
+
+
+def mirror_folder(
+    is_end: Annotated[
+        bool, typer.Option("--end", help="Do without the mirror from now on, and overwrite it.")
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Bring keys/ and its mirror (LUCID_KEYS_MIRROR) to one state, while nothing runs.
+
+    The one of them that is empty is filled from the other: a new mirror, or keys/ on a new disk.
+    """
+    here = Installation.here()
+    mirror = here.mirror_place()
+    if is_end:
+        where = output.home(mirror.path) if mirror else "a mirror that is not named"
+        output.confirm(f"Do without {where}? Of keys that stay on its disk no erasure is proven.", yes)
+    elif mirror is None:
+        raise Misuse(
+            "LUCID_KEYS_MIRROR is not set",
+            code="config.keys_mirror",
+            hint="set it to a folder on another disk",
+        )
+    here.data.lock()
+    try:
+        if is_end:
+            done = end(here.key_place(), mirror)
+        else:
+            assert mirror is not None
+            done = fill(here.key_place(), mirror, here.key_folder, here.key_files)
+    finally:
+        here.data.unlock()
+    if as_json:
+        output.emit(done._asdict())
+    elif is_end:
+        _say_ended(done)
+    elif done.filled:
+        count = output.count_of(done.sessions, "session")
+        output.say(f"{output.home(Path(done.filled))} filled: the keys of {count}, and the rest")
+    else:
+        output.say("keys/ and its mirror hold the same")
+
+
+def _say_ended(done: Mirrored) -> None:
+    overwritten = f", and {output.count_of(done.sessions, 'key')} in it overwritten" if done.sessions else ""
+    output.say(f"the mirror is given up{overwritten}; unset LUCID_KEYS_MIRROR")
+    if done.unproven:
+        count = output.count_of(done.unproven, "session")
+        output.note(
+            f"the keys of {count} may be left on its disk: their erasure will say unproven; docs/keys.md"
+        )
 
 
 def _left(moved: Moved, old: Path) -> str:

@@ -22,6 +22,7 @@ keys.add_typer(signer, name="signer")
 keys.command(short_help="Seal a copy of keys/ under a passphrase.")(key_copies.copy)
 keys.command("restore", short_help="Put a copy of keys/ back.")(key_copies.restore_copy)
 keys.command("move", short_help="Move keys/ to another folder.")(key_moves.move_folder)
+keys.command("mirror", short_help="Fill the mirror of keys/, or keys/ from it.")(key_moves.mirror_folder)
 
 
 @keys.callback()

@@ -1,0 +1,161 @@
+"""The folder `keys/` with its mirror: nothing is used before both are there and say the same.
+
+    mirror/mirrored, keys/mirrored    a second folder exists: from then on none is used without the other
+
+1. A folder that is missing, empty or another installation's is never filled by a start: that may be a disk
+   that is not mounted. `lucid keys mirror` fills it, because a person says that it is to be.
+2. What a crash left in one folder alone, `reconcile` brings into the other. The trust root is left alone: it
+   may be taken away on purpose.
+3. The mirror gets each file first, as in infra.mirrored_blobs; a note that holds back (restoring) counts if
+   either folder has it, and the lower of the two numbers counts (erased).
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from infra.keys.folder import INSTALLATION, KeyFolder
+from infra.keys.signers import ROOT
+from infra.mirrored_blobs import differs
+from schemas.errors import Denied, Misuse, Unavailable
+
+
+class MirroredKeyFolder:
+    """The port KeyFolder over two folders."""
+
+    def __init__(self, first: Path, mirror: Path) -> None:
+        self._first, self._mirror = KeyFolder(first, is_alone=False), KeyFolder(mirror, is_alone=False)
+        self.path = first
+
+    @property
+    def _both(self) -> tuple[KeyFolder, KeyFolder]:
+        return self._mirror, self._first
+
+    def require_usable(self) -> None:
+        one, two = self.path.resolve(), self._mirror.path.resolve()
+        if one == two or one in two.parents or two in one.parents:
+            raise Misuse(
+                f"LUCID_KEYS_MIRROR is {two}, and keys/ is {one}: one holds the other",
+                code="config.keys_mirror",
+                hint="set LUCID_KEYS_MIRROR to a folder on another disk",
+            )
+        for folder in self._both:
+            folder.require_usable()
+        first, mirrored = self._first.installation(), self._mirror.installation()
+        if first and not mirrored:
+            raise Denied(
+                f"{self._mirror.path}, the mirror of {self.path}, is missing or empty",
+                code="keys.mirror",
+                hint="mount its disk; to fill a new one, stop everything: lucid keys mirror",
+            )
+        if mirrored and not first and self._mirror.joined():
+            raise Denied(
+                f"{self.path} is missing or empty; its mirror {self._mirror.path} is there",
+                code="keys.missing",
+                hint="mount its disk; to fill a new one from the mirror: lucid keys mirror",
+            )
+        if first and first != mirrored:
+            raise self._foreign()
+
+    def reconcile(self) -> None:
+        self.require_usable()
+        if self.restoring() or not self._first.installation():
+            return  # a restore, or the first start, is under way: it writes into both
+        self.note_mirrored()
+        first, mirrored = dict(self._first.files()), dict(self._mirror.files())
+        for name in sorted(first.keys() | mirrored.keys()):
+            if name in first and name in mirrored:
+                if first[name] != mirrored[name]:
+                    raise differs(name, self.path, self._mirror.path)
+            elif name != ROOT:
+                folder, content = (self._mirror, first) if name in first else (self._first, mirrored)
+                folder.put_back(name, content[name])
+        if self.joined():
+            self.join()
+
+    def use(self) -> None:
+        for folder in self._both:
+            folder.use()
+
+    def let_go(self) -> None:
+        for folder in self._both:
+            folder.let_go()
+
+    def installation(self) -> bytes:
+        return self._first.installation()
+
+    def begin(self) -> None:
+        self.note_mirrored()
+        self._mirror.begin()
+        # A crash here leaves a name in the mirror that no log knows: the next start takes it.
+        self._first.put_back(INSTALLATION, self._mirror.installation())
+
+    def joined(self) -> bool:
+        return any(folder.joined() for folder in self._both)
+
+    def join(self) -> None:
+        for folder in self._both:
+            folder.join()
+
+    def erased_up_to(self) -> int:
+        return min(folder.erased_up_to() for folder in self._both)
+
+    def note_erased(self, up_to: int) -> None:
+        for folder in self._both:
+            folder.note_erased(up_to)
+
+    def unproven(self) -> str:
+        return self._first.unproven() or self._mirror.unproven()
+
+    def restoring(self) -> bool:
+        return any(folder.restoring() for folder in self._both)
+
+    def begin_restore(self) -> None:
+        with suppress(Unavailable):  # a name that is damaged is put back from the copy
+            if self._first.installation() and not self.restoring():
+                self.require_usable()  # a copy must not go into the place where a disk will be mounted
+        for folder in self._both:
+            folder.begin_restore()
+
+    def end_restore(self) -> None:
+        self.note_mirrored()
+        for folder in self._both:
+            folder.end_restore()
+
+    def is_newest(self) -> bool:
+        return any(folder.is_newest() for folder in self._both)
+
+    def begin_newest(self) -> None:
+        for folder in self._both:
+            folder.begin_newest()
+
+    def end_newest(self) -> None:
+        for folder in self._both:
+            folder.end_newest()
+
+    def is_mirrored(self) -> bool:
+        return True
+
+    def note_mirrored(self) -> None:
+        for folder in self._both:
+            folder.note_mirrored()
+
+    def forget_mirror(self) -> None:
+        for folder in self._both:
+            folder.forget_mirror()
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        return self._first.files()
+
+    def put_back(self, name: str, content: bytes) -> None:
+        if name == INSTALLATION and self._mirror.installation() not in (b"", content):
+            raise self._foreign()
+        for folder in self._both:
+            folder.put_back(name, content)
+
+    def _foreign(self) -> Denied:
+        return Denied(
+            f"{self._mirror.path} is the mirror of another installation than {self.path}",
+            code="keys.foreign",
+            hint="set LUCID_KEYS_MIRROR to the right folder",
+        )

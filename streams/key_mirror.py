@@ -1,0 +1,123 @@
+"""Fills the mirror of `keys/`, or the folder itself from its mirror, and ends a mirror.
+
+    fill   arriving in the empty folder → mirrored in the whole one → every file → mirrored → arriving goes
+    end    arriving in the mirror → its files are overwritten and removed → mirrored goes → arriving goes
+
+1. Only a person says that an empty folder is to be filled: to a start it may be a disk that is not mounted.
+2. While `arriving` is in a folder, and `mirrored` in the other, no role starts: neither with the mirror nor
+   without it. The same call completes what a crash interrupted.
+3. What is put into the first mirror that there ever was counts as proven as the rest. Later ones do not: keys
+   may lie on the disk of the one before.
+4. A mirror that ends leaves a doubt about each key whose overwriting there was not proven; one that cannot be
+   reached, about each key.
+"""
+
+import logging
+from functools import partial
+from typing import NamedTuple
+
+from schemas.errors import Denied, Misuse
+from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace
+from streams.keys.move import carry, content_of, each
+
+FILL, END = "lucid keys mirror", "lucid keys mirror --end"
+
+log = logging.getLogger("lucid.keys")
+
+
+class Mirrored(NamedTuple):
+    """What was done."""
+
+    filled: str
+    """The folder that was filled; empty: both were whole."""
+    sessions: int
+    """Keys of sessions that it was given; where a mirror ended, that were overwritten in it."""
+    unproven: int = 0
+    """Keys whose erasure cannot be proven any more, because of the mirror that ended."""
+
+
+def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles) -> Mirrored:
+    """Bring both folders to one state; one of them may be empty. No role may be running.
+
+    folder, files: both places as one. Raises Misuse (keys.move, keys.network), Denied (keys.missing,
+    keys.foreign, keys.restoring, keys.moving, keys.moved, keys.mirror_differs), Unavailable, NoSpace.
+    """
+    one, two = first.folder.installation(), mirror.folder.installation()
+    if one and two and not first.arriving() and not mirror.arriving():
+        folder.reconcile()
+        files.sweep()
+        return Mirrored("", 0)
+    source, target = (mirror, first) if first.arriving() or not one else (first, mirror)
+    _require_fillable(source, target)
+    with source.alone():
+        put = target.files.put_back if source.folder.is_mirrored() else target.files.make
+        target.begin_arriving(FILL)
+        # Before the first key is there: from now on the whole folder is not used without the other.
+        source.folder.note_mirrored()
+        carry(source, target, put)
+        target.folder.note_mirrored()
+        target.end_arriving()
+    sessions = sum(not is_erased for _, is_erased in target.files.states())
+    log.warning("keys_mirrored path=%s sessions=%d", target.path, sessions)
+    return Mirrored(str(target.path), sessions)
+
+
+def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
+    """Do without the mirror: overwrite it, if it can be reached. No role may be running.
+
+    Raises Denied (keys.missing), Unavailable.
+    """
+    name = first.folder.installation()
+    if not name:
+        raise Denied(
+            f"{first.path} is missing or empty", code="keys.missing", hint=f"fill it from its mirror: {FILL}"
+        )
+    doubted, emptied = 0, 0
+    with first.alone():
+        if mirror is not None and (mirror.folder.installation() == name or mirror.arriving()):
+            emptied = sum(not is_erased for _, is_erased in mirror.files.states())
+            mirror.begin_arriving(END)
+            doubted = sum(each(partial(_end_session, first.files, mirror.files), mirror.files.uids()))
+            mirror.vacate()
+        else:
+            doubted = sum(each(partial(_doubt, first.files), first.files.uids()))
+            mirror = None
+        first.folder.forget_mirror()
+        if mirror is not None:
+            mirror.end_arriving()
+    log.warning("keys_mirror_ended sessions=%d unproven=%d", emptied, doubted)
+    return Mirrored("", emptied, doubted)
+
+
+def _require_fillable(source: KeyPlace, target: KeyPlace) -> None:
+    if not source.folder.installation():
+        raise Denied(
+            f"{source.path} and {target.path} are both missing or empty",
+            code="keys.missing",
+            hint="the first start of an installation makes both; else mount their disks",
+        )
+    source.folder.require_usable()
+    if source.folder.restoring():
+        raise Denied(
+            f"{source.path} is being restored, or that was interrupted",
+            code="keys.restoring",
+            hint="run it once more: lucid keys restore FILE",
+        )
+    if not (target.is_vacant() or target.arriving()):
+        raise Misuse(
+            f"{target.path} is not empty", code="keys.move", hint="name an empty folder, or a new one"
+        )
+
+
+def _end_session(first: KeyFiles, mirror: KeyFiles, uid: bytes) -> bool:
+    """Whether the key's erasure cannot be proven any more."""
+    # Repeated after a crash it says the same.
+    outcome: Erasure = mirror.erase(uid)
+    return outcome == "unproven" and _doubt(first, uid)
+
+
+def _doubt(first: KeyFiles, uid: bytes) -> bool:
+    if not content_of(first, uid):
+        return False
+    first.doubt(uid)
+    return True
