@@ -1,25 +1,39 @@
-"""Owns the view of one session's way through the six stages: a fold over its chunk events, and its lines.
+"""Shows the way of one session through the six stages: a fold over its chunk events, and its lines.
 
 1. Rows are keyed by chunk index: a doubled event changes nothing.
 2. On a terminal the rows are redrawn in place, at most REDRAWS_PER_S; elsewhere a row is written once, when
    the session has passed it.
 3. It shows what events say. It asks nobody, and decides nothing.
+4. A terminal or pipe that takes no words any more stops nothing.
 """
 
+import asyncio
+import contextlib
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.errors import Rejected
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
 from schemas.events.upcast import read_event
 from schemas.format.chunk_header import ChunkHeader, Codec, Suite
 from schemas.format.index import Entry
-from streams.cli.output import count_of, size, styled
+from schemas.ports import Jet
+from schemas.ports.messages import Message
+from streams.cli.output import COLUMNS, count_of, note, size, styled
+from streams.host.publisher import Progress
+from streams.host.record_session import cancelled
 
 REDRAWS_PER_S = 5
 RATE_FROM_S = 1.0
 """Before, a rate says nothing yet."""
+WAITING_NOTE_S = 30.0
+"""Without a terminal, the reason why a recording waits is told so often."""
+ENDING_NOTE = "ending in order; Ctrl-C again gives up"
+ENDED_NOTE = "its session is ended elsewhere; what was read is sent still"
 
 VERBS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
 SUITES = {Suite.XCHACHA20_POLY1305: "XChaCha20-Poly1305", Suite.AES_256_GCM: "AES-256-GCM"}
@@ -185,3 +199,100 @@ class LiveBoard:
             sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
             sys.stderr.flush()
             self._drawn = 0
+
+
+class View:
+    """The board of one session, kept by following its events, and drawn where there is a terminal.
+
+    A streams.host.record_session.RecordingView.
+    """
+
+    def __init__(self, jet: Jet, session: str) -> None:
+        self.board = Board()
+        self.progress = Progress()
+        self._jet, self._session = jet, session
+        self._live = LiveBoard()
+        self._changed = asyncio.Event()
+        self._ending = ""
+        self._next_note_s = 0.0
+
+    def show(self, progress: Progress) -> None:
+        self.progress = progress
+        self.board.sent = progress.acknowledged, progress.plain, progress.seconds
+        self._draw()
+        if progress.trouble and not self._live.live and time.monotonic() > self._next_note_s:
+            self._next_note_s = time.monotonic() + WAITING_NOTE_S
+            tell(f"lucid: waiting: {progress.trouble}")
+
+    def ending(self, here: bool) -> None:
+        self._ending = ENDING_NOTE if here else ENDED_NOTE
+        if not self._live.live:
+            tell(self._ending)
+
+    def unended(self) -> None:
+        tell(
+            f"lucid: nobody answers, and {self._session} is not ended; what the server holds of it is kept.\n"
+            f"       When it runs again: lucid sessions stop {self._session} --abort"
+        )
+
+    def lines(self) -> list[str]:
+        lines = self.board.lines()
+        if self.progress.trouble:
+            lines.append(f"  waiting: {self.progress.trouble}"[:COLUMNS])
+        return [*lines, f"  {self._ending}"] if self._ending else lines
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> "AsyncIterator[asyncio.Task[None]]":
+        """Follow the session's events until the block ends. Gives the task that follows."""
+        task = asyncio.create_task(self._follow())
+        try:
+            yield task
+        finally:
+            await cancelled(task)
+
+    async def read(self) -> None:
+        """Take the events that are there now."""
+        async for message in self._jet.read_all(subjects.CHUNKS, subjects.chunk("*", self._session)):
+            self._take(message)
+
+    async def complete(self, following: "asyncio.Task[None]") -> None:
+        """Return when every recorded chunk is stored. Raises the error that ended `following`."""
+        while not self.board.complete:
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            try:
+                await asyncio.wait({changed, following}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            if following.done():
+                following.result()
+                return
+
+    def clear(self) -> None:
+        with contextlib.suppress(OSError):
+            self._live.clear()
+
+    async def _follow(self) -> None:
+        events = self._jet.follow(subjects.CHUNKS, [subjects.chunk("*", self._session)])
+        try:
+            async for item in events:
+                if isinstance(item, Message):
+                    self._take(item)
+                    self._draw()
+                    self._changed.set()
+        finally:
+            await events.close()
+
+    def _take(self, message: Message) -> None:
+        with contextlib.suppress(Rejected):  # malformed, or of a newer version: the view shows the rest
+            self.board.take(message.data)
+
+    def _draw(self) -> None:
+        with contextlib.suppress(OSError):
+            self._live.draw(self.lines())
+
+
+def tell(text: str) -> None:
+    """One line beside the result, where somebody still listens."""
+    with contextlib.suppress(OSError, ValueError):
+        note(text)

@@ -107,7 +107,7 @@ class Publisher:
         self._trouble = self._waiting = ""
         self._room = room
         self._impatient = asyncio.Event()
-        self._held = ""
+        self._paused = ""
         """Why nothing of the source is sent; empty: it is."""
         self._turned = asyncio.Event()
         """Set when it is held, let go or to end."""
@@ -159,31 +159,31 @@ class Publisher:
         self._impatient.set()
         self._turned.set()
 
-    def hold(self, reason: str) -> None:
+    def pause_sending(self, reason: str) -> None:
         """The recording is paused: from now on nothing of the source is sent."""
-        self._held = reason
+        self._paused = reason
         self._turned.set()
 
     @property
-    def is_held(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether the recording is paused, or is to be."""
-        return bool(self._held)
+        return bool(self._paused)
 
-    def let_go(self) -> None:
+    def resume_sending(self) -> None:
         """The recording goes on."""
-        self._held = ""
+        self._paused = ""
         self._turned.set()
 
-    async def rest(self) -> None:
+    async def wait_while_paused(self) -> None:
         """Return at once, or when a pause is over: it stands between a pause and a resume fragment."""
-        while self._held and not self._impatient.is_set():
-            await self.pause(self._held)
+        while self._paused and not self._impatient.is_set():
+            await self.pause(self._paused)
             self._waiting = "the recording is paused"
-            while self._held and not self._impatient.is_set():
+            while self._paused and not self._impatient.is_set():
                 self._on_progress(self.progress)
                 await self.idle()
             self._waiting = ""
-            await self.resume("ending" if self._held else "resumed")
+            await self.resume("ending" if self._paused else "resumed")
 
     async def idle(self, *awaited: "asyncio.Future[bytes | None]", most_s: float | None = None) -> None:
         """Return when one of them is done, after `most_s`, or when something else is to be done; ticks go."""

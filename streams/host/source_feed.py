@@ -50,9 +50,9 @@ class _Feed:
     async def next(self) -> bytes | None:
         """The source's next block, None at its end. Raises what the source raises, after all it gave."""
         while True:
-            if self._publisher.is_held:
+            if self._publisher.is_paused:
                 await self._flush()
-                await self._publisher.rest()
+                await self._publisher.wait_while_paused()
             if self._coming is None:
                 self._coming = asyncio.ensure_future(anext(self._source, None))
             left_s = None if self._due_s is None else self._due_s - self._clock()

@@ -15,8 +15,9 @@ from schemas import subjects
 from schemas.errors import Misuse, Rejected
 from schemas.format.fragment import GapBody, Kind, parse
 from schemas.ports import Jet
-from streams.cli.session_run import Sent, View, record_session
+from streams.cli.board import View
 from streams.host.publisher import fragment_bytes
+from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
 
 BLOCKS = [bytes([number]) * 100_000 for number in range(8)]

@@ -16,10 +16,11 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.format.fragment import Kind, parse
 from schemas.ports.messages import Message
-from streams.cli import session_run
-from streams.cli.session_run import Sent, View, record_session
+from streams.cli.board import View
 from streams.conductor import ending
 from streams.host import publisher
+from streams.host import record_session as recorder
+from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
 from streams.pipeline.record.recording import Recording
 from streams.roles.services import run_worker
@@ -158,7 +159,7 @@ async def test_who_cannot_hear_the_platform_hears_the_person_still(
         unread.set()
         raise ValueError("unknown event")
 
-    monkeypatch.setattr(session_run, "read_event", unreadable)
+    monkeypatch.setattr(recorder, "read_event", unreadable)
     async with system(server, tmp_path) as world, recording(world, stop=stop) as task:
         await unread.wait()
         assert not task.done()

@@ -173,7 +173,7 @@ async def test_nothing_is_read_in_a_pause_and_what_follows_stands_behind_a_resum
 
     def hold(progress: Progress) -> None:
         if progress.fragments == 2:
-            writer.hold("asked")
+            writer.pause_sending("asked")
 
     stream = Stream()
     writer = Publisher(stream, grant(), hold)

@@ -26,8 +26,8 @@ from schemas.errors import EvidenceFalse, Misuse
 from schemas.ports import Jet, Source
 from schemas.ports.processes import Media, Picture
 from streams.cli import attach, output
+from streams.cli.board import View
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import View, ended, record_session
 from streams.cli.starting import reached
 from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import sealed
@@ -36,8 +36,9 @@ from streams.event_store.session_log import EventLog
 from streams.evidence.durable import new_file
 from streams.evidence.evidence_copy import copy_at, write_copy
 from streams.evidence.sealed_session import kept, keys_file, keys_of, own_trust, trust_file
+from streams.host.record_session import record_session
 from streams.host.session_start import start_session
-from streams.roles.drivers import Installation, decode, drawn_desktop
+from streams.roles.drivers import Installation, decode, drawn_desktop, prepare_memory
 from streams.roles.local_system import running
 
 HOST = "demo-host"
@@ -106,16 +107,16 @@ async def _demo(
     session = await _free_name(jet, taken)
     frozen = here.settings.session().model_copy(update={"chunk_bytes": CHUNK_BYTES})
     view = View(jet, session)
-    following = asyncio.create_task(view.follow())
+    prepare_memory()
     try:
-        async with drawn_desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
-            source = _Witness(capture)
-            grant = await start_session(jet, here.identity, HOST, session, frozen)
-            sent = await record_session(jet, grant, source, "x264", view, stop)
-        shown = await sealed(jet, session)
-        await view.complete(following)
+        async with view.following() as following:
+            async with drawn_desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
+                source = _Witness(capture)
+                grant = await start_session(jet, here.identity, HOST, session, frozen)
+                sent = await record_session(jet, grant, source, "x264", view, stop)
+            shown = await sealed(jet, session)
+            await view.complete(following)
     finally:
-        await ended(following)
         view.clear()
     if sent.broken is not None:
         raise sent.broken

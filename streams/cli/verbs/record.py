@@ -19,13 +19,14 @@ from schemas.errors import LucidError, Misuse, NotFound
 from schemas.ports import Jet
 from schemas.ports.processes import Picture
 from streams.cli import attach, output
+from streams.cli.board import View, tell
 from streams.cli.file_source import FileSource
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import Sent, View, ended, record_session, tell
 from streams.cli.wait_sealed import sealed
 from streams.host.publisher import READ_FRAGMENTS, Progress, fragment_bytes
+from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
-from streams.roles.drivers import Installation, drawn_desktop
+from streams.roles.drivers import Installation, drawn_desktop, prepare_memory
 
 FOREVER_S = 10 * 365 * 86_400.0
 SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
@@ -92,28 +93,28 @@ class _Asked:
 
 async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Event) -> dict[str, Any]:
     host, session, path, seconds = asked.host, asked.session, asked.path, asked.seconds
-    view = View(jet, session)
-    following = asyncio.create_task(view.follow())
+    view, once = View(jet, session), not asked.named
+    prepare_memory()
     if path and seconds:
         asyncio.get_running_loop().call_later(seconds, stop.set)
     try:
-        frozen = here.settings.session()
-        block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
-        # the source first: one that cannot be read must not leave a session behind
-        if path:
-            file = FileSource(path, block_bytes)
-            grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
-            view.board.source_bytes = file.size_bytes
-            sent = await record_session(jet, grant, file, "opaque", view, stop)
-            if file.changed:
-                tell(f"lucid: NOTE {path} was written to while it was read: what was read is what is sealed")
-        else:
-            async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
-                grant = await start_session(jet, here.identity, host, session, frozen, once=not asked.named)
-                sent = await record_session(jet, grant, capture, "x264", view, stop)
-        shown = await sealed(jet, session) if asked.wait else {}
+        async with view.following():
+            frozen = here.settings.session()
+            block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
+            # the source first: one that cannot be read must not leave a session behind
+            if path:
+                file = FileSource(path, block_bytes)
+                grant = await start_session(jet, here.identity, host, session, frozen, once=once)
+                view.board.source_bytes = file.size_bytes
+                sent = await record_session(jet, grant, file, "opaque", view, stop)
+                if file.changed:
+                    tell(f"lucid: NOTE {path} was written to while it was read: the bytes read are sealed")
+            else:
+                async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
+                    grant = await start_session(jet, here.identity, host, session, frozen, once=once)
+                    sent = await record_session(jet, grant, capture, "x264", view, stop)
+            shown = await sealed(jet, session) if asked.wait else {}
     finally:
-        await ended(following)
         view.clear()
     result = _result(session, host, sent.progress, shown)
     if sent.broken is not None:

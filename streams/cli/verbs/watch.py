@@ -15,10 +15,11 @@ from schemas.events.session import State, Transition
 from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.cli import attach, output
+from streams.cli.board import View
 from streams.cli.output import JsonFlag
-from streams.cli.session_run import View, ended
 from streams.cli.wait_sealed import destroyed
 from streams.event_store.session_log import EventLog, read_event
+from streams.host.record_session import cancelled
 
 
 def watch(
@@ -38,11 +39,8 @@ async def _board(session: str, follow: bool) -> None:
         try:
             # Of a sealed session nothing more comes, and its events may be gone with its source.
             if follow and not found.sealed and found.shredded is None:
-                following = asyncio.create_task(view.follow())
-                try:
+                async with view.following() as following:
                     await _unless_destroyed(jet, session, view.complete(following))
-                finally:
-                    await ended(following)
             else:
                 await view.read()
         finally:
@@ -91,7 +89,7 @@ async def _unless_destroyed(jet: Jet, session: str, watching: Coroutine[Any, Any
             if task.done():
                 task.result()
     finally:
-        await ended(*both)
+        await cancelled(*both)
 
 
 async def _gone(jet: Jet, session: str) -> NoReturn:

@@ -1,0 +1,183 @@
+"""Records one session from a source: start of the stream to its end, whatever breaks it off.
+
+1. The recording never waits for its view: a view that fails or hangs stops no recording.
+2. The source is asked to end when the person asks (`stop`), or when the session is ended elsewhere. After an
+   EndRequested the host sends the blocks that it has read, and no `final`: the platform writes the end.
+3. While the session is paused, the source is not read. Blocks read before the pause are sent before it; a
+   read that was under way is sent after it.
+4. Whatever breaks a recording off, its session is ended: the blocks read are sent, a gap gives the reason of
+   the missing rest, `final` follows. If `final` cannot be sent, or the recording is cancelled, the platform
+   is asked to end the session. If nobody answers, the view is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas import subjects
+from schemas.errors import LucidError, NoSpace, Unavailable
+from schemas.events.session import EndRequested, State, Transition
+from schemas.ports import Jet, Source
+from schemas.ports.messages import Message
+from streams.control.client import call
+from streams.event_store.session_log import read_event
+from streams.host.publisher import Grant, Progress, Publisher
+from streams.host.send_quota import SendQuota
+from streams.host.source_feed import publish
+
+log = logging.getLogger("lucid.record")
+
+ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
+PAUSING = frozenset({State.PAUSING, State.PAUSED})
+ABORT_S, RETRY_S = 5.0, 0.5
+"""How long, and how often, the platform is asked to end a session that cannot be ended here."""
+FAILED = "recorder.failed"
+"""Reason of the gap after a failure of the recorder itself."""
+
+
+class RecordingView(Protocol):
+    """Shows a recording to a person. Its methods return at once and raise nothing."""
+
+    def show(self, progress: Progress) -> None:
+        """The publisher's progress has changed."""
+
+    def ending(self, here: bool) -> None:
+        """The recording is to end. here: the person who began it asked."""
+
+    def unended(self) -> None:
+        """The session could not be ended: neither its host nor the platform could do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The progress of a recording whose session is ended. broken: why it is not complete."""
+
+    progress: Progress
+    broken: LucidError | None = None
+
+
+async def record_session(
+    jet: Jet, grant: Grant, source: Source, encoder: str, view: RecordingView, stop: asyncio.Event
+) -> Sent:
+    """Send the whole source, then `final`. The session is ended, however this ends.
+
+    Raises the error that kept it from ending in order, after the platform was asked to end it.
+    """
+    whole = aborted = False
+
+    def end(by_platform: bool) -> None:
+        nonlocal aborted
+        aborted = by_platform
+        source.stop()
+        publisher.stop_waiting()
+        if not whole:
+            view.ending(stop.is_set())
+
+    try:
+        publisher = Publisher(jet, grant, view.show, room=SendQuota.of(jet))
+        stopping = asyncio.create_task(_watch(jet, publisher, stop, end))
+        try:
+            broken = await _send_all(source, publisher, encoder)
+            whole = True  # from now on our own `final` stops the session
+            if aborted:
+                return Sent(await publisher.leave(), broken)
+            return await _finish(publisher, broken)
+        finally:
+            await cancelled(stopping)
+            await publisher.close()
+    except asyncio.CancelledError:
+        await _abort(jet, grant.session, "interrupted", view)
+        raise
+    except LucidError as error:
+        await _abort(jet, grant.session, error.code, view)
+        raise
+    except Exception:
+        await _abort(jet, grant.session, FAILED, view)
+        raise
+
+
+async def cancelled(*tasks: "asyncio.Task[Any]") -> None:
+    """Cancel the tasks, and return when they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _send_all(source: Source, publisher: Publisher, encoder: str) -> LucidError | None:
+    """Send all that the source gives. Returns the error that broke it off; None: it came to its end."""
+    try:
+        await publish(aiter(source), publisher, encoder)
+    except LucidError as error:
+        return error
+    except Exception:
+        log.exception("recording_failed session=%s", publisher.grant.session)
+        await publisher.break_off(FAILED)
+        raise
+    return None
+
+
+async def _finish(publisher: Publisher, broken: LucidError | None) -> Sent:
+    """Send the ending. Raises the error that refused it for good."""
+    try:
+        done = await (publisher.finish() if broken is None else publisher.break_off(broken.code))
+    except NoSpace as error:  # the ending is sent
+        return Sent(publisher.progress, broken or error)
+    return Sent(done, broken)
+
+
+async def _abort(jet: Jet, session: str, reason: str, view: RecordingView) -> None:
+    """Ask the platform to end a session that its host cannot end. reason: a label."""
+    clock = asyncio.get_running_loop().time
+    last_s = clock() + ABORT_S
+    while True:
+        try:
+            await call(jet, "abort", {"session": session, "reason": reason})
+            return
+        except Unavailable:
+            if clock() > last_s:
+                view.unended()
+                return
+            await asyncio.sleep(RETRY_S)
+        except LucidError:  # refused: it has ended meanwhile
+            return
+
+
+async def _watch(jet: Jet, publisher: Publisher, stop: asyncio.Event, end: Callable[[bool], None]) -> None:
+    """Pause with the session; call `end` when the person asks or the session is ended elsewhere.
+
+    end: takes whether the platform writes the end of the recording itself.
+    """
+    session = publisher.grant.session
+
+    async def elsewhere() -> bool:
+        events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
+        try:
+            async for item in events:
+                event = read_event(item.data) if isinstance(item, Message) else None
+                if isinstance(event, EndRequested):
+                    return True
+                if isinstance(event, Transition):
+                    if event.to_state in ENDING:
+                        return False
+                    if event.to_state in PAUSING:
+                        publisher.pause_sending(event.reason)
+                    elif event.to_state == State.ACTIVE:  # an error does not end a pause
+                        publisher.resume_sending()
+            return False
+        finally:
+            await events.close()
+
+    asked, heard = asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())
+    try:
+        await asyncio.wait({asked, heard}, return_when=asyncio.FIRST_COMPLETED)
+        by_platform = False
+        try:
+            by_platform = heard.done() and heard.result()
+        except Exception as error:
+            log.error("session_unheard session=%s error=%r", session, error)
+            await asked  # the person can still end it
+        end(by_platform)
+    finally:
+        await cancelled(asked, heard)
