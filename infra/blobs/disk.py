@@ -28,6 +28,7 @@ from typing import Literal, TypeVar
 from blake3 import blake3
 
 from infra.blobs import direct_io
+from infra.disk.durable import FILE_MODE, FOLDER_MODE, open_folder, sync_folder
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
 from schemas.format.digest import Content, content
 from schemas.ports.files import NO_FILE
@@ -35,7 +36,6 @@ from schemas.ports.files import NO_FILE
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
 """Begins the names that are used, in the root, where O_TMPFILE is missing; no blob's name can begin so."""
-FILE_MODE, DIRECTORY_MODE = 0o600, 0o700
 NAMED_KEPT = 2000
 """Each session has one. When all are let go, those in use are synced once more."""
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
@@ -58,7 +58,7 @@ class DiskBlobs:
         path = self._path(name)
         with _translated(name):
             self._make_durable(path.parent)
-            directory = _open_directory(path.parent)
+            directory = open_folder(path.parent)
             try:
                 if _present(path.name, directory) or not self._write(path, directory, data):
                     # Another writer may have linked it and not synced the name yet.
@@ -89,7 +89,7 @@ class DiskBlobs:
         names = self.list(prefix)
         with _translated(prefix):
             for directory in sorted({self._path(name).parent for name in names}):
-                handle = _open_directory(directory)
+                handle = open_folder(directory)
                 try:
                     for name in names:
                         if self._path(name).parent == directory:
@@ -119,7 +119,7 @@ class DiskBlobs:
         DiskBlobs(self.quarantine_root).put(kept, data)
         with _translated(name), contextlib.suppress(FileNotFoundError):
             source.unlink()
-            _sync_directory(source.parent)
+            sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
 
     def _set_aside(self, name: str) -> str:
@@ -128,8 +128,8 @@ class DiskBlobs:
         with _translated(name):
             DiskBlobs(self.quarantine_root)._make_durable(target.parent)
             shutil.move(source, target)
-            _sync_directory(target.parent)
-            _sync_directory(source.parent)
+            sync_folder(target.parent)
+            sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
 
     def sweep(self) -> int:
@@ -170,8 +170,8 @@ class DiskBlobs:
             return
         if directory != self.root:
             self._make_durable(directory.parent)
-        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        _sync_directory(directory.parent)
+        directory.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        sync_folder(directory.parent)
         if len(self._named) >= NAMED_KEPT:
             self._named.clear()
         self._named.add(directory)
@@ -219,18 +219,6 @@ def _present(name: str, directory: int) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _open_directory(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = _open_directory(path)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(top: Path, begin: str) -> Iterator[Path]:

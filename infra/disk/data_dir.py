@@ -9,7 +9,6 @@
 """
 
 import errno
-import fcntl
 import getpass
 import json
 import os
@@ -17,10 +16,12 @@ import shlex
 import shutil
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from infra.disk.durable import add_line, write_locked
+from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
 from schemas.errors import FULL, Misuse, NoSpace, Unavailable
 
@@ -85,6 +86,12 @@ class DataDir:
         make_writable_folder(where)
         return where
 
+    def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> EvidenceFolders:
+        return stored_at(self.manifests, self.chunks, uid, history_lines(events))
+
+    def add_log_line(self, name: str, line: bytes) -> None:
+        add_line(self.logs / name, line)
+
     def lock(self) -> None:
         make_writable_folder(self.path)
         end_s = time.monotonic() + PROBED_S
@@ -115,7 +122,7 @@ class DataDir:
         return self._lock_fd >= 0 and names(self.path, self._lock_fd)
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        new = write_private(self.path / RUN, json.dumps(dict(run), indent=2).encode(), lock=True)
+        new = write_locked(self.path / RUN, json.dumps(dict(run), indent=2).encode())
         old, self._run_fd = self._run_fd, new
         if old >= 0:
             os.close(old)
@@ -147,36 +154,6 @@ class DataDir:
 def free_bytes(path: Path) -> int:
     """Free space for this user on the disk that holds `path` or its nearest existing parent."""
     return shutil.disk_usage(nearest_there(path)).free
-
-
-def write_private(path: Path, data: bytes, *, lock: bool = False) -> int:
-    """Replace a file's content, readable by its owner alone. Durable and atomic.
-
-    lock: the new file is locked before it has its name; the descriptor that holds it comes back. Else -1.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if lock:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        temporary.replace(path)
-    except BaseException:
-        os.close(fd)
-        temporary.unlink(missing_ok=True)
-        raise
-    if not lock:
-        os.close(fd)
-        fd = -1
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # without it a crash here may bring the old content back
-    finally:
-        os.close(directory)
-    return fd
 
 
 def make_writable_folder(path: Path) -> None:

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
-from infra.disk.data_dir import nearest_there, write_private
+from infra.disk.data_dir import nearest_there
+from infra.disk.durable import write_private
 from infra.keys.medium import medium
 from infra.keys.overwriting import overwrite
 from schemas.errors import Denied, Unavailable

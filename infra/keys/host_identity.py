@@ -22,7 +22,7 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.blobs.disk import DiskBlobs
-from infra.disk.data_dir import write_private
+from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
 from schemas.errors import Unavailable
 from schemas.subjects import host_id

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
-from infra.disk.data_dir import make_writable_folder, nearest_there, write_private
+from infra.disk.data_dir import make_writable_folder, nearest_there
+from infra.disk.durable import write_private
 from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder, translated
 from infra.keys.medium import disks, medium
 from infra.keys.overwriting import overwrite

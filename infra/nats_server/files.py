@@ -15,7 +15,7 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.disk.data_dir import write_private
+from infra.disk.durable import write_private
 from infra.nats_server.own_port import LOOPBACK
 
 CONFIG, ACCESS, LIMITS = "server.conf", "access.json", "limits.json"

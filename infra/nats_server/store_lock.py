@@ -14,7 +14,7 @@ import os
 import signal
 from pathlib import Path
 
-from infra.disk.data_dir import write_private
+from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
 from infra.nats_server.files import CONFIG
 from schemas.errors import Unavailable

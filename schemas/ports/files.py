@@ -1,10 +1,11 @@
 """Owns what services ask of the disk: whole files by name, and where things lie."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from schemas.format.digest import Buffer, Content
+from schemas.ports.evidence import Evidence
 
 NO_FILE = "blobs.no_file"
 """Code of Unavailable: a folder, pipe or device has the name of a file."""
@@ -62,6 +63,12 @@ class DataDir(Protocol):
 
     @property
     def temp(self) -> Path: ...
+
+    def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> Evidence:
+        """The evidence of one sealed session. events: its event log."""
+
+    def add_log_line(self, name: str, line: bytes) -> None:
+        """Add one line to a file in `logs`; it is durable on return. Raises OSError."""
 
     def lock(self) -> None:
         """Become the owner until `unlock` or the end of the process. Raises Unavailable (datadir.locked)."""

@@ -20,7 +20,6 @@ from streams.bench.actors import Actor, Cue, Said
 from streams.bench.check import check_chunks
 from streams.bench.contender import Measure, Task
 from streams.bench.meter import Meter
-from streams.cli.file_source import FileSource
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import read_event
 from streams.host.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
@@ -28,7 +27,7 @@ from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.keys.keystore import KeyStore
-from streams.roles.drivers import Installation, connected, prepare_memory
+from streams.roles.drivers import FileSource, Installation, connected, prepare_memory
 from streams.roles.local_system import running
 
 SESSION, HOST = "bench-pipeline", "bench-host"

@@ -20,8 +20,7 @@ from schemas.errors import LucidError, Misuse, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.cli.starting import reached
-from streams.evidence.evidence_copy import COPY_HINT, mode_at
-from streams.roles.drivers import Installation
+from streams.roles.drivers import COPY_HINT, Installation, mode_at
 
 SECOND_S = 1.0
 Result = TypeVar("Result")

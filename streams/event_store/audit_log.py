@@ -1,6 +1,6 @@
-"""Owns the record of who took recordings or keys out: logs/audit.ndjson in the data directory.
+"""Records each export of a recording or a key: logs/audit.ndjson in the data directory.
 
-1. A line is durable before what it tells of leaves.
+1. A line is durable before the bytes that it records leave.
 2. Lines are only ever added; each is one JSON object.
 """
 
@@ -8,27 +8,22 @@ import getpass
 import json
 import os
 import time
-from pathlib import Path
+
+from schemas.ports import DataDir
 
 AUDIT = "audit.ndjson"
 
 
-def audit(logs: Path, what: str, session: str, uid: bytes, **more: str | int) -> None:
-    """Note that `what` (past tense, such as `key_exported`) happened to a session's contents."""
-    said = {
+def audit(data: DataDir, what: str, session: str, uid: bytes, **more: str | int) -> None:
+    """Record that `what` (past tense, such as `key_exported`) happened to a session's contents."""
+    record = {
         "at_us": time.time_ns() // 1000,
         "who": _who(),
         "what": what,
         "session": session,
         "uid": uid.hex(),
     }
-    line = json.dumps(said | more, ensure_ascii=True).encode() + b"\n"
-    file = os.open(logs / AUDIT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(file, line)  # one write: lines of two processes do not mix
-        os.fsync(file)
-    finally:
-        os.close(file)
+    data.add_log_line(AUDIT, json.dumps(record | more, ensure_ascii=True).encode() + b"\n")
 
 
 def _who() -> str:

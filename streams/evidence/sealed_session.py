@@ -24,7 +24,6 @@ from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys, Reader, Signer, Si
 from schemas.ports.evidence import Evidence, Listing
 from schemas.subjects import session_id
 from streams.event_store.session_log import EventLog
-from streams.evidence.evidence_copy import EvidenceFolders, history_lines, stored_at
 from streams.keys.folder import keys_noted
 from streams.keys.keystore import HeldKeys, KeyStore
 
@@ -34,7 +33,7 @@ class Kept:
     """A sealed session of this installation."""
 
     session: Session
-    evidence: EvidenceFolders
+    evidence: Evidence
 
 
 async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
@@ -60,8 +59,7 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
             code="evidence.unsealed",
             hint=cure(session, most=1),
         )
-    lines = history_lines(await log.history(name))
-    return Kept(session, stored_at(data.manifests, data.chunks, session.uid, lines))
+    return Kept(session, data.session_evidence(session.uid, await log.history(name)))
 
 
 async def keys_of(files: KeyFiles, master: MasterKeys, session: Session) -> HeldKeys:

@@ -43,7 +43,6 @@ from schemas.format.jcs import jcs
 from schemas.format.key_copy import KeyCopy, read_key_copy
 from schemas.ports import Jet, KeyFiles, Keyring, Reader
 from schemas.ports import KeyFolder as Folder
-from streams.evidence.durable import new_file
 
 COPY, INSTALLATION = "copy", "installation"
 INSTALLATION_BYTES, SALT_BYTES = 16, 32
@@ -63,11 +62,11 @@ class Copied(NamedTuple):
 
 
 async def make_copy(
-    jet: Jet, folder: Folder, files: KeyFiles, target: Path, passphrase: str, *, label: str, until_us: int
+    jet: Jet, folder: Folder, files: KeyFiles, file: BinaryIO, passphrase: str, *, label: str, until_us: int
 ) -> Copied:
-    """Seal a copy into a new file. The folder must have been checked (streams.keys.folder).
+    """Seal a copy into `file`, which is new. The folder must have been checked (streams.keys.folder).
 
-    Raises Misuse (keys.passphrase, export.exists), NoSpace, Unavailable.
+    Raises Misuse (keys.passphrase), OSError, Unavailable.
     """
     told = KeyCopy(
         installation=await asyncio.to_thread(folder.installation),
@@ -79,7 +78,7 @@ async def make_copy(
     key = await asyncio.to_thread(copy_key, header, passphrase)
     event = KeysCopied(label=label, made_us=told.made_us, until_us=until_us)
 
-    def write(file: BinaryIO) -> int:
+    def write() -> int:
         sessions = 0
 
         def records() -> Iterator[Record]:
@@ -95,9 +94,8 @@ async def make_copy(
         return sessions
 
     uids = await asyncio.to_thread(lambda: list(files.uids()))
-    with new_file(target) as file:
-        await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
-        sessions = await asyncio.to_thread(write, file)
+    await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
+    sessions = await asyncio.to_thread(write)
     log.info("keys_copied label=%s sessions=%d until_us=%d", label, sessions, until_us)
     return Copied(told, sessions)
 

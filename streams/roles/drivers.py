@@ -14,7 +14,10 @@ from typing import Any
 from infra import jetstream
 from infra.blobs.disk import DiskBlobs
 from infra.capture.drawn_desktop import Capture, decode, drawn, encodes_h264
+from infra.capture.file_source import FileSource
 from infra.config.load import CONFIG, config_path, data_dir, effective, load_settings
+from infra.disk.durable import absolute, new_file
+from infra.disk.evidence_copy import COPY_HINT, KEYS, copy_at, mode_at, read_bounded, unreadable, write_copy
 from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
 from infra.keys.host_identity import HostIdentity
@@ -38,11 +41,16 @@ from schemas.ports.processes import Picture
 
 __all__ = [
     "CONFIG",
+    "COPY_HINT",
+    "KEYS",
+    "FileSource",
     "Installation",
     "Where",
+    "absolute",
     "blobs",
     "config_path",
     "connected",
+    "copy_at",
     "decode",
     "dialled",
     "die_with",
@@ -50,11 +58,16 @@ __all__ = [
     "drawn_desktop",
     "effective",
     "encodes_h264",
+    "mode_at",
+    "new_file",
     "plain_swap",
     "prepare_memory",
+    "read_bounded",
     "server",
     "server_version",
     "supervised",
+    "unreadable",
+    "write_copy",
 ]
 
 

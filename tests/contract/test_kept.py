@@ -11,6 +11,7 @@ from handlers.crypto.key_file import build_key_file
 from handlers.evidence.original import original, sealed_manifest
 from handlers.verify.session import verify
 from infra.disk.data_dir import DataDir
+from infra.disk.evidence_copy import copy_at, write_copy
 from infra.jetstream import Jet
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
@@ -21,7 +22,6 @@ from schemas.events.commands import CompleteSeal
 from schemas.format import dsse
 from streams.event_store import topology
 from streams.event_store.host_log import Hosts
-from streams.evidence.evidence_copy import copy_at, write_copy
 from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
 
 

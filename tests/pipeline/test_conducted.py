@@ -13,6 +13,7 @@ from prepared import key_of
 
 from handlers.crypto.signatures import verify_signature
 from infra.blobs.disk import DiskBlobs
+from infra.disk.evidence_copy import history_lines, stored_at, write_copy
 from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -27,7 +28,6 @@ from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.control.client import call
 from streams.event_store.session_log import EventLog
-from streams.evidence.evidence_copy import history_lines, stored_at, write_copy
 from streams.roles.services import run_conductor
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"

@@ -21,7 +21,7 @@ from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Tombstone
 from streams.keys.copies import Copied, copies_made, make_copy, restore
 from streams.keys.folder import KeyFolder, key_folder, order_erasure
-from streams.roles.drivers import Installation
+from streams.roles.drivers import Installation, new_file
 from streams.roles.services import run_conductor, run_worker
 
 PASSPHRASE = "correct horse battery"
@@ -62,11 +62,12 @@ class Keys:
     async def copy(self, name: str = "", until_us: int = 5) -> Copied:
         here = self.world.here
         target = self.copy_at.with_name(name) if name else self.copy_at
-        return await make_copy(
-            *(self.world.jet, here.key_folder, here.key_files, target, PASSPHRASE),
-            label="one",
-            until_us=until_us,
-        )
+        with new_file(target) as file:
+            return await make_copy(
+                *(self.world.jet, here.key_folder, here.key_files, file, PASSPHRASE),
+                label="one",
+                until_us=until_us,
+            )
 
     def restore(self, name: str = "", passphrase: str = PASSPHRASE, *, newest: bool = False) -> Copied:
         here = self.world.here

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from absent import MAY_MOUNT, absent
 
-from infra.disk.data_dir import FOLDERS, DataDir, write_private
+from infra.disk.data_dir import FOLDERS, DataDir
+from infra.disk.durable import write_private
 from schemas.errors import Misuse, NoSpace, Unavailable
 
 HOLD = """

@@ -11,11 +11,11 @@ from evidence_case import Case, trusted
 from recorded_session import RecordedSession
 
 from handlers.verify.session import verify
+from infra.disk import durable, evidence_copy
+from infra.disk.durable import new_file, new_folder
+from infra.disk.evidence_copy import copy_at, read_bounded, stored_at, write_copy
 from schemas.errors import EvidenceFalse, LucidError, Misuse, NoSpace, Unreadable
 from streams.cli import output
-from streams.evidence import durable, evidence_copy
-from streams.evidence.durable import new_file, new_folder
-from streams.evidence.evidence_copy import copy_at, read_bounded, stored_at, write_copy
 
 
 @pytest.fixture(scope="module")

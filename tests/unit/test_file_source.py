@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.capture import file_source
+from infra.capture.file_source import FileSource
 from schemas.errors import Unavailable
-from streams.cli import file_source
-from streams.cli.file_source import FileSource
 
 
 def pipe_of(size: int, path: Path) -> int:

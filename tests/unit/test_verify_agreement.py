@@ -18,8 +18,8 @@ from handlers.crypto.trust import open_trust
 from handlers.evidence.original import original
 from handlers.verify.seals import Seals, open_seals
 from handlers.verify.session import verify
+from infra.disk.evidence_copy import copy_at, write_copy
 from schemas.errors import LucidError, outcome
-from streams.evidence.evidence_copy import copy_at, write_copy
 
 INDEPENDENT = Path(__file__).parents[1] / "independent"
 

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from handlers.crypto.trust import open_trust
 from handlers.verify.session import verify
-from streams.evidence.evidence_copy import copy_at
+from infra.disk.evidence_copy import copy_at
 import streams.cli.verdict
 folder, trust, warm = map(Path, sys.argv[1:4])
 trusted = open_trust(trust.read_bytes(), now_us=1)

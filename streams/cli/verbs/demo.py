@@ -33,12 +33,18 @@ from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import sealed
 from streams.event_store.audit_log import audit
 from streams.event_store.session_log import EventLog
-from streams.evidence.durable import new_file
-from streams.evidence.evidence_copy import copy_at, write_copy
 from streams.evidence.sealed_session import kept, keys_file, keys_of, own_trust, trust_file
 from streams.host.record_session import record_session
 from streams.host.session_start import start_session
-from streams.roles.drivers import Installation, decode, drawn_desktop, prepare_memory
+from streams.roles.drivers import (
+    Installation,
+    copy_at,
+    decode,
+    drawn_desktop,
+    new_file,
+    prepare_memory,
+    write_copy,
+)
 from streams.roles.local_system import running
 
 HOST = "demo-host"
@@ -164,7 +170,7 @@ async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256:
     raw_trust = trust_file(trust.keys, here.signers.root(), int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
 
-    audit(here.data.logs, "recording_exported", session, found.session.uid, to=str(movie), track=0)
+    audit(here.data, "recording_exported", session, found.session.uid, to=str(movie), track=0)
 
     def export() -> tuple[Report, int, Media]:
         size = write_copy(found.evidence, folder)

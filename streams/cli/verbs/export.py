@@ -32,11 +32,18 @@ from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
 from streams.event_store.audit_log import audit
-from streams.evidence.durable import absolute, new_file
-from streams.evidence.evidence_copy import KEYS, copy_at, mode_at, read_bounded, write_copy
 from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, trust_file, trusted_keys
 from streams.keys.folder import key_folder
-from streams.roles.drivers import Installation
+from streams.roles.drivers import (
+    KEYS,
+    Installation,
+    absolute,
+    copy_at,
+    mode_at,
+    new_file,
+    read_bounded,
+    write_copy,
+)
 
 STDOUT = "-"
 
@@ -148,7 +155,7 @@ async def _from_here(name: str, wants_keys: bool) -> Origin:
 
 def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
     if with_keys and origin.data is not None:
-        audit(origin.data.logs, "key_exported", origin.name, origin.uid, to=str(absolute(target)))
+        audit(origin.data, "key_exported", origin.name, origin.uid, to=str(absolute(target)))
     written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
         keys = ", with its key: whoever holds it may watch" if with_keys else ""
@@ -164,7 +171,7 @@ def _export_original(
     manifest = sealed_manifest(origin.evidence)
     plain = original(origin.evidence, manifest, origin.keys, track=track, part=part)
     if origin.data is not None:
-        audit(origin.data.logs, "recording_exported", origin.name, origin.uid, to=out, track=track)
+        audit(origin.data, "recording_exported", origin.name, origin.uid, to=out, track=track)
     if out == STDOUT:
         size, digest = _pour(_while_read(plain), sys.stdout.buffer)
         output.must_have_arrived()

@@ -14,7 +14,7 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.keys.copies import Copied, make_copy, restore
 from streams.keys.folder import key_folder
-from streams.roles.drivers import Installation
+from streams.roles.drivers import Installation, new_file
 
 DAY_US = 86_400_000_000
 KEPT_DAYS = 90
@@ -90,9 +90,10 @@ async def _copied(
     here: Installation, jet: Jet, target: Path, passphrase: str, label: str, until_us: int
 ) -> Copied:
     await key_folder(here, jet).check()
-    return await make_copy(
-        jet, here.key_folder, here.key_files, target, passphrase, label=label, until_us=until_us
-    )
+    with new_file(target) as file:
+        return await make_copy(
+            jet, here.key_folder, here.key_files, file, passphrase, label=label, until_us=until_us
+        )
 
 
 def _passphrase(file: Path | None, *, again: bool) -> str:

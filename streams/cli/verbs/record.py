@@ -20,13 +20,12 @@ from schemas.ports import Jet
 from schemas.ports.processes import Picture
 from streams.cli import attach, output
 from streams.cli.board import View, tell
-from streams.cli.file_source import FileSource
 from streams.cli.output import JsonFlag
 from streams.cli.wait_sealed import sealed
 from streams.host.publisher import READ_FRAGMENTS, Progress, fragment_bytes
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
-from streams.roles.drivers import Installation, drawn_desktop, prepare_memory
+from streams.roles.drivers import FileSource, Installation, drawn_desktop, prepare_memory
 
 FOREVER_S = 10 * 365 * 86_400.0
 SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")

@@ -68,7 +68,7 @@ async def _replay(name: str, as_json: bool) -> int:
 
 async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
     session = found.session
-    audit(here.data.logs, "replayed", session.id, session.uid)
+    audit(here.data, "replayed", session.id, session.uid)
     return Replay(
         jet=jet,
         blobs=here.chunks,

@@ -23,9 +23,8 @@ from schemas.subjects import SESSION_ID
 from streams.cli import output, verdict
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.evidence.evidence_copy import KEYS, copy_at, mode_at, read_bounded, unreadable
 from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
-from streams.roles.drivers import Installation
+from streams.roles.drivers import KEYS, Installation, copy_at, mode_at, read_bounded, unreadable
 
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"

@@ -20,12 +20,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from infra.disk.durable import new_folder, write_file
 from schemas.errors import EvidenceFalse, Misuse, NotFound, Unreadable
 from schemas.format import dsse
 from schemas.format.chunk_header import MAX_SEALED
 from schemas.format.file_names import chunk_file, copied_chunk, copied_manifest
 from schemas.ports.evidence import Evidence, Listing
-from streams.evidence.durable import new_folder, write_file
 
 MANIFESTS, CHUNKS, HISTORY, KEYS = "manifests", "chunks", "history.ndjson", "keys.json"
 NAMED = {MANIFESTS, CHUNKS, HISTORY, KEYS}
