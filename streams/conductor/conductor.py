@@ -50,9 +50,9 @@ from streams.event_store.session_log import EventLog
 from streams.evidence.sealing import Sealer
 from streams.keys.folder import RequireKeys, note_key
 from streams.keys.keystore import KeyStore
-from streams.pipeline.record.checkpoints import patiently
 from streams.retention.shredding import Shredder
 from streams.scheduling.fair_slots import FairSlots
+from streams.scheduling.retry import retry
 from streams.scheduling.session_tasks import SessionTasks
 
 SWEEP_S = 10.0
@@ -125,7 +125,7 @@ class Conductor:
 
     async def run(self) -> None:
         """Bring sessions on until cancelled."""
-        await patiently(self._parts.directory.ready)
+        await retry(self._parts.directory.ready)
         self._parts.directory.on_change(lambda session: self.wake(session.id))
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -151,7 +151,7 @@ class Conductor:
     # what wakes
 
     async def _wake_on(self, stream: str, filters: list[str]) -> None:
-        start = (await patiently(lambda: self._jet.info(stream))).last_seq + 1
+        start = (await retry(lambda: self._jet.info(stream))).last_seq + 1
         async for item in self._jet.follow(stream, filters, start):
             if isinstance(item, Message):
                 routine = item.headers.get("ce-type") in ROUTINE

@@ -11,16 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from schemas import subjects
-from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
+from schemas.errors import Denied, RefusedByState, Unavailable
 from schemas.events.commands import Create
 from schemas.events.host import CounterTaken, HostRegistered, read_host_event
 from schemas.format.jcs import jcs
 from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.scheduling.fair_slots import FairSlots
-
-TRIES = 3
-"""One look, one append, and one look at who was first."""
+from streams.scheduling.retry import retry_conflicts
 
 CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
 """Sessions that are created at once, how many of them for one host, and how many more of its requests wait:
@@ -59,38 +57,34 @@ class Hosts:
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
         """Let this key speak for the host. Raises Denied (host.key): another one does already."""
         event = HostRegistered(host=host, key=key, at_us=at_us, who=who)
-        subject = subjects.host_log(host)
-        for _ in range(TRIES):
-            last = await self._jet.last(subjects.LIFECYCLE, subject)
-            if last is not None:
-                _same_key(last, host, key)
-                return
-            try:
-                await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
-            except Conflict:
-                continue  # another process registered it, or our ack was lost
-            return
-        raise Conflict(f"the log of host {host} is too busy", code="log.busy")
+        first = await self._append_first(subjects.host_log(host), event, host)
+        if first is not None:
+            _same_key(first, host, key)
 
     async def _take_counter(self, create: Create) -> None:
         subject = subjects.counter(create.host_key, create.counter)
         event = CounterTaken(counter=create.counter, session=create.session)
-        for _ in range(TRIES):
+        first = await self._append_first(subject, event, create.host)
+        if first is not None and read_host_event(first.data) != event:
+            raise RefusedByState(
+                f"counter {create.counter} of host {create.host} belongs to another session",
+                code="host.counter",
+                hint="a host's folder was copied or restored; record under another host name",
+            )
+
+    async def _append_first(
+        self, subject: str, event: HostRegistered | CounterTaken, host: str
+    ) -> Message | None:
+        """Append the only event of a subject; the message that stands there already comes back."""
+
+        async def attempt() -> Message | None:
+            # After a Conflict: another process was first, or our ack was lost.
             last = await self._jet.last(subjects.LIFECYCLE, subject)
-            if last is not None:
-                if read_host_event(last.data) != event:
-                    raise RefusedByState(
-                        f"counter {create.counter} of host {create.host} belongs to another session",
-                        code="host.counter",
-                        hint="a host's folder was copied or restored; record under another host name",
-                    )
-                return
-            try:
+            if last is None:
                 await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
-            except Conflict:
-                continue  # another process took it, or our ack was lost
-            return
-        raise Conflict(f"the log of host {create.host} is too busy", code="log.busy")
+            return last
+
+        return await retry_conflicts(attempt, f"host {host}")
 
 
 def _same_key(message: Message, host: str, key: bytes) -> None:

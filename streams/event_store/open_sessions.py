@@ -26,7 +26,7 @@ from schemas.events.session import State, Transition
 from schemas.ports import Jet, Reader
 from schemas.ports.messages import Message
 from streams.event_store.session_log import read_event
-from streams.pipeline.record.checkpoints import patiently
+from streams.scheduling.retry import retry
 
 PART_BYTES = 256 << 10
 EVERY_EVENTS, EVERY_S = 1000, 60.0
@@ -158,7 +158,7 @@ class OpenSessionsWriter:
 
     async def run(self) -> None:
         """Look every LOOK_S until cancelled."""
-        await patiently(self.ready)
+        await retry(self.ready)
         loop = asyncio.get_running_loop()
         written, written_s = 0, loop.time()
         while True:

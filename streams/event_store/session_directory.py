@@ -22,7 +22,7 @@ from schemas.ports import Reader
 from schemas.ports.messages import Message
 from streams.event_store.open_sessions import OpenSessions, read_open
 from streams.event_store.session_log import read_event
-from streams.pipeline.record.checkpoints import patiently
+from streams.scheduling.retry import retry
 
 RECENT = 500
 """Finished sessions that are kept in memory, about 7 kB each."""
@@ -56,7 +56,7 @@ class Directory:
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
-        await patiently(self._begin)
+        await retry(self._begin)
         await self._tell()
         follower = self._jet.follow(subjects.LIFECYCLE, [subjects.ALL_LIFECYCLE], self._position + 1)
         try:
@@ -195,7 +195,7 @@ class Directory:
         session = self.get(name)
         if session is None and not isinstance(event, Created):
             # It was finished, and somebody asks something of it again.
-            session = await patiently(lambda: self._load(name))
+            session = await retry(lambda: self._load(name))
             session = max(session, self.get(name) or session, key=lambda one: one.last_seq)
         session = evolve(session or initial(name), event, message.seq)
         self._position = message.seq

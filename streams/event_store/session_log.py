@@ -6,9 +6,7 @@
 3. Reads may lag behind the leader; then the append conflicts, and reading goes on. Nothing is overwritten.
 """
 
-import asyncio
 import logging
-import random
 
 from pydantic import ValidationError
 
@@ -16,17 +14,13 @@ from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import Session, evolve, initial
 from schemas import subjects
 from schemas.buffers import Bytes
-from schemas.errors import Conflict, Rejected, Unavailable
+from schemas.errors import Rejected
 from schemas.events.commands import Command
 from schemas.events.session import EVENT, Event
 from schemas.format.jcs import jcs
 from schemas.ports import Jet
 from streams.event_store.chunk_log import last_recorded
-
-TRIES = 60
-"""Conflicts in a row after which a writer gives up: each one means that another writer got through."""
-PAUSE_S, PAUSE_MOST_S = 0.002, 0.2
-OUTAGE_TRIES = 3
+from streams.scheduling.retry import LOG_OUTAGE, retry, retry_conflicts
 
 log = logging.getLogger("lucid.lifecycle")
 
@@ -75,34 +69,21 @@ class EventLog:
         Raises what `decide` raises, Unavailable (repeat with the same `cause`), Conflict (log.busy).
         """
         session = known or initial(subjects.session_id(command.session))
-        outages = 0
-        for number in range(TRIES):
-            try:
-                session = await self.advance(session)
-                events = decide(session, command)
-                if not events:
-                    return session
-                return await self._append(session, events[0])
-            except Conflict:
-                # Ours with a lost ack, or another writer's: reading on tells which.
-                await give_way(number)
-            except Unavailable:
-                outages += 1
-                if outages == OUTAGE_TRIES:
-                    raise
-                await asyncio.sleep(PAUSE_MOST_S)
-        raise Conflict(f"the log of session {command.session} is too busy", code="log.busy")
+
+        async def attempt() -> Session:
+            # After a Conflict: ours with a lost ack, or another writer's. Reading on tells which.
+            nonlocal session
+            session = await self.advance(session)
+            events = decide(session, command)
+            return await self._append(session, events[0]) if events else session
+
+        return await retry_conflicts(lambda: retry(attempt, LOG_OUTAGE), f"session {command.session}")
 
     async def _append(self, session: Session, event: Event) -> Session:
         body = jcs(event.model_dump(mode="json"))
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
         log.info("appended session=%s type=%s seq=%d cause=%s", session.id, event.type, seq, event.cause)
         return evolve(session, event, seq)
-
-
-async def give_way(conflicts: int) -> None:
-    """Let the other writers of one log through, each time longer."""
-    await asyncio.sleep(random.uniform(0, min(PAUSE_MOST_S, PAUSE_S * 2**conflicts)))
 
 
 async def recorded_chunks(jet: Jet, session_id: str) -> int:

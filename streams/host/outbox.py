@@ -8,15 +8,14 @@
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 
 from schemas.buffers import Bytes
-from schemas.errors import LucidError, Retryable
+from schemas.errors import LucidError
 from schemas.format.fragment import WINDOW
+from streams.scheduling.retry import SEND, retry
 
 WINDOW_BYTES = 64 << 20
-FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 
 Publish = Callable[[Bytes, Mapping[str, str]], Awaitable[object]]
 
@@ -83,16 +82,7 @@ class Outbox:
 
     async def _deliver(self, number: int, data: Bytes, headers: Mapping[str, str]) -> None:
         """Publish until it is acknowledged; what cannot be retried is raised to whoever sends next."""
-        delay_s = FIRST_DELAY_S
-        while True:
-            try:
-                await self._publish(data, headers)
-                break
-            except Retryable as error:
-                if self._on_trouble is not None:
-                    self._on_trouble(error)
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
-                delay_s = min(2 * delay_s, LAST_DELAY_S)
+        await retry(lambda: self._publish(data, headers), SEND, on_error=self._on_trouble)
         self._bytes -= self._sizes.pop(number)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:

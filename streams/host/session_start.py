@@ -14,18 +14,16 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from schemas.errors import LucidError, Unavailable
+from schemas.errors import LucidError
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Start, create_request
 from schemas.events.session import SessionSettings
 from schemas.format.fragment import MAIN, genesis, session_uid
 from schemas.ports import HostIdentity, Identities, Jet
 from streams.control.client import call
 from streams.host.publisher import Grant
+from streams.scheduling.retry import START, retry
 
-LOCK_S, AGAIN_S = 60.0, 0.05
-"""A start takes less than 0.1 s: as many desktops of one host as there may be begin in the same minute."""
-RESTART_S = 60.0
-"""How long nobody may answer while a session is asked for: a service that restarts is soon back."""
+AGAIN_S = 0.05
 GIVE_UP_S = 5.0
 """How long it is tried to destroy a session that was given up."""
 
@@ -42,8 +40,8 @@ async def start_session(
     """Create and start a session; what is needed to write to it comes back.
 
     once: nobody asks for this name again when it is refused now.
-    Raises Unavailable (host.locked: for LOCK_S), RefusedByState (the name was used), and what the command
-    service raises.
+    Raises Unavailable (host.locked, after START.for_s), RefusedByState (the name was used), and the errors of
+    the command service.
     """
     with await _identity(identities, host) as me:
         counter, previous = me.begin(session), me.prev_genesis
@@ -95,27 +93,25 @@ async def _give_up(jet: Jet, create: Create, uid: bytes) -> None:
 
 async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
     """The answer, also of a service that restarts meanwhile: the same cause is carried out once."""
-    end_s = time.monotonic() + RESTART_S
-    while True:
-        try:
-            return await call(jet, name, asked.model_dump(mode="json"))
-        except Unavailable as error:
-            passes = error.code == "create.busy" or error.code.startswith("nats.")
-            if not passes or time.monotonic() > end_s:
-                raise
-        await asyncio.sleep(AGAIN_S)
+    return await retry(
+        lambda: call(jet, name, asked.model_dump(mode="json")),
+        START,
+        when=lambda error: error.code == "create.busy" or error.code.startswith("nats."),
+        on_error=_unheard,
+    )
 
 
 async def _identity(identities: Identities, host: str) -> HostIdentity:
     """Whoever else starts a session of this host is soon through."""
-    end_s = time.monotonic() + LOCK_S
-    while True:
-        try:
-            return identities(host)
-        except Unavailable as error:
-            if error.code != "host.locked" or time.monotonic() > end_s:
-                raise
-        await asyncio.sleep(AGAIN_S)
+
+    async def locked() -> HostIdentity:
+        return identities(host)
+
+    return await retry(locked, START, when=lambda error: error.code == "host.locked", on_error=_unheard)
+
+
+def _unheard(_: LucidError) -> None:
+    """The caller is told when the time is up."""
 
 
 def _now_us() -> int:

@@ -21,7 +21,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
 
 from handlers.crypto.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
@@ -38,11 +37,11 @@ from schemas.format.jcs import jcs
 from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers, Writer
 from schemas.ports import KeyFolder as Folder
 from schemas.ports.messages import Message
-from streams.event_store.session_log import TRIES, give_way, read_event
+from streams.event_store.session_log import read_event
 from streams.roles.drivers import Installation
+from streams.scheduling.retry import retry_conflicts
 
 log = logging.getLogger("lucid.keys")
-T = TypeVar("T")
 RequireKeys = Callable[[], Awaitable[None]]
 """`KeyFolder.require`."""
 
@@ -72,7 +71,7 @@ class KeyFolder:
             await asyncio.to_thread(self._folder.join)
 
         await asyncio.to_thread(self._folder.reconcile)
-        await _through_conflicts(once)
+        await retry_conflicts(once, "the installation")
         await asyncio.to_thread(self._folder.use)
         # Before the log's erasures, which pass by a key that only the mirror has still.
         await asyncio.to_thread(self._files.sweep)
@@ -95,7 +94,7 @@ class KeyFolder:
         async def once() -> None:
             await self._note(*await keys_noted(self._jet))
 
-        await _through_conflicts(once)
+        await retry_conflicts(once, "the installation")
 
     async def _belonging(self) -> tuple[KeysNoted | None, int]:
         """What the log knows, when the folder belongs to it. Raises Denied."""
@@ -266,12 +265,3 @@ async def _last(jet: Reader, subject: str) -> Message | None:
         if error.code != "stream.absent":
             raise
         return None
-
-
-async def _through_conflicts(once: Callable[[], Awaitable[T]]) -> T:
-    for number in range(TRIES):
-        try:
-            return await once()
-        except Conflict:  # another process noted something, or our ack was lost: read again
-            await give_way(number)
-    raise Conflict("the log of the installation is too busy", code="log.busy")

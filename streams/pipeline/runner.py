@@ -17,7 +17,6 @@ Rules
 
 import asyncio
 import logging
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -32,12 +31,11 @@ from schemas.events.headers import TOO_LONG, headers, too_long
 from schemas.ports import Consumer, Writer
 from schemas.ports.messages import Message
 from streams.scheduling.fair_slots import FairSlots
+from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 
 ACK_WAIT_S = 8.0
 """30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
 STOP_S = 8.0
-ACKS = 3
-DELAY_FIRST_S, DELAY_MAX_S = 0.1, 10.0
 DEAD_BODY_BYTES = 64 * 1024
 """What is kept of a refused message; the message itself stays in its stream."""
 
@@ -186,14 +184,7 @@ class Runner:
             self._slots.release()
 
     async def _acknowledge(self, message: Message) -> None:
-        """Tell the server, up to ACKS times: a lost ack only brings the message again."""
-        for left in reversed(range(ACKS)):
-            try:
-                await self._reader.ack_sync(message)
-                return
-            except Retryable:
-                if not left:
-                    raise
+        await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
 
     async def _publish(self, result: StageEvent, message: Message) -> None:
         await self._jet.publish(
@@ -226,12 +217,10 @@ class Runner:
                 if self._on_dead is not None:
                     self._on_dead(message)
                 return
-            delay_s = min(DELAY_MAX_S, DELAY_FIRST_S * 2 ** min(message.deliveries, 10))
-            if slow:
-                delay_s = self._limits.timeout_s
+            delay_s = self._limits.timeout_s if slow else JOB.delay_s(message.deliveries)
             if self._on_failed is not None and not slow:
                 self._on_failed(message)
-            await self._reader.nak(message, delay_s * random.uniform(0.5, 1.0))
+            await self._reader.nak(message, delay_s)
             log.warning(
                 "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
                 self.verb,

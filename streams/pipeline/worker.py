@@ -24,10 +24,10 @@ from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.groups import join
 from streams.pipeline.jobs import Jobs
-from streams.pipeline.record.checkpoints import patiently
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.runner import Limits, Runner
 from streams.pipeline.stages import STAGES, partitions
+from streams.scheduling.retry import retry
 from streams.scheduling.threads import THREADS, Threads
 
 EVICT_S = 5.0
@@ -121,7 +121,7 @@ async def _until_stopped(
 
 async def _heed_stored(jet: Jet, claims: ChunkMemory, owned: Collection[int]) -> None:
     """Another worker may store what is in memory here: one of our group, or of another number of groups."""
-    start = (await patiently(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
+    start = (await retry(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
     filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
     async for item in jet.follow(subjects.CHUNKS, filters, start):
         if isinstance(item, Message):

@@ -23,7 +23,7 @@ from schemas.ports import Jet, Reader
 from schemas.ports.read_models import SessionQuery, SessionRow, Views
 from streams.event_store.open_sessions import OpenSessions
 from streams.event_store.session_directory import Directory
-from streams.pipeline.record.checkpoints import patiently
+from streams.scheduling.retry import retry
 
 PAGE_MOST = 500
 """Sessions in one answer: about 700 bytes each, and a message holds 1 MiB."""
@@ -64,7 +64,7 @@ class SessionList:
 
     async def run(self) -> None:
         """Until cancelled. The list may fail; nothing else does with it."""
-        await patiently(self._ready)
+        await retry(self._ready)
         while True:
             try:
                 await self._follow()
@@ -124,10 +124,10 @@ class SessionList:
 
     async def _begin(self) -> int:
         """Where the rows stand in this log. A log is known by its first event, which never changes."""
-        while not (info := await patiently(lambda: self._jet.info(subjects.LIFECYCLE))).messages:
+        while not (info := await retry(lambda: self._jet.info(subjects.LIFECYCLE))).messages:
             await asyncio.to_thread(self._views.begin, "")
             await asyncio.sleep(EMPTY_S)
-        first = await patiently(lambda: self._jet.get(subjects.LIFECYCLE, info.first_seq))
+        first = await retry(lambda: self._jet.get(subjects.LIFECYCLE, info.first_seq))
         log_id = f"{first.stream_time_ns}" if first else ""
         position = await asyncio.to_thread(self._views.begin, log_id)
         if position > info.last_seq:  # the log was taken back to an older state

@@ -38,8 +38,8 @@ from schemas.subjects import SESSION_ID
 from streams.event_store.recordings import is_recorded, recorded_names
 from streams.event_store.session_directory import Directory
 from streams.evidence.replay import manifest_of
-from streams.pipeline.record.checkpoints import patiently
 from streams.retention.live_source import AGAIN_S, Release
+from streams.scheduling.retry import retry
 
 SWEEP_S = 10.0
 WHOLE_MOST = 1000
@@ -80,7 +80,7 @@ class Retention:
 
     async def run(self) -> None:
         """Look every SWEEP_S until cancelled."""
-        await patiently(self.directory.ready)
+        await retry(self.directory.ready)
         while True:
             try:
                 await self.look()

@@ -23,13 +23,13 @@ from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
 from streams.keys.folder import KeyFolder, key_folder
 from streams.keys.keystore import KeyStore
-from streams.pipeline.record.checkpoints import patiently
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import WorkerParts, work
 from streams.projections.session_list import SessionList
 from streams.retention.sealed_source import Retention
 from streams.roles.drivers import Installation, dialled, prepare_memory
+from streams.scheduling.retry import retry
 
 CONDUCTOR_THREADS = 64
 """More than all slots of the conductor's kinds of work: none waits for a thread that another kind holds."""
@@ -99,7 +99,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.
-        known = asyncio.create_task(patiently(directory.ready))
+        known = asyncio.create_task(retry(directory.ready))
         await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
         await broker.start()
@@ -119,7 +119,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
 
 async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:
     """Wait until keys/ can be used; False: it was stopped before. Raises Denied (keys.*)."""
-    opening = asyncio.create_task(patiently(folder.open))
+    opening = asyncio.create_task(retry(folder.open))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()

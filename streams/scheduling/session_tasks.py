@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from schemas.errors import Retryable
+from streams.scheduling.retry import SESSION
 
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 10.0
 CALM_S = 0.1
 """Between two runs for one session: many chunks are stored in that time, and one look sees them all."""
 
@@ -75,8 +75,8 @@ class SessionTasks:
                 self._tasks.pop(session_id, None)
 
     def _later(self, session_id: str, task: _Task, error: Retryable) -> None:
-        delay_s = min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** min(task.failures, 10))
         task.failures += 1
+        delay_s = SESSION.delay_s(task.failures)
         log.warning("conducting_waits session=%s delay_s=%.1f error=%s", session_id, delay_s, error)
         if task.retry is not None:
             task.retry.cancel()  # one timer a session, however often it is woken between

@@ -11,9 +11,12 @@ from waiting import PATIENCE_S
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
+from schemas.config.backoff import Backoff
+from schemas.errors import Unavailable
 from schemas.format.manifest import Manifest
 from streams.pipeline.record import refusals
 from streams.roles.services import run_conductor, run_worker
+from streams.scheduling.retry import Policy
 
 BEFORE, SIZE = 5, 1000
 
@@ -53,7 +56,7 @@ async def test_a_final_that_nobody_could_be_told_of_is_told_later(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a crash, or a command service that rests, behind a refused final leaves a session open."""
-    monkeypatch.setattr(refusals, "AGAIN_S", 0.1)
+    monkeypatch.setattr(refusals, "ABORT", Policy(Backoff(0.1, 0.1), Unavailable))
     async with connected(server, tmp_path) as world:
         async with running(run_conductor, world):
             await world.answered()

@@ -19,6 +19,7 @@ from handlers.crypto.keys import SessionKeys
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, Message
 from schemas import subjects
+from schemas.config.backoff import Backoff
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
 from schemas.events.chunk import Chunked, Compressed, Dead, Redriven, StageEvent
 from schemas.events.headers import MOST_BYTES, TOO_LONG
@@ -105,8 +106,7 @@ async def running(jet: Jet, job: Job, limits: Limits = LIMITS, **more: Any) -> A
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries are there for outages, not for tests; what is slow here is not given up."""
-    monkeypatch.setattr(runner, "DELAY_FIRST_S", 0.01)
-    monkeypatch.setattr(runner, "DELAY_MAX_S", 0.05)
+    monkeypatch.setattr(runner, "JOB", Backoff(0.02, 0.05, jitter=0.5))
     monkeypatch.setattr(runner, "ACK_WAIT_S", 60.0)
 
 

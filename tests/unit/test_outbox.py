@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import pytest
 from waiting import until
 
+from schemas.config.backoff import Backoff
 from schemas.errors import LucidError, Rejected, Unavailable
 from schemas.format.fragment import WINDOW
 from streams.host import outbox
 from streams.host.outbox import Outbox
+from streams.scheduling.retry import Policy
 
 
 class Stream:
@@ -40,8 +42,7 @@ class Stream:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FIRST_DELAY_S", 0.001)
-    monkeypatch.setattr(outbox, "LAST_DELAY_S", 0.01)
+    monkeypatch.setattr(outbox, "SEND", Policy(Backoff(0.001, 0.01)))
 
 
 def name(k: int) -> bytes:

@@ -10,6 +10,7 @@ from waiting import until
 from handlers.crypto.keys import SessionKeys
 from handlers.format.fragment import open_data, verify_fragment
 from infra.capture.drawn_desktop import Capture, Picture, drawn
+from schemas.config.backoff import Backoff
 from schemas.errors import Misuse, Unavailable
 from schemas.format.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings, parse
 from schemas.format.fragment_bodies import GapBody
@@ -17,6 +18,7 @@ from schemas.subjects import recording
 from streams.host import outbox, publisher, source_feed
 from streams.host.publisher import Grant, Progress, Publisher
 from streams.host.source_feed import publish
+from streams.scheduling.retry import Policy
 
 KEYS = SessionKeys(bytes(range(32)))
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -88,7 +90,7 @@ def fragmented() -> bytes:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(outbox, "SEND", Policy(Backoff(0.001, 5.0)))
 
 
 async def test_every_byte_arrives_under_one_unbroken_signed_chain() -> None:

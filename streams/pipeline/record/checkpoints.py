@@ -9,24 +9,22 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from schemas import subjects
-from schemas.errors import Conflict, Retryable
+from schemas.errors import Conflict
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import headers
 from schemas.ports import Jet
 from streams.event_store.chunk_log import recorded_in
+from streams.scheduling.retry import OUTAGE, retry
 
 WAITING = 64
 """Events that may wait before the reader does."""
-DELAY_FIRST_S, DELAY_MAX_S = 0.05, 5.0
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = logging.getLogger("lucid.record")
-T = TypeVar("T")
 
 
 class Checkpoints:
@@ -81,7 +79,7 @@ class Checkpoints:
         try:
             while self._queue:
                 event, trace = self._queue[0]
-                await patiently(partial(self._append, event, trace))
+                await retry(partial(self._append, event, trace))
                 self._queue.popleft()
                 if len(self._queue) < WAITING:
                     self._room.set()
@@ -89,7 +87,7 @@ class Checkpoints:
         except Exception as error:
             if not isinstance(error, _ForkedError):
                 log.exception("append_failed subject=%s", self._subject)
-                await asyncio.sleep(DELAY_MAX_S)
+                await asyncio.sleep(OUTAGE.backoff.most_s)
             self._task = None
             self._forget()
             self._void()
@@ -119,15 +117,3 @@ class Checkpoints:
 
 class _ForkedError(Exception):
     """Another owner appended another event."""
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call through outages for ever, with growing pauses."""
-    delay_s = DELAY_FIRST_S
-    while True:
-        try:
-            return await call()
-        except Retryable as error:
-            log.warning("waits_for_server error=%s", error)
-            await asyncio.sleep(delay_s)
-            delay_s = min(DELAY_MAX_S, delay_s * 2)

@@ -27,11 +27,11 @@ from schemas.ports.messages import Discontinuity, Message
 from streams.event_store.session_directory import Directory
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.arrival import Arrival
-from streams.pipeline.record.checkpoints import patiently
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
+from streams.scheduling.retry import retry
 
 BATCH_BYTES = 4 << 20
 """What is looked at in one thread job, at most RECORDER_BUFFER_SIZE messages."""
@@ -74,8 +74,8 @@ class Ingest:
 
     async def run(self) -> None:
         """Until cancelled. Raises what nobody foresaw: the worker ends, and is started again."""
-        await patiently(self._directory.ready)
-        self._seen = (await patiently(lambda: self._jet.info(subjects.RECORDINGS))).last_seq
+        await retry(self._directory.ready)
+        self._seen = (await retry(lambda: self._jet.info(subjects.RECORDINGS))).last_seq
         self._directory.on_change(self._changed)
         for session in self._directory.sessions():
             self._changed(session)

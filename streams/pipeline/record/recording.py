@@ -29,12 +29,13 @@ from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import data_seqs
 from streams.pipeline.record.arrival import Arrival, look
-from streams.pipeline.record.checkpoints import Checkpoints, patiently
+from streams.pipeline.record.checkpoints import Checkpoints
 from streams.pipeline.record.held_fragments import HeldFragments
 from streams.pipeline.record.refusals import DEAD_LETTERS, Refusals
 from streams.pipeline.record.restore import restore
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.subject_reader import SubjectReader
+from streams.scheduling.retry import retry
 from streams.scheduling.threads import is_slow
 
 RETRY_S = 60.0
@@ -162,9 +163,9 @@ class Recording:
             while not self._closed:
                 try:
                     if not restored or self._is_void:
-                        await patiently(self._restore)
+                        await retry(self._restore)
                     restored = False
-                    if await self._read_on() and not await patiently(self._ended_in_pause):
+                    if await self._read_on() and not await retry(self._ended_in_pause):
                         return
                 except Exception:
                     log.exception("recording_failed session=%s again_s=%g", self.identity.session, RETRY_S)
@@ -180,7 +181,7 @@ class Recording:
         """Read what was dropped, then take what was held; False when our fold became void meanwhile."""
         while not self._is_void and not self._paused:
             await self._room()
-            await patiently(self._walk)
+            await retry(self._walk)
             await self._take_held()
             if self._behind <= self._position and not self._held:
                 break  # nothing awaits from here to the end of the task: nothing slips between

@@ -9,22 +9,23 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.buffers import Bytes
-from schemas.errors import LucidError, Unavailable
+from schemas.errors import LucidError
 from schemas.format.fragment import Kind
 from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.control.client import call
 from streams.event_store.chunk_log import find_fragment
 from streams.pipeline.record.side_tasks import SideTasks
+from streams.scheduling.retry import ABORT, retry
 
 DEAD_LETTERS = 100
 """Refused fragments of a session that are kept in DEAD; the others are only counted."""
-AGAIN_S = 2.0
 
 log = logging.getLogger("lucid.record")
 
@@ -74,12 +75,5 @@ class Refusals:
 
     async def _end(self, reason: str) -> None:
         log.warning("final_refused session=%s code=%s", self._session, reason)
-        while True:
-            try:
-                await call(self._jet, "abort", {"session": self._session, "reason": reason})
-                return
-            except Unavailable as error:
-                log.warning("abort_unanswered session=%s error=%s", self._session, error)
-            except LucidError:  # refused: it is ended already
-                return
-            await asyncio.sleep(AGAIN_S)
+        with suppress(LucidError):  # refused: it is ended already
+            await retry(lambda: call(self._jet, "abort", {"session": self._session, "reason": reason}), ABORT)

@@ -1,0 +1,107 @@
+"""Repeats calls that failed: the retry policies of all services, each one row here.
+
+1. Only the errors that a policy names are retried; every other error, and a cancellation, reaches the caller.
+2. A policy without a bound retries for ever. Otherwise the last error is raised when the attempts or the
+   seconds are spent.
+3. Time passes by `sleep` and `clock_s` alone, which a test replaces.
+
+JetStream's own pace (pull requests, followers, its busy answers) is in infra/jetstream/.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from schemas.config.backoff import Backoff
+from schemas.errors import Conflict, LucidError, Retryable, Unavailable
+
+T = TypeVar("T")
+
+log = logging.getLogger("lucid.retry")
+sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+clock_s: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which errors are retried, after which delays, and how often."""
+
+    backoff: Backoff
+    errors: type[LucidError] = Retryable
+    attempts: int = 0
+    """At most so many calls; 0: no bound."""
+    for_s: float = 0
+    """No call begins later than this after the first; 0: no bound."""
+
+
+OUTAGE = Policy(Backoff(0.05, 5.0, jitter=0.5))
+"""The server or a disk does not answer: what waits for it waits for ever."""
+SEND = Policy(Backoff(0.1, 5.0, jitter=0.5))
+"""A fragment of a host that is not acknowledged."""
+START = Policy(Backoff(0.05, 0.05), Unavailable, for_s=60)
+"""A start takes less than 0.1 s: all desktops of one host may begin in the same minute. A command service
+that restarts is back in that time, too."""
+ACKNOWLEDGE = Policy(Backoff(0, 0), attempts=3)
+"""A lost ack only brings the message again."""
+ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
+"""Nobody answers commands: the recording that is to be ended waits for it."""
+LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
+"""Each conflict means that another writer of the same log got through."""
+LOG_OUTAGE = Policy(Backoff(0.2, 0.2), Unavailable, attempts=3)
+
+JOB = Backoff(0.2, 10.0, jitter=0.5)
+"""Between two deliveries of a message whose job failed."""
+SESSION = Backoff(0.2, 10.0)
+"""Between two tries of the conductor for one session."""
+
+
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    policy: Policy = OUTAGE,
+    *,
+    when: Callable[[LucidError], bool] = lambda _: True,
+    on_error: Callable[[LucidError], None] | None = None,
+) -> T:
+    """Return what `call` returns, called again after each failure as the policy says.
+
+    when: which errors of the policy's kind are retried. on_error: is told of each that is. Without it, the
+    log is.
+    """
+
+    async def attempt() -> T:
+        return await call()
+
+    def told(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if on_error is not None and isinstance(error, LucidError):
+            on_error(error)
+        else:
+            level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
+            log.log(level, "call_retried attempt=%d error=%s", state.attempt_number, error)
+
+    def is_over(state: tenacity.RetryCallState) -> bool:
+        return 0 < policy.attempts <= state.attempt_number or 0 < policy.for_s < clock_s() - began_s
+
+    began_s = clock_s()
+    retrying = tenacity.AsyncRetrying(
+        sleep=lambda seconds: sleep(seconds),
+        stop=is_over,
+        wait=lambda state: policy.backoff.delay_s(state.attempt_number),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, policy.errors) and when(error)),
+        before_sleep=told,
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+async def retry_conflicts(call: Callable[[], Awaitable[T]], log_name: str) -> T:
+    """Repeat a call that reads a log, decides, and appends to it. Raises Conflict (log.busy)."""
+    try:
+        return await retry(call, LOG_CONFLICT)
+    except Conflict:
+        raise Conflict(f"the log of {log_name} is too busy", code="log.busy") from None
