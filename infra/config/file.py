@@ -1,9 +1,9 @@
-"""Owns reading a settings file: one flat table of variables, in YAML or JSON, as text.
+"""Reads a settings file: one flat table of variables, in YAML or JSON, as text.
 
-1. What begins with `{` is JSON, all else YAML. Neither guesses types: 010, 1:30 and no stay the text that
-   was written, for each variable to read.
-2. A variable that stands twice is an error, not a guess. A file of comments sets nothing.
-3. A message names the line, never its text: it may hold a secret.
+1. A file that begins with `{` is JSON, every other one YAML. Neither guesses types: 010, 1:30 and no stay the
+   written text, for each variable to read.
+2. A variable that is set twice is an error, not a guess. A file of comments sets nothing.
+3. A message names the line, never its text, which may hold a secret.
 """
 
 import json
@@ -16,7 +16,7 @@ from schemas.errors import Misuse
 
 
 def read_file(path: str, variable: str) -> dict[str, str]:
-    """Return the text of each setting; raise Misuse (config.file). variable: which named the file."""
+    """Return the text of each variable, or raise Misuse (config.file). variable: names the file."""
     try:
         written = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -53,7 +53,7 @@ def _text(value: Any) -> str:
 
 
 def _yaml(written: str) -> list[tuple[str, str]]:
-    """Nodes, not objects: nothing is constructed, so nothing is executed or converted."""
+    """Composes nodes and constructs no objects, so YAML executes and converts nothing."""
     table = yaml.compose(written, Loader=yaml.BaseLoader)
     if table is None:
         return []

@@ -1,8 +1,8 @@
-"""Owns reading the settings: the environment over the file that LUCID_CONFIG names, over the defaults.
+"""Loads the settings: the environment over the file that LUCID_CONFIG names, over the defaults.
 
-1. This is the only reader of the environment. An empty variable counts as unset.
-2. A variable under two of its names with two values is an error, not a guess.
-3. In production nothing points at this machine by accident.
+1. Only this module reads the environment. An empty variable counts as unset.
+2. Two names of one variable with two values are an error, not a guess.
+3. In production NATS_URL must not point at this machine.
 """
 
 import os
@@ -15,7 +15,8 @@ import platformdirs
 
 from infra.disk.data_dir import DataDir
 from schemas.config.nats_url import addresses
-from schemas.config.settings import VARIABLES, Settings, StageLimits, Variable
+from schemas.config.settings import VARIABLES, Settings, StageLimits
+from schemas.config.variable import Variable
 from schemas.errors import Misuse
 
 CONFIG = "LUCID_CONFIG"
@@ -24,7 +25,7 @@ LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the checked settings; raise Misuse (config.*) that names the variable and what is allowed."""
+    """Return the checked settings; raise Misuse (config.*) that names the variable and the allowed values."""
     environ = os.environ if environ is None else environ
     path = config_path(environ)
     in_file = _from_file(path) if path else {}
@@ -49,7 +50,7 @@ def config_path(environ: Mapping[str, str] | None = None) -> str:
 
 
 def effective(settings: Settings) -> Settings:
-    """Return them with what stands in for an unset path or level. Nothing is touched."""
+    """Return the settings with a value for each unset path and level. Touches no disk."""
     data = data_dir(settings).path
     return replace(
         settings,
@@ -64,7 +65,7 @@ def effective(settings: Settings) -> Settings:
 
 
 def data_dir(settings: Settings) -> DataDir:
-    """Return the data directory that the settings name. Nothing is touched."""
+    """Return the data directory of the settings. Touches no disk."""
     elsewhere = {
         "chunks": settings.chunks_path,
         "manifests": settings.manifests_path,
@@ -79,7 +80,7 @@ def data_dir(settings: Settings) -> DataDir:
 
 
 def _given(variable: Variable, source: Mapping[str, str], where: str) -> tuple[str, str] | None:
-    """Return the text of a variable and where it stands, under whichever of its names."""
+    """Return the text and the origin of a variable, under any of its names; None: it is unset."""
     set_here = [(source[name], name) for name in variable.names if source.get(name, "").strip()]
     if len({text for text, _ in set_here}) > 1:
         names = " and ".join(name for _, name in set_here)
@@ -90,18 +91,18 @@ def _given(variable: Variable, source: Mapping[str, str], where: str) -> tuple[s
 
 
 def _from_file(path: str) -> dict[str, str]:
-    from infra.config.file import read_file  # with a YAML reader: only where there is a file
+    from infra.config.file import read_file  # imports a YAML reader: only where there is a file
 
-    said = read_file(path, CONFIG)
+    texts = read_file(path, CONFIG)
     known = {name for variable in VARIABLES for name in variable.names}
-    unknown = sorted(set(said) - known)
+    unknown = sorted(set(texts) - known)
     if unknown:
         raise Misuse(
-            f"{CONFIG}: {path} sets {', '.join(unknown)[:200]}, which is no variable",
+            f"{CONFIG}: {path} sets {', '.join(unknown)[:200]}: no such variable",
             code="config.file",
             hint="lucid config template lists them all",
         )
-    return said
+    return texts
 
 
 def _built(found: dict[str, Any], origins: dict[str, str]) -> Settings:
@@ -111,7 +112,7 @@ def _built(found: dict[str, Any], origins: dict[str, str]) -> Settings:
     for name, value in found.items():
         if name.startswith("stages."):
             _, stage, limit = name.split(".")
-            stages[stage] = stages[stage]._replace(**{limit: value})
+            stages[stage] = replace(stages[stage], **{limit: value})
     cores = os.cpu_count() or 1
     stages = {name: _resolved(limits, cores) for name, limits in stages.items()}
     if settings.debug and "log_level" not in origins:
@@ -121,7 +122,7 @@ def _built(found: dict[str, Any], origins: dict[str, str]) -> Settings:
 
 
 def _resolved(limits: StageLimits, cores: int) -> StageLimits:
-    return limits if limits.workers else limits._replace(workers=cores)
+    return limits if limits.workers else replace(limits, workers=cores)
 
 
 def _check_production(settings: Settings) -> None:

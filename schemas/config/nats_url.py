@@ -5,7 +5,7 @@
     several of them, with commas between
 
 1. Credentials are %-encoded: a comma, slash, question mark, hash or percent sign in them must be.
-2. What cannot be meant is refused (BadUrl), and the reason names no part of the credentials.
+2. A text that is no such URL is refused (BadUrl). The reason names no part of the credentials.
 """
 
 import re
@@ -60,7 +60,7 @@ def _address(url: str) -> Address:
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise BadUrl("it has a blank or a control character in it")
     found = _URL.fullmatch(url)
-    assert found is not None  # the last group takes what the others leave
+    assert found is not None  # the last group takes the remaining text
     scheme = (found["scheme"] or "").lower()
     if scheme in ("ws", "wss"):
         raise BadUrl(f"{scheme}:// is not supported: name the server's port for nats:// or tls://")
@@ -87,7 +87,7 @@ def _credentials(given: str | None) -> tuple[str, str, str]:
     """User, password and token."""
     if given is None:
         return "", "", ""
-    if re.search("[/?#]", given):  # other programs would take what stands before it for the host
+    if re.search("[/?#]", given):  # other programs would take the text before it for the host
         raise BadUrl(BEHIND)
     if _ESCAPE.search(given):
         raise BadUrl("its credentials have a % that begins no %XX (write it as %25)")

@@ -1,12 +1,13 @@
-"""Owns what is written of all settings: the template of a configuration, and the page docs/settings.md.
+"""Writes the template of a configuration and the page docs/settings.md, both from VARIABLES alone.
 
-Both say what VARIABLES says, nothing besides, and nothing of this machine: a test compares the page.
+Neither depends on the machine: a test compares the page.
 """
 
 import textwrap
 from collections.abc import Iterator
 
-from schemas.config.settings import VARIABLES, Settings, Variable
+from schemas.config.settings import VARIABLES, Settings
+from schemas.config.variable import Variable
 
 COLUMNS = 80
 DEFAULTS = Settings()
@@ -33,8 +34,8 @@ def template(yaml: bool) -> str:
 
 def page() -> str:
     """docs/settings.md."""
-    whole = [variable for variable in VARIABLES if not variable.stage]
-    stages = [variable for variable in VARIABLES if variable.stage]
+    whole = [variable for variable in VARIABLES if not variable.of_stage]
+    stages = [variable for variable in VARIABLES if variable.of_stage]
     parts = [PAGE, *_table(whole), "", "## Limits of the stages", "", *_table(stages)]
     return "\n".join(parts) + "\n"
 
@@ -43,8 +44,8 @@ def _template(line: str) -> Iterator[str]:
     yield f"# {PRECEDENCE}"
     for variable in VARIABLES:
         yield ""
-        told = f"{variable.effect}. Allowed: {variable.allowed}"
-        yield from textwrap.wrap(told, COLUMNS, initial_indent="# ", subsequent_indent="#   ")
+        text = f"{variable.effect}. Allowed: {variable.kind.allowed}"
+        yield from textwrap.wrap(text, COLUMNS, initial_indent="# ", subsequent_indent="#   ")
         if variable.synonyms:
             yield f"# Also: {', '.join(variable.synonyms)}"
         yield line.format(variable.name, _default(variable)).rstrip()
@@ -57,7 +58,7 @@ def _table(variables: list[Variable]) -> Iterator[str]:
         names = "<br>".join(f"`{name}`" for name in variable.names)
         default = _default(variable) or "unset"
         effect = f"{variable.effect} (secret)" if variable.secret else variable.effect
-        yield f"| {names} | {default} | {variable.allowed} | {effect} |"
+        yield f"| {names} | {default} | {variable.kind.allowed} | {effect} |"
 
 
 def _default(variable: Variable) -> str:

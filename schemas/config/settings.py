@@ -1,100 +1,223 @@
-"""Owns every setting: its variable, its other names, its unit, what is allowed, what it does.
+"""Every setting of a process: its variable, its kind, its default, its effect; declared once, on its field.
 
-1. Each variable is declared once, in VARIABLES: `lucid config`, its template and docs/settings.md are made
-   from that.
-2. Nothing here reads the environment: text comes in, values or Misuse (config.<field>) come out.
-3. A message says which variable, what was given, where it came from and what is allowed. Secrets are never
-   repeated.
+1. `VARIABLES` is read off the fields. `lucid config`, its template and docs/settings.md are made from it.
+2. Nothing here reads the environment (infra.config.load does). Text comes in; values or Misuse
+   (config.<field>) come out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from schemas.config import values as text
-from schemas.config.nats_url import BadUrl
+from schemas.config.values import (
+    FOLDER,
+    NATS_URLS,
+    SECRET,
+    YES_OR_NO,
+    choice,
+    duration,
+    mebibytes,
+    whole,
+    whole_seconds,
+)
+from schemas.config.variable import Variable, setting
 from schemas.errors import Misuse
 from schemas.events.session import SessionSettings
 from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, Codec
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}
-SECRET = "***"
-DEFAULT_MEMORY_MIB = 450
-"""GOMEMLIMIT of nats-server. 380 costs 10.9 instead of 6.8 CPU-s/GB of a fast upload, none costs 1.7 GB."""
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
+DAY_S = 86_400
+YEAR_S = 366 * DAY_S
+DEFAULT_MEMORY_MIB = 450
+"""Of nats-server. 380 costs 10.9 instead of 6.8 CPU-s/GB of a fast upload; no bound costs 1.7 GB."""
+ENDLESS = "accepted, without effect: recorder waits out every outage"
+"""A recording cannot be given up: the recorder reads its stream until it succeeds."""
 
 
-class StageLimits(NamedTuple):
-    """What one stage may use. `workers` 0: as many as the machine has cores."""
+@dataclass(frozen=True, slots=True)
+class StageLimits:
+    """The limits of one stage."""
 
-    workers: int = 0
-    slots: int = 32
-    """Messages taken and not yet acknowledged ({STAGE}_BUFFER_SIZE)."""
-    timeout_s: float = 30
-    retries: int = 5
-    memory_bytes: int = 64 << 20
+    workers: int = setting(0, "WORKERS", whole(0, 256), "jobs of {} at once; 0: one a core")
+    slots: int = setting(32, "BUFFER_SIZE", whole(1, 10_000), "messages {} holds unacknowledged")
+    timeout_s: float = setting(30, "TIMEOUT", duration(1, 3600), "how long one job of {} may take")
+    retries: int = setting(5, "RETRY_COUNT", whole(0, 1000), "how often {} tries a job again")
+    memory_bytes: int = setting(
+        64 << 20, "MAX_MEMORY_MB", mebibytes(16, 1 << 20), "bytes of chunks {} may hold"
+    )
 
 
-DEFAULT_LIMITS = {
+DEFAULT_LIMITS = {stage: StageLimits() for stage in STAGES} | {
     "RECORDER": StageLimits(workers=2, memory_bytes=128 << 20),
     "ENCRYPTOR": StageLimits(workers=4),
 }
 
 
+def _each_codec(values: dict[Codec, str]) -> str:
+    return ", ".join(f"{name} {values[codec]}" for name, codec in CODECS.items() if codec is not Codec.NONE)
+
+
+LEVEL_EFFECT = (
+    f"its level ({_each_codec({codec: f'{of[0]}-{of[-1]}' for codec, of in LEVELS.items()})}); "
+    f"unset: {_each_codec({codec: str(level) for codec, level in DEFAULT_LEVELS.items()})}"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one process, checked. Field names are those of VARIABLES."""
+    """The settings of one process, checked."""
 
-    environment: str = "development"
-    data: Path | None = None
-    """None: the platform's folder for user data."""
-    nats_url: str = field(default="", repr=False)
-    """Empty: the server that `lucid up` runs."""
-    nats_storage_bytes: int = 0
-    """What all streams together may take on a server that is not ours; 0: 64 GiB, or as they are."""
-    nats_memory_mib: int = DEFAULT_MEMORY_MIB
-    wait_start_s: float | None = None
-    """How long a command waits for a system that starts; None: 60 s where there are signs of one."""
-    chunks_path: Path | None = None
-    manifests_path: Path | None = None
-    nats_path: Path | None = None
-    temp_path: Path | None = None
-    chunk_bytes: int = 10 << 20
-    chunk_max_seconds: int = 60
-    codec: str = "zstd"
-    level: int | None = None
-    threshold: int = 1024
-    compression_max_s: float = 8
-    suite: str = "xchacha20-poly1305"
-    encryption_key: str = field(default="", repr=False)
-    key_derivation: Literal["argon2id", "pbkdf2"] = "argon2id"
-    keys_path: Path | None = None
-    keys_mirror: Path | None = None
-    """None: there is no second folder."""
-    keys_copy_max_age_s: float = 7 * 86_400
-    """Doctor asks for a copy of `keys/` that is not older; 0: it asks for none."""
-    host_silent_max_s: float = 60
-    host_return_max_s: float = 7 * 86_400
-    source_retention_s: float = 86_400
-    max_sessions: int = 1000
-    max_host_sessions: int = 250
-    log_level: str = "INFO"
-    debug: bool = False
-    stages: dict[str, StageLimits] = field(default_factory=lambda: {name: _limits(name) for name in STAGES})
+    environment: str = setting(
+        "development", "LUCID_ENV", choice("development", "production"), "production forbids easy defaults"
+    )
+    data: Path | None = setting(
+        None,
+        "LUCID_DATA",
+        FOLDER,
+        "where everything lies; unset: your folder for user data, /app/data in a container",
+    )
+    nats_url: str = setting(
+        "",
+        "NATS_URL",
+        NATS_URLS,
+        "a NATS that is not ours (tls:// trusts the system's certificates, or those in SSL_CERT_FILE); "
+        "unset: the server that `lucid up` runs",
+        in_repr=False,
+    )
+    nats_storage_bytes: int = setting(
+        0,
+        "NATS_MAX_STORAGE_MB",
+        mebibytes(64, 1 << 30),
+        "what all streams together may take on a NATS that is not ours; unset: 64 GiB, or as they are",
+    )
+    nats_memory_mib: int = setting(
+        DEFAULT_MEMORY_MIB, "NATS_MEMORY_MB", whole(64, 1 << 20), "GOMEMLIMIT of the server that we run"
+    )
+    wait_start_s: float | None = setting(
+        None,
+        "WAIT_START",
+        duration(0, DAY_S),
+        "how long a command waits for a system to start (`--wait-start` wins); "
+        "unset: 60s where one is starting or NATS_URL names one, else not at all",
+    )
+    chunks_path: Path | None = setting(
+        None,
+        "CHUNK_STORAGE_PATH",
+        FOLDER,
+        "where sealed chunks lie; unset: below LUCID_DATA, as all paths",
+        "LUCID_CHUNK_STORE_PATH",
+        "LUCID_CHUNK_OUTPUT_PATH",
+    )
+    manifests_path: Path | None = setting(None, "LUCID_MANIFEST_PATH", FOLDER, "where manifests lie")
+    nats_path: Path | None = setting(
+        None,
+        "SESSION_STORAGE_PATH",
+        FOLDER,
+        "where recordings and logs of sessions lie (the streams)",
+        "LUCID_STORAGE_PATH",
+        "LUCID_RECORDING_PATH",
+    )
+    temp_path: Path | None = setting(
+        None, "TEMP_STORAGE_PATH", FOLDER, "where scratch files lie", "LUCID_COMPRESSION_PATH"
+    )
+    chunk_bytes: int = setting(
+        10 << 20,
+        "CHUNK_SIZE_MB",
+        mebibytes(0.25, 16),
+        "the most plain bytes of one chunk",
+        "LUCID_CHUNK_SIZE_MB",
+    )
+    chunk_max_seconds: int = setting(
+        60, "CHUNK_MAX_SECONDS", whole_seconds(1, DAY_S), "the longest time of one chunk"
+    )
+    codec: str = setting(
+        "zstd",
+        "COMPRESSION_ALGORITHM",
+        choice(*CODECS),
+        "codec of new sessions",
+        "LUCID_COMPRESSION_ALGORITHM",
+    )
+    level: int | None = setting(
+        None,
+        "COMPRESSION_LEVEL",
+        whole(0, 22),
+        LEVEL_EFFECT,
+        "LUCID_COMPRESSION_LEVEL",
+        "LUCID_DEFAULT_COMPRESSION_LEVEL",
+    )
+    threshold: int = setting(
+        1024, "LUCID_COMPRESSION_THRESHOLD", whole(0, 16 << 20), "smaller chunks (bytes) are stored raw"
+    )
+    compression_max_s: float = setting(
+        8,
+        "COMPRESSION_MAX_SECONDS",
+        duration(0.1, 3600),
+        "the longest that codec, level and size of a host's chunks may take; others are refused (platform)",
+    )
+    suite: str = setting(
+        "xchacha20-poly1305", "LUCID_ENCRYPTION_SUITE", choice(*SUITES), "cipher of new sessions"
+    )
+    encryption_key: str = setting(
+        "",
+        "ENCRYPTION_KEY",
+        SECRET,
+        "the master key; unset: one is made in the data folder",
+        secret=True,
+        in_repr=False,
+    )
+    keys_path: Path | None = setting(
+        None, "KEYS_PATH", FOLDER, "where keys lie: a disk of this machine, best one that is not flash"
+    )
+    keys_mirror: Path | None = setting(
+        None, "LUCID_KEYS_MIRROR", FOLDER, "a second folder with all keys, on another disk; unset: none"
+    )
+    keys_copy_max_age_s: float = setting(
+        7 * DAY_S,
+        "KEYS_COPY_MAX_AGE",
+        duration(0, 10 * YEAR_S),
+        "how old the newest copy of keys/ may be before `lucid doctor` asks for one; 0: it never asks",
+    )
+    key_derivation: Literal["argon2id", "pbkdf2"] = setting(
+        "argon2id", "ENCRYPTION_KDF", choice("argon2id", "pbkdf2"), "how a passphrase becomes a key"
+    )
+    host_silent_max_s: float = setting(
+        60, "HOST_SILENT_MAX", duration(20, DAY_S), "how long a host may send nothing, not even ticks (10 s)"
+    )
+    host_return_max_s: float = setting(
+        7 * DAY_S, "HOST_RETURN_MAX", duration(60, YEAR_S), "how long a silent host may come back"
+    )
+    source_retention_s: float = setting(
+        DAY_S, "SOURCE_RETENTION", duration(0, YEAR_S), "how long the source outlives its seal"
+    )
+    max_sessions: int = setting(
+        1000, "MAX_CONCURRENT_SESSIONS", whole(1, 100_000), "sessions that may run at once"
+    )
+    max_host_sessions: int = setting(
+        250,
+        "MAX_SESSIONS_PER_HOST",
+        whole(1, 100_000),
+        "sessions of one host that may be neither sealed nor destroyed",
+    )
+    log_level: str = setting(
+        "INFO", "LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"
+    )
+    debug: bool = setting(False, "DEBUG", YES_OR_NO, "the same as LOG_LEVEL=DEBUG")
+    stages: dict[str, StageLimits] = field(default_factory=lambda: dict(DEFAULT_LIMITS))
     origins: dict[str, str] = field(default_factory=dict)
-    """Where each field that is not a default came from: "CHUNK_SIZE_MB in the environment"."""
+    """By field, for each that was set: "CHUNK_SIZE_MB in the environment"."""
 
-    def value(self, variable: "Variable") -> Any:
-        """What the variable's field holds."""
-        if variable.stage:
+    def value(self, variable: Variable) -> Any:
+        """Return the value of the variable's field."""
+        if variable.of_stage:
             _, stage, limit = variable.field.split(".")
             return getattr(self.stages[stage], limit)
         return getattr(self, variable.field)
 
     def session(self) -> SessionSettings:
-        """What a new session freezes. Raises Misuse (config.level)."""
+        """Return the settings that a new session freezes. Raises Misuse (config.level)."""
         codec = CODECS[self.codec]
         allowed = LEVELS[codec]
         level = DEFAULT_LEVELS[codec] if self.level is None else self.level
@@ -114,235 +237,20 @@ class Settings:
         )
 
 
-class Variable(NamedTuple):
-    """One variable. `parse` makes a value of its text or raises ValueError; `write` makes text of a value."""
-
-    name: str
-    field: str
-    parse: Callable[[str], Any]
-    allowed: str
-    effect: str
-    synonyms: tuple[str, ...] = ()
-    secret: bool = False
-    write: Callable[[Any], str] = str
-
-    @property
-    def stage(self) -> bool:
-        """Whether it limits one stage."""
-        return self.field.startswith("stages.")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, *self.synonyms)
-
-    def shown(self, value: Any) -> str:
-        """The value as text, a secret as ***; empty: unset."""
-        if value is None or value == "":
-            return ""
-        return SECRET if self.secret else self.write(value)
-
-    def read(self, given: str, origin: str) -> Any:
-        """Return the value of the text `given`, or raise Misuse that names `origin`."""
-        try:
-            return self.parse(given.strip())
-        except BadUrl as error:  # its reason is safe to show, what was given is not
-            raise Misuse(f"{origin}: {error}; allowed: {self.allowed}", code=f"config.{self.field}") from None
-        except ValueError:
-            hidden = self.secret or "@" in given  # credentials, in a URL
-            shown = SECRET if hidden else repr(given[:80])
-            raise Misuse(
-                f"{origin} is {shown}; allowed: {self.allowed}", code=f"config.{self.field}"
-            ) from None
+def _declared(owner: type[Settings] | type[StageLimits]) -> Iterator[Variable]:
+    for one in fields(owner):
+        if "variable" in one.metadata:
+            yield one.metadata["variable"]._replace(field=one.name)
 
 
-def _limits(stage: str) -> StageLimits:
-    return DEFAULT_LIMITS.get(stage, StageLimits())
+def _of_stage(stage: str) -> Iterator[Variable]:
+    for limit in _declared(StageLimits):
+        endless = stage == "RECORDER" and limit.field in ("timeout_s", "retries")
+        yield limit._replace(
+            name=f"{stage}_{limit.name}",
+            effect=ENDLESS if endless else limit.effect.format(stage.lower()),
+            field=f"stages.{stage}.{limit.field}",
+        )
 
 
-def _choice(name: str, field: str, allowed: tuple[str, ...], effect: str, *synonyms: str) -> Variable:
-    return Variable(name, field, text.choice(*allowed), ", ".join(allowed), effect, synonyms)
-
-
-def _path(name: str, field: str, effect: str, *synonyms: str) -> Variable:
-    return Variable(name, field, text.path, "a folder", effect, synonyms)
-
-
-def _whole(name: str, field: str, low: int, high: int, effect: str, *synonyms: str) -> Variable:
-    return Variable(name, field, text.whole(low, high), f"{low} to {high}", effect, synonyms)
-
-
-def _span(name: str, field: str, low: float, high: float, effect: str) -> Variable:
-    allowed = f"{text.in_seconds(low)} to {text.in_seconds(high)}, such as 30, 30s, 5m, 2h, 7d"
-    return Variable(name, field, text.seconds(low, high), allowed, effect, write=text.in_seconds)
-
-
-def _each_codec(told: Callable[[Codec], str]) -> str:
-    return ", ".join(f"{name} {told(codec)}" for name, codec in CODECS.items() if codec is not Codec.NONE)
-
-
-def _of_stage(stage: str) -> tuple[Variable, ...]:
-    at = f"stages.{stage}."
-    name = stage.lower()
-    # record is no job that could be given up: it reads its stream until it could
-    patience = "accepted, without effect: recorder waits out every outage" if stage == "RECORDER" else ""
-    return (
-        _whole(f"{stage}_WORKERS", at + "workers", 0, 256, f"jobs of {name} at once; 0: one a core"),
-        _whole(f"{stage}_BUFFER_SIZE", at + "slots", 1, 10_000, f"messages {name} holds unacknowledged"),
-        _span(
-            f"{stage}_TIMEOUT", at + "timeout_s", 1, 3600, patience or f"how long one job of {name} may take"
-        ),
-        _whole(
-            f"{stage}_RETRY_COUNT", at + "retries", 0, 1000, patience or f"how often {name} tries a job again"
-        ),
-        Variable(
-            f"{stage}_MAX_MEMORY_MB",
-            at + "memory_bytes",
-            text.mebibytes(16, 1 << 20),
-            "16 to 1048576 MiB",
-            f"bytes of chunks {name} may hold",
-            write=text.in_mebibytes,
-        ),
-    )
-
-
-VARIABLES: tuple[Variable, ...] = (
-    _choice("LUCID_ENV", "environment", ("development", "production"), "production forbids easy defaults"),
-    _path(
-        "LUCID_DATA",
-        "data",
-        "where everything lies; unset: your folder for user data, /app/data in a container",
-    ),
-    Variable(
-        "NATS_URL",
-        "nats_url",
-        text.nats_url,
-        "nats:// or tls://, user:password@ or token@ (%-encoded), host:port; several with commas",
-        "a NATS that is not ours (tls:// trusts the system's certificates, or those in SSL_CERT_FILE); "
-        "unset: the server that `lucid up` runs",
-        write=text.without_credentials,
-    ),
-    Variable(
-        "NATS_MAX_STORAGE_MB",
-        "nats_storage_bytes",
-        text.mebibytes(64, 1 << 30),
-        "64 to 1073741824 MiB",
-        "what all streams together may take on a NATS that is not ours; unset: 64 GiB, or as they are",
-        write=text.in_mebibytes,
-    ),
-    _whole("NATS_MEMORY_MB", "nats_memory_mib", 64, 1 << 20, "GOMEMLIMIT of the server that we run"),
-    Variable(
-        "WAIT_START",
-        "wait_start_s",
-        text.seconds(0, 86_400),
-        "0s to 1d, such as 30, 30s, 5m",
-        "how long a command waits for a system to start (`--wait-start` wins); "
-        "unset: 60s where one is starting or NATS_URL names one, else not at all",
-        write=text.in_seconds,
-    ),
-    _path(
-        "CHUNK_STORAGE_PATH",
-        "chunks_path",
-        "where sealed chunks lie; unset: below LUCID_DATA, as all paths",
-        "LUCID_CHUNK_STORE_PATH",
-        "LUCID_CHUNK_OUTPUT_PATH",
-    ),
-    _path("LUCID_MANIFEST_PATH", "manifests_path", "where manifests lie"),
-    _path(
-        "SESSION_STORAGE_PATH",
-        "nats_path",
-        "where recordings and logs of sessions lie (the streams)",
-        "LUCID_STORAGE_PATH",
-        "LUCID_RECORDING_PATH",
-    ),
-    _path("TEMP_STORAGE_PATH", "temp_path", "where scratch files lie", "LUCID_COMPRESSION_PATH"),
-    Variable(
-        "CHUNK_SIZE_MB",
-        "chunk_bytes",
-        text.mebibytes(0.25, 16),
-        "0.25 to 16 MiB",
-        "the most plain bytes of one chunk",
-        ("LUCID_CHUNK_SIZE_MB",),
-        write=text.in_mebibytes,
-    ),
-    Variable(
-        "CHUNK_MAX_SECONDS",
-        "chunk_max_seconds",
-        text.whole_seconds(1, 86_400),
-        "1 to 86400 whole seconds, such as 60, 60s, 5m",
-        "the longest time of one chunk",
-        write=text.in_seconds,
-    ),
-    _choice(
-        "COMPRESSION_ALGORITHM",
-        "codec",
-        tuple(CODECS),
-        "codec of new sessions",
-        "LUCID_COMPRESSION_ALGORITHM",
-    ),
-    _whole(
-        "COMPRESSION_LEVEL",
-        "level",
-        0,
-        22,
-        "its level ("
-        + _each_codec(lambda codec: f"{LEVELS[codec][0]}-{LEVELS[codec][-1]}")
-        + "); unset: "
-        + _each_codec(lambda codec: str(DEFAULT_LEVELS[codec])),
-        "LUCID_COMPRESSION_LEVEL",
-        "LUCID_DEFAULT_COMPRESSION_LEVEL",
-    ),
-    _whole("LUCID_COMPRESSION_THRESHOLD", "threshold", 0, 16 << 20, "smaller chunks (bytes) are stored raw"),
-    _span(
-        "COMPRESSION_MAX_SECONDS",
-        "compression_max_s",
-        0.1,
-        3600,
-        "the longest that codec, level and size of a host's chunks may take; others are refused (platform)",
-    ),
-    _choice("LUCID_ENCRYPTION_SUITE", "suite", tuple(SUITES), "cipher of new sessions"),
-    Variable(
-        "ENCRYPTION_KEY",
-        "encryption_key",
-        text.secret,
-        "32 bytes as base64, or a passphrase",
-        "the master key; unset: one is made in the data folder",
-        secret=True,
-    ),
-    _path("KEYS_PATH", "keys_path", "where keys lie: a disk of this machine, best one that is not flash"),
-    _path("LUCID_KEYS_MIRROR", "keys_mirror", "a second folder with all keys, on another disk; unset: none"),
-    _span(
-        "KEYS_COPY_MAX_AGE",
-        "keys_copy_max_age_s",
-        0,
-        3660 * 86_400,
-        "how old the newest copy of keys/ may be before `lucid doctor` asks for one; 0: it never asks",
-    ),
-    _choice("ENCRYPTION_KDF", "key_derivation", ("argon2id", "pbkdf2"), "how a passphrase becomes a key"),
-    _span(
-        "HOST_SILENT_MAX",
-        "host_silent_max_s",
-        20,
-        86_400,
-        "how long a host may send nothing, not even ticks (10 s)",
-    ),
-    _span("HOST_RETURN_MAX", "host_return_max_s", 60, 366 * 86_400, "how long a silent host may come back"),
-    _span("SOURCE_RETENTION", "source_retention_s", 0, 366 * 86_400, "how long the source outlives its seal"),
-    _whole("MAX_CONCURRENT_SESSIONS", "max_sessions", 1, 100_000, "sessions that may run at once"),
-    _whole(
-        "MAX_SESSIONS_PER_HOST",
-        "max_host_sessions",
-        1,
-        100_000,
-        "sessions of one host that may be neither sealed nor destroyed",
-    ),
-    _choice("LOG_LEVEL", "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"),
-    Variable(
-        "DEBUG",
-        "debug",
-        text.yes_or_no,
-        "true, false, 1, 0, yes, no",
-        "the same as LOG_LEVEL=DEBUG",
-        write=text.as_word,
-    ),
-    *(variable for stage in STAGES for variable in _of_stage(stage)),
-)
+VARIABLES = (*_declared(Settings), *(variable for stage in STAGES for variable in _of_stage(stage)))

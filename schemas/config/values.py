@@ -1,122 +1,137 @@
-"""Owns how a setting is written as text: parsers (they return a value or raise ValueError) and inverses."""
+"""How a setting is written as text: one `Kind` for each sort of value, with its parser and its inverse.
+
+1. A parser returns a value or raises ValueError; it never repeats the given text.
+2. `write` makes the text that `parse` reads.
+"""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from schemas.config.nats_url import addresses
 
 MIB = 1 << 20
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
+YES, NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+class Kind(NamedTuple):
+    """One sort of value. `allowed` completes "allowed: …" in a message."""
+
+    parse: Callable[[str], Any]
+    allowed: str
+    write: Callable[[Any], str] = str
+
+
+def whole(low: int, high: int) -> Kind:
     """A whole number from `low` to `high`."""
 
     def parse(given: str) -> int:
         if re.fullmatch(r"[+-]?\d{1,18}", given) is None:
-            raise ValueError(given)
+            raise ValueError
         return int(_within(int(given), low, high))
 
-    return parse
+    return Kind(parse, f"{low} to {high}")
 
 
-def mebibytes(low: float, high: float) -> Callable[[str], int]:
-    """A number of MiB, fractions allowed, as bytes."""
+def mebibytes(low: float, high: float) -> Kind:
+    """A number of MiB, fractions allowed; the value is bytes."""
 
     def parse(given: str) -> int:
         if re.fullmatch(r"\d{1,10}(\.\d{1,6})?", given) is None:
-            raise ValueError(given)
+            raise ValueError
         return int(_within(float(given), low, high) * MIB)
 
-    return parse
+    return Kind(parse, f"{low} to {high} MiB", in_mebibytes)
 
 
-def seconds(low: float, high: float) -> Callable[[str], float]:
-    """A duration as seconds: `30`, `30s`, `5m`, `2h`, `7d`."""
-
-    def parse(given: str) -> float:
-        found = _DURATION.fullmatch(given.lower())
-        if found is None:
-            raise ValueError(given)
-        return _within(float(found[1]) * _UNITS_S[found[2]], low, high)
-
-    return parse
+def duration(low_s: float, high_s: float) -> Kind:
+    """`30`, `30s`, `5m`, `2h` or `7d`; the value is seconds."""
+    allowed = f"{in_seconds(low_s)} to {in_seconds(high_s)}, such as 30, 30s, 5m, 2h, 7d"
+    return Kind(lambda given: _within(seconds(given), low_s, high_s), allowed, in_seconds)
 
 
-def whole_seconds(low: int, high: int) -> Callable[[str], int]:
+def whole_seconds(low_s: int, high_s: int) -> Kind:
     """A duration that is a whole number of seconds."""
-    duration = seconds(low, high)
 
     def parse(given: str) -> int:
-        value = duration(given)
+        value = _within(seconds(given), low_s, high_s)
         if value != int(value):
-            raise ValueError(given)
+            raise ValueError
         return int(value)
 
-    return parse
+    return Kind(parse, f"{low_s} to {high_s} whole seconds, such as 60, 60s, 5m", in_seconds)
 
 
-def choice(*allowed: str) -> Callable[[str], str]:
-    """One of a few words, in any case; returned as it is listed."""
-    listed = {word.lower(): word for word in allowed}
+def choice(*words: str) -> Kind:
+    """One of a few words, in any case; the value is the word as it is listed."""
+    listed = {word.lower(): word for word in words}
 
     def parse(given: str) -> str:
         if given.lower() not in listed:
-            raise ValueError(given)
+            raise ValueError
         return listed[given.lower()]
 
-    return parse
+    return Kind(parse, ", ".join(words))
 
 
-def path(given: str) -> Path:
-    if not given or "\0" in given:
-        raise ValueError(given)
-    return Path(given)
-
-
-def secret(given: str) -> str:
-    if not given:
-        raise ValueError(given)
-    return given
-
-
-def nats_url(given: str) -> str:
-    """One URL, or several with commas between them. Raises BadUrl."""
-    addresses(given)
-    return given
-
-
-def yes_or_no(given: str) -> bool:
-    if given.lower() not in ("true", "1", "yes", "on", "false", "0", "no", "off"):
-        raise ValueError(given)
-    return given.lower() in ("true", "1", "yes", "on")
-
-
-def without_credentials(urls: str) -> str:
-    """URLs as they may be shown: of each what stands before its @ is left out."""
-    return ",".join(re.sub(r"^(.*://)?.*@", r"\1", url) for url in urls.split(","))
-
-
-def in_mebibytes(count: int) -> str:
-    """The text that `mebibytes` reads. 0 is allowed nowhere, so it stands for unset."""
-    return f"{count / MIB:g}" if count else ""
+def seconds(given: str) -> float:
+    """Return a duration in seconds, or raise ValueError."""
+    found = DURATION.fullmatch(given.lower())
+    if found is None:
+        raise ValueError
+    return float(found[1]) * UNITS_S[found[2]]
 
 
 def in_seconds(span_s: float) -> str:
-    """The text that `seconds` reads, in the largest unit that makes it whole."""
-    for unit, one_s in reversed(_UNITS_S.items()):
+    """The text of a duration, in the largest unit that makes it whole."""
+    for unit, one_s in reversed(UNITS_S.items()):
         if span_s and span_s % one_s == 0:
             return f"{span_s / one_s:.0f}{unit}"
     return f"{span_s:g}"
 
 
-def as_word(value: bool) -> str:
-    return "true" if value else "false"
+def in_mebibytes(count: int) -> str:
+    """The text of a number of bytes. No setting allows 0, so 0 stands for unset."""
+    return f"{count / MIB:g}" if count else ""
+
+
+def without_credentials(urls: str) -> str:
+    """URLs as they may be shown: without the part of each that stands before its @."""
+    return ",".join(re.sub(r"^(.*://)?.*@", r"\1", url) for url in urls.split(","))
+
+
+def _path(given: str) -> Path:
+    if not given or "\0" in given:
+        raise ValueError
+    return Path(given)
+
+
+def _nats_urls(given: str) -> str:
+    addresses(given)
+    return given
+
+
+def _yes_or_no(given: str) -> bool:
+    if given.lower() not in (*YES, *NO):
+        raise ValueError
+    return given.lower() in YES
 
 
 def _within(value: float, low: float, high: float) -> float:
     if not low <= value <= high:
-        raise ValueError(value)
+        raise ValueError
     return value
+
+
+FOLDER = Kind(_path, "a folder")
+NATS_URLS = Kind(
+    _nats_urls,
+    "nats:// or tls://, user:password@ or token@ (%-encoded), host:port; several with commas",
+    without_credentials,
+)
+"""The value is the text. Its parser raises BadUrl, whose reason names no credentials."""
+SECRET = Kind(str, "32 bytes as base64, or a passphrase")
+YES_OR_NO = Kind(_yes_or_no, "true, false, 1, 0, yes, no", lambda value: "true" if value else "false")

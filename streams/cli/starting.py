@@ -51,7 +51,7 @@ class _Asked:
 
 def _parsed(given: str) -> str:
     try:
-        _Asked.seconds = values.seconds(0, LONGEST_S)(given) if given else None
+        _Asked.seconds = values.duration(0, LONGEST_S).parse(given) if given else None
     except ValueError:
         raise typer.BadParameter(f"{given[:40]!r} is no time such as 0, 30, 90s or 5m") from None
     return given

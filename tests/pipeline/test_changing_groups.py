@@ -58,7 +58,7 @@ async def test_two_workers_of_one_group_do_not_wait_for_what_the_other_has_store
     monkeypatch.setattr(chunk_memory, "IDLE_S", 3600.0)
     async with system(server, tmp_path, worker=False) as world:
         stages = world.settings.stages
-        small = {name: stages[name]._replace(memory_bytes=1 << 20) for name in ("RECORDER", "CHUNK")}
+        small = {name: replace(stages[name], memory_bytes=1 << 20) for name in ("RECORDER", "CHUNK")}
         world.settings = replace(world.settings, stages={**stages, **small})
         async with workers(world, 1), workers(world, 1):
             host = await world.start("demo-01")
