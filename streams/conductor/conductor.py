@@ -40,13 +40,14 @@ from schemas.events.chunk import Recorded, Redriven, Stored
 from schemas.events.commands import Command, Trigger
 from schemas.events.headers import headers
 from schemas.events.session import State
-from schemas.ports import Blobs, Jet, Signers
+from schemas.ports import Jet, Signers
 from schemas.ports.messages import Message
 from streams.conductor.ending import send_end
 from streams.conductor.host_watch import HostActivity
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
+from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.keys.folder import RequireKeys, note_key
 from streams.keys.keystore import KeyStore
@@ -89,9 +90,7 @@ class ConductorParts:
     jet: Jet
     directory: Directory
     keys: KeyStore
-    chunks: Blobs
-    manifests: Blobs
-    quarantine: Blobs
+    evidence: EvidenceStore
     signers: Signers
     require_keys: RequireKeys
     limits: Silence = field(default_factory=Silence)
@@ -115,9 +114,9 @@ class Conductor:
     def __init__(self, parts: ConductorParts) -> None:
         self._parts = parts
         self._jet, self._log = parts.jet, EventLog(parts.jet)
-        kept, signers = (parts.chunks, parts.manifests), parts.signers
-        self._sealer = Sealer(parts.jet, self._log, parts.keys, *kept, signers)
-        self._shredder = Shredder(parts.jet, parts.keys, *kept, parts.quarantine, signers, parts.require_keys)
+        jet, keys, evidence, signers = parts.jet, parts.keys, parts.evidence, parts.signers
+        self._sealer = Sealer(jet, self._log, keys, evidence, signers)
+        self._shredder = Shredder(jet, keys, evidence, signers, parts.require_keys)
         self._hearing = HostActivity(parts.jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._tasks = SessionTasks(self._bring_on)

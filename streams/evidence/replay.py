@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from handlers.evidence.replay import Judgement, judge
-from handlers.lifecycle.session import Session
 from handlers.seal.index import index_chunks, seal_index_chunk
 from handlers.seal.material import Material
 from handlers.stages.context import Context
-from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.errors import RefusedByState, Rejected, Unavailable
 from schemas.events.chunk import Recorded
-from schemas.format import dsse, file_names
-from schemas.format.digest import Buffer, h
+from schemas.format import file_names
+from schemas.format.digest import Buffer
 from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
 from schemas.ports import Blobs, Reader
@@ -116,15 +115,3 @@ class Replay:
         except RefusedByState:
             self.blobs.remove(name)
             raise
-
-
-def manifest_of(manifests: Blobs, session: Session) -> Manifest:
-    """The newest manifest, as the log says that it was sealed. Raises EvidenceFalse (manifest.digest)."""
-    seal = session.seals[-1]
-    envelope = manifests.read(file_names.stored_manifest(session.uid, seal.seal_no))
-    if envelope is None or h(envelope) != seal.manifest:
-        raise EvidenceFalse(
-            f"the manifest of {session.id} in the store is not the one that was sealed",
-            code="manifest.digest",
-        )
-    return Manifest.within(dsse.parse(envelope, dsse.MANIFEST))

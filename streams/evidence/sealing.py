@@ -32,6 +32,7 @@ from schemas.format.manifest import Manifest
 from schemas.ports import Blobs, Reader, Signers
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import EventLog, read_event
+from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 
 log = logging.getLogger("lucid.sealing")
@@ -44,8 +45,7 @@ class Sealer:
     jet: Reader
     log: EventLog
     keys: KeyStore
-    chunks: Blobs
-    manifests: Blobs
+    evidence: EvidenceStore
     signers: Signers
 
     async def make(self, session: Session) -> dict[str, object]:
@@ -63,7 +63,7 @@ class Sealer:
                 await self.keys.check(held)
             except RefusedByState as error:
                 # Who destroyed the session may have emptied its folder before the index was there.
-                await asyncio.to_thread(self.chunks.remove, f"{uid.hex()}/")
+                await asyncio.to_thread(self.evidence.chunks.remove, f"{uid.hex()}/")
                 raise Unavailable(error.message, code=error.code) from error
             return said
 
@@ -91,12 +91,12 @@ class Sealer:
         name = file_names.stored_chunk(material.created.uid, chunk.index)
         sealed = seal_index_chunk(material, dek, chunk)
         for _ in range(2):
-            self.chunks.put(name, sealed)
-            found = self.chunks.read(name)
+            self.evidence.chunks.put(name, sealed)
+            found = self.evidence.chunks.read(name)
             if found is not None and fits(material, dek, chunk, found):
                 return index_entry(chunk, found)
             if found is not None:
-                self._quarantine(self.chunks, name, material)
+                self._quarantine(self.evidence.chunks, name, material)
         raise Unavailable(f"index chunk {name} cannot be read back", code="seal.read_back", place=name)
 
     def _put_manifest(
@@ -104,12 +104,12 @@ class Sealer:
     ) -> tuple[Manifest, bytes]:
         name = file_names.stored_manifest(material.created.uid, made.seal_no)
         for _ in range(2):
-            self.manifests.put(name, envelope)
-            found = self.manifests.read(name)
+            self.evidence.manifests.put(name, envelope)
+            found = self.evidence.manifests.read(name)
             if found is not None and (found == envelope or self._is_ours(material, index, found)):
                 return Manifest.within(dsse.parse(found, dsse.MANIFEST)), found
             if found is not None:
-                self._quarantine(self.manifests, name, material)
+                self._quarantine(self.evidence.manifests, name, material)
         raise Unavailable(f"manifest {name} cannot be read back", code="seal.read_back", place=name)
 
     def _is_ours(self, material: Material, index: Sequence[Entry], found: bytes) -> bool:

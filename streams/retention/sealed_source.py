@@ -33,11 +33,11 @@ from schemas.events.chunk import Ended
 from schemas.events.upcast import read_event
 from schemas.format import file_names
 from schemas.format.digest import h
-from schemas.ports import Blobs, Jet
+from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.event_store.recordings import is_recorded, recorded_names
 from streams.event_store.session_directory import Directory
-from streams.evidence.replay import manifest_of
+from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.live_source import AGAIN_S, Release
 from streams.scheduling.retry import retry
 
@@ -61,8 +61,7 @@ class Retention:
 
     jet: Jet
     directory: Directory
-    chunks: Blobs
-    manifests: Blobs
+    evidence: EvidenceStore
     retention_s: float
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
     _whole: dict[bytes, None] = field(default_factory=dict)
@@ -76,7 +75,7 @@ class Retention:
     _release: Release = field(init=False)
 
     def __post_init__(self) -> None:
-        self._release = Release(self.jet, self.chunks)
+        self._release = Release(self.jet, self.evidence.chunks)
 
     async def run(self) -> None:
         """Look every SWEEP_S until cancelled."""
@@ -193,11 +192,11 @@ class Retention:
 
     def _read_back(self, session: Session) -> None:
         """In a thread, one chunk after the other. Raises EvidenceFalse, Unavailable."""
-        manifest = manifest_of(self.manifests, session)
+        manifest = self.evidence.manifest(session)
         listed = [item.entry for item in (*manifest.chunks, *manifest.index)]
         for entry in listed:
             name = file_names.stored_chunk(session.uid, entry.index)
-            found = None if entry.lost else self.chunks.read(name)
+            found = None if entry.lost else self.evidence.chunks.read(name)
             if not entry.lost and (found is None or h(found) != entry.digest):
                 what = "missing" if found is None else "not what was sealed"
                 raise EvidenceFalse(f"chunk {name} is {what}", code="chunk.digest", place=name)

@@ -28,7 +28,8 @@ from schemas.format import dsse
 from schemas.format.digest import ZERO, h
 from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Place, Tombstone
-from schemas.ports import Blobs, Erasure, Jet, Signers
+from schemas.ports import Erasure, Jet, Signers
+from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.copies import copies_end_us
 from streams.keys.folder import RequireKeys, order_erasure
 from streams.keys.keystore import KeyStore
@@ -48,9 +49,7 @@ class Shredder:
 
     jet: Jet
     keys: KeyStore
-    chunks: Blobs
-    manifests: Blobs
-    quarantine: Blobs
+    evidence: EvidenceStore
     signers: Signers
     require_keys: RequireKeys
 
@@ -84,8 +83,8 @@ class Shredder:
             "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name), up_to),
             "events": await self.jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
             "dead": await self.jet.purge(subjects.DEAD, subjects.dead("*", name)),
-            "chunks": await asyncio.to_thread(self.chunks.remove, f"{uid}/"),
-            "quarantine": await asyncio.to_thread(self.quarantine.remove, f"{uid}/"),
+            "chunks": await asyncio.to_thread(self.evidence.chunks.remove, f"{uid}/"),
+            "quarantine": await asyncio.to_thread(self.evidence.quarantine.remove, f"{uid}/"),
         }
         log.info("emptied session=%s items=%d", name, sum(emptied.values()))
         return emptied
@@ -109,8 +108,8 @@ class Shredder:
         )
         envelope = dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public)
         name = tombstone_name(created.uid)
-        self.manifests.put(name, envelope)
-        found = self.manifests.read(name)
+        self.evidence.manifests.put(name, envelope)
+        found = self.evidence.manifests.read(name)
         if found is None:
             raise Unavailable(f"tombstone {name} cannot be read back", code="destroy.read_back", place=name)
         # One that is there already was made by an earlier try, perhaps by an earlier signer: it stands.

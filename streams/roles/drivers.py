@@ -38,6 +38,7 @@ from infra.read_models.sqlite import SqliteViews
 from schemas import ports
 from schemas.config.settings import Settings
 from schemas.ports.processes import Picture
+from streams.evidence.evidence_store import EvidenceStore
 
 __all__ = [
     "CONFIG",
@@ -117,16 +118,11 @@ class Installation:
         return Signers(self._data.keys, self._mirror)
 
     @cached_property
-    def chunks(self) -> ports.Blobs:
-        return DiskBlobs(self._data.chunks, self._data.quarantine)
-
-    @cached_property
-    def manifests(self) -> ports.Blobs:
-        return DiskBlobs(self._data.manifests, self._data.quarantine)
-
-    @cached_property
-    def quarantine(self) -> ports.Blobs:
-        return DiskBlobs(self._data.quarantine)
+    def evidence(self) -> EvidenceStore:
+        chunks, manifests, quarantine = self._data.chunks, self._data.manifests, self._data.quarantine
+        return EvidenceStore(
+            DiskBlobs(chunks, quarantine), DiskBlobs(manifests, quarantine), DiskBlobs(quarantine)
+        )
 
     @cached_property
     def views(self) -> ports.Views:

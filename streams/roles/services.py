@@ -47,7 +47,7 @@ async def run_worker(
         jet=jet,
         directory=directory,
         keys=keys,
-        blobs=here.chunks,
+        blobs=here.evidence.chunks,
         signers=here.signers.publics,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
@@ -78,14 +78,12 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         jet=jet,
         directory=directory,
         keys=keys,
-        chunks=here.chunks,
-        manifests=here.manifests,
-        quarantine=here.quarantine,
+        evidence=here.evidence,
         signers=here.signers,
         require_keys=folder.require,
         limits=silence(settings),
     )
-    retention = Retention(jet, directory, parts.chunks, parts.manifests, settings.source_retention_s)
+    retention = Retention(jet, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     control = Control(
         *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),

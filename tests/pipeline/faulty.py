@@ -29,6 +29,7 @@ from schemas.ports import Erasure
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.event_store.session_directory import Directory
+from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import KeyFolder, RequireKeys
 from streams.keys.keystore import KeyStore
 from streams.pipeline import worker
@@ -287,7 +288,8 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     chunks.faults = manifests.faults = faults
     quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
     parts = conductor.ConductorParts(
-        *(faulty, directory, keys, chunks, manifests, quarantine, signers), require_keys=checked(jet, data)
+        *(faulty, directory, keys, EvidenceStore(chunks, manifests, quarantine), signers),
+        require_keys=checked(jet, data),
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]
     try:

@@ -38,6 +38,7 @@ from schemas.ports.messages import Message
 from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog, read_event
+from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 from streams.roles.services import run_worker
 
@@ -188,7 +189,7 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
     parts = ConductorParts(
-        *(jet, directory, keys, chunks, manifests, quarantine, signers),
+        *(jet, directory, keys, EvidenceStore(chunks, manifests, quarantine), signers),
         require_keys=checked(world.jet, world.data),
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]

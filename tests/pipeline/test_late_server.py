@@ -17,6 +17,7 @@ from schemas import subjects
 from schemas.errors import Unavailable
 from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.session_directory import Directory
+from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.sealed_source import Retention
 
 
@@ -49,12 +50,11 @@ class LateJet:
 
 def service(kind: type, jet: Any, directory: Directory, world: World) -> Any:
     data, keys = world.data, key_store(world.data)
-    chunks, manifests = DiskBlobs(data.chunks), DiskBlobs(data.manifests)
+    evidence = EvidenceStore(DiskBlobs(data.chunks), DiskBlobs(data.manifests), DiskBlobs(data.quarantine))
     if kind is Conductor:
-        quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
-        parts = (jet, directory, keys, chunks, manifests, quarantine, signers)
+        parts = (jet, directory, keys, evidence, Signers(data.keys))
         return Conductor(ConductorParts(*parts, require_keys=checked(world.jet, data)))
-    return Retention(jet, directory, chunks, manifests, 0)
+    return Retention(jet, directory, evidence, 0)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from schemas.errors import RefusedByState, Unavailable, outcome
 from streams.event_store import recordings, topology
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
-from streams.evidence.replay import Replay, manifest_of
+from streams.evidence.evidence_store import EvidenceStore
+from streams.evidence.replay import Replay
 from streams.evidence.sealing import material_of
 from streams.retention import sealed_source
 from streams.retention.sealed_source import Retention
@@ -89,10 +90,11 @@ async def looking(
     """A Retention of its own that knows every session and looks only when it is told to."""
     directory, clock = Directory(world.jet, sources=True), Clock(2**51)
     following = asyncio.create_task(directory.run())
-    chunks, manifests = DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests)
+    quarantine = DiskBlobs(world.data.quarantine)
+    evidence = EvidenceStore(DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests), quarantine)
     try:
         await directory.ready()
-        yield Retention(jet or world.jet, directory, chunks, manifests, retention_s, clock), clock
+        yield Retention(jet or world.jet, directory, evidence, retention_s, clock), clock
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -103,7 +105,7 @@ async def replayed(world: World, name: str) -> list[Judgement]:
     keys = await key_store(world.data).open(session.uid)
     assert keys is not None
     blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
-    manifest = manifest_of(DiskBlobs(world.data.manifests), session)
+    manifest = EvidenceStore(blobs, DiskBlobs(world.data.manifests), blobs).manifest(session)
     material = await material_of(world.jet, log, session)
     with Threads() as threads:
         return [

@@ -18,6 +18,7 @@ from schemas.format import dsse
 from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
 from schemas.format.trust import Tombstone
+from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.retention.shredding import Shredder
 
@@ -122,7 +123,7 @@ def test_a_seal_that_was_begun_before_a_rotation_ends_as_it_was_begun(signers: S
     signers.rotate(ROTATED_US)
     chunks, manifests = DiskBlobs(signers.directory / "c"), DiskBlobs(signers.directory / "m")
     nothing: Any = None
-    sealer = Sealer(nothing, nothing, nothing, chunks, manifests, signers)
+    sealer = Sealer(nothing, nothing, nothing, EvidenceStore(chunks, manifests, nothing), signers)
     sealer._seal(session.material, KEYS.dek)
     sealer._seal(session.material, KEYS.dek)
     raw = manifests.read(f"{session.uid.hex()}/1")
@@ -138,7 +139,7 @@ def test_a_tombstone_of_before_a_theft_counts(signers: Signers) -> None:
     signers.revoke(stolen.name, ROTATED_US + 1)
     manifests = DiskBlobs(signers.directory / "m")
     nothing: Any = None
-    shredder = Shredder(nothing, nothing, nothing, manifests, nothing, signers, nothing)
+    shredder = Shredder(nothing, nothing, EvidenceStore(nothing, manifests, nothing), signers, nothing)
     order = DestroyOrdered(
         session="demo-01", at_us=ROTATED_US + 5, who="a", cause="c", trigger="CLEANUP", from_state="STOPPED",
         to_state="CLEANUP", approver="b", backups_until_us=0,

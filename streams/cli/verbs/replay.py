@@ -19,7 +19,7 @@ from streams.cli.output import JsonFlag
 from streams.control.client import call
 from streams.event_store.audit_log import audit
 from streams.event_store.session_log import EventLog
-from streams.evidence.replay import Replay, Replayed, manifest_of
+from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealed_session import Kept, kept, keys_of
 from streams.evidence.sealing import material_of
 from streams.roles.drivers import Installation
@@ -71,10 +71,10 @@ async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
     audit(here.data, "replayed", session.id, session.uid)
     return Replay(
         jet=jet,
-        blobs=here.chunks,
+        blobs=here.evidence.chunks,
         threads=Threads(),
         keys=await keys_of(here.key_files, here.keyring, session),
-        manifest=manifest_of(here.manifests, session),
+        manifest=here.evidence.manifest(session),
         material=await material_of(jet, EventLog(jet), session),
     )
 

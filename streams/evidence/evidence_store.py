@@ -1,0 +1,33 @@
+"""The stored evidence of one installation: chunks, manifests, and files that were found damaged."""
+
+from dataclasses import dataclass
+
+from handlers.lifecycle.session import Session
+from schemas.errors import EvidenceFalse
+from schemas.format import dsse, file_names
+from schemas.format.digest import h
+from schemas.format.manifest import Manifest
+from schemas.ports import Blobs
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceStore:
+    """Three stores that are used together. quarantine: damaged files of the other two."""
+
+    chunks: Blobs
+    manifests: Blobs
+    quarantine: Blobs
+
+    def manifest(self, session: Session) -> Manifest:
+        """The newest manifest of a sealed session, as its log names it.
+
+        Blocks. Raises EvidenceFalse (manifest.digest): another one is stored, or none.
+        """
+        seal = session.seals[-1]
+        envelope = self.manifests.read(file_names.stored_manifest(session.uid, seal.seal_no))
+        if envelope is None or h(envelope) != seal.manifest:
+            raise EvidenceFalse(
+                f"the manifest of {session.id} in the store is not the one that was sealed",
+                code="manifest.digest",
+            )
+        return Manifest.within(dsse.parse(envelope, dsse.MANIFEST))
