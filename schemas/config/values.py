@@ -98,6 +98,14 @@ def in_mebibytes(count: int) -> str:
     return f"{count / MIB:g}" if count else ""
 
 
+def size_text(size_bytes: int) -> str:
+    """A size for people: 3.1 MB, 812 kB, 96 B."""
+    for unit, one in (("GB", 10**9), ("MB", 10**6)):
+        if size_bytes >= one:
+            return f"{size_bytes / one:.1f} {unit}"
+    return f"{size_bytes // 1000} kB" if size_bytes >= 1000 else f"{size_bytes} B"
+
+
 def without_credentials(urls: str) -> str:
     """URLs as they may be shown: without the part of each that stands before its @."""
     return ",".join(re.sub(r"^(.*://)?.*@", r"\1", url) for url in urls.split(","))

@@ -1,4 +1,4 @@
-"""Owns the processes that a measurement is played by: how they start, begin on a word, report, and end.
+"""Runs each part of a measurement in a process of its own, an actor.
 
     parent                      actor
     spec, one JSON line   ──▶   imports, connects
@@ -7,9 +7,9 @@
                           ◀──   {"done": …}
     end of input          ──▶   ends
 
-1. An actor is alive until it is told to end, so that its memory and CPU can still be read.
-2. Secrets are in the spec: it goes over a pipe, not over the command line.
-3. An actor dies with its parent. What it says beside the protocol goes to a log.
+1. An actor lives until the parent closes its input, so that its memory and CPU can still be read.
+2. The spec holds secrets. It goes over a pipe, not over the command line.
+3. An actor dies with its parent. Its standard error goes to a log.
 """
 
 import asyncio
@@ -27,26 +27,27 @@ import uvloop
 from schemas.errors import Unavailable
 from streams.roles.drivers import die_with
 
-Said = dict[str, Any]
-Role = Callable[["Cue", Said], Awaitable[Said]]
+JsonObject = dict[str, Any]
+Role = Callable[["Cue", JsonObject], Awaitable[JsonObject]]
+"""A module's function, found again by its name in the actor's process. It returns the report."""
 
 LINE_BYTES = 16 << 20
 END_S = 30.0
-LAST_WORDS = 400
+LOG_TAIL = 400
+"""Characters of the log that an error shows."""
 
 
 class Actor:
     """One process, from the parent's side. A context manager; leaving it ends the process."""
 
     def __init__(
-        self, role: str, spec: Said, log: Path, environment: Mapping[str, str] | None = None
+        self, role: Role, spec: JsonObject, log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
-        """role: "module:function" of streams.bench."""
-        self._role, self._spec, self._log = role, spec, log
+        self._role, self._spec, self._log = f"{role.__module__}:{role.__qualname__}", spec, log
         self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process
-        self.said: Said = {}
-        """What it said when it was ready."""
+        self.greeting: JsonObject = {}
+        """The report of `Cue.ready`."""
 
     @property
     def pid(self) -> int:
@@ -64,15 +65,15 @@ class Actor:
                 start_new_session=True,
             )
         try:
-            self._tell(json.dumps(self._spec))
-            self.said = await self._hear("ready")
+            self._write(json.dumps(self._spec))
+            self.greeting = await self._read("ready")
         except BaseException as error:
             await self.__aexit__(type(error))
             raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        """After an error the process is not waited for: it may be in the middle of its work."""
+        """After an error the process is terminated: it may be in the middle of its work."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
@@ -87,63 +88,63 @@ class Actor:
             raise
 
     def go(self) -> None:
-        """Give it the word that it waits for: to begin, or to stop."""
-        self._tell("go")
+        """Send the signal that the actor waits for: to begin, or to stop."""
+        self._write("go")
 
-    async def done(self) -> Said:
-        """What it reports. Raises Unavailable (bench.actor)."""
-        return await self._hear("done")
+    async def done(self) -> JsonObject:
+        """Return the actor's report. Raises Unavailable (bench.actor)."""
+        return await self._read("done")
 
-    def _tell(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
-    async def _hear(self, word: str) -> Said:
+    async def _read(self, kind: str) -> JsonObject:
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
             await self._process.wait()
-            last = self._log.read_text(errors="replace").strip()[-LAST_WORDS:]
+            tail = self._log.read_text(errors="replace").strip()[-LOG_TAIL:]
             raise Unavailable(
-                f"{self._role} ended with {self._process.returncode}: {last}", code="bench.actor"
+                f"{self._role} ended with {self._process.returncode}: {tail}", code="bench.actor"
             )
-        said: Said = json.loads(line)[word]
-        return said
+        report: JsonObject = json.loads(line)[kind]
+        return report
 
 
 class Cue:
     """The actor's side: when to begin, when to end."""
 
-    async def ready(self, **said: Any) -> None:
-        """Report that everything stands; return on the word to begin."""
-        _say({"ready": said})
-        await self.word()
+    async def ready(self, **report: Any) -> None:
+        """Report that all is prepared; return when the parent says go."""
+        _write({"ready": report})
+        await self.go()
 
-    async def word(self) -> None:
-        """Return on the parent's next word."""
+    async def go(self) -> None:
+        """Return on the parent's next signal."""
         await asyncio.to_thread(sys.stdin.readline)
 
     async def ended(self) -> None:
-        """Return when the parent wants no more."""
+        """Return when the parent closes the input."""
         await asyncio.to_thread(sys.stdin.read)
 
 
 async def _play(role: Role) -> None:
     spec = json.loads(await asyncio.to_thread(sys.stdin.readline))
     cue = Cue()
-    _say({"done": await role(cue, spec)})
+    _write({"done": await role(cue, spec)})
     await cue.ended()
 
 
-def _say(said: Said) -> None:
-    sys.stdout.write(json.dumps(said) + "\n")
+def _write(report: JsonObject) -> None:
+    sys.stdout.write(json.dumps(report) + "\n")
     sys.stdout.flush()
 
 
-def _main(named: str, parent: int) -> None:
+def _main(name: str, parent: int) -> None:
     die_with(parent)
-    module, _, function = named.partition(":")
-    role: Role = getattr(import_module(f"streams.bench.{module}"), function)
+    module, _, function = name.partition(":")
+    role: Role = getattr(import_module(module), function)
     uvloop.run(_play(role))
 
 

@@ -25,7 +25,7 @@ from schemas.events.session import SessionSettings
 from schemas.format.chunk_header import MAX_PLAIN, Codec, codec_seconds
 from schemas.format.fragment import MAIN, PartSettings
 from schemas.ports import Jet
-from streams.bench.actors import Cue, Said
+from streams.bench.actors import Cue, JsonObject
 from streams.host.publisher import Grant
 from streams.host.session_start import start_session
 from streams.roles.drivers import Installation, connected
@@ -43,7 +43,7 @@ SMALL_BYTES = 24
 Send = Callable[[], Awaitable[Any]]
 
 
-async def attack(cue: Cue, spec: Said) -> Said:
+async def attack(cue: Cue, spec: JsonObject) -> JsonObject:
     """Actor: attack from the word to begin to the word to stop.
 
     spec: url, subjects (of honest recordings), rate (messages a second of all floods together; 0: no bound).
@@ -61,7 +61,7 @@ async def attack(cue: Cue, spec: Said) -> Said:
             for name, (send, at_once) in sends.items()
             for _ in range(at_once)
         ]
-        await cue.word()
+        await cue.go()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

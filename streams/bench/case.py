@@ -42,11 +42,11 @@ class Case:
         return cls(session, random_bytes(32), new_key(), settings)
 
     @classmethod
-    def of(cls, said: dict[str, Any]) -> "Case":
-        settings = SessionSettings.model_validate(said["settings"])
-        return cls(said["session"], bytes.fromhex(said["seed"]), bytes.fromhex(said["dek"]), settings)
+    def of(cls, case: dict[str, Any]) -> "Case":
+        settings = SessionSettings.model_validate(case["settings"])
+        return cls(case["session"], bytes.fromhex(case["seed"]), bytes.fromhex(case["dek"]), settings)
 
-    def said(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """What `of` reads, as JSON knows it."""
         return {
             "session": self.session,

@@ -1,11 +1,16 @@
-"""Owns what a contender is: what it is given, and what it answers."""
+"""Defines a contender of the comparison: its task, its figures, and the check that it lost no byte."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
+from handlers.format.chunk import open_plain
 from schemas.config.settings import Settings
+from schemas.errors import EvidenceFalse
+from schemas.format.file_names import chunk_file
 from streams.bench.data import Source
 from streams.bench.meter import Used
 
@@ -14,7 +19,7 @@ from streams.bench.meter import Used
 class Task:
     """One measurement of one contender.
 
-    folder: an empty one, its own, removed afterwards. environment: of its processes, with no path but theirs.
+    folder: empty, its own, removed afterwards. environment: of its processes, without paths but theirs.
     """
 
     source: Source
@@ -25,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What came of it. `stored`: bytes on disk; `check`ed against the source."""
+    """The figures of one measurement. stored: bytes on disk, checked against the source."""
 
     seconds: float
     """From the first fragment to the last chunk durable and read back; of a peer, the whole run."""
@@ -33,9 +38,38 @@ class Measure:
     stored: int
     used: Mapping[str, Used]
     others: float
-    """Share of all cores that processes beside these took meanwhile."""
+    """Share of all cores that other processes took meanwhile, 0 to 1."""
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Other figures that only this contender has; times in seconds."""
+    """Figures that only this contender has; times in seconds."""
 
 
 Contender = Callable[[Task], Awaitable[Measure]]
+
+
+def check_chunks(folder: Path, dek: bytes, chunks: int, source: Source, name: str) -> int:
+    """Open chunks 0 to `chunks`, compare them with the source, and return their bytes on disk.
+
+    folder: of the session's chunks. name: of the contender. Raises EvidenceFalse (bench.false, chunk.*).
+    """
+    plain, stored = blake3(), 0
+    for index in range(chunks):
+        path = folder / chunk_file(index)
+        try:
+            sealed = path.read_bytes()
+        except OSError as error:
+            raise EvidenceFalse(
+                f"{name} did not store chunk {index}: {error.strerror}", code="bench.false", place=str(path)
+            ) from None
+        stored += len(sealed)
+        plain.update(open_plain(dek, sealed))
+    check_digest(plain.digest(), source, name)
+    return stored
+
+
+def check_digest(found: bytes, source: Source, name: str) -> None:
+    """Compare the digest of the stored bytes with the source's. Raises EvidenceFalse (bench.false)."""
+    if found != source.digest:
+        raise EvidenceFalse(
+            f"{name} stored {found.hex()[:16]} instead of the source's {source.digest.hex()[:16]}",
+            code="bench.false",
+        )

@@ -1,29 +1,29 @@
-"""How long chunks of honest hosts wait beside a hostile host, and without it: two runs, two systems."""
+"""Measures how long chunks of honest hosts wait with and without a hostile host: two runs, two systems."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 from schemas import subjects
-from streams.bench.actors import Actor
+from streams.bench.actors import Actor, JsonObject
+from streams.bench.attack import attack
 from streams.bench.contender import Task
 from streams.bench.pipeline import Running, system
-from streams.bench.sessions import Load, bench_host, bench_session
-from streams.bench.waits import Times
+from streams.bench.sessions import Load, Times, bench_host, bench_session, publishers
 
 CHUNK_BYTES = 1 << 18
-"""One movie fragment a second makes a chunk each: in a minute enough of them for a p99."""
+"""One movie fragment a second makes a chunk each: one minute gives enough chunks for a p99."""
 ALLOWED = 2.0
 """Times the p99 without a hostile host."""
 DRAIN_S = 120.0
 LOOK_S = 1.0
 
 
-async def measure(task: Task, load: Load, *, hostile_rate: float) -> dict[str, Any]:
-    """What both runs came to, as JSON tells it. hostile_rate: messages a second; 0: no bound."""
+async def measure(task: Task, load: Load, *, hostile_rate: float) -> JsonObject:
+    """The figures of both runs. hostile_rate: messages a second; 0: no bound."""
+    load = replace(load, chunk_bytes=CHUNK_BYTES)
     calm = await _run(_below(task, "calm"), load, None)
     disturbed = await _run(_below(task, "hostile"), load, hostile_rate)
     ratio = {name: disturbed["wait_ms"][name] / max(calm["wait_ms"][name], 1e-3) for name in calm["wait_ms"]}
@@ -46,23 +46,14 @@ def _below(task: Task, name: str) -> Task:
     return replace(task, folder=folder)
 
 
-async def _run(task: Task, load: Load, hostile_rate: float | None) -> dict[str, Any]:
-    async with system(task) as up:
-        spec = {
-            "source": str(task.source.path),
-            "url": up.url,
-            "sessions": load.sessions,
-            "seconds": load.seconds,
-            "rate": load.rate,
-            "chunk_bytes": CHUNK_BYTES,
-        }
-        async with Actor("sessions:play", spec, task.folder / "honest.log", up.environment) as honest:
-            async with _attack(task, up, load.sessions, hostile_rate) as said:
-                honest.go()
-                played = await honest.done()
-            times = await _drained(up, load.sessions)
+async def _run(task: Task, load: Load, hostile_rate: float | None) -> JsonObject:
+    async with system(task) as up, publishers(task, up, load, "honest.log") as honest:
+        async with _attack(task, up, load.sessions, hostile_rate) as sent:
+            honest.go()
+            played = await honest.done()
+        times = await _drained(up, load.sessions)
     return {
-        "sent": said,
+        "sent": sent,
         "chunks": times.recorded,
         "missing": times.missing,
         "not_ended": len(times.open_sessions),
@@ -74,14 +65,14 @@ async def _run(task: Task, load: Load, hostile_rate: float | None) -> dict[str, 
 
 @asynccontextmanager
 async def _attack(task: Task, up: Running, hosts: int, rate: float | None) -> AsyncIterator[dict[str, int]]:
-    """Meanwhile the hostile host attacks, unless rate is None. What it sent is known afterwards, by kind."""
+    """The hostile host attacks meanwhile, unless rate is None. Yields its messages by kind, at the end."""
     sent: dict[str, int] = {}
     if rate is None:
         yield sent
         return
     honest = [subjects.recording(bench_host(n), bench_session(n)) for n in range(hosts)]
     spec = {"url": up.url, "subjects": honest, "rate": rate}
-    async with Actor("attack:attack", spec, task.folder / "hostile.log", up.environment) as attacker:
+    async with Actor(attack, spec, task.folder / "hostile.log", up.environment) as attacker:
         attacker.go()
         yield sent
         attacker.go()
@@ -89,7 +80,7 @@ async def _attack(task: Task, up: Running, hosts: int, rate: float | None) -> As
 
 
 async def _drained(up: Running, hosts: int) -> Times:
-    """How long the honest chunks waited, once all are stored, or DRAIN_S have passed."""
+    """The waits of the honest chunks, once all are stored, or DRAIN_S have passed."""
     latest_s = time.monotonic() + DRAIN_S
     while True:
         times = Times()

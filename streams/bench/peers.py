@@ -1,9 +1,9 @@
-"""Owns the programs of others that keep files safe: restic and kopia, where they are installed.
+"""Measures two backup programs beside the pipeline: restic and kopia, where they are installed.
 
 1. One backup of the source as one file into a new repository on the same disk, as each does by default.
    Making the repository is not timed.
-2. They encrypt and compress as we do; they record no stream, sign nothing and keep no order. It is the speed
-   that people are used to, no more.
+2. They encrypt and compress as we do; they record no stream, sign nothing and keep no order. Their figure is
+   the speed that people are used to.
 """
 
 import asyncio
@@ -20,8 +20,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from schemas.errors import Unavailable
-from streams.bench.check import check_digest
-from streams.bench.contender import Contender, Measure, Task
+from streams.bench.contender import Contender, Measure, Task, check_digest
 from streams.bench.data import BLOCK_BYTES
 from streams.bench.meter import Neighbours, Used
 
@@ -30,7 +29,7 @@ VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 
 
 class Peer(NamedTuple):
-    """Command lines of one program; {repo}, {cache}, {file} and {snapshot} stand for what they say."""
+    """Command lines of one program, with the places {repo}, {cache} and {file}."""
 
     init: Sequence[str]
     backup: Sequence[str]
@@ -65,13 +64,13 @@ PEERS = {
 
 
 def installed() -> dict[str, Contender]:
-    """Those that can be called here."""
+    """The programs that are installed here, by name."""
     return {name: _contender(name) for name in PEERS if shutil.which(name)}
 
 
 def version(name: str) -> str:
-    said = subprocess.run(PEERS[name].version, capture_output=True, text=True, check=False).stdout
-    found = VERSION.search(said)
+    text = subprocess.run(PEERS[name].version, capture_output=True, text=True, check=False).stdout
+    found = VERSION.search(text)
     return found[0] if found else "unknown"
 
 
@@ -104,20 +103,20 @@ async def _measure(name: str, task: Task) -> Measure:
 async def _run(
     command: Sequence[str], places: Mapping[str, str], environment: Mapping[str, str], folder: Path
 ) -> Used:
-    """Run to the end; what it wrote is in folder/out. Raises Unavailable (bench.peer)."""
+    """Run to the end, its output in folder/out. Raises Unavailable (bench.peer)."""
     words = [word.format_map(places) for word in command]
     process = _started(words, environment, folder)
     ending = asyncio.ensure_future(asyncio.to_thread(os.wait4, process.pid, 0))
     try:
         _, status, used = await asyncio.shield(ending)
     except asyncio.CancelledError:
-        os.kill(process.pid, signal.SIGKILL)  # one whose folder is gone may try for ever
+        os.kill(process.pid, signal.SIGKILL)  # it may try for ever once its folder is gone
         await ending
         raise
     finally:
-        process.returncode = 0  # its end was waited for here
+        process.returncode = 0  # wait4 above has reaped it
     if status:
-        last = _said(folder / "log")
+        last = _tail(folder / "log")
         raise Unavailable(f"{' '.join(words[:1] + words[-2:])} failed: {last}", code="bench.peer")
     return Used(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
@@ -129,12 +128,12 @@ def _started(words: Sequence[str], environment: Mapping[str, str], folder: Path)
         )
 
 
-def _said(log: Path) -> str:
+def _tail(log: Path) -> str:
     return log.read_text(errors="replace").strip()[-300:]
 
 
 def _restored(places: Mapping[str, str], folder: Path) -> Path:
-    """What `restore` wrote: a file of its own, or standard output."""
+    """The file that `restore` wrote: its own, or standard output."""
     restored = Path(f"{places['cache']}.restored")
     return restored if restored.exists() else folder / "out"
 

@@ -1,6 +1,6 @@
-"""Owns the real system as a contender: supervised, with a publisher in a process of its own.
+"""Measures the real system as a contender: supervised, with a publisher in a process of its own.
 
-1. It is started as `lucid up` starts it; nothing in it knows that it is measured.
+1. It starts as `lucid up` starts it; nothing in it knows of the measurement.
 2. Times come from the streams: when the server had the last `stored`, and when it had `Sealed`.
 """
 
@@ -16,9 +16,8 @@ from schemas.events.chunk import Recorded
 from schemas.events.session import Sealed, State, Transition
 from schemas.ports import Jet
 from schemas.ports.messages import Message
-from streams.bench.actors import Actor, Cue, Said
-from streams.bench.check import check_chunks
-from streams.bench.contender import Measure, Task
+from streams.bench.actors import Actor, Cue, JsonObject
+from streams.bench.contender import Measure, Task, check_chunks
 from streams.bench.meter import Meter
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import read_event
@@ -32,14 +31,14 @@ from streams.roles.local_system import running
 
 SESSION, HOST = "bench-pipeline", "bench-host"
 STALLED_S = 60.0
-"""Without any event for so long, the measurement is given up."""
+"""The measurement is given up when no event comes for so long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A system that runs in another process. pids: by role, `supervisor` included.
 
-    environment: of a process that is to find it.
+    environment: of a process that connects to it.
     """
 
     jet: Jet
@@ -53,9 +52,9 @@ class Running:
 async def system(task: Task) -> AsyncIterator[Running]:
     """The whole system in the task's folder."""
     environment = {**task.environment, "LUCID_DATA": str(task.folder / "data")}
-    async with Actor("pipeline:supervise", {}, task.folder / "log", environment) as supervisor:
-        pids = {**supervisor.said["pids"], "supervisor": supervisor.pid}
-        url, here = supervisor.said["url"], Installation.here(environment)
+    async with Actor(supervise, {}, task.folder / "log", environment) as supervisor:
+        pids = {**supervisor.greeting["pids"], "supervisor": supervisor.pid}
+        url, here = supervisor.greeting["url"], Installation.here(environment)
         try:
             async with connected(url, "lucid-bench") as jet:
                 yield Running(jet, here, environment, url, pids)
@@ -64,15 +63,15 @@ async def system(task: Task) -> AsyncIterator[Running]:
             await supervisor.done()
 
 
-async def supervise(cue: Cue, spec: Said) -> Said:
-    """Actor: run everything until the word comes."""
+async def supervise(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: run everything until the parent says stop."""
     async with running(Installation.here(), quiet=True) as up:
         pids = {child.name: child.pid for child in up.children}
         await cue.ready(url=up.server.url, pids={"server": up.server.pid, **pids})
     return {}
 
 
-async def record(cue: Cue, spec: Said) -> Said:
+async def record(cue: Cue, spec: JsonObject) -> JsonObject:
     """Actor: record one file as a session. spec: source, url, session."""
     prepare_memory()
     here = Installation.here()
@@ -95,7 +94,7 @@ async def measure(task: Task) -> Measure:
     async with system(task) as up:
         spec = {"source": str(task.source.path), "url": up.url, "session": SESSION}
         async with (
-            Actor("pipeline:record", spec, task.folder / "log", up.environment) as publisher,
+            Actor(record, spec, task.folder / "log", up.environment) as publisher,
             Meter({**up.pids, "publisher": publisher.pid}) as meter,
         ):
             publisher.go()
@@ -103,7 +102,7 @@ async def measure(task: Task) -> Measure:
             published = await publisher.done()
         stored_s, began_s = await stored(up.jet, SESSION), published["began_s"]
         chunks = await closed_chunks(up.jet, SESSION)
-        uid = bytes.fromhex(publisher.said["uid"])
+        uid = bytes.fromhex(publisher.greeting["uid"])
         async with KeyStore(up.here.key_files, up.here.keyring).using(uid) as held:
             assert held is not None
             dek = held.keys.dek

@@ -1,16 +1,51 @@
-"""Owns how measurements are told to people: one table for a comparison, one for many sessions.
+"""Prints measurements as tables of 80 columns, and names the machine and versions beside them.
 
-Figures stand under their unit, in 80 columns. What JSON holds and a table does not is not worth a look.
+A figure stands under its unit. The tables leave out the figures that only `--json` readers need.
 """
 
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from streams.cli.output import size
+import psutil
 
+from schemas.config.values import size_text
+from streams.bench import peers
+from streams.roles.drivers import server_version
+
+PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic")
 NAMES = {"bare": "bare loop"}
 DISTURBED = 0.1
-"""Of the cores. Above it, ratios of one run are still worth a look, speeds are not."""
+"""Share of the cores. Above it, only ratios within one run mean something, speeds do not."""
 HEAD = f"{'':<16}{'MB/s':>8}{'of bare':>10}{'CPU-s/GB':>10}{'peak memory':>14}"
+
+
+def machine() -> dict[str, Any]:
+    """Cores, memory, kernel, and the load of other programs now."""
+    return {
+        "cores": os.cpu_count() or 1,
+        "processor": _processor(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python, the NATS server, the packages and the peers, by name."""
+    found = {"python": platform.python_version(), "nats-server": server_version()}
+    found |= {name: version(name) for name in PACKAGES}
+    return found | {name: peers.version(name) for name in peers.installed()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def comparison(result: dict[str, Any]) -> list[str]:
@@ -18,8 +53,8 @@ def comparison(result: dict[str, Any]) -> list[str]:
     data, versions = result["data"], result["versions"]
     rounds = f"median of {len(result['runs'])} runs" if len(result["runs"]) > 1 else "one run"
     lines = [
-        f"{size(data['bytes'])} of {data['kind']}, {machine_line(result)}",
-        f"chunks of {size(result['settings']['chunk_bytes'])}, {rounds}; "
+        f"{size_text(data['bytes'])} of {data['kind']}, {machine_line(result)}",
+        f"chunks of {size_text(result['settings']['chunk_bytes'])}, {rounds}; "
         "what was stored was opened and compared",
         "",
         HEAD,
@@ -44,7 +79,7 @@ def load(result: dict[str, Any]) -> list[str]:
     lines = [f"{said['sessions']:,} sessions {pace}, {said['seconds']:.0f} s, {machine_line(result)}"]
     if "wait_ms" in said:
         waits = "   ".join(f"{name} {value:.0f} ms" for name, value in said["wait_ms"].items())
-        lines.append(f"from closed to stored: {waits}, {said['chunks']:,} chunks of {size(1 << 20)}")
+        lines.append(f"from closed to stored: {waits}, {said['chunks']:,} chunks of {size_text(1 << 20)}")
         kept = "keeps up" if said["keeps_up"] else "DOES NOT KEEP UP"
         lines.append(
             f"{kept}: the latest fragment was {said['late_s']:.2f} s late, {said['missing']} chunks missing"
@@ -52,7 +87,7 @@ def load(result: dict[str, Any]) -> list[str]:
     silent = said.get("silent", {}).get("processes", {})
     lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}{'  without ticks' if silent else ''}"]
     for process, used in said["processes"].items():
-        row = f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size(used['peak_bytes']):>14}"
+        row = f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size_text(used['peak_bytes']):>14}"
         lines.append(row + (f"{100 * silent[process]['cpu_share']:>13.1f} %" if silent else ""))
     return [*lines, *_disturbance(said["others_share"])]
 
@@ -64,7 +99,9 @@ def finished(result: dict[str, Any]) -> list[str]:
     lines = [f"{said['sessions']:,} finished sessions of {whose}, {machine_line(result)}"]
     for name, start in (("first start", said["first_start"]), ("start", said["start"])):
         lines.append(f"{name}: commands are answered after {start['answered_s']:.1f} s; peak memory")
-        lines.append("  " + ", ".join(f"{role} {size(peak)}" for role, peak in start["peak_bytes"].items()))
+        lines.append(
+            "  " + ", ".join(f"{role} {size_text(peak)}" for role, peak in start["peak_bytes"].items())
+        )
     for what in ("create", "room", "show"):
         p50, p99 = (said[f"{what}_ms"][name] for name in ("p50", "p99"))
         lines.append(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
@@ -116,6 +153,6 @@ def _row(name: str, speed: float | None, ratio: float | None, cpu: float | None,
         f"{speed:>8.0f}" if speed is not None else " " * 8,
         f"{ratio:>10.2f}" if ratio else " " * 10,
         f"{cpu:>10.2f}" if cpu is not None else " " * 10,
-        f"{size(peak):>14}" if peak else "",
+        f"{size_text(peak):>14}" if peak else "",
     )
     return f"{name:<16}{''.join(cells)}".rstrip()

@@ -14,12 +14,16 @@ from statistics import median
 from typing import Any
 
 from schemas.errors import Misuse
-from streams.bench import bare, floor, peers, pipeline
+from streams.bench import baselines, peers, pipeline
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import Source
 
 BARE = "bare"
-OURS: dict[str, Contender] = {"floor": floor.measure, BARE: bare.measure, "pipeline": pipeline.measure}
+OURS: dict[str, Contender] = {
+    "floor": baselines.measure_floor,
+    BARE: baselines.measure_bare,
+    "pipeline": pipeline.measure,
+}
 
 Round = dict[str, Measure]
 Figures = dict[str, Any]

@@ -1,23 +1,29 @@
-"""Owns many sessions at once: each at its own pace, or idle; how long a chunk waits, and what that costs.
+"""Measures many sessions at once, each at its own pace or idle: CPU, memory, and how long a chunk waits.
 
-1. Sessions begin spread over the time that a chunk takes to fill, as independent ones would.
+1. Sessions begin spread over the time that a chunk takes to fill, as independent sessions would.
 2. CPU is measured only while all sessions run.
-3. Idle ones are measured twice: with the ticks of their hosts, each of which is made durable, and without.
+3. Idle sessions are measured twice: with the ticks of their hosts, each made durable, and without.
+4. A chunk's wait is the time between its `recorded` and its first `stored`; a step's wait, the time between
+   its input event and its own. Times are the server's.
+5. Chunks that their session's end closed are left out: only here do all sessions end at once.
 """
 
 import asyncio
+import itertools
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from schemas import subjects
+from schemas.events.chunk import ChunkEvent, Recorded
+from schemas.events.upcast import read_event
 from schemas.ports import Jet
-from streams.bench.actors import Actor, Cue, Said
+from schemas.ports.messages import Message
+from streams.bench.actors import Actor, Cue, JsonObject
 from streams.bench.contender import Task
 from streams.bench.meter import Meter
 from streams.bench.pipeline import Running, system
-from streams.bench.waits import Times
 from streams.host.publisher import TICK_S, Publisher
 from streams.host.session_start import start_session
 from streams.roles.drivers import Installation, connected
@@ -27,29 +33,40 @@ BEAT_S = 1.0
 """A capture gives one movie fragment a second."""
 STARTS_AT_ONCE = 8
 LATE_S = 1.0
-"""A publisher that is so late does not keep up."""
+"""A publisher that is later does not keep up."""
 LONGEST_MS = 250
-"""Nor does a system where one chunk in a hundred waits so long, from its close until it is stored."""
+"""A system does not keep up if one chunk in a hundred waits longer between its close and its store."""
 DRAIN_S = 10.0
-"""All sessions end at once; by then their last chunks are stored."""
+"""All sessions end at once; their last chunks are stored within this time."""
 SETTLE_S = 2.0
 SILENT_MOST_S = 40.0
-"""Hosts that say nothing for longer are looked for."""
+"""The conductor checks hosts that are silent for longer."""
+STEPS = (
+    subjects.RECORDED,
+    subjects.CHUNKED,
+    subjects.COMPRESSED,
+    subjects.ENCRYPTED,
+    subjects.PROVEN,
+    subjects.STORED,
+)
+Chunk = tuple[bytes, int]
+"""(uid, index)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked of the system. rate: bytes a second of each session; 0: idle, ticks only."""
+    """The load on the system. rate: bytes a second of each session; 0: idle, ticks only."""
 
     sessions: int
     seconds: float
     rate: int
     one_host: bool = False
-    """All of them are of one host, as those of a machine with many desktops."""
+    """One host has all sessions, as a machine with many desktops does."""
+    chunk_bytes: int = CHUNK_BYTES
 
     @property
     def spread_s(self) -> float:
-        """Over which the sessions' first beats are spread."""
+        """The sessions' first beats are spread over this time."""
         if not self.rate:
             return min(TICK_S, self.seconds)
         beat_bytes = self.rate * BEAT_S
@@ -57,44 +74,41 @@ class Load:
 
     @property
     def silent_s(self) -> float:
-        """How long idle sessions are measured without ticks, too."""
+        """How long idle sessions are measured without ticks."""
         return 0.0 if self.rate else min(self.seconds, SILENT_MOST_S)
 
 
-async def measure(task: Task, load: Load) -> dict[str, Any]:
-    """What the system does under this load, as JSON tells it."""
-    async with system(task) as up:
-        spec = {
-            "source": str(task.source.path),
-            "url": up.url,
+def publishers(task: Task, up: Running, load: Load, log: str = "log") -> Actor:
+    """The process that records all sessions of the load."""
+    spec = {"source": str(task.source.path), "url": up.url, "load": asdict(load)}
+    return Actor(play, spec, task.folder / log, up.environment)
+
+
+async def measure(task: Task, load: Load) -> JsonObject:
+    """The figures of the system under this load."""
+    async with system(task) as up, publishers(task, up, load) as publisher:
+        publisher.go()
+        pids = {**up.pids, "publisher": publisher.pid}
+        await asyncio.sleep(load.spread_s + SETTLE_S)
+        figures: JsonObject = {
             "sessions": load.sessions,
-            "seconds": load.seconds,
-            "rate": load.rate,
-            "one_host": load.one_host,
+            "hosts": 1 if load.one_host else load.sessions,
+            "rate_bits": load.rate * 8,
+            **await _used(pids, load.seconds),
         }
-        async with Actor("sessions:play", spec, task.folder / "log", up.environment) as publisher:
-            publisher.go()
-            pids = {**up.pids, "publisher": publisher.pid}
-            await asyncio.sleep(load.spread_s + SETTLE_S)
-            said: dict[str, Any] = {
-                "sessions": load.sessions,
-                "hosts": 1 if load.one_host else load.sessions,
-                "rate_bits": load.rate * 8,
-                **await _used(pids, load.seconds),
-            }
-            if load.silent_s:
-                await asyncio.sleep(2 * SETTLE_S)
-                said["silent"] = await _used(pids, load.silent_s)
-            played = await publisher.done()
-        said["late_s"] = played["late_s"]
+        if load.silent_s:
+            await asyncio.sleep(2 * SETTLE_S)
+            figures["silent"] = await _used(pids, load.silent_s)
+        played = await publisher.done()
+        figures["late_s"] = played["late_s"]
         if load.rate:
-            said |= await _waits(up, played["finished_s"])
-            said["keeps_up"] = keeps_up(said)
-        return said
+            figures |= await _waits(up, played["finished_s"])
+            figures["keeps_up"] = keeps_up(figures)
+        return figures
 
 
-async def _used(pids: dict[str, int], seconds: float) -> dict[str, Any]:
-    """What the processes take during so many seconds."""
+async def _used(pids: dict[str, int], seconds: float) -> JsonObject:
+    """CPU and memory of the processes during so many seconds."""
     async with Meter(pids) as meter:
         began_s = time.monotonic()
         await asyncio.sleep(seconds)
@@ -109,14 +123,14 @@ async def _used(pids: dict[str, int], seconds: float) -> dict[str, Any]:
     }
 
 
-def keeps_up(said: dict[str, Any]) -> bool:
-    """Nothing is lost, and nothing piles up: not at the host, not between stages, not at the end."""
-    whole = not (said["missing"] or said["unended"] or said["dead"])
+def keeps_up(figures: JsonObject) -> bool:
+    """Whether nothing is lost, and nothing piles up: at the host, between stages, at the end."""
+    whole = not (figures["missing"] or figures["unended"] or figures["dead"])
     return (
         whole
-        and said["late_s"] < LATE_S
-        and said["wait_ms"]["p99"] < LONGEST_MS
-        and said["drained_s"] < DRAIN_S
+        and figures["late_s"] < LATE_S
+        and figures["wait_ms"]["p99"] < LONGEST_MS
+        and figures["drained_s"] < DRAIN_S
     )
 
 
@@ -128,16 +142,15 @@ def bench_session(number: int) -> str:
     return f"bench-{number:04}"
 
 
-async def play(cue: Cue, spec: Said) -> Said:
-    """Actor: start the sessions, feed each at its pace, end them. spec: a Load, source, url, chunk_bytes."""
+async def play(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: start the sessions, feed each at its pace, end them. spec: source, url, load."""
     async with connected(spec["url"], "lucid-publisher") as jet:
-        load = Load(spec["sessions"], spec["seconds"], spec["rate"], spec.get("one_host", False))
-        return await _play(jet, cue, load, spec["source"], spec.get("chunk_bytes", CHUNK_BYTES))
+        return await _play(jet, cue, Load(**spec["load"]), spec["source"])
 
 
-async def _play(jet: Jet, cue: Cue, load: Load, source: str, chunk_bytes: int) -> Said:
+async def _play(jet: Jet, cue: Cue, load: Load, source: str) -> JsonObject:
     here, turn = Installation.here(), asyncio.Semaphore(STARTS_AT_ONCE)
-    settings = here.settings.session().model_copy(update={"chunk_bytes": chunk_bytes})
+    settings = here.settings.session().model_copy(update={"chunk_bytes": load.chunk_bytes})
 
     async def begin(number: int) -> Publisher:
         async with turn:
@@ -166,7 +179,7 @@ async def _play(jet: Jet, cue: Cue, load: Load, source: str, chunk_bytes: int) -
 
 
 async def _pace(publisher: Publisher, beat: bytes, after_s: float, end_s: float) -> float:
-    """Send a beat, or a tick, whenever it is due; how late the latest was."""
+    """Send a beat, or a tick, whenever it is due; return how late the latest was, in seconds."""
     due_s, late_s = time.monotonic() + after_s, 0.0
     while due_s < end_s:
         await asyncio.sleep(due_s - time.monotonic())
@@ -174,13 +187,13 @@ async def _pace(publisher: Publisher, beat: bytes, after_s: float, end_s: float)
             await publisher.send(beat)
         else:
             await publisher.tick()
-        # what the stream's window held back counts as late, too
+        # the time in which the stream's window was full counts as late, too
         late_s = max(late_s, time.monotonic() - due_s)
         due_s += BEAT_S if beat else TICK_S
     return late_s
 
 
-async def _waits(up: Running, finished_s: float) -> dict[str, Any]:
+async def _waits(up: Running, finished_s: float) -> JsonObject:
     """How long chunks waited, in milliseconds, and whether all are stored."""
     await _quiet(up.jet)
     times = Times()
@@ -203,3 +216,68 @@ async def _quiet(jet: Jet) -> None:
     while last != now:
         await asyncio.sleep(SETTLE_S)
         last, now = now, (await jet.info(subjects.CHUNKS)).last_seq
+
+
+@dataclass(slots=True)
+class Times:
+    """When each event of each chunk was first stored, by step; seconds since 1970."""
+
+    at: dict[str, dict[Chunk, float]] = field(default_factory=lambda: {step: {} for step in STEPS})
+    at_end: set[Chunk] = field(default_factory=set)
+    """Chunks that the end of their session closed."""
+    open_sessions: set[str] = field(default_factory=set)
+    """Sessions that recorded a chunk, and no end."""
+
+    def take(self, message: Message) -> None:
+        """Fold one message of CHUNKS."""
+        event, session = read_event(message.data), subjects.session_of(message.subject)
+        if not isinstance(event, ChunkEvent):
+            self.open_sessions.discard(session)
+            return
+        chunk = event.uid, event.index
+        if isinstance(event, Recorded):
+            self.open_sessions.add(session)
+            if event.closed_by in ("final", "end"):
+                self.at_end.add(chunk)
+        step = subjects.step_of(message.subject)
+        if step in self.at:
+            self.at[step].setdefault(chunk, message.stream_time_ns / 1e9)
+
+    @property
+    def recorded(self) -> int:
+        return len(self.at[subjects.RECORDED])
+
+    @property
+    def missing(self) -> int:
+        """Chunks that were recorded and not stored."""
+        return len(self.at[subjects.RECORDED].keys() - self.at[subjects.STORED].keys())
+
+    @property
+    def last_s(self) -> float:
+        """When the last chunk was stored."""
+        return max(self.at[subjects.STORED].values(), default=0.0)
+
+    def waits_ms(self) -> dict[str, float]:
+        return _quantiles_ms(self._between(subjects.RECORDED, subjects.STORED))
+
+    def steps_ms(self) -> dict[str, dict[str, float]]:
+        """The same by step: where a chunk waits."""
+        pairs = itertools.pairwise(STEPS)
+        return {step: _quantiles_ms(self._between(before, step)) for before, step in pairs}
+
+    def _between(self, before: str, after: str) -> Iterable[float]:
+        begun: Mapping[Chunk, float] = self.at[before]
+        for chunk, at_s in self.at[after].items():
+            if chunk in begun and chunk not in self.at_end:
+                yield at_s - begun[chunk]
+
+
+def _quantiles_ms(waits_s: Iterable[float]) -> dict[str, float]:
+    ordered = sorted(waits_s)
+    shares = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    return {name: 1000 * quantile(ordered, share) for name, share in shares}
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed; 0 of none."""
+    return ordered[max(0, min(len(ordered) - 1, round(share * len(ordered)) - 1))] if ordered else 0.0

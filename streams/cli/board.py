@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.config.values import size_text
 from schemas.errors import Rejected
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
 from schemas.events.upcast import read_event
@@ -23,7 +24,7 @@ from schemas.format.chunk_header import ChunkHeader, Codec, Suite
 from schemas.format.index import Entry
 from schemas.ports import Jet
 from schemas.ports.messages import Message
-from streams.cli.output import COLUMNS, count_of, note, size, styled
+from streams.cli.output import COLUMNS, count_of, note, styled
 from streams.host.publisher import Progress
 from streams.host.record_session import cancelled
 
@@ -131,7 +132,7 @@ class Board:
             LINE.format(
                 verb=verb,
                 count=count_of(count, nouns.get(verb, "chunk")),
-                bytes=size(plain) if verb != "merkle" else "",
+                bytes=size_text(plain) if verb != "merkle" else "",
                 told=told[verb] if count else "",
             ).rstrip()
             for verb, (count, plain) in counts.items()
@@ -157,7 +158,7 @@ class Board:
         if seconds < RATE_FROM_S:
             return told
         rate = plain / seconds
-        told += f", {size(int(rate))}/s"
+        told += f", {size_text(int(rate))}/s"
         left = self.source_bytes - plain
         return f"{told}, about {left / rate:.0f} s left" if left > 0 and rate else told
 

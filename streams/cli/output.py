@@ -135,14 +135,6 @@ def key_digits(fingerprint: bytes | str) -> str:
     return digits(fingerprint, 8)
 
 
-def size(count: int) -> str:
-    """Bytes for people: 3.1 MB, 812 kB, 96 B."""
-    for unit, one in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= one:
-            return f"{count / one:.1f} {unit}" if unit != "kB" else f"{count // one} {unit}"
-    return f"{count} B"
-
-
 def count_of(number: int, noun: str) -> str:
     """1 chunk, 2 chunks, 3 leaves."""
     plural = {"leaf": "leaves", "is": "are"}.get(noun, noun + "s")

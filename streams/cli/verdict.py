@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from handlers.verify.report import Finding, Report
+from schemas.config.values import size_text
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN
 from schemas.format.trust import Tombstone
 from streams.cli.output import (
@@ -24,7 +25,6 @@ from streams.cli.output import (
     digits,
     key_digits,
     mark,
-    size,
     tint,
     wrapped,
 )
@@ -132,7 +132,7 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
     cells = [
         f"manifest {mark(True)} {key_digits(summary.signer)}, {listed}",
         f"host chain {mark(True)} seq 0–{summary.last_seq}, {gaps}",
-        f"chunks   {mark(True)} {summary.chunks_good} of {summary.chunks}, {size(summary.sealed_bytes)}",
+        f"chunks   {mark(True)} {summary.chunks_good} of {summary.chunks}, {size_text(summary.sealed_bytes)}",
         f"root       {mark(True)} {digits(summary.merkle_root)}",
         f"history  {mark(True)} {count_of(summary.history_lines, 'line')} sealed{later}",
     ]

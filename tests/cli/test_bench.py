@@ -15,7 +15,7 @@ from infra.blobs.disk import DiskBlobs
 from schemas.config.settings import Settings
 from schemas.errors import EvidenceFalse, LucidError, Misuse
 from schemas.events.session import SessionSettings
-from streams.bench import check, data, peers, report, rounds, sessions, waits
+from streams.bench import contender, data, peers, report, rounds, sessions
 from streams.bench.case import Case
 from streams.bench.contender import Measure, Task
 from streams.bench.data import Source, make_source, parse_rate, parse_size
@@ -121,7 +121,7 @@ async def test_chunks_that_are_the_source_pass_the_check(tmp_path: Path, screen:
     """Breaks: no measurement ever ends well."""
     source = screen if kind == "screen" else make_source(kind, 2_000_000, tmp_path)
     case, chunks = await _stored(tmp_path, source)
-    on_disk = check.check_chunks(tmp_path / "chunks" / case.uid.hex(), case.dek, chunks, source, "it")
+    on_disk = contender.check_chunks(tmp_path / "chunks" / case.uid.hex(), case.dek, chunks, source, "it")
     assert on_disk == sum(path.stat().st_size for path in (tmp_path / "chunks").rglob("*") if path.is_file())
 
 
@@ -144,7 +144,7 @@ async def test_a_contender_that_stored_something_else_is_refused(tmp_path: Path,
             first.write_bytes(second.read_bytes())
             second.write_bytes(held)
     with pytest.raises(EvidenceFalse):
-        check.check_chunks(folder, case.dek, chunks, source, "it")
+        contender.check_chunks(folder, case.dek, chunks, source, "it")
 
 
 def test_no_block_of_a_screen_recording_is_in_it_twice(screen: Source) -> None:
@@ -236,7 +236,7 @@ def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -
     assert found["missing"] == found["dead"] == 0
     assert found["chunks"] >= 4
     assert 0 < found["wait_ms"]["p50"] <= found["wait_ms"]["p99"] <= found["wait_ms"]["max"]
-    assert found["steps_ms"].keys() == set(waits.STEPS[1:])
+    assert found["steps_ms"].keys() == set(sessions.STEPS[1:])
     assert found["unended"] == 0
     assert found["processes"].keys() == PROCESSES["pipeline"]
     assert isinstance(found["keeps_up"], bool)
@@ -311,7 +311,7 @@ async def test_a_program_that_hangs_ends_when_the_bench_is_stopped(
 
 def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> None:
     """Breaks: a doubled event, or the end of a session, is told as a wait."""
-    times = waits.Times()
+    times = sessions.Times()
     times.at["recorded"] = {(b"u", 0): 1.0, (b"u", 1): 2.0, (b"u", 2): 3.0}
     times.at["stored"] = {(b"u", 0): 1.5, (b"u", 1): 9.0}
     times.at_end = {(b"u", 1)}
@@ -321,8 +321,8 @@ def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> No
 
 def test_quantiles_are_of_what_was_measured() -> None:
     """Breaks: p99 is told of a value that never was."""
-    assert waits.quantile([], 0.5) == 0
-    assert waits.quantile([1.0], 0.99) == 1
-    assert waits.quantile([float(n) for n in range(1, 101)], 0.5) == 50
-    assert waits.quantile([float(n) for n in range(1, 101)], 0.99) == 99
-    assert waits.quantile([float(n) for n in range(1, 101)], 1) == 100
+    assert sessions.quantile([], 0.5) == 0
+    assert sessions.quantile([1.0], 0.99) == 1
+    assert sessions.quantile([float(n) for n in range(1, 101)], 0.5) == 50
+    assert sessions.quantile([float(n) for n in range(1, 101)], 0.99) == 99
+    assert sessions.quantile([float(n) for n in range(1, 101)], 1) == 100

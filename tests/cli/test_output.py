@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from schemas import errors
+from schemas.config.values import size_text
 from schemas.errors import EvidenceFalse, LucidError, Misuse, Unavailable, outcome
 from streams.cli import output
 
@@ -77,7 +78,7 @@ def test_piped_output_is_plain_ascii(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_sizes_and_digests_are_written_one_way() -> None:
     """Breaks: the same number reads differently in two places."""
-    assert [output.size(n) for n in (0, 999, 1000, 812_400, 3_100_000, 10**9)] == [
+    assert [size_text(n) for n in (0, 999, 1000, 812_400, 3_100_000, 10**9)] == [
         *("0 B", "999 B", "1 kB", "812 kB", "3.1 MB", "1.0 GB")
     ]
     assert output.digits(bytes.fromhex("9f2c71ab04de3c55") + bytes(24)) == "9f2c 71ab 04de 3c55"

@@ -17,11 +17,12 @@ from typing import Annotated, Any
 import typer
 
 from schemas.config.settings import VARIABLES, Settings
+from schemas.config.values import size_text
 from schemas.errors import Misuse, NoSpace
 from streams.bench import hostile, report, rounds, scale, sessions
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
-from streams.bench.machine import machine, versions
+from streams.bench.report import machine, versions
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.roles.drivers import Installation
@@ -117,7 +118,7 @@ def own_folder(size_bytes: int) -> Iterator[Path]:
     needed, free = ROOM * size_bytes + ROOM_BYTES, shutil.disk_usage(where).free
     if free < needed:
         raise NoSpace(
-            f"{where} has {output.size(free)} free, this measurement wants {output.size(needed)}",
+            f"{where} has {size_text(free)} free, this measurement wants {size_text(needed)}",
             code="bench.space",
             hint="take a smaller --size, or set LUCID_DATA to another disk",
         )

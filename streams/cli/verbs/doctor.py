@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from schemas.config.values import size_text
 from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import output
@@ -113,8 +114,8 @@ def _space(data: DataDir) -> Check:
         file.write(bytes(FSYNC_BYTES))
     free, where = data.free_bytes(), output.home(data.path)
     good = free >= LEAST_FREE_BYTES
-    hint = "" if good else f"free {output.size(LEAST_FREE_BYTES)}, or set LUCID_DATA"
-    return Check("data", good, f"{where}, {output.size(free)} free", hint)
+    hint = "" if good else f"free {size_text(LEAST_FREE_BYTES)}, or set LUCID_DATA"
+    return Check("data", good, f"{where}, {size_text(free)} free", hint)
 
 
 def _disk(data: DataDir) -> Check:

@@ -1,9 +1,9 @@
 """The part of `lucid doctor` that looks at the NATS server: its link, and what its limits leave us."""
 
 from schemas.config.nats_url import addresses
+from schemas.config.values import size_text
 from schemas.errors import NotFound, Unavailable
 from schemas.ports import Jet
-from streams.cli import output
 from streams.event_store.topology import EVENT_BYTES, NAMES
 
 
@@ -16,11 +16,11 @@ async def look(jet: Jet, storage_bytes: int) -> tuple[str, str]:
     missing = [name for name in NAMES if not await _is_there(jet, name)]
     said = [
         ", ".join(server.shown for server in addresses(jet.url)),
-        f"messages of up to {output.size(jet.max_payload)}",
+        f"messages of up to {size_text(jet.max_payload)}",
         f"{account.streams} streams" + (f" of {account.max_streams}" if account.max_streams >= 0 else ""),
     ]
     if account.max_bytes >= 0:
-        said.append(f"{output.size(account.bytes)} of {output.size(account.max_bytes)} used")
+        said.append(f"{size_text(account.bytes)} of {size_text(account.max_bytes)} used")
     return ", ".join(said), _cure(
         small=jet.max_payload < EVENT_BYTES,
         streams=0 <= account.max_streams < account.streams + len(missing),

@@ -21,6 +21,7 @@ from handlers.crypto.keys import SessionKeys
 from handlers.crypto.trust import replaces
 from handlers.evidence.original import lacks, opened_by, original, parts, sealed_manifest
 from handlers.verify.opening import named_keys
+from schemas.config.values import size_text
 from schemas.errors import Misuse
 from schemas.format import dsse
 from schemas.format.manifest import Manifest
@@ -159,7 +160,7 @@ def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: boo
     written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
         keys = ", with its key: whoever holds it may watch" if with_keys else ""
-        output.say(f"{origin.name}: {output.size(written)} in {output.home(target)}{keys}")
+        output.say(f"{origin.name}: {size_text(written)} in {output.home(target)}{keys}")
         output.note(f"verify it: lucid verify {output.home(target)} --trust FILE")
     return {"evidence": str(target), "bytes": written, "with_keys": with_keys}
 
@@ -221,7 +222,7 @@ def _tell_original(
         output.note(f"NOTE {len(numbers)} parts, one after the other; --part N writes one of them")
     if manifest.end != "final":
         output.note(f"NOTE the installation ended it: {manifest.end}, {manifest.reason}")
-    output.note(f"{name}: {output.size(size)} of track {track}; SHA-256:")
+    output.note(f"{name}: {size_text(size)} of track {track}; SHA-256:")
     if out == STDOUT:
         output.note(digest)
     elif not as_json:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas import subjects
+from schemas.config.values import size_text
 from schemas.errors import LucidError, Misuse, NotFound
 from schemas.ports import Jet
 from schemas.ports.processes import Picture
@@ -157,7 +158,7 @@ def told(result: dict[str, Any]) -> str:
 
 
 def amount(result: dict[str, Any]) -> str:
-    return f"{output.count_of(result['fragments'], 'fragment')}, {output.size(result['plain'])}"
+    return f"{output.count_of(result['fragments'], 'fragment')}, {size_text(result['plain'])}"
 
 
 def incomplete(sent: Sent, result: dict[str, Any]) -> LucidError:

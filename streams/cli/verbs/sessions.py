@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas import subjects
+from schemas.config.values import size_text
 from schemas.errors import EXIT_OK, Misuse, Rejected, outcome
 from schemas.events.session import State
 from streams.cli import attach, output
@@ -162,7 +163,7 @@ def _details(shown: dict[str, Any]) -> list[str]:
     lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {_day(shown['created_us'])}"]
     hold = "under legal hold" if shown["held"] else "no legal hold"
     lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
-    chunks, size = output.count_of(shown["recorded"], "chunk"), output.size(shown["plain"])
+    chunks, size = output.count_of(shown["recorded"], "chunk"), size_text(shown["plain"])
     if shown["shredded"]:
         lines.append("  its key is shredded, and nothing opens what was recorded")
     elif shown["sealed"]:
@@ -218,7 +219,7 @@ def _seal(shown: Shown) -> str:
     if not shown["sealed"]:
         return ""
     seal = shown["seal"]
-    return f"{output.count_of(seal['chunks'], 'chunk')}, {output.size(seal['sealed'])}"
+    return f"{output.count_of(seal['chunks'], 'chunk')}, {size_text(seal['sealed'])}"
 
 
 def _day(at_us: int) -> str:

@@ -1,0 +1,121 @@
+"""Measures the two baselines that the pipeline is compared with: the floor and the bare loop.
+
+    floor   the pure functions in two threads, durable put and read back; no broker
+    bare    the same functions behind one plain publisher, one durable stream and one plain reader
+
+1. The floor is the least that one machine needs for host and platform: its threads seal the fragments, too.
+2. The bare loop is the least that a broker costs. The pipeline costs more, and that buys restarts, replays
+   and many workers.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from itertools import islice
+from pathlib import Path
+
+from infra.jetstream.plain_client import BareNats
+from streams.bench.actors import Actor, Cue, JsonObject
+from streams.bench.case import Case
+from streams.bench.contender import Measure, Task, check_chunks
+from streams.bench.line import Line, pools
+from streams.bench.meter import Meter
+from streams.roles.drivers import blobs, prepare_memory, server
+
+BATCH = 4
+"""Fragments that the floor seals in one go: about as many as `record` reads in one go."""
+STREAM, SUBJECT = "BARE", "bare.fragments"
+
+
+async def measure_floor(task: Task) -> Measure:
+    """The floor on this machine."""
+    case, store = Case.new("bench-floor", task.settings.session()), task.folder / "chunks"
+    spec = {"case": case.as_json(), "source": str(task.source.path), "store": str(store)}
+    async with (
+        Actor(seal_and_store, spec, task.folder / "log", task.environment) as actor,
+        Meter({"floor": actor.pid}) as meter,
+    ):
+        actor.go()
+        done = await actor.done()
+    stored = check_chunks(store / case.uid.hex(), case.dek, done["chunks"], task.source, "floor")
+    return Measure(done["stored_s"] - done["began_s"], done["chunks"], stored, meter.used, meter.others)
+
+
+async def seal_and_store(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: seal and store one file. spec: case, source, store."""
+    prepare_memory()
+    case = Case.of(spec["case"])
+    threads, disk = pools()
+    sealing = enumerate(case.fragments(Path(spec["source"])), 1)
+    loop = asyncio.get_running_loop()
+    async with Line(case, blobs(Path(spec["store"])), threads, disk) as line:
+        await cue.ready()
+        began_s = time.time()
+        while batch := await loop.run_in_executor(threads, lambda: list(islice(sealing, BATCH))):
+            await line.take(batch)
+        ended = await line.finish()
+        return {"began_s": began_s, "stored_s": time.time(), "chunks": ended.chunks}
+
+
+async def measure_bare(task: Task) -> Measure:
+    """The bare loop on this machine."""
+    case, store = Case.new("bench-bare", task.settings.session()), task.folder / "chunks"
+    broker = server(task.folder / "nats", task.settings.nats_memory_mib)
+    await broker.start()
+    spec = {"case": case.as_json(), "source": str(task.source.path), "store": str(store), "url": broker.url}
+    log = task.folder / "log"
+    try:
+        async with (
+            Actor(read, spec, log, task.environment) as reader,
+            Actor(publish, spec, log, task.environment) as publisher,
+            Meter({"server": broker.pid, "reader": reader.pid, "publisher": publisher.pid}) as meter,
+        ):
+            reader.go()
+            publisher.go()
+            published, done = await asyncio.gather(publisher.done(), reader.done())
+    finally:
+        await broker.stop()
+    stored = check_chunks(store / case.uid.hex(), case.dek, done["chunks"], task.source, "the bare loop")
+    began_s = published["began_s"]
+    more = {"published": published["published_s"] - began_s}
+    return Measure(done["stored_s"] - began_s, done["chunks"], stored, meter.used, meter.others, more)
+
+
+async def publish(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: seal a file's fragments and make them durable in the stream. spec: case, source, url."""
+    prepare_memory()
+    case = Case.of(spec["case"])
+    sealing = case.fragments(Path(spec["source"]))
+
+    async def sealed() -> AsyncIterator[bytearray]:
+        while (fragment := await asyncio.to_thread(next, sealing, None)) is not None:
+            yield fragment
+
+    async with BareNats(spec["url"]) as broker:
+        await cue.ready()
+        began_s = time.time()
+        await broker.publish_all(SUBJECT, sealed())
+        return {"began_s": began_s, "published_s": time.time()}
+
+
+async def read(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: read the stream and store its chunks. spec: case, store, url."""
+    prepare_memory()
+    case = Case.of(spec["case"])
+    threads, disk = pools()
+    async with (
+        BareNats(spec["url"]) as broker,
+        Line(case, blobs(Path(spec["store"])), threads, disk) as line,
+    ):
+        await broker.make_stream(STREAM, SUBJECT)
+        await cue.ready()
+        reading = asyncio.create_task(_feed(broker, line))
+        ended = await line.finish()
+        stored_s = time.time()
+        reading.cancel()
+        return {"stored_s": stored_s, "chunks": ended.chunks}
+
+
+async def _feed(broker: BareNats, line: Line) -> None:
+    async for batch in broker.read(STREAM, SUBJECT):
+        await line.take(batch)
