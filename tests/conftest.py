@@ -44,11 +44,13 @@ async def jet(server: NatsServer) -> AsyncIterator[Jet]:
 @pytest.fixture
 def may_come_back(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """A server that ends is not started again before this is set."""
-    allowed, spawn = asyncio.Event(), server._spawn
+    child = server._child
+    assert child is not None
+    allowed, spawn = asyncio.Event(), child._spawn
 
     async def held_back() -> None:
         await allowed.wait()
         await spawn()
 
-    monkeypatch.setattr(server, "_spawn", held_back)
+    monkeypatch.setattr(child, "_spawn", held_back)
     return allowed

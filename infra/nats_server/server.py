@@ -24,6 +24,7 @@ from typing import Final
 
 from infra.disk.data_dir import free_bytes, make_writable_folder
 from infra.nats_server.files import (
+    CONFIG,
     USER,
     Access,
     Bounds,
@@ -35,6 +36,7 @@ from infra.nats_server.files import (
 )
 from infra.nats_server.own_port import LOOPBACK, keep_port, let_listen
 from infra.nats_server.store_lock import give_store, note_server, take_store
+from infra.processes.children import Child, dying_with_us
 from schemas.config.settings import DEFAULT_MEMORY_MIB
 from schemas.errors import NoSpace, Unavailable
 
@@ -43,20 +45,10 @@ FREE_SHARE = 0.8
 """Of the free disk, what the streams may take on first start."""
 RESERVE_BYTES, RESERVE_SHARE = 256 << 20, 1 / 16
 """Below this much free disk, or this part of a small one, the server may already have failed to write."""
-START_TIMEOUT_S, STOP_TIMEOUT_S = 30.0, 10.0
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 5.0
+START_TIMEOUT_S, LEFT_OVER_S = 30.0, 10.0
+"""The time to recover its streams; the time for a left-over server to end."""
 WATCH_S = 2.0
 
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-try:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-except AttributeError:
-    pass
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 _log = logging.getLogger(__name__)
 
 
@@ -74,16 +66,13 @@ class NatsServer:
         """synced: every message is on the disk before it is acknowledged."""
         self.data: Final = data
         self.max_file = 0
-        self.pid = 0
-        self.starts = 0
         self._wanted_file = max_file
         self._memory_mib, self._synced = memory_mib, synced
         self._access = Access(0, "")
         self._lock_fd = -1
         self._port_held: socket.socket | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._supervisor: asyncio.Task[None] | None = None
-        self._spawned: Final = asyncio.Event()
+        self._child: Child | None = None
+        self._disk_watch: asyncio.Task[None] | None = None
         self._was_full = False
 
     @property
@@ -97,6 +86,15 @@ class NatsServer:
         return self._access.port
 
     @property
+    def pid(self) -> int:
+        """The pid of the server that runs now; 0: none does."""
+        return self._child.pid if self._child is not None else 0
+
+    @property
+    def starts(self) -> int:
+        return self._child.starts if self._child is not None else 0
+
+    @property
     def log_path(self) -> Path:
         return self.data / "server.log"
 
@@ -106,23 +104,28 @@ class NatsServer:
         Raises Unavailable (nats.locked, nats.no_start), NoSpace (nats.space).
         """
         make_writable_folder(self.data)
-        self._lock_fd = await take_store(self.data, STOP_TIMEOUT_S)
+        self._lock_fd = await take_store(self.data, LEFT_OVER_S)
         try:
             self.max_file = self._limit()
             await self._take_port()
-            await self._spawn()
+            self._child = self._new_child()
+            await self._child.start()
             await self.ready()
         except BaseException:
             await self.stop()
             raise
-        self._supervisor = asyncio.create_task(self._supervise())
+        self._disk_watch = asyncio.create_task(self._watch_disk())
 
     async def ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return when the server takes clients; raise Unavailable (nats.no_start) with its last words."""
+        """Return when the server takes clients.
+
+        Raises Unavailable (nats.no_start): it ended, or was too slow; the message ends its log.
+        """
+        starts = self.starts
         try:
             async with asyncio.timeout(timeout_s):
                 while not await self._answers():
-                    if self._process is None or self._process.returncode is not None:
+                    if not self.pid or self.starts > starts:
                         break
                     await asyncio.sleep(0.02)
                 else:
@@ -136,19 +139,19 @@ class NatsServer:
         )
 
     async def restart(self) -> None:
-        """End the server and let the supervisor bring it back; clients reconnect."""
-        self._spawned.clear()
-        await self._end()
-        await self._spawned.wait()
+        """End the server and let the supervisor start it again; clients reconnect."""
+        assert self._child is not None
+        await self._child.restart()
         await self.ready()
 
     async def stop(self) -> None:
         """End the server for good and give up the store directory. A second call does nothing."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.gather(supervisor, return_exceptions=True)
-        await self._end()
+        watch, self._disk_watch = self._disk_watch, None
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        if self._child is not None:
+            await self._child.stop()
         if self._lock_fd >= 0:
             give_store(self._lock_fd)
             self._lock_fd = -1
@@ -167,70 +170,34 @@ class NatsServer:
             keep_access(self.data, self._access)  # before anyone is told
         let_listen(self._port_held)
 
-    async def _spawn(self) -> None:
-        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file, self._synced)
-        config = write_config(self.data, self.log_path, self._access, bounds)
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
-            *(binary(), "--config", str(config)),
-            env={**os.environ, "GOMEMLIMIT": f"{self._memory_mib}MiB"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            pass_fds=(self._lock_fd,),
-            start_new_session=True,  # a terminal's Ctrl-C is for the supervisor, which stops us in order
+    def _new_child(self) -> Child:
+        """Return the process to supervise. A crash of ours before `after` leaves no note, and no server."""
+        return Child(
+            "nats-server",
+            dying_with_us((binary(), "--config", str(self.data / CONFIG))),
+            {"GOMEMLIMIT": f"{self._memory_mib}MiB"},
+            Path(os.devnull),
+            inherits=(self._lock_fd,),
+            before=self._write_config,
+            after=lambda pid: note_server(self.data, pid),
         )
-        self.pid = self._process.pid
-        self.starts += 1
-        self._spawned.set()
-        # A crash between spawn and this line leaves a server that nobody can name; it dies with us.
-        note_server(self.data, self.pid)
-        _log.info("nats_started pid=%d port=%d", self.pid, self.port)
 
-    async def _supervise(self) -> None:
-        pause_s = BACKOFF_FIRST_S
-        while True:
-            assert self._process is not None
-            began_s = asyncio.get_running_loop().time()
-            code = await self._watch(self._process)
-            if asyncio.get_running_loop().time() - began_s > BACKOFF_MOST_S * 2:
-                pause_s = BACKOFF_FIRST_S
-            _log.warning("nats_ended pid=%d code=%s", self.pid, code)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, BACKOFF_MOST_S)
-            with contextlib.suppress(OSError):  # a full disk: the next round tries again
-                await self._spawn()
+    def _write_config(self) -> None:
+        bounds = Bounds(MAX_PAYLOAD, MAX_PENDING, self.max_file, self._synced)
+        write_config(self.data, self.log_path, self._access, bounds)
 
-    async def _watch(self, process: asyncio.subprocess.Process) -> int:
-        """Return the exit code; end the server ourselves when a full disk has room again."""
+    async def _watch_disk(self) -> None:
+        """End the server when a full disk has room again; the supervisor starts it anew."""
         reserve = _reserve(self.data)
         while True:
-            try:
-                async with asyncio.timeout(WATCH_S):
-                    return await process.wait()
-            except TimeoutError:
-                free = free_bytes(self.data)
+            await asyncio.sleep(WATCH_S)
+            free = free_bytes(self.data)
             if free < reserve:
                 self._was_full = True
-            elif self._was_full and free > 2 * reserve:
+            elif self._was_full and free > 2 * reserve and self._child is not None:
                 self._was_full = False
                 _log.warning("nats_restarted_after_full_disk free_bytes=%d", free)
-                await self._end()
-
-    async def _end(self) -> None:
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await process.wait()
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+                await self._child.end()
 
     def _limit(self) -> int:
         """Return how many bytes all streams may take; what was promised once is never lowered.

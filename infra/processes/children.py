@@ -1,9 +1,11 @@
-"""Owns the processes of our own that a supervisor keeps alive.
+"""Supervises child processes: starts them, restarts them with back-off, ends them.
 
-1. A child that ends is started again, after a pause that grows while it keeps ending.
-2. A child dies with its supervisor, however that dies (`die_with`), and is asked before it is killed.
-3. Ctrl-C at a terminal is the supervisor's alone: children have a session of their own.
-4. It knows nothing of what its children do.
+1. A child that ends is started again. The pause before that doubles while the child keeps ending.
+2. A child dies with its supervisor, even if that is killed: `die_with` in our own programs, `dying_with_us`
+   for foreign ones.
+3. `stop` sends SIGTERM, waits STOP_S, then sends SIGKILL.
+4. Ctrl-C at a terminal reaches the supervisor alone: each child has a session of its own.
+5. This module must not know what its children do.
 """
 
 import asyncio
@@ -13,62 +15,99 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 15.0
-"""What a child may need to finish or hand back its work."""
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
+"""The time that a child may need to finish its work or hand it back."""
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 10.0
 STEADY_S = 20.0
 """A child that lived this long was not ended by its own start."""
 
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except AttributeError:
+    pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 _log = logging.getLogger(__name__)
 
 
 class Child:
-    """One supervised process. `log`: where its output goes; None: where ours goes."""
+    """One supervised process."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path | None
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path | None,
+        *,
+        inherits: tuple[int, ...] = (),
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[int], object] = lambda pid: None,
     ) -> None:
+        """log: the file for its output; None: it shares our own. environment: added to ours.
+
+        inherits: descriptors that stay open in it. before, after: called around each start; `after` gets the
+        pid. Both may raise OSError: the supervisor then tries again.
+        """
         self.name = name
         self.starts = 0
         self._command = tuple(command)
         self._environment = {**os.environ, **environment}
         self._log = log
+        self._inherits, self._before, self._after = inherits, before, after
         self._process: asyncio.subprocess.Process | None = None
+        self._started = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now; 0 when none does."""
+        """The pid of the process that runs now; 0: none does."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
 
     async def start(self) -> None:
         await self._spawn()
         self._supervisor = asyncio.create_task(self._supervise())
 
+    async def restart(self) -> None:
+        """End it; return when the supervisor has started it again."""
+        self._started.clear()
+        await self.end()
+        await self._started.wait()
+
     async def stop(self) -> None:
-        """Ask it to end, wait STOP_S, then kill it. A second call does nothing."""
+        """End it for good. A second call does nothing."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.gather(supervisor, return_exceptions=True)
-        if self._process is None or self._process.returncode is not None:
+        await self.end()
+
+    async def end(self) -> None:
+        """Ask it to end, wait STOP_S, then kill it. A supervisor starts it again."""
+        process = self._process
+        if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+            process.terminate()
         try:
             async with asyncio.timeout(STOP_S):
-                await self._process.wait()
+                await process.wait()
         except TimeoutError:
             _log.warning("child_killed name=%s after_s=%g", self.name, STOP_S)
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+                process.kill()
+            await process.wait()
 
     async def _spawn(self) -> None:
+        self._before()
         with contextlib.ExitStack() as files:
             output = None if self._log is None else files.enter_context(self._log.open("ab"))
             self._process = await asyncio.create_subprocess_exec(
@@ -77,9 +116,12 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=self._inherits,
                 start_new_session=True,
             )
         self.starts += 1
+        self._started.set()
+        self._after(self._process.pid)
         _log.info("child_started name=%s pid=%d", self.name, self._process.pid)
 
     async def _supervise(self) -> None:
@@ -93,13 +135,18 @@ class Child:
             _log.warning("child_ended name=%s code=%d", self.name, code)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, BACKOFF_MOST_S)
-            with contextlib.suppress(OSError):  # no process or no memory left: the next round tries again
+            with contextlib.suppress(OSError):  # no process, memory or disk left: the next round tries again
                 await self._spawn()
 
 
 def die_with(parent: int) -> None:
-    """From now on this process is asked to end when `parent` is gone. Ends it at once when it is already."""
+    """Let this process get SIGTERM when `parent` is gone. Exits at once if it is gone already."""
     with contextlib.suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(0)
+
+
+def dying_with_us(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the command of a foreign program so that it gets SIGTERM when this process is gone."""
+    return (sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command)

@@ -21,6 +21,7 @@ from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server import own_port
 from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
+from infra.processes import children
 from schemas.errors import NoSpace, Unavailable
 
 LOG = StreamSpec("LOG", ("log.>",), 1 << 20)
@@ -106,8 +107,8 @@ async def test_a_left_over_server_is_ended_before_a_new_one_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: two servers run on one store directory, which neither of them notices."""
-    harmless = nats_server._DIE_WITH_PARENT.replace("prctl(1,", "prctl(1, 0 and")
-    supervise = f"import infra.nats_server.server as s; s._DIE_WITH_PARENT = {harmless!r}\n" + SUPERVISE
+    harmless = children._DIE_WITH_PARENT.replace("prctl(1,", "prctl(1, 0 and")
+    supervise = f"import infra.processes.children as s; s._DIE_WITH_PARENT = {harmless!r}\n" + SUPERVISE
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", supervise, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )

@@ -15,7 +15,6 @@ from prepared import Outcome, Prepared, border_of
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet, Message
-from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
 from infra.processes import children
 from infra.processes.children import Child
@@ -186,7 +185,7 @@ async def processes(path: Path, *, workers: int = 1) -> AsyncIterator[Processes]
 @contextmanager
 def quick_restarts() -> Iterator[None]:
     """What is killed comes back at once, however often: a real supervisor waits longer each time."""
-    with patch.object(children, "BACKOFF_MOST_S", 0.2), patch.object(nats_server, "BACKOFF_MOST_S", 0.1):
+    with patch.object(children, "BACKOFF_MOST_S", 0.1):
         yield
 
 
