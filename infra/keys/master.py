@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from infra.mirrored_blobs import key_blobs
+from infra.keys.mirrored_files import key_blobs
 from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_BYTES = SALT_BYTES = 32

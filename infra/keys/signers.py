@@ -24,7 +24,7 @@ from typing import Any
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra.mirrored_blobs import key_blobs
+from infra.keys.mirrored_files import key_blobs
 from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
 
 SEED_BYTES = 32

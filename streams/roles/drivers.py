@@ -22,11 +22,11 @@ from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
 from infra.keys.host_identity import HostIdentity
 from infra.keys.master import Keyring
+from infra.keys.mirrored_folder import MirroredKeyFolder
+from infra.keys.mirrored_session_keys import MirroredKeyFiles
 from infra.keys.place import DiskKeyPlace
 from infra.keys.session_keys import DiskKeyFiles
 from infra.keys.signers import Signers
-from infra.mirrored_key_files import MirroredKeyFiles
-from infra.mirrored_key_folder import MirroredKeyFolder
 from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams

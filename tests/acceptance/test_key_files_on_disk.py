@@ -20,6 +20,7 @@ from absent import MAY_MOUNT, absent
 from small_disk import Disk, small_disk
 
 from handlers.crypto.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
+from infra.keys.mirrored_session_keys import MirroredKeyFiles
 from infra.keys.place import DiskKeyPlace
 from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Denied
@@ -223,6 +224,39 @@ def test_moved_keys_are_gone_from_the_old_disk_or_said_to_be_there(tmp_path: Pat
         assert {new.files.erase(uid) for uid in uids} == {expected}
         assert opened(raw(after)) == set()
         assert move(old, new) == (0, 0, "overwritten")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "ext4-journal"])
+def test_of_a_mirrored_key_both_disks_are_overwritten_or_it_is_unproven(tmp_path: Path, kind: str) -> None:
+    """Breaks: a tombstone says that a key is off the disk, and the second disk still opens the session."""
+    uids = [bytes([number % 3, number]) * 8 for number in range(16)]
+    gone, kept = uids[::2], uids[1::2]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with disk_of(tmp_path / "first", "ext4") as first, disk_of(tmp_path / "second", kind) as second:
+        one, two = (DiskKeyFiles(disk.path / "sessions") for disk in (first, second))
+        files, written = MirroredKeyFiles(one, two), []
+        with ThreadPoolExecutor(16) as threads:
+            written += threads.map(lambda uid: files.make(uid, key_file(uid, 1)), uids)
+            assert opened(raw(first)) == opened(raw(second)) == set(uids)
+            rotating = [
+                threads.submit(files.replace, uid, lambda _, uid=uid: key_file(uid, 2)) for uid in uids
+            ]
+            outcomes = set(threads.map(files.erase, gone))
+            assert [job.exception() for job in rotating] == [None] * len(rotating)
+        proven = kind == "ext4"
+        assert outcomes == {"overwritten" if proven else "unproven"}
+        assert {files.erase(uid) for uid in gone} == outcomes, "an erasure that is repeated says the same"
+        assert opened(raw(first)) == set(kept)
+        device = raw(second)
+        assert opened(device) >= set(kept)
+        assert (opened(device) == set(kept)) == proven, "this is why"
+        if proven:
+            assert not any(left(device, content) for content in written)
+        # A key whose file one disk has lost is somewhere on that disk.
+        (two.root / kept[0].hex()[:2] / f"{kept[0].hex()}.key").unlink()
+        files.sweep()
+        assert files.erase(kept[0]) == "unproven"
 
 
 def test_a_session_that_never_had_a_key_leaves_none(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from infra.keys import session_keys
 from infra.keys.medium import Medium, find_mount, medium
+from infra.keys.mirrored_session_keys import MirroredKeyFiles
 from infra.keys.session_keys import DiskKeyFiles
-from infra.mirrored_key_files import MirroredKeyFiles
 from schemas.errors import Misuse, Unavailable
 
 UID, OTHER = bytes(range(16)), bytes(range(1, 17))

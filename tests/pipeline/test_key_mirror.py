@@ -18,8 +18,8 @@ from schemas.errors import Denied, LucidError, Misuse, Unavailable
 from schemas.format import dsse
 from schemas.format.trust import Tombstone
 from streams.control.client import call
-from streams.key_mirror import end, fill
 from streams.keys.copies import make_copy, restore
+from streams.keys.mirror import end, fill
 from streams.retention.shredding import tombstone_name
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker

@@ -8,7 +8,7 @@ import typer
 from schemas.errors import Misuse
 from streams.cli import output
 from streams.cli.output import JsonFlag, YesFlag
-from streams.key_mirror import Mirrored, end, fill
+from streams.keys.mirror import Mirrored, end, fill
 from streams.keys.move import Moved, move
 from streams.roles.drivers import Installation
 

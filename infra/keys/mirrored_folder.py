@@ -6,8 +6,8 @@
    that is not mounted. `lucid keys mirror` fills it, because a person says that it is to be.
 2. What a crash left in one folder alone, `reconcile` brings into the other. The trust root is left alone: it
    may be taken away on purpose.
-3. The mirror gets each file first, as in infra.mirrored_blobs; a note that holds back (restoring) counts if
-   either folder has it, and the lower of the two numbers counts (erased).
+3. The mirror gets each file first, as in infra.keys.mirrored_files. A note that holds back (restoring) counts
+   if either folder has it, and the lower of the two numbers counts (erased).
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from infra.keys.folder import INSTALLATION, KeyFolder
+from infra.keys.mirrored_files import differs
 from infra.keys.signers import ROOT
-from infra.mirrored_blobs import differs
 from schemas.errors import Denied, Misuse, Unavailable
 
 
