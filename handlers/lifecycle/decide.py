@@ -8,8 +8,9 @@
 """
 
 from handlers.crypto.signatures import verify_signature
-from handlers.lifecycle.rules import FACTS, ROWS, Bar, allowed, barred, cure
+from handlers.lifecycle.rules import FACTS, ROWS, Bar, allowed, barred
 from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import refusal_hint
 from schemas.errors import Denied, NotFound, RefusedByState
 from schemas.events.commands import (
     CREATE_PREFIX,
@@ -145,5 +146,5 @@ def _refused(session: Session, asked: str, unless: tuple[Bar, ...]) -> RefusedBy
         f"session {session.id} cannot {asked}: it is {is_now} "
         f"(allowed: {', '.join(allowed(session)) or 'nothing'})",
         code="state.refused",
-        hint=cure(session),
+        hint=refusal_hint(session),
     )

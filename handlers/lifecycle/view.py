@@ -1,9 +1,12 @@
 """Owns what people and programs are told of a session: one JSON object, from its fold."""
 
+from collections.abc import Callable
 from typing import Any
 
-from handlers.lifecycle.rules import allowed, next_commands
+from handlers.lifecycle.rules import BARS, FACTS, allowed, barred
 from handlers.lifecycle.session import Session
+from schemas.events.commands import RequestEnd, Trigger
+from schemas.events.session import State
 
 NEVER = 0
 
@@ -63,3 +66,48 @@ def summary(session: Session) -> dict[str, Any]:
             "sealed": newest.sealed,
         }
     return said
+
+
+def next_commands(session: Session) -> list[str]:
+    """What a person can type about this session now, the likeliest first."""
+    return [verb.format(session.id) for verb, fits in VERBS if fits(session)]
+
+
+def refusal_hint(session: Session, most: int = 2) -> str:
+    """What to type for who was refused: never what destroys, and what aborts only with a warning."""
+    found = [verb for verb, fits in VERBS if verb != DESTROY and fits(session)][:most]
+    told = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
+    return ", or ".join(verb.format(session.id) for verb in told or ["lucid sessions show {}"])
+
+
+def _moved_by(trigger: str) -> Callable[[Session], bool]:
+    return lambda session: trigger in allowed(session)
+
+
+def _is_evidence(session: Session) -> bool:
+    return session.sealed and not BARS["ordered to be destroyed"](session)
+
+
+def _may_be_ended(session: Session) -> bool:
+    rule = FACTS[RequestEnd]
+    asked = rule.already(session, None)
+    return session.state in rule.states and not asked and not barred(session, rule.unless)
+
+
+def _may_be_destroyed(session: Session) -> bool:
+    return session.state != State.CLEANUP and Trigger.CLEANUP in allowed(session)
+
+
+ABORT, DESTROY = "lucid sessions stop {} --abort", "lucid sessions destroy {}"
+VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
+    ("lucid verify {}", _is_evidence),
+    ("lucid replay {}", _is_evidence),
+    ("lucid export {} --out FILE", _is_evidence),
+    ("lucid recover {}", _moved_by(Trigger.RECOVER)),
+    ("lucid sessions resume {}", _moved_by(Trigger.RESUME)),
+    ("lucid sessions stop {}", _moved_by(Trigger.STOP)),
+    ("lucid sessions pause {}", _moved_by(Trigger.PAUSE)),
+    (ABORT, _may_be_ended),
+    (DESTROY, _may_be_destroyed),
+)
+"""What a person can type about a session, the likeliest first, and when."""

@@ -45,17 +45,11 @@ def seal_index_chunk(material: Material, dek: bytes, chunk: IndexChunk) -> bytes
 def fits(material: Material, dek: bytes, chunk: IndexChunk, sealed: Buffer) -> bool:
     """Whether a file that exists authenticates as this index chunk and holds its rows."""
     try:
-        header = read_header(sealed)
-        found = (header.uid, header.index, header.track, header.part, header.offset, header.suite)
-        wanted = (
-            material.created.uid,
-            chunk.index,
-            INDEX_TRACK,
-            0,
-            chunk.offset,
-            material.created.settings.suite,
+        header, created = read_header(sealed), material.created
+        named = (
+            header.names(created.uid, index_entry(chunk, sealed)) and header.suite == created.settings.suite
         )
-        return found == wanted and open_plain(dek, sealed) == chunk.plain
+        return named and open_plain(dek, sealed) == chunk.plain
     except EvidenceFalse:
         return False
 

@@ -15,7 +15,7 @@ from handlers.lifecycle.session import Session
 from schemas.errors import Rejected
 from schemas.events.chunk import Ended, Recorded, Stored
 from schemas.events.session import Created, SealStarted
-from schemas.format.digest import ZERO, h
+from schemas.format.digest import h
 from schemas.format.index import Entry, FragmentRow, fragment_rows
 
 
@@ -39,7 +39,7 @@ class Material:
     def entries(self) -> list[Entry]:
         """The entries of the data chunks, lost ones too."""
         return [
-            Entry.parse(self.stored[event.index].entry) if event.index in self.stored else _lost(event)
+            Entry.parse(self.stored[event.index].entry) if event.index in self.stored else Entry.of(event)
             for event in self.recorded
         ]
 
@@ -83,36 +83,9 @@ def gather(
         session, created, started, history, [by_index[n] for n in range(started.n)], kept, ended
     )
     for event, entry in zip(material.recorded, material.entries, strict=True):
-        if _span(entry) != _span(_lost(event)):
+        if entry.span != Entry.of(event).span:
             raise Rejected(
                 f"chunk {event.index} of {session.id} was stored as another than was recorded",
                 code="seal.contradiction",
             )
     return material
-
-
-def _lost(event: Recorded) -> Entry:
-    """The entry of a chunk that could not be made."""
-    return Entry(
-        index=event.index,
-        track=event.track,
-        part=event.part,
-        offset=event.offset,
-        plain=event.plain,
-        sealed=0,
-        first_us=event.first_us,
-        last_us=event.last_us,
-        first_seq=event.first_seq,
-        last_seq=event.last_seq,
-        prev_head=event.prev_head,
-        last_head=event.last_head,
-        digest=ZERO,
-    )
-
-
-def _span(entry: Entry) -> tuple[object, ...]:
-    """Everything of an entry but its file."""
-    return (
-        *(entry.index, entry.track, entry.part, entry.offset, entry.plain, entry.first_us, entry.last_us),
-        *(entry.first_seq, entry.last_seq, entry.prev_head, entry.last_head),
-    )

@@ -8,7 +8,6 @@ Rules
 
 from handlers.format.chunk import open_plain, read_header
 from handlers.stages.context import Context
-from handlers.stages.merkle import chunk_entry
 from schemas.errors import Rejected
 from schemas.events.chunk import Proven, Stored
 from schemas.format.digest import Buffer, Content, h
@@ -30,19 +29,16 @@ def keep(run: int, read_back: Buffer, context: Context) -> Stored | None:
 
     read_back: the whole file, as the store gave it back.
     """
-    recorded = context.recorded
     try:
         header = read_header(read_back)
         open_plain(context.keys.dek, read_back)
     except Rejected:
         return None
-    found = (header.uid, header.index, header.track, header.part, header.offset, header.plain)
-    wanted = (recorded.uid, recorded.index, recorded.track, recorded.part, recorded.offset, recorded.plain)
-    if found != wanted:
+    if not header.names(context.recorded.uid, context.recorded):
         return None
     return _stored(run, Content(len(read_back), h(read_back)), context, header.codec, "other")
 
 
 def _stored(run: int, read_back: Content, context: Context, codec: int, build: str) -> Stored:
-    entry = chunk_entry(context.recorded, *read_back)
+    entry = Entry.of(context.recorded, *read_back)
     return Stored(**context.claim(run), entry=entry.pack(), leaf=entry.leaf, build=build, codec=codec)

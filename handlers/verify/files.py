@@ -64,18 +64,9 @@ def _check_header(sealed: bytes, manifest: Manifest, entry: Entry, codec: int | 
         header = ChunkHeader.parse(sealed[:HEADER_BYTES])
     except Rejected as error:
         return Finding("chunk.header", where, error.message)
-    said = (header.uid, header.dek_id, header.index, header.track, header.part, header.offset, header.plain)
-    wanted = (
-        manifest.uid,
-        manifest.dek_id,
-        entry.index,
-        entry.track,
-        entry.part,
-        entry.offset,
-        entry.plain,
-    )
     codecs = {0, manifest.settings.codec} if entry.track == INDEX_TRACK else {codec}
-    if said != wanted or header.suite != manifest.settings.suite or header.codec not in codecs:
+    named = header.names(manifest.uid, entry) and header.dek_id == manifest.dek_id
+    if not named or header.suite != manifest.settings.suite or header.codec not in codecs:
         return Finding("chunk.header", where, "its header is of another chunk than the manifest's")
     if header.payload != entry.sealed - HEADER_BYTES - TAG_BYTES:
         return Finding("chunk.header", where, "its header names another payload length")

@@ -19,7 +19,7 @@
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from schemas.errors import EvidenceFalse
 from schemas.format.digest import Buffer
@@ -71,6 +71,21 @@ SECONDS_PER_MIB: dict[Codec, dict[int, float]] = {
 worst of prose, source code, machine code, base64, repetitions, and noise of two letters, which costs most."""
 
 
+class ChunkPlace(Protocol):
+    """The numbers by which a chunk is placed in its session: an entry and a `recorded` event have them."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def track(self) -> int: ...
+    @property
+    def part(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def plain(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkHeader:
     suite: Suite
@@ -90,6 +105,11 @@ class ChunkHeader:
     def sealed(self) -> int:
         """Length of the whole file, bytes."""
         return HEADER_BYTES + self.payload + TAG_BYTES
+
+    def names(self, uid: bytes, chunk: ChunkPlace) -> bool:
+        """Whether this header names that chunk of session `uid`: index, track, part, offset, plain length."""
+        mine = (self.uid, self.index, self.track, self.part, self.offset, self.plain)
+        return mine == (uid, chunk.index, chunk.track, chunk.part, chunk.offset, chunk.plain)
 
     def pack(self) -> bytes:
         return HEADER.pack(

@@ -14,10 +14,11 @@
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from schemas.errors import EvidenceFalse, Rejected
+from schemas.events.chunk import Recorded
 from schemas.format.chunk_header import HEADER_BYTES, INDEX_TRACK, MAX_PLAIN, MAX_SEALED, TAG_BYTES
 from schemas.format.digest import ZERO, Buffer, h
 from schemas.format.fragment import KEY_FRAME, MAX_CLEAR, MAX_DATA_PLAIN, Fragment, Kind
@@ -56,9 +57,20 @@ class Entry:
     digest: bytes
     """H(whole file); zero: lost."""
 
+    @classmethod
+    def of(cls, recorded: Recorded, sealed: int = 0, digest: bytes = ZERO) -> "Entry":
+        """The entry of a data chunk. sealed, digest: length and H of its file; without a file it is lost."""
+        span = {name: getattr(recorded, name) for name in SPAN_NAMES}
+        return cls(**span, sealed=sealed, digest=digest)
+
     @property
     def lost(self) -> bool:
         return self.sealed == 0
+
+    @property
+    def span(self) -> tuple[int | bytes, ...]:
+        """Every field but those of the file."""
+        return tuple(getattr(self, name) for name in SPAN_NAMES)
 
     @property
     def leaf(self) -> bytes:
@@ -105,6 +117,10 @@ class Entry:
                 _refuse("entry", "an index chunk names no part, time, seq or head, and is never lost")
         elif self.track > 1 or self.first_seq > self.last_seq:
             _refuse("entry", f"track {self.track}, seq {self.first_seq} to {self.last_seq}")
+
+
+ENTRY_NAMES = tuple(field.name for field in fields(Entry))
+SPAN_NAMES = tuple(name for name in ENTRY_NAMES if name not in ("sealed", "digest"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ Its form is schemas.format.document's.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -18,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from schemas.errors import EvidenceFalse
 from schemas.format.chunk_header import INDEX_TRACK, MAX_PLAIN
 from schemas.format.document import Document, Strict
-from schemas.format.index import Entry
+from schemas.format.index import ENTRY_NAMES, Entry
 from schemas.format.trust import MAX_KEYS_BYTES, Keys, Place, Tombstone, TrustFile, TrustKey
 from schemas.types import B64, Count, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
 
@@ -32,7 +31,6 @@ LEAST_FRAGMENT = 96 + 64
 """A header and a signature."""
 
 SLIM = ConfigDict(extra="forbid")
-ENTRY_NAMES = tuple(field.name for field in fields(Entry))
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
 Track = Literal[0, 1]

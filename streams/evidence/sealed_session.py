@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from handlers.crypto.keys import SessionKeys
 from handlers.crypto.trust import HOST, LIFE_US, SIGNER, Trust, build_trust
-from handlers.lifecycle.rules import cure
 from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import refusal_hint
 from schemas import subjects
 from schemas.errors import Denied, NotFound, RefusedByState, Rejected
 from schemas.events.host import HostRegistered, read_host_event
@@ -57,7 +57,7 @@ async def kept(jet: Jet, data: DataDir, name: str) -> Kept:
         raise RefusedByState(
             f"session {name} is {session.state}, not sealed: there is no evidence of it yet",
             code="evidence.unsealed",
-            hint=cure(session, most=1),
+            hint=refusal_hint(session, most=1),
         )
     return Kept(session, data.session_evidence(session.uid, await log.history(name)))
 

@@ -14,7 +14,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from handlers.stages.record.admit import Signers
+from handlers.stages.record.admit import EndKeys
 from schemas import subjects
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet
@@ -43,7 +43,7 @@ class WorkerParts:
     directory: Directory
     keys: KeyStore
     blobs: Blobs
-    signers: Signers
+    end_keys: EndKeys
     """Raw public keys that may sign an `end` fragment."""
     limits: Mapping[str, Limits]
     """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
@@ -63,7 +63,7 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
         ]
         ingest = asyncio.create_task(
             Ingest(
-                parts.jet, parts.directory, claims, checks, parts.signers, owned, parts.limits["record"]
+                parts.jet, parts.directory, claims, checks, parts.end_keys, owned, parts.limits["record"]
             ).run(),
             name="record",
         )

@@ -48,7 +48,7 @@ async def run_worker(
         directory=directory,
         keys=keys,
         blobs=here.evidence.chunks,
-        signers=here.signers.publics,
+        end_keys=here.signers.publics,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
     following = asyncio.create_task(directory.run())

@@ -13,6 +13,7 @@ from waiting import until
 
 from handlers.lifecycle.session import Session
 from handlers.stages.context import Context
+from handlers.stages.record.admit import Arrival
 from infra.jetstream import Jet
 from infra.nats_server.server import NatsServer
 from schemas.errors import Misuse, NotFound, Unavailable
@@ -29,7 +30,6 @@ from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT, Hosts
 from streams.host.session_start import start_session
 from streams.pipeline import chunk_memory, recompute
 from streams.pipeline.record import recording
-from streams.pipeline.record.arrival import Arrival
 from streams.pipeline.record.refusals import DEAD_LETTERS
 from streams.pipeline.record.subject_reader import SubjectReader
 from streams.retention.shredding import Shredder

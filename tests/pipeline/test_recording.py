@@ -26,6 +26,7 @@ from record_stage import (
 )
 from waiting import until
 
+from handlers.stages.record import admit as admitting
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Output
@@ -37,7 +38,7 @@ from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import MOST_BYTES, TOO_LONG
 from schemas.format.fragment import parse
 from streams.event_store.chunk_log import stream_seqs
-from streams.pipeline.record import arrival, ingest, refusals, side_tasks
+from streams.pipeline.record import ingest, refusals, side_tasks
 from streams.pipeline.record import recording as record
 
 
@@ -136,7 +137,7 @@ async def test_an_error_that_nobody_foresaw_stops_one_session_until_it_is_mended
     ours, other = Prepared("demo-01", 1, TWO_CHUNKS), Prepared("demo-02", 2, TWO_CHUNKS)
     broken = {place}
     monkeypatch.setattr(record, "RETRY_S", 0.3)
-    real_admit, real_take = arrival.admit, Fold.take
+    real_admit, real_take = admitting.admit, Fold.take
 
     def admit(whole: bytes, *who: Any) -> Any:
         if "looked at" in broken and whole == ours.fragments[5]:
@@ -148,7 +149,7 @@ async def test_an_error_that_nobody_foresaw_stops_one_session_until_it_is_mended
             raise KeyError("nobody foresaw this")
         return real_take(fold, piece)
 
-    monkeypatch.setattr(arrival, "admit", admit)
+    monkeypatch.setattr(admitting, "admit", admit)
     monkeypatch.setattr(Fold, "take", take)
     await begin(jet, ours, other)
     if moment == CAUGHT_UP:

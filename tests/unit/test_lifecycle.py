@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.lifecycle.decide import decide
-from handlers.lifecycle.rules import FACTS, STATES, TABLE, VERBS, allowed, next_commands
+from handlers.lifecycle.rules import FACTS, STATES, TABLE, allowed
 from handlers.lifecycle.session import Session, evolve, initial
-from handlers.lifecycle.view import shown
+from handlers.lifecycle.view import VERBS, next_commands, shown
 from schemas.errors import Denied, NotFound, RefusedByState
 from schemas.events import commands
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Move, create_request

@@ -6,12 +6,14 @@
    no more.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from handlers.crypto.signatures import verify_signature
+from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.errors import Rejected
+from schemas.events.headers import TOO_LONG, too_long
 from schemas.format.digest import h
 from schemas.format.fragment import (
     END_SIGNED,
@@ -30,6 +32,7 @@ from schemas.format.fragment import (
     head,
     parse,
 )
+from schemas.ports.messages import Message
 
 FIRST_BYTES = MAGIC + bytes([VERSION])
 KIND_AT, UID_AT, UID_BYTES = len(FIRST_BYTES), 16, 16
@@ -44,7 +47,7 @@ _BODIES: dict[Kind, type[PartBody | GapBody | ReasonBody | FinalBody | EndBody]]
 }
 
 
-Signers = Callable[[], Collection[bytes]]
+EndKeys = Callable[[], Collection[bytes]]
 """Raw public keys (32 bytes each) that may sign an `end`; asked only for one."""
 
 
@@ -58,7 +61,58 @@ class Unfit:
     """Of a final that its host has signed: the uid that it names."""
 
 
-def admit(whole: Bytes, host_key: bytes, signers: Signers = tuple) -> Fragment | Unfit:
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message and what was found in it."""
+
+    message: Message
+    found: Fragment | Unfit | Exception
+
+    @property
+    def seq(self) -> int:
+        return self.message.seq
+
+    @property
+    def piece(self) -> FoldedFragment | None:
+        """For the fold; None: it is unfit. Raises what nobody foresaw."""
+        match self.found:
+            case Fragment() as fragment:
+                return FoldedFragment.of(self.seq, fragment)
+            case Unfit():
+                return None
+            case error:
+                raise error
+
+    def is_ending(self, uid: bytes) -> bool:
+        """Whether nothing is to be expected after it, from the host of the session `uid`."""
+        match self.found:
+            case Fragment() as fragment:
+                header = fragment.header
+                return header.uid == uid and header.kind in (Kind.FINAL, Kind.END)
+            case Unfit() as unfit:
+                return unfit.final_of == uid
+        return False
+
+    @property
+    def size(self) -> int:
+        return len(self.message.data)
+
+
+def admit_all(messages: Iterable[Message], host_key: bytes, end_keys: EndKeys) -> list[Arrival]:
+    """Check messages of one session. Keys as in `admit`. Never raises."""
+    return [Arrival(message, _admit(message, host_key, end_keys)) for message in messages]
+
+
+def _admit(message: Message, host_key: bytes, end_keys: EndKeys) -> Fragment | Unfit | Exception:
+    if too_long(message.headers):
+        return Unfit("fragment.headers", TOO_LONG, signed_final(message.data, host_key))
+    try:
+        return admit(message.data, host_key, end_keys)
+    except Exception as error:
+        return error
+
+
+def admit(whole: Bytes, host_key: bytes, end_keys: EndKeys = tuple) -> Fragment | Unfit:
     """Return the fragment in a message, or why it may not come to the fold.
 
     host_key: raw public key, 32 bytes.
@@ -69,7 +123,7 @@ def admit(whole: Bytes, host_key: bytes, signers: Signers = tuple) -> Fragment |
             _BODIES[fragment.header.kind].parse(fragment.body)
     except Rejected as error:
         return Unfit(error.code, error.message, signed_final(whole, host_key))
-    if not _signed(fragment, host_key, signers):
+    if not _signed(fragment, host_key, end_keys):
         return Unfit("fragment.signature", "the signature is not of a key that may sign this")
     return fragment
 
@@ -87,7 +141,7 @@ def signed_final(whole: Bytes, host_key: bytes) -> bytes:
     return raw[UID_AT : UID_AT + UID_BYTES] if verify_signature(host_key, top, signature, SIGNED) else b""
 
 
-def _signed(fragment: Fragment, host_key: bytes, signers: Signers) -> bool:
+def _signed(fragment: Fragment, host_key: bytes, end_keys: EndKeys) -> bool:
     if fragment.header.kind is Kind.END:
-        return any(verify_signature(key, fragment.head, fragment.signature, END_SIGNED) for key in signers())
+        return any(verify_signature(key, fragment.head, fragment.signature, END_SIGNED) for key in end_keys())
     return verify_signature(host_key, fragment.head, fragment.signature, SIGNED)

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from streams.pipeline.record.arrival import Arrival
+from handlers.stages.record.admit import Arrival
 from streams.pipeline.record.shared import Shared
 
 HELD_BYTES = 16 << 20

@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from handlers.lifecycle.session import Session
-from handlers.stages.record.admit import Signers
+from handlers.stages.record.admit import Arrival, EndKeys
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
 from schemas.events.session import State
@@ -26,7 +26,6 @@ from schemas.ports import Jet
 from schemas.ports.messages import Discontinuity, Message
 from streams.event_store.session_directory import Directory
 from streams.pipeline.chunk_memory import ChunkMemory
-from streams.pipeline.record.arrival import Arrival
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.side_tasks import SideTasks
@@ -54,7 +53,7 @@ class Ingest:
         directory: Directory,
         claims: ChunkMemory,
         threads: Executor,
-        signers: Signers,
+        end_keys: EndKeys,
         partitions: Collection[int],
         limits: Limits,
     ) -> None:
@@ -62,7 +61,7 @@ class Ingest:
         self._jet, self._directory, self._threads = jet, directory, threads
         self._partitions = partitions
         self._aside = SideTasks(jet)
-        self._shared = Shared(jet, claims, threads, self._aside, signers)
+        self._shared = Shared(jet, claims, threads, self._aside, end_keys)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen = 0

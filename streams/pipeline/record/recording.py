@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from handlers.stages.record.admit import Unfit
+from handlers.stages.record.admit import Arrival, Unfit, admit_all
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Double, Identity, LateDuplicate, Output, Refused, is_taken
@@ -28,7 +28,6 @@ from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import data_seqs
-from streams.pipeline.record.arrival import Arrival, look
 from streams.pipeline.record.checkpoints import Checkpoints
 from streams.pipeline.record.held_fragments import HeldFragments
 from streams.pipeline.record.refusals import DEAD_LETTERS, Refusals
@@ -85,7 +84,7 @@ class Recording:
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
         """Check messages of this session; runs in a thread."""
-        return look(messages, self._host_key, self._shared.signers)
+        return admit_all(messages, self._host_key, self._shared.end_keys)
 
     def take(self, arrival: Arrival) -> None:
         """Fold a message that was followed, or keep it until the session has caught up."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from handlers.stages.record.admit import Arrival
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
@@ -11,10 +12,9 @@ from schemas.events.chunk import Ended
 from schemas.ports import Reader
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import last_recorded
-from streams.pipeline.record.arrival import Arrival
 
 Look = Callable[[Sequence[Message]], Awaitable[list[Arrival]]]
-"""`streams.pipeline.record.arrival.look` with the session's keys, in a thread."""
+"""`handlers.stages.record.admit.admit_all` with the session's keys, in a thread."""
 
 
 @dataclass(frozen=True, slots=True)

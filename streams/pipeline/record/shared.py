@@ -3,7 +3,7 @@
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from handlers.stages.record.admit import Signers
+from handlers.stages.record.admit import EndKeys
 from schemas.ports import Jet
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.side_tasks import SideTasks
@@ -22,7 +22,7 @@ class Shared:
     threads: Executor
     """They check signatures, and nothing else."""
     aside: SideTasks
-    signers: Signers
+    end_keys: EndKeys
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (streams.pipeline.record.held_fragments)."""
     walks: FairSlots = field(default_factory=lambda: FairSlots(WALKS_AT_ONCE, WALKS_OF_HOST))

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from handlers.stages.record.admit import Arrival
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
 from schemas.errors import Unavailable
 from schemas.ports.messages import Message
-from streams.pipeline.record.arrival import Arrival
 from streams.pipeline.record.shared import Shared
 
 WALK_BYTES = 4 << 20
