@@ -26,11 +26,11 @@ bench *ARGS:
 
 # kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
 soak:
-    PYTHONPATH=tests/unit:tests/pipeline python tests/soak/soak.py
+    python -m tests.soak.soak
 
 # hostile evidence for both verifiers: 20,000 attacks, or ATTACKS from FIRST_SEED on; ends with figures
 fuzz *ARGS:
-    python tests/soak/fuzz.py {{ARGS}}
+    python -m tests.soak.fuzz {{ARGS}}
 
 # docs/settings.md, from what schemas/config/settings.py declares
 docs:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
+from tests.support.machine.waiting import PATIENCE_S
 
 # how long an example takes says more of the machine than of us
 settings.register_profile(

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_host import HostileHost, hostile_host
-from installation import VERB_S, Installation, Json, running, source_arguments, until
 
 from handlers.format.fragment import FragmentSealer, SealerState, end_fragment
 from schemas import subjects
 from schemas.events.upcast import MODELS
 from schemas.format.fragment import HEADER_BYTES, WINDOW
+from tests.support.program.hostile_host import HostileHost, hostile_host
+from tests.support.program.installation import VERB_S, Installation, Json, running, source_arguments, until
 
 STAGE_SUBJECTS = ("recorded", "redriven", "chunked", "compressed", "encrypted", "proven", "stored")
 GARBAGE = (b"", b"\x00\xff{", b"{}", b"[" * 5000, b'{"type":"lucid.chunk.recorded.v1"}')

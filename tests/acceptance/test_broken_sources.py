@@ -13,8 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from held import fragments
-from installation import (
+
+from infra.capture.drawn_desktop import drawn
+from schemas.ports.processes import Picture
+from tests.support.program.held import fragments
+from tests.support.program.installation import (
     WAIT_S,
     Installation,
     at_once,
@@ -24,9 +27,6 @@ from installation import (
     source_arguments,
     until,
 )
-
-from infra.capture.drawn_desktop import drawn
-from schemas.ports.processes import Picture
 
 UNAVAILABLE, NOT_FOUND, FALSE_EVIDENCE = 7, 4, 3
 BLOCK = os.urandom(300_000)

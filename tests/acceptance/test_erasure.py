@@ -17,19 +17,7 @@ from pathlib import Path
 import nats
 import psutil
 import pytest
-from absent import MAY_MOUNT, absent
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from installation import (
-    WAIT_S,
-    Installation,
-    Json,
-    lucid,
-    read_independently,
-    running,
-    source_arguments,
-)
-from many_recorded import record_many
-from small_disk import small_disk
 
 from handlers.crypto.key_file import KEY_FILE_BYTES, MAGIC, open_key_file, read_head
 from infra.jetstream import Jet, connect
@@ -38,6 +26,18 @@ from schemas.errors import Denied, Unavailable
 from schemas.events.commands import CREATE_PREFIX, create_request
 from schemas.events.session import SessionSettings
 from streams.control.client import call
+from tests.support.machine.absent import MAY_MOUNT, absent
+from tests.support.machine.small_disk import small_disk
+from tests.support.program.installation import (
+    WAIT_S,
+    Installation,
+    Json,
+    lucid,
+    read_independently,
+    running,
+    source_arguments,
+)
+from tests.support.program.many_recorded import record_many
 
 DISK_BYTES = 256 << 20
 MARKER = hashlib.sha256(b"what nobody may ever find").digest()

@@ -8,7 +8,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from installation import Installation, at_once, lucid, read_independently, running
+
+from tests.support.program.installation import Installation, at_once, lucid, read_independently, running
 
 CODECS = {"none": 0, "zstd": 1, "lz4": 2, "brotli": 3, "gzip": 4}
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}

@@ -12,8 +12,9 @@ from typing import BinaryIO
 import imageio_ffmpeg
 import psutil
 import pytest
-from held import fragments
-from installation import WAIT_S, Installation, Json, running, source_arguments, until
+
+from tests.support.program.held import fragments
+from tests.support.program.installation import WAIT_S, Installation, Json, running, source_arguments, until
 
 BLOCK = os.urandom(700_000)
 LEAST_CHUNK = 256 << 10

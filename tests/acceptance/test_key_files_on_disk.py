@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from absent import MAY_MOUNT, absent
-from small_disk import Disk, small_disk
 
 from handlers.crypto.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
 from infra.keys.mirrored_session_keys import MirroredKeyFiles
@@ -25,6 +23,9 @@ from infra.keys.place import DiskKeyPlace
 from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Denied
 from streams.keys.move import move
+from tests.support.machine.absent import MAY_MOUNT, absent
+from tests.support.machine.small_disk import Disk, small_disk
+from tests.support.program import key_file_crash
 
 DISK_BYTES = 16 << 20
 MASTERS = {version: bytes([version]) * 32 for version in range(1, 6)}
@@ -296,8 +297,7 @@ ALLOWED = {"make": {"none", "after"}, "replace": {"before", "after"}, "erase": {
 
 
 def crash(root: Path, uid: bytes, call: str, content: Path, at: int) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).with_name("key_file_crash.py")
-    command = [sys.executable, str(script), str(root), uid.hex(), call, str(content), str(at)]
+    command = [sys.executable, key_file_crash.__file__, str(root), uid.hex(), call, str(content), str(at)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

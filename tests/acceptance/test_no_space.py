@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from absent import MAY_MOUNT, absent
-from held import fragments
-from installation import VERB_S, Installation, running, source_arguments, until
-from small_disk import Disk, small_disk
 
 from schemas.format.fragment import Kind
+from tests.support.machine.absent import MAY_MOUNT, absent
+from tests.support.machine.small_disk import Disk, small_disk
+from tests.support.program.held import fragments
+from tests.support.program.installation import VERB_S, Installation, running, source_arguments, until
 
 DISK_BYTES = 384 << 20
 ROOM_BYTES = 60_000_000

@@ -11,8 +11,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from absent import absent
-from installation import MEBIBYTE, Installation, Json, at_once, lucid, read_independently, running
+
+from tests.support.machine.absent import absent
+from tests.support.program.installation import (
+    MEBIBYTE,
+    Installation,
+    Json,
+    at_once,
+    lucid,
+    read_independently,
+    running,
+)
 
 ENOUGH_CHUNKS = 8
 RANDOM_BYTES = 100_000_000

@@ -12,7 +12,8 @@ import pytest
 import rfc8785
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from installation import Done, Json, at_once, lucid, read_independently, running
+
+from tests.support.program.installation import Done, Json, at_once, lucid, read_independently, running
 
 FALSE, UNKNOWN_SIGNER, USAGE, DENIED = 3, 9, 2, 6
 MANIFEST = "manifests/1.dsse.json"

@@ -9,7 +9,6 @@ from typing import Any
 import psutil
 import pytest
 from blake3 import blake3
-from waiting import until
 
 from infra.blobs.disk import DiskBlobs
 from schemas.config.settings import Settings
@@ -21,6 +20,7 @@ from streams.bench.contender import Measure, Task
 from streams.bench.data import Source, make_source, parse_rate, parse_size
 from streams.bench.line import Line, pools
 from streams.bench.meter import Used
+from tests.support.machine.waiting import until
 
 Lucid = Any
 """The `Program` of conftest.py."""

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from exit_situations import SITUATIONS, Call
-from recorded_session import HOST_PUBLIC, NAME, ROOT, SIGNER, SIGNING, RecordedSession
 from test_verify_export import tombstone
 
 from handlers.crypto.trust import build_trust
@@ -25,9 +23,11 @@ from schemas.events.session import Shredded
 from schemas.format.jcs import jcs
 from schemas.format.trust import TrustKey
 from streams.event_store import topology
+from tests.support.evidence.recorded_session import HOST_PUBLIC, NAME, ROOT, SIGNER, SIGNING, RecordedSession
+from tests.support.program import forked_lucid
+from tests.support.program.exit_situations import SITUATIONS, Call
 
-HERE = Path(__file__).parent
-TABLES = HERE.parents[1] / "docs" / "verify.md"
+TABLES = Path(__file__).parents[2] / "docs" / "verify.md"
 ROW = re.compile(r"^\| (\d+) \| (\d+) \| (\d+) \|(?: `(\S+)`)? \| (.+) \|$")
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 
@@ -138,12 +138,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Forked:
-    """tests/cli/forked_lucid.py at work in the shelf."""
+    """tests/support/program/forked_lucid.py at work in the shelf."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.number = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-P", HERE / "forked_lucid.py"],
+            [sys.executable, "-P", forked_lucid.__file__],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import PATIENCE_S
+
+from tests.support.machine.waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""

@@ -12,11 +12,11 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from waiting import PATIENCE_S
 
 from infra.nats_server.server import NatsServer
 from streams.cli.catalog import VERBS
 from streams.cli.main import main
+from tests.support.machine.waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""

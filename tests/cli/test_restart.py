@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 from test_up import Lucid, end, met, up
-from waiting import PATIENCE_S
 
 from infra.disk.data_dir import DataDir
+from tests.support.machine.waiting import PATIENCE_S
 
 
 def blocks(count: int) -> bytes:

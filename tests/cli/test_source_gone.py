@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from test_system import end, ok, up
-from waiting import PATIENCE_S
+
+from tests.support.machine.waiting import PATIENCE_S
 
 WORDS = ("is gone", "[chunk.source_gone]", "lucid verify old-01")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import psutil
 import pytest
-from waiting import PATIENCE_S
 
 from infra.blobs.disk import TEMPORARY
 from infra.disk.data_dir import DataDir
@@ -27,6 +26,7 @@ from schemas.errors import Unavailable
 from schemas.format.fragment import Kind, parse
 from streams.roles import local_system as supervisor
 from streams.roles.drivers import Installation, connected
+from tests.support.machine.waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from recorded_session import ROOT, SIGNING, RecordedSession, trust
 
 from handlers.crypto.trust import build_trust
 from schemas.format import dsse
@@ -20,6 +19,7 @@ from schemas.format.trust import Tombstone, TrustKey
 from streams.cli.main import main
 from streams.cli.verbs import export
 from streams.cli.verbs import verify as verb
+from tests.support.evidence.recorded_session import ROOT, SIGNING, RecordedSession, trust
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 ROOT_PRINT = dsse.fingerprint(ROOT_PUBLIC).hex()

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from test_system import encoded, ok, running, until
-from waiting import PATIENCE_S
+
+from tests.support.machine.waiting import PATIENCE_S
 
 Lucid = Any
 """The `Program` of conftest.py."""

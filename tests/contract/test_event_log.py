@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from waiting import PATIENCE_S
 
 from handlers.lifecycle.session import Session
 from infra.jetstream import Jet, connect
@@ -21,6 +20,7 @@ from schemas.format.jcs import jcs, strict_loads
 from streams.event_store import topology
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog, read_event
+from tests.support.machine.waiting import PATIENCE_S
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 PUBLIC = HOST.public_key().public_bytes_raw()

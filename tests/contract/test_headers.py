@@ -4,11 +4,11 @@ import asyncio
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from raw_client import publish_raw
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, Message, StreamSpec
 from infra.nats_server.server import NatsServer
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.raw_client import publish_raw
 
 PIECES = [b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"NATS/1.0", b"404 ", b"A: b", b"A", b":", b" ", b"\xff"]
 ADDED = [b"Nats-Stream: ", b"Nats-Subject: ", b"Nats-Sequence: 1", b"Nats-Time-Stamp: x"]

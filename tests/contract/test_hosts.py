@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from conducted import requested
 
 from infra.jetstream import Jet
 from schemas.errors import RefusedByState
 from streams.event_store import topology
 from streams.event_store.host_log import Hosts
+from tests.support.pipeline.conducted import requested
 
 AT_ONCE = 150
 

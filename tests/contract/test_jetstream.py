@@ -5,12 +5,12 @@ import asyncio
 import nats
 import pytest
 from nats.aio.msg import Msg
-from waiting import PATIENCE_S
 
 from infra.jetstream import ConsumerSpec, Jet, StreamSpec, connect
 from infra.nats_server.server import NatsServer
 from schemas.errors import Conflict, Denied, Misuse, NoSpace, NotFound, Rejected, Unavailable
 from schemas.ports.messages import ConsumerInfo
+from tests.support.machine.waiting import PATIENCE_S
 
 LOG = StreamSpec("LOG", ("log.>",), 64 << 20)
 

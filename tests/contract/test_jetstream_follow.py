@@ -4,8 +4,6 @@ import asyncio
 import json
 
 import pytest
-from killing import kill
-from waiting import PATIENCE_S, until
 
 from infra.jetstream import (
     ConsumerSpec,
@@ -21,6 +19,8 @@ from infra.jetstream.pull_requests import Pulls
 from infra.jetstream.read_pace import Pace
 from infra.nats_server.server import NatsServer
 from schemas.errors import NotFound, Unavailable
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.servers.killing import kill
 
 STREAM = StreamSpec("TAPE", ("tape.>",), 1 << 30)
 

@@ -8,12 +8,12 @@ import signal
 from collections import Counter
 
 import pytest
-from killing import kill
-from waiting import PATIENCE_S, until
 
 from infra.jetstream import ConsumerSpec, Jet, PullReader, StreamSpec
 from infra.nats_server.server import NatsServer
 from schemas.errors import Unavailable
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.servers.killing import kill
 
 STREAM = StreamSpec("JOBS", ("jobs.>",), 256 << 20)
 LONG_S = 10 * PATIENCE_S

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from evidence_case import Case
-from recorded_session import HOST_PUBLIC, KEYS, NAME, SIGNING, START_US, RecordedSession
 
 from handlers.crypto.key_file import build_key_file
 from handlers.evidence.original import original, sealed_manifest
@@ -23,6 +21,15 @@ from schemas.format import dsse
 from streams.event_store import topology
 from streams.event_store.host_log import Hosts
 from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
+from tests.support.evidence.evidence_case import Case
+from tests.support.evidence.recorded_session import (
+    HOST_PUBLIC,
+    KEYS,
+    NAME,
+    SIGNING,
+    START_US,
+    RecordedSession,
+)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from cluster import SERVERS, cluster
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server.server import NatsServer
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.cluster import SERVERS, cluster
 
 LOG = StreamSpec("LOG", ("log.>",), 64 << 20, replicas=1)
 HELD, WRITTEN = 4, 10

@@ -11,9 +11,6 @@ from urllib.parse import quote
 
 import psutil
 import pytest
-from certificates import certificate
-from ports import held_ports
-from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, client, connect
 from infra.nats_server.server import NatsServer, binary
@@ -21,6 +18,9 @@ from schemas.errors import Denied, LucidError, Misuse, NoSpace, Unavailable, out
 from streams.cli.verbs import doctor_link
 from streams.event_store import topology
 from streams.roles.drivers import dialled
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.servers.certificates import certificate
+from tests.support.servers.ports import held_ports
 
 SECRET = "s3cr3t:/?#[]@!%é, ok"
 USER = "me@home/ü"

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from waiting import PATIENCE_S
 
 from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
@@ -19,6 +18,7 @@ from streams.event_store import session_directory as directory_module
 from streams.event_store.open_sessions import OpenSessions, OpenSessionsWriter, read_open, write_open
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
+from tests.support.machine.waiting import PATIENCE_S
 
 FINISHED = 300
 RECENT = 20

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from test_open_sessions import begin, fill, order
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet
 from infra.read_models.sqlite import SqliteViews
@@ -21,6 +20,7 @@ from streams.event_store import topology
 from streams.event_store.session_log import EventLog
 from streams.projections import session_list
 from streams.projections.session_list import SessionList
+from tests.support.machine.waiting import PATIENCE_S
 
 FINISHED = 60
 

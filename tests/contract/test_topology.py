@@ -5,13 +5,13 @@ import json
 from typing import Any
 
 import pytest
-from waiting import PATIENCE_S
 
 from infra.jetstream import ConsumerSpec, Jet
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
 from streams.event_store import topology
+from tests.support.machine.waiting import PATIENCE_S
 
 
 async def test_declaring_twice_changes_nothing(server: NatsServer, jet: Jet) -> None:

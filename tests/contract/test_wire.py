@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from certificates import certificate
 from nats.errors import StaleConnectionError
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
-from ports import held_ports
-from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, connect, wire
 from infra.jetstream.payloads import Command, Payload
 from infra.jetstream.wire import SCRATCH_BYTES, WireParser, WireProtocol, WireTransport
 from infra.nats_server.server import NatsServer, binary
 from schemas.errors import Unavailable
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.servers.certificates import certificate
+from tests.support.servers.ports import held_ports
 
 Seen = tuple[int, bytes, bytes, bytes, bytes | None]
 

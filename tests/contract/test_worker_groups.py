@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable
 
 import pytest
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, PullReader
 from infra.nats_server.server import NatsServer
@@ -16,6 +15,7 @@ from streams.event_store import topology
 from streams.pipeline.groups import join
 from streams.pipeline.runner import ACK_WAIT_S
 from streams.pipeline.stages import STAGES, consumer
+from tests.support.machine.waiting import PATIENCE_S
 
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")
 NAMES = {subjects.partition(name): name for name in (f"s-{n}" for n in range(1000))}

@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from conducted import World, connected, running
-from faulty import CALM, Faults, FaultyJet, Row, ended, rows, struck_conductor, struck_worker
-from prepared import Outcome, Prepared, Step, key_of, outcome
-
 from handlers.lifecycle.session import Session
 from infra.blobs.disk import DiskBlobs
 from infra.nats_server.server import NatsServer
@@ -32,6 +28,18 @@ from streams.event_store.session_log import EventLog
 from streams.keys import keystore
 from streams.retention import shredding
 from streams.roles.services import run_conductor, run_worker
+from tests.support.pipeline.conducted import World, connected, running
+from tests.support.pipeline.faulty import (
+    CALM,
+    Faults,
+    FaultyJet,
+    Row,
+    ended,
+    rows,
+    struck_conductor,
+    struck_worker,
+)
+from tests.support.pipeline.prepared import Outcome, Prepared, Step, key_of, outcome
 
 STEPS: list[Step] = [("data", 60_000)] * 6
 CHUNKS = 2

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kills import Kill, Progress, answered, kill
-from prepared import Outcome, Prepared, disturbed, outcome
-from processes import outbox, processes, quick_restarts
 
 from schemas import subjects
 from schemas.events.session import SessionSettings
 from schemas.format.fragment import Kind
+from tests.support.pipeline.kills import Kill, Progress, answered, kill
+from tests.support.pipeline.prepared import Outcome, Prepared, disturbed, outcome
+from tests.support.pipeline.processes import outbox, processes, quick_restarts
 
 BLOCK, BLOCKS = 475_000, 422
 SETTINGS = SessionSettings(chunk_bytes=4 * BLOCK)

@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from absent import MAY_MOUNT, absent
-from waiting import PATIENCE_S, until
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server import own_port
@@ -23,6 +21,8 @@ from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
 from infra.processes import children
 from schemas.errors import NoSpace, Unavailable
+from tests.support.machine.absent import MAY_MOUNT, absent
+from tests.support.machine.waiting import PATIENCE_S, until
 
 LOG = StreamSpec("LOG", ("log.>",), 1 << 20)
 SUPERVISE = """

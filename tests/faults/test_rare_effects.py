@@ -7,11 +7,6 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from conducted import World, connected, running
-from faulty import CALM, Faults, struck_conductor, struck_worker
-from prepared import Prepared, outcome
-from record_stage import ended as recorded_to_its_end
-from record_stage import record_stage
 from test_every_effect import (
     CHUNKS,
     PATIENCE_S,
@@ -38,6 +33,11 @@ from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog
 from streams.roles.services import run_conductor, run_worker
+from tests.support.pipeline.conducted import World, connected, running
+from tests.support.pipeline.faulty import CALM, Faults, struck_conductor, struck_worker
+from tests.support.pipeline.prepared import Prepared, outcome
+from tests.support.pipeline.record_stage import ended as recorded_to_its_end
+from tests.support.pipeline.record_stage import record_stage
 
 END_EFFECTS = {"publish rec": 1}
 REDRIVE_EFFECTS = {"publish redriven": CHUNKS}

@@ -3,13 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from conducted import World
-
 from handlers.crypto.key_file import build_key_file
 from infra.keys.place import DiskKeyPlace
 from schemas.errors import LucidError
 from streams.keys.folder import key_folder, order_erasure
 from streams.roles.drivers import Installation
+from tests.support.pipeline.conducted import World
 
 KEPT, DESTROYED, LATER = (bytes([number]) * 16 for number in range(1, 4))
 

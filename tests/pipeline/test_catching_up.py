@@ -8,9 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import system
-from prepared import Prepared, Step
-from record_stage import (
+from test_conducted import verified
+
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import Identity
+from infra.blobs.disk import DiskBlobs
+from infra.jetstream import Jet, connect
+from infra.nats_server import server as nats_server
+from infra.nats_server.server import NatsServer
+from schemas import subjects
+from schemas.events.chunk import Ended, Recorded
+from streams.pipeline.record import held_fragments, subject_reader
+from streams.pipeline.record import recording as record
+from streams.pipeline.record.held_fragments import HELD_BYTES
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.conducted import system
+from tests.support.pipeline.prepared import Prepared, Step
+from tests.support.pipeline.record_stage import (
     CAUGHT_UP,
     FOLLOWED,
     MOMENTS,
@@ -27,21 +42,6 @@ from record_stage import (
     recording,
     send,
 )
-from test_conducted import verified
-from waiting import PATIENCE_S, until
-
-from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Identity
-from infra.blobs.disk import DiskBlobs
-from infra.jetstream import Jet, connect
-from infra.nats_server import server as nats_server
-from infra.nats_server.server import NatsServer
-from schemas import subjects
-from schemas.events.chunk import Ended, Recorded
-from streams.pipeline.record import held_fragments, subject_reader
-from streams.pipeline.record import recording as record
-from streams.pipeline.record.held_fragments import HELD_BYTES
 
 
 @pytest.mark.parametrize("gap", ["between reading and folding", "while the end is confirmed"])

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from conducted import World, running, system
 from test_conducted import verified
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from streams.pipeline import chunk_memory
 from streams.roles.services import run_worker
+from tests.support.pipeline.conducted import World, running, system
 
 SESSIONS = [f"demo-{n:02}" for n in range(6)]
 ROUNDS = (1, 2, 1, 3, 2)

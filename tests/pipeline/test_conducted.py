@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conducted import World, connected, requested, running, system
-from prepared import key_of
 
 from handlers.crypto.signatures import verify_signature
 from infra.blobs.disk import DiskBlobs
@@ -29,6 +27,8 @@ from streams.conductor.conductor import Conductor
 from streams.control.client import call
 from streams.event_store.session_log import EventLog
 from streams.roles.services import run_conductor
+from tests.support.pipeline.conducted import World, connected, requested, running, system
+from tests.support.pipeline.prepared import key_of
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 

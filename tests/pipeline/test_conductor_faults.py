@@ -14,11 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from conducted import Host, World, connected, requested, running, system
-from faulty import checked
-from prepared import key_of
-from waiting import PATIENCE_S
-
 from handlers.lifecycle.session import Session
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet
@@ -41,6 +36,10 @@ from streams.event_store.session_log import EventLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 from streams.roles.services import run_worker
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import Host, World, connected, requested, running, system
+from tests.support.pipeline.faulty import checked
+from tests.support.pipeline.prepared import key_of
 
 CALM = "calm"
 START_EFFECTS = ("make key", "publish keysmade", "append lifecycle")

@@ -11,12 +11,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from faulty import key_store
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from prepared import Prepared, Step, disturbed, outcome
-from processes import Processes, processes
-from waiting import PATIENCE_S
 
 from handlers.evidence.replay import Judgement
 from infra.blobs.disk import DiskBlobs
@@ -28,6 +24,10 @@ from streams.event_store.session_log import EventLog
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealing import material_of
 from streams.scheduling.threads import Threads
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.faulty import key_store
+from tests.support.pipeline.prepared import Prepared, Step, disturbed, outcome
+from tests.support.pipeline.processes import Processes, processes
 
 EXAMPLES = 12
 STEP = st.one_of(

@@ -5,10 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from conducted import World, system
-from flood import flood
-from prepared import HOST, HOST_KEY, Prepared
-from processes import processes, quick_restarts
 from test_conducted import verified
 
 from handlers.stages.record.admit import admit
@@ -26,6 +22,10 @@ from streams.control.client import call
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import EventLog
 from streams.host.publisher import Grant
+from tests.support.pipeline.conducted import World, system
+from tests.support.pipeline.flood import flood
+from tests.support.pipeline.prepared import HOST, HOST_KEY, Prepared
+from tests.support.pipeline.processes import processes, quick_restarts
 
 SESSION = "demo-01"
 

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import SETTINGS, World, running, system
 from test_conducted import verified
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet
 from infra.nats_server.server import NatsServer
@@ -24,6 +22,8 @@ from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
 from streams.pipeline.record.recording import Recording
 from streams.roles.services import run_worker
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import SETTINGS, World, running, system
 
 BLOCK = bytes(60_000)
 

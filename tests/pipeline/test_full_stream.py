@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from conducted import SETTINGS, World, system
 from test_conducted import verified
 from test_source_purge import limit_recordings
-from waiting import PATIENCE_S, until
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -20,6 +18,8 @@ from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.retention import sealed_source
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.conducted import SETTINGS, World, system
 
 LIMIT = 8 << 20
 MORE = 3 * LIMIT

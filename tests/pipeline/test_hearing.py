@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from prepared import Prepared
-from record_stage import Stage, begin, known, record_stage, send
-from waiting import until
 
 from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
@@ -20,6 +17,9 @@ from streams.conductor.host_watch import HostActivity
 from streams.event_store.session_log import EventLog
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
+from tests.support.machine.waiting import until
+from tests.support.pipeline.prepared import Prepared
+from tests.support.pipeline.record_stage import Stage, begin, known, record_stage, send
 
 STEPS = [("data", 100), ("tick", 0), ("data", 200), ("tick", 0)]
 

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conducted import Host, World, requested, system
-from prepared import Prepared
-from record_stage import TWO_CHUNKS, begin, ended, folded, known, record_stage, send
-from waiting import until
 
 from handlers.lifecycle.session import Session
 from handlers.stages.context import Context
@@ -33,6 +29,10 @@ from streams.pipeline.record import recording
 from streams.pipeline.record.refusals import DEAD_LETTERS
 from streams.pipeline.record.subject_reader import SubjectReader
 from streams.retention.shredding import Shredder
+from tests.support.machine.waiting import until
+from tests.support.pipeline.conducted import Host, World, requested, system
+from tests.support.pipeline.prepared import Prepared
+from tests.support.pipeline.record_stage import TWO_CHUNKS, begin, ended, folded, known, record_stage, send
 
 ASKED = 40
 SLOW = SessionSettings(codec=Codec.BROTLI.value, level=11, chunk_bytes=1 << 18)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import World, connected, running
-from waiting import PATIENCE_S
 
 from handlers.crypto.key_file import build_key_file
 from infra.nats_server.server import NatsServer
@@ -23,6 +21,8 @@ from streams.keys.copies import Copied, copies_made, make_copy, restore
 from streams.keys.folder import KeyFolder, key_folder, order_erasure
 from streams.roles.drivers import Installation, new_file
 from streams.roles.services import run_conductor, run_worker
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import World, connected, running
 
 PASSPHRASE = "correct horse battery"
 KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import World, connected, running
-from waiting import PATIENCE_S
 
 from infra.config.load import load_settings
 from infra.jetstream import connect
@@ -20,6 +18,8 @@ from streams.control.client import call
 from streams.keys.folder import key_folder, keys_noted
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import World, connected, running
 
 
 def content(keys: Path) -> dict[str, bytes]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import World, connected
 
 from handlers.crypto.key_file import build_key_file
 from infra.keys.place import DiskKeyPlace
@@ -16,6 +15,7 @@ from schemas.errors import Denied, Misuse, Unavailable
 from streams.keys.folder import key_folder, order_erasure
 from streams.keys.move import Moved, move
 from streams.roles.drivers import Installation
+from tests.support.pipeline.conducted import World, connected
 
 KEPT, DESTROYED, LATER = (bytes([number]) * 16 for number in range(1, 4))
 

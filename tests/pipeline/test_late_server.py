@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import World, connected
-from faulty import checked, key_store
-from waiting import until
 
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet
@@ -19,6 +16,9 @@ from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.session_directory import Directory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.sealed_source import Retention
+from tests.support.machine.waiting import until
+from tests.support.pipeline.conducted import World, connected
+from tests.support.pipeline.faulty import checked, key_store
 
 
 class LateJet:

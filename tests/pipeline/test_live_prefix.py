@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import PART, Host, World, running, system
 from test_conducted import verified
 from test_source_purge import held, limit_recordings, looking, replayed, seal
-from waiting import PATIENCE_S
 
 from handlers.evidence.replay import Judgement
 from handlers.format.fragment import FragmentSealer
@@ -28,6 +26,8 @@ from streams.event_store.session_log import EventLog
 from streams.pipeline.record.ingest import Ingest
 from streams.retention import live_source, sealed_source
 from streams.roles.services import run_worker
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import PART, Host, World, running, system
 
 FRAGMENTS = 26
 """Of 50,000 bytes; five fill a chunk of 256 KiB."""

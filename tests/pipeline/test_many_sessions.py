@@ -5,12 +5,11 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from prepared import Prepared, Step, disturbed, outcome
-from processes import Processes, processes
-
 from infra.jetstream import Message
 from schemas import subjects
 from schemas.format.fragment import parse
+from tests.support.pipeline.prepared import Prepared, Step, disturbed, outcome
+from tests.support.pipeline.processes import Processes, processes
 
 SESSIONS = 200
 WRITERS = 20

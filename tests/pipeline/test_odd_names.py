@@ -6,14 +6,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conducted import World, system
 from test_conducted import verified
-from waiting import PATIENCE_S
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from streams.event_store import topology
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import World, system
 
 ODD = [
     b"\xff",

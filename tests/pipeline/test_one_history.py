@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conducted import system
 
 from infra.nats_server.server import NatsServer
 from schemas.errors import RefusedByState
+from tests.support.pipeline.conducted import system
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import SETTINGS, World, connected, running
-from waiting import PATIENCE_S
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -19,6 +17,8 @@ from streams.control.client import call
 from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT
 from streams.host.session_start import start_session
 from streams.roles.services import run_conductor
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import SETTINGS, World, connected, running
 
 PLACES, AT_ONCE = 3, CREATES_OF_HOST + CREATES_WAIT
 

@@ -5,9 +5,24 @@ import os
 from typing import Any
 
 import pytest
-from prepared import Prepared
-from raw_client import publish_raw
-from record_stage import (
+
+from handlers.stages.record import admit as admitting
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import Output
+from infra.jetstream import Jet, connect
+from infra.nats_server.server import NatsServer
+from schemas import subjects
+from schemas.events import headers
+from schemas.events.chunk import Ended, Recorded
+from schemas.events.headers import MOST_BYTES, TOO_LONG
+from schemas.format.fragment import parse
+from streams.event_store.chunk_log import stream_seqs
+from streams.pipeline.record import ingest, refusals, side_tasks
+from streams.pipeline.record import recording as record
+from tests.support.machine.waiting import until
+from tests.support.pipeline.prepared import Prepared
+from tests.support.pipeline.record_stage import (
     CAUGHT_UP,
     FOLLOWED,
     MOMENTS,
@@ -24,22 +39,7 @@ from record_stage import (
     recorded,
     send,
 )
-from waiting import until
-
-from handlers.stages.record import admit as admitting
-from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Output
-from infra.jetstream import Jet, connect
-from infra.nats_server.server import NatsServer
-from schemas import subjects
-from schemas.events import headers
-from schemas.events.chunk import Ended, Recorded
-from schemas.events.headers import MOST_BYTES, TOO_LONG
-from schemas.format.fragment import parse
-from streams.event_store.chunk_log import stream_seqs
-from streams.pipeline.record import ingest, refusals, side_tasks
-from streams.pipeline.record import recording as record
+from tests.support.servers.raw_client import publish_raw
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

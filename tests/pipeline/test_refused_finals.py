@@ -4,10 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from conducted import PART, Host, World, connected, running, system
-from offences import ABORTED, WHOLE, Offence, a_final_with_a_flag
 from test_conducted import verified
-from waiting import PATIENCE_S
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -17,6 +14,9 @@ from schemas.format.manifest import Manifest
 from streams.pipeline.record import refusals
 from streams.roles.services import run_conductor, run_worker
 from streams.scheduling.retry import Policy
+from tests.support.evidence.offences import ABORTED, WHOLE, Offence, a_final_with_a_flag
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import PART, Host, World, connected, running, system
 
 BEFORE, SIZE = 5, 1000
 

@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepared import Prepared
-from record_stage import STORAGE_BYTES, begin, ended, record_stage, send
-from waiting import PATIENCE_S, until
 
 from handlers.crypto.keys import SessionKeys
 from infra.blobs.disk import DiskBlobs
@@ -30,6 +27,9 @@ from streams.pipeline.runner import Job, Limits, Runner
 from streams.pipeline.stages import STAGES, consumer
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.threads import Threads
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.prepared import Prepared
+from tests.support.pipeline.record_stage import STORAGE_BYTES, begin, ended, record_stage, send
 
 LIMITS = Limits(workers=2, slots=4, timeout_s=20, retries=2, memory_bytes=64 << 20)
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")

@@ -4,9 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from conducted import system
-
 from infra.nats_server.server import NatsServer
+from tests.support.pipeline.conducted import system
 
 
 async def test_a_session_is_sealed_while_one_server_of_several_is_away(

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conducted import Host, World, connected, running, system
-from faulty import key_store
 from test_conducted import verified
-from waiting import PATIENCE_S
 
 from handlers.evidence.replay import Judgement
 from infra.blobs.disk import DiskBlobs
@@ -30,6 +27,9 @@ from streams.retention import sealed_source
 from streams.retention.sealed_source import Retention
 from streams.roles.services import run_conductor, run_worker
 from streams.scheduling.threads import Threads
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import Host, World, connected, running, system
+from tests.support.pipeline.faulty import key_store
 
 DAY_S = 86_400.0
 

@@ -14,11 +14,11 @@ from multiprocessing import Pool, cpu_count
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "unit"), str(TESTS / "independent"), str(TESTS.parent)]
+sys.path.insert(0, str(TESTS / "independent"))
 
-from hostile_drafts import drafts  # noqa: E402
-from hostile_evidence import attack  # noqa: E402
-from hostile_verdicts import Reader, judge, ours  # noqa: E402
+from tests.support.evidence.hostile_drafts import drafts  # noqa: E402
+from tests.support.evidence.hostile_evidence import attack  # noqa: E402
+from tests.support.evidence.hostile_verdicts import Reader, judge, ours  # noqa: E402
 
 BATCH = 250
 ATTACKS = 20_000

@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from prepared import Outcome, Prepared, Step, disturbed, outcome
-from processes import Processes, processes, quick_restarts
 
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Message
@@ -34,6 +32,8 @@ from schemas.events.chunk import Dead
 from schemas.events.session import State
 from streams.control.client import call
 from streams.pipeline.stages import STAGES, consumer
+from tests.support.pipeline.prepared import Outcome, Prepared, Step, disturbed, outcome
+from tests.support.pipeline.processes import Processes, processes, quick_restarts
 
 MINUTES = 30.0
 HOSTS = 24

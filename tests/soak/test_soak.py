@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from soak import soak
+from tests.soak.soak import soak
 
 MINUTES, HOSTS = 0.2, 6
 

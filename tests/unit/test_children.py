@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from waiting import until
 
 from infra.processes import children
 from infra.processes.children import Child
+from tests.support.machine.waiting import until
 
 PARENT = """
 import subprocess, sys, time

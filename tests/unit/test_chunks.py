@@ -1,13 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from format_samples import DEK, UID, words
 
 from handlers.crypto.keys import chunk_secret
 from handlers.format import chunk
 from handlers.format.compression import compress
 from schemas.errors import EvidenceFalse
 from schemas.format.chunk_header import INDEX_TRACK, MAX_PLAIN, Codec, Suite
+from tests.support.evidence.format_samples import DEK, UID, words
 
 PLAIN = words(5000)
 PAYLOAD = compress(PLAIN, Codec.ZSTD, 3, 0).payload

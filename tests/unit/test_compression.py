@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import lz4.frame
 import pytest
 import zstandard
-from format_samples import words
 
 from handlers.format import compression as c
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, MAX_PLAIN, Codec, codec_seconds
+from tests.support.evidence.format_samples import words
 
 PACKING = pytest.mark.parametrize("codec", [k for k in Codec if k is not Codec.NONE])
 TEXT = words(100_000)

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from absent import MAY_MOUNT, absent
 
 from infra.disk.data_dir import FOLDERS, DataDir
 from infra.disk.durable import write_private
 from schemas.errors import Misuse, NoSpace, Unavailable
+from tests.support.machine.absent import MAY_MOUNT, absent
 
 HOLD = """
 import sys

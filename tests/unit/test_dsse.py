@@ -1,13 +1,13 @@
 import json
 
 import pytest
-from format_samples import SIGNER, SIGNER_PUBLIC
 
 from handlers.crypto.signatures import verify_signature
 from schemas.errors import EvidenceFalse
 from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.jcs import jcs
+from tests.support.evidence.format_samples import SIGNER, SIGNER_PUBLIC
 
 PAYLOAD = jcs({"type": "x", "n": 1})
 RAW = dsse.build(PAYLOAD, dsse.TRUST, SIGNER.sign, SIGNER_PUBLIC)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from event_samples import means, samples
+
+from tests.support.evidence.event_samples import means, samples
 
 EVENTS = json.loads((Path(__file__).parent.parent / "vectors" / "events.json").read_text())
 

@@ -7,8 +7,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from evidence_case import Case, trusted
-from recorded_session import RecordedSession
 
 from handlers.verify.session import verify
 from infra.disk import durable, evidence_copy
@@ -16,6 +14,8 @@ from infra.disk.durable import new_file, new_folder
 from infra.disk.evidence_copy import copy_at, read_bounded, stored_at, write_copy
 from schemas.errors import EvidenceFalse, LucidError, Misuse, NoSpace, Unreadable
 from streams.cli import output
+from tests.support.evidence.evidence_case import Case, trusted
+from tests.support.evidence.recorded_session import RecordedSession
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 import struct
 
 import pytest
-from format_samples import GENESIS, HOST_PUBLIC, KEYS, SETTINGS, START_US, UID, sealer
 
 from schemas.errors import Rejected
 from schemas.format import fragment as f
 from schemas.format.digest import ZERO, d, h
+from tests.support.evidence.format_samples import GENESIS, HOST_PUBLIC, KEYS, SETTINGS, START_US, UID, sealer
 
 
 def _whole(header: f.Header, body: bytes) -> bytes:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evidence_case import Case
-from hostile_drafts import Draft, drafts
-from hostile_evidence import attack
-from hostile_verdicts import Reader, judge, ours
-from recorded_session import RecordedSession
+
+from tests.support.evidence.evidence_case import Case
+from tests.support.evidence.hostile_drafts import Draft, drafts
+from tests.support.evidence.hostile_evidence import attack
+from tests.support.evidence.hostile_verdicts import Reader, judge, ours
+from tests.support.evidence.recorded_session import RecordedSession
 
 SEEDS, SHARDS = 800, 4
 INDEPENDENT = Path(__file__).parents[1] / "independent"

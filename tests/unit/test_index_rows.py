@@ -1,12 +1,12 @@
 from dataclasses import replace
 
 import pytest
-from format_samples import SETTINGS, START_US, UID, sealer
 
 from schemas.errors import EvidenceFalse
 from schemas.format import index as i
 from schemas.format.digest import ZERO, h
 from schemas.format.fragment import Kind, parse
+from tests.support.evidence.format_samples import SETTINGS, START_US, UID, sealer
 
 ENTRY = i.Entry(
     3,

@@ -1,10 +1,10 @@
 """Key files: they open for one session, one master key, and only whole."""
 
 import pytest
-from format_samples import DEK, KEYS, UID
 
 from handlers.crypto.key_file import KEY_FILE_BYTES, build_key_file, open_key_file, read_head
 from schemas.errors import Denied
+from tests.support.evidence.format_samples import DEK, KEYS, UID
 
 MASTER = bytes(range(32))
 FILE = build_key_file(MASTER, 3, UID, DEK)

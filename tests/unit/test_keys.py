@@ -1,9 +1,9 @@
 import pytest
-from format_samples import DEK, KEYS, PART_KEY, SETTINGS, START_US, sealer
 
 from handlers.crypto import keys
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.format.fragment import Kind, parse
+from tests.support.evidence.format_samples import DEK, KEYS, PART_KEY, SETTINGS, START_US, sealer
 
 
 def test_each_chunk_has_keys_of_its_own() -> None:

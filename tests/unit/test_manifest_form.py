@@ -3,7 +3,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from format_samples import GENESIS, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, START_US, UID
 
 from schemas.errors import EvidenceFalse
 from schemas.format import dsse
@@ -11,6 +10,7 @@ from schemas.format import manifest as m
 from schemas.format.digest import ZERO, h
 from schemas.format.index import Entry
 from schemas.format.jcs import jcs
+from tests.support.evidence.format_samples import GENESIS, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, START_US, UID
 
 ENTRY = Entry(0, 0, 0, 0, 100, 244, START_US, START_US, 0, 2, GENESIS, h(b"last"), h(b"file"))
 INDEX = Entry(1, 0xFFFF, 0, 0, 100, 244, 0, 0, 0, 0, ZERO, ZERO, h(b"index"))

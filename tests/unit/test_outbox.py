@@ -5,7 +5,6 @@ import random
 from collections.abc import Mapping
 
 import pytest
-from waiting import until
 
 from schemas.config.backoff import Backoff
 from schemas.errors import LucidError, Rejected, Unavailable
@@ -13,6 +12,7 @@ from schemas.format.fragment import WINDOW
 from streams.host import outbox
 from streams.host.outbox import Outbox
 from streams.scheduling.retry import Policy
+from tests.support.machine.waiting import until
 
 
 class Stream:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from waiting import until
 
 from handlers.crypto.keys import SessionKeys
 from handlers.format.fragment import open_data, verify_fragment
@@ -19,6 +18,7 @@ from streams.host import outbox, publisher, source_feed
 from streams.host.publisher import Grant, Progress, Publisher
 from streams.host.source_feed import publish
 from streams.scheduling.retry import Policy
+from tests.support.machine.waiting import until
 
 KEYS = SessionKeys(bytes(range(32)))
 HOST = Ed25519PrivateKey.from_private_bytes(bytes(32))

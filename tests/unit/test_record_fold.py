@@ -7,7 +7,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from offline_fold import offline
 
 from handlers.crypto.keys import SessionKeys
 from handlers.crypto.signatures import public_bytes
@@ -21,6 +20,7 @@ from schemas.events.session import SessionSettings
 from schemas.format.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
 from schemas.format.index import fragment_rows
 from streams.event_store.chunk_log import stream_seqs
+from tests.support.evidence.offline_fold import offline
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
 SIGNER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)

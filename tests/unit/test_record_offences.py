@@ -1,7 +1,6 @@
 """What a host signs against the rules: nothing waits for ever, and nothing that came before is lost."""
 
 import pytest
-from offences import ABORTED, WHOLE, Offence
 from test_record_fold import HOST, IDENTITY, PUBLIC, SIGNER, UID, Host, run
 
 from handlers.crypto.signatures import public_bytes
@@ -12,6 +11,7 @@ from handlers.stages.record.open_chunk import FoldedFragment
 from handlers.stages.record.pieces import Output
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Kind
+from tests.support.evidence.offences import ABORTED, WHOLE, Offence
 
 BEFORE = 5
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from prepared import Prepared
 
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import evolve, initial
 from schemas.errors import Unavailable
 from schemas.ports.messages import Message
 from streams.retention.live_source import Release
+from tests.support.pipeline.prepared import Prepared
 
 
 class Lagging:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from test_publisher import Stream, blocks, check_chain, grant
-from waiting import PATIENCE_S, until
 
 from schemas.errors import NoSpace, Unavailable
 from schemas.format.fragment import GapBody, Kind
@@ -12,6 +11,7 @@ from streams.host import publisher
 from streams.host.publisher import Progress, Publisher
 from streams.host.send_quota import UNANSWERED_BYTES, SendQuota
 from streams.host.source_feed import publish
+from tests.support.machine.waiting import PATIENCE_S, until
 
 SOME = 65_536
 

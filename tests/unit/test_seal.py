@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_session import HOST, KEYS, NAME, SIGNING, START_US, RecordedSession
 
 from handlers.lifecycle.session import evolve
 from handlers.seal.index import fits, index_chunks, index_entry, seal_index_chunk
@@ -20,6 +19,7 @@ from schemas.format.chunk_header import Codec
 from schemas.format.digest import h
 from schemas.format.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, rows
 from schemas.format.manifest import Manifest
+from tests.support.evidence.recorded_session import HOST, KEYS, NAME, SIGNING, START_US, RecordedSession
 
 READER = Path(__file__).parents[1] / "independent" / "reader.py"
 

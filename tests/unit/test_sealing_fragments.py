@@ -1,15 +1,4 @@
 import pytest
-from format_samples import (
-    GENESIS,
-    HOST_PUBLIC,
-    KEYS,
-    SETTINGS,
-    SIGNER,
-    SIGNER_PUBLIC,
-    START_US,
-    UID,
-    sealer,
-)
 
 from handlers.format import fragment as fr
 from schemas.errors import EvidenceFalse, Misuse, Rejected
@@ -23,6 +12,17 @@ from schemas.format.fragment import (
     ReasonBody,
     TrackTail,
     parse,
+)
+from tests.support.evidence.format_samples import (
+    GENESIS,
+    HOST_PUBLIC,
+    KEYS,
+    SETTINGS,
+    SIGNER,
+    SIGNER_PUBLIC,
+    START_US,
+    UID,
+    sealer,
 )
 
 

@@ -1,9 +1,9 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from format_samples import HOST, HOST_PUBLIC
 
 from handlers.crypto import signatures
 from handlers.crypto.signatures import sign, verify_signature
+from tests.support.evidence.format_samples import HOST, HOST_PUBLIC
 
 P, L = signatures._P, signatures._L
 MESSAGE = b"message"

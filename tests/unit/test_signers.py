@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from recorded_session import KEYS, SIGNING, RecordedSession
 
 from handlers.crypto.signatures import verify_signature
 from infra.blobs.disk import DiskBlobs
@@ -21,6 +20,7 @@ from schemas.format.trust import Tombstone
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.retention.shredding import Shredder
+from tests.support.evidence.recorded_session import KEYS, SIGNING, RecordedSession
 
 ROTATED_US = 2_000_000_000_000_000
 

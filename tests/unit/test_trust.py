@@ -2,13 +2,13 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from recorded_session import HOST_PUBLIC, ROOT, SIGNING, trust
 
 from handlers.crypto.trust import build_trust, open_trust, replaces
 from schemas.errors import Misuse, outcome
 from schemas.format import dsse
 from schemas.format.jcs import jcs, strict_loads
 from schemas.format.trust import TrustKey
+from tests.support.evidence.recorded_session import HOST_PUBLIC, ROOT, SIGNING, trust
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 LINE = TrustKey(key=SIGNING.public, role="signer", name="s", from_us=10, until_us=20, revoked_us=0)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from format_samples import COUNTER, DEK, HOST_PUBLIC, SIGNER_PUBLIC, UID
 
 from schemas.format.digest import ZERO, h
+from tests.support.evidence.format_samples import COUNTER, DEK, HOST_PUBLIC, SIGNER_PUBLIC, UID
 
 TESTS = Path(__file__).parent.parent
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, UID
 
 from handlers.crypto import keys
 from handlers.crypto.key_file import build_key_file, open_key_file
@@ -18,6 +17,7 @@ from schemas.format.digest import ZERO
 from schemas.format.fragment import FinalBody, Kind, genesis, parse, session_uid
 from schemas.format.index import Entry, pack_row, rows
 from schemas.format.jcs import strict_loads
+from tests.support.evidence.format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, UID
 
 
 def _vectors(name: str) -> Any:

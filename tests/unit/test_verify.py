@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evidence_case import Case, trusted
-from recorded_session import HOST_PUBLIC, KEYS, ROOT, SIGNING, RecordedSession
 
 from handlers.crypto.trust import build_trust, open_trust
 from handlers.verify.report import FINDINGS, NOTES, Report
@@ -16,6 +14,8 @@ from schemas.format import dsse
 from schemas.format.jcs import jcs
 from schemas.format.trust import TrustKey
 from streams.cli.verdict import AREAS, lines
+from tests.support.evidence.evidence_case import Case, trusted
+from tests.support.evidence.recorded_session import HOST_PUBLIC, KEYS, ROOT, SIGNING, RecordedSession
 
 CASES: dict[str, Callable[[], RecordedSession]] = {
     "plain": RecordedSession,

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence_case import Case, another, leaves, put
-from recorded_session import KEYS, RecordedSession, trust
 
 from handlers.crypto.keys import SessionKeys
 from handlers.crypto.trust import open_trust
@@ -20,6 +18,8 @@ from handlers.verify.seals import Seals, open_seals
 from handlers.verify.session import verify
 from infra.disk.evidence_copy import copy_at, write_copy
 from schemas.errors import LucidError, outcome
+from tests.support.evidence.evidence_case import Case, another, leaves, put
+from tests.support.evidence.recorded_session import KEYS, RecordedSession, trust
 
 INDEPENDENT = Path(__file__).parents[1] / "independent"
 

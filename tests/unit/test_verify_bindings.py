@@ -9,9 +9,7 @@ from typing import Any, get_args
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from evidence_case import Case, another, leaves, put
 from pydantic import BaseModel
-from recorded_session import HOST, SIGNER, RecordedSession
 
 from handlers.verify.bindings import BINDINGS, CONTENTS
 from schemas.errors import Denied
@@ -21,6 +19,8 @@ from schemas.format import fragment
 from schemas.format.digest import h
 from schemas.format.jcs import jcs
 from schemas.format.manifest import Manifest
+from tests.support.evidence.evidence_case import Case, another, leaves, put
+from tests.support.evidence.recorded_session import HOST, SIGNER, RecordedSession
 
 BASES: dict[str, Callable[[], RecordedSession]] = {
     "plain": lambda: RecordedSession(fragments=6),

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from evidence_case import Case, Change, entry_of, leaves, put, signed_text
-from recorded_session import HOST, KEYS, SIGNER, RecordedSession
 
 from handlers.format.chunk import ChunkFields, open_chunk, open_plain, read_header, seal_chunk
 from handlers.verify.report import FINDINGS
@@ -16,6 +14,8 @@ from schemas.format.chunk_header import Codec, Suite
 from schemas.format.digest import h
 from schemas.format.index import Entry, FragmentRow, MetadataRow, pack_row, rows
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import Case, Change, entry_of, leaves, put, signed_text
+from tests.support.evidence.recorded_session import HOST, KEYS, SIGNER, RecordedSession
 
 RICH = {
     "plain": lambda: RecordedSession(fragments=6),

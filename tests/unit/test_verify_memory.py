@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence_case import Case, signed_text
-from recorded_session import RecordedSession, trust
 
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import Case, signed_text
+from tests.support.evidence.recorded_session import RecordedSession, trust
 
 MANIFEST_BYTES = 12 << 20
 FACTOR = 8

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from evidence_case import Case
-from recorded_session import KEYS, SIGNING, RecordedSession
 
 from handlers.format.chunk import open_chunk
 from schemas.errors import Rejected
 from schemas.format import dsse
 from schemas.format.chunk_header import HEADER_BYTES
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import Case
+from tests.support.evidence.recorded_session import KEYS, SIGNING, RecordedSession
 
 
 @pytest.fixture(scope="module")

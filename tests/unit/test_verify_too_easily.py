@@ -5,15 +5,15 @@ import json
 from typing import Any
 
 import pytest
-from evidence_case import Case, signed
-from hostile_drafts import Draft, drafts
-from hostile_verdicts import ours
-from recorded_session import HOST_PUBLIC, SIGNING, RecordedSession, trust
 
 from schemas.events.session import SessionSettings
 from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import Case, signed
+from tests.support.evidence.hostile_drafts import Draft, drafts
+from tests.support.evidence.hostile_verdicts import ours
+from tests.support.evidence.recorded_session import HOST_PUBLIC, SIGNING, RecordedSession, trust
 
 
 @pytest.fixture(scope="module")

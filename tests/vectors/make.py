@@ -1,6 +1,6 @@
 """Writes the frozen vectors of the format, once: a file that is there is never written again.
 
-    PYTHONPATH=.:tests/unit python tests/vectors/make.py
+    python -m tests.vectors.make
 
 A new version of the format gets new files; the old ones stay readable for ever. Events that are
 written in a new way are added to those that are kept.
@@ -10,9 +10,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import format_samples as s
-from event_samples import samples
 
 from handlers.crypto import keys
 from handlers.crypto.key_file import PADDING_BYTES, build_key_file
@@ -25,6 +22,8 @@ from schemas.format.digest import ZERO, h
 from schemas.format.fragment import genesis, parse
 from schemas.format.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, pack_row
 from schemas.format.jcs import jcs
+from tests.support.evidence import format_samples as s
+from tests.support.evidence.event_samples import samples
 
 HERE = Path(__file__).parent
 MASTER = bytes(range(128, 160))

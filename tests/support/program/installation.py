@@ -24,7 +24,7 @@ MEBIBYTE = 1 << 20
 STOP_S, VERB_S, WAIT_S = 120.0, 600.0, 120.0
 """Only a hang takes longer, on a busy machine too."""
 FOREIGN = ("LUCID_", "NATS_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
-READER = Path(__file__).parents[1] / "independent" / "reader.py"
+READER = Path(__file__).parents[2] / "independent" / "reader.py"
 
 Environment = dict[str, str]
 Json = dict[str, Any]

@@ -9,15 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
-from prepared import Prepared
-from processes import Processes
-from waiting import PATIENCE_S
 
 from infra.jetstream import Message
 from schemas import subjects
 from schemas.errors import LucidError
 from schemas.events.session import Sealed, SealStarted
 from streams.event_store.session_log import read_event
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.prepared import Prepared
+from tests.support.pipeline.processes import Processes
 
 POLL_S = 0.005
 

@@ -8,14 +8,13 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from evidence_case import another, put
-from hostile_drafts import Draft, Json, text, text_signed
-from recorded_session import SIGNER
-
 from schemas.errors import LucidError
 from schemas.format import fragment
 from schemas.format.digest import h
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import another, put
+from tests.support.evidence.hostile_drafts import Draft, Json, text, text_signed
+from tests.support.evidence.recorded_session import SIGNER
 
 Draw = random.Random
 NUMBERS = (

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from prepared import Outcome, Prepared, border_of
-
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet, Message
@@ -32,6 +30,7 @@ from streams.event_store.session_log import read_event
 from streams.host.outbox import Outbox
 from streams.roles import local_system
 from streams.roles.drivers import Installation
+from tests.support.pipeline.prepared import Outcome, Prepared, border_of
 
 AT_ONCE = 12
 """Sessions that are started, or asked about, together."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from waiting import PATIENCE_S
 
 from handlers.format.fragment import FragmentSealer
 from infra.disk.data_dir import DataDir
@@ -28,6 +27,7 @@ from streams.host.publisher import Grant
 from streams.host.session_start import start_session
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker
+from tests.support.machine.waiting import PATIENCE_S
 
 SETTINGS = SessionSettings(chunk_bytes=1 << 18)
 PART = PartSettings(encoder="none", reason="start")

@@ -11,13 +11,12 @@ import json
 import random
 from typing import Any
 
-from evidence_case import mend
-from hostile_changes import CHANGES
-from hostile_drafts import Draft, Json, text, text_signed
-
 from schemas.errors import LucidError
 from schemas.format import dsse
 from schemas.format.digest import h
+from tests.support.evidence.evidence_case import mend
+from tests.support.evidence.hostile_changes import CHANGES
+from tests.support.evidence.hostile_drafts import Draft, Json, text, text_signed
 
 Draw = random.Random
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from installation import WAIT_S
-
 from handlers.format.fragment import FragmentSealer
 from infra.jetstream import Jet
 from infra.keys.host_identity import HostIdentity
@@ -16,6 +14,7 @@ from schemas.format.chunk_header import Codec
 from schemas.format.fragment import MAIN, PartSettings
 from streams.control.client import call
 from streams.host.session_start import start_session
+from tests.support.program.installation import WAIT_S
 
 START_US = 1_700_000_000_000_000
 

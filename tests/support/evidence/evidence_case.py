@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from recorded_session import KEYS, SIGNING, RecordedSession, trust
-
 from handlers.crypto.trust import Trust, open_trust
 from handlers.format.merkle_tree import Tree
 from handlers.verify.report import Report
@@ -19,6 +17,7 @@ from schemas.format.digest import h
 from schemas.format.index import ENTRY, Entry
 from schemas.format.jcs import jcs
 from schemas.ports.evidence import Listing
+from tests.support.evidence.recorded_session import KEYS, SIGNING, RecordedSession, trust
 
 NOW_US = 1_800_000_000_000_000
 Change = Callable[[dict[str, Any]], object]

@@ -10,9 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
-from waiting import PATIENCE_S, until
-
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import FoldedFragment
@@ -32,6 +29,8 @@ from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
 
 LIMITS = Limits(workers=2, slots=64, timeout_s=30, retries=5, memory_bytes=1 << 30)
 

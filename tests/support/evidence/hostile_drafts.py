@@ -5,13 +5,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from evidence_case import Case, Held, signed, signed_text
-from recorded_session import ROOT, RecordedSession, trust
-
 from schemas.errors import LucidError
 from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.jcs import jcs
+from tests.support.evidence.evidence_case import Case, Held, signed, signed_text
+from tests.support.evidence.recorded_session import ROOT, RecordedSession, trust
 
 Json = dict[str, Any]
 BASES: dict[str, Json] = {

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from offline_fold import Border, offline
 
 from handlers.crypto.key_file import build_key_file
 from handlers.crypto.keys import SessionKeys
@@ -41,6 +40,7 @@ from schemas.format.digest import ZERO, h
 from schemas.format.fragment import Fragment, Kind, PartSettings, genesis, parse, session_uid
 from schemas.format.index import Entry
 from schemas.format.jcs import jcs
+from tests.support.evidence.offline_fold import Border, offline
 
 HOST = "host-1"
 HOST_KEY = Ed25519PrivateKey.from_private_bytes(b"h" * 32)

@@ -3,9 +3,8 @@
 import os
 import signal
 
-from waiting import until
-
 from infra.nats_server.server import NatsServer
+from tests.support.machine.waiting import until
 
 
 async def kill(server: NatsServer) -> None:

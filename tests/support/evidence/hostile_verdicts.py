@@ -13,13 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hostile_drafts import Draft
-
 from handlers.crypto.trust import open_trust
 from handlers.verify.bindings import BINDINGS, CONTENTS
 from handlers.verify.report import EXIT_FALSE, Report
 from handlers.verify.session import verify
 from schemas.errors import Denied, Misuse, outcome
+from tests.support.evidence.hostile_drafts import Draft
 
 
 def ours(draft: Draft) -> tuple[int, Report | None]:

@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from installation import WAIT_S
-
 from handlers.format.fragment import FragmentSealer, SealerState
 from infra.jetstream import Jet, connect
 from infra.keys.host_identity import HostIdentity
@@ -20,6 +18,7 @@ from schemas.config.settings import Settings
 from schemas.format.fragment import MAIN, PartSettings
 from streams.host.publisher import Grant
 from streams.host.session_start import start_session
+from tests.support.program.installation import WAIT_S
 
 CHUNK_BYTES = 256 << 10
 BLOCK_BYTES = 64 << 10

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ports import held_ports
-from waiting import PATIENCE_S
-
 from infra.jetstream import StreamSpec, connect
 from infra.nats_server.server import binary
 from schemas.errors import LucidError
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.ports import held_ports
 
 SERVERS = 3
 

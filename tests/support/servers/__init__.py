@@ -1,0 +1,1 @@
+"""Certificates, clusters, ports and bare clients for real nats-servers. Read first: cluster.py."""
