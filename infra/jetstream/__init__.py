@@ -12,7 +12,7 @@ client_patches (what nats-py must bear) · wire (its bytes) · client (how a con
 from infra.jetstream.client import Client, Where
 from infra.jetstream.client_patches import harden
 from infra.jetstream.connection import CONNECT_TIMEOUT_S
-from infra.jetstream.consumer import PullReader
+from infra.jetstream.consumer import PullConsumer
 from infra.jetstream.follower import Follower
 from infra.jetstream.jet import Jet, connect
 from schemas.ports.messages import (
@@ -35,7 +35,7 @@ __all__ = [
     "Jet",
     "Message",
     "PubAck",
-    "PullReader",
+    "PullConsumer",
     "StreamInfo",
     "StreamSpec",
     "Where",

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from infra.jetstream import decode
 from infra.jetstream.connection import Connection
-from infra.jetstream.pull_requests import EXPIRES_S, HEARTBEAT_S, Pulls
+from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from schemas.errors import LucidError, Retryable, Unavailable
 from schemas.ports.messages import Message
 
@@ -25,7 +25,7 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 _log = logging.getLogger(__name__)
 
 
-class PullReader:
+class PullConsumer:
     """The port Consumer, over a durable consumer."""
 
     def __init__(
@@ -36,8 +36,7 @@ class PullReader:
         *,
         batch: int,
         max_bytes: int = 0,
-        expires_s: float = EXPIRES_S,
-        heartbeat_s: float = HEARTBEAT_S,
+        times: PullTimes,
         upsert: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._conn, self._stream, self._consumer = conn, stream, consumer
@@ -48,14 +47,8 @@ class PullReader:
         self._gone = ""
         self._closed = False
         self._failures = 0
-        self._pulls = Pulls(
-            conn,
-            stream,
-            take=self._take,
-            lost=self._lose,
-            ended=self._wake.set,
-            expires_s=expires_s,
-            heartbeat_s=heartbeat_s,
+        self._pulls = PullRequests(
+            conn, stream, PullCallbacks(self._take, self._lose, ended=self._wake.set), times
         )
         conn.on_break.add(self._broke)
 

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 
 from infra.jetstream import decode, errors
 from infra.jetstream.connection import Connection
-from infra.jetstream.pull_requests import Pulls
+from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from infra.jetstream.read_pace import Pace
 from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports.messages import Discontinuity, Message
@@ -68,7 +68,7 @@ class Follower:
         self._closed = False
         self._consumer = ""
         self._deliveries = 0
-        self._pulls: Pulls | None = None
+        self._pulls: PullRequests | None = None
         conn.on_break.add(self._on_break)
 
     def __aiter__(self) -> "Follower":
@@ -131,14 +131,16 @@ class Follower:
         reason, self._broken = self._broken, ""
         try:
             consumer = f"follow-{secrets.token_hex(8)}"
-            pulls = Pulls(
+            pulls = PullRequests(
                 self._conn,
                 self._stream,
-                take=lambda message: self._take(consumer, message),
-                lost=lambda why: self._break(consumer, why),
-                ended=self._wake.set,
-                beat=lambda last: self._beat(consumer, last),
-                heartbeat_s=HEARTBEAT_S,
+                PullCallbacks(
+                    message=lambda message: self._take(consumer, message),
+                    lost=lambda why: self._break(consumer, why),
+                    ended=self._wake.set,
+                    beat=lambda last: self._beat(consumer, last),
+                ),
+                PullTimes(heartbeat_s=HEARTBEAT_S),
             )
             self._consumer, self._deliveries, self._pulls = consumer, 0, pulls
             await pulls.start()
@@ -168,7 +170,7 @@ class Follower:
         if "error" in answer:
             raise errors.from_answer(answer["error"], f"follow {self._stream}")
 
-    async def _ask(self, pulls: Pulls) -> None:
+    async def _ask(self, pulls: PullRequests) -> None:
         while (
             not self._broken
             and pulls.outstanding_bytes + self._queued_bytes + self._pull_bytes <= self._batch_bytes
@@ -182,7 +184,7 @@ class Follower:
                 await pulls.ask(self._consumer, PULL_MESSAGES, LEAST_PULL_BYTES)
             return
 
-    async def _wait(self, pulls: Pulls | None) -> None:
+    async def _wait(self, pulls: PullRequests | None) -> None:
         """Wait for a message, a break or long silence; at least one heartbeat, for the loop may lag."""
         self._wake.clear()
         if self._queue or self._broken or self._closed or pulls is None:

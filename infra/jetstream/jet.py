@@ -16,8 +16,8 @@ from nats.aio.msg import Msg
 from infra.jetstream import declare, decode, errors, follower, limits, reads
 from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
-from infra.jetstream.consumer import PullReader
-from infra.jetstream.pull_requests import EXPIRES_S, HEARTBEAT_S
+from infra.jetstream.consumer import PullConsumer
+from infra.jetstream.pull_requests import PULL_TIMES, PullTimes
 from schemas.buffers import Bytes
 from schemas.errors import Unavailable
 from schemas.ports.messages import (
@@ -153,18 +153,16 @@ class Jet:
         consumer: str,
         batch: int,
         max_bytes: int = 0,
-        expires_s: float = EXPIRES_S,
-        heartbeat_s: float = HEARTBEAT_S,
+        times: PullTimes = PULL_TIMES,
         upsert: Callable[[], Awaitable[object]] | None = None,
-    ) -> PullReader:
-        return PullReader(
+    ) -> PullConsumer:
+        return PullConsumer(
             self._conn,
             stream,
             consumer,
             batch=batch,
             max_bytes=max_bytes,
-            expires_s=expires_s,
-            heartbeat_s=heartbeat_s,
+            times=times,
             upsert=upsert,
         )
 

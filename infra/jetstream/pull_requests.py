@@ -16,6 +16,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.msg import Msg
@@ -23,26 +24,44 @@ from nats.aio.subscription import Subscription
 
 from infra.jetstream.connection import Connection, status_of
 
-HEARTBEAT_S, EXPIRES_S = 3.0, 30.0
 SILENT_HEARTBEATS = 3
 _HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
 _ENDED_IN_ORDER = ("request timeout", "message size exceeds maxbytes", "no messages", "batch completed")
 
 
-class Pulls:
-    """The open pull requests of one reader. `take` gets each message, `lost` the reason when all ended."""
+@dataclass(frozen=True, slots=True)
+class PullTimes:
+    """How long a request is open, and how often the server shows that it is."""
+
+    expires_s: float = 30.0
+    heartbeat_s: float = 3.0
+
+
+PULL_TIMES = PullTimes()
+
+
+@dataclass(frozen=True, slots=True)
+class PullCallbacks:
+    """The functions of one reader that its pull requests call."""
+
+    message: Callable[[Msg], None]
+    lost: Callable[[str], None]
+    """All requests ended, with the reason."""
+    ended: Callable[[], None]
+    """One request ended in order."""
+    beat: Callable[[int], None] = lambda last_delivery: None
+    """A heartbeat, with the number of the last delivery."""
+
+
+class PullRequests:
+    """The open pull requests of one reader."""
 
     def __init__(
         self,
         conn: Connection,
         stream: str,
-        *,
-        take: Callable[[Msg], None],
-        lost: Callable[[str], None],
-        ended: Callable[[], None],
-        beat: Callable[[int], None] = lambda last_delivery: None,
-        expires_s: float = EXPIRES_S,
-        heartbeat_s: float = HEARTBEAT_S,
+        callbacks: PullCallbacks,
+        times: PullTimes,
     ) -> None:
         self.outstanding = 0
         """Messages that the open requests may still bring."""
@@ -50,8 +69,7 @@ class Pulls:
         """Of the requests that were bounded by bytes, what they may still bring."""
         self.open: Final[dict[str, int]] = {}
         self._conn, self._stream = conn, stream
-        self._take, self._lost, self._ended, self._beat = take, lost, ended, beat
-        self._expires_s, self._heartbeat_s = expires_s, heartbeat_s
+        self._on, self._times = callbacks, times
         self._inbox = conn.nc.new_inbox() + "."
         self._numbers = itertools.count()
         self._last_sign_s = 0.0
@@ -67,8 +85,8 @@ class Pulls:
         token = str(next(self._numbers))
         question: dict[str, int] = {
             "batch": count,
-            "expires": int(self._expires_s * 1e9),
-            "idle_heartbeat": int(self._heartbeat_s * 1e9),
+            "expires": int(self._times.expires_s * 1e9),
+            "idle_heartbeat": int(self._times.heartbeat_s * 1e9),
         }
         if max_bytes:
             question["max_bytes"] = max_bytes
@@ -92,7 +110,7 @@ class Pulls:
 
     @property
     def patience_s(self) -> float:
-        return SILENT_HEARTBEATS * self._heartbeat_s
+        return SILENT_HEARTBEATS * self._times.heartbeat_s
 
     def forget(self) -> None:
         """All open requests are gone; what still comes from them is delivered, but counts for none."""
@@ -100,7 +118,7 @@ class Pulls:
         self.outstanding = self.outstanding_bytes = 0
 
     async def stop(self, *, drain: bool) -> None:
-        """End all requests. drain: what the server already sent still reaches `take`."""
+        """End all requests. drain: messages that the server already sent still reach the reader."""
         subscription, self._subscription = self._subscription, None
         if subscription is None or self._conn.nc.is_closed:
             return
@@ -117,22 +135,22 @@ class Pulls:
             self.outstanding_bytes = max(0, self.outstanding_bytes - wire_size(message))
             if not self.outstanding:
                 self.forget()
-            self._take(message)
+            self._on.message(message)
             return
         status, headers = status_of(message), message.headers or {}
         token = message.subject[len(self._inbox) :]
         text = headers.get("Description", "")
         if status == "100":
             if "Nats-Last-Consumer" in headers:
-                self._beat(int(headers["Nats-Last-Consumer"]))
+                self._on.beat(int(headers["Nats-Last-Consumer"]))
         elif token in self.open:
             if status != "503" and text.lower().startswith(_ENDED_IN_ORDER):
                 unbrought = (int(headers.get(f"Nats-Pending-{what}", 0)) for what in ("Messages", "Bytes"))
                 self._end(token, *unbrought)
-                self._ended()
+                self._on.ended()
             else:
                 self.forget()
-                self._lost(f"{status} {text}".strip())
+                self._on.lost(f"{status} {text}".strip())
 
     def _end(self, token: str, unbrought: int, unbrought_bytes: int) -> None:
         self.open.pop(token, None)

@@ -15,7 +15,7 @@ from infra.jetstream import (
     connect,
     pull_requests,
 )
-from infra.jetstream.pull_requests import Pulls
+from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from infra.jetstream.read_pace import Pace
 from infra.nats_server.server import NatsServer
 from schemas.errors import NotFound, Unavailable
@@ -122,7 +122,7 @@ async def test_bytes_under_way_are_counted_as_the_server_counts_them(jet: Jet) -
     await jet.upsert_consumer("TAPE", ConsumerSpec("counter", ("tape.>",)))
     got: list[object] = []
     over = asyncio.Event()
-    pulls = Pulls(jet._conn, "TAPE", take=got.append, lost=print, ended=over.set, expires_s=3, heartbeat_s=1)
+    pulls = PullRequests(jet._conn, "TAPE", PullCallbacks(got.append, print, over.set), PullTimes(3, 1))
     ends: list[tuple[str, int, int]] = []
     pulls._end = lambda *end: ends.append(end)  # type: ignore[method-assign]
     await pulls.start()

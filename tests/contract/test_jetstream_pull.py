@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from infra.jetstream import ConsumerSpec, Jet, PullReader, StreamSpec
+from infra.jetstream import ConsumerSpec, Jet, PullConsumer, StreamSpec
+from infra.jetstream.pull_requests import PullTimes
 from infra.nats_server.server import NatsServer
 from schemas.errors import Unavailable
 from tests.support.machine.waiting import PATIENCE_S, until
@@ -20,14 +21,14 @@ LONG_S = 10 * PATIENCE_S
 """An acknowledgement that does not lapse while something is waited for."""
 
 
-async def reader_of(jet: Jet, batch: int = 4, max_bytes: int = 0, ack_wait_s: float = 2) -> PullReader:
+async def reader_of(jet: Jet, batch: int = 4, max_bytes: int = 0, ack_wait_s: float = 2) -> PullConsumer:
     await jet.declare(STREAM)
 
     async def upsert() -> None:
         await jet.upsert_consumer("JOBS", ConsumerSpec("worker", ("jobs.>",), ack_wait_s=ack_wait_s))
 
     await upsert()
-    return jet.pull("JOBS", "worker", batch, max_bytes, expires_s=0.8, heartbeat_s=0.3, upsert=upsert)
+    return jet.pull("JOBS", "worker", batch, max_bytes, PullTimes(0.8, 0.3), upsert=upsert)
 
 
 async def told(jet: Jet, *names: str) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from infra.jetstream import Jet, PullReader
+from infra.jetstream import Jet, PullConsumer
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.subjects import CHUNKS, PARTITIONS
@@ -34,7 +34,7 @@ async def ask(jet: Jet, count: int) -> list[int]:
     return [(await jet.publish(subjects.chunk(STAGE.reads[0], name), b"{}")).seq for name in names]
 
 
-async def joined(jet: Jet, groups: int, only: Iterable[int] | None = None) -> list[PullReader]:
+async def joined(jet: Jet, groups: int, only: Iterable[int] | None = None) -> list[PullConsumer]:
     """Readers of all groups, or of some: as when their workers start."""
     readers = []
     for group in only if only is not None else range(groups):
@@ -43,11 +43,11 @@ async def joined(jet: Jet, groups: int, only: Iterable[int] | None = None) -> li
     return readers
 
 
-async def work(readers: list[PullReader], *, leave: Iterable[int] = ()) -> set[int]:
+async def work(readers: list[PullConsumer], *, leave: Iterable[int] = ()) -> set[int]:
     """Take everything that is delivered and acknowledge it, but for `leave`; then the workers end."""
     left = set(leave)
 
-    async def drain(reader: PullReader) -> set[int]:
+    async def drain(reader: PullConsumer) -> set[int]:
         seen = set[int]()
         async with asyncio.timeout(PATIENCE_S):
             while await owed(reader) > len(seen & left):
@@ -61,7 +61,7 @@ async def work(readers: list[PullReader], *, leave: Iterable[int] = ()) -> set[i
     return set().union(*await asyncio.gather(*map(drain, readers)))
 
 
-async def owed(reader: PullReader) -> int:
+async def owed(reader: PullConsumer) -> int:
     """How many messages of its consumer are not acknowledged."""
     asked = f"$JS.API.CONSUMER.INFO.{CHUNKS}.{reader._consumer}"
     info = json.loads((await reader._conn.request(asked)).data)

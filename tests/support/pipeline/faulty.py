@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import DataDir
-from infra.jetstream import Jet, Message, PullReader
+from infra.jetstream import Jet, Message, PullConsumer
 from infra.keys.folder import KeyFolder as DiskKeyFolder
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
@@ -178,7 +178,7 @@ class FaultyJet:
 class FaultyReader:
     """A durable consumer whose acks can be struck. A dead process naks nothing: its messages come again."""
 
-    def __init__(self, reader: PullReader, consumer: str, faults: Faults) -> None:
+    def __init__(self, reader: PullConsumer, consumer: str, faults: Faults) -> None:
         self._reader, self._faults = reader, faults
         self._stage = consumer.split("-")[0]
 
