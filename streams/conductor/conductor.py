@@ -42,8 +42,7 @@ from schemas.events.headers import headers
 from schemas.events.session import State
 from schemas.ports import Jet, Signers
 from schemas.ports.messages import Message
-from streams.conductor.ending import send_end
-from streams.conductor.host_watch import HostActivity
+from streams.conductor.host_watch import HostActivity, send_end
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
 from streams.event_store.session_directory import Directory
 from streams.event_store.session_log import EventLog

@@ -1,11 +1,19 @@
-"""Knows when each host was last heard, and up to when all that its recording holds was looked at.
+"""Watches hosts for silence, and writes the platform's own end of a recording whose host does not end it.
 
-1. A host is heard when the stage `record` takes a fragment that its key signed. What others send under its
-   name, what is refused and what is sent again is no sign of life.
-2. A host is silent as far as was looked at: fragments that nobody folded yet may be its own. So while workers
-   are down, behind or busy, no host is silent; a flood that never ends delays this, and cannot prevent it.
-3. The workers are asked (`lucid.heard.<p>`); nothing is stored. Times are the server's, brought to our clock.
-4. After a start, and after a time in which nobody listened, every host counts as heard now, once.
+Silence:
+1. A host is heard when the stage `record` takes a fragment that its key signed. Fragments of others under its
+   name, refused fragments and repeated ones are no sign of life.
+2. A host is silent only up to the fragment that was folded last: later ones may be its own. So no host is
+   silent while workers are down, behind or busy. A flood without end delays this, and cannot prevent it.
+3. The workers are asked (`lucid.heard.<p>`); nothing is stored. The server's times are converted to ours.
+4. After a start, and after a time without listening, every host counts as heard now, once.
+
+The platform's end, an `end` fragment:
+5. Everything before it in the stream is recorded, nothing after it: no host can prevent that.
+6. It names no tracks: only the fold of `record` knows the fragments before it, and reports them in `ended`.
+   From that the seal makes the `end` of the manifest (handlers/seal/manifest.py).
+7. A host that hears of the request sends its fragments under way, and stops; any other host is cut off.
+8. Its time is that of the request: every sender makes the same bytes, at any time, however often.
 """
 
 import asyncio
@@ -14,37 +22,43 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from handlers.format.fragment import end_fragment
 from handlers.lifecycle.next_action import FILLING
 from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.errors import LucidError
-from schemas.events.session import State
-from schemas.ports import Jet
+from schemas.events.session import EndRequested, State
+from schemas.ports import Jet, Signers
 
 ANSWER_S = 5.0
-"""All are asked at once: one worker that hangs makes nobody deaf."""
+"""All workers are asked at once: one that hangs delays no answer of another."""
 QUIET_S = 15.0
-"""A host that was not heard for so long is looked after: one that is idle sends a tick every 10 s."""
+"""A host that was not heard for so long is examined: an idle one sends a tick every 10 s."""
 DEAF_S = 45.0
-"""Without listening for so long, nobody knows what hosts did meanwhile."""
+"""After so long without listening, nothing is known of the hosts."""
+
+REST_S = 0.2
+"""A host that sends nothing for so long has sent all that was under way."""
+GRACE_S = 2.0
+"""How long a host may take for the fragments under way."""
 
 log = logging.getLogger("lucid.hearing")
 
 
 @dataclass(slots=True)
 class _Host:
-    """What is known of one session's host."""
+    """One session's host, as far as it is known."""
 
     heard_us: int = 0
     heard_server_us: int = 0
-    """The same by the server's clock: it is brought to ours once, whatever becomes of either clock."""
+    """The same by the server's clock. It is converted once: either clock may be set later."""
     looked_us: int = 0
     mark: tuple[int, int] | None = None
-    """When its recording was asked for its last fragment, and that one's stream sequence."""
+    """When the last fragment of its recording was looked up, and the stream sequence of that fragment."""
 
 
 class HostActivity:
-    """What this process has heard since `began_us`."""
+    """When this process last heard each host, since `began_us`."""
 
     def __init__(self, jet: Jet, began_us: int) -> None:
         self._jet, self._began_us = jet, began_us
@@ -52,7 +66,7 @@ class HostActivity:
         self._hosts: dict[str, _Host] = {}
 
     async def listen(self, now_us: int, sessions: Iterable[Session]) -> None:
-        """Learn how far the recordings of these sessions were looked at, and whose host was heard.
+        """Learn how far the recordings of these sessions were folded, and when their hosts were heard.
 
         Raises Unavailable.
         """
@@ -65,24 +79,24 @@ class HostActivity:
         for session in live:
             await self._mark(session, now_us)
         partitions = {subjects.partition(session.id) for session in live}
-        for told in await asyncio.gather(*map(self._ask, partitions)):
-            for name, (position, heard_us) in told.items():
+        for answer in await asyncio.gather(*map(self._ask, partitions)):
+            for name, (position, heard_us) in answer.items():
                 if name in self._hosts:
                     _learn(self._hosts[name], position, heard_us, ahead_us)
 
     def heard_us(self, session: Session) -> int:
-        """When the session's host was last heard; 0: not since this process listens, and it was silent."""
+        """When the session's host was last heard; 0: it was silent before, and not heard since."""
         host = self._hosts.get(session.id)
         heard_us = host.heard_us if host else 0
         return heard_us if session.state == State.ERROR else max(heard_us, self._began_us)
 
     def looked_us(self, session: Session) -> int:
-        """Up to when all that its recording holds was looked at; 0: nobody knows."""
+        """Everything that the recording held at this time was folded; 0: not known."""
         host = self._hosts.get(session.id)
         return host.looked_us if host else 0
 
     async def _mark(self, session: Session, now_us: int) -> None:
-        """Note what a quiet host's recording ends with: when that was looked at, so was all up to now."""
+        """Note the last fragment of a quiet host: once it is folded, all up to now was folded."""
         host = self._hosts[session.id]
         if session.state in FILLING and host.mark is None and now_us - self.heard_us(session) > QUIET_S * 1e6:
             assert session.created is not None
@@ -93,13 +107,13 @@ class HostActivity:
     async def _ask(self, p: int) -> dict[str, tuple[int, int]]:
         """Position and time heard, by session; empty when no worker answers."""
         try:
-            told: dict[str, tuple[int, int]] = json.loads(
+            answer: dict[str, tuple[int, int]] = json.loads(
                 await self._jet.request(subjects.heard(p), b"", ANSWER_S)
             )
         except (LucidError, ValueError, TimeoutError) as error:
             log.info("no_worker_answers partition=%d error=%s", p, error)
             return {}
-        return told
+        return answer
 
 
 def _learn(host: _Host, position: int, heard_us: int, ahead_us: int) -> None:
@@ -107,3 +121,26 @@ def _learn(host: _Host, position: int, heard_us: int, ahead_us: int) -> None:
         host.heard_server_us, host.heard_us = heard_us, heard_us + ahead_us
     if host.mark is not None and position >= host.mark[1]:
         host.looked_us, host.mark = host.mark[0], None
+
+
+async def send_end(jet: Jet, session: Session, request: EndRequested, signers: Signers) -> None:
+    """End the recording as the request says, once its host sends nothing, at latest after GRACE_S.
+
+    Safe to repeat.
+    """
+    created, clock = session.created, asyncio.get_running_loop().time
+    assert created is not None
+    subject = subjects.recording(created.host, session.id)
+    signer = await asyncio.to_thread(signers.at, request.at_us)
+    end = end_fragment(created.uid, request.end, request.reason, (), request.at_us, signer)
+    latest_s = clock() + GRACE_S
+    last = await jet.last(subjects.RECORDINGS, subject)
+    while clock() < latest_s:
+        await asyncio.sleep(REST_S)
+        before, last = last, await jet.last(subjects.RECORDINGS, subject)
+        if before == last:
+            break
+    if last is not None and last.data == end:
+        return  # its answer was lost
+    await jet.publish(subject, end)
+    log.info("end_sent session=%s end=%s reason=%s", session.id, request.end, request.reason)

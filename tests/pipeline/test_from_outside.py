@@ -15,7 +15,7 @@ from schemas import subjects
 from schemas.format.fragment import Kind, parse
 from schemas.ports.messages import Message
 from streams.cli.board import View
-from streams.conductor import ending
+from streams.conductor import host_watch
 from streams.host import publisher
 from streams.host import record_session as recorder
 from streams.host.record_session import Sent, record_session
@@ -68,8 +68,8 @@ async def test_an_abort_ends_a_recording_whose_host_sends_as_fast_as_it_can(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: `sessions stop --abort` ends nothing while the host sends: end.busy."""
-    monkeypatch.setattr(ending, "REST_S", 3.0)  # a disk may take long for what is under way
-    monkeypatch.setattr(ending, "GRACE_S", PATIENCE_S)
+    monkeypatch.setattr(host_watch, "REST_S", 3.0)  # a disk may take long for what is under way
+    monkeypatch.setattr(host_watch, "GRACE_S", PATIENCE_S)
     async with system(server, tmp_path) as world, recording(world) as task:
         await world.ask("abort", "demo-01", reason="operator")
         await world.until("demo-01", "STOPPED")

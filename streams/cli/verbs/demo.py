@@ -33,7 +33,8 @@ from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import sealed
 from streams.event_store.audit_log import audit
 from streams.event_store.session_log import EventLog
-from streams.evidence.sealed_session import kept, keys_file, keys_of, own_trust, trust_file
+from streams.evidence.sealed_session import keys_file, load_sealed, open_keys
+from streams.evidence.trust import own_trust, trust_file
 from streams.host.record_session import record_session
 from streams.host.session_start import start_session
 from streams.roles.drivers import (
@@ -164,8 +165,8 @@ async def _free_name(jet: Jet, used: set[str]) -> str:
 
 async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256: str) -> dict[str, Any]:
     """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
-    found = await kept(jet, here.data, session)
-    keys = (await keys_of(here.key_files, here.keyring, found.session)).keys
+    found = await load_sealed(jet, here.data, session)
+    keys = (await open_keys(here.key_files, here.keyring, found.session)).keys
     trust = await own_trust(jet, here.signers)
     raw_trust = trust_file(trust.keys, here.signers.root(), int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"

@@ -33,7 +33,8 @@ from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
 from streams.event_store.audit_log import audit
-from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, trust_file, trusted_keys
+from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
+from streams.evidence.trust import trust_file, trusted_keys
 from streams.keys.folder import key_folder
 from streams.roles.drivers import (
     KEYS,
@@ -145,12 +146,12 @@ def _keys_needed(beside: Path) -> Misuse:
 async def _from_here(name: str, wants_keys: bool) -> Origin:
     here = Installation.here()
     async with attached() as jet:
-        found = await kept(jet, here.data, name)
+        found = await load_sealed(jet, here.data, name)
         if not wants_keys:
             return Origin(name, found.evidence, found.session.uid, data=here.data)
-        held = await keys_of(here.key_files, here.keyring, found.session)
+        held = await open_keys(here.key_files, here.keyring, found.session)
     raw = keys_file(found.session, held.keys)
-    evidence = WhileKept(found.evidence, held)
+    evidence = GuardedEvidence(found.evidence, held)
     return Origin(name, evidence, found.session.uid, held.keys, raw, here.data)
 
 

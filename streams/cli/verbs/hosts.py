@@ -5,7 +5,7 @@ import typer
 from schemas.format.digest import h
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
-from streams.evidence.sealed_session import registered_hosts
+from streams.evidence.trust import registered_hosts
 
 hosts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 

@@ -20,7 +20,7 @@ from streams.control.client import call
 from streams.event_store.audit_log import audit
 from streams.event_store.session_log import EventLog
 from streams.evidence.replay import Replay, Replayed
-from streams.evidence.sealed_session import Kept, kept, keys_of
+from streams.evidence.sealed_session import SealedSession, load_sealed, open_keys
 from streams.evidence.sealing import material_of
 from streams.roles.drivers import Installation
 from streams.scheduling.threads import Threads
@@ -47,7 +47,7 @@ async def _replay(name: str, as_json: bool) -> int:
     here = Installation.here()
     async with attach.attached(serving=True) as jet:
         try:
-            found = await kept(jet, here.data, name)
+            found = await load_sealed(jet, here.data, name)
         except RefusedByState as error:
             if error.code != "evidence.unsealed":
                 raise
@@ -66,14 +66,14 @@ async def _replay(name: str, as_json: bool) -> int:
     return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
 
 
-async def _sealed(jet: Jet, here: Installation, found: Kept) -> Replay:
+async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
     session = found.session
     audit(here.data, "replayed", session.id, session.uid)
     return Replay(
         jet=jet,
         blobs=here.evidence.chunks,
         threads=Threads(),
-        keys=await keys_of(here.key_files, here.keyring, session),
+        keys=await open_keys(here.key_files, here.keyring, session),
         manifest=here.evidence.manifest(session),
         material=await material_of(jet, EventLog(jet), session),
     )

@@ -23,7 +23,8 @@ from schemas.subjects import SESSION_ID
 from streams.cli import output, verdict
 from streams.cli.attach import attached, is_copy, named, run
 from streams.cli.output import JsonFlag
-from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
+from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
+from streams.evidence.trust import own_trust
 from streams.roles.drivers import KEYS, Installation, copy_at, mode_at, read_bounded, unreadable
 
 FINGERPRINT_DIGITS = 64
@@ -154,12 +155,12 @@ async def _here(
 ) -> tuple[Evidence, Trust, bytes | None]:
     here = Installation.here()
     async with attached() as jet:
-        found = await kept(jet, here.data, name)
+        found = await load_sealed(jet, here.data, name)
         opened = load_trust(trust, root) if trust else await own_trust(jet, here.signers)
         key_bytes = read_keys(keys) if keys else None
         if open_contents and key_bytes is None:
-            held = await keys_of(here.key_files, here.keyring, found.session)
-            return WhileKept(found.evidence, held), opened, keys_file(found.session, held.keys)
+            held = await open_keys(here.key_files, here.keyring, found.session)
+            return GuardedEvidence(found.evidence, held), opened, keys_file(found.session, held.keys)
     return found.evidence, opened, key_bytes
 
 

@@ -20,7 +20,8 @@ from schemas.events.commands import CompleteSeal
 from schemas.format import dsse
 from streams.event_store import topology
 from streams.event_store.host_log import Hosts
-from streams.evidence.sealed_session import WhileKept, kept, keys_file, keys_of, own_trust
+from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
+from streams.evidence.trust import own_trust
 from tests.support.evidence.evidence_case import Case
 from tests.support.evidence.recorded_session import (
     HOST_PUBLIC,
@@ -83,9 +84,9 @@ def complete_seal(case: Case) -> None:
 async def test_a_session_is_true_where_it_lies_and_as_a_copy(jet: Jet, data: DataDir, tmp_path: Path) -> None:
     """Breaks: an installation cannot check its own store, or exports something else than it has."""
     case = await install(jet, data)
-    found = await kept(jet, data, NAME)
+    found = await load_sealed(jet, data, NAME)
     trust = await own_trust(jet, Signers(data.keys))
-    keys = (await keys_of(key_files(data), Keyring(data.keys), found.session)).keys
+    keys = (await open_keys(key_files(data), Keyring(data.keys), found.session)).keys
     raw = keys_file(found.session, keys)
     report = verify(found.evidence, trust, keys=raw)
     assert (report.findings, {note.code for note in report.notes}, report.exit_code) == ([], {"host.gap"}, 0)
@@ -101,18 +102,18 @@ async def test_what_is_not_sealed_is_not_evidence(jet: Jet, data: DataDir) -> No
     """Breaks: half a session is verified or handed out as a whole one."""
     await install(jet, data, sealed=False)
     with pytest.raises(RefusedByState, match=r"evidence\.unsealed"):
-        await kept(jet, data, NAME)
+        await load_sealed(jet, data, NAME)
     with pytest.raises(NotFound, match=r"session\.absent"):
-        await kept(jet, data, "demo-99")
+        await load_sealed(jet, data, "demo-99")
 
 
 async def test_a_fenced_key_opens_nothing(jet: Jet, data: DataDir) -> None:
     """Breaks: a session that was destroyed can still be watched."""
     case = await install(jet, data)
     key_files(data).erase(case.recorded.uid)
-    found = await kept(jet, data, NAME)
+    found = await load_sealed(jet, data, NAME)
     with pytest.raises(RefusedByState, match=r"evidence\.destroyed"):
-        await keys_of(key_files(data), Keyring(data.keys), found.session)
+        await open_keys(key_files(data), Keyring(data.keys), found.session)
 
 
 async def test_a_verification_or_an_export_ends_where_its_session_is_destroyed(
@@ -120,9 +121,9 @@ async def test_a_verification_or_an_export_ends_where_its_session_is_destroyed(
 ) -> None:
     """Breaks: an export that began before a session was destroyed writes the whole film afterwards."""
     case = await install(jet, data)
-    found = await kept(jet, data, NAME)
-    held = await keys_of(key_files(data), Keyring(data.keys), found.session)
-    evidence = WhileKept(found.evidence, held)
+    found = await load_sealed(jet, data, NAME)
+    held = await open_keys(key_files(data), Keyring(data.keys), found.session)
+    evidence = GuardedEvidence(found.evidence, held)
     pieces = original(evidence, sealed_manifest(evidence), held.keys)
     assert next(pieces)
     rotated = build_key_file(bytes(32), 2, case.recorded.uid, KEYS.dek)
