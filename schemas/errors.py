@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
     http_status: int
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Of an OSError: what becomes NoSpace."""
 
 EXIT_OK, EXIT_BUG, EXIT_SIGNER_UNKNOWN, EXIT_INTERRUPTED = 0, 1, 9, 130

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
@@ -52,6 +52,10 @@ B64 = Annotated[
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
 """A code or a name, never personal data."""
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+EndKind = Literal["final", "aborted", "host_lost"]
+"""How a recording ended: by its host, by a command, or because its host was not heard of any more."""
+ForcedEnd = Literal["aborted", "host_lost"]
+"""An ending that the platform made."""
 TimeUs = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 """Microseconds since 1970 UTC."""
 

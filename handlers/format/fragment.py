@@ -43,6 +43,7 @@ from schemas.format.fragment import (
 )
 from schemas.format.jcs import jcs
 from schemas.ports import SigningKey
+from schemas.types import ForcedEnd
 
 
 class _Scratch(threading.local):
@@ -183,7 +184,7 @@ def _blank(header: Header) -> bytearray:
 
 def end_fragment(
     uid: bytes,
-    end: Literal["aborted", "host_lost"],
+    end: ForcedEnd,
     reason: str,
     tracks: Iterable[TrackTail],
     time_us: int,

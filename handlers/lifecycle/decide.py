@@ -8,7 +8,7 @@
 """
 
 from handlers.crypto.signatures import verify_signature
-from handlers.lifecycle.rules import FACTS, ROWS, Bar, allowed, barred
+from handlers.lifecycle.rules import EVENT_RULES, ROWS, Blocker, allowed, blockers
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import refusal_hint
 from schemas.errors import Denied, NotFound, RefusedByState
@@ -91,7 +91,7 @@ def _create(session: Session, command: Create) -> list[Event]:
 
 def _move(session: Session, command: Move) -> list[Event]:
     row = ROWS.get((session.state, command.trigger))
-    if row is None or barred(session, row.unless):
+    if row is None or blockers(session, row.unless):
         raise _refused(session, command.trigger, row.unless if row else ())
     if row.quiet:
         return []
@@ -112,10 +112,10 @@ def _move(session: Session, command: Move) -> list[Event]:
 
 
 def _fact(session: Session, command: Command) -> list[Event]:
-    rule = FACTS[type(command)]
+    rule = EVENT_RULES[type(command)]
     if rule.already(session, command):
         return []
-    if session.state not in rule.states or barred(session, rule.unless):
+    if session.state not in rule.states or blockers(session, rule.unless):
         raise _refused(session, rule.words, rule.unless)
     said = command.model_dump()
     match command:
@@ -135,13 +135,13 @@ def _fact(session: Session, command: Command) -> list[Event]:
             return [Sealed(**said)]
         case RecordShredding():
             return [Shredded(**said)]
-    raise TypeError(f"FACTS names {type(command).__name__}, _fact does not")
+    raise TypeError(f"EVENT_RULES names {type(command).__name__}, _fact does not")
 
 
-def _refused(session: Session, asked: str, unless: tuple[Bar, ...]) -> RefusedByState:
+def _refused(session: Session, asked: str, unless: tuple[Blocker, ...]) -> RefusedByState:
     """The one refusal: what was asked, what the session is, what is allowed, what to type."""
-    stands: tuple[Bar, ...] = ("sealed", *(bar for bar in unless if bar != "sealed"))
-    is_now = ", ".join((session.state, *barred(session, stands)))
+    stands: tuple[Blocker, ...] = ("sealed", *(bar for bar in unless if bar != "sealed"))
+    is_now = ", ".join((session.state, *blockers(session, stands)))
     return RefusedByState(
         f"session {session.id} cannot {asked}: it is {is_now} "
         f"(allowed: {', '.join(allowed(session)) or 'nothing'})",

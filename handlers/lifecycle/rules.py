@@ -1,9 +1,7 @@
-"""Owns the rules of a session's life: the table of its states, and what a person types to use them.
+"""Owns the rules of a session's life: the table of its states, and the rules of all other events.
 
-1. Every rule of movement is a row of TABLE, every other event one of FACTS; what an error says to be allowed
-   comes from them. A new rule is a new row.
-2. What a person may do next is a row of VERBS; what `show` and a refusal say comes from it.
-3. Pure. It must not know what is appended when a rule is used: that is lifecycle.py's.
+1. Every rule of movement is a row of TABLE, every other event a row of EVENT_RULES. A new rule is a new row.
+2. Pure. decide.py says which event a rule appends.
 """
 
 from collections.abc import Callable
@@ -38,7 +36,7 @@ STATES = (
 )
 ALIVE = tuple(state for state in STATES if state != State.DESTROYED)
 
-Bar = Literal[
+Blocker = Literal[
     "sealed",
     "ordered to be destroyed",
     "under legal hold",
@@ -47,7 +45,7 @@ Bar = Literal[
     "being sealed",
     "not being sealed",
 ]
-BARS: dict[Bar, Callable[[Session], bool]] = {
+BLOCKERS: dict[Blocker, Callable[[Session], bool]] = {
     "sealed": lambda session: session.sealed,
     # From the order on the fence may stand, so the order alone counts as shredded.
     "ordered to be destroyed": lambda session: session.destroy is not None or session.shredded is not None,
@@ -66,7 +64,7 @@ class Row(NamedTuple):
     from_state: str
     trigger: str
     to_state: str
-    unless: tuple[Bar, ...] = ()
+    unless: tuple[Blocker, ...] = ()
     quiet: bool = False
 
 
@@ -93,55 +91,57 @@ TABLE: tuple[Row, ...] = (
 ROWS = {(row.from_state, row.trigger): row for row in TABLE}
 
 
-class Fact(NamedTuple):
+class EventRule(NamedTuple):
     """An event that moves no state: what it does, where it may happen, when it has happened already."""
 
     words: str
     """After "cannot"."""
     states: tuple[str, ...]
-    unless: tuple[Bar, ...]
+    unless: tuple[Blocker, ...]
     already: Callable[[Session, Any], bool] = lambda session, command: False
 
 
 RUNNING = (State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING, State.ERROR)
 SEALING = (State.STOPPING, State.STOPPED)
-FACTS: dict[type[Command], Fact] = {
-    RequestEnd: Fact(
+EVENT_RULES: dict[type[Command], EventRule] = {
+    RequestEnd: EventRule(
         "be ended without its host",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed", "without a data key"),
         lambda session, command: session.end_requested is not None,
     ),
-    AllotRun: Fact("be driven again", (*RUNNING, State.STOPPED), ("ordered to be destroyed",)),
+    AllotRun: EventRule("be driven again", (*RUNNING, State.STOPPED), ("ordered to be destroyed",)),
     # Once a seal has begun, its bytes are fixed: a loss accepted now would be in no manifest.
-    AcceptLoss: Fact(
+    AcceptLoss: EventRule(
         "give up a chunk",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.index in session.losses,
     ),
     # Not once a seal has begun: its source goes whole, when the seal is complete.
-    ReleaseSource: Fact(
+    ReleaseSource: EventRule(
         "let its source go",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.chunks <= session.released_chunks,
     ),
-    ChangeHold: Fact(
+    ChangeHold: EventRule(
         "change its legal hold",
         ALIVE,
         ("ordered to be destroyed",),
         lambda session, command: command.held == session.held,
     ),
-    BeginSeal: Fact("be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")),
+    BeginSeal: EventRule(
+        "be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")
+    ),
     # Not in ERROR: after RECOVER the same seal is made again, byte for byte, and ends in STOPPED.
-    CompleteSeal: Fact(
+    CompleteSeal: EventRule(
         "complete its seal",
         SEALING,
         ("not being sealed",),
         lambda session, command: command.seal_no <= len(session.seals),
     ),
-    RecordShredding: Fact(
+    RecordShredding: EventRule(
         "record its shredding",
         (State.CLEANUP, State.DESTROYED),
         (),
@@ -153,10 +153,10 @@ FACTS: dict[type[Command], Fact] = {
 def allowed(session: Session) -> list[str]:
     """The triggers that would move this session now."""
     return [
-        row.trigger for row in TABLE if row.from_state == session.state and not barred(session, row.unless)
+        row.trigger for row in TABLE if row.from_state == session.state and not blockers(session, row.unless)
     ]
 
 
-def barred(session: Session, unless: tuple[Bar, ...]) -> list[Bar]:
+def blockers(session: Session, unless: tuple[Blocker, ...]) -> list[Blocker]:
     """What of `unless` stands in the way."""
-    return [bar for bar in unless if BARS[bar](session)]
+    return [bar for bar in unless if BLOCKERS[bar](session)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from handlers.lifecycle.rules import BARS, FACTS, allowed, barred
+from handlers.lifecycle.rules import BLOCKERS, EVENT_RULES, allowed, blockers
 from handlers.lifecycle.session import Session
 from schemas.events.commands import RequestEnd, Trigger
 from schemas.events.session import State
@@ -15,7 +15,7 @@ LOST_MOST = 1000
 """Lost chunks that are told one by one: the answer fits into a message."""
 
 
-def shown(session: Session) -> dict[str, Any]:
+def session_details(session: Session) -> dict[str, Any]:
     """The session as `show` tells it. Binary in lowercase hex, times in µs, 0: never."""
     created = session.created
     assert created is not None
@@ -38,7 +38,7 @@ def shown(session: Session) -> dict[str, Any]:
 
 
 def summary(session: Session) -> dict[str, Any]:
-    """The session as a list tells it: what `shown` says too, without what one asks of a single session."""
+    """The session as a list shows it: the members of `session_details` that a table needs."""
     created = session.created
     assert created is not None
     newest = session.seals[-1] if session.seals else None
@@ -85,13 +85,13 @@ def _moved_by(trigger: str) -> Callable[[Session], bool]:
 
 
 def _is_evidence(session: Session) -> bool:
-    return session.sealed and not BARS["ordered to be destroyed"](session)
+    return session.sealed and not BLOCKERS["ordered to be destroyed"](session)
 
 
 def _may_be_ended(session: Session) -> bool:
-    rule = FACTS[RequestEnd]
+    rule = EVENT_RULES[RequestEnd]
     asked = rule.already(session, None)
-    return session.state in rule.states and not asked and not barred(session, rule.unless)
+    return session.state in rule.states and not asked and not blockers(session, rule.unless)
 
 
 def _may_be_destroyed(session: Session) -> bool:

@@ -52,7 +52,7 @@ def next_to_purge(
     return oldest if due or is_filling(used, limit) else None
 
 
-def data_room(used: int, limit: int, sessions: int) -> int:
+def send_quota_bytes(used: int, limit: int, sessions: int) -> int:
     """How many bytes of data one session may send before it asks again; 0: none now.
 
     sessions: how many may send. Each has at most its part of the space above DATA_BELOW in hand, so that

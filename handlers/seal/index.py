@@ -19,7 +19,7 @@ from schemas.format.index import Entry, KeyFrameRow, MetadataRow, cut, pack_row
 
 
 @dataclass(frozen=True, slots=True)
-class IndexChunk:
+class PlainIndexChunk:
     """One index chunk before it is sealed."""
 
     index: int
@@ -27,22 +27,22 @@ class IndexChunk:
     plain: bytes
 
 
-def index_chunks(material: Material) -> Iterator[IndexChunk]:
+def index_chunks(material: Material) -> Iterator[PlainIndexChunk]:
     """The session's index chunks, numbered on after the last data chunk."""
     offset = 0
     for number, plain in enumerate(cut(_rows(material)), start=material.started.n):
-        yield IndexChunk(number, offset, plain)
+        yield PlainIndexChunk(number, offset, plain)
         offset += len(plain)
 
 
-def seal_index_chunk(material: Material, dek: bytes, chunk: IndexChunk) -> bytes:
+def seal_index_chunk(material: Material, dek: bytes, chunk: PlainIndexChunk) -> bytes:
     """The whole file of one index chunk. Pure."""
     settings = material.created.settings
     made = compress(chunk.plain, Codec(settings.codec), settings.level, settings.threshold)
     return bytes(seal_chunk(Suite(settings.suite), dek, _fields(material, chunk, made.codec), made.payload))
 
 
-def fits(material: Material, dek: bytes, chunk: IndexChunk, sealed: Buffer) -> bool:
+def fits(material: Material, dek: bytes, chunk: PlainIndexChunk, sealed: Buffer) -> bool:
     """Whether a file that exists authenticates as this index chunk and holds its rows."""
     try:
         header, created = read_header(sealed), material.created
@@ -54,7 +54,7 @@ def fits(material: Material, dek: bytes, chunk: IndexChunk, sealed: Buffer) -> b
         return False
 
 
-def index_entry(chunk: IndexChunk, sealed: Buffer) -> Entry:
+def index_entry(chunk: PlainIndexChunk, sealed: Buffer) -> Entry:
     """The entry of an index chunk, from its whole file."""
     return Entry(
         index=chunk.index,
@@ -73,7 +73,7 @@ def index_entry(chunk: IndexChunk, sealed: Buffer) -> Entry:
     )
 
 
-def _fields(material: Material, chunk: IndexChunk, codec: Codec) -> ChunkFields:
+def _fields(material: Material, chunk: PlainIndexChunk, codec: Codec) -> ChunkFields:
     return ChunkFields(
         uid=material.created.uid,
         index=chunk.index,

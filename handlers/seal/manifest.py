@@ -30,7 +30,7 @@ from schemas.format.manifest import (
     Manifest,
     Merkle,
     Part,
-    Settings,
+    SealedSettings,
     Signer,
     Totals,
     TrackGenesis,
@@ -67,7 +67,7 @@ def manifest(
         session=created.session,
         uid=created.uid,
         dek_id=material.session.dek_id,
-        settings=Settings(**created.settings.model_dump(exclude={"threshold"})),
+        settings=SealedSettings(**created.settings.model_dump(exclude={"threshold"})),
         host=Host(
             name=created.host,
             key=created.host_key,

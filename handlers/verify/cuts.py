@@ -10,7 +10,8 @@ Source: format.md §5.
 
 from collections.abc import Iterator, Sequence
 
-from handlers.stages.record.open_chunk import FoldedFragment, Track, closes_before
+from handlers.stages.record.open_chunk import Track, closes_before
+from handlers.stages.record.pieces import FoldedFragment
 from handlers.verify.opening import Rebuilt
 from handlers.verify.report import Finding
 from schemas.events.session import SessionSettings

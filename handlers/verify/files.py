@@ -16,7 +16,7 @@ from schemas.format.digest import h
 from schemas.format.file_names import copied_chunk
 from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
-from schemas.ports.evidence import Evidence, shown
+from schemas.ports.evidence import Evidence, printable
 
 
 def check_files(evidence: Evidence, manifest: Manifest, summary: Summary) -> Iterator[Finding]:
@@ -25,7 +25,7 @@ def check_files(evidence: Evidence, manifest: Manifest, summary: Summary) -> Ite
     yield from stray_files("", evidence.strays())
     yield from stray_files("chunks/", listing.strays)
     for name in sorted(listing.unnamed):
-        yield Finding("chunk.unnamed", f"chunks/{shown(name)}", "no chunk has this name")
+        yield Finding("chunk.unnamed", f"chunks/{printable(name)}", "no chunk has this name")
     listed = {entry.index: entry for entry in entries(manifest) if not entry.lost}
     for index in sorted(listing.numbers - listed.keys()):
         yield Finding("chunk.unnamed", copied_chunk(index), "the manifest lists no such chunk")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN, OUTCOMES, EvidenceFalse
-from schemas.ports.evidence import shown
+from schemas.ports.evidence import printable
 
 MOST = 1000
 """Findings, and notes, that a report lists: hostile evidence has one for each of its bytes."""
@@ -121,7 +121,7 @@ def stray_files(folder: str, names: Iterable[str]) -> Iterator[Finding]:
     """A note for each file that lies beside the evidence. folder: with its stroke, or empty."""
     for name in sorted(names):
         yield Finding(
-            "file.unsealed", f"{folder}{shown(name)}", "nobody sealed this file; it was not looked at"
+            "file.unsealed", f"{folder}{printable(name)}", "nobody sealed this file; it was not looked at"
         )
 
 

@@ -20,7 +20,7 @@ from schemas.format import dsse
 from schemas.format.digest import ZERO
 from schemas.format.file_names import copied_manifest
 from schemas.format.manifest import Manifest
-from schemas.ports.evidence import Evidence, Listing, shown
+from schemas.ports.evidence import Evidence, Listing, printable
 
 SAME_IN_ALL_SEALS = ("session", "uid", "dek_id", "settings", "host", "started_us")
 
@@ -117,7 +117,7 @@ def open_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Seal]
 
 def _listing(listing: Listing) -> Iterator[Finding]:
     for name in sorted(listing.unnamed):
-        yield Finding("manifest.unnamed", f"manifests/{shown(name)}", "no manifest has this name")
+        yield Finding("manifest.unnamed", f"manifests/{printable(name)}", "no manifest has this name")
     yield from stray_files("manifests/", listing.strays)
     if not listing.numbers:
         yield Finding("manifest.missing", "manifests/", "there is no manifest")

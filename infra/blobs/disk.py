@@ -29,7 +29,7 @@ from blake3 import blake3
 
 from infra.blobs import direct_io
 from infra.disk.durable import FILE_MODE, FOLDER_MODE, open_folder, sync_folder
-from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
 from schemas.format.digest import Content, content
 from schemas.ports.files import NO_FILE
 
@@ -238,7 +238,7 @@ def _translated(name: str) -> Iterator[None]:
     except LucidError:
         raise
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL_ERRNOS:
             raise NoSpace(
                 f"no room for blob {name}", code="blobs.space", hint="free disk space; it is tried again"
             ) from error

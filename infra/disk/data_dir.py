@@ -23,7 +23,7 @@ from typing import Any, Final
 from infra.disk.durable import add_line, write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
-from schemas.errors import FULL, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 RUN: Final = "run.json"
@@ -172,7 +172,7 @@ def make_writable_folder(path: Path) -> None:
     except (FileExistsError, NotADirectoryError):
         raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL_ERRNOS:
             raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
         number, why = error.errno or 0, error.strerror or str(error)
     nearest = nearest_there(path)

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
 from schemas.format.digest import Buffer
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
@@ -175,6 +175,6 @@ def _export_errors(target: Path) -> Iterator[None]:
         raise
     except OSError as error:
         why = error.strerror or type(error).__name__
-        if error.errno in FULL:
+        if error.errno in FULL_ERRNOS:
             raise NoSpace(f"{target} does not fit on its disk: {why}", code="export.space") from None
         raise Unavailable(f"{target} cannot be written: {why}", code="export.io") from None

@@ -26,7 +26,7 @@ from infra.blobs import direct_io
 from infra.keys.medium import medium
 from infra.keys.open_key import OpenKey
 from infra.keys.overwriting import is_marked, mark, overwrite, unmark, write_new
-from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
 from schemas.ports import Erasure
 
 KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
@@ -289,7 +289,7 @@ def _translated(what: str) -> Iterator[None]:
     except LucidError:
         raise
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in FULL_ERRNOS:
             raise NoSpace(
                 f"no room for key file {what}", code="keys.space", hint="free disk space; it is tried again"
             ) from error

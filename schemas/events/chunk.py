@@ -8,7 +8,20 @@
 
 from typing import Literal
 
-from schemas.types import B64, Count, Frozen, Hex16, Hex32, Hex64, Hex96, Hex128, Hex158, Label, TimeUs
+from schemas.types import (
+    B64,
+    Count,
+    EndKind,
+    Frozen,
+    Hex16,
+    Hex32,
+    Hex64,
+    Hex96,
+    Hex128,
+    Hex158,
+    Label,
+    TimeUs,
+)
 
 ClosedBy = Literal[
     "part", "gap", "size", "key_frame", "seconds", "fragments", "clear_bytes", "pause", "final", "end"
@@ -143,7 +156,7 @@ class Ended(Frozen):
     tracks: tuple[TrackEnd, ...]
     """What was taken, by track: its last seq, head and plain bytes."""
     genesis: dict[int, Hex32]
-    end: Literal["final", "aborted", "host_lost"]
+    end: EndKind
     reason: Label
     ended_us: TimeUs
     ending: B64

@@ -6,13 +6,13 @@
 3. A command that says more than it should is refused: a misspelt member must not be ignored.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.events.session import SessionSettings
-from schemas.types import Count, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
+from schemas.types import Count, ForcedEnd, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
 
 CREATE_PREFIX = b"lucid v1 create\0"
 
@@ -148,7 +148,7 @@ class Destroy(Move):
 class RequestEnd(Command):
     """The platform ends a recording whose host does not."""
 
-    end: Literal["aborted", "host_lost"]
+    end: ForcedEnd
     reason: Label = "none"
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.types import Count, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
+from schemas.types import Count, ForcedEnd, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
 
 
 class State:
@@ -107,7 +107,7 @@ class EndRequested(LifecycleEvent):
     """The platform ends the recording itself: record is sent a kind 8 fragment."""
 
     type: Literal["EndRequested"] = "EndRequested"
-    end: Literal["aborted", "host_lost"]
+    end: ForcedEnd
     reason: Label
 
 

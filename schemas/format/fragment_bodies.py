@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from schemas.errors import Rejected
 from schemas.format.digest import Buffer
 from schemas.format.jcs import jcs, strict_loads
-from schemas.types import Count, Hex32, Label, TimeUs
+from schemas.types import Count, ForcedEnd, Hex32, Label, TimeUs
 
 
 class Body(BaseModel):
@@ -88,7 +88,7 @@ class FinalBody(_Tails):
 class EndBody(_Tails):
     """The platform's own ending; tracks: those of which it holds a fragment."""
 
-    end: Literal["aborted", "host_lost"]
+    end: ForcedEnd
     reason: Label
 
 

@@ -19,7 +19,7 @@ from schemas.format.chunk_header import INDEX_TRACK, MAX_PLAIN
 from schemas.format.document import Document, Strict
 from schemas.format.index import ENTRY_NAMES, Entry
 from schemas.format.trust import MAX_KEYS_BYTES, Keys, Place, Tombstone, TrustFile, TrustKey
-from schemas.types import B64, Count, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
+from schemas.types import B64, Count, EndKind, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
 
 MAX_EQUIVOCATIONS = 16
 LOST_BUILD = "lost"
@@ -36,7 +36,7 @@ U32 = Annotated[int, Field(ge=0, lt=2**32)]
 Track = Literal[0, 1]
 
 
-class Settings(Strict):
+class SealedSettings(Strict):
     suite: Literal[1, 2]
     codec: Literal[0, 1, 2, 3, 4]
     level: Annotated[int, Field(ge=0, le=22)]
@@ -202,13 +202,13 @@ class Manifest(Document):
     session: Label
     uid: Hex16
     dek_id: Hex16
-    settings: Settings
+    settings: SealedSettings
     host: Host
     signer: Signer
     started_us: TimeUs
     ended_us: TimeUs
     sealed_us: TimeUs
-    end: Literal["final", "aborted", "host_lost"]
+    end: EndKind
     reason: Label
     lifecycle: Lifecycle
     tracks: Annotated[tuple[TrackGenesis, ...], Field(max_length=2)]
@@ -255,7 +255,7 @@ __all__ = [
     "Merkle",
     "Part",
     "Place",
-    "Settings",
+    "SealedSettings",
     "SignedHead",
     "Signer",
     "Tombstone",

@@ -29,7 +29,7 @@ class Listing:
     """All other names: nobody sealed what they name."""
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name that a stranger chose, safe to print."""
     return name.encode("unicode_escape").decode("ascii")[:NAME_SHOWN]
 

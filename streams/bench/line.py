@@ -16,7 +16,7 @@ from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.record.admit import Unfit, admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment
 from handlers.stages.store import store
 from schemas.buffers import Bytes
 from schemas.errors import EvidenceFalse

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import EXIT_OK, FULL, LucidError, Misuse, NoSpace
+from schemas.errors import EXIT_OK, FULL_ERRNOS, LucidError, Misuse, NoSpace
 from streams.cli import outlets, output
 from streams.cli.catalog import NAME, VERBS, program
 
@@ -67,7 +67,7 @@ def _status(arguments: Sequence[str]) -> int:
     except MemoryError:
         return output.report(NoSpace("there is not enough memory for this", code="memory.full"), as_json)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in FULL_ERRNOS:
             return output.report(NoSpace(f"nothing more can be written: {error}", code="disk.full"), as_json)
         return output.report_bug(error, as_json)
 

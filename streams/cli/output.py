@@ -20,7 +20,16 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from schemas.errors import EXIT_BUG, EXIT_INTERRUPTED, FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from schemas.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    FULL_ERRNOS,
+    LucidError,
+    Misuse,
+    NoSpace,
+    Unavailable,
+    outcome,
+)
 from streams.cli.catalog import typed
 from streams.cli.outlets import outlet_of
 
@@ -111,7 +120,7 @@ def settled(status: int) -> int:
 
 def _not_arrived(error: OSError) -> LucidError:
     why = error.strerror or type(error).__name__
-    if error.errno in FULL:
+    if error.errno in FULL_ERRNOS:
         return NoSpace(f"nothing more can be written to standard output: {why}", code="disk.full")
     return Unavailable(f"standard output takes no more: {why}", code="output.failed")
 

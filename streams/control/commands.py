@@ -22,8 +22,8 @@ from handlers.format.compression import check_cost
 from handlers.lifecycle.decide import check_request, decide
 from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
-from handlers.lifecycle.view import shown
-from handlers.retention.space import data_room
+from handlers.lifecycle.view import session_details
+from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from schemas.errors import LucidError, Misuse, RefusedByState, Unavailable
 from schemas.events import commands
@@ -102,7 +102,7 @@ class Control:
                 # Whose key it is comes before whose place: nobody takes the places of another host.
                 await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
                 session = await self.places.create(asked.host, asked.session, self._admitted(asked, session))
-            return shown(session)
+            return session_details(session)
 
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""
@@ -117,7 +117,7 @@ class Control:
                 code="start.failed",
                 hint=f"lucid sessions show {session.id}",
             )
-        return {**shown(session), "dek_id": session.dek_id.hex(), "intake": session.intake.hex()}
+        return {**session_details(session), "dek_id": session.dek_id.hex(), "intake": session.intake.hex()}
 
     async def abort(self, body: Body) -> Body:
         """End a recording whose host does not; what was recorded is sealed as aborted."""
@@ -153,7 +153,7 @@ class Control:
         never_started = session.state == State.CREATED
         kind = commands.Destroy if never_started else commands.Cleanup
         await self.log.execute(kind.model_validate(_filled({"reason": OPERATOR, **body})), session)
-        return shown(
+        return session_details(
             await self._until(
                 session.id, DESTROY_S, lambda s: s.state == State.DESTROYED and s.shredded is not None
             )
@@ -168,7 +168,7 @@ class Control:
         state = last[1].state if last else None
         recorded = state.next_index if state else 0
         return {
-            **shown(session),
+            **session_details(session),
             "recorded": recorded,
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
@@ -194,7 +194,7 @@ class Control:
         """How many bytes of data a host may send before it asks again. sending: what it has under way."""
         info = await self.jet.info(subjects.RECORDINGS)
         recording = self.places.running()
-        data = data_room(info.bytes + int(body.get("sending", 0)), info.max_bytes, recording)
+        data = send_quota_bytes(info.bytes + int(body.get("sending", 0)), info.max_bytes, recording)
         return {"used": info.bytes, "limit": info.max_bytes, "data": data}
 
     async def rotate(self, body: Body) -> Body:
@@ -214,7 +214,7 @@ class Control:
         }
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
-        return shown(await self.log.execute(kind.model_validate(_filled(body))))
+        return session_details(await self.log.execute(kind.model_validate(_filled(body))))
 
     async def _there(self, body: Body) -> Session:
         session = await self.log.load(str(body.get("session", "")))

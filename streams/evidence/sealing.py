@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from handlers.crypto.signatures import verify_signature
 from handlers.lifecycle.session import Session, evolve, initial
-from handlers.seal.index import IndexChunk, fits, index_chunks, index_entry, seal_index_chunk
+from handlers.seal.index import PlainIndexChunk, fits, index_chunks, index_entry, seal_index_chunk
 from handlers.seal.manifest import seal
 from handlers.seal.material import Material, gather
 from schemas import subjects
@@ -87,7 +87,7 @@ class Sealer:
             "sealed": manifest.totals.sealed,
         }
 
-    def _put_index(self, material: Material, dek: bytes, chunk: IndexChunk) -> Entry:
+    def _put_index(self, material: Material, dek: bytes, chunk: PlainIndexChunk) -> Entry:
         name = file_names.stored_chunk(material.created.uid, chunk.index)
         sealed = seal_index_chunk(material, dek, chunk)
         for _ in range(2):

@@ -11,8 +11,7 @@ import pytest
 from test_conducted import verified
 
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Identity
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, connect
 from infra.nats_server import server as nats_server

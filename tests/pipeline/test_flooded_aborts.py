@@ -9,8 +9,7 @@ from test_conducted import verified
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Identity
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from infra.jetstream import Jet
 from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer

@@ -8,8 +8,7 @@ import pytest
 
 from handlers.stages.record import admit as admitting
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Output
+from handlers.stages.record.pieces import FoldedFragment, Output
 from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
 from schemas import subjects

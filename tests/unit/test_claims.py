@@ -13,7 +13,7 @@ from test_record_fold import IDENTITY, PUBLIC, Host
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment
 from schemas.events.chunk import Recorded
 from schemas.format.fragment import Fragment, Kind
 from streams.event_store.chunk_log import data_seqs

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.lifecycle.decide import decide
-from handlers.lifecycle.rules import FACTS, STATES, TABLE, allowed
+from handlers.lifecycle.rules import EVENT_RULES, STATES, TABLE, allowed
 from handlers.lifecycle.session import Session, evolve, initial
-from handlers.lifecycle.view import VERBS, next_commands, shown
+from handlers.lifecycle.view import VERBS, next_commands, session_details
 from schemas.errors import Denied, NotFound, RefusedByState
 from schemas.events import commands
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Move, create_request
@@ -104,7 +104,7 @@ def test_every_trigger_has_a_command_and_every_state_stands_in_the_table() -> No
     assert list(STATES) == ALL
     assert {row.trigger for row in TABLE} == set(MOVES)
     facts = {kind for kind in vars(commands).values() if isinstance(kind, type) and issubclass(kind, Command)}
-    assert facts - set(MOVES.values()) - {Command, Create, Move} == set(FACTS)
+    assert facts - set(MOVES.values()) - {Command, Create, Move} == set(EVENT_RULES)
 
 
 @pytest.mark.parametrize(("state", "trigger"), list(product(ALL, MOVES)))
@@ -383,7 +383,7 @@ def test_an_event_with_what_is_no_longer_kept_is_read_and_says_no_more_of_it() -
     assert session.state == CREATED
     assert session.created is not None
     assert session.created.uid == b"\x22" * 16
-    assert "Ann" not in str(shown(session)) + session.created.model_dump_json()
+    assert "Ann" not in str(session_details(session)) + session.created.model_dump_json()
 
 
 def test_an_event_seen_twice_and_one_of_a_newer_version_change_nothing_else() -> None:

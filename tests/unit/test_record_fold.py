@@ -13,8 +13,7 @@ from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import FragmentSealer, end_fragment
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Double, Identity, LateDuplicate, Output, Refused
+from handlers.stages.record.pieces import Duplicate, FoldedFragment, Identity, LateDuplicate, Output, Refused
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import SessionSettings
 from schemas.format.fragment import WINDOW, Fragment, Kind, PartSettings, genesis, session_uid
@@ -129,7 +128,7 @@ def test_doubled_and_delayed_fragments_move_no_border(
         outputs[-1] if isinstance(outputs[-1], Ended) else next(o for o in outputs if isinstance(o, Ended))
     )
     assert ended.fragments == len(made)
-    assert fold.doubles + sum(isinstance(o, Refused) for o in outputs) == len(stream) - len(made)
+    assert fold.duplicates + sum(isinstance(o, Refused) for o in outputs) == len(stream) - len(made)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -186,11 +185,11 @@ def test_end_closes_what_was_taken_and_names_it(
         assert (chunks[-1].last_seq, chunks[-1].last_head) == (tail.last_seq, tail.head)
         assert sum(chunk.plain for chunk in chunks) == tail.plain
     assert {tail.id for tail in ended.tracks} == {chunk.track for chunk in closed}
-    refused = {output.piece.stream_seq for output in outputs if isinstance(output, Refused)}
+    refused = {output.fragment.stream_seq for output in outputs if isinstance(output, Refused)}
     taken = {seq for chunk in closed for seq in stream_seqs(chunk)}
     assert taken == {piece.stream_seq for piece in pieces} - refused
     late = [looked_at(end, 1000), looked_at(host.make(("data", 0, 1))[-1], 1001)]
-    assert [type(output) for output in run(fold, late)] == [Double, Refused]
+    assert [type(output) for output in run(fold, late)] == [Duplicate, Refused]
     assert sum(len(fragment_rows(o.rows)) for o in outputs if isinstance(o, Recorded)) == ended.fragments
 
 
@@ -234,7 +233,7 @@ def test_two_signed_fragments_for_one_place_are_kept_as_proof() -> None:
     others = [f for n in (10, 21) for f in other.make(("data", 0, n))]
     fold = Fold(IDENTITY)
     outputs = run(fold, [looked_at(w, seq) for seq, w in enumerate([*made, others[2]], 1)])
-    assert [type(o) for o in outputs] == [Double]
+    assert [type(o) for o in outputs] == [Duplicate]
     ended = run(fold, [looked_at(w, 9) for w in ours.final()])
     found = next(o for o in ended if isinstance(o, Recorded)).equivocations
     assert [(e.track, e.seq) for e in found] == [(0, 2)]

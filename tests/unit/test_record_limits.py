@@ -4,8 +4,8 @@ import pytest
 from test_record_fold import IDENTITY, PART, Host, looked_at, run
 
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT, FoldedFragment
-from handlers.stages.record.pieces import Double, LateDuplicate, Refused
+from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT
+from handlers.stages.record.pieces import Duplicate, FoldedFragment, LateDuplicate, Refused
 from infra.nats_server.server import MAX_PAYLOAD
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import WINDOW, GapBody
@@ -35,7 +35,7 @@ def begun(host: Host) -> Fold:
 
 def held(fold: Fold) -> int:
     """Fragments that are in no closed chunk: in memory, and named by a checkpoint."""
-    waiting = len(list(fold.open_pieces()))
+    waiting = len(list(fold.open_fragments()))
     assert len(fold.state().named) == waiting
     return waiting
 
@@ -97,11 +97,11 @@ def test_a_double_inside_an_open_chunk_is_known_however_long_the_chunk(seq: int)
     host, other, fold = Host(), Host(now_us=7), Fold(IDENTITY)
     made = pieces(many(host, RECENT + 150))
     assert run(fold, made) == []
-    assert fold.take(made[seq]) == [Double(made[seq])]
-    assert (fold.doubles, fold.equivocations) == (1, 0)
+    assert fold.take(made[seq]) == [Duplicate(made[seq])]
+    assert (fold.duplicates, fold.equivocations) == (1, 0)
     again = pieces(many(other, RECENT + 150))[seq]
-    assert fold.take(again) == [Double(again)]
-    assert (fold.doubles, fold.equivocations) == (1, 1)
+    assert fold.take(again) == [Duplicate(again)]
+    assert (fold.duplicates, fold.equivocations) == (1, 1)
     (chunk, _) = run(fold, pieces(host.final(), 900))
     assert isinstance(chunk, Recorded)
     assert [(found.seq, found.a, found.b) for found in chunk.equivocations] == [
@@ -114,7 +114,7 @@ def test_a_double_of_a_closed_chunk_is_known_for_a_while_and_then_looked_up() ->
     host, fold = Host(), Fold(IDENTITY)
     made = pieces([*many(host, 2), *host.make(("pause", 0, 0)), *many(host, RECENT - 4)])
     run(fold, made)
-    assert fold.take(made[1]) == [Double(made[1])]
+    assert fold.take(made[1]) == [Duplicate(made[1])]
     run(fold, pieces(many(host, 2), 900))
     assert fold.take(made[1]) == [LateDuplicate(made[1])]
 

@@ -7,8 +7,7 @@ from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import end_fragment
 from handlers.stages.record.admit import Unfit, admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Output
+from handlers.stages.record.pieces import FoldedFragment, Output
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Kind
 from tests.support.evidence.offences import ABORTED, WHOLE, Offence

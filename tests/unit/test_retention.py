@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from handlers.lifecycle.session import Session, initial
-from handlers.retention.space import ASK_BYTES, data_room, may_go, next_to_purge
+from handlers.retention.space import ASK_BYTES, may_go, next_to_purge, send_quota_bytes
 from schemas.events.session import DestroyOrdered, Sealed, SealStarted
 
 DAY_S = 86_400.0
@@ -62,7 +62,7 @@ def test_a_source_goes_when_its_day_is_over_or_the_stream_fills(
 def test_a_stream_without_a_limit_is_never_full() -> None:
     """Breaks: on a server without limits every source goes at once, and no recording may send."""
     assert next_to_purge({"s": 0}, 0, DAY_S, 1 << 40, -1) is None
-    assert data_room(1 << 40, -1, 1) == ASK_BYTES
+    assert send_quota_bytes(1 << 40, -1, 1) == ASK_BYTES
 
 
 def test_allowances_end_below_the_top_whoever_asks_and_when() -> None:
@@ -73,14 +73,14 @@ def test_allowances_end_below_the_top_whoever_asks_and_when() -> None:
     for turn in range(100_000):
         host = (turn * turn + turn // 3) % hosts
         if not in_hand[host]:
-            in_hand[host] = data_room(used, limit, hosts)
+            in_hand[host] = send_quota_bytes(used, limit, hosts)
         sent = min(in_hand[host], 1 + turn % 50)
         in_hand[host] -= sent
         used += sent
     assert 0.949 * limit < used < 0.976 * limit
-    assert data_room(used, limit, hosts) == 0
+    assert send_quota_bytes(used, limit, hosts) == 0
 
 
 def test_far_from_full_a_host_asks_seldom() -> None:
     """Breaks: every fragment costs a question."""
-    assert data_room(0, 64 << 30, 10) == ASK_BYTES
+    assert send_quota_bytes(0, 64 << 30, 10) == ASK_BYTES

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from handlers.crypto.signatures import verify_signature
-from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.errors import Rejected
 from schemas.events.headers import TOO_LONG, too_long
@@ -73,7 +73,7 @@ class Arrival:
         return self.message.seq
 
     @property
-    def piece(self) -> FoldedFragment | None:
+    def folded(self) -> FoldedFragment | None:
         """For the fold; None: it is unfit. Raises what nobody foresaw."""
         match self.found:
             case Fragment() as fragment:

@@ -14,12 +14,13 @@
 
 from collections.abc import Iterable, Iterator
 
-from handlers.stages.final_check import check_final
-from handlers.stages.record.open_chunk import FoldedFragment, Track, closes_before
-from handlers.stages.record.pieces import Double, Ending, Identity, LateDuplicate, Output, Refused
+from handlers.stages.record.final_check import check_final
+from handlers.stages.record.open_chunk import Track, closes_before
+from handlers.stages.record.pieces import Duplicate, FoldedFragment, Identity, LateDuplicate, Output, Refused
 from schemas.events.chunk import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
 from schemas.format.fragment import MAIN, WINDOW, EndBody, FinalBody, GapBody, Kind, TrackTail
 from schemas.format.manifest import MAX_EQUIVOCATIONS
+from schemas.types import EndKind
 
 KEPT = (
     *("at", "next_index", "fragments", "plain", "equivocations"),
@@ -39,7 +40,7 @@ class Fold:
         self.next_index = 0
         self.fragments = 0
         self.plain = 0
-        self.doubles = 0
+        self.duplicates = 0
         self.equivocations = 0
         self.ended = False
         self.host_gaps = 0
@@ -52,13 +53,13 @@ class Fold:
         self._tracks: dict[int, Track] = {}
 
     @classmethod
-    def restore(cls, identity: Identity, state: FoldState, pieces: Iterable[FoldedFragment]) -> "Fold":
-        """The fold as it was at `state`. `pieces`: every fragment that the state names, in any order.
+    def restore(cls, identity: Identity, state: FoldState, fragments: Iterable[FoldedFragment]) -> "Fold":
+        """The fold as it was at `state`. `fragments`: every fragment that the state names, in any order.
 
         Call `drain()` next: the step that ended in `state` may have been one of several for one fragment.
         """
         fold = cls(identity)
-        by_seq = {piece.stream_seq: piece for piece in pieces}
+        by_seq = {fragment.stream_seq: fragment for fragment in fragments}
         for name in KEPT:
             setattr(fold, name, getattr(state, name))
         for saved in state.tracks:
@@ -83,8 +84,8 @@ class Fold:
                 TrackState(
                     id=track.id, genesis=track.genesis, next_seq=track.next_seq, head=track.head,
                     offset=track.offset, part=track.part, part_fragment=track.part_fragment,
-                    lossy=track.lossy, open=tuple(piece.stream_seq for piece in track.open),
-                    early=tuple(sorted(piece.stream_seq for piece in track.early.values())),
+                    lossy=track.lossy, open=tuple(fragment.stream_seq for fragment in track.open),
+                    early=tuple(sorted(fragment.stream_seq for fragment in track.early.values())),
                 )
                 for _, track in sorted(self._tracks.items())
             ),
@@ -94,39 +95,39 @@ class Fold:
         """Where each track that holds a fragment stands now; those that wait are not counted."""
         return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
 
-    def open_pieces(self) -> Iterator[FoldedFragment]:
+    def open_fragments(self) -> Iterator[FoldedFragment]:
         """Fragments that are in no closed chunk: those of open chunks and those that wait."""
         for track in self._tracks.values():
             yield from track.open
             yield from track.early.values()
 
-    def take(self, piece: FoldedFragment) -> list[Output]:
+    def take(self, fragment: FoldedFragment) -> list[Output]:
         """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
         out: list[Output] = []
-        self.at = piece.stream_seq
-        if piece.header.uid != self.identity.uid:
-            return [Refused(piece, "fragment.uid", "the fragment is of another session")]
-        if piece.header.kind == Kind.END:
+        self.at = fragment.stream_seq
+        if fragment.header.uid != self.identity.uid:
+            return [Refused(fragment, "fragment.uid", "the fragment is of another session")]
+        if fragment.header.kind == Kind.END:
             if self.ended:
-                return [Double(piece)]
-            self._ending, self._forcing = piece, True
+                return [Duplicate(fragment)]
+            self._ending, self._forcing = fragment, True
         else:
-            track = self._track(piece.header.track)
-            known = track.held(piece.header.seq)
+            track = self._track(fragment.header.track)
+            known = track.known(fragment.header.seq)
             if known is not None:
-                self.compare(piece, known.head, known.proof)
-                return [Double(piece)]
+                self.compare(fragment, known.head, known.proof)
+                return [Duplicate(fragment)]
             if self.ended:
-                return [Refused(piece, "fragment.after_end", "the recording has ended")]
-            if piece.header.seq < track.expected:
-                self.refuse_final(piece.header.kind, "fragment.late")
-                return [LateDuplicate(piece)]
-            track.early[piece.header.seq] = piece
+                return [Refused(fragment, "fragment.after_end", "the recording has ended")]
+            if fragment.header.seq < track.expected:
+                self.refuse_final(fragment.header.kind, "fragment.late")
+                return [LateDuplicate(fragment)]
+            track.early[fragment.header.seq] = fragment
         out.extend(self.drain())
         return out
 
     def refuse_final(self, kind: Kind, code: str) -> None:
-        """Note that a fragment which is a final does not end the recording. code: why."""
+        """Note that this final does not end the recording. code: why."""
         if kind is Kind.FINAL and not self.ended:
             self.refused_final = self.refused_final or code
 
@@ -142,19 +143,19 @@ class Fold:
                 self._take_end(self._ending, out)
         return out
 
-    def compare(self, piece: FoldedFragment, taken_head: bytes, taken_proof: bytes) -> None:
-        """Count `piece` as a double of what was taken for its place, or note the equivocation.
+    def compare(self, fragment: FoldedFragment, taken_head: bytes, taken_proof: bytes) -> None:
+        """Count `fragment` as a double of what was taken for its place, or note the equivocation.
 
         The first in stream order stays. taken_proof: header ‖ H(body) ‖ signature, 192 bytes.
         """
-        if taken_head == piece.head:
-            self.doubles += 1
+        if taken_head == fragment.head:
+            self.duplicates += 1
             return
         self.equivocations += 1
-        self.refuse_final(piece.header.kind, "fragment.equivocation")
+        self.refuse_final(fragment.header.kind, "fragment.equivocation")
         if self.equivocations <= MAX_EQUIVOCATIONS:
-            where = {"track": piece.header.track, "seq": piece.header.seq}
-            self._found.append(Equivocation(**where, a=taken_proof, b=piece.proof))
+            where = {"track": fragment.header.track, "seq": fragment.header.seq}
+            self._found.append(Equivocation(**where, a=taken_proof, b=fragment.proof))
 
     def _track(self, track_id: int) -> Track:
         if track_id not in self._tracks:
@@ -165,17 +166,17 @@ class Fold:
     def _drain_track(self, track: Track, out: list[Output]) -> None:
         while track.early and not self.ended:
             first = min(track.early)
-            piece = track.early[first]
+            fragment = track.early[first]
             gap = first != track.expected
             if gap and not self._declares_gap(track):
                 return
-            refusal = self._check(track, piece, gap)
+            refusal = self._check(track, fragment, gap)
             if refusal is None:
-                self._accept(track, piece, out)
+                self._accept(track, fragment, out)
             else:
                 del track.early[first]
-                self.refuse_final(piece.header.kind, refusal[0])
-                out.append(Refused(piece, *refusal))
+                self.refuse_final(fragment.header.kind, refusal[0])
+                out.append(Refused(fragment, *refusal))
 
     def _declares_gap(self, track: Track) -> bool:
         return (
@@ -188,10 +189,10 @@ class Fold:
     def _final_is_in(self) -> bool:
         """Whether a final stands in the stream: whatever it does not find there, on any track, is lost."""
         main = self._tracks.get(MAIN)
-        return main is not None and any(piece.header.kind is Kind.FINAL for piece in main.early.values())
+        return main is not None and any(early.header.kind is Kind.FINAL for early in main.early.values())
 
-    def _check(self, track: Track, piece: FoldedFragment, gap: bool) -> tuple[str, str] | None:
-        header = piece.header
+    def _check(self, track: Track, fragment: FoldedFragment, gap: bool) -> tuple[str, str] | None:
+        header = fragment.header
         if not gap and header.prev_head != track.live_head:
             return "fragment.chain", "its previous head is not the head of the fragment before it"
         if header.kind == Kind.PART:
@@ -201,55 +202,56 @@ class Fold:
         if not fits:
             return "fragment.part", f"it names part {header.part}, the track is in part {track.part}"
         if header.kind == Kind.FINAL:
-            return check_final(self._tracks, piece, gap)
+            return check_final(self._tracks, fragment, gap)
         return None
 
-    def _accept(self, track: Track, piece: FoldedFragment, out: list[Output]) -> None:
+    def _accept(self, track: Track, fragment: FoldedFragment, out: list[Output]) -> None:
         """Add one fragment, closing before and after it as format.md §5 says.
 
         The fragment stays in `early` until it is added, so that a state in between still names it.
         """
-        if piece.header.kind == Kind.FINAL:
-            for tail in FinalBody.parse(piece.row.body).tracks:
+        if fragment.header.kind == Kind.FINAL:
+            for tail in FinalBody.parse(fragment.row.body).tracks:
                 self._track(tail.id)  # one of which nothing came is a track, too
             for other_id, other in sorted(self._tracks.items()):
                 if other_id != track.id and other.open:
                     out.append(self._close(other, "final"))
-        why = closes_before(track, piece, self.identity.settings)
+        why = closes_before(track, fragment, self.identity.settings)
         if why is not None:
             out.append(self._close(track, why))
-        del track.early[piece.header.seq]
-        track.add(piece)
-        if piece.header.kind == Kind.GAP:
-            self.host_gaps, self.host_gap_reason = self.host_gaps + 1, GapBody.parse(piece.row.body).reason
-        elif piece.header.kind == Kind.PAUSE:
+        del track.early[fragment.header.seq]
+        track.add(fragment)
+        if fragment.header.kind == Kind.GAP:
+            self.host_gaps, self.host_gap_reason = self.host_gaps + 1, GapBody.parse(fragment.row.body).reason
+        elif fragment.header.kind == Kind.PAUSE:
             out.append(self._close(track, "pause"))
-        elif piece.header.kind == Kind.FINAL:
-            self._ending = piece  # named by the state of the last chunk: a crash before `ended` loses nothing
+        elif fragment.header.kind == Kind.FINAL:
+            # The state of the last chunk names it: a crash before `ended` loses nothing.
+            self._ending = fragment
             out.append(self._close(track, "final"))
             for seq in sorted(track.early):
                 out.append(
                     Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track")
                 )
-            out.append(self._end(piece, "final", "done"))
+            out.append(self._end(fragment, "final", "done"))
 
-    def _take_end(self, piece: FoldedFragment, out: list[Output]) -> None:
-        body = EndBody.parse(piece.row.body)
+    def _take_end(self, fragment: FoldedFragment, out: list[Output]) -> None:
+        body = EndBody.parse(fragment.row.body)
         for track_id in sorted(self._tracks, key=lambda track: (track == MAIN, track)):
             if self._tracks[track_id].open:
                 out.append(self._close(self._tracks[track_id], "end"))
-        out.append(self._end(piece, body.end, body.reason))
+        out.append(self._end(fragment, body.end, body.reason))
 
     def _close(self, track: Track, why: ClosedBy) -> Recorded:
-        pieces, plain = track.open, track.open_plain
-        first, last = pieces[0], pieces[-1]
+        fragments, plain = track.open, track.open_plain
+        first, last = fragments[0], fragments[-1]
         offset, next_index = track.offset, self.next_index
         track.open, track.open_plain, track.open_clear, track.open_data = [], 0, 0, False
         track.next_seq, track.head, track.offset = last.header.seq + 1, last.head, offset + plain
         self.next_index += 1
-        self.fragments += len(pieces)
+        self.fragments += len(fragments)
         self.plain += plain
-        seqs = [piece.stream_seq for piece in pieces]
+        seqs = [fragment.stream_seq for fragment in fragments]
         return Recorded(
             session=self.identity.session,
             uid=self.identity.uid,
@@ -267,13 +269,13 @@ class Fold:
             prev_head=first.header.prev_head,
             last_head=last.head,
             last_header=last.raw_header,
-            rows=b"".join(piece.row.pack() for piece in pieces),
+            rows=b"".join(fragment.row.pack() for fragment in fragments),
             stream=tuple(now - before for now, before in zip(seqs, [0, *seqs], strict=False)),
             equivocations=self._take_found(),
             state=self.state(),
         )  # fmt: skip
 
-    def _end(self, piece: FoldedFragment, end: Ending, reason: str) -> Ended:
+    def _end(self, fragment: FoldedFragment, end: EndKind, reason: str) -> Ended:
         self.ended = True
         self._ending = None
         for track in self._tracks.values():
@@ -288,8 +290,8 @@ class Fold:
             genesis={track.id: track.genesis for track in self._tracks.values()},
             end=end,
             reason=reason,
-            ended_us=piece.header.time_us,
-            ending=piece.whole,
+            ended_us=fragment.header.time_us,
+            ending=fragment.whole,
             equivocations=self._take_found(),
             state=self.state(),
         )

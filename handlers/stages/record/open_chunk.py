@@ -6,42 +6,15 @@
 
 from dataclasses import dataclass, field
 
+from handlers.stages.record.pieces import FoldedFragment
 from schemas.events.chunk import ClosedBy
 from schemas.events.session import SessionSettings
-from schemas.format.fragment import KEY_FRAME, Fragment, Header, Kind, TrackTail
-from schemas.format.index import FragmentRow
+from schemas.format.fragment import KEY_FRAME, Kind, TrackTail
 
 MAX_FRAGMENTS = 2048
 MAX_CLEAR_BYTES = 256 * 1024
 RECENT = 256
 """Accepted fragments whose heads are remembered, to tell a double from an equivocation: four windows."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoldedFragment:
-    """A fragment as the fold sees it: everything but the sealed bytes of a data fragment."""
-
-    stream_seq: int
-    header: Header
-    raw_header: bytes
-    head: bytes
-    row: FragmentRow
-    whole: bytes = b""
-    """The whole fragment, of kinds part, final and end."""
-
-    @classmethod
-    def of(cls, stream_seq: int, fragment: Fragment) -> "FoldedFragment":
-        """What the fold keeps of a fragment; `fragment` and its body are not kept alive."""
-        keeps = fragment.header.kind in (Kind.PART, Kind.FINAL, Kind.END)
-        whole = fragment.whole if keeps else b""
-        return cls(
-            stream_seq, fragment.header, fragment.raw_header, fragment.head, FragmentRow.of(fragment), whole
-        )
-
-    @property
-    def proof(self) -> bytes:
-        """header ‖ H(body) ‖ signature, 192 bytes: what shows an equivocation."""
-        return self.raw_header + self.row.body_digest + self.row.signature
 
 
 @dataclass(slots=True)
@@ -73,31 +46,31 @@ class Track:
     def plain(self) -> int:
         return self.offset + self.open_plain
 
-    def held(self, seq: int) -> FoldedFragment | None:
+    def known(self, seq: int) -> FoldedFragment | None:
         """What was taken for this place, if it still waits, is in the open chunk, or was taken lately."""
         if self.open and self.open[0].header.seq <= seq < self.expected:
             return self.open[seq - self.open[0].header.seq]
         return self.early.get(seq) or self.recent.get(seq)
 
-    def add(self, piece: FoldedFragment) -> None:
+    def add(self, fragment: FoldedFragment) -> None:
         """Put an accepted fragment into the open chunk."""
-        if piece.header.kind == Kind.PART:
-            self.part, self.part_fragment = piece.header.part, piece.whole
-        self.lossy = self.lossy or piece.header.seq != self.expected
-        self.open.append(piece)
-        self.open_plain += piece.row.plain
-        self.open_clear += len(piece.row.body)
-        self.open_data = self.open_data or piece.row.plain > 0
-        self.recent[piece.header.seq] = piece
+        if fragment.header.kind == Kind.PART:
+            self.part, self.part_fragment = fragment.header.part, fragment.whole
+        self.lossy = self.lossy or fragment.header.seq != self.expected
+        self.open.append(fragment)
+        self.open_plain += fragment.row.plain
+        self.open_clear += len(fragment.row.body)
+        self.open_data = self.open_data or fragment.row.plain > 0
+        self.recent[fragment.header.seq] = fragment
         if len(self.recent) > RECENT:
             del self.recent[next(iter(self.recent))]
 
     def ends_at(self, tail: TrackTail) -> bool:
         """Whether `tail` is this track's end; it may count more bytes where fragments were lost."""
         stands = (tail.last_seq, tail.head) == (self.expected - 1, self.live_head)
-        return stands and self.holds(tail.plain)
+        return stands and self.allows_plain(tail.plain)
 
-    def holds(self, plain: int, *, lossy: bool = False) -> bool:
+    def allows_plain(self, plain: int, *, lossy: bool = False) -> bool:
         """Whether the whole track may have so many plain bytes. lossy: its end is missing, too."""
         return plain >= self.plain if self.lossy or lossy else plain == self.plain
 
@@ -106,16 +79,16 @@ class Track:
         return TrackTail.model_validate(members)
 
 
-def closes_before(track: Track, piece: FoldedFragment, settings: SessionSettings) -> ClosedBy | None:
-    """Why the open chunk closes before `piece` is added, or None (format.md §5, in its order)."""
+def closes_before(track: Track, fragment: FoldedFragment, settings: SessionSettings) -> ClosedBy | None:
+    """Why the open chunk closes before `fragment` is added, or None (format.md §5, in its order)."""
     if not track.open:
         return None
-    header, plain, size = piece.header, track.open_plain, settings.chunk_bytes
+    header, plain, size = fragment.header, track.open_plain, settings.chunk_bytes
     if header.kind == Kind.PART:
         return "part"
     if header.seq != track.expected:
         return "gap"
-    if plain + piece.row.plain > size:
+    if plain + fragment.row.plain > size:
         return "size"
     if header.flags & KEY_FRAME and 4 * plain >= 3 * size:
         return "key_frame"
@@ -124,6 +97,6 @@ def closes_before(track: Track, piece: FoldedFragment, settings: SessionSettings
         return "seconds"
     if len(track.open) + 1 > MAX_FRAGMENTS:
         return "fragments"
-    if track.open_clear + len(piece.row.body) > MAX_CLEAR_BYTES:
+    if track.open_clear + len(fragment.row.body) > MAX_CLEAR_BYTES:
         return "clear_bytes"
     return None

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-from handlers.stages.record.open_chunk import FoldedFragment
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import Created, SessionSettings
-from schemas.format.fragment import EVENTS, MAIN, genesis
+from schemas.format.fragment import EVENTS, MAIN, Fragment, Header, Kind, genesis
+from schemas.format.index import FragmentRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +34,61 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldedFragment:
+    """A fragment as the fold sees it: everything but the sealed bytes of a data fragment."""
+
+    stream_seq: int
+    header: Header
+    raw_header: bytes
+    head: bytes
+    row: FragmentRow
+    whole: bytes = b""
+    """The whole fragment, of kinds part, final and end."""
+
+    @classmethod
+    def of(cls, stream_seq: int, fragment: Fragment) -> "FoldedFragment":
+        """What the fold keeps of a fragment; `fragment` and its body are not kept alive."""
+        keeps = fragment.header.kind in (Kind.PART, Kind.FINAL, Kind.END)
+        whole = fragment.whole if keeps else b""
+        return cls(
+            stream_seq, fragment.header, fragment.raw_header, fragment.head, FragmentRow.of(fragment), whole
+        )
+
+    @property
+    def proof(self) -> bytes:
+        """header ‖ H(body) ‖ signature, 192 bytes: what shows an equivocation."""
+        return self.raw_header + self.row.body_digest + self.row.signature
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A fragment that changed nothing, and why."""
 
-    piece: FoldedFragment
+    fragment: FoldedFragment
     code: str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Double:
+class Duplicate:
     """A copy of a fragment that was taken, or another for its place (then it was noted as equivocation)."""
 
-    piece: FoldedFragment
+    fragment: FoldedFragment
 
 
 @dataclass(frozen=True, slots=True)
 class LateDuplicate:
     """A fragment for a place taken long ago: only the recorded events can tell a double from another."""
 
-    piece: FoldedFragment
+    fragment: FoldedFragment
 
 
-Ending = Literal["final", "aborted", "host_lost"]
-Output = Recorded | Ended | Refused | Double | LateDuplicate
+Output = Recorded | Ended | Refused | Duplicate | LateDuplicate
 
 
 def is_taken(outputs: Iterable[Output], stream_seq: int) -> bool:
     """Whether the fragment at this place of the stream was taken: new, and neither a double nor refused."""
     return not any(
-        isinstance(output, Refused | Double | LateDuplicate) and output.piece.stream_seq == stream_seq
+        isinstance(output, Refused | Duplicate | LateDuplicate) and output.fragment.stream_seq == stream_seq
         for output in outputs
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from schemas.config.values import size_text
-from schemas.errors import FULL, LucidError, Misuse, NoSpace, Unavailable, outcome
+from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.output import JsonFlag
@@ -148,7 +148,7 @@ def _tried(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         told = f"{output.home(path)} cannot be written: {output.home(nearest)}: {error.strerror}"
-        if error.errno in FULL:
+        if error.errno in FULL_ERRNOS:
             raise NoSpace(told, code="disk.full", hint="free some, or set LUCID_DATA") from None
         raise Misuse(told, code="config.path", hint="set LUCID_DATA to another folder") from None
 

@@ -21,8 +21,15 @@ from functools import partial
 
 from handlers.stages.record.admit import Arrival, Unfit, admit_all
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Double, Identity, LateDuplicate, Output, Refused, is_taken
+from handlers.stages.record.pieces import (
+    Duplicate,
+    FoldedFragment,
+    Identity,
+    LateDuplicate,
+    Output,
+    Refused,
+    is_taken,
+)
 from schemas import subjects
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
@@ -278,13 +285,14 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     claims.forget_open(uid)
-                    told = (self.identity.session, output.fragments, self._fold.doubles, self._refusals.count)
+                    counts = output.fragments, self._fold.duplicates, self._refusals.count
+                    told = (self.identity.session, *counts)
                     log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *told)
                     self._checkpoints.append(output)
                 case Refused(piece, code, message):
                     claims.drop(uid, piece.stream_seq)
                     self._refusals.bury(piece.stream_seq, code, message, piece.proof)
-                case Double(piece):
+                case Duplicate(piece):
                     claims.drop(uid, piece.stream_seq)
                 case LateDuplicate(piece):
                     claims.drop(uid, piece.stream_seq)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.errors import LucidError
 from schemas.format.fragment import Kind

@@ -41,7 +41,7 @@ async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
     found_again = await jet.get_many(subjects.RECORDINGS, named)
     # What was taken stays taken: its headers were looked at then, and may read otherwise now.
     arrivals = await look([replace(message, headers={}) for message in found_again.values()])
-    pieces = [arrival.piece for arrival in arrivals if arrival.piece is not None]
+    pieces = [arrival.folded for arrival in arrivals if arrival.folded is not None]
     if len(pieces) < len(named):
         raise Unavailable(
             f"{len(named) - len(pieces)} fragments of the checkpoint of {who.session} cannot be read",

@@ -17,7 +17,7 @@ from handlers.seal.manifest import seal
 from handlers.seal.material import Material, gather
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold, Identity
-from handlers.stages.record.open_chunk import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment
 from infra.keys.signers import Signer
 from schemas.events import commands
 from schemas.events.chunk import Ended, Recorded, Stored

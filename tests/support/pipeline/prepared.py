@@ -28,8 +28,7 @@ from handlers.stages.encrypt import encrypt
 from handlers.stages.merkle import merkle
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Identity
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
 from schemas import subjects

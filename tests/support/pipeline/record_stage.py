@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.open_chunk import FoldedFragment
-from handlers.stages.record.pieces import Identity
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from infra.jetstream import Jet, Message
 from schemas import subjects
 from schemas.events import commands

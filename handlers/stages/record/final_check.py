@@ -7,7 +7,8 @@
 
 from collections.abc import Mapping
 
-from handlers.stages.record.open_chunk import FoldedFragment, Track
+from handlers.stages.record.open_chunk import Track
+from handlers.stages.record.pieces import FoldedFragment
 from schemas.format.fragment import MAIN, FinalBody, TrackTail
 
 
@@ -29,10 +30,10 @@ def check_final(tracks: Mapping[int, Track], final: FoldedFragment, gap: bool) -
 
 def _fits_main(main: Track, tail: TrackTail, final: FoldedFragment, gap: bool) -> bool:
     stands = (tail.last_seq, tail.head) == (final.header.seq - 1, final.header.prev_head)
-    return stands and main.holds(tail.plain, lossy=gap)
+    return stands and main.allows_plain(tail.plain, lossy=gap)
 
 
 def _fits(track: Track, tail: TrackTail) -> bool:
     if track.expected > tail.last_seq:
         return track.ends_at(tail)
-    return track.holds(tail.plain, lossy=True)
+    return track.allows_plain(tail.plain, lossy=True)
