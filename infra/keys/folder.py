@@ -72,6 +72,13 @@ class KeyFolder:
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(folder)
+                raise Unavailable(
+                    f"{self.path} is being moved, or filled",
+                    code="keys.busy",
+                    hint="try again when that is over",
+                ) from None
             except BaseException:
                 os.close(folder)
                 raise

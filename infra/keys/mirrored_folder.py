@@ -41,14 +41,18 @@ class MirroredKeyFolder:
             )
         for folder in self._both:
             folder.require_usable()
-        first, mirrored = self._first.installation(), self._mirror.installation()
+        # In this order, against that in which a first start writes them: one that is under way in another
+        # process is never taken for a folder that was lost.
+        joined = self._mirror.joined()
+        first = self._first.installation()
+        mirrored = self._mirror.installation()
         if first and not mirrored:
             raise Denied(
                 f"{self._mirror.path}, the mirror of {self.path}, is missing or empty",
                 code="keys.mirror",
                 hint="mount its disk; to fill a new one, stop everything: lucid keys mirror",
             )
-        if mirrored and not first and self._mirror.joined():
+        if mirrored and not first and joined:
             raise Denied(
                 f"{self.path} is missing or empty; its mirror {self._mirror.path} is there",
                 code="keys.missing",

@@ -204,7 +204,7 @@ class KeyFolder(Protocol):
     def use(self) -> None:
         """Keep the folder from being moved until `let_go`, or the end of this object. Safe to repeat.
 
-        Raises Unavailable (keys.io), Denied (keys.moving, keys.moved).
+        Raises Unavailable (keys.io, keys.busy), Denied (keys.moving, keys.moved).
         """
 
     def let_go(self) -> None:

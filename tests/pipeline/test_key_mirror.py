@@ -11,6 +11,7 @@ import pytest
 from mirrored import DESTROYED, KEPT, LATER, Pair, held, small_files
 
 from infra.blobs.disk import DiskBlobs
+from infra.keys.folder import KeyFolder
 from infra.keys.session_keys import DiskKeyFiles
 from infra.nats_server.server import NatsServer
 from schemas.errors import Denied, LucidError, Misuse, Unavailable
@@ -159,10 +160,11 @@ async def test_an_erasure_in_one_folder_is_one_in_both_and_no_key_returns(pair: 
     assert held(pair.first) == held(pair.mirror) == {KEPT: made[KEPT], DESTROYED: b"", LATER: b""}
 
 
-async def test_while_the_mirror_cannot_be_reached_nothing_is_called_erased(
-    server: NatsServer, tmp_path: Path
+@pytest.mark.parametrize("lost", LOST)
+async def test_while_one_folder_cannot_be_reached_nothing_is_called_erased_and_what_is_made_is_in_both(
+    server: NatsServer, tmp_path: Path, lost: str
 ) -> None:
-    """Breaks: the mirror's disk is not mounted, and a tombstone says that a key on it is gone."""
+    """Breaks: one disk is not mounted, and a tombstone says that a key on it is gone."""
     async with connected(server, tmp_path) as world:
         pair = Pair(world, tmp_path)
         mirrored = pair.here.settings
@@ -171,19 +173,26 @@ async def test_while_the_mirror_cannot_be_reached_nothing_is_called_erased(
             await world.answered()
             uid = (await world.start("demo-01")).grant.uid
             assert held(pair.first) == held(pair.mirror)
-            pair.mirror.path.rename(tmp_path / "elsewhere")
-            pair.mirror.path.mkdir()
+            place = LOST[lost](pair)
+            place.path.rename(tmp_path / "elsewhere")
+            place.path.mkdir()
+            file = pair.here.key_files.open(uid)
+            assert file is not None, "it is read from the other one"
+            file.close()
+            begun = asyncio.create_task(world.start("demo-02"))
             asked = asyncio.create_task(world.ask("destroy", "demo-01", reason="over"))
             await world.until("demo-01", "CLEANUP")
             await asyncio.sleep(0.5)
             stone = world.data.manifests / tombstone_name(uid)
             assert not stone.exists()
-            assert list(pair.mirror.path.iterdir()) == []
-            pair.mirror.path.rmdir()
-            (tmp_path / "elsewhere").rename(pair.mirror.path)
+            assert list(place.path.iterdir()) == [], "nothing is made where a disk is to be mounted"
+            place.path.rmdir()
+            (tmp_path / "elsewhere").rename(place.path)
             await asked
+            later = (await begun).grant.uid
             Tombstone.within(dsse.parse(stone.read_bytes(), dsse.TOMBSTONE))
             assert held(pair.first)[uid] == held(pair.mirror)[uid] == b""
+            assert held(pair.first)[later] == held(pair.mirror)[later] != b""
 
 
 @pytest.mark.parametrize("lost", LOST)
@@ -250,6 +259,31 @@ async def test_two_files_that_differ_are_mended_by_taking_the_damaged_one_away(p
     (pair.mirror.path / name).unlink()
     await pair.open()
     assert (pair.mirror.path / name).read_bytes() == (pair.first.path / name).read_bytes() == whole
+
+
+async def test_a_first_start_of_two_processes_is_not_taken_for_a_lost_folder(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: conductor and worker begin an installation at once, and one of them refuses for good."""
+    async with connected(server, tmp_path) as world:
+        pair = Pair(world, tmp_path)
+        read, is_first = KeyFolder.installation, True
+
+        def read_slowly(folder: KeyFolder) -> bytes:
+            nonlocal is_first
+            found = read(folder)
+            if is_first:
+                is_first = False
+                other = pair.here
+                for begins in (other.key_folder, other.keyring, other.signers):
+                    begins.begin()
+                other.key_folder.join()
+            return found
+
+        monkeypatch.setattr(KeyFolder, "installation", read_slowly)
+        pair.here.key_folder.require_usable()
+        assert not is_first
+        assert are_alike(pair)
 
 
 class PowerFailsError(Exception):
@@ -427,7 +461,10 @@ async def test_a_restore_writes_into_both_folders(pair: Pair, tmp_path: Path) ->
     """Breaks: a copy that is put back leaves the mirror behind, and the next start refuses both."""
     made = pair.make(KEPT)
     here, phrase, copy = pair.here, "correct horse battery", tmp_path / "copy"
-    await make_copy(pair.world.jet, here.key_folder, here.key_files, copy, phrase, label="one", until_us=1)
+    with copy.open("wb") as file:
+        await make_copy(
+            pair.world.jet, here.key_folder, here.key_files, file, phrase, label="one", until_us=1
+        )
     for lost in ((pair.first, pair.mirror), (pair.first,)):
         for place in lost:
             shutil.rmtree(place.path)

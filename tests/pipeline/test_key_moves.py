@@ -129,6 +129,8 @@ async def test_nobody_moves_keys_away_below_who_uses_them(moving: Move) -> None:
         move(moving.old, moving.new)
     assert not moving.new.path.exists()
     del using
+    with moving.old.alone(), pytest.raises(Unavailable, match=r"keys\.busy"):
+        await moving.open(moving.old)
     assert move(moving.old, moving.new).sessions == 2
 
 

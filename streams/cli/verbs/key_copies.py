@@ -89,6 +89,7 @@ def restore_copy(
 async def _copied(
     here: Installation, jet: Jet, target: Path, passphrase: str, label: str, until_us: int
 ) -> Copied:
+    here.key_folder.use()  # a folder that is moved meanwhile would be copied as one of erased keys
     await key_folder(here, jet).check()
     with new_file(target) as file:
         return await make_copy(
