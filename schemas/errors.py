@@ -111,3 +111,10 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
 def outcome(error: LucidError) -> Outcome:
     """Exit code and HTTP status of an error, by its nearest listed class."""
     return next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+
+
+def session_absent(session_id: str, more: str = "") -> NotFound:
+    """There is no session of this name. more: what was found under the name all the same."""
+    return NotFound(
+        f"there is no session {session_id}{more}", code="session.absent", hint="lucid sessions list"
+    )

@@ -11,7 +11,7 @@ from handlers.crypto.signatures import verify_signature
 from handlers.lifecycle.rules import EVENT_RULES, ROWS, Blocker, allowed, blockers
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import refusal_hint
-from schemas.errors import Denied, NotFound, RefusedByState
+from schemas.errors import Denied, RefusedByState, session_absent
 from schemas.events.commands import (
     CREATE_PREFIX,
     AcceptLoss,
@@ -57,9 +57,7 @@ def decide(session: Session, command: Command) -> list[Event]:
     if isinstance(command, Create):
         return _create(session, command)
     if session.created is None:
-        raise NotFound(
-            f"there is no session {session.id}", code="session.absent", hint="list them: lucid sessions list"
-        )
+        raise session_absent(session.id)
     if command.cause in session.causes:
         return []
     if isinstance(command, Move):

@@ -34,12 +34,12 @@ from schemas.ports import Jet, Keyring, Signers
 from streams.control import signing
 from streams.control.client import answer, answer_error
 from streams.control.places import Places
-from streams.event_store.chunk_log import last_recorded
+from streams.event_store.chunk_log import last_recorded, recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.dead_letters import absent, dead_letters, refused
+from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
 from streams.event_store.host_log import Hosts
 from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog, recorded_chunks
+from streams.event_store.session_log import EventLog
 from streams.keys.folder import KeyFolder
 from streams.keys.keystore import KeyStore
 from streams.projections.session_list import SessionList
@@ -178,8 +178,8 @@ class Control:
             "host_gap_reason": state.host_gap_reason if state else "",
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
-            "refused": await refused(self.jet, session.id),
-            "dead": await dead_letters(self.jet, session.id),
+            "refused": await dead_letters(self.jet, session.id),
+            "dead": await dead_letter_count(self.jet, session.id),
         }
 
     async def ping(self, body: Body) -> Body:
@@ -219,7 +219,7 @@ class Control:
     async def _there(self, body: Body) -> Session:
         session = await self.log.load(str(body.get("session", "")))
         if session.created is None:
-            raise await absent(self.jet, session.id)
+            raise await absent_session(self.jet, session.id)
         return session
 
     async def _admitted(self, asked: Create, session: Session) -> Session:

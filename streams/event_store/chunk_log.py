@@ -39,6 +39,12 @@ async def last_recorded(jet: Reader, session: str) -> tuple[int, Recorded | Ende
     return (message.seq, event) if event else None
 
 
+async def recorded_chunks(jet: Reader, session: str) -> int:
+    """How many chunks of the session are recorded now."""
+    last = await last_recorded(jet, session)
+    return last[1].state.next_index if last else 0
+
+
 async def recorded_events(jet: Reader, session: str) -> AsyncIterator[Recorded | Ended]:
     """Every event of the session's `recorded` subject, in order."""
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session)):

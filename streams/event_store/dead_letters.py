@@ -1,50 +1,87 @@
-"""Owns what people are told of messages that came to nothing: dead letters, and what no session takes."""
+"""Writes and reads dead letters: messages that will not be tried again, with the reason, in the stream DEAD.
+
+1. A dead letter is published before its message is acknowledged. After a crash between the two the same
+   letter is published again; within the stream's window the server drops the second one by its message id.
+2. DEAD lets the oldest go when it is full: a refusal can always be written down.
+"""
 
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas import subjects
-from schemas.errors import NotFound, Rejected
-from schemas.events.chunk import Dead
+from schemas.errors import LucidError, NotFound, Rejected, session_absent
+from schemas.events.chunk import ChunkEvent, Dead
+from schemas.events.headers import too_long
 from schemas.events.upcast import read_event
-from schemas.ports import Reader
+from schemas.ports import Reader, Writer
+from schemas.ports.messages import Message
 
+BODY_BYTES = 64 * 1024
+"""Kept of the message's body: base64 of a whole one would not fit into a message. It stays in its stream."""
 MOST, MOST_BYTES = 100, 10 << 20
-"""Dead letters of a session that are told at most: 100 of the longest fit."""
-HOSTS_TOLD = 10
-"""Of a name that no session has: an answer fits into a message, however many hosts use that name."""
+"""Dead letters in one answer: 100 of the longest fit."""
+HOSTS_MOST = 10
+"""Hosts in one answer about an absent session, however many use its name."""
 
 
-async def refused(jet: Reader, session_id: str) -> list[dict[str, Any]]:
-    """What stands in DEAD under a session's name, oldest first, at most MOST of it."""
+def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:
+    """The dead letter of a message between two stages. It names the message's chunk if the message does."""
+    index, run = -1, 0
+    with suppress(ValidationError):
+        if not too_long(message.headers):  # no stage of ours writes such headers: it ends no chunk
+            claim = ChunkEvent.model_validate_json(message.data)
+            index, run = claim.index, claim.run
+    code, text = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
+    return Dead(
+        stage=stage,
+        session=session,
+        index=index,
+        run=run,
+        seq=message.seq,
+        code=code,
+        message=text[:1000] or type(error).__name__,
+        body=bytes(message.data[:BODY_BYTES]),
+    )
+
+
+async def publish_dead_letter(jet: Writer, dead: Dead) -> None:
+    """Write it into DEAD. Safe to repeat. Raises Unavailable, NoSpace."""
+    await jet.publish(
+        subjects.dead(dead.stage, dead.session),
+        dead.model_dump_json().encode(),
+        msg_id=f"dead.{dead.stage}.{dead.seq}.{dead.run}",
+    )
+
+
+async def dead_letters(jet: Reader, session_id: str) -> list[dict[str, Any]]:
+    """The dead letters under a session's name, oldest first, at most MOST; JSON members without the body."""
     found, _ = await jet.batch(
         subjects.DEAD, subjects.dead("*", session_id), max_messages=MOST, max_bytes=MOST_BYTES
     )
-    told = []
+    letters = []
     for message in found:
         with suppress(Rejected):
             event = read_event(message.data)
             if isinstance(event, Dead):
-                told.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
-    return told
+                letters.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
+    return letters
 
 
-async def dead_letters(jet: Reader, session_id: str) -> int:
+async def dead_letter_count(jet: Reader, session_id: str) -> int:
     """How many messages DEAD holds under a session's name."""
     return sum((await jet.subject_counts(subjects.DEAD, subjects.dead("*", session_id))).values())
 
 
-async def absent(jet: Reader, session_id: str) -> NotFound:
-    """That there is no such session (session.absent), and what came for it all the same."""
-    letters = Counter((one["stage"], one["code"]) for one in await refused(jet, session_id))
+async def absent_session(jet: Reader, session_id: str) -> NotFound:
+    """The error session.absent. It tells which messages came under the name all the same."""
+    letters = Counter((one["stage"], one["code"]) for one in await dead_letters(jet, session_id))
     came = [f"{count} refused by {stage} ({code})" for (stage, code), count in letters.items()]
     fragments = await jet.subject_counts(subjects.RECORDINGS, subjects.recording_by_anyone(session_id))
     came += [
         f"{count} of host {subjects.host_of(subject)} waiting for it to begin"
-        for subject, count in sorted(fragments.items())[:HOSTS_TOLD]
+        for subject, count in sorted(fragments.items())[:HOSTS_MOST]
     ]
-    told = f", but messages came for it: {', '.join(came)}" if came else ""
-    return NotFound(
-        f"there is no session {session_id}{told}", code="session.absent", hint="lucid sessions list"
-    )
+    return session_absent(session_id, f", but messages came for it: {', '.join(came)}" if came else "")

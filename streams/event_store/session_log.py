@@ -14,12 +14,11 @@ from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import Session, evolve, initial
 from schemas import subjects
 from schemas.buffers import Bytes
-from schemas.errors import Rejected
+from schemas.errors import Rejected, session_absent
 from schemas.events.commands import Command
 from schemas.events.session import EVENT, Event
 from schemas.format.jcs import jcs
 from schemas.ports import Jet
-from streams.event_store.chunk_log import last_recorded
 from streams.scheduling.retry import LOG_OUTAGE, retry, retry_conflicts
 
 log = logging.getLogger("lucid.lifecycle")
@@ -49,6 +48,13 @@ class EventLog:
     async def load(self, session_id: str) -> Session:
         """The session as its log tells it now; `created` is None when there is none."""
         return await self.advance(initial(subjects.session_id(session_id)))
+
+    async def existing(self, session_id: str) -> Session:
+        """As `load`. Raises NotFound (session.absent)."""
+        session = await self.load(session_id)
+        if session.created is None:
+            raise session_absent(session_id)
+        return session
 
     async def advance(self, session: Session) -> Session:
         """The session with every event since `last_seq` folded in."""
@@ -84,9 +90,3 @@ class EventLog:
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
         log.info("appended session=%s type=%s seq=%d cause=%s", session.id, event.type, seq, event.cause)
         return evolve(session, event, seq)
-
-
-async def recorded_chunks(jet: Jet, session_id: str) -> int:
-    """How many chunks of the session are recorded now."""
-    last = await last_recorded(jet, session_id)
-    return last[1].state.next_index if last else 0

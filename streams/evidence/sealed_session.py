@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from handlers.crypto.keys import SessionKeys
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import refusal_hint
-from schemas.errors import NotFound, RefusedByState
+from schemas.errors import RefusedByState
 from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Keys
 from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys
@@ -33,9 +33,7 @@ async def load_sealed(jet: Jet, data: DataDir, name: str) -> SealedSession:
     Raises NotFound (session.absent), RefusedByState (evidence.unsealed, evidence.destroyed).
     """
     log = EventLog(jet)
-    session = await log.load(session_id(name))
-    if session.created is None:
-        raise NotFound(f"there is no session {name}", code="session.absent", hint="lucid sessions list")
+    session = await log.existing(session_id(name))
     if session.shredded is not None:
         stone = data.manifests / tombstone_name(session.uid)
         raise RefusedByState(

@@ -69,14 +69,14 @@ class Jobs:
     def __init__(
         self,
         jet: Reader,
-        claims: ChunkMemory,
+        chunk_memory: ChunkMemory,
         directory: Directory,
         keys: KeyStore,
         blobs: Blobs,
         threads: Threads,
         disk: Executor,
     ) -> None:
-        self._jet, self._claims, self._directory, self._keys = jet, claims, directory, keys
+        self._jet, self._chunk_memory, self._directory, self._keys = jet, chunk_memory, directory, keys
         self._blobs, self._disk = blobs, disk
         self._remake = Recompute(jet, threads)
 
@@ -90,7 +90,7 @@ class Jobs:
             session = await self._directory.find(claim.session)
             if session is None or not session.is_settled(claim.index):
                 raise
-            self._claims.finish(claim.uid, claim.index)
+            self._chunk_memory.finish(claim.uid, claim.index)
             return None
 
     # one job a stage
@@ -107,7 +107,7 @@ class Jobs:
         # The key is let go for as long as this takes, the chunk's memory is not.
         work.jobs += 1
         try:
-            await self._claims.take_credit(work, slow=slow)
+            await self._chunk_memory.take_credit(work, slow=slow)
         finally:
             work.jobs -= 1
 
@@ -116,7 +116,7 @@ class Jobs:
             if claim is None:
                 return None
             run, context, work, _ = claim
-            made, work.plain = await self._remake.plain(run, context, self._claims.start(work))
+            made, work.plain = await self._remake.plain(run, context, self._chunk_memory.start(work))
             return made
 
     async def compress(self, message: Message) -> StageEvent | None:
@@ -162,19 +162,19 @@ class Jobs:
         """A chunk's message waits here for its turn: its memory is not idle."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
-            self._claims.find(claim.uid, claim.index)
+            self._chunk_memory.find(claim.uid, claim.index)
 
     def put_back(self, message: Message) -> None:
         """A chunk waits for an outage to end: what else its host sends does not wait for it."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
-            self._claims.put_back(claim.uid, claim.index)
+            self._chunk_memory.put_back(claim.uid, claim.index)
 
     def forget(self, message: Message) -> None:
         """A chunk is through, stored or dead: give its memory and its credit back."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
-            self._claims.finish(claim.uid, claim.index)
+            self._chunk_memory.finish(claim.uid, claim.index)
 
     def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
         """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
@@ -222,14 +222,14 @@ class Jobs:
         async with AsyncExitStack() as stack:
             held = None if session is None else await stack.enter_async_context(self._using(session))
             if session is None or session.created is None or held is None:
-                self._claims.finish(event.uid, event.index)
+                self._chunk_memory.finish(event.uid, event.index)
                 yield None
                 return
             sequence = event.recorded if isinstance(event, StageEvent) else sequence
-            work = self._claims.find(event.uid, event.index)
+            work = self._chunk_memory.find(event.uid, event.index)
             if work is None or (isinstance(event, Recorded) and work.recorded != event):
                 recorded = event if isinstance(event, Recorded) else await self._recorded(event, sequence)
-                work = self._claims.work(recorded)
+                work = self._chunk_memory.work(recorded)
             work.jobs += 1
             try:
                 context = Context(work.recorded, sequence, session.created.settings, held.keys)

@@ -22,22 +22,19 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
 from schemas import subjects
 from schemas.errors import LucidError, Rejected, Retryable
-from schemas.events.chunk import ChunkEvent, Dead, StageEvent
+from schemas.events.chunk import StageEvent
 from schemas.events.headers import TOO_LONG, headers, too_long
 from schemas.ports import Consumer, Writer
 from schemas.ports.messages import Message
+from streams.event_store.dead_letters import dead_letter, publish_dead_letter
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 
 ACK_WAIT_S = 8.0
 """30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
 STOP_S = 8.0
-DEAD_BODY_BYTES = 64 * 1024
-"""What is kept of a refused message; the message itself stays in its stream."""
 
 log = logging.getLogger("lucid.runner")
 T = TypeVar("T")
@@ -211,7 +208,7 @@ class Runner:
         spent = self._spent[message.seq]
         try:
             if isinstance(error, Rejected) or spent > self._limits.retries:
-                await self._bury(message, error)
+                await self._dead_letter(message, error)
                 await self._acknowledge(message)
                 self._spent.pop(message.seq, None)
                 if self._on_dead is not None:
@@ -233,18 +230,14 @@ class Runner:
         except LucidError as worse:
             log.warning("outcome_unwritten stage=%s seq=%d error=%s", self.verb, message.seq, worse)
 
-    async def _bury(self, message: Message, error: Exception) -> None:
+    async def _dead_letter(self, message: Message, error: Exception) -> None:
         session = subjects.session_of(message.subject)
         if subjects.SESSION_ID.fullmatch(session) is None:
             log.error("unnameable stage=%s seq=%d subject=%.200r", self.verb, message.seq, message.subject)
             return  # it has no place in DEAD; it stays in its stream
         dead = dead_letter(self.verb, session, message, error)
         log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
-        await self._jet.publish(
-            subjects.dead(self.verb, session),
-            dead.model_dump_json().encode(),
-            msg_id=f"dead.{self.verb}.{message.seq}.{dead.run}",
-        )
+        await publish_dead_letter(self._jet, dead)
 
 
 async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
@@ -256,23 +249,3 @@ async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -
         task.cancel()
         await asyncio.wait({task})
     return None if task.cancelled() else task.result()
-
-
-def dead_letter(stage: str, session: str, message: Message, error: Exception) -> Dead:
-    """What DEAD keeps of a message that will not be tried again."""
-    index, run = -1, 0
-    with suppress(ValidationError):
-        if not too_long(message.headers):  # who writes so is none of us, and ends no chunk's way
-            claim = ChunkEvent.model_validate_json(message.data)
-            index, run = claim.index, claim.run
-    code, said = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
-    return Dead(
-        stage=stage,
-        session=session,
-        index=index,
-        run=run,
-        seq=message.seq,
-        code=code,
-        message=said[:1000] or type(error).__name__,
-        body=bytes(message.data[:DEAD_BODY_BYTES]),
-    )

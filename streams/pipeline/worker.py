@@ -1,7 +1,13 @@
-"""Owns one worker process: the six stages over the partitions of its group.
+"""Runs one worker process: the six stages over the partitions of its group, and the group's consumers.
 
-1. The stage runners start before `record`: what catching up emits finds its readers.
-2. Everything here can be killed at any moment: state is in the streams, the store and the log.
+1. The stage runners start before `record`: the events of a catch-up find their readers.
+2. Every process here can be killed at any moment: all state is in the streams, the store and the log.
+3. Below its floor, a durable consumer has done everything that its filters name; everything above the floor
+   is delivered again to its next reader.
+4. A new consumer starts at the lowest floor among its filters. If several consumers cover a filter, take the
+   highest floor; if none does, start at 1. Doubled messages may follow, none is skipped.
+5. A consumer of another number of groups is deleted when ours cover all its filters and it has no reader.
+6. Any number of workers may do so at once, and die at any line: rule 4 makes a deleted consumer anew.
 """
 
 import asyncio
@@ -9,7 +15,7 @@ import logging
 from collections.abc import Collection, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -18,15 +24,14 @@ from handlers.stages.record.admit import EndKeys
 from schemas import subjects
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet
-from schemas.ports.messages import Message
+from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
 from streams.event_store.session_directory import Directory
 from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory
-from streams.pipeline.groups import join
 from streams.pipeline.jobs import Jobs
 from streams.pipeline.record.ingest import Ingest
-from streams.pipeline.runner import Limits, Runner
-from streams.pipeline.stages import STAGES, partitions
+from streams.pipeline.runner import ACK_WAIT_S, Limits, Runner
+from streams.pipeline.stages import STAGES, Stage, consumer, partitions
 from streams.scheduling.retry import retry
 from streams.scheduling.threads import THREADS, Threads
 
@@ -51,24 +56,22 @@ class WorkerParts:
 
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish what is in work."""
-    claims = ChunkMemory(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
+    chunk_memory = ChunkMemory(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
     threads, checks = Threads(), ThreadPoolExecutor(THREADS, "lucid-check")
     disk = ThreadPoolExecutor(THREADS, "lucid-disk")
     owned = partitions(group, groups)
-    jobs = Jobs(parts.jet, claims, parts.directory, parts.keys, parts.blobs, threads, disk)
+    jobs = Jobs(parts.jet, chunk_memory, parts.directory, parts.keys, parts.blobs, threads, disk)
     try:
         runners = [
             asyncio.create_task(runner.run(stop), name=runner.verb)
             for runner in await _runners(parts, jobs, group, groups)
         ]
-        ingest = asyncio.create_task(
-            Ingest(
-                parts.jet, parts.directory, claims, checks, parts.end_keys, owned, parts.limits["record"]
-            ).run(),
-            name="record",
+        record = Ingest(
+            parts.jet, parts.directory, chunk_memory, checks, parts.end_keys, owned, parts.limits["record"]
         )
-        stored = asyncio.create_task(_heed_stored(parts.jet, claims, owned), name="stored")
-        evict = asyncio.create_task(_evict(claims), name="evict")
+        ingest = asyncio.create_task(record.run(), name="record")
+        stored = asyncio.create_task(_heed_stored(parts.jet, chunk_memory, owned), name="stored")
+        evict = asyncio.create_task(_evict(chunk_memory), name="evict")
         log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
         await _until_stopped(stop, [ingest, stored, evict], runners)
     finally:
@@ -119,7 +122,7 @@ async def _until_stopped(
         task.result()
 
 
-async def _heed_stored(jet: Jet, claims: ChunkMemory, owned: Collection[int]) -> None:
+async def _heed_stored(jet: Jet, chunk_memory: ChunkMemory, owned: Collection[int]) -> None:
     """Another worker may store what is in memory here: one of our group, or of another number of groups."""
     start = (await retry(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
     filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
@@ -127,16 +130,35 @@ async def _heed_stored(jet: Jet, claims: ChunkMemory, owned: Collection[int]) ->
         if isinstance(item, Message):
             with suppress(ValidationError):
                 event = ChunkEvent.model_validate_json(item.data)
-                claims.stored(event.uid, event.index)
+                chunk_memory.stored(event.uid, event.index)
 
 
-async def _evict(claims: ChunkMemory) -> None:
+async def _evict(chunk_memory: ChunkMemory) -> None:
     while True:
         await asyncio.sleep(EVICT_S)
-        claims.evict_idle()
+        chunk_memory.evict_idle()
 
 
 def _shut(*executors: Executor) -> None:
     for executor in executors:
         with suppress(RuntimeError):
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:
+    """Make the consumer of one stage and group what it should be; its name."""
+    wanted = consumer(stage, group, groups, ACK_WAIT_S)
+    known = [one for one in await jet.consumers(subjects.CHUNKS) if one.name.startswith(f"{stage.verb}-")]
+    await jet.upsert_consumer(subjects.CHUNKS, replace(wanted, start_seq=_done(wanted, known) + 1))
+    ours = {consumer(stage, number, groups, ACK_WAIT_S).name for number in range(groups)}
+    covered = set(wanted.filters).union(*(one.filters for one in known if one.name in ours))
+    for one in known:
+        if one.name not in ours and one.filters <= covered and not one.is_read:
+            await jet.delete_consumer(subjects.CHUNKS, one.name)
+            log.info("consumer_retired name=%s floor=%d", one.name, one.floor)
+    return wanted.name
+
+
+def _done(wanted: ConsumerSpec, known: list[ConsumerInfo]) -> int:
+    """The stream sequence up to which all that the consumer's filters name is done."""
+    return min(max((one.floor for one in known if name in one.filters), default=0) for name in wanted.filters)

@@ -12,9 +12,9 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.subjects import CHUNKS, PARTITIONS
 from streams.event_store import topology
-from streams.pipeline.groups import join
 from streams.pipeline.runner import ACK_WAIT_S
 from streams.pipeline.stages import STAGES, consumer
+from streams.pipeline.worker import join
 from tests.support.machine.waiting import PATIENCE_S
 
 STAGE = next(stage for stage in STAGES if stage.verb == "compress")

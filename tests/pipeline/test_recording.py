@@ -16,8 +16,9 @@ from schemas.events import headers
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import MOST_BYTES, TOO_LONG
 from schemas.format.fragment import parse
+from streams.event_store import dead_letters
 from streams.event_store.chunk_log import stream_seqs
-from streams.pipeline.record import ingest, refusals, side_tasks
+from streams.pipeline.record import ingest, refusals
 from streams.pipeline.record import recording as record
 from tests.support.machine.waiting import until
 from tests.support.pipeline.prepared import Prepared
@@ -63,7 +64,7 @@ async def test_a_refused_message_is_kept_in_part_and_the_session_goes_on(
     assert found == await folded(jet, prepared)
     assert count(found) == 7
     assert (letter.stage, letter.index, letter.code) == ("record", -1, code)
-    assert letter.body == garbage[: side_tasks.BODY_BYTES]
+    assert letter.body == garbage[: dead_letters.BODY_BYTES]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -20,7 +20,7 @@ from schemas.config.backoff import Backoff
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
 from schemas.events.chunk import Chunked, Compressed, Dead, Redriven, StageEvent
 from schemas.events.headers import MOST_BYTES, TOO_LONG
-from streams.event_store import topology
+from streams.event_store import dead_letters, topology
 from streams.pipeline import recompute, runner
 from streams.pipeline.jobs import Jobs
 from streams.pipeline.runner import Job, Limits, Runner
@@ -277,7 +277,7 @@ async def test_what_is_no_event_is_written_down_too(jet: Jet) -> None:
         ack = await jet.publish(subjects.chunk(subjects.CHUNKED, SESSION), b"\xff" * (100 << 10))
         await stage.settled(ack.seq)
         (letter,) = await stage.dead()
-        assert (letter.index, letter.code, len(letter.body)) == (-1, "job.failed", runner.DEAD_BODY_BYTES)
+        assert (letter.index, letter.code, len(letter.body)) == (-1, "job.failed", dead_letters.BODY_BYTES)
 
 
 async def test_an_event_under_oversized_headers_is_refused_and_ends_no_chunks_way(jet: Jet) -> None:
@@ -402,7 +402,7 @@ async def test_what_is_in_memory_is_said_under_the_run_that_asks(
         with Threads() as threads, ThreadPoolExecutor(2) as disk:
             blobs = DiskBlobs(tmp_path / "chunks")
             keys: Any = OneKey(prepared.keys)
-            jobs = Jobs(jet, stage.claims, stage.directory, keys, blobs, threads, disk)
+            jobs = Jobs(jet, stage.chunk_memory, stage.directory, keys, blobs, threads, disk)
             for step in STAGES[1:]:
                 assert step.job is not None
                 first, second = [await step.job(jobs, message) for message in messages]

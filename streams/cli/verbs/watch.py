@@ -8,9 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from handlers.lifecycle.session import Session
 from schemas import subjects
-from schemas.errors import NotFound, Rejected
+from schemas.errors import Rejected
 from schemas.events.session import State, Transition
 from schemas.ports import Jet
 from schemas.ports.messages import Message
@@ -34,7 +33,7 @@ def watch(
 
 async def _board(session: str, follow: bool) -> None:
     async with attach.attached() as jet:
-        found = await _there(jet, session)
+        found = await EventLog(jet).existing(session)
         view = View(jet, session)
         try:
             # Of a sealed session nothing more comes, and its events may be gone with its source.
@@ -57,7 +56,7 @@ async def _board(session: str, follow: bool) -> None:
 async def _events(session: str, follow: bool) -> None:
     filters = [subjects.chunk("*", session)]
     async with attach.attached() as jet:
-        found = await _there(jet, session)
+        found = await EventLog(jet).existing(session)
         if not follow or found.sealed or found.shredded is not None:
             async for message in jet.read_all(subjects.CHUNKS, filters[0]):
                 output.emit(json.loads(message.data))
@@ -106,11 +105,3 @@ async def _gone(jet: Jet, session: str) -> NoReturn:
     finally:
         await events.close()
     raise AssertionError("a log that is followed has no end")
-
-
-async def _there(jet: Jet, name: str) -> Session:
-    """Raises NotFound (session.absent)."""
-    session = await EventLog(jet).load(name)
-    if session.created is None:
-        raise NotFound(f"there is no session {name}", code="session.absent", hint="lucid sessions list")
-    return session

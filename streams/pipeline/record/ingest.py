@@ -28,7 +28,6 @@ from streams.event_store.session_directory import Directory
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
-from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
 from streams.scheduling.retry import retry
 
@@ -51,7 +50,7 @@ class Ingest:
         self,
         jet: Jet,
         directory: Directory,
-        claims: ChunkMemory,
+        chunk_memory: ChunkMemory,
         threads: Executor,
         end_keys: EndKeys,
         partitions: Collection[int],
@@ -60,8 +59,7 @@ class Ingest:
         """limits: `workers` + 1 batches of `slots` messages are looked at while an earlier one is folded."""
         self._jet, self._directory, self._threads = jet, directory, threads
         self._partitions = partitions
-        self._aside = SideTasks(jet)
-        self._shared = Shared(jet, claims, threads, self._aside, end_keys)
+        self._shared = Shared(jet, chunk_memory, threads, end_keys)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen = 0
@@ -83,7 +81,7 @@ class Ingest:
                 for p in self._partitions:
                     told = partial(self._told, p)
                     await serving.enter_async_context(self._jet.serve(subjects.heard(p), told))
-                for service in (self._aside.run(), self._fold_all(), self._read_all()):
+                for service in (self._shared.side_tasks.run(), self._fold_all(), self._read_all()):
                     tasks.create_task(service)
         finally:
             recordings = list(self._recordings.values())
@@ -161,22 +159,24 @@ class Ingest:
 
     async def _room(self, looked: Iterable[Recording]) -> None:
         """Wait until there is room for more; sessions whose host has none of its own soon fall behind."""
-        claims = self._shared.claims
+        chunk_memory = self._shared.chunk_memory
         with suppress(TimeoutError):
             async with asyncio.timeout(ROOM_S):
                 for host in {recording.identity.host for recording in looked}:
-                    await claims.room(host)
+                    await chunk_memory.room(host)
         for recording in looked:
             if recording.full:
                 recording.leave()
-        await claims.room()
+        await chunk_memory.room()
 
     def _stray(self, recording: Recording, message: Message) -> None:
         """One host's message under another's session: never the other's business, but a few are kept."""
         self._strays += 1
         if self._strays <= STRAYS:
             why = f"host {subjects.host_of(message.subject)} is not the session's"
-            self._aside.bury(recording.identity.session, message.seq, "fragment.host", why, message.data)
+            self._shared.dead_letter(
+                recording.identity.session, message.seq, "fragment.host", why, message.data
+            )
 
     async def _fold_all(self) -> None:
         while True:

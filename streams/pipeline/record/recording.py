@@ -35,10 +35,9 @@ from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import data_seqs
-from streams.pipeline.record.checkpoints import Checkpoints
+from streams.pipeline.record.checkpoints import Checkpoints, restore
 from streams.pipeline.record.held_fragments import HeldFragments
 from streams.pipeline.record.refusals import DEAD_LETTERS, Refusals
-from streams.pipeline.record.restore import restore
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.subject_reader import SubjectReader
 from streams.scheduling.retry import retry
@@ -61,7 +60,7 @@ class Recording:
         self.subject = subjects.recording(identity.host, identity.session)
         self._shared, self._host_key = shared, host_key
         self._fold = Fold(identity)
-        self._refusals = Refusals(shared.jet, shared.aside, identity.session)
+        self._refusals = Refusals(shared, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
         self._position = 0
@@ -77,7 +76,7 @@ class Recording:
     @property
     def full(self) -> bool:
         """Whether more of it waits to be appended, or is under way of its host, than may be."""
-        return self._checkpoints.full or self._shared.claims.full(self.identity.host)
+        return self._checkpoints.full or self._shared.chunk_memory.full(self.identity.host)
 
     @property
     def suspect(self) -> bool:
@@ -152,7 +151,7 @@ class Recording:
         await self._checkpoints.close()
         await self._refusals.close()
         self._drop_held()
-        self._shared.claims.forget_open(self.identity.uid)
+        self._shared.chunk_memory.forget_open(self.identity.uid)
 
     def _holds(self, size: int) -> bool:
         """Whether a message of so many bytes is kept until the session has caught up."""
@@ -204,7 +203,7 @@ class Recording:
 
     async def _room(self) -> None:
         await self._checkpoints.room()
-        await self._shared.claims.room(self.identity.host)
+        await self._shared.chunk_memory.room(self.identity.host)
 
     async def _restore(self) -> None:
         """Take up the fold that the checkpoint holds; all of it at once, after the last await."""
@@ -212,7 +211,7 @@ class Recording:
         self._is_void = False  # what voids the fold while it is read is about what was read, too
         async with self._shared.walks.turn(self.identity.host):
             restored = await restore(self._shared.jet, self.identity, self._stream.look)
-        self._shared.claims.forget_open(self.identity.uid)
+        self._shared.chunk_memory.forget_open(self.identity.uid)
         self._fold, self._position = restored.fold, restored.fold.at
         self._checkpoints.restart(restored.event_seq)
         for arrival in restored.arrivals:
@@ -274,30 +273,30 @@ class Recording:
 
     def _hold(self, arrival: Arrival) -> None:
         if isinstance(arrival.found, Fragment) and arrival.found.header.kind is Kind.DATA:
-            self._shared.claims.hold(self.identity.uid, arrival.seq, arrival.found)
+            self._shared.chunk_memory.hold(self.identity.uid, arrival.seq, arrival.found)
 
     def _emit(self, outputs: Sequence[Output]) -> None:
-        claims, uid = self._shared.claims, self.identity.uid
+        chunk_memory, uid = self._shared.chunk_memory, self.identity.uid
         for output in outputs:
             match output:
                 case Recorded():
-                    claims.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
+                    chunk_memory.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
                     self._checkpoints.append(output)
                 case Ended():
-                    claims.forget_open(uid)
+                    chunk_memory.forget_open(uid)
                     counts = output.fragments, self._fold.duplicates, self._refusals.count
                     told = (self.identity.session, *counts)
                     log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *told)
                     self._checkpoints.append(output)
                 case Refused(piece, code, message):
-                    claims.drop(uid, piece.stream_seq)
-                    self._refusals.bury(piece.stream_seq, code, message, piece.proof)
+                    chunk_memory.drop(uid, piece.stream_seq)
+                    self._refusals.dead_letter(piece.stream_seq, code, message, piece.proof)
                 case Duplicate(piece):
-                    claims.drop(uid, piece.stream_seq)
+                    chunk_memory.drop(uid, piece.stream_seq)
                 case LateDuplicate(piece):
-                    claims.drop(uid, piece.stream_seq)
-                    self._shared.aside.do(partial(self._refusals.compare_older, self._fold, piece))
-        self._refusals.heed(self._fold)
+                    chunk_memory.drop(uid, piece.stream_seq)
+                    self._shared.side_tasks.add(partial(self._refusals.compare_older, self._fold, piece))
+        self._refusals.watch(self._fold)
 
     def _void(self) -> None:
         """Another owner recorded on: forget our fold, take up theirs."""

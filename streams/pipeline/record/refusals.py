@@ -17,11 +17,10 @@ from handlers.stages.record.pieces import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.errors import LucidError
 from schemas.format.fragment import Kind
-from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.control.client import call
 from streams.event_store.chunk_log import find_fragment
-from streams.pipeline.record.side_tasks import SideTasks
+from streams.pipeline.record.shared import Shared
 from streams.scheduling.retry import ABORT, retry
 
 DEAD_LETTERS = 100
@@ -33,25 +32,25 @@ log = logging.getLogger("lucid.record")
 class Refusals:
     """Those of one session in this process."""
 
-    def __init__(self, jet: Jet, aside: SideTasks, session: str) -> None:
+    def __init__(self, shared: Shared, session: str) -> None:
         self.count = 0
-        self._jet, self._aside, self._session = jet, aside, session
+        self._shared, self._session = shared, session
         self._ending: asyncio.Task[None] | None = None
 
-    def bury(self, seq: int, code: str, message: str, body: Bytes) -> None:
+    def dead_letter(self, seq: int, code: str, message: str, body: Bytes) -> None:
         """Count a refused fragment. seq: its stream sequence."""
         self.count += 1
         if self.count <= DEAD_LETTERS:
-            self._aside.bury(self._session, seq, code, message, body)
+            self._shared.dead_letter(self._session, seq, code, message, body)
 
     def refuse(self, fold: Fold, message: Message, unfit: Unfit, *, is_ending: bool) -> None:
         """Count a message that no fold can take. is_ending: it is the session's final all the same."""
-        self.bury(message.seq, unfit.code, unfit.message, message.data)
+        self.dead_letter(message.seq, unfit.code, unfit.message, message.data)
         if is_ending:
             fold.refuse_final(Kind.FINAL, unfit.code)
-            self.heed(fold)
+            self.watch(fold)
 
-    def heed(self, fold: Fold) -> None:
+    def watch(self, fold: Fold) -> None:
         """Ask the platform to end the recording when the fold has refused its final and goes on.
 
         It is asked in the background, once at a time, until it answers.
@@ -61,11 +60,11 @@ class Refusals:
 
     async def compare_older(self, fold: Fold, piece: FoldedFragment) -> None:
         """Find what was taken for this place in the recorded events; the rare path of late doubles."""
-        taken = await find_fragment(self._jet, self._session, piece.header)
+        taken = await find_fragment(self._shared.jet, self._session, piece.header)
         if taken is not None:
             fold.compare(piece, *taken)
         else:  # inside a declared gap: it stays lost, for a chunk after it may be closed already
-            self.bury(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
+            self.dead_letter(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
 
     async def close(self) -> None:
         """Ask no more."""
@@ -76,4 +75,6 @@ class Refusals:
     async def _end(self, reason: str) -> None:
         log.warning("final_refused session=%s code=%s", self._session, reason)
         with suppress(LucidError):  # refused: it is ended already
-            await retry(lambda: call(self._jet, "abort", {"session": self._session, "reason": reason}), ABORT)
+            await retry(
+                lambda: call(self._shared.jet, "abort", {"session": self._session, "reason": reason}), ABORT
+            )

@@ -1,16 +1,24 @@
-"""What all recordings of one process share: connection, memory, threads, and turns at reading."""
+"""Holds the parts that all recordings of one process share: connection, memory, threads, turns at reading."""
 
+import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 from handlers.stages.record.admit import EndKeys
+from schemas.buffers import Bytes
+from schemas.events.chunk import Dead
 from schemas.ports import Jet
+from streams.event_store.dead_letters import BODY_BYTES, publish_dead_letter
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.scheduling.fair_slots import FairSlots
 
 WALKS_AT_ONCE, WALKS_OF_HOST = 2, 1
-"""Sessions that read from the stream at once: more, and the server cuts the connection of all."""
+"""Sessions that read from the stream at once, and those of one host. With more of them the server owes one
+connection more than it allows, and cuts it off for all."""
+
+log = logging.getLogger("lucid.record")
 
 
 @dataclass(slots=True)
@@ -18,11 +26,18 @@ class Shared:
     """One for each process."""
 
     jet: Jet
-    claims: ChunkMemory
+    chunk_memory: ChunkMemory
     threads: Executor
     """They check signatures, and nothing else."""
-    aside: SideTasks
     end_keys: EndKeys
+    side_tasks: SideTasks = field(default_factory=SideTasks)
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (streams.pipeline.record.held_fragments)."""
     walks: FairSlots = field(default_factory=lambda: FairSlots(WALKS_AT_ONCE, WALKS_OF_HOST))
+
+    def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
+        """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""
+        log.warning("fragment_refused session=%s seq=%d code=%s", session, seq, code)
+        kept = bytes(body[:BODY_BYTES])
+        dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
+        self.side_tasks.add(partial(publish_dead_letter, self.jet, dead))

@@ -1,62 +1,47 @@
-"""Owns what record does beside its way: dead letters, and the look-up of late doubles.
+"""Runs the side tasks of `record` one after the other: dead letters, and the look-up of late duplicates.
 
-1. Nothing here may hold up a recording: what does not fit into the queue is let go, and the log says so.
-2. What is lost when we crash here is a note about a refused fragment, never a fragment.
+1. A side task never holds up a recording. When PLACES of them wait, the next one is dropped and logged.
+2. After each side task the queue pauses as long as the task took.
+3. A crash loses notes about refused fragments, never a fragment.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from schemas import subjects
-from schemas.buffers import Bytes
 from schemas.errors import LucidError
-from schemas.events.chunk import Dead
-from schemas.ports import Writer
 
 PLACES = 256
-BODY_BYTES = 64 * 1024
-"""What is kept of a refused fragment: base64 of a whole one would not fit into a message."""
 
 log = logging.getLogger("lucid.record")
 
 
 class SideTasks:
-    """A bounded queue of small errands, one after the other; after each it rests as long as that took."""
+    """A bounded queue of small tasks. Used from one event loop only."""
 
-    def __init__(self, jet: Writer) -> None:
-        self._jet = jet
-        self._errands: asyncio.Queue[Callable[[], Awaitable[object]]] = asyncio.Queue(PLACES)
-        self._let_go = 0
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Callable[[], Awaitable[object]]] = asyncio.Queue(PLACES)
+        self._dropped = 0
 
     async def run(self) -> None:
-        """Do errands until cancelled."""
+        """Run side tasks until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
-            errand = await self._errands.get()
+            task = await self._queue.get()
             began_s = clock()
             try:
-                await errand()
+                await task()
             except LucidError as error:
-                log.warning("errand_failed error=%s", error)
+                log.warning("side_task_failed error=%s", error)
             except Exception:
-                log.exception("errand_failed")
+                log.exception("side_task_failed")
             await asyncio.sleep(clock() - began_s)
 
-    def do(self, errand: Callable[[], Awaitable[object]]) -> None:
-        """Do it soon, unless too much waits already."""
+    def add(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Run the task soon. It is dropped when the queue is full."""
         try:
-            self._errands.put_nowait(errand)
+            self._queue.put_nowait(task)
         except asyncio.QueueFull:
-            self._let_go += 1
-            if self._let_go.bit_count() == 1:  # 1, 2, 4, 8 ...: told, and fills no disk
-                log.warning("errands_let_go count=%d", self._let_go)
-
-    def bury(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
-        """Put a refused fragment into DEAD. seq: its stream sequence."""
-        log.warning("fragment_refused session=%s seq=%d code=%s", session, seq, code)
-        kept = bytes(body[:BODY_BYTES])
-        dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
-        data = dead.model_dump_json().encode()
-        subject = subjects.dead("record", session)
-        self.do(lambda: self._jet.publish(subject, data, msg_id=f"dead.record.{seq}"))
+            self._dropped += 1
+            if self._dropped.bit_count() == 1:  # 1, 2, 4, 8, ...: a flood does not fill the disk with log
+                log.warning("side_tasks_dropped count=%d", self._dropped)

@@ -26,7 +26,6 @@ from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
-from streams.pipeline.record.side_tasks import SideTasks
 from streams.pipeline.runner import Limits
 from tests.support.machine.waiting import PATIENCE_S, until
 from tests.support.pipeline.prepared import HOST, HOST_PUBLIC, START_US, Prepared, Step
@@ -48,7 +47,7 @@ class Stage:
     """What runs."""
 
     directory: Directory
-    claims: ChunkMemory
+    chunk_memory: ChunkMemory
     ingest: Ingest
 
     def followed(self, prepared: Prepared) -> bool:
@@ -87,12 +86,12 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 @asynccontextmanager
 async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
-    directory, claims = Directory(jet), ChunkMemory(memory_bytes, memory_bytes)
+    directory, chunk_memory = Directory(jet), ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
-        ingest = Ingest(jet, directory, claims, threads, list, range(subjects.PARTITIONS), LIMITS)
+        ingest = Ingest(jet, directory, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
         services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
         try:
-            yield Stage(directory, claims, ingest)
+            yield Stage(directory, chunk_memory, ingest)
         finally:
             died = [service for service in services if service.done()]
             for service in services:
@@ -106,16 +105,15 @@ async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncItera
 async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
     """One session's recording without a reader: the test says what is followed, and when."""
     with ThreadPoolExecutor(2) as threads:
-        aside = SideTasks(jet)
-        errands = asyncio.create_task(aside.run())
-        claims = ChunkMemory(MEMORY_BYTES, MEMORY_BYTES)
-        one = Recording(Shared(jet, claims, threads, aside, list), identity(prepared), HOST_PUBLIC)
+        shared = Shared(jet, ChunkMemory(MEMORY_BYTES, MEMORY_BYTES), threads, list)
+        side_tasks = asyncio.create_task(shared.side_tasks.run())
+        one = Recording(shared, identity(prepared), HOST_PUBLIC)
         try:
             yield one
         finally:
             await one.close()
-            errands.cancel()
-            await asyncio.gather(errands, return_exceptions=True)
+            side_tasks.cancel()
+            await asyncio.gather(side_tasks, return_exceptions=True)
 
 
 async def fragments(jet: Jet, prepared: Prepared) -> list[FoldedFragment]:

@@ -1,4 +1,4 @@
-"""What record does beside its way."""
+"""The side tasks of record."""
 
 import logging
 from unittest.mock import AsyncMock
@@ -8,13 +8,13 @@ import pytest
 from streams.pipeline.record.side_tasks import PLACES, SideTasks
 
 
-async def test_what_is_let_go_is_told_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_dropped_is_told_and_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Breaks: notes about refused fragments vanish unseen, or a hostile host fills the disk with log."""
-    aside = SideTasks(AsyncMock())
+    side_tasks = SideTasks()
     with caplog.at_level(logging.WARNING, logger="lucid.record"):
         for _ in range(PLACES):
-            aside.do(AsyncMock())
+            side_tasks.add(AsyncMock())
         assert caplog.messages == []
         for _ in range(1000):
-            aside.do(AsyncMock())
-    assert caplog.messages == [f"errands_let_go count={1 << n}" for n in range(10)]
+            side_tasks.add(AsyncMock())
+    assert caplog.messages == [f"side_tasks_dropped count={1 << n}" for n in range(10)]

@@ -63,7 +63,7 @@ class Process:
     """What a worker does with its memory, one random step after the other; and what must hold after each."""
 
     def __init__(self) -> None:
-        self.claims = ChunkMemory(RECORD_BYTES, CREDIT_BYTES)
+        self.chunk_memory = ChunkMemory(RECORD_BYTES, CREDIT_BYTES)
         self.taken = [0] * SESSIONS
         """Data fragments that record has seen, by session."""
         self.closed = [0] * SESSIONS
@@ -79,22 +79,22 @@ class Process:
         seqs = sorted(tape.fragments)
         if self.taken[session] < len(seqs):
             seq = seqs[self.taken[session]]
-            self.claims.hold(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
             self.taken[session] += 1
 
     def hold_again(self, tape: Tape, session: int, number: int) -> None:
         seen = sorted(tape.fragments)[: self.taken[session]][-2:]
         for seq in seen:
-            self.claims.hold(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
 
     def drop(self, tape: Tape, session: int, number: int) -> None:
         """A fragment was refused, or is a double."""
         if self.taken[session]:
-            self.claims.drop(tape.uid, sorted(tape.fragments)[self.taken[session] - 1])
+            self.chunk_memory.drop(tape.uid, sorted(tape.fragments)[self.taken[session] - 1])
 
     def forget_open(self, tape: Tape, session: int, number: int) -> None:
         """The session is walked again from its last event."""
-        self.claims.forget_open(tape.uid)
+        self.chunk_memory.forget_open(tape.uid)
         self.taken[session] = sum(map(len, tape.seqs[: self.closed[session]]))
 
     def close(self, tape: Tape, session: int, number: int) -> None:
@@ -103,24 +103,24 @@ class Process:
             self.closed[session] += 1
             while self.taken[session] < sum(map(len, tape.seqs[: self.closed[session]])):
                 self.hold(tape, session, number)
-            self.claims.close(chunk, tape.seqs[chunk.index])
+            self.chunk_memory.close(chunk, tape.seqs[chunk.index])
 
     def close_again(self, tape: Tape, session: int, number: int) -> None:
         """A fold that was restored closes what it has closed before."""
         if self.closed[session]:
             chunk = self.known(tape, session, number)
-            holding(self.claims, tape, chunk.index)
-            self.claims.close(chunk, tape.seqs[chunk.index])
+            holding(self.chunk_memory, tape, chunk.index)
+            self.chunk_memory.close(chunk, tape.seqs[chunk.index])
 
     def take_credit(self, tape: Tape, session: int, number: int) -> None:
         if self.closed[session]:
-            work = self.claims.work(self.known(tape, session, number))
+            work = self.chunk_memory.work(self.known(tape, session, number))
             self.waiting.append(asyncio.create_task(self._job(work)))
 
     async def _job(self, work: Work) -> None:
         work.jobs += 1
         try:
-            await self.claims.take_credit(work)
+            await self.chunk_memory.take_credit(work)
         finally:
             work.jobs -= 1
 
@@ -131,53 +131,53 @@ class Process:
 
     def start(self, tape: Tape, session: int, number: int) -> None:
         chunk = self.known(tape, session, number)
-        work = self.claims.find(tape.uid, chunk.index)
+        work = self.chunk_memory.find(tape.uid, chunk.index)
         if work is not None:
-            found = self.claims.start(work)
+            found = self.chunk_memory.start(work)
             wanted = [tape.fragments[seq] for seq in tape.seqs[chunk.index]]
             assert found is None or found == wanted
-            assert self.claims.start(work) is None
+            assert self.chunk_memory.start(work) is None
 
     def finish(self, tape: Tape, session: int, number: int) -> None:
-        self.claims.finish(tape.uid, number)
+        self.chunk_memory.finish(tape.uid, number)
 
     def stored(self, tape: Tape, session: int, number: int) -> None:
         """Here or elsewhere, before it closed here or after."""
-        self.claims.stored(tape.uid, number)
+        self.chunk_memory.stored(tape.uid, number)
 
     def replace(self, tape: Tape, session: int, number: int) -> None:
         """A void fold had cut another chunk here."""
-        self.claims.work(tape.chunks[number].model_copy(update={"host": "another"}))
+        self.chunk_memory.work(tape.chunks[number].model_copy(update={"host": "another"}))
 
     def evict_idle(self, tape: Tape, session: int, number: int) -> None:
-        busy = {key for key, work in self.claims._work.items() if work.jobs}
+        busy = {key for key, work in self.chunk_memory._work.items() if work.jobs}
         with patch.object(memory, "IDLE_S", -1.0):
-            self.claims.evict_idle()
-        assert set(self.claims._work) == busy
+            self.chunk_memory.evict_idle()
+        assert set(self.chunk_memory._work) == busy
 
     def known(self, tape: Tape, session: int, number: int) -> Recorded:
         """One of the chunks that were closed last."""
         return tape.chunks[max(0, self.closed[session] - 1 - number % 2)]
 
     def check(self) -> None:
-        claims, works = self.claims, self.claims._work.values()
-        held = [sum(len(f.body) for f in one.fragments.values()) for one in claims._open.values()]
-        assert [one.bytes_held for one in claims._open.values()] == held
-        assert claims.open_bytes == sum(held)
+        chunk_memory, works = self.chunk_memory, self.chunk_memory._work.values()
+        held = [sum(len(f.body) for f in one.fragments.values()) for one in chunk_memory._open.values()]
+        assert [one.bytes_held for one in chunk_memory._open.values()] == held
+        assert chunk_memory.open_bytes == sum(held)
         waiting = [len(f.body) for work in works for f in work.fragments or ()]
-        assert claims.closed_bytes == sum(waiting)
-        assert claims.open_bytes + claims.closed_bytes <= RECORD_BYTES
-        assert claims.unstarted_bytes == sum(work.recorded.plain for work in works if work.unstarted)
+        assert chunk_memory.closed_bytes == sum(waiting)
+        assert chunk_memory.open_bytes + chunk_memory.closed_bytes <= RECORD_BYTES
+        assert chunk_memory.unstarted_bytes == sum(work.recorded.plain for work in works if work.unstarted)
         assert not any(work.fragments and not work.unstarted for work in works)
         chunks, unstarted = Counter[str](), Counter[str]()
         for work in works:
             chunks[work.recorded.host] += work.weight
             unstarted[work.recorded.host] += work.recorded.plain * work.unstarted
-        assert (+claims._host_chunks, +claims._host_bytes) == (+chunks, +unstarted)
+        assert (+chunk_memory._host_chunks, +chunk_memory._host_bytes) == (+chunks, +unstarted)
         credits = [work.credit for work in works if work.credit]
-        assert claims.credit.used == sum(credits)
-        assert claims.credit.used <= CREDIT_BYTES or len(credits) == 1
-        assert not claims.credit._serve(), "room, and nobody is let in"
+        assert chunk_memory.credit.used == sum(credits)
+        assert chunk_memory.credit.used <= CREDIT_BYTES or len(credits) == 1
+        assert not chunk_memory.credit._serve(), "room, and nobody is let in"
 
     async def end(self) -> None:
         """Every chunk is through: all of both budgets is back, and nobody waits."""
@@ -188,8 +188,8 @@ class Process:
                 await self.step("forget_open", number, 0)
         self.check()
         assert all(task.done() for task in self.waiting)
-        assert (self.claims.open_bytes, self.claims.closed_bytes) == (0, 0)
-        assert (self.claims.unstarted_bytes, self.claims.credit.used) == (0, 0)
+        assert (self.chunk_memory.open_bytes, self.chunk_memory.closed_bytes) == (0, 0)
+        assert (self.chunk_memory.unstarted_bytes, self.chunk_memory.credit.used) == (0, 0)
         await asyncio.gather(*self.waiting, return_exceptions=True)
 
 
@@ -219,57 +219,57 @@ def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, 
     asyncio.run(run())
 
 
-def holding(claims: ChunkMemory, tape: Tape, chunk: int) -> None:
+def holding(chunk_memory: ChunkMemory, tape: Tape, chunk: int) -> None:
     for seq in tape.seqs[chunk]:
-        claims.hold(tape.uid, seq, tape.fragments[seq])
+        chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
 
 
 async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     """Breaks: bytes cross the wire twice, or a chunk is joined in the wrong order."""
-    claims, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
+    chunk_memory, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
     for seq in reversed(tape.seqs[3]):
-        claims.hold(tape.uid, seq, tape.fragments[seq])
-    claims.close(tape.chunks[3], tape.seqs[3])
-    work = claims.work(tape.chunks[3])
-    assert claims.start(work) == [tape.fragments[seq] for seq in tape.seqs[3]]
-    assert claims.start(work) is None
-    assert (claims.open_bytes, claims.closed_bytes, claims.unstarted_bytes) == (0, 0, 0)
+        chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
+    chunk_memory.close(tape.chunks[3], tape.seqs[3])
+    work = chunk_memory.work(tape.chunks[3])
+    assert chunk_memory.start(work) == [tape.fragments[seq] for seq in tape.seqs[3]]
+    assert chunk_memory.start(work) is None
+    assert (chunk_memory.open_bytes, chunk_memory.closed_bytes, chunk_memory.unstarted_bytes) == (0, 0, 0)
 
 
 async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away() -> None:
     """Breaks: each chunk loses one fragment, and every one of them is read again."""
     small, large = TAPES[0], TAPES[2]
     total = sum(len(large.fragments[seq].body) for seq in large.seqs[3])
-    claims = ChunkMemory(total, 1 << 20)
-    holding(claims, small, 1)
-    holding(claims, large, 3)  # the last of it is too much
-    assert claims.open_bytes == sum(len(small.fragments[seq].body) for seq in small.seqs[1])
-    kept = claims.open_bytes
+    chunk_memory = ChunkMemory(total, 1 << 20)
+    holding(chunk_memory, small, 1)
+    holding(chunk_memory, large, 3)  # the last of it is too much
+    assert chunk_memory.open_bytes == sum(len(small.fragments[seq].body) for seq in small.seqs[1])
+    kept = chunk_memory.open_bytes
     first = large.seqs[3][0]
-    claims.hold(large.uid, first, large.fragments[first])
-    assert claims.open_bytes == kept, "nothing more is kept of a chunk that must be read again anyway"
+    chunk_memory.hold(large.uid, first, large.fragments[first])
+    assert chunk_memory.open_bytes == kept, "nothing more is kept of a chunk that must be read again anyway"
     for tape, chunk in ((large, 3), (small, 1)):
-        claims.close(tape.chunks[chunk], tape.seqs[chunk])
-    assert claims.start(claims.work(large.chunks[3])) is None
-    assert claims.start(claims.work(small.chunks[1])) is not None
-    claims.forget_open(large.uid)
-    holding(claims, large, 1)
-    assert claims.open_bytes > 0, "the next chunk is kept again"
+        chunk_memory.close(tape.chunks[chunk], tape.seqs[chunk])
+    assert chunk_memory.start(chunk_memory.work(large.chunks[3])) is None
+    assert chunk_memory.start(chunk_memory.work(small.chunks[1])) is not None
+    chunk_memory.forget_open(large.uid)
+    holding(chunk_memory, large, 1)
+    assert chunk_memory.open_bytes > 0, "the next chunk is kept again"
 
 
 @pytest.mark.parametrize("held", [True, False])
 async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started(held: bool) -> None:
     """Breaks: a stage that stands still does not stop the reader, and all that it reads is dropped."""
     tape = TAPES[1]
-    claims = ChunkMemory(2 * tape.chunks[2].plain - 1, 1 << 20)
+    chunk_memory = ChunkMemory(2 * tape.chunks[2].plain - 1, 1 << 20)
     if held:
-        holding(claims, tape, 2)
-    await asyncio.wait_for(claims.room(), PATIENCE_S)
-    claims.close(tape.chunks[2], tape.seqs[2])
+        holding(chunk_memory, tape, 2)
+    await asyncio.wait_for(chunk_memory.room(), PATIENCE_S)
+    chunk_memory.close(tape.chunks[2], tape.seqs[2])
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(claims.room(), 0.01)
-    claims.start(claims.work(tape.chunks[2]))
-    await asyncio.wait_for(claims.room(), PATIENCE_S)
+        await asyncio.wait_for(chunk_memory.room(), 0.01)
+    chunk_memory.start(chunk_memory.work(tape.chunks[2]))
+    await asyncio.wait_for(chunk_memory.room(), PATIENCE_S)
 
 
 async def test_credit_is_given_in_order_of_asking() -> None:
@@ -328,53 +328,53 @@ async def test_a_chunk_larger_than_all_credit_goes_alone() -> None:
 @pytest.mark.parametrize("end", ["finish", "another"])
 async def test_a_chunk_that_is_over_while_it_waits_keeps_no_credit(end: str) -> None:
     """Breaks: what another owner stored meanwhile holds memory until the process ends."""
-    claims, tape = ChunkMemory(1 << 20, 1), TAPES[1]
-    first, second = (claims.work(tape.chunks[n]) for n in (1, 2))
-    await claims.take_credit(first)
-    waiting = asyncio.create_task(claims.take_credit(second))
+    chunk_memory, tape = ChunkMemory(1 << 20, 1), TAPES[1]
+    first, second = (chunk_memory.work(tape.chunks[n]) for n in (1, 2))
+    await chunk_memory.take_credit(first)
+    waiting = asyncio.create_task(chunk_memory.take_credit(second))
     await asyncio.sleep(0)
     if end == "finish":
-        claims.finish(tape.uid, 2)
+        chunk_memory.finish(tape.uid, 2)
     else:
-        claims.work(tape.chunks[2].model_copy(update={"host": "another"}))
-    claims.finish(tape.uid, 1)
+        chunk_memory.work(tape.chunks[2].model_copy(update={"host": "another"}))
+    chunk_memory.finish(tape.uid, 1)
     await asyncio.wait_for(waiting, PATIENCE_S)
-    assert claims.credit.used == 0
+    assert chunk_memory.credit.used == 0
 
 
 async def test_a_chunk_has_credit_once_however_often_it_comes() -> None:
     """Breaks: a redelivered chunk waits for the memory that it holds itself."""
-    claims, tape = ChunkMemory(1 << 20, 1), TAPES[1]
-    work = claims.work(tape.chunks[2])
-    await claims.take_credit(work)
-    await asyncio.wait_for(claims.take_credit(work), PATIENCE_S)
-    claims.finish(tape.uid, 2)
-    assert claims.credit.used == 0
+    chunk_memory, tape = ChunkMemory(1 << 20, 1), TAPES[1]
+    work = chunk_memory.work(tape.chunks[2])
+    await chunk_memory.take_credit(work)
+    await asyncio.wait_for(chunk_memory.take_credit(work), PATIENCE_S)
+    chunk_memory.finish(tape.uid, 2)
+    assert chunk_memory.credit.used == 0
 
 
 async def test_a_chunk_that_comes_twice_while_it_waits_is_given_credit_once() -> None:
     """Breaks: as above, and its second credit is never given back."""
-    claims, tape = ChunkMemory(1 << 20, 5000), TAPES[1]
-    first, second = (claims.work(tape.chunks[n]) for n in (3, 1))
-    await claims.take_credit(first)
-    twice = [asyncio.create_task(claims.take_credit(second)) for _ in range(2)]
+    chunk_memory, tape = ChunkMemory(1 << 20, 5000), TAPES[1]
+    first, second = (chunk_memory.work(tape.chunks[n]) for n in (3, 1))
+    await chunk_memory.take_credit(first)
+    twice = [asyncio.create_task(chunk_memory.take_credit(second)) for _ in range(2)]
     await asyncio.sleep(0)
-    assert claims.credit.used == first.credit
-    claims.finish(tape.uid, 3)
+    assert chunk_memory.credit.used == first.credit
+    chunk_memory.finish(tape.uid, 3)
     await asyncio.wait_for(asyncio.gather(*twice), PATIENCE_S)
-    assert claims.credit.used == second.credit > 0
+    assert chunk_memory.credit.used == second.credit > 0
 
 
 async def test_a_chunk_in_work_is_not_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a slow job's credit is given to another chunk, and its result is made twice."""
     monkeypatch.setattr(memory, "IDLE_S", 0.0)
-    claims, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
-    work = claims.work(tape.chunks[2])
-    await claims.take_credit(work)
+    chunk_memory, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
+    work = chunk_memory.work(tape.chunks[2])
+    await chunk_memory.take_credit(work)
     work.jobs += 1
-    claims.evict_idle()
-    assert claims.find(tape.uid, 2) is work
+    chunk_memory.evict_idle()
+    assert chunk_memory.find(tape.uid, 2) is work
     work.jobs -= 1
-    claims.evict_idle()
-    assert claims.find(tape.uid, 2) is None
-    assert claims.credit.used == 0
+    chunk_memory.evict_idle()
+    assert chunk_memory.find(tape.uid, 2) is None
+    assert chunk_memory.credit.used == 0
