@@ -13,7 +13,8 @@ from typing import Any
 
 from infra import jetstream
 from infra.blobs.disk import DiskBlobs
-from infra.capture.drawn_desktop import Capture, decode, drawn, encodes_h264
+from infra.capture.drawn_desktop import drawn, record_desktop
+from infra.capture.ffmpeg import decode, encodes_h264
 from infra.capture.file_source import FileSource
 from infra.config.load import CONFIG, config_path, data_dir, effective, load_settings
 from infra.disk.durable import absolute, new_file
@@ -195,5 +196,5 @@ def blobs(folder: Path) -> ports.Blobs:
 @asynccontextmanager
 async def drawn_desktop(seconds: float, picture: Picture) -> AsyncIterator[ports.Source]:
     """A desktop that is drawn and encoded for so long, in real time. Raises Unavailable (capture.*)."""
-    async with await Capture.desktop(seconds, picture) as capture:
+    async with await record_desktop(seconds, picture) as capture:
         yield capture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from handlers.format.mp4 import MAX_BOX_BYTES, BoxSplitter, Unit
-from infra.capture.drawn_desktop import Picture, encoder_arguments, ffmpeg
+from infra.capture.ffmpeg import encoder_arguments, ffmpeg
+from schemas.ports.processes import Picture
 
 
 def encode(target: Path, *arguments: str) -> bytes:

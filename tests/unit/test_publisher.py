@@ -8,11 +8,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from handlers.crypto.keys import SessionKeys
 from handlers.format.fragment import open_data, verify_fragment
-from infra.capture.drawn_desktop import Capture, Picture, drawn
+from infra.capture.drawn_desktop import drawn, record_desktop
 from schemas.config.backoff import Backoff
 from schemas.errors import Misuse, Unavailable
 from schemas.format.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings, parse
 from schemas.format.fragment_bodies import GapBody
+from schemas.ports.processes import Picture
 from schemas.subjects import recording
 from streams.host import outbox, publisher, source_feed
 from streams.host.publisher import Grant, Progress, Publisher
@@ -139,7 +140,7 @@ async def test_a_real_recording_is_flagged_at_its_key_frames() -> None:
     """Breaks: every chunk of a video begins where no player can begin."""
     stream = Stream()
     writer = Publisher(stream, grant(16 << 20))
-    async with await Capture.desktop(2, Picture(640, 360, 10, key_frame_s=1)) as capture:
+    async with await record_desktop(2, Picture(640, 360, 10, key_frame_s=1)) as capture:
         await publish(aiter(capture), writer, "x264")
     await writer.finish()
     fragments = stream.in_order()
