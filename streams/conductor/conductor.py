@@ -44,8 +44,8 @@ from schemas.ports import Jet, Signers
 from schemas.ports.messages import Message
 from streams.conductor.host_watch import HostActivity, send_end
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.keys.folder import RequireKeys, note_key
@@ -87,7 +87,7 @@ class ConductorParts:
     """What a conductor is wired from."""
 
     jet: Jet
-    directory: Directory
+    directory: SessionDirectory
     keys: KeyStore
     evidence: EvidenceStore
     signers: Signers
@@ -112,7 +112,7 @@ class Conductor:
 
     def __init__(self, parts: ConductorParts) -> None:
         self._parts = parts
-        self._jet, self._log = parts.jet, EventLog(parts.jet)
+        self._jet, self._log = parts.jet, SessionLog(parts.jet)
         jet, keys, evidence, signers = parts.jet, parts.keys, parts.evidence, parts.signers
         self._sealer = Sealer(jet, self._log, keys, evidence, signers)
         self._shredder = Shredder(jet, keys, evidence, signers, parts.require_keys)

@@ -37,9 +37,9 @@ from streams.control.places import Places
 from streams.event_store.chunk_log import last_recorded, recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
-from streams.event_store.host_log import Hosts
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.host_log import HostLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.keys.folder import KeyFolder
 from streams.keys.keystore import KeyStore
 from streams.projections.session_list import SessionList
@@ -58,13 +58,13 @@ class Control:
     """The commands. One for each process."""
 
     jet: Jet
-    log: EventLog
-    directory: Directory
+    log: SessionLog
+    directory: SessionDirectory
     keys: KeyStore
     keyring: Keyring
     signers: Signers
     folder: KeyFolder
-    hosts: Hosts
+    hosts: HostLog
     listed: SessionList
     places: Places
     compression_max_s: float = 8

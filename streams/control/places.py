@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from handlers.lifecycle.session import Session
 from schemas.errors import RefusedByState
 from schemas.events.session import State
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 
 RUNNING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
 UNDER_WAY = 1 << 63
@@ -27,7 +27,7 @@ Coming = dict[str, tuple[str, int]]
 class Places:
     """One for each process that answers commands."""
 
-    directory: Directory
+    directory: SessionDirectory
     most: int = 1000
     most_of_host: int = 250
     _creating: Coming = field(default_factory=dict)

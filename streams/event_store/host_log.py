@@ -25,7 +25,7 @@ CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
 less than half of the requests that the command service works on together."""
 
 
-class Hosts:
+class HostLog:
     """The logs of all hosts."""
 
     def __init__(self, jet: Jet) -> None:

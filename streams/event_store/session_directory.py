@@ -33,7 +33,7 @@ SLICE = 50
 log = logging.getLogger("lucid.directory")
 
 
-class Directory:
+class SessionDirectory:
     """Every session by id. `run` keeps it; nothing is known before `ready`."""
 
     def __init__(

@@ -39,7 +39,7 @@ def read_event(data: Bytes) -> Event | None:
         ) from None
 
 
-class EventLog:
+class SessionLog:
     """The logs of all sessions. Holds nothing but the connection."""
 
     def __init__(self, jet: Jet) -> None:

@@ -15,7 +15,7 @@ from schemas.format.trust import Keys
 from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys
 from schemas.ports.evidence import Evidence, Listing
 from schemas.subjects import session_id
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.keys.keystore import HeldKeys, KeyStore
 
 
@@ -32,7 +32,7 @@ async def load_sealed(jet: Jet, data: DataDir, name: str) -> SealedSession:
 
     Raises NotFound (session.absent), RefusedByState (evidence.unsealed, evidence.destroyed).
     """
-    log = EventLog(jet)
+    log = SessionLog(jet)
     session = await log.existing(session_id(name))
     if session.shredded is not None:
         stone = data.manifests / tombstone_name(session.uid)

@@ -31,7 +31,7 @@ from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
 from schemas.ports import Blobs, Reader, Signers
 from streams.event_store.chunk_log import recorded_events
-from streams.event_store.session_log import EventLog, read_event
+from streams.event_store.session_log import SessionLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 
@@ -43,7 +43,7 @@ class Sealer:
     """What sealing works with."""
 
     jet: Reader
-    log: EventLog
+    log: SessionLog
     keys: KeyStore
     evidence: EvidenceStore
     signers: Signers
@@ -138,7 +138,7 @@ class Sealer:
         log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
 
 
-async def material_of(jet: Reader, log: EventLog, session: Session) -> Material:
+async def material_of(jet: Reader, log: SessionLog, session: Session) -> Material:
     """What the newest seal is made from.
 
     Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).

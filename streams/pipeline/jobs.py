@@ -39,7 +39,7 @@ from schemas.format.digest import Buffer
 from schemas.format.file_names import stored_chunk
 from schemas.ports import Blobs, Reader
 from schemas.ports.messages import Message
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.keys.keystore import HeldKeys, KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory, Work
 from streams.pipeline.recompute import Recompute
@@ -70,7 +70,7 @@ class Jobs:
         self,
         jet: Reader,
         chunk_memory: ChunkMemory,
-        directory: Directory,
+        directory: SessionDirectory,
         keys: KeyStore,
         blobs: Blobs,
         threads: Threads,

@@ -25,7 +25,7 @@ from schemas import subjects
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.jobs import Jobs
@@ -45,7 +45,7 @@ class WorkerParts:
     """What a worker is wired from."""
 
     jet: Jet
-    directory: Directory
+    directory: SessionDirectory
     keys: KeyStore
     blobs: Blobs
     end_keys: EndKeys

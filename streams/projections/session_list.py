@@ -22,7 +22,7 @@ from schemas.errors import LucidError
 from schemas.ports import Jet, Reader
 from schemas.ports.read_models import SessionQuery, SessionRow, Views
 from streams.event_store.open_sessions import OpenSessions
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.scheduling.retry import retry
 
 PAGE_MOST = 500
@@ -103,7 +103,7 @@ class SessionList:
         async def start(_: Reader) -> OpenSessions:
             return OpenSessions(position)
 
-        directory = Directory(self._jet, start, self._rest)
+        directory = SessionDirectory(self._jet, start, self._rest)
         directory.on_change(lambda session: self._changed.update({session.id: session}))
         following = asyncio.create_task(directory.run(), name="list")
         following.add_done_callback(lambda _: self._moved.set())

@@ -30,7 +30,7 @@ from schemas.format.index import Entry
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import Message
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 
 STEP_BYTES = 1 << 30
 """What is let go of one session at once: one event in its log, which never expires."""
@@ -94,7 +94,7 @@ class Release:
             session=session.id, chunks=chunks, up_to=up_to, at_us=now_us, who=WHO, cause=f"{WHO}.{chunks}"
         )
         try:
-            session = await EventLog(self.jet).execute(command, session)
+            session = await SessionLog(self.jet).execute(command, session)
         except RefusedByState:
             return False  # it is being sealed or destroyed by now
         await self._purge(session, known)

@@ -36,7 +36,7 @@ from schemas.format.digest import h
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
 from streams.event_store.recordings import is_recorded, recorded_names
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.live_source import AGAIN_S, Release
 from streams.scheduling.retry import retry
@@ -60,7 +60,7 @@ class Retention:
     """Runs until cancelled. What it remembers can be lost."""
 
     jet: Jet
-    directory: Directory
+    directory: SessionDirectory
     evidence: EvidenceStore
     retention_s: float
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000

@@ -17,10 +17,10 @@ from streams.conductor.conductor import Conductor
 from streams.control.commands import Control
 from streams.control.nats_service import control_plane
 from streams.control.places import Places
-from streams.event_store.host_log import Hosts
+from streams.event_store.host_log import HostLog
 from streams.event_store.open_sessions import OpenSessionsWriter
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.keys.folder import KeyFolder, key_folder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
@@ -42,7 +42,7 @@ async def run_worker(
     prepare_memory()
     if not await _opened(key_folder(here, jet), stop):
         return
-    directory, keys = Directory(jet), KeyStore(here.key_files, here.keyring)
+    directory, keys = SessionDirectory(jet), KeyStore(here.key_files, here.keyring)
     parts = WorkerParts(
         jet=jet,
         directory=directory,
@@ -69,7 +69,7 @@ async def run_worker(
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, the source's end and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
-    settings, keyring, directory = here.settings, here.keyring, Directory(jet, sources=True)
+    settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
     folder = key_folder(here, jet)
     if not await _opened(folder, stop):
         return
@@ -86,7 +86,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     retention = Retention(jet, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     control = Control(
-        *(jet, EventLog(jet), directory, keys, keyring, here.signers, folder, Hosts(jet), listed),
+        *(jet, SessionLog(jet), directory, keys, keyring, here.signers, folder, HostLog(jet), listed),
         places=Places(directory, settings.max_sessions, settings.max_host_sessions),
         compression_max_s=settings.compression_max_s,
     )

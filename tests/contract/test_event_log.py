@@ -18,8 +18,8 @@ from schemas.events.commands import CREATE_PREFIX, Command, Create, create_reque
 from schemas.events.session import SessionSettings
 from schemas.format.jcs import jcs, strict_loads
 from streams.event_store import topology
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog, read_event
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog, read_event
 from tests.support.machine.waiting import PATIENCE_S
 
 HOST = Ed25519PrivateKey.from_private_bytes(b"h" * 32)
@@ -41,19 +41,19 @@ def order(kind: type[Command], cause: str, **said: Any) -> Command:
 
 
 @pytest.fixture
-async def log(jet: Jet) -> EventLog:
+async def log(jet: Jet) -> SessionLog:
     await topology.declare(jet, 1 << 30)
-    log = EventLog(jet)
+    log = SessionLog(jet)
     await log.execute(create())
     return log
 
 
 async def test_fifty_writers_at_once_lose_nothing_and_double_nothing(
-    log: EventLog, server: NatsServer
+    log: SessionLog, server: NatsServer
 ) -> None:
     """Breaks: two processes append on the same sequence and one transition is lost."""
     jets = await asyncio.gather(*(connect(server.url, name=f"w{n}", timeout_s=PATIENCE_S) for n in range(5)))
-    logs = [EventLog(jet) for jet in jets]
+    logs = [SessionLog(jet) for jet in jets]
     writers = [
         logs[n % 5].execute(order(commands.ChangeHold, f"c{n}", held=n % 2 == 0, reason=f"r{n}"))
         for n in range(50)
@@ -69,14 +69,14 @@ async def test_fifty_writers_at_once_lose_nothing_and_double_nothing(
         await jet.close()
 
 
-async def test_of_fifty_writers_of_one_command_one_appends(log: EventLog) -> None:
+async def test_of_fifty_writers_of_one_command_one_appends(log: SessionLog) -> None:
     """Breaks: a command that is retried by an impatient caller happens twice."""
     done = await asyncio.gather(*(log.execute(order(commands.Start, "start")) for _ in range(50)))
     assert {session.state for session in done} == {"STARTING"}
     assert len(await log.history(NAME)) == 2
 
 
-async def test_of_fifty_writers_who_want_the_same_move_one_wins_each_time(log: EventLog) -> None:
+async def test_of_fifty_writers_who_want_the_same_move_one_wins_each_time(log: SessionLog) -> None:
     """Breaks: two callers are both told that theirs was the move, or the log holds two moves, or none."""
     # CLEANUP in its own state is no move and no error
     for kind, state, content in ((commands.Start, "STARTING", 1), (commands.Cleanup, "CLEANUP", 50)):
@@ -90,7 +90,7 @@ async def test_of_fifty_writers_who_want_the_same_move_one_wins_each_time(log: E
         assert len(await log.history(NAME)) == before + 1
 
 
-async def test_fifty_writers_each_allot_a_run_of_their_own(log: EventLog) -> None:
+async def test_fifty_writers_each_allot_a_run_of_their_own(log: SessionLog) -> None:
     """Breaks: two recoveries share a run, and the broker swallows one's messages."""
     await log.execute(order(commands.Error, "e"))
     await asyncio.gather(*(log.execute(order(commands.AllotRun, f"r{n}", chunks=0)) for n in range(50)))
@@ -121,17 +121,17 @@ class LosingJet:
     "error", [Unavailable("timeout", code="t.t"), Conflict("wrong last sequence", code="append.conflict")]
 )
 async def test_an_append_whose_ack_was_lost_is_found_and_not_repeated(
-    log: EventLog, jet: Jet, error: Exception
+    log: SessionLog, jet: Jet, error: Exception
 ) -> None:
     """Breaks: RECOVER after a timeout allots two runs."""
     await log.execute(order(commands.Error, "e"))
-    losing = EventLog(LosingJet(jet, 1, error))  # type: ignore[arg-type]
+    losing = SessionLog(LosingJet(jet, 1, error))  # type: ignore[arg-type]
     session = await losing.execute(order(commands.Recover, "r", chunks=0))
     assert (session.state, session.run) == ("ACTIVE", 1)
     assert (await log.load(NAME)).events == 3
 
 
-async def test_an_append_that_never_gets_through_says_unavailable(log: EventLog, jet: Jet) -> None:
+async def test_an_append_that_never_gets_through_says_unavailable(log: SessionLog, jet: Jet) -> None:
     """Breaks: an outage is reported as a refused command."""
 
     class Down(LosingJet):
@@ -139,11 +139,11 @@ async def test_an_append_that_never_gets_through_says_unavailable(log: EventLog,
             raise Unavailable("no answer", code="nats.timeout")
 
     with pytest.raises(Unavailable):
-        await EventLog(Down(jet, 0, OSError())).execute(order(commands.Start, "s"))  # type: ignore[arg-type]
+        await SessionLog(Down(jet, 0, OSError())).execute(order(commands.Start, "s"))  # type: ignore[arg-type]
     assert (await log.load(NAME)).state == "CREATED"
 
 
-async def test_a_refused_command_appends_nothing(log: EventLog) -> None:
+async def test_a_refused_command_appends_nothing(log: SessionLog) -> None:
     """Breaks: a refusal leaves traces that the next fold trips over."""
     with pytest.raises(RefusedByState):
         await log.execute(order(commands.Resume, "r"))
@@ -152,7 +152,7 @@ async def test_a_refused_command_appends_nothing(log: EventLog) -> None:
     assert len(await log.history(NAME)) == 1
 
 
-async def test_a_stale_fold_is_brought_up_before_anything_is_decided(log: EventLog) -> None:
+async def test_a_stale_fold_is_brought_up_before_anything_is_decided(log: SessionLog) -> None:
     """Breaks: a follower's old view lets a STOPPED session start again."""
     stale = await log.load(NAME)
     await log.execute(order(commands.Start, "s"))
@@ -160,7 +160,7 @@ async def test_a_stale_fold_is_brought_up_before_anything_is_decided(log: EventL
     assert session.events == 3
 
 
-async def test_stored_lines_are_canonical(log: EventLog) -> None:
+async def test_stored_lines_are_canonical(log: SessionLog) -> None:
     """Breaks: the history in an evidence copy is not what a strict reader takes."""
     await log.execute(order(commands.Start, "s"))
     for line in await log.history(NAME):
@@ -170,7 +170,9 @@ async def test_stored_lines_are_canonical(log: EventLog) -> None:
         assert jcs(event.model_dump(mode="json")) == line
 
 
-async def test_an_event_of_a_newer_version_is_counted_and_otherwise_ignored(log: EventLog, jet: Jet) -> None:
+async def test_an_event_of_a_newer_version_is_counted_and_otherwise_ignored(
+    log: SessionLog, jet: Jet
+) -> None:
     """Breaks: an older process cannot follow a newer one's log."""
     session = await log.load(NAME)
     newer = jcs({"type": "Frozen2", "session": NAME, "at_us": 1, "who": "x", "cause": "y", "version": 2})
@@ -180,8 +182,8 @@ async def test_an_event_of_a_newer_version_is_counted_and_otherwise_ignored(log:
 
 
 @pytest.fixture
-async def directory(jet: Jet, log: EventLog) -> AsyncIterator[Directory]:
-    directory = Directory(jet)
+async def directory(jet: Jet, log: SessionLog) -> AsyncIterator[SessionDirectory]:
+    directory = SessionDirectory(jet)
     task = asyncio.create_task(directory.run())
     await directory.ready()
     yield directory
@@ -189,7 +191,7 @@ async def directory(jet: Jet, log: EventLog) -> AsyncIterator[Directory]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_directory_knows_what_the_log_says(log: EventLog, directory: Directory) -> None:
+async def test_the_directory_knows_what_the_log_says(log: SessionLog, directory: SessionDirectory) -> None:
     """Breaks: a worker drops the chunks of a session that was just created."""
     seen: list[Session] = []
     directory.on_change(seen.append)
@@ -202,7 +204,9 @@ async def test_the_directory_knows_what_the_log_says(log: EventLog, directory: D
     assert [one.state for one in seen] == ["STARTING", "CREATED"]
 
 
-async def test_waiting_for_a_state_ends_when_it_is_there(log: EventLog, directory: Directory) -> None:
+async def test_waiting_for_a_state_ends_when_it_is_there(
+    log: SessionLog, directory: SessionDirectory
+) -> None:
     """Breaks: START answers before the host can seal, or never."""
     waiting = asyncio.create_task(directory.until(NAME, lambda session: session.state == "ERROR"))
     await log.execute(order(commands.Start, "s"))
@@ -213,7 +217,7 @@ async def test_waiting_for_a_state_ends_when_it_is_there(log: EventLog, director
 
 
 async def test_a_log_whose_name_no_session_can_have_is_left_out(
-    log: EventLog, directory: Directory, jet: Jet
+    log: SessionLog, directory: SessionDirectory, jet: Jet
 ) -> None:
     """Breaks: one line under such a name, and every worker ends as often as it is started."""
     (first, *_) = await log.history(NAME)
@@ -224,7 +228,7 @@ async def test_a_log_whose_name_no_session_can_have_is_left_out(
 
 
 async def test_one_unreadable_event_does_not_blind_the_directory(
-    log: EventLog, directory: Directory, jet: Jet
+    log: SessionLog, directory: SessionDirectory, jet: Jet
 ) -> None:
     """Breaks: one bad line and every session of the installation stands still."""
     last = directory.get(NAME)

@@ -7,7 +7,7 @@ import pytest
 from infra.jetstream import Jet
 from schemas.errors import RefusedByState
 from streams.event_store import topology
-from streams.event_store.host_log import Hosts
+from streams.event_store.host_log import HostLog
 from tests.support.pipeline.conducted import requested
 
 AT_ONCE = 150
@@ -18,7 +18,7 @@ async def test_however_many_sessions_of_one_host_begin_at_once_none_is_in_anothe
 ) -> None:
     """Breaks: the desks of a whole floor start at nine on a slow disk, and some of them are not recorded."""
     await topology.declare(jet, 2 << 30)
-    admitting = Hosts(jet)
+    admitting = HostLog(jet)
     await asyncio.gather(*(admitting.admit(requested(f"desk-{n:03}", n)) for n in range(1, AT_ONCE + 1)))
 
 
@@ -34,14 +34,14 @@ async def test_whether_a_counter_is_free_is_one_look_however_many_were_used(jet:
 
     for number in range(1, 30):
         looks.clear()
-        await Hosts(Counting()).admit(requested(f"desk-{number}", number))  # type: ignore[arg-type]
+        await HostLog(Counting()).admit(requested(f"desk-{number}", number))  # type: ignore[arg-type]
     assert looks == ["last", "last", "append"]
 
 
 async def test_a_counter_that_was_used_is_refused_and_a_repeated_request_is_no_second_one(jet: Jet) -> None:
     """Breaks: two sessions with one uid share files and keys; or a host that asks again is refused."""
     await topology.declare(jet, 2 << 30)
-    hosts = Hosts(jet)
+    hosts = HostLog(jet)
     for number in (5, 3, 5, 3):
         await hosts.admit(requested(f"desk-{number}", number))
     for counter in (5, 3):
@@ -53,8 +53,8 @@ async def test_a_counter_that_was_used_is_refused_and_a_repeated_request_is_no_s
 async def test_of_two_services_that_admit_one_counter_one_gives_way(jet: Jet) -> None:
     """Breaks: a copied host folder gets two sessions with one uid when both ask at once."""
     await topology.declare(jet, 2 << 30)
-    await Hosts(jet).admit(requested("desk-1", 1))
-    both = [Hosts(jet).admit(requested(f"desk-{n}", 2)) for n in range(8)]
+    await HostLog(jet).admit(requested("desk-1", 1))
+    both = [HostLog(jet).admit(requested(f"desk-{n}", 2)) for n in range(8)]
     refused = [one for one in await asyncio.gather(*both, return_exceptions=True) if one is not None]
     assert len(refused) == 7
     assert all(isinstance(one, RefusedByState) for one in refused)

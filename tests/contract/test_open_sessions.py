@@ -16,8 +16,8 @@ from streams.bench.finished import FinishedHost, finished_sessions
 from streams.event_store import open_sessions, topology
 from streams.event_store import session_directory as directory_module
 from streams.event_store.open_sessions import OpenSessions, OpenSessionsWriter, read_open, write_open
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from tests.support.machine.waiting import PATIENCE_S
 
 FINISHED = 300
@@ -41,7 +41,7 @@ async def fill(jet: Jet, count: int, first: int = 0) -> None:
 async def begin(jet: Jet, name: str, host: str = "host-9999", *, start: bool = True) -> Session:
     """A session that is not finished."""
     made = FinishedHost(host)
-    log = EventLog(jet)
+    log = SessionLog(jet)
     session = await log.execute(made.create(name, 1))
     if start:
         session = await log.execute(order(commands.Start, name), session)
@@ -54,8 +54,8 @@ def order(kind: type[commands.Command], name: str, **more: object) -> commands.C
 
 
 @asynccontextmanager
-async def known(jet: Jet) -> AsyncIterator[Directory]:
-    directory = Directory(jet, sources=True)
+async def known(jet: Jet) -> AsyncIterator[SessionDirectory]:
+    directory = SessionDirectory(jet, sources=True)
     following = asyncio.create_task(directory.run())
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -122,7 +122,7 @@ async def test_what_is_asked_of_a_finished_session_opens_it_again(jet: Jet) -> N
         waiting = asyncio.create_task(
             directory.until("finished-0000001", lambda one: one.destroy is not None)
         )
-        await EventLog(jet).execute(order(commands.Cleanup, "finished-0000001"))
+        await SessionLog(jet).execute(order(commands.Cleanup, "finished-0000001"))
         session = await asyncio.wait_for(waiting, PATIENCE_S)
         assert (session.events, session.sealed, seen) == (8, True, ["CLEANUP"])
         assert [one.id for one in directory.sessions()] == ["finished-0000001"]
@@ -179,7 +179,7 @@ async def test_a_list_is_written_however_much_was_left_by_crashes(jet: Jet) -> N
 async def test_a_list_that_is_lost_loses_no_source(jet: Jet) -> None:
     """Breaks: what was recorded stays in the stream for ever, where a hold was the session's last event."""
     held = "finished-0000001"
-    await EventLog(jet).execute(order(commands.ChangeHold, held, held=True))
+    await SessionLog(jet).execute(order(commands.ChangeHold, held, held=True))
     async with known(jet) as directory:
         assert held in directory.sealed
         assert not list(directory.sessions())

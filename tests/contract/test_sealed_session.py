@@ -19,7 +19,7 @@ from schemas.errors import NotFound, RefusedByState
 from schemas.events.commands import CompleteSeal
 from schemas.format import dsse
 from streams.event_store import topology
-from streams.event_store.host_log import Hosts
+from streams.event_store.host_log import HostLog
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust
 from tests.support.evidence.evidence_case import Case
@@ -54,7 +54,7 @@ async def install(jet: Jet, data: DataDir, *, sealed: bool = True) -> Case:
         seq = await jet.append(subjects.lifecycle(NAME), line, seq)
     version, master = Keyring(data.keys).begin()
     key_files(data).make(recorded.uid, build_key_file(master, version, recorded.uid, KEYS.dek))
-    await Hosts(jet).register("host-1", HOST_PUBLIC, START_US, "tester")
+    await HostLog(jet).register("host-1", HOST_PUBLIC, START_US, "tester")
     name = recorded.uid.hex()
     (data.manifests / name).mkdir()
     (data.chunks / name).mkdir()

@@ -17,7 +17,7 @@ from schemas.errors import Unavailable
 from schemas.events import commands
 from schemas.ports.read_models import SessionQuery, SessionRow
 from streams.event_store import topology
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.projections import session_list
 from streams.projections.session_list import SessionList
 from tests.support.machine.waiting import PATIENCE_S
@@ -104,7 +104,7 @@ async def test_a_list_goes_on_where_it_stood(jet: Jet, tmp_path: Path) -> None:
     await fill(jet, FINISHED)
     async with listing(jet, tmp_path / "v") as listed:
         await complete(listed)
-    await EventLog(jet).execute(order(commands.Cleanup, "finished-0000001"))
+    await SessionLog(jet).execute(order(commands.Cleanup, "finished-0000001"))
     async with listing(jet, tmp_path / "v") as listed:
         page = await complete(listed, limit=500)
         assert len(page["sessions"]) == FINISHED

@@ -22,9 +22,9 @@ from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
-from streams.event_store.host_log import Hosts
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.host_log import HostLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.keys import keystore
 from streams.retention import shredding
 from streams.roles.services import run_conductor, run_worker
@@ -101,7 +101,7 @@ def table(effects: Mapping[str, int], *dies: bool) -> dict[str, Row]:
 async def begin(world: World, prepared: Prepared) -> None:
     """The session's own key made, the session started; StartCompleted is the conductor's."""
     await asyncio.to_thread(prepared.make_key, world.data.keys)
-    log = EventLog(world.jet)
+    log = SessionLog(world.jet)
     await log.execute(prepared.create())
     await log.execute(Start(session=prepared.session, at_us=2, who="host-1", cause="start"))
 
@@ -122,7 +122,7 @@ async def each(work: Work, world: World, sessions: Mapping[str, Prepared]) -> No
 
 async def sealed(world: World, sessions: Mapping[str, Prepared]) -> None:
     """Wait for every seal, then compare roots, files and manifests with what the fragments always give."""
-    directory = Directory(world.jet)
+    directory = SessionDirectory(world.jet)
     following = asyncio.create_task(directory.run())
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -177,7 +177,7 @@ async def test_every_effect_of_start_and_seal_may_fail(server: NatsServer, tmp_p
     sessions = prepare([CALM, *struck])
     faults = Faults(struck, by_uid(sessions))
     async with connected(server, tmp_path) as world, running(run_worker, world):
-        log = EventLog(world.jet)
+        log = SessionLog(world.jet)
         async with struck_conductor(world.jet, world.data, faults) as directory:
             for prepared in sessions.values():
                 # One after the other, so that the key that is made is the one that its fragments wait for.
@@ -204,7 +204,7 @@ async def test_every_effect_of_a_command_may_fail(server: NatsServer, tmp_path: 
         running(run_worker, world),
     ):
         jet: Any = FaultyJet(world.jet, faults)
-        log, hosts = EventLog(jet), Hosts(jet)
+        log, hosts = SessionLog(jet), HostLog(jet)
         for prepared in sessions.values():
             await asyncio.to_thread(prepared.make_key, world.data.keys)
             create = prepared.create()
@@ -236,7 +236,7 @@ async def test_every_effect_of_a_destruction_may_fail(server: NatsServer, tmp_pa
             await each(begin, world, sessions)
             await each(send, world, sessions)
             await sealed(world, sessions)
-        log = EventLog(world.jet)
+        log = SessionLog(world.jet)
         for name in sessions:
             await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
         with patch.object(shredding, "PAUSE_S", 0.2):
@@ -261,7 +261,7 @@ async def check_destroyed(world: World, prepared: Prepared) -> None:
     ):
         assert [m async for m in world.jet.read_all(stream, subject)] == [], prepared.session
     assert key_of(world.data.keys, prepared.uid) == b"", prepared.session
-    session = await EventLog(world.jet).load(prepared.session)
+    session = await SessionLog(world.jet).load(prepared.session)
     raw = DiskBlobs(world.data.manifests).read(tombstone_name(prepared.uid))
     assert raw is not None
     assert session.shredded is not None

@@ -30,8 +30,8 @@ from schemas.format.digest import h
 from schemas.format.fragment import Kind, parse
 from schemas.format.manifest import Manifest
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor, run_worker
 from tests.support.pipeline.conducted import World, connected, running
 from tests.support.pipeline.faulty import CALM, Faults, struck_conductor, struck_worker
@@ -60,7 +60,7 @@ async def test_every_effect_of_an_abort_may_fail(server: NatsServer, tmp_path: P
                 await world.stored(prepared.session, 1)
         for name in sessions:
             asked = RequestEnd(session=name, at_us=9, who="ann", cause="abort", end="aborted", reason="over")
-            await EventLog(world.jet).execute(asked)
+            await SessionLog(world.jet).execute(asked)
         async with running(run_worker, world):
             async with struck_conductor(world.jet, world.data, faults) as directory:
                 await stopped(directory, sessions)
@@ -91,7 +91,7 @@ async def test_every_effect_of_a_recovery_may_fail(server: NatsServer, tmp_path:
                 await each(send, world, sessions)
                 for prepared in sessions.values():
                     await recorded_to_its_end(world.jet, prepared)
-        log = EventLog(world.jet)
+        log = SessionLog(world.jet)
         for name in sessions:
             await log.execute(Error(session=name, at_us=5, who="ann", cause="error", reason="disk"))
             await log.execute(Recover(session=name, at_us=6, who="ann", cause="again", chunks=CHUNKS))
@@ -160,7 +160,9 @@ async def test_every_effect_of_a_false_file_in_a_chunks_way_may_fail(
     check_done(faults, FALSE_CHUNK_EFFECTS)
 
 
-async def stopped(directory: Directory, sessions: Mapping[str, Prepared], state: str = "STOPPED") -> None:
+async def stopped(
+    directory: SessionDirectory, sessions: Mapping[str, Prepared], state: str = "STOPPED"
+) -> None:
     async with asyncio.timeout(PATIENCE_S):
         for name in sessions:
             await directory.until(name, lambda one: one.state == state)

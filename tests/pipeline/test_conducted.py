@@ -25,7 +25,7 @@ from schemas.format.trust import Tombstone, TrustFile, TrustKey
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.control.client import call
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor
 from tests.support.pipeline.conducted import World, connected, requested, running, system
 from tests.support.pipeline.prepared import key_of
@@ -37,7 +37,7 @@ async def verified(world: World, session: str, path: Path) -> Manifest:
     """Copy the evidence out, and let the independent reader judge it, with and without keys."""
     shown = await world.ask("show", session)
     uid = bytes.fromhex(shown["uid"])
-    lines = history_lines(await EventLog(world.jet).history(session))
+    lines = history_lines(await SessionLog(world.jet).history(session))
     store = stored_at(world.data.manifests, world.data.chunks, uid, lines)
     await asyncio.to_thread(write_copy, store, path / session)
     signers = Signers(world.data.keys)
@@ -129,7 +129,7 @@ async def test_a_conductor_that_dies_at_any_moment_is_followed_by_one_that_finis
         await host.final()
         await world.until("demo-01", "STOPPED")
         await verified(world, "demo-01", tmp_path)
-        history = await EventLog(world.jet).history("demo-01")
+        history = await SessionLog(world.jet).history("demo-01")
         assert sum(b'"type":"Sealed"' in line for line in history) == 1
         assert sum(b'"type":"SealStarted"' in line for line in history) == 1
 
@@ -142,7 +142,7 @@ async def test_two_conductors_at_once_do_what_one_does(server: NatsServer, tmp_p
         await host.final()
         await world.until("demo-01", "STOPPED")
         await verified(world, "demo-01", tmp_path)
-        history = await EventLog(world.jet).history("demo-01")
+        history = await SessionLog(world.jet).history("demo-01")
         assert len(history) == 7, [line[:80] for line in history]
 
 

@@ -31,8 +31,8 @@ from schemas.format.manifest import Manifest
 from schemas.ports import Erasure
 from schemas.ports.messages import Message
 from streams.conductor.conductor import Conductor, ConductorParts
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog, read_event
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 from streams.roles.services import run_worker
@@ -174,7 +174,7 @@ class FaultyKeyFiles(DiskKeyFiles):
 
 
 @asynccontextmanager
-async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
+async def conductor(world: World, faults: Faults) -> AsyncIterator[SessionDirectory]:
     """A conductor whose effects can be struck."""
     jet: Any = FaultyJet(world.jet, faults)
     keyring, signers = Keyring(world.data.keys), Signers(world.data.keys)
@@ -182,7 +182,7 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[Directory]:
     signers.begin()
     files = FaultyKeyFiles(world.data.keys / "sessions")
     files.faults = faults
-    directory, keys = Directory(world.jet), KeyStore(files, keyring)
+    directory, keys = SessionDirectory(world.jet), KeyStore(files, keyring)
     chunks = FaultyBlobs(world.data.chunks, world.data.quarantine)
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
@@ -226,7 +226,7 @@ async def ended(jet: Jet, name: str) -> None:
             return
 
 
-async def settled(directory: Directory, faults: Faults, state: str, effects: Sequence[str]) -> None:
+async def settled(directory: SessionDirectory, faults: Faults, state: str, effects: Sequence[str]) -> None:
     """Return when the calm session is done and every other one has met its fault."""
     async with asyncio.timeout(PATIENCE_S):
         await directory.until(CALM, lambda session: session.state == state)
@@ -252,7 +252,7 @@ async def test_a_seal_survives_a_crash_at_every_effect(server: NatsServer, tmp_p
 
 
 async def check_sealed(world: World, name: str, host: Host) -> None:
-    history = await EventLog(world.jet).history(name)
+    history = await SessionLog(world.jet).history(name)
     kinds = [type(read_event(line)).__name__ for line in history]
     assert [kinds.count(kind) for kind in ("SealStarted", "Sealed")] == [1, 1], (name, kinds)
     manifests = DiskBlobs(world.data.manifests)
@@ -278,7 +278,7 @@ async def test_a_destruction_survives_a_crash_at_every_effect(server: NatsServer
             DiskBlobs(world.data.chunks).put(f"{host.grant.uid.hex()}/0000000000", b"sealed")
     faults.uids = {host.grant.uid.hex(): name for name, host in hosts.items()}
     async with connected(server, tmp_path) as world:
-        log = EventLog(world.jet)
+        log = SessionLog(world.jet)
         for name in hosts:
             await log.execute(Cleanup(session=name, at_us=7, who="ann", cause="destroy", reason="over"))
         async with conductor(world, faults) as directory:
@@ -291,7 +291,7 @@ async def test_a_destruction_survives_a_crash_at_every_effect(server: NatsServer
 
 
 async def check_destroyed(world: World, name: str, host: Host) -> None:
-    uid, log = host.grant.uid, EventLog(world.jet)
+    uid, log = host.grant.uid, SessionLog(world.jet)
     recording = subjects.recording("host-1", name)
     assert [m async for m in world.jet.read_all(subjects.RECORDINGS, recording)] == []
     assert key_of(world.data.keys, uid) == b""
@@ -309,7 +309,7 @@ async def test_a_start_survives_a_crash_at_every_effect(server: NatsServer, tmp_
     """Breaks: the power fails while a session starts, and its host seals to a key that nobody has."""
     faults = Faults(plan(START_EFFECTS))
     async with connected(server, tmp_path) as world:
-        log = EventLog(world.jet)
+        log = SessionLog(world.jet)
         for number, name in enumerate((CALM, *faults.at), 1):
             session = await log.execute(requested(name, number))
             faults.uids[session.uid.hex()] = name

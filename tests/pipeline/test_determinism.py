@@ -20,7 +20,7 @@ from schemas import subjects
 from schemas.errors import Rejected
 from schemas.events.chunk import Dead
 from streams.control.client import call
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealing import material_of
 from streams.scheduling.threads import Threads
@@ -109,7 +109,7 @@ async def check_replay(system: Processes, prepared: Prepared, calm: dict[str, by
 
 
 async def replayed(system: Processes, prepared: Prepared) -> list[Replayed]:
-    log, chunks = EventLog(system.jet), DiskBlobs(system.data.chunks)
+    log, chunks = SessionLog(system.jet), DiskBlobs(system.data.chunks)
     material = await material_of(system.jet, log, await log.load(prepared.session))
     keys = await key_store(system.data).open(prepared.uid)
     assert keys is not None

@@ -19,7 +19,7 @@ from schemas.format.fragment import Fragment, Kind, parse
 from schemas.ports.messages import Message
 from streams.control.client import call
 from streams.event_store.chunk_log import recorded_events
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.host.publisher import Grant
 from tests.support.pipeline.conducted import World, system
 from tests.support.pipeline.flood import flood
@@ -31,7 +31,7 @@ SESSION = "demo-01"
 
 async def admitted(jet: Jet, data: Path) -> list[FoldedFragment]:
     """What the stream holds of the session, without what is no fragment."""
-    created = (await EventLog(jet).load(SESSION)).created
+    created = (await SessionLog(jet).load(SESSION)).created
     assert created is not None
     signers = Signers(data).publics
     found = jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", SESSION))
@@ -41,7 +41,7 @@ async def admitted(jet: Jet, data: Path) -> list[FoldedFragment]:
 
 async def check_fold(jet: Jet, keys: Path) -> int:
     """What was recorded is what the stream says, to the byte; how many fragments stand before its `end`."""
-    session = await EventLog(jet).load(SESSION)
+    session = await SessionLog(jet).load(SESSION)
     assert session.created is not None
     pieces = await admitted(jet, keys)
     fold = Fold(Identity.of(session.created, session.intake))

@@ -14,7 +14,7 @@ from schemas import subjects
 from schemas.ports.messages import Message
 from streams.conductor import host_watch as listening
 from streams.conductor.host_watch import HostActivity
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
 from tests.support.machine.waiting import until
@@ -56,7 +56,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def prepare(jet: Jet) -> tuple[Prepared, Ear]:
     prepared = Prepared("demo-01", 1, STEPS)
     await begin(jet, prepared)
-    return prepared, Ear(jet, await EventLog(jet).load(prepared.session))
+    return prepared, Ear(jet, await SessionLog(jet).load(prepared.session))
 
 
 async def folded_up_to(stage: Stage, prepared: Prepared, seq: int) -> None:

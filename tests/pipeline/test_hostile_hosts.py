@@ -22,7 +22,7 @@ from schemas.ports.messages import Message
 from streams.bench.finished import FinishedHost
 from streams.conductor.conductor import ONE_HOST
 from streams.control.client import call
-from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT, Hosts
+from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT, HostLog
 from streams.host.session_start import start_session
 from streams.pipeline import chunk_memory, recompute
 from streams.pipeline.record import recording
@@ -162,14 +162,14 @@ async def test_who_asks_under_the_name_of_another_host_keeps_it_from_nothing(
     real, false = FinishedHost("host-1"), FinishedHost("host-1")
     false.key = FinishedHost("mallory").key
     false.public = false.key.public_key().public_bytes_raw()
-    may_go_on, register = asyncio.Event(), Hosts.register
+    may_go_on, register = asyncio.Event(), HostLog.register
 
-    async def slow(hosts: Hosts, host: str, key: bytes, at_us: int, who: str) -> None:
+    async def slow(hosts: HostLog, host: str, key: bytes, at_us: int, who: str) -> None:
         if key == false.public:
             await may_go_on.wait()
         await register(hosts, host, key, at_us, who)
 
-    monkeypatch.setattr(Hosts, "register", slow)
+    monkeypatch.setattr(HostLog, "register", slow)
     refused = ASKED - CREATES_OF_HOST - CREATES_WAIT
     async with system(server, tmp_path, worker=False) as world:
         flood = [false.create(f"false-{n}", 1).model_dump(mode="json") for n in range(ASKED)]
@@ -188,14 +188,14 @@ async def test_a_host_that_asks_for_sessions_without_end_keeps_no_other_waiting(
     server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: one host's requests fill all places in which requests are answered, and nobody else begins."""
-    may_go_on, admit = asyncio.Event(), Hosts.admit
+    may_go_on, admit = asyncio.Event(), HostLog.admit
 
-    async def slow(hosts: Hosts, asked: Create) -> None:
+    async def slow(hosts: HostLog, asked: Create) -> None:
         if asked.host == "host-1":
             await may_go_on.wait()
         await admit(hosts, asked)
 
-    monkeypatch.setattr(Hosts, "admit", slow)
+    monkeypatch.setattr(HostLog, "admit", slow)
     refused = ASKED - CREATES_OF_HOST - CREATES_WAIT
     async with system(server, tmp_path, worker=False) as world:
         asking = [

@@ -13,7 +13,7 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Unavailable
 from streams.conductor.conductor import Conductor, ConductorParts
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.sealed_source import Retention
 from tests.support.machine.waiting import until
@@ -48,7 +48,7 @@ class LateJet:
             raise Unavailable(f"{question}: the server is away", code="nats.disconnected")
 
 
-def service(kind: type, jet: Any, directory: Directory, world: World) -> Any:
+def service(kind: type, jet: Any, directory: SessionDirectory, world: World) -> Any:
     data, keys = world.data, key_store(world.data)
     evidence = EvidenceStore(DiskBlobs(data.chunks), DiskBlobs(data.manifests), DiskBlobs(data.quarantine))
     if kind is Conductor:
@@ -70,7 +70,7 @@ async def test_a_service_waits_for_a_server_that_is_away_at_its_start(
     """Breaks: a server that restarts ends the role, and every service in it, until it is started again."""
     async with connected(server, tmp_path) as world:
         jet: Any = LateJet(world.jet)
-        directory = Directory(jet)
+        directory = SessionDirectory(jet)
         following = asyncio.create_task(directory.run())
         running = asyncio.create_task(service(kind, jet, directory, world).run())
         try:

@@ -22,7 +22,7 @@ from schemas.format.fragment import EVENTS, TrackTail, parse
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.pipeline.record.ingest import Ingest
 from streams.retention import live_source, sealed_source
 from streams.roles.services import run_worker
@@ -54,7 +54,7 @@ async def fill(world: World, share: float = 0.8) -> None:
 
 async def events_track(host: Host, numbers: Sequence[int]) -> tuple[list[bytes], TrackTail]:
     """Send some of the second track's three fragments, by number; return all of them, and where it ends."""
-    session = await EventLog(host.jet).load(host.grant.session)
+    session = await SessionLog(host.jet).load(host.grant.session)
     assert session.created is not None
     sealer = FragmentSealer(
         host.grant.uid,

@@ -18,8 +18,8 @@ from schemas import subjects
 from schemas.config.settings import Settings
 from schemas.errors import RefusedByState, Unavailable, outcome
 from streams.event_store import recordings, topology
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.replay import Replay
 from streams.evidence.sealing import material_of
@@ -88,7 +88,7 @@ async def looking(
     world: World, retention_s: float = 0, jet: Any = None
 ) -> AsyncIterator[tuple[Retention, Clock]]:
     """A Retention of its own that knows every session and looks only when it is told to."""
-    directory, clock = Directory(world.jet, sources=True), Clock(2**51)
+    directory, clock = SessionDirectory(world.jet, sources=True), Clock(2**51)
     following = asyncio.create_task(directory.run())
     quarantine = DiskBlobs(world.data.quarantine)
     evidence = EvidenceStore(DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests), quarantine)
@@ -101,7 +101,7 @@ async def looking(
 
 
 async def replayed(world: World, name: str) -> list[Judgement]:
-    log, session = EventLog(world.jet), await EventLog(world.jet).load(name)
+    log, session = SessionLog(world.jet), await SessionLog(world.jet).load(name)
     keys = await key_store(world.data).open(session.uid)
     assert keys is not None
     blobs = DiskBlobs(world.data.chunks, world.data.quarantine)

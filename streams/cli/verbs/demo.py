@@ -32,7 +32,7 @@ from streams.cli.starting import reached
 from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import sealed
 from streams.event_store.audit_log import audit
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.evidence.sealed_session import keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust, trust_file
 from streams.host.record_session import record_session
@@ -156,7 +156,7 @@ class _Witness:
 
 async def _free_name(jet: Jet, used: set[str]) -> str:
     """The first name that is not used, and that no session ever had."""
-    log = EventLog(jet)
+    log = SessionLog(jet)
     for name in NAMES:
         if name not in used and not (await log.load(name)).events:
             return name

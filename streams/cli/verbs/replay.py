@@ -18,7 +18,7 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.control.client import call
 from streams.event_store.audit_log import audit
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealed_session import SealedSession, load_sealed, open_keys
 from streams.evidence.sealing import material_of
@@ -75,7 +75,7 @@ async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
         threads=Threads(),
         keys=await open_keys(here.key_files, here.keyring, session),
         manifest=here.evidence.manifest(session),
-        material=await material_of(jet, EventLog(jet), session),
+        material=await material_of(jet, SessionLog(jet), session),
     )
 
 

@@ -17,7 +17,7 @@ from streams.cli import attach, output
 from streams.cli.board import View
 from streams.cli.output import JsonFlag
 from streams.cli.wait_sealed import destroyed
-from streams.event_store.session_log import EventLog, read_event
+from streams.event_store.session_log import SessionLog, read_event
 from streams.host.record_session import cancelled
 
 
@@ -33,7 +33,7 @@ def watch(
 
 async def _board(session: str, follow: bool) -> None:
     async with attach.attached() as jet:
-        found = await EventLog(jet).existing(session)
+        found = await SessionLog(jet).existing(session)
         view = View(jet, session)
         try:
             # Of a sealed session nothing more comes, and its events may be gone with its source.
@@ -56,7 +56,7 @@ async def _board(session: str, follow: bool) -> None:
 async def _events(session: str, follow: bool) -> None:
     filters = [subjects.chunk("*", session)]
     async with attach.attached() as jet:
-        found = await EventLog(jet).existing(session)
+        found = await SessionLog(jet).existing(session)
         if not follow or found.sealed or found.shredded is not None:
             async for message in jet.read_all(subjects.CHUNKS, filters[0]):
                 output.emit(json.loads(message.data))

@@ -24,7 +24,7 @@ from schemas import subjects
 from schemas.events.session import State
 from schemas.ports import Jet
 from schemas.ports.messages import Discontinuity, Message
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
@@ -49,7 +49,7 @@ class Ingest:
     def __init__(
         self,
         jet: Jet,
-        directory: Directory,
+        directory: SessionDirectory,
         chunk_memory: ChunkMemory,
         threads: Executor,
         end_keys: EndKeys,

@@ -28,7 +28,7 @@ from schemas.format.digest import Content
 from schemas.ports import Erasure
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
-from streams.event_store.session_directory import Directory
+from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import KeyFolder, RequireKeys
 from streams.keys.keystore import KeyStore
@@ -255,7 +255,7 @@ def key_store(data: DataDir, faults: Faults | None = None) -> KeyStore:
 async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[None]:
     """A worker whose effects can be struck."""
     faulty: Any = FaultyJet(jet, faults)
-    directory, keys = Directory(jet), key_store(data)
+    directory, keys = SessionDirectory(jet), key_store(data)
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
     parts = worker.WorkerParts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
@@ -277,12 +277,12 @@ def checked(jet: Jet, data: DataDir) -> RequireKeys:
 
 
 @asynccontextmanager
-async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[Directory]:
+async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[SessionDirectory]:
     """A conductor whose effects can be struck, and the directory that it works with."""
     faulty: Any = FaultyJet(jet, faults)
     Keyring(data.keys).begin()
     Signers(data.keys).begin()
-    directory, keys = Directory(jet), key_store(data, faults)
+    directory, keys = SessionDirectory(jet), key_store(data, faults)
     chunks = FaultyBlobs(data.chunks, data.quarantine)
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults

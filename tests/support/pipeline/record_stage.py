@@ -20,8 +20,8 @@ from schemas.events.chunk import Dead, Ended, Recorded
 from schemas.events.upcast import read_recorded
 from schemas.format.fragment import Fragment
 from streams.event_store import topology
-from streams.event_store.session_directory import Directory
-from streams.event_store.session_log import EventLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
@@ -46,7 +46,7 @@ Events = list[Recorded | Ended]
 class Stage:
     """What runs."""
 
-    directory: Directory
+    directory: SessionDirectory
     chunk_memory: ChunkMemory
     ingest: Ingest
 
@@ -63,7 +63,7 @@ def identity(prepared: Prepared) -> Identity:
 async def begin(jet: Jet, *sessions: Prepared) -> None:
     """Declare the streams, and bring sessions to ACTIVE."""
     await topology.declare(jet, STORAGE_BYTES)
-    log = EventLog(jet)
+    log = SessionLog(jet)
     for prepared in sessions:
         head = {"session": prepared.session, "at_us": START_US, "who": "tester"}
         keys = prepared.keys
@@ -86,7 +86,7 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 @asynccontextmanager
 async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
-    directory, chunk_memory = Directory(jet), ChunkMemory(memory_bytes, memory_bytes)
+    directory, chunk_memory = SessionDirectory(jet), ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
         ingest = Ingest(jet, directory, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
         services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
