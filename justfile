@@ -32,9 +32,10 @@ soak:
 fuzz *ARGS:
     python -m tests.soak.fuzz {{ARGS}}
 
-# docs/settings.md, from what schemas/config/settings.py declares
+# docs/settings.md and docs/errors.md, from what the sources declare
 docs:
     lucid config reference > docs/settings.md
+    python docs/errors_page.py > docs/errors.md
 
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:
