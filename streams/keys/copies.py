@@ -191,7 +191,7 @@ def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
     return Copied(told, sessions)
 
 
-class _Masters(NamedTuple):
+class Masters(NamedTuple):
     """Master keys that tell whether a key file is damaged."""
 
     known: frozenset[int]
@@ -207,7 +207,7 @@ class _Masters(NamedTuple):
 
 
 def _put_back(folder: Folder, files: KeyFiles, keyring: Keyring, records: Iterator[Record]) -> None:
-    masters: _Masters | None = None
+    masters: Masters | None = None
     with ThreadPoolExecutor(WRITERS, "lucid-restore") as threads:
         while batch := list(islice(records, BATCH)):
             sessions = [record for record in batch if record.name.startswith(SESSIONS)]
@@ -215,18 +215,19 @@ def _put_back(folder: Folder, files: KeyFiles, keyring: Keyring, records: Iterat
                 if record not in sessions and record.name != COPY:
                     folder.put_back(*record)
             if sessions:
-                masters = masters or _masters(keyring)
+                masters = masters or masters_of(keyring)
                 list(threads.map(partial(_put_session_back, files, masters), sessions))
 
 
-def _masters(keyring: Keyring) -> _Masters:
+def masters_of(keyring: Keyring) -> Masters:
+    """Every master key that can be had now."""
     known, keys = frozenset(keyring.checks()), {}
     with suppress(LucidError):
         keys = dict(keyring.keks())
-    return _Masters(known, keys)
+    return Masters(known, keys)
 
 
-def _put_session_back(files: KeyFiles, masters: _Masters, record: Record) -> None:
+def _put_session_back(files: KeyFiles, masters: Masters, record: Record) -> None:
     uid = bytes.fromhex(record.name.removeprefix(SESSIONS))
     if not record.content:
         files.erase(uid)
@@ -238,7 +239,7 @@ def _put_session_back(files: KeyFiles, masters: _Masters, record: Record) -> Non
         )
 
 
-def _is_worse(masters: _Masters, uid: bytes, there: bytes, copied: bytes) -> bool:
+def _is_worse(masters: Masters, uid: bytes, there: bytes, copied: bytes) -> bool:
     """Whether a key file is damaged, or under an older master key than its copy."""
     try:
         version, copied_version = read_head(there).master_version, read_head(copied).master_version

@@ -6,9 +6,10 @@
 1. Only a person says that an empty folder is to be filled: to a start it may be a disk that is not mounted.
 2. While `arriving` is in a folder, and `mirrored` in the other, no role starts: neither with the mirror nor
    without it. The same call completes what a crash interrupted.
-3. What is put into the first mirror that there ever was counts as proven as the rest. Later ones do not: keys
+3. A key file that does not open is replaced by the other folder's, if that one does.
+4. What is put into the first mirror that there ever was counts as proven as the rest. Later ones do not: keys
    may lie on the disk of the one before.
-4. A mirror that ends leaves a doubt about each key whose overwriting there was not proven; one that cannot be
+5. A mirror that ends leaves a doubt about each key whose overwriting there was not proven; one that cannot be
    reached, about each key.
 """
 
@@ -17,7 +18,8 @@ from functools import partial
 from typing import NamedTuple
 
 from schemas.errors import Denied, Misuse
-from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace
+from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace, Keyring
+from streams.keys.copies import Masters, masters_of
 from streams.keys.move import carry, content_of, each
 
 FILL, END = "lucid keys mirror", "lucid keys mirror --end"
@@ -34,19 +36,24 @@ class Mirrored(NamedTuple):
     """Keys of sessions that it was given; where a mirror ended, that were overwritten in it."""
     unproven: int = 0
     """Keys whose erasure cannot be proven any more, because of the mirror that ended."""
+    mended: int = 0
+    """Damaged key files in whose place the other folder's was put."""
 
 
-def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles) -> Mirrored:
+def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles, keyring: Keyring) -> Mirrored:
     """Bring both folders to one state; one of them may be empty. No role may be running.
 
-    folder, files: both places as one. Raises Misuse (keys.move, keys.network), Denied (keys.missing,
-    keys.foreign, keys.restoring, keys.moving, keys.moved, keys.mirror_differs), Unavailable, NoSpace.
+    folder, files, keyring: of both places as one. Raises Misuse (keys.move, keys.network), Denied
+    (keys.missing, keys.foreign, keys.restoring, keys.moving, keys.moved, keys.mirror_differs), Unavailable,
+    NoSpace.
     """
     one, two = first.folder.installation(), mirror.folder.installation()
     if one and two and not first.arriving() and not mirror.arriving():
         folder.reconcile()
         files.sweep()
-        return Mirrored("", 0)
+        mend = partial(_mend, first.files, mirror.files, masters_of(keyring))
+        uids = [uid for uid, is_erased in files.states() if not is_erased]
+        return Mirrored("", 0, mended=sum(each(mend, uids)))
     source, target = (mirror, first) if first.arriving() or not one else (first, mirror)
     _require_fillable(source, target)
     with source.alone():
@@ -107,6 +114,18 @@ def _require_fillable(source: KeyPlace, target: KeyPlace) -> None:
         raise Misuse(
             f"{target.path} is not empty", code="keys.move", hint="name an empty folder, or a new one"
         )
+
+
+def _mend(first: KeyFiles, mirror: KeyFiles, masters: Masters, uid: bytes) -> bool:
+    """Put a whole key file in the place of one that does not open. Two that open may differ."""
+    one, two = content_of(first, uid), content_of(mirror, uid)
+    if one == two:
+        return False
+    opens_one, opens_two = masters.open(uid, one), masters.open(uid, two)
+    if opens_one == opens_two:
+        return False
+    files, damaged, whole = (mirror, two, one) if opens_one else (first, one, two)
+    return files.replace(uid, lambda there: whole if there == damaged else None) is not None
 
 
 def _end_session(first: KeyFiles, mirror: KeyFiles, uid: bytes) -> bool:

@@ -75,13 +75,13 @@ async def test_a_lost_folder_is_filled_from_the_other_and_by_no_start(pair: Pair
         assert not place.path.exists() or not list(place.path.iterdir()), "nothing was made"
         place.path.mkdir(exist_ok=True)
     here = pair.here
-    filled = fill(pair.first, pair.mirror, here.key_folder, here.key_files)
+    filled = fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring)
     assert (filled.filled, filled.sessions) == (str(place.path), 2)
     assert are_alike(pair)
     assert held(pair.first) == made
     assert small_files(pair.first) == before
     assert await pair.refused() == ""
-    assert fill(pair.first, pair.mirror, here.key_folder, here.key_files).filled == ""
+    assert fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring).filled == ""
 
 
 async def test_the_mirror_serves_in_the_place_of_a_lost_folder(pair: Pair, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_foreign_mirror_is_refused_and_stays_as_it_was(
     assert await pair.refused() == "keys.foreign"
     here = pair.here
     for mixing in (
-        lambda: fill(pair.first, pair.mirror, here.key_folder, here.key_files),
+        lambda: fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring),
         lambda: here.key_folder.put_back("installation", b"f" * 16),
     ):
         with pytest.raises(Denied, match=r"keys\.foreign"):
@@ -140,8 +140,9 @@ async def test_an_installation_gets_its_mirror_by_command_alone(pair: Pair, tmp_
     made = pair.make(LATER, alone)
     alone.key_folder.let_go()
     with_mirror = pair.at(pair.first, one.mirror)
+    with_both = (with_mirror.key_folder, with_mirror.key_files, with_mirror.keyring)
     assert await pair.refused(with_mirror) == "keys.mirror"
-    assert fill(pair.first, one.mirror, with_mirror.key_folder, with_mirror.key_files).sessions == 2
+    assert fill(pair.first, one.mirror, *with_both).sessions == 2
     await pair.open(with_mirror)
     assert held(one.mirror)[LATER] == made
     assert held(one.mirror) == held(pair.first)
@@ -214,7 +215,7 @@ async def test_a_recording_is_made_and_sealed_and_opens_after_either_folder_is_l
         place = LOST[lost](pair)
         shutil.rmtree(place.path)
         here = pair.here
-        fill(pair.first, pair.mirror, here.key_folder, here.key_files)
+        fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring)
         async with running(run_conductor, world), running(run_worker, world):
             await world.answered()
             host = await world.start("demo-02")
@@ -241,6 +242,24 @@ async def test_what_the_first_folder_cannot_read_the_mirror_gives(pair: Pair) ->
     named.rename(elsewhere / f"{LATER.hex()}.key")
     with pytest.raises(Unavailable):  # nobody knows that there is none
         pair.here.key_files.open(LATER)
+
+
+@pytest.mark.parametrize("damaged", LOST)
+@pytest.mark.parametrize("place", [0, 44, 4095])
+async def test_a_damaged_key_file_is_replaced_by_the_whole_one_of_the_other_disk(
+    pair: Pair, damaged: str, place: int
+) -> None:
+    """Breaks: one flipped bit, and a session is lost though it has a second key; or the damage is copied."""
+    made = {uid: pair.make(uid) for uid in (KEPT, LATER)}
+    folder = LOST[damaged](pair).path / "sessions" / KEPT.hex()[:2]
+    changed = bytearray(made[KEPT])
+    changed[place] ^= 1
+    (folder / f"{KEPT.hex()}.key").write_bytes(changed)
+    await pair.open()
+    here = pair.here
+    for mended in (1, 0):
+        assert fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring).mended == mended
+        assert held(pair.first) == held(pair.mirror) == made
 
 
 async def test_the_trust_root_that_was_taken_away_stays_away(pair: Pair) -> None:
@@ -424,11 +443,11 @@ async def test_filling_that_a_power_failure_interrupts_is_completed_by_the_same_
     with monkeypatch.context() as patched:
         strike_nth(patched, pair, effect, form)
         with pytest.raises(PowerFailsError):
-            fill(pair.first, pair.mirror, here.key_folder, here.key_files)
+            fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring)
     codes = {await pair.refused(), await pair.refused(pair.at(pair.first, None))}
     assert codes <= {"keys.mirror", "keys.moving", "keys.mirror_unset", ""}
     assert held(pair.first) == made
-    fill(pair.first, pair.mirror, here.key_folder, here.key_files)
+    fill(pair.first, pair.mirror, here.key_folder, here.key_files, here.keyring)
     assert await pair.refused() == ""
     assert are_alike(pair)
 

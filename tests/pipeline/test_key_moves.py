@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from handlers.crypto.key_file import build_key_file
+from infra.keys import place as one_place
 from infra.keys.place import DiskKeyPlace
 from infra.nats_server.server import NatsServer
 from schemas.errors import Denied, Misuse, Unavailable
@@ -229,5 +230,31 @@ async def test_a_move_that_was_begun_goes_to_no_other_folder(
     with pytest.raises(Denied, match=r"keys\.moving") as refused:
         move(moving.old, DiskKeyPlace(moving.path / "other"))
     assert refused.value.hint == f"lucid keys move {moving.new.path} completes it"
+    move(moving.old, moving.new)
+    await moving.is_complete()
+
+
+@pytest.mark.parametrize("form", ["failed", "applied"])
+@pytest.mark.parametrize("number", [0, 2, 5])
+async def test_emptying_the_old_folder_is_completed_after_a_power_failure_at_any_file(
+    moving: Move, monkeypatch: pytest.MonkeyPatch, number: int, form: str
+) -> None:
+    """Breaks: the master key stays on the old disk, in a folder that says that all of it is moved."""
+    remove, count = one_place._removed, iter(range(1000))
+
+    def removed(path: Path) -> bool:
+        strikes = next(count) == number
+        if strikes and form == "failed":
+            raise PowerFailsError
+        proven = remove(path)
+        if strikes:
+            raise PowerFailsError
+        return proven
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one_place, "_removed", removed)
+        with pytest.raises(PowerFailsError):
+            move(moving.old, moving.new)
+    assert [await moving.refused(one) for one in (moving.old, moving.new)] == ["keys.moving"] * 2
     move(moving.old, moving.new)
     await moving.is_complete()

@@ -73,7 +73,7 @@ def mirror_folder(
             done = end(here.key_place(), mirror)
         else:
             assert mirror is not None
-            done = fill(here.key_place(), mirror, here.key_folder, here.key_files)
+            done = fill(here.key_place(), mirror, here.key_folder, here.key_files, here.keyring)
     finally:
         here.data.unlock()
     if as_json:
@@ -84,7 +84,8 @@ def mirror_folder(
         count = output.count_of(done.sessions, "session")
         output.say(f"{output.home(Path(done.filled))} filled: the keys of {count}, and the rest")
     else:
-        output.say("keys/ and its mirror hold the same")
+        mended = f"; {output.count_of(done.mended, 'damaged key file')} replaced" if done.mended else ""
+        output.say(f"keys/ and its mirror hold the same{mended}")
 
 
 def _say_ended(done: Mirrored) -> None:
