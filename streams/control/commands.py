@@ -1,9 +1,9 @@
-"""Owns what each command does: `lucid.cmd.<name>`, one request and one answer each.
+"""Carries out commands: `lucid.cmd.<name>`, one request and one answer each.
 
 1. A command is decided by the log; nothing is kept here. Several services share the requests.
-2. What a request leaves out is filled in: who asks, when, and a cause. With a cause of its own a request may
+2. Members that a request leaves out are filled in: who, at_us, cause. A request with a cause of its own may
    be repeated after any failure.
-3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds them.
+3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds the event.
 4. Members that a command does not know are refused.
 """
 
@@ -11,9 +11,7 @@ import asyncio
 import json
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,51 +21,64 @@ from handlers.lifecycle.decide import check_request, decide
 from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
-from handlers.retention.space import send_quota_bytes
-from schemas import subjects
 from schemas.errors import LucidError, Misuse, RefusedByState, Unavailable
 from schemas.events import commands
 from schemas.events.commands import Command, Create
 from schemas.events.session import State
 from schemas.format.chunk_header import Codec
-from schemas.ports import Jet, Keyring, Signers
-from streams.control import signing
 from streams.control.client import answer, answer_error
-from streams.control.places import Places
-from streams.event_store.chunk_log import last_recorded, recorded_chunks
+from streams.control.key_commands import KeyCommands
+from streams.control.queries import Body, Queries
+from streams.event_store.chunk_log import recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
 from streams.event_store.host_log import HostLog
 from streams.event_store.session_directory import SessionDirectory
-from streams.event_store.session_log import SessionLog
-from streams.keys.folder import KeyFolder
-from streams.keys.keystore import KeyStore
-from streams.projections.session_list import SessionList
 
 START_S, DESTROY_S = 20.0, 45.0
 OPERATOR = "operator"
 
-Body = dict[str, Any]
-Handler = Callable[["Control", Body], Awaitable[Body]]
+Handler = Callable[[Body], Awaitable[Body]]
 
 log = logging.getLogger("lucid.control")
 
 
-@dataclass(frozen=True, slots=True)
 class Control:
-    """The commands. One for each process."""
+    """Every command by its name. One for each process."""
 
-    jet: Jet
-    log: SessionLog
-    directory: SessionDirectory
-    keys: KeyStore
-    keyring: Keyring
-    signers: Signers
-    folder: KeyFolder
-    hosts: HostLog
-    listed: SessionList
-    places: Places
-    compression_max_s: float = 8
+    def __init__(
+        self,
+        directory: SessionDirectory,
+        hosts: HostLog,
+        queries: Queries,
+        keys: KeyCommands,
+        compression_max_s: float,
+        clock_us: Callable[[], int],
+    ) -> None:
+        """compression_max_s: CPU seconds that one chunk of a session may cost."""
+        self._jet, self._log, self._quota = queries.jet, queries.log, queries.quota
+        self._directory, self._hosts, self._queries = directory, hosts, queries
+        self._compression_max_s, self._clock_us = compression_max_s, clock_us
+        self.handlers: dict[str, Handler] = {
+            "create": self.create,
+            "start": self.start,
+            "stop": self._appending(commands.Stop, reason=OPERATOR),
+            "abort": self._appending(commands.RequestEnd, end="aborted", reason=OPERATOR),
+            "pause": self._appending(commands.Pause, reason=OPERATOR),
+            "resume": self._appending(commands.Resume, reason=OPERATOR),
+            "error": self._appending(commands.Error, reason=OPERATOR),
+            "recover": self.recover,
+            "redrive": self.redrive,
+            "hold": self._appending(commands.ChangeHold),
+            "destroy": self.destroy,
+            "show": queries.show,
+            "ping": queries.ping,
+            "list": queries.list_page,
+            "room": queries.room,
+            "rotate": keys.rotate,
+            "signers": keys.list_signers,
+            "rotate_signer": keys.rotate_signer,
+            "revoke_signer": keys.revoke_signer,
+        }
 
     async def answer(self, name: str, raw: bytes) -> bytes:
         """The answer to one request; it never raises."""
@@ -75,7 +86,7 @@ class Control:
             body = json.loads(raw or b"{}")
             if not isinstance(body, dict):
                 raise Misuse("a request is a JSON object", code="command.form")
-            return answer(await COMMANDS[name](self, body))
+            return answer(await self.handlers[name](body))
         except LucidError as error:
             return answer_error(error)
         except ValidationError as error:
@@ -90,24 +101,24 @@ class Control:
 
     async def create(self, body: Body) -> Body:
         """A host asks for a session; its signature, its key and its counter are checked first."""
-        asked = Create.model_validate(_filled(body))
+        asked = Create.model_validate(self._filled(body))
         check_request(asked)
-        async with self.hosts.turn(asked):
-            session = await self.log.load(asked.session)
+        async with self._hosts.turn(asked):
+            session = await self._log.load(asked.session)
             # Refused before the counter is taken. The counter before the session: a crash between leaves the
             # counter with this name, and the host asks again.
             if decide(session, asked):
                 wants = asked.settings
-                check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self.compression_max_s)
-                # Whose key it is comes before whose place: nobody takes the places of another host.
-                await self.hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
-                session = await self.places.create(asked.host, asked.session, self._admitted(asked, session))
+                check_cost(Codec(wants.codec), wants.level, wants.chunk_bytes, self._compression_max_s)
+                # The key is checked before the quota: no host uses up the places of another one.
+                await self._hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
+                session = await self._quota.create(asked.host, asked.session, self._admitted(asked, session))
             return session_details(session)
 
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""
-        asked = commands.Start.model_validate(_filled(body))
-        await self.places.start(asked.session, self.log.execute(asked))
+        asked = commands.Start.model_validate(self._filled(body))
+        await self._quota.start(asked.session, self._log.execute(asked))
         session = await self._until(
             asked.session, START_S, lambda s: bool(s.dek_id) or s.state not in (State.CREATED, State.STARTING)
         )
@@ -119,116 +130,63 @@ class Control:
             )
         return {**session_details(session), "dek_id": session.dek_id.hex(), "intake": session.intake.hex()}
 
-    async def abort(self, body: Body) -> Body:
-        """End a recording whose host does not; what was recorded is sealed as aborted."""
-        return await self._execute(commands.RequestEnd, {"end": "aborted", "reason": OPERATOR, **body})
-
     async def recover(self, body: Body) -> Body:
-        """RECOVER, and drive again what is missing. accept_loss: give up what has died instead."""
-        said = dict(body)
-        accept_loss = bool(said.pop("accept_loss", False))
-        session = await self._there(said)
-        # Only in ERROR: elsewhere what is missing is on its way.
+        """RECOVER, and drive missing chunks again. accept_loss: give up dead chunks instead."""
+        more = dict(body)
+        accept_loss = bool(more.pop("accept_loss", False))
+        session = await self._queries.session(more)
+        # Only in ERROR: in other states missing chunks are on their way.
         if accept_loss and session.state == State.ERROR:
-            await self._accept_losses(session, said)
-        return await self._execute(
-            commands.Recover, {**said, "chunks": await recorded_chunks(self.jet, session.id)}
-        )
+            await self._accept_losses(session, more)
+        chunks = await recorded_chunks(self._jet, session.id)
+        return await self._execute(commands.Recover, {**more, "chunks": chunks})
 
     async def redrive(self, body: Body) -> Body:
-        """Make what an unsealed session misses again from the recording stream, under a new run."""
-        session = await self._there(body)
+        """Make missing chunks of an unsealed session again from the recording stream, under a new run."""
+        session = await self._queries.session(body)
         if session.sealed:
             raise RefusedByState(
                 f"session {session.id} is sealed: its chunks are compared, not driven again",
                 code="replay.sealed",
                 hint=f"lucid replay {session.id}",
             )
-        chunks = await recorded_chunks(self.jet, session.id)
+        chunks = await recorded_chunks(self._jet, session.id)
         return await self._execute(commands.AllotRun, {"reason": OPERATOR, **body, "chunks": chunks})
 
     async def destroy(self, body: Body) -> Body:
         """Destroy for good; the answer waits until the session is shredded."""
-        session = await self._there(body)
+        session = await self._queries.session(body)
         never_started = session.state == State.CREATED
         kind = commands.Destroy if never_started else commands.Cleanup
-        await self.log.execute(kind.model_validate(_filled({"reason": OPERATOR, **body})), session)
+        await self._log.execute(kind.model_validate(self._filled({"reason": OPERATOR, **body})), session)
         return session_details(
             await self._until(
                 session.id, DESTROY_S, lambda s: s.state == State.DESTROYED and s.shredded is not None
             )
         )
 
-    async def show(self, body: Body) -> Body:
-        """One session, with what its chunks have come to."""
-        session = await self._there(body)
-        last = await last_recorded(self.jet, session.id)
-        stored = subjects.chunk(subjects.STORED, session.id)
-        counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
-        state = last[1].state if last else None
-        recorded = state.next_index if state else 0
-        return {
-            **session_details(session),
-            "recorded": recorded,
-            "fragments": state.fragments if state else 0,
-            "plain": state.plain if state else 0,
-            "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
-            "equivocations": state.equivocations if state else 0,
-            "host_gaps": state.host_gaps if state else 0,
-            "host_gap_reason": state.host_gap_reason if state else "",
-            # The events of a sealed session go with its source; a seal means that all were stored.
-            "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
-            "refused": await dead_letters(self.jet, session.id),
-            "dead": await dead_letter_count(self.jet, session.id),
-        }
+    def _appending(self, kind: type[Command], **default: Any) -> Handler:
+        """The handler of a command that only appends its event."""
 
-    async def ping(self, body: Body) -> Body:
-        """That commands are answered: a service answers none before it knows every open session."""
-        return {}
+        async def handler(body: Body) -> Body:
+            return await self._execute(kind, {**default, **body})
 
-    async def list(self, body: Body) -> Body:
-        """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""
-        return await self.listed.page(body)
-
-    async def room(self, body: Body) -> Body:
-        """How many bytes of data a host may send before it asks again. sending: what it has under way."""
-        info = await self.jet.info(subjects.RECORDINGS)
-        recording = self.places.running()
-        data = send_quota_bytes(info.bytes + int(body.get("sending", 0)), info.max_bytes, recording)
-        return {"used": info.bytes, "limit": info.max_bytes, "data": data}
-
-    async def rotate(self, body: Body) -> Body:
-        """A new master key version, under which every session's key comes. after: go on with it there."""
-        await self.folder.check()  # a folder that lost a version must not get another one of its number
-        after = bytes.fromhex(body.get("after", ""))
-        if not after:
-            await asyncio.to_thread(self.keyring.add_version)
-            await self.folder.note()
-        done = await self.keys.rotate(after)
-        first = done.refused[0] if done.refused else None
-        return {
-            **done._asdict(),
-            "refused": len(done.refused),
-            "first_refused": str(first) if first else "",
-            "after": done.after.hex(),
-        }
+        handler.__doc__ = kind.__doc__
+        return handler
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
-        return session_details(await self.log.execute(kind.model_validate(_filled(body))))
+        return session_details(await self._log.execute(kind.model_validate(self._filled(body))))
 
-    async def _there(self, body: Body) -> Session:
-        session = await self.log.load(str(body.get("session", "")))
-        if session.created is None:
-            raise await absent_session(self.jet, session.id)
-        return session
+    def _filled(self, body: Body) -> Body:
+        return {"at_us": self._clock_us(), "who": OPERATOR, "cause": secrets.token_hex(12), **body}
 
     async def _admitted(self, asked: Create, session: Session) -> Session:
-        await self.hosts.admit(asked)
-        return await self.log.execute(asked, session)
+        await self._hosts.admit(asked)
+        return await self._log.execute(asked, session)
 
     async def _until(self, session_id: str, timeout_s: float, wanted: Callable[[Session], bool]) -> Session:
         try:
-            return await asyncio.wait_for(self.directory.until(session_id, wanted), timeout_s)
+            return await asyncio.wait_for(self._directory.until(session_id, wanted), timeout_s)
         except TimeoutError:
             raise Unavailable(
                 f"session {session_id} is not done after {timeout_s:g} s; it goes on",
@@ -237,64 +195,17 @@ class Control:
             ) from None
 
     async def _accept_losses(self, session: Session, body: Body) -> None:
-        """Give up every chunk that has died, and a host that is silent.
+        """Give up every dead chunk, and a silent host.
 
-        What is missing and has not died can still be made: it is driven again, never given up.
-        One event each, so a crash in between leaves some of them, and the next try does the rest.
+        A chunk that is missing and not dead can still be made: it is driven again, never given up.
+        One event each: after a crash in between, the next try does the rest.
         """
-        known = ChunkProgress(session.id)
-        await known.read_on(self.jet)
-        said = {"session": session.id, "reason": body.get("reason", "accepted")}
-        for index in known.facts(session, 0).died:
-            session = await self.log.execute(
-                commands.AcceptLoss.model_validate(_filled({**said, "index": index})), session
-            )
-        if session.reason == HOST_SILENT and known.ended_chunks is None:
-            end = _filled({**said, "end": "host_lost"})
-            await self.log.execute(commands.RequestEnd.model_validate(end), session)
-
-
-def _filled(body: Body) -> Body:
-    return {"at_us": time.time_ns() // 1000, "who": OPERATOR, "cause": secrets.token_hex(12), **body}
-
-
-def _simple(kind: type[Command], **default: Any) -> Handler:
-    async def handler(control: Control, body: Body) -> Body:
-        return await control._execute(kind, {**default, **body})
-
-    handler.__doc__ = kind.__doc__
-    return handler
-
-
-def _signing(command: Callable[[Signers, Body], Awaitable[Body]]) -> Handler:
-    async def handler(control: Control, body: Body) -> Body:
-        await control.folder.check()
-        done = await command(control.signers, body)
-        await control.folder.note()
-        return done
-
-    handler.__doc__ = command.__doc__
-    return handler
-
-
-COMMANDS: dict[str, Handler] = {
-    "create": Control.create,
-    "start": Control.start,
-    "stop": _simple(commands.Stop, reason=OPERATOR),
-    "abort": Control.abort,
-    "pause": _simple(commands.Pause, reason=OPERATOR),
-    "resume": _simple(commands.Resume, reason=OPERATOR),
-    "error": _simple(commands.Error, reason=OPERATOR),
-    "recover": Control.recover,
-    "redrive": Control.redrive,
-    "hold": _simple(commands.ChangeHold),
-    "destroy": Control.destroy,
-    "show": Control.show,
-    "ping": Control.ping,
-    "list": Control.list,
-    "room": Control.room,
-    "rotate": Control.rotate,
-    "signers": _signing(signing.list_signers),
-    "rotate_signer": _signing(signing.rotate_signer),
-    "revoke_signer": _signing(signing.revoke_signer),
-}
+        progress = ChunkProgress(session.id)
+        await progress.read_on(self._jet)
+        request = {"session": session.id, "reason": body.get("reason", "accepted")}
+        for index in progress.facts(session, 0).died:
+            loss = commands.AcceptLoss.model_validate(self._filled({**request, "index": index}))
+            session = await self._log.execute(loss, session)
+        if session.reason == HOST_SILENT and progress.ended_chunks is None:
+            end = commands.RequestEnd.model_validate(self._filled({**request, "end": "host_lost"}))
+            await self._log.execute(end, session)

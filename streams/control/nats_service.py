@@ -1,10 +1,10 @@
-"""Answers commands: FastStream subscribers, one for each command of streams.control.commands.
+"""Serves commands over NATS: one FastStream subscriber for each command of streams.control.commands.
 
-1. Core request and reply: nothing is stored; a request that nobody heard fails at its sender, at once.
-2. One queue group: of several services one answers.
-3. It knows names, never what a command does.
-4. Its connection begins as every other one does (`dial`): FastStream's own way would send credentials of a
-   tls:// URL in plain text, and ends for good at a refusal that passes.
+1. Core request and reply: nothing is stored. A request without a listening service fails at once.
+2. One queue group: one of several services answers.
+3. It knows the names of commands, never their effects.
+4. Its connection is made by `dial`, as every other one. FastStream would send the credentials of a tls:// URL
+   in plain text, and would end for good at a refusal that passes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,18 +13,18 @@ from typing import Any
 from faststream.nats import NatsBroker, NatsMessage
 
 from schemas import subjects
-from streams.control.commands import COMMANDS, Control
+from streams.control.commands import Control
 
 QUEUE = "lucid-control"
 AT_ONCE = 32
-"""Requests of one command that are worked on together: `start` and `destroy` wait for the conductor."""
+"""Requests of one command that are carried out together: `start` and `destroy` wait for the conductor."""
 
 Dial = Callable[[], Awaitable[Any]]
-"""Gives a client of the driver that is connected, and stays so until it is closed."""
+"""Returns a connected client of the driver, which reconnects until it is closed."""
 
 
 class Broker(NatsBroker):
-    """FastStream's broker over a connection that `dial` gives."""
+    """FastStream's broker over the connection that `dial` returns."""
 
     def __init__(self, dial: Dial) -> None:
         super().__init__(logger=None)
@@ -37,9 +37,9 @@ class Broker(NatsBroker):
 
 
 def control_plane(control: Control, dial: Dial) -> NatsBroker:
-    """A broker with every command subscribed; `start` it to serve, `stop` it to finish what is under way."""
+    """A broker with every command subscribed. `start` serves; `stop` finishes the requests under way."""
     broker = Broker(dial)
-    for name in COMMANDS:
+    for name in control.handlers:
         _subscribe(broker, control, name)
     return broker
 
@@ -49,9 +49,9 @@ def _subscribe(broker: NatsBroker, control: Control, name: str) -> None:
         subjects.command(name),
         queue=QUEUE,
         max_workers=AT_ONCE,
-        decoder=_as_it_is,
+        decoder=_undecoded,
         title=name,
-        description=COMMANDS[name].__doc__,
+        description=control.handlers[name].__doc__,
     )
 
     @subscriber
@@ -59,6 +59,6 @@ def _subscribe(broker: NatsBroker, control: Control, name: str) -> None:
         return await control.answer(name, body)
 
 
-async def _as_it_is(message: NatsMessage) -> bytes:
-    """Requests are read by the command, which can answer what is wrong with them."""
+async def _undecoded(message: NatsMessage) -> bytes:
+    """The command decodes its request: it can answer that it is malformed."""
     return message.body

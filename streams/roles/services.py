@@ -5,6 +5,7 @@ Each is one coroutine that runs until its `stop` is set, over one connection and
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -15,8 +16,10 @@ from schemas.ports import Jet
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.control.commands import Control
+from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
-from streams.control.places import Places
+from streams.control.queries import Queries
+from streams.control.session_quota import SessionQuota
 from streams.event_store.host_log import HostLog
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.session_directory import SessionDirectory
@@ -85,10 +88,14 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     retention = Retention(jet, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
+    quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     control = Control(
-        *(jet, SessionLog(jet), directory, keys, keyring, here.signers, folder, HostLog(jet), listed),
-        places=Places(directory, settings.max_sessions, settings.max_host_sessions),
-        compression_max_s=settings.compression_max_s,
+        directory,
+        HostLog(jet),
+        Queries(jet, SessionLog(jet), listed, quota),
+        KeyCommands(keys, keyring, here.signers, folder, now_us),
+        settings.compression_max_s,
+        now_us,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     stopped = asyncio.create_task(stop.wait())
@@ -138,3 +145,8 @@ def _limits(stage: StageLimits) -> Limits:
     fit = stage.memory_bytes // (2 * MAX_PLAIN)
     workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
     return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
+
+
+def now_us() -> int:
+    """The clock that roles hand in: µs since 1970 UTC."""
+    return time.time_ns() // 1000

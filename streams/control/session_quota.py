@@ -1,10 +1,11 @@
-"""Bounds how many sessions there are at once, and how many of them one host may have.
+"""Limits how many sessions run at once, and how many unsealed ones a host may have.
 
-1. A session takes a place of its host from its creation until it is sealed or destroyed: also one that was
-   never started, and one in ERROR. Each of them costs memory in every service.
-2. Running sessions are bounded together, at their start.
-3. One process decides exactly, however many ask at once: what it has let through, and the directory does not
-   show yet, counts too. Of several processes each may let through what it has not heard of the others.
+1. A session takes a place of its host from its creation until it is sealed or destroyed. So does one that was
+   never started, and one in ERROR: each costs memory in every service.
+2. All running sessions are limited together, at their start.
+3. One process decides exactly, however many requests come at once: it counts the sessions that it let through
+   and the directory does not show yet. Several processes may each let through sessions that the others have
+   not seen yet.
 """
 
 from collections.abc import Awaitable
@@ -24,7 +25,7 @@ Coming = dict[str, tuple[str, int]]
 
 
 @dataclass(slots=True)
-class Places:
+class SessionQuota:
     """One for each process that answers commands."""
 
     directory: SessionDirectory
@@ -38,25 +39,25 @@ class Places:
         return sum(session.state in RUNNING for session in self.directory.sessions())
 
     async def create(self, host: str, session: str, creating: Awaitable[Session]) -> Session:
-        """Await the creation of a session, if its host has a place. Raises RefusedByState (host.places)."""
-        coming = self._still(self._creating)
+        """Await the creation of a session if its host has a place. Raises RefusedByState (host.places)."""
+        coming = self._not_shown(self._creating)
         taken = {one.id for one in self.directory.sessions() if _takes_place_of(one, host)}
-        taken |= {name for name, (whose, _) in coming.items() if whose == host}
+        taken |= {name for name, (owner, _) in coming.items() if owner == host}
         count = len(taken - {session})
         if count >= self.most_of_host:
             _close(creating)
             raise RefusedByState(
                 f"host {host} has {count} sessions that are not sealed (allowed: {self.most_of_host})",
                 code="host.places",
-                hint=f"end some: lucid sessions list --host {host} (--state CREATED: what never started); "
+                hint=f"end some: lucid sessions list --host {host} (--state CREATED: never started); "
                 "lucid sessions destroy NAME... gives places back; "
-                "or who runs the platform raises MAX_SESSIONS_PER_HOST",
+                "or raise MAX_SESSIONS_PER_HOST where the platform runs",
             )
         return await _let_through(coming, host, session, creating)
 
     async def start(self, session: str, starting: Awaitable[Session]) -> Session:
-        """Await the start of a session, if there is a place. Raises RefusedByState (sessions.limit)."""
-        coming = self._still(self._starting)
+        """Await the start of a session if there is a place. Raises RefusedByState (sessions.limit)."""
+        coming = self._not_shown(self._starting)
         running = {one.id for one in self.directory.sessions() if one.state in RUNNING}
         count = len((running | coming.keys()) - {session})
         if count >= self.most:
@@ -64,12 +65,12 @@ class Places:
             raise RefusedByState(
                 f"{count} sessions are running (allowed: {self.most})",
                 code="sessions.limit",
-                hint="stop one, or who runs the platform raises MAX_CONCURRENT_SESSIONS",
+                hint="stop one, or raise MAX_CONCURRENT_SESSIONS where the platform runs",
             )
         return await _let_through(coming, "", session, starting)
 
-    def _still(self, coming: Coming) -> Coming:
-        """Without what the directory shows by now."""
+    def _not_shown(self, coming: Coming) -> Coming:
+        """Remove the sessions that the directory shows by now."""
         for session in [name for name, (_, seq) in coming.items() if seq <= self.directory.position]:
             del coming[session]
         return coming
@@ -77,7 +78,7 @@ class Places:
 
 async def _let_through(coming: Coming, host: str, session: str, work: Awaitable[Session]) -> Session:
     coming[session] = host, UNDER_WAY
-    seq = 0  # what failed takes no place; if it was carried out all the same, the directory will show it
+    seq = 0  # a failed one takes no place; if it was carried out all the same, the directory will show it
     try:
         done = await work
         seq = done.last_seq
@@ -91,7 +92,7 @@ def _takes_place_of(session: Session, host: str) -> bool:
 
 
 def _close(work: Awaitable[Session]) -> None:
-    """Of a coroutine that will not be awaited."""
+    """Close a coroutine that will not be awaited."""
     close = getattr(work, "close", None)
     if close is not None:
         close()

@@ -1,0 +1,73 @@
+"""Answers questions about sessions and space: `show`, `list`, `room`, `ping`. They change nothing."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import session_details
+from handlers.retention.space import send_quota_bytes
+from schemas import subjects
+from schemas.ports import Jet
+from streams.control.session_quota import SessionQuota
+from streams.event_store.chunk_log import last_recorded
+from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
+from streams.event_store.session_log import SessionLog
+from streams.projections.session_list import SessionList
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """One for each process that answers commands."""
+
+    jet: Jet
+    log: SessionLog
+    listed: SessionList
+    quota: SessionQuota
+
+    async def ping(self, body: Body) -> Body:
+        """That commands are answered: a service answers none before it knows every open session."""
+        return {}
+
+    async def show(self, body: Body) -> Body:
+        """One session, and the progress of its chunks."""
+        session = await self.session(body)
+        last = await last_recorded(self.jet, session.id)
+        stored = subjects.chunk(subjects.STORED, session.id)
+        counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
+        state = last[1].state if last else None
+        recorded = state.next_index if state else 0
+        return {
+            **session_details(session),
+            "recorded": recorded,
+            "fragments": state.fragments if state else 0,
+            "plain": state.plain if state else 0,
+            "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
+            "equivocations": state.equivocations if state else 0,
+            "host_gaps": state.host_gaps if state else 0,
+            "host_gap_reason": state.host_gap_reason if state else "",
+            # The events of a sealed session go with its source; a seal means that all were stored.
+            "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
+            "refused": await dead_letters(self.jet, session.id),
+            "dead": await dead_letter_count(self.jet, session.id),
+        }
+
+    async def list_page(self, body: Body) -> Body:
+        """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""
+        return await self.listed.page(body)
+
+    async def room(self, body: Body) -> Body:
+        """How many bytes of data a host may send before it asks again. sending: its bytes under way."""
+        info = await self.jet.info(subjects.RECORDINGS)
+        data = send_quota_bytes(
+            info.bytes + int(body.get("sending", 0)), info.max_bytes, self.quota.running()
+        )
+        return {"used": info.bytes, "limit": info.max_bytes, "data": data}
+
+    async def session(self, body: Body) -> Session:
+        """The session that a request names. Raises NotFound (session.absent)."""
+        session = await self.log.load(str(body.get("session", "")))
+        if session.created is None:
+            raise await absent_session(self.jet, session.id)
+        return session
