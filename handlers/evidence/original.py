@@ -1,8 +1,8 @@
-"""Owns getting the original bytes back: what the host recorded, out of sealed chunks.
+"""Gives the original bytes back: the host's recording, out of sealed chunks.
 
 1. Every chunk is compared with its sealed digest and opened in full before one of its bytes leaves.
-2. Lost chunks and missing fragments leave nothing behind: what comes out is what was kept, in order, and
-   `lacks` says so. Verifying that the manifest is true is the caller's, before.
+2. Lost chunks and missing fragments leave no mark in the output; `lacks` counts them.
+3. The caller verifies the manifest before.
 
 Source: format.md §6, §7.
 """
@@ -26,7 +26,7 @@ from schemas.ports.evidence import Evidence
 def original(
     evidence: Evidence, manifest: Manifest, keys: SessionKeys, *, track: int = MAIN, part: int | None = None
 ) -> Iterator[bytes]:
-    """The plain bytes of a track, or of one part of it, chunk by chunk.
+    """Yield the plain bytes of a track, or of one part of it, chunk by chunk.
 
     Raises NotFound (track.absent, part.absent), EvidenceFalse (chunk.*), Denied (keys.dek), Unreadable.
     """
@@ -40,7 +40,7 @@ def original(
 
 
 def sealed_manifest(evidence: Evidence) -> Manifest:
-    """The manifest of the last seal. Its form and signature are checked; whether its signer counts is not.
+    """Return the manifest of the last seal. Form and signature are checked, its signer is not.
 
     Raises EvidenceFalse (manifest.*), Unreadable.
     """
@@ -55,7 +55,7 @@ def sealed_manifest(evidence: Evidence) -> Manifest:
 
 
 def opened_by(manifest: Manifest, named: Keys) -> SessionKeys:
-    """The session's keys. Raises Denied (keys.unfit), EvidenceFalse (keys.intake)."""
+    """Return the session's keys. Raises Denied (keys.unfit), EvidenceFalse (keys.intake)."""
     keys = fit_keys(manifest, named)
     for finding in check_intake(manifest, keys):
         raise EvidenceFalse(f"{finding.place}: {finding.message}", code=finding.code, place=finding.place)
@@ -63,13 +63,13 @@ def opened_by(manifest: Manifest, named: Keys) -> SessionKeys:
 
 
 def lacks(manifest: Manifest, *, track: int = MAIN, part: int | None = None) -> int:
-    """How many fragments of it are not there."""
+    """Return how many fragments of it are missing."""
     gaps = (gap for gap in manifest.gaps if gap.track == track and part in (None, gap.part))
     return sum(gap.last_seq - gap.first_seq + 1 for gap in gaps)
 
 
 def parts(manifest: Manifest, *, track: int = MAIN) -> list[int]:
-    """Numbers of the parts that hold bytes: each began with an encoder of its own."""
+    """Return the numbers of the parts that hold bytes: each began with an encoder of its own."""
     return sorted({chunk.part for chunk in _of(manifest, track, None) if chunk.plain})
 
 
@@ -83,5 +83,5 @@ def _plain(evidence: Evidence, chunk: Chunk, keys: SessionKeys) -> bytes:
     if sealed is None:
         raise EvidenceFalse(f"{where} is not there", code="chunk.missing", place=where)
     if h(sealed) != chunk.digest:
-        raise EvidenceFalse(f"{where} is not what was sealed", code="chunk.digest", place=where)
+        raise EvidenceFalse(f"{where} does not hold the sealed bytes", code="chunk.digest", place=where)
     return open_plain(keys.dek, sealed)

@@ -1,4 +1,4 @@
-"""Owns what a replay concludes of one chunk: the manifest decides, the recording stream makes it again."""
+"""Judges one replayed chunk: compares the file made again with the sealed entry and the stored file."""
 
 from enum import Enum
 
@@ -9,23 +9,23 @@ from schemas.format.index import Entry
 
 
 class Judgement(Enum):
-    """Of one chunk."""
+    """The result for one chunk."""
 
     SAME = "same"
-    """The stored file is what was sealed, and was made again to the byte."""
+    """The stored file is the sealed one, and was made again to the byte."""
     RESTORED = "restored"
-    """The stored file was missing or damaged; what was made again is what was sealed, and replaces it."""
+    """The stored file was missing or damaged; the file made again is the sealed one and replaces it."""
     CONTENT_EQUAL = "content_equal"
-    """The stored file is what was sealed; another codec build makes other bytes of the same content."""
+    """The stored file is the sealed one; another codec build makes other bytes of the same content."""
     CONTRADICTED = "contradicted"
-    """The stored file is what was sealed, and the recording stream holds another content."""
+    """The stored file is the sealed one, and the recording stream holds another content."""
     UNREPRODUCIBLE = "unreproducible"
-    """The stored file is missing or damaged, and this build does not make what was sealed."""
+    """The stored file is missing or damaged, and this build does not make the sealed bytes."""
 
     RELEASED = "released"
-    """The stored file is what was sealed; its source went while the session ran, nothing makes it again."""
+    """The stored file is the sealed one; its source was released, so nothing makes it again."""
     IRREPARABLE = "irreparable"
-    """The stored file is missing or damaged, and its source went while the session ran."""
+    """The stored file is missing or damaged, and its source was released."""
 
     @property
     def good(self) -> bool:
@@ -33,15 +33,15 @@ class Judgement(Enum):
 
 
 def judge(entry: Entry, dek: bytes, made: Buffer | None, found: Buffer | None) -> Judgement:
-    """Compare what was made again with what was sealed and with what is stored.
+    """Compare the file made again with the sealed entry and the stored file. Pure.
 
-    entry: of the signed manifest. made, found: whole files; made None: its source is gone. Pure.
+    entry: of the signed manifest. made, found: whole files; made None: its source was released.
     """
-    kept = found is not None and h(found) == entry.digest
+    is_sealed = found is not None and h(found) == entry.digest
     if made is None:
-        return Judgement.RELEASED if kept else Judgement.IRREPARABLE
+        return Judgement.RELEASED if is_sealed else Judgement.IRREPARABLE
     reproduced = h(made) == entry.digest
-    if found is None or not kept:
+    if found is None or not is_sealed:
         return Judgement.RESTORED if reproduced else Judgement.UNREPRODUCIBLE
     if reproduced:
         return Judgement.SAME

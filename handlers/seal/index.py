@@ -1,8 +1,8 @@
-"""Owns the index chunks: every row of a session, cut, compressed and sealed like any chunk (format.md §8).
+"""Builds and seals the index chunks: every row of a session, cut and sealed like any chunk (format.md §8).
 
-1. Rows stand in one order: each chunk's row with its fragments' rows, then key frames, then metadata.
+1. Rows have one order: each chunk's row with its fragments' rows, then key frames, then metadata.
 2. The same material and the same codec build give the same bytes. A file that another build made holds the
-   same rows, and is used as it is: `fits` tells.
+   same rows and is used as it is, if it passes `fits`.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class PlainIndexChunk:
 
 
 def index_chunks(material: Material) -> Iterator[PlainIndexChunk]:
-    """The session's index chunks, numbered on after the last data chunk."""
+    """Yield the session's index chunks, numbered on after the last data chunk."""
     offset = 0
     for number, plain in enumerate(cut(_rows(material)), start=material.started.n):
         yield PlainIndexChunk(number, offset, plain)
@@ -36,14 +36,14 @@ def index_chunks(material: Material) -> Iterator[PlainIndexChunk]:
 
 
 def seal_index_chunk(material: Material, dek: bytes, chunk: PlainIndexChunk) -> bytes:
-    """The whole file of one index chunk. Pure."""
+    """Return the whole file of one index chunk. Pure."""
     settings = material.created.settings
     made = compress(chunk.plain, Codec(settings.codec), settings.level, settings.threshold)
     return bytes(seal_chunk(Suite(settings.suite), dek, _fields(material, chunk, made.codec), made.payload))
 
 
 def fits(material: Material, dek: bytes, chunk: PlainIndexChunk, sealed: Buffer) -> bool:
-    """Whether a file that exists authenticates as this index chunk and holds its rows."""
+    """Return whether a file that exists authenticates as this index chunk and holds its rows."""
     try:
         header, created = read_header(sealed), material.created
         named = (
@@ -55,7 +55,7 @@ def fits(material: Material, dek: bytes, chunk: PlainIndexChunk, sealed: Buffer)
 
 
 def index_entry(chunk: PlainIndexChunk, sealed: Buffer) -> Entry:
-    """The entry of an index chunk, from its whole file."""
+    """Return the entry of an index chunk, from its whole file."""
     return Entry(
         index=chunk.index,
         track=INDEX_TRACK,

@@ -1,9 +1,10 @@
-"""Owns what a seal is made from: the events up to SealStarted, put together and checked for being whole.
+"""Gathers the events up to SealStarted that a seal is made from, and checks that none is missing.
 
-1. Two events decide what counts: SealStarted fixes n, the time and the signer, and how far `stored` is read.
-   What comes later changes no byte, so a seal that a crash interrupted is made again as it would have been.
-2. A chunk whose loss was accepted is lost, whatever `stored` says of it later.
-3. Of several `stored` for one index the last that counts stands: it tells what the file is now.
+1. SealStarted fixes n, the time, the signer, and how far `stored` is read. Later events change no byte, so a
+   seal that a crash interrupted is made again as it would have been.
+2. A chunk whose loss was accepted is lost, even if a later `stored` names it.
+3. Of several `stored` for one index the last that counts wins: it describes the file as it is now.
+
 Source: format.md §7, §9.
 """
 
@@ -21,7 +22,7 @@ from schemas.format.index import Entry, FragmentRow, fragment_rows
 
 @dataclass(frozen=True)
 class Material:
-    """One session, ready to be sealed. Make it with `gather`."""
+    """One session, ready to be sealed; `gather` makes it."""
 
     session: Session
     """Folded up to SealStarted, which is its last event."""
@@ -62,7 +63,8 @@ def gather(
 ) -> Material:
     """Put the events together. stored: with their stream sequences, in stream order.
 
-    Raises Rejected (seal.incomplete): an event that the seal needs is not there, or they contradict.
+    Raises Rejected: an event that the seal needs is missing (seal.incomplete), or two of them disagree
+    (seal.contradiction).
     """
     created, started = session.created, session.seal_started
     if created is None or started is None or not session.dek_id:
@@ -85,7 +87,7 @@ def gather(
     for event, entry in zip(material.recorded, material.entries, strict=True):
         if entry.span != Entry.of(event).span:
             raise Rejected(
-                f"chunk {event.index} of {session.id} was stored as another than was recorded",
+                f"chunk {event.index} of {session.id} has another entry in `stored` than in `recorded`",
                 code="seal.contradiction",
             )
     return material

@@ -1,10 +1,10 @@
-"""Tells what vouches for each member of a manifest, and which members only the signer vouches for.
+"""Lists the proof behind each member of a manifest, and the members that rest on the signer's word alone.
 
 1. `BINDINGS` has one row for each member: a test walks the model, so a new member without its row fails.
-2. What the host signed no signer can change. What the tree, the sums or the history bind can be changed only
-   together with them. The rest stands in the list that `on_signers_word` makes.
-3. `contents` is in that list while no data key was given: the host signed fragments, the signer says which
-   sealed bytes hold them.
+2. No signer can change the facts that the host signed. Facts bound by the tree, the sums or the history
+   change only together with them. `on_signers_word` lists the rest.
+3. `contents` is in that list while no data key was given: the host signed fragments, and the signer names the
+   sealed bytes that hold them.
 
 Source: format.md §13.
 """
@@ -12,15 +12,15 @@ Source: format.md §13.
 from schemas.format.manifest import Manifest
 
 FORM = "form"
-"""Has one value only, or follows from the others."""
+"""It has one value only, or follows from other members."""
 HOST = "host"
 """The host's signature: over its request, a fragment, or a genesis in a fragment's header."""
 TREE = "tree"
-"""A digest of something that lies there: a file, a leaf, the manifest before."""
+"""A digest of other evidence: a file, a leaf, the manifest before."""
 HISTORY = "history"
-"""Line 1 or the line of the seal says the same."""
+"""Line 1 or the line of the seal has the same value."""
 ENDING = "ending"
-"""The ending fragment, which the host signed if it is a final, else the signer."""
+"""The ending fragment: the host signed a final, the signer an end."""
 CONTENTS = "contents"
 """The host's signature once a data key opens the chunk; else the signer's word."""
 WORD = "word"
@@ -117,17 +117,17 @@ BINDINGS: dict[str, str] = {
 
 
 def on_signers_word(manifest: Manifest, *, opened: bool) -> list[str]:
-    """The members that nothing but the signer's word vouches for, in the manifest's order.
+    """Return the members that only the signer's word vouches for, in the manifest's order.
 
-    opened: a data key was given. `equivocations` is always among them: that none was left out.
+    opened: a data key was given. `equivocations` is always among them: one may have been left out.
     """
     by_platform = manifest.end != "final"
     there = {"gaps": bool(manifest.gaps), "chunks": bool(manifest.chunks)}
-    told = [
+    members = [
         path
         for path, by in BINDINGS.items()
         if there.get(path.split(".")[0], True) and (by == WORD or (by == ENDING and by_platform))
     ]
     if not manifest.tracks and not opened:
-        told.append("host.intake")  # no fragment carries a genesis
-    return [*told, "equivocations", *(() if opened else (CONTENTS,))]
+        members.append("host.intake")  # no fragment carries a genesis
+    return [*members, "equivocations", *(() if opened else (CONTENTS,))]

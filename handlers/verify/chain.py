@@ -1,9 +1,9 @@
-"""Owns the check of the host's chain: heads, signatures, continuity, and every gap in it.
+"""Checks the host's chain: heads, signatures, continuity, and every gap in it.
 
 1. A listed head is recomputed from its header, and the host must have signed it.
-2. A track is walked from its genesis to where the ending says it ends. What is missing on the way must be
-   declared, exactly: a hole is one gap, a lost chunk is one gap, and nothing else is a gap.
-3. A missing fragment that is declared is a note; all else is a finding.
+2. A track runs from its genesis to the end that the ending names. Missing fragments must be declared exactly:
+   a hole is one gap, a lost chunk is one gap, and nothing else is a gap.
+3. A declared gap is a note; everything else is a finding.
 
 Source: format.md §4, §9, §13.
 """
@@ -27,12 +27,12 @@ class Tail(NamedTuple):
     last_seq: int
     head: bytes
     may_lack: bool
-    """Fragments before it may be missing at the very end; not where the platform itself ended."""
+    """Fragments right before it may be missing; not if the installation itself ended the session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A gap that the walk found; `after` is the chunk that begins right behind it, if there is one."""
+    """A gap that the walk found; `after` is the chunk that begins right behind it, if any."""
 
     track: int
     part: int
@@ -52,7 +52,7 @@ class Missing:
 def signed_head(
     manifest: Manifest, raw_header: bytes, body_digest: bytes, signature: bytes, place: str
 ) -> tuple[Header | None, bytes, list[Finding]]:
-    """The header and head that stand in the manifest, with what is wrong about them by themselves."""
+    """Return a header of the manifest, its head, and the findings about the two by themselves."""
     top = fragment.head(raw_header, body_digest)
     found: list[Finding] = []
     try:
@@ -67,7 +67,7 @@ def signed_head(
 
 
 def check_heads(manifest: Manifest) -> Iterator[Finding]:
-    """The last fragment of every chunk, lost ones too."""
+    """Check the last fragment of every chunk, lost ones too."""
     for chunk in manifest.chunks:
         place = f"chunk {chunk.index}"
         header, top, found = signed_head(manifest, chunk.header, chunk.body_digest, chunk.signature, place)
@@ -95,7 +95,7 @@ def _alone(chunk: Chunk, header: Header) -> bool:
 
 
 def check_chain(manifest: Manifest, tails: Mapping[int, Tail]) -> Iterator[Finding]:
-    """Walk every track, and compare what is missing with the declared gaps. tails: as far as known."""
+    """Walk every track, and compare its missing fragments with the declared gaps. tails: those known."""
     missing: list[Missing] = []
     for track in manifest.tracks:
         chunks = [chunk for chunk in manifest.chunks if chunk.track == track.id]
@@ -162,7 +162,7 @@ def _check_gaps(manifest: Manifest, missing: Sequence[Missing]) -> Iterator[Find
 
 
 def _check_after(manifest: Manifest, gap: Gap, hole: Missing) -> Iterator[Finding]:
-    """`after` is the first fragment of the chunk right behind the gap, and absent without one."""
+    """Check `after`: the first fragment of the chunk right behind the gap, absent if there is none."""
     if (gap.after is None) != (hole.after is None):
         there = "absent" if gap.after is None else "there"
         yield Finding("gap.after", hole.place, f"the fragment after the gap is {there}, and must not be")
@@ -182,7 +182,7 @@ def _check_after(manifest: Manifest, gap: Gap, hole: Missing) -> Iterator[Findin
 
 def _note(gap: Gap, hole: Missing) -> Finding:
     count = hole.last_seq - hole.first_seq + 1
-    told = f"{count} fragments, by the {gap.by}: {gap.reason}"
+    text = f"{count} fragments, by the {gap.by}: {gap.reason}"
     if hole.lost >= 0:
-        return Finding("chunk.lost", f"chunk {hole.lost}", f"is lost, {told}")
-    return Finding("gap.declared", hole.place, f"missing, as declared: {told}")
+        return Finding("chunk.lost", f"chunk {hole.lost}", f"is lost, {text}")
+    return Finding("gap.declared", hole.place, f"missing, as declared: {text}")

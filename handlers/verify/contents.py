@@ -1,12 +1,18 @@
-"""Owns the walk over the index chunks: their rows, and with them every chunk's fragments (format.md §8).
+"""Checks the contents with the session's keys: index chunks, fragments, and where chunks were cut.
 
 1. Rows have one order: for each chunk its entry and its fragments, then key frames, then one metadata row.
-   A row out of that order ends the walk, for nothing after it can be placed.
+   A row out of that order ends the walk: nothing after it can be placed.
 2. Index chunks are cut greedily at 8 MiB and none is empty.
-3. One index chunk and one data chunk are in memory at a time; of the fragments nothing is kept.
+3. One index chunk and one data chunk are in memory at a time; fragments are not kept.
+4. The rules of cutting are those of handlers.stages.record.open_chunk, run again. The reader in
+   tests/independent has its own text of them.
+5. The fragments of a track decide its cuts. The order of fragments of different tracks leaves no trace, so
+   the numbering between tracks is not checked.
+
+Source: format.md §5, §8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
@@ -14,12 +20,13 @@ from typing import TypeVar
 from blake3 import blake3
 
 from handlers.crypto.keys import SessionKeys
-from handlers.stages.record.open_chunk import MAX_FRAGMENTS
-from handlers.verify.cuts import Cuts
+from handlers.stages.record.open_chunk import MAX_FRAGMENTS, Track, closes_before
+from handlers.stages.record.pieces import FoldedFragment
 from handlers.verify.opening import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
 from handlers.verify.report import Finding
 from handlers.verify.silence import Silences
 from schemas.errors import Rejected
+from schemas.events.session import SessionSettings
 from schemas.format import fragment
 from schemas.format.fragment import KEY_FRAME, MAIN, GapBody, Kind, ReasonBody
 from schemas.format.index import (
@@ -39,7 +46,7 @@ R = TypeVar("R", Entry, FragmentRow, KeyFrameRow, MetadataRow)
 
 
 class _Stop(Exception):
-    """The walk cannot go on; the finding that says why is the argument."""
+    """The walk cannot go on; `finding` says why."""
 
     def __init__(self, code: str, place: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +54,7 @@ class _Stop(Exception):
 
 
 class KeyFrames:
-    """How many rows of type 3, and a digest of all: a hostile index has more than memory holds."""
+    """Counts and digests the rows of type 3. Not kept: a hostile index has more than memory holds."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -64,7 +71,7 @@ class KeyFrames:
 
 @dataclass(slots=True)
 class Walk:
-    """Everything the walk over one seal needs; `key_frames` counts the rows of type 3 that must follow."""
+    """The state of the walk over one seal; `key_frames` counts the rows of type 3 that must follow."""
 
     evidence: Evidence
     manifest: Manifest
@@ -80,7 +87,7 @@ class Walk:
 def check_rows(
     evidence: Evidence, manifest: Manifest, keys: SessionKeys, part_keys: PartKeys, silences: Silences
 ) -> Iterator[Finding]:
-    """Open every chunk, index chunks first, and check every fragment in them; `silences` hears of it."""
+    """Open every chunk and check every fragment in it; `silences` gets the time of each on track 0."""
     walk = Walk(evidence, manifest, keys, part_keys, _part_heads(manifest), _ending_head(manifest), silences)
     cuts = Cuts(manifest)
     read = _Reading(walk)
@@ -108,7 +115,7 @@ class _Reading:
         self._rows = self._read()
 
     def take(self, kind: type[R]) -> R:
-        """The next row, which must be of this kind."""
+        """Return the next row, which must be of this kind."""
         row = next(self._rows, None)
         if not isinstance(row, kind):
             found = "nothing" if row is None else type(row).__name__
@@ -134,12 +141,12 @@ class _Reading:
             before = len(plain)
 
 
-def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterator[Finding]:
+def _check_chunk(walk: Walk, cuts: "Cuts", chunk: Chunk, read: _Reading) -> Iterator[Finding]:
     place = f"chunk {chunk.index}"
     if read.take(Entry) != chunk.entry:
         yield Finding("rows.chunk", place, "its entry in the index is not the manifest's")
     count = chunk.last_seq - chunk.first_seq + 1
-    if count > MAX_FRAGMENTS:  # chunk.entry has said so; as many rows may take all memory
+    if count > MAX_FRAGMENTS:  # a finding already (chunk.entry); as many rows may take all memory
         raise _Stop("rows.chunk", place, f"no chunk has {count} fragments")
     pieces, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
     yield from found
@@ -157,12 +164,12 @@ def _check_chunk(walk: Walk, cuts: Cuts, chunk: Chunk, read: _Reading) -> Iterat
     part_key = walk.part_keys.get((chunk.track, chunk.part))
     if isinstance(plain, Finding):
         yield plain
-    elif plain is not None and part_key is not None:  # else check_files or open_parts has said it
+    elif plain is not None and part_key is not None:  # else check_files or open_parts found it
         yield from check_bytes(pieces, plain, part_key, chunk.index)
 
 
 def _check_clear(walk: Walk, piece: Rebuilt, place: str) -> Iterator[Finding]:
-    """Clear bodies have their form; parts and the final are those that stand in the manifest.
+    """Check that clear bodies have their form, and that parts and the final are the manifest's.
 
     A gap of the host's own is a note.
     """
@@ -199,7 +206,7 @@ def _part_heads(manifest: Manifest) -> dict[tuple[int, int], bytes]:
         try:
             heads[part.track, part.part] = fragment.parse(part.fragment).head
         except Rejected:
-            continue  # part.malformed has said so
+            continue  # a finding already (part.malformed)
     return heads
 
 
@@ -208,3 +215,56 @@ def _ending_head(manifest: Manifest) -> bytes:
         return fragment.parse(manifest.ending).head
     except Rejected:
         return b""
+
+
+class Cuts:
+    """The fold over every track's fragments, fed chunk by chunk in order of index."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        known = manifest.settings
+        # not validated: a manifest may name more seconds than a new session may
+        self._settings = SessionSettings.model_construct(
+            chunk_bytes=known.chunk_bytes, chunk_max_seconds=known.chunk_max_seconds
+        )
+        self._tracks: dict[int, Track] = {
+            track.id: Track(track.id, track.genesis, 0, track.genesis) for track in manifest.tracks
+        }
+        self._final = -1
+        """Index of the chunk that holds the final; -1: not met yet."""
+        self._last: dict[int, int] = {}
+        """By track, the index of its last chunk so far."""
+
+    def feed(self, chunk: Chunk, pieces: Sequence[Rebuilt]) -> Iterator[Finding]:
+        """Check the next chunk, in order of index."""
+        track = self._tracks.get(chunk.track)
+        if track is None or not pieces:
+            return  # a finding already (track.unlisted, rows.chunk)
+        place = f"chunk {chunk.index}"
+        for piece in pieces:
+            cutting = FoldedFragment(0, piece.header, b"", piece.head, piece.row)
+            why = "pause" if _paused(track) else closes_before(track, cutting, self._settings)
+            first = piece is pieces[0]
+            if first and track.open and why is None and not self._closed_by_final(track):
+                yield Finding("cut.false", place, f"the chunk before it on track {track.id} was cut early")
+            if not first and why is not None:
+                told = f"goes on at seq {piece.header.seq}, where it ends by the rules ({why})"
+                yield Finding("cut.false", place, told)
+            if first or why is not None:
+                _close(track)
+            track.add(cutting)
+        self._last[track.id] = chunk.index
+        if pieces[-1].header.kind is Kind.FINAL:
+            self._final = chunk.index
+
+    def _closed_by_final(self, track: Track) -> bool:
+        """Return whether the final closed the track's open chunk: it lies between that chunk and the next."""
+        return track.id != MAIN and self._final > self._last[track.id]
+
+
+def _paused(track: Track) -> bool:
+    return bool(track.open) and track.open[-1].header.kind is Kind.PAUSE
+
+
+def _close(track: Track) -> None:
+    track.next_seq = track.expected
+    track.open, track.open_plain, track.open_clear, track.open_data = [], 0, 0, False

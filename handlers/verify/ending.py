@@ -1,9 +1,9 @@
-"""Owns the check of the fragments that stand whole in a manifest: the ending, the parts, equivocations.
+"""Checks the fragments that stand whole in a manifest: the ending, the parts, equivocations.
 
-1. The host's `final`, or the installation's `end`, says where each track ends; without it the platform
-   could cut a tail and still verify.
-2. Every part of every track has its part fragment, which is the first fragment of its first chunk.
-3. An equivocation is evidence against the host: it counts only if both fragments are truly signed.
+1. The host's `final`, or the installation's `end`, names where each track ends. Without it the platform could
+   cut a tail, and the evidence would still verify.
+2. Every part of every track has its part fragment: the first fragment of the first chunk of the part.
+3. An equivocation is evidence against the host: it counts only if the host signed both fragments.
 
 Source: format.md §4, §9, §13.
 """
@@ -27,7 +27,7 @@ PROOF_BYTES = fragment.HEADER_BYTES + 32 + fragment.SIGNATURE_BYTES
 
 @dataclass(slots=True)
 class Ending:
-    """What the ending fragment says; empty when it cannot be read."""
+    """The ending fragment, parsed; empty if it cannot be read."""
 
     fragment: Fragment | None = None
     named: dict[int, TrackTail] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Ending:
 
 
 def open_ending(manifest: Manifest) -> Ending:
-    """Read the ending and check it by itself: form, signer, what it repeats of the manifest."""
+    """Read the ending and check it by itself: form, signer, members that the manifest repeats."""
     try:
         whole = fragment.parse(manifest.ending)
         kind = whole.header.kind
@@ -55,7 +55,7 @@ def open_ending(manifest: Manifest) -> Ending:
 
 
 def _tails(whole: Fragment, named: Mapping[int, TrackTail]) -> dict[int, Tail]:
-    """A final names of its own track the fragment before it; the track's last one is the final itself."""
+    """For its own track a final names the fragment before it; the track's last fragment is the final."""
     final = whole.header.kind is Kind.FINAL
     tails = {track: Tail(tail.last_seq, tail.head, final) for track, tail in named.items()}
     if final:
@@ -78,7 +78,7 @@ def _check_ending(manifest: Manifest, whole: Fragment, body: FinalBody | EndBody
 
 
 def check_ending(manifest: Manifest, ending: Ending) -> Iterator[Finding]:
-    """What the ending names agrees with what is listed."""
+    """Check the ending against the listed chunks."""
     yield from ending.findings
     if ending.fragment is None:
         return
@@ -88,7 +88,7 @@ def check_ending(manifest: Manifest, ending: Ending) -> Iterator[Finding]:
         own = ending.named[MAIN]
         if (own.last_seq, own.head) != (header.seq - 1, header.prev_head):
             yield Finding(
-                "ending.tracks", "ending", "of track 0 it names another fragment than the one before"
+                "ending.tracks", "ending", "for track 0 it names another fragment than the one before it"
             )
         wrong = with_fragments - ending.named.keys()
     else:
@@ -106,7 +106,7 @@ def check_ending(manifest: Manifest, ending: Ending) -> Iterator[Finding]:
 
 
 def _check_last(manifest: Manifest, ending: Fragment) -> Iterator[Finding]:
-    """A final is the last fragment of track 0, and there is no other."""
+    """Check that a final is the last fragment of track 0, and the only final."""
     last = None
     if ending.header.kind is Kind.FINAL:
         last = next((chunk for chunk in reversed(manifest.chunks) if chunk.track == MAIN), None)
@@ -127,7 +127,7 @@ def _check_plain(chunks: list[Chunk], tail: TrackTail, end: Tail, ending_is_fina
 
 
 def check_parts(manifest: Manifest) -> Iterator[Finding]:
-    """Part fragments: truly signed, and each the first fragment of the first chunk of its part."""
+    """Check that the host signed every part fragment, and that each begins the first chunk of its part."""
     firsts: dict[tuple[int, int], Chunk] = {}
     for chunk in manifest.chunks:
         firsts.setdefault((chunk.track, chunk.part), chunk)
@@ -164,7 +164,7 @@ def _begins(chunk: Chunk, whole: Fragment) -> bool:
 
 
 def check_equivocations(manifest: Manifest) -> Iterator[Finding]:
-    """Two different fragments, both signed by the host for one (track, seq)."""
+    """Check that each is two different fragments which the host signed for one (track, seq)."""
     for number, item in enumerate(manifest.equivocations):
         place = f"equivocation {number}"
         heads = set()

@@ -1,10 +1,10 @@
-"""Owns what the session's key proves: chunks open, fragments sealed again are what the host signed.
+"""Opens chunks with the session's keys, and rebuilds the fragments that the host signed.
 
-1. The key must fit: its own id, the session's, and the public key that the host sealed to.
-2. A chunk is opened, its fragments are cut out of it by their rows, sealed again under their part key, and
-   every head is computed anew up to the one that is listed.
+1. The key must fit: its own id, the session's id, and the public key that the host sealed to.
+2. A chunk is opened. Its fragments are cut out of it by their rows and sealed again under their part key.
+   Every head is recomputed up to the listed one.
 3. Of a lost chunk only the rows are left: its heads are still recomputed, its bytes are not.
-4. One chunk is held in memory at a time.
+4. One chunk is in memory at a time.
 
 Source: format.md §3, §4, §6, §8.
 """
@@ -33,7 +33,7 @@ PartKeys = Mapping[tuple[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A fragment as row and chain give it again."""
+    """A fragment, rebuilt from its row and the chain."""
 
     header: Header
     head: bytes
@@ -41,7 +41,7 @@ class Rebuilt:
 
 
 def named_keys(raw: bytes) -> Keys:
-    """What keys.json says. Raises Denied (keys.malformed): nothing can be checked with it."""
+    """Parse keys.json. Raises Denied (keys.malformed)."""
     try:
         return Keys.parse(raw)
     except Rejected as error:
@@ -53,7 +53,7 @@ def named_keys(raw: bytes) -> Keys:
 
 
 def fit_keys(manifest: Manifest, named: Keys) -> SessionKeys:
-    """The session's keys. Raises Denied (keys.unfit): these are another session's, and say nothing of it."""
+    """Return the session's keys. Raises Denied (keys.unfit): they are another session's."""
     keys = SessionKeys(named.dek)
     if named.uid != manifest.uid:
         raise Denied(f"the keys file is not of session {manifest.session}", code="keys.unfit")
@@ -63,13 +63,13 @@ def fit_keys(manifest: Manifest, named: Keys) -> SessionKeys:
 
 
 def check_intake(manifest: Manifest, keys: SessionKeys) -> Iterator[Finding]:
-    """The host sealed to this key."""
+    """Check that the host sealed to this key."""
     if h(keys.intake_public) != manifest.host.intake:
         yield Finding("keys.intake", "keys", "gives another public key than the host sealed to")
 
 
 def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, int], bytes], list[Finding]]:
-    """Every part key, by (track, part)."""
+    """Open every part key; return them by (track, part)."""
     opened: dict[tuple[int, int], bytes] = {}
     found: list[Finding] = []
     for part in manifest.parts:
@@ -82,7 +82,7 @@ def open_parts(manifest: Manifest, keys: SessionKeys) -> tuple[dict[tuple[int, i
 
 
 def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) -> bytes | Finding | None:
-    """The plain bytes of a chunk; None where the file is missing, which check_files has said."""
+    """Return the plain bytes of a chunk; None: its file is missing or has another length (check_files)."""
     raw = evidence.chunk(index, sealed)
     if raw is None or len(raw) != sealed:
         return None
@@ -97,7 +97,7 @@ def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) 
 
 
 def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Rebuilt], list[Finding]]:
-    """The fragments of a chunk again, from its rows: headers and heads, checked against the entry."""
+    """Rebuild the fragments of a chunk from its rows: headers and heads, checked against the entry."""
     where = f"chunk {chunk.index}"
     found: list[Finding] = []
     pieces: list[Rebuilt] = []
@@ -136,7 +136,7 @@ def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[
 
 
 def check_bytes(pieces: list[Rebuilt], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
-    """Every data fragment, cut out of the chunk and sealed again, is what the host signed."""
+    """Cut every data fragment out of the chunk, seal it again, and compare its digest with the signed one."""
     view = memoryview(plain)
     at = 0
     for piece in pieces:
@@ -145,7 +145,7 @@ def check_bytes(pieces: list[Rebuilt], plain: bytes, part_key: bytes, index: int
         part = view[at : at + piece.row.plain]
         at += piece.row.plain
         if len(part) != piece.row.plain:
-            return  # rows.chunk has said that the lengths disagree
+            return  # a finding already (rows.chunk)
         made = reseal_digest(part_key, piece.header, part)
         if made != piece.row.body_digest:
             yield Finding(

@@ -1,10 +1,11 @@
-"""Owns what a verification can say: its findings, its notes, the report, the exit code (format.md §13).
+"""Holds the result of a verification: findings, notes, report, exit code (format.md §13).
 
-1. A code is stable and means one thing; `FINDINGS` and `NOTES` are all there are, and a test proves it.
-2. A finding says that the evidence is false; a note says what an honest recording may also show.
-3. With `strict` every note is a finding. A signer or host that the trust file does not list is neither: it is
-   exit code 9, and the word "true" does not appear with it.
-4. Nothing here decides; the checks in verify_* do.
+1. A code is stable and has one meaning. `FINDINGS` and `NOTES` hold all codes; a test proves that.
+2. A finding means that the evidence is false. A note names a fact that an honest recording may also show.
+3. With `strict` every note is a finding.
+4. A signer or host that the trust file does not list is neither: it is exit code 9, and the word "true" does
+   not appear with it.
+5. This module decides nothing; the checks beside it do.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ FINDINGS: dict[str, str] = {
     "chunk.missing": "a listed chunk is not there",
     "chunk.unnamed": "a file in chunks/ is named like a chunk, and the manifest lists none so",
     "chunk.length": "a chunk's file is longer or shorter than it was sealed",
-    "chunk.digest": "a chunk is not what was sealed",
+    "chunk.digest": "a chunk does not hold the sealed bytes",
     "chunk.header": "a chunk's header says something else than the manifest",
     "chunk.entry": "the fields of a listed chunk contradict each other or the settings",
     "chunk.offset": "a chunk does not begin where the one before it on its track ended",
@@ -53,12 +54,12 @@ FINDINGS: dict[str, str] = {
     "part.unused": "a part is listed, and no chunk begins with it",
     "equivocation.false": "a listed equivocation is not two signed fragments for one place",
     "ending.malformed": "the ending fragment is malformed or belongs elsewhere",
-    "ending.signature": "the ending fragment is not signed by who must have signed it",
+    "ending.signature": "the ending fragment lacks the signature of the host, or of the manifest's signer",
     "ending.place": "the ending is not where the session ends",
-    "ending.tracks": "the ending names other tracks, fragments or heads than are listed",
-    "ending.plain": "the ending names other amounts than are listed",
+    "ending.tracks": "the ending names other tracks, fragments or heads than the listed ones",
+    "ending.plain": "the ending names other amounts than the listed ones",
     "ending.reason": "end, reason or time of the ending are not the manifest's",
-    "totals.false": "a total is not the sum of what is listed",
+    "totals.false": "a total is not the sum over the listed chunks",
     "history.missing": "the history is not there",
     "history.malformed": "a line of the history is not a strict, canonical event",
     "history.digest": "the history is not the one that was sealed",
@@ -68,13 +69,13 @@ FINDINGS: dict[str, str] = {
     "history.session": "the host asked for another session than the manifest's, or with other settings",
     "keys.intake": "the key does not give the public key that the host sealed to",
     "open.chunk": "a chunk does not open with the session's key",
-    "open.payload": "a chunk opens, and its payload is not what its header says",
+    "open.payload": "a chunk opens, and its payload contradicts its header",
     "open.part": "a part key does not open",
     "rows.malformed": "the rows of the index chunks are malformed or out of order",
     "rows.chunk": "the rows of a chunk do not agree with its entry",
     "rows.key_frames": "the key frame rows are not those of the fragments",
     "rows.cut": "the index chunks are not cut as they must be",
-    "fragment.digest": "a fragment, sealed again, is not what the host signed",
+    "fragment.digest": "a fragment, sealed again, has another digest than the host signed",
     "fragment.head": "a recomputed head is not the one that is listed",
     "fragment.signature": "the host did not sign a fragment",
     "cut.false": "a chunk was not cut where the rules say",
@@ -95,7 +96,7 @@ NOTES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to say. `place` names file, chunk or track; `sealed` and `found` are digests in hex."""
+    """One finding or note. `place` names file, chunk or track; `sealed` and `found` are digests in hex."""
 
     code: str
     place: str
@@ -108,17 +109,17 @@ class Finding:
         return self.code in NOTES
 
     def within(self, place: str) -> "Finding":
-        """The same, told of a thing inside `place`."""
+        """Return the same finding, about a thing inside `place`."""
         return replace(self, place=f"{place} {self.place}")
 
     def as_json(self) -> dict[str, str]:
-        """The finding by name; members that say nothing are left out."""
+        """Return the members by name; empty digests are left out."""
         named = {"code": self.code, "place": self.place, "message": self.message}
         return named | {name: value for name in ("sealed", "found") if (value := getattr(self, name))}
 
 
 def stray_files(folder: str, names: Iterable[str]) -> Iterator[Finding]:
-    """A note for each file that lies beside the evidence. folder: with its stroke, or empty."""
+    """Yield a note for each file that lies beside the evidence. folder: ends with `/`, or is empty."""
     for name in sorted(names):
         yield Finding(
             "file.unsealed", f"{folder}{printable(name)}", "nobody sealed this file; it was not looked at"
@@ -127,7 +128,7 @@ def stray_files(folder: str, names: Iterable[str]) -> Iterator[Finding]:
 
 @dataclass(slots=True)
 class Summary:
-    """What was looked at, for the people who read the report; nothing is decided by it."""
+    """The facts for people who read the report; no verdict depends on them."""
 
     session: str = ""
     uid: str = ""
@@ -157,28 +158,28 @@ class Summary:
     gaps: int = 0
     merkle_root: str = ""
     opened: bool = False
-    """The keys were given, and what they open was checked."""
+    """The keys were given, and the opened contents were checked."""
     history_lines: int = 0
     """Lines of the history that the last seal covers."""
     history_uncovered: int = 0
     """Lines of the history that came after the seal."""
     on_signers_word: list[str] = field(default_factory=list)
-    """What nothing but the signature vouches for; members of the manifest, and `contents`."""
+    """Members of the manifest, and `contents`, that only the signer's word vouches for."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What a verification says: its summary, findings, notes."""
+    """The result of a verification: its summary, findings, notes."""
 
     strict: bool = False
     summary: Summary = field(default_factory=Summary)
     findings: list[Finding] = field(default_factory=list)
     notes: list[Finding] = field(default_factory=list)
     unlisted: int = 0
-    """Findings and notes that were counted only."""
+    """Number of findings and notes beyond `MOST`."""
 
     def add(self, found: Finding) -> None:
-        """File what a check yields where its code belongs; of each kind the first `MOST`."""
+        """Keep a finding or note, by its code; of each kind the first `MOST`."""
         kind = self.notes if found.is_note and not self.strict else self.findings
         if len(kind) < MOST:
             kind.append(found)
@@ -186,7 +187,7 @@ class Report:
             self.unlisted += 1
 
     def put_first(self, found: list[Finding]) -> None:
-        """The same, before what was filed already."""
+        """Add findings before those that are kept already."""
         known, self.findings, self.notes = (self.findings, self.notes), [], []
         for each in found:
             self.add(each)
@@ -196,7 +197,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that fits: 3 a finding, 9 the signer or the host is not listed, 0 (format.md §13)."""
+        """The first that fits: 3 there is a finding, 9 signer or host is not listed, 0 (format.md §13)."""
         if self.findings:
             return EXIT_FALSE
         listed = self.summary.signer_listed and self.summary.host_listed

@@ -1,9 +1,9 @@
-"""Owns the check of the manifests themselves: strict form, signature, signer, and the line of seals.
+"""Checks the manifests themselves: strict form, signature, signer, and the line of seals.
 
-1. Every seal is opened and linked to the one before; only the last is kept whole, for it may be large.
-2. A signature is checked with the key that the manifest names; whether that key counts is the trust file's
-   to say, at each seal's own time.
-3. What cannot be opened yields a finding, and the checks that need it are not made.
+1. Every seal is opened and compared with the one before. Only the last is kept whole, for it may be large.
+2. The signature is checked with the key that the manifest names. The trust file decides whether that key
+   counts, at each seal's own time.
+3. A manifest that does not open is a finding, and no check that needs it runs.
 
 Source: format.md §9, §10, §13.
 """
@@ -39,7 +39,7 @@ class Seal:
 
 
 class Mark(NamedTuple):
-    """What a seal says of the history: the digest of lines 1 to `last`, and what two of its lines say."""
+    """A seal's claims about the history: the digest of lines 1 to `last`, and members of two lines."""
 
     last: int
     digest: bytes
@@ -75,7 +75,7 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True)
 class Seals:
-    """What opening every manifest gave."""
+    """The result of opening every manifest."""
 
     last: Seal | None = None
     """None: the last manifest could not be opened."""
@@ -87,7 +87,7 @@ class Seals:
     highest: int = 0
     """Number of the last seal, whether it could be opened or not."""
     marks: list[Mark] = field(default_factory=list)
-    """What each seal says of the history."""
+    """Of each seal, in order."""
     findings: list[Finding] = field(default_factory=list)
 
 

@@ -1,18 +1,17 @@
-"""Owns the verification of one session's evidence: what is checked, in which order, and what it adds up to.
+"""Verifies one session's evidence: the order of all checks, and the report that they add up to.
 
-    envelope, signer, line of seals   verify_envelope
-    uid, genesis, entries, offsets    verify_lists
-    files, digests, chunk headers     verify_files
-    heads, signatures, continuity     verify_chain
-    ending, parts, equivocations      verify_ending
-    history, the host's request       verify_history, verify_created
-    silence                           verify_silence
-    with keys: contents               verify_keys, verify_rows, verify_cuts
+    envelope, signer, line of seals          seals
+    uid, entries, offsets, tree; files       chunks
+    heads, signatures, continuity, gaps      chain
+    ending, parts, equivocations             ending
+    history, the host's request              history
+    silence                                  silence
+    with keys: chunks, fragments, cuts       opening, contents
 
-1. Pure over the port of verify_reader; it never trusts a key that lies beside the evidence.
-2. Each check yields findings and goes on; hostile bytes end in findings, never in an exception. Should one
-   raise after all, that is a finding too (verify.internal), and the other checks are made.
-3. What rests on the signer's word alone is not checked and not claimed; verify_bindings lists it.
+1. It reads only through the port schemas.ports.evidence. It never trusts a key that lies beside the evidence.
+2. Each check yields findings and goes on: hostile bytes end in findings, never in an exception. If a check
+   raises after all, that is a finding too (verify.internal), and the other checks still run.
+3. Facts that rest on the signer's word alone are neither checked nor claimed; `bindings` lists them.
 
 Source: format.md §13.
 """
@@ -24,10 +23,16 @@ from handlers.crypto.keys import SessionKeys
 from handlers.crypto.trust import HOST, SIGNER, Trust
 from handlers.verify.bindings import on_signers_word
 from handlers.verify.chain import check_chain, check_heads
-from handlers.verify.chunks import check_entries, check_identity, check_totals, check_tracks, check_tree
+from handlers.verify.chunks import (
+    check_entries,
+    check_files,
+    check_identity,
+    check_totals,
+    check_tracks,
+    check_tree,
+)
 from handlers.verify.contents import check_rows
 from handlers.verify.ending import check_ending, check_equivocations, check_parts, open_ending
-from handlers.verify.files import check_files
 from handlers.verify.history import check_history
 from handlers.verify.opening import check_intake, fit_keys, named_keys, open_parts
 from handlers.verify.report import Finding, Report, Summary
@@ -39,15 +44,14 @@ from schemas.format.manifest import Manifest
 from schemas.ports.evidence import Evidence
 
 NO_VERDICT = (Unreadable, RefusedByState, Retryable, MemoryError)
-"""What says nothing of the evidence: it cannot be read, or its session was destroyed meanwhile."""
+"""Errors that say nothing of the evidence: it cannot be read, or its session was destroyed meanwhile."""
 
 
 def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, strict: bool = False) -> Report:
-    """Check everything that can be recomputed, and report it.
+    """Check everything that can be recomputed, and return the report; its `exit_code` is the verdict.
 
     keys: the bytes of keys.json; with them contents, fragments and cuts are checked too. strict: notes are
-    findings. What the evidence is decides `exit_code` (format.md §13). Raises what leaves no verdict:
-    Unreadable, Denied (keys.malformed, keys.unfit).
+    findings. Raises the errors that leave no verdict: Unreadable, Denied (keys.malformed, keys.unfit).
     """
     named = None if keys is None else named_keys(keys)
     report = Report(strict=strict)
@@ -55,7 +59,7 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
     seals = Seals()
     for finding in _guarded("manifests", partial(_check_seals, evidence, trust, seals)):
         report.add(finding)
-    report.put_first(seals.findings)  # a false signature is told before what it signed
+    report.put_first(seals.findings)  # a false signature comes before the facts that it signed
     if seals.last is None:
         return report
     manifest, summary, silences = seals.last.manifest, report.summary, Silences()
@@ -64,7 +68,7 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
         try:
             session_keys = fit_keys(manifest, named)
         except Denied:
-            if not report.findings:  # a manifest that is false itself cannot say whose keys are wrong
+            if not report.findings:  # a false manifest cannot tell the right keys from the wrong
                 raise
     _fill(summary, seals, seals.last, trust)
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
@@ -83,7 +87,7 @@ def verify(evidence: Evidence, trust: Trust, *, keys: bytes | None = None, stric
 
 
 def check_manifest(manifest: Manifest) -> Iterator[Finding]:
-    """What one manifest proves by itself: no files, no history, no keys."""
+    """Check one manifest by itself: no files, no history, no keys."""
     ending = open_ending(manifest)
     named = set(ending.named) if ending.fragment else None
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
@@ -106,22 +110,19 @@ def _check_seals(evidence: Evidence, trust: Trust, seals: Seals) -> Iterator[Fin
     for seal in open_seals(evidence, trust, seals):
         last = seal.manifest.seal_no == seals.highest
         for finding in check_manifest(seal.manifest):
-            if last or not finding.is_note:  # notes are said once, of the last seal
+            if last or not finding.is_note:  # notes count once, for the last seal
                 yield finding if last else finding.within(seal.place)
 
 
 def _guarded(place: str, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What the check finds; whatever else comes out of it is a finding, too.
-
-    What cannot be read, and too little memory, say nothing about the evidence: they pass.
-    """
+    """Yield the findings of a check; any other error of it is a finding too, but for NO_VERDICT."""
     try:
         yield from check()
     except NO_VERDICT:
         raise
     except Exception as error:  # a fault of ours must not become a crash
-        told = f"the check broke off: {type(error).__name__}: {str(error)[:200]}"
-        yield Finding("verify.internal", place, told.encode("unicode_escape").decode("ascii"))
+        text = f"the check broke off: {type(error).__name__}: {str(error)[:200]}"
+        yield Finding("verify.internal", place, text.encode("unicode_escape").decode("ascii"))
 
 
 def _check_contents(

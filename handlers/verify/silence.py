@@ -1,10 +1,10 @@
 """Notes where a host was silent for longer than its tick allows (format.md §4, kind 3; §13).
 
-1. Track 0 alone is looked at: an idle host ticks there.
-2. Chunks show the silence between them, and within a chunk the least that must have been. With the rows of
-   the index chunks every fragment's time is known.
-3. A declared hole is no silence, and a clock that was set back shows none. It is one note: how often, and the
-   longest.
+1. Only track 0 counts: an idle host ticks there.
+2. Chunks show the silence between them, and the least silence within each. With the rows of the index chunks
+   the time of every fragment is known.
+3. A declared hole is no silence, and a clock that was set back shows none.
+4. There is one note: how often, and the longest.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ SILENT_US = 20_000_000
 
 
 class Silences:
-    """What was found so far."""
+    """The silences found so far."""
 
     def __init__(self) -> None:
         self._times, self._longest_us, self._seq = 0, 0, 0
 
     def look(self, from_us: int, to_us: int, seq: int) -> None:
-        """From one fragment to the next one, which is `seq`."""
+        """Look at the time from one fragment to the next, which is `seq`."""
         if to_us - from_us <= SILENT_US:
             return
         self._times += 1
@@ -34,12 +34,12 @@ class Silences:
     def note(self) -> Iterator[Finding]:
         if self._times:
             more = f", and {self._times - 1} times more" if self._times > 1 else ""
-            told = f"nothing came of the host for {self._longest_us / 1e6:.1f} s{more}"
-            yield Finding("host.silent", f"track {MAIN} before seq {self._seq}", told)
+            text = f"nothing came from the host for {self._longest_us / 1e6:.1f} s{more}"
+            yield Finding("host.silent", f"track {MAIN} before seq {self._seq}", text)
 
 
 def look_between(manifest: Manifest, silences: Silences, *, within: bool) -> None:
-    """The silences between chunks; within: also the least that must have been inside of each."""
+    """Look at the silences between chunks; within: also at the least silence inside each."""
     before = None
     for chunk in manifest.chunks:
         if chunk.track != MAIN:

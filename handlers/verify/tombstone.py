@@ -1,8 +1,8 @@
-"""Owns the check of a tombstone: what is signed of a session whose key was destroyed (format.md §12).
+"""Verifies a tombstone: the signed statement about a session whose key was destroyed (format.md §12).
 
-1. A tombstone names no key: the one whose fingerprint its envelope carries is looked for in the trust file.
-   Without it nothing is false, and nothing is known: exit code 9.
-2. It proves that a signer said so. That no copy of a key is left elsewhere no signature can prove.
+1. A tombstone names no key: the trust file must list the key whose fingerprint its envelope carries. If it
+   does not, nothing is false and nothing is known: exit code 9.
+2. A tombstone proves that a signer said so. No signature can prove that no copy of a key is left.
 """
 
 from handlers.crypto.signatures import verify_signature
@@ -16,7 +16,7 @@ PLACE = "tombstone"
 
 
 def is_tombstone(raw: bytes) -> bool:
-    """Whether the file was a tombstone once: a damaged one still is, any other file is not."""
+    """Return whether the file is a tombstone, damaged or not."""
     if dsse.TOMBSTONE.encode() in raw:
         return True
     other = any(kind.encode() in raw for kind in (dsse.MANIFEST, dsse.TRUST))
@@ -24,7 +24,7 @@ def is_tombstone(raw: bytes) -> bool:
 
 
 def verify_tombstone(raw: bytes, trust: Trust, *, strict: bool = False) -> tuple[Report, Tombstone | None]:
-    """The report, and what the tombstone says if it could be read."""
+    """Return the report, and the tombstone if it could be read."""
     report = Report(strict=strict)
     report.summary.root = trust.root.hex()
     report.summary.host_listed = True  # a tombstone is no host's
