@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
@@ -58,6 +59,15 @@ ForcedEnd = Literal["aborted", "host_lost"]
 """An ending that the platform made."""
 TimeUs = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 """Microseconds since 1970 UTC."""
+
+
+def utc_text(at_us: int, *, seconds: bool = True) -> str:
+    """A time as people read it, such as `2026-03-04 09:12:44 UTC`; beyond the calendar it stays in µs."""
+    try:
+        at = datetime.fromtimestamp(at_us / 1e6, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_us} µs"
+    return at.strftime(f"%Y-%m-%d %H:%M{':%S' if seconds else ''} UTC")
 
 
 class Frozen(BaseModel):

@@ -10,7 +10,7 @@ import sys
 
 from schemas import subjects
 from schemas.events.chunk import Ended, Stored
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.format.index import Entry
 from schemas.ports.messages import Message
 from streams.cli.attach import attached
@@ -24,7 +24,7 @@ async def main(session: str) -> None:
         async for item in jet.follow(subjects.CHUNKS, filters):
             if not isinstance(item, Message):
                 continue  # a new connection; nothing was skipped
-            match read_event(item.data):
+            match read_chunk_event(item.data):
                 case Stored(index=index, entry=raw) if index not in stored:
                     stored.add(index)
                     entry = Entry.parse(raw)

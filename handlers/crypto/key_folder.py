@@ -7,11 +7,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from schemas.errors import Denied
 from schemas.events.installation import KeyMade, KeysCopied, KeysNoted, NotedMasterKey
 from schemas.format.digest import ZERO
+from schemas.types import utc_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,10 @@ def _copy_of(noted: KeysNoted) -> str:
 
 
 def _copy_after(at_us: int) -> str:
-    at = datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"put back a copy of keys/ made after {at}: lucid keys restore FILE; if there is none: --newest"
+    return (
+        f"put back a copy of keys/ made after {utc_text(at_us)}: "
+        "lucid keys restore FILE; if there is none: --newest"
+    )
 
 
 def _newest(noted: KeysNoted) -> str:

@@ -32,7 +32,7 @@ _KINDS = (Recorded, Ended, Redriven, Chunked, Compressed, Encrypted, Proven, Sto
 MODELS: dict[str, type[Frozen]] = {kind.model_fields["type"].default: kind for kind in _KINDS}
 
 
-def read_event(data: Bytes) -> Frozen:
+def read_chunk_event(data: Bytes) -> Frozen:
     """The event in one message of CHUNKS or DEAD. Raises Rejected (event.malformed, event.unknown)."""
     try:
         body = json.loads(data)
@@ -54,7 +54,7 @@ def read_event(data: Bytes) -> Frozen:
 
 def read_recorded(data: Bytes) -> Recorded | Ended:
     """An event of the `recorded` subject."""
-    event = read_event(data)
+    event = read_chunk_event(data)
     if not isinstance(event, Recorded | Ended):
         raise Rejected(f"{type(event).__name__} where a recorded event belongs", code="event.unexpected")
     return event

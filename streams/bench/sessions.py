@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas import subjects
 from schemas.events.chunk import ChunkEvent, Recorded
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.bench.actors import Actor, Cue, JsonObject
@@ -230,7 +230,7 @@ class Times:
 
     def take(self, message: Message) -> None:
         """Fold one message of CHUNKS."""
-        event, session = read_event(message.data), subjects.session_of(message.subject)
+        event, session = read_chunk_event(message.data), subjects.session_of(message.subject)
         if not isinstance(event, ChunkEvent):
             self.open_sessions.discard(session)
             return

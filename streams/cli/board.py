@@ -19,7 +19,7 @@ from schemas.buffers import Bytes
 from schemas.config.values import size_text
 from schemas.errors import Rejected
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Ended, Proven, Recorded, Stored
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.format.chunk_header import ChunkHeader, Codec, Suite
 from schemas.format.index import Entry
 from schemas.ports import Jet
@@ -76,7 +76,7 @@ class Board:
 
     def take(self, body: Bytes) -> None:
         """Fold one event of the session. Raises Rejected (event.malformed, event.unknown)."""
-        event = read_event(body)
+        event = read_chunk_event(body)
         match event:
             case Recorded() | Ended():
                 self._take_recorded(event)

@@ -8,7 +8,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -16,6 +15,7 @@ from handlers.verify.report import Finding, Report
 from schemas.config.values import size_text
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN
 from schemas.format.trust import Tombstone
+from schemas.types import utc_text
 from streams.cli.output import (
     COLUMNS,
     GREEN,
@@ -87,16 +87,16 @@ def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterato
         unknown = f"{told} is consistent, but {trust_name} {verb} its {who}"
         yield from wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
-        yield tint(f"{told} is true: nothing changed since {_time(report.summary.sealed_us)}", GREEN)
+        yield tint(f"{told} is true: nothing changed since {utc_text(report.summary.sealed_us)}", GREEN)
 
 
 def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> Iterator[str]:
     """What to print of a tombstone that is not false."""
     uid, signer = digits(tombstone.uid, 32), key_digits(report.summary.signer)
     yield f"session {uid}"
-    yield f"  destroyed {_time(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
+    yield f"  destroyed {utc_text(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
     until_us = tombstone.backups_until_us
-    backups = f"backups until {_time(until_us)}" if until_us else "no backups are named"
+    backups = f"backups until {utc_text(until_us)}" if until_us else "no backups are named"
     yield f"  reason {tombstone.reason}; {backups}"
     yield from (f"  {place.place}: {place.outcome}" for place in tombstone.places)
     if report.summary.signer_listed:
@@ -175,10 +175,3 @@ def _verdict_false(report: Report, name: str, hint: str) -> str:
     more = f" and {len(report.findings) - 1} more" if len(report.findings) > 1 else ""
     verdict = tint(f"{name} is FALSE", RED) + f" [{report.findings[0].code}]{more}"
     return f"{verdict}; {hint}" if hint else verdict
-
-
-def _time(at_us: int) -> str:
-    try:
-        return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{at_us} µs"

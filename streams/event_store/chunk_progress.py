@@ -13,7 +13,7 @@ from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.errors import Rejected
 from schemas.events.chunk import Dead, Ended, Recorded, Redriven, Stored
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.ports import Reader
 from schemas.types import Frozen
 
@@ -68,7 +68,7 @@ class ChunkProgress:
             messages, more = await jet.batch(stream, subject, start, max_bytes=READ_BYTES)
             for message in messages:
                 try:
-                    self._fold(read_event(message.data), message.seq)
+                    self._fold(read_chunk_event(message.data), message.seq)
                 except Rejected:
                     continue  # whoever wrote it is newer than we, or wrote nonsense: no fact of ours
                 finally:

@@ -15,7 +15,7 @@ from schemas import subjects
 from schemas.errors import LucidError, NotFound, Rejected, session_absent
 from schemas.events.chunk import ChunkEvent, Dead
 from schemas.events.headers import too_long
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.ports import Reader, Writer
 from schemas.ports.messages import Message
 
@@ -64,7 +64,7 @@ async def dead_letters(jet: Reader, session_id: str) -> list[dict[str, Any]]:
     letters = []
     for message in found:
         with suppress(Rejected):
-            event = read_event(message.data)
+            event = read_chunk_event(message.data)
             if isinstance(event, Dead):
                 letters.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
     return letters

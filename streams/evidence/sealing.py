@@ -24,7 +24,7 @@ from schemas import subjects
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.events.chunk import Ended, Recorded, Stored
 from schemas.events.session import SealStarted
-from schemas.events.upcast import read_event as read_chunk_event
+from schemas.events.upcast import read_chunk_event
 from schemas.format import dsse, file_names
 from schemas.format.digest import ZERO, h
 from schemas.format.index import Entry

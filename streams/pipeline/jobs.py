@@ -34,7 +34,7 @@ from schemas.events.chunk import (
     StageEvent,
     Stored,
 )
-from schemas.events.upcast import read_event, read_recorded
+from schemas.events.upcast import read_chunk_event, read_recorded
 from schemas.format.digest import Buffer
 from schemas.format.file_names import stored_chunk
 from schemas.ports import Blobs, Reader
@@ -120,20 +120,20 @@ class Jobs:
             return made
 
     async def compress(self, message: Message) -> StageEvent | None:
-        async with self._claim(_expect(read_event(message.data), Chunked)) as claim:
+        async with self._claim(_expect(read_chunk_event(message.data), Chunked)) as claim:
             return (await self._payload(claim))[0] if claim else None
 
     async def encrypt(self, message: Message) -> StageEvent | None:
-        async with self._claim(_expect(read_event(message.data), Compressed)) as claim:
+        async with self._claim(_expect(read_chunk_event(message.data), Compressed)) as claim:
             return (await self._sealed(claim))[0] if claim else None
 
     async def merkle(self, message: Message) -> StageEvent | None:
-        event = _expect(read_event(message.data), Encrypted)
+        event = _expect(read_chunk_event(message.data), Encrypted)
         async with self._claim(event) as claim:
             return merkle(event, claim.context) if claim else None
 
     async def store(self, message: Message) -> StageEvent | None:
-        event = _expect(read_event(message.data), Proven)
+        event = _expect(read_chunk_event(message.data), Proven)
         async with self._claim(event) as claim:
             if claim is None:
                 return None
@@ -205,7 +205,7 @@ class Jobs:
     @asynccontextmanager
     async def _claimed(self, message: Message) -> AsyncIterator[Claim | None]:
         """The claim of a `recorded` event, or one that is given out again."""
-        event = read_event(message.data)
+        event = read_chunk_event(message.data)
         if isinstance(event, Ended):
             yield None
             return

@@ -24,7 +24,7 @@ from schemas import subjects
 from schemas.errors import LucidError, RefusedByState, Unavailable
 from schemas.events.chunk import FoldState, Recorded, Stored
 from schemas.events.commands import ReleaseSource
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.format.file_names import stored_chunk
 from schemas.format.index import Entry
 from schemas.ports import Blobs, Jet
@@ -137,7 +137,7 @@ class Release:
             return FoldState(at=0, next_index=0, fragments=0, plain=0, tracks=())
         seq = known.recorded.get(chunks - 1)
         message = await self.jet.get(subjects.CHUNKS, seq) if seq else None
-        event = read_event(message.data) if message else None
+        event = read_chunk_event(message.data) if message else None
         if not isinstance(event, Recorded):
             raise _unread(known.session_id)
         return event.state
@@ -161,7 +161,7 @@ class Release:
 
 
 def _entry(message: Message | None, session: Session) -> Entry:
-    event = read_event(message.data) if message else None
+    event = read_chunk_event(message.data) if message else None
     if not isinstance(event, Stored):
         raise _unread(session.id)
     return Entry.parse(event.entry)

@@ -30,7 +30,7 @@ from schemas import subjects
 from schemas.buffers import Bytes
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.events.chunk import Ended
-from schemas.events.upcast import read_event
+from schemas.events.upcast import read_chunk_event
 from schemas.format import file_names
 from schemas.format.digest import h
 from schemas.ports import Jet
@@ -220,6 +220,6 @@ class Retention:
 
 def _is_end(data: Bytes) -> bool:
     try:
-        return isinstance(read_event(data), Ended)
+        return isinstance(read_chunk_event(data), Ended)
     except Rejected:
         return False

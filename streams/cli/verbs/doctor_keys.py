@@ -4,11 +4,11 @@ It makes nothing, and asks the log where a server runs.
 """
 
 import time
-from datetime import UTC, datetime
 
 from handlers.crypto.key_folder import copy_wanted
 from schemas.errors import Denied, Unavailable
 from schemas.ports import Jet
+from schemas.types import utc_text
 from streams.cli import output
 from streams.cli.starting import find
 from streams.keys.copies import copies_made
@@ -71,8 +71,7 @@ async def _copies(here: Installation, jet: Jet) -> tuple[str, str]:
         return why, COPY
     if not made:
         return "none was made", ""
-    at = datetime.fromtimestamp(made[-1].made_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{made[-1].label}, made {at}", ""
+    return f"{made[-1].label}, made {utc_text(made[-1].made_us, seconds=False)}", ""
 
 
 def _url(here: Installation) -> str | None:

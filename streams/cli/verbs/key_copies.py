@@ -10,6 +10,7 @@ import typer
 
 from schemas.errors import Misuse
 from schemas.ports import Jet
+from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.keys.copies import Copied, make_copy, restore
@@ -120,6 +121,6 @@ def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
     if as_json:
         output.emit(said)
         return
-    made = datetime.fromtimestamp(told.made_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    made = utc_text(told.made_us, seconds=False)
     count = output.count_of(copied.sessions, "session")
     output.say(f"{told.label}, made {made}: the keys of {count}, {verb} {output.home(where)}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.errors import Denied, Misuse
+from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs import key_copies, key_moves
@@ -146,10 +147,6 @@ def _rotated() -> dict[str, Any]:
 
 def _standing(one: Mapping[str, Any]) -> str:
     if one["revoked_us"]:
-        return f"revoked since {_time(one['revoked_us'])}"
-    begin = f"from {_time(one['from_us'])}" if one["from_us"] else "from the beginning"
-    return f"{begin} until {_time(one['until_us'])}" if one["until_us"] else f"{begin}, signs now"
-
-
-def _time(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"revoked since {utc_text(one['revoked_us'])}"
+    begin = f"from {utc_text(one['from_us'])}" if one["from_us"] else "from the beginning"
+    return f"{begin} until {utc_text(one['until_us'])}" if one["until_us"] else f"{begin}, signs now"

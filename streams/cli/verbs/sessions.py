@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from schemas import subjects
 from schemas.config.values import size_text
 from schemas.errors import EXIT_OK, Misuse, Rejected, outcome
 from schemas.events.session import State
+from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.control.client import call
@@ -153,14 +153,15 @@ def _tell(answer: dict[str, Any], tell: Teller) -> None:
 def _table(found: list[Shown]) -> list[str]:
     width = max((len(shown["session"]) for shown in found), default=0)
     return [
-        f"{shown['session']:<{width}}  {_state(shown):<16}  {_day(shown['created_us'])}  "
+        f"{shown['session']:<{width}}  {_state(shown):<16}  {utc_text(shown['created_us'], seconds=False)}  "
         f"{_seal(shown):<22}  {shown['host']}".rstrip()
         for shown in found
     ]
 
 
 def _details(shown: dict[str, Any]) -> list[str]:
-    lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {_day(shown['created_us'])}"]
+    created = utc_text(shown["created_us"], seconds=False)
+    lines = [f"{shown['session']} · {_state(shown)} · host {shown['host']} · {created}"]
     hold = "under legal hold" if shown["held"] else "no legal hold"
     lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
     chunks, size = output.count_of(shown["recorded"], "chunk"), size_text(shown["plain"])
@@ -220,7 +221,3 @@ def _seal(shown: Shown) -> str:
         return ""
     seal = shown["seal"]
     return f"{output.count_of(seal['chunks'], 'chunk')}, {size_text(seal['sealed'])}"
-
-
-def _day(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M UTC")

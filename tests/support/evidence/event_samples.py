@@ -40,7 +40,9 @@ def _members(union: Any) -> tuple[type[BaseModel], ...]:
 
 
 KEPT = {
-    "CHUNKS": Kept(tuple(upcast.MODELS.values()), upcast.read_event, lambda e: e.model_dump_json().encode()),
+    "CHUNKS": Kept(
+        tuple(upcast.MODELS.values()), upcast.read_chunk_event, lambda e: e.model_dump_json().encode()
+    ),
     "LIFECYCLE": Kept(_members(session.Event), read_event, _canonical),
     "HOSTS": Kept(_members(HostEvent), read_host_event, _canonical),
     "INSTALLATION": Kept(_members(InstallationEvent), read_installation_event, _canonical),
