@@ -29,7 +29,8 @@ from blake3 import blake3
 
 from infra.blobs import direct_io
 from infra.disk.durable import FILE_MODE, FOLDER_MODE, open_folder, sync_folder
-from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
+from infra.disk.errors import Area, translated
+from schemas.errors import Misuse, Unavailable
 from schemas.format.digest import Content, content
 from schemas.ports.files import NO_FILE
 
@@ -47,8 +48,10 @@ T = TypeVar("T")
 class DiskBlobs:
     """The port Blobs, below one directory. `quarantine`: where files go that are not what they should be."""
 
-    def __init__(self, root: Path, quarantine: Path | None = None) -> None:
+    def __init__(self, root: Path, quarantine: Path | None = None, area: Area = "blobs") -> None:
+        """area: the first word of the codes of its errors."""
         self.root = root
+        self._area = area
         self.quarantine_root = quarantine or root.parent / "quarantine"
         self._tmpfile = hasattr(os, "O_TMPFILE")
         self._named: set[Path] = set()
@@ -56,7 +59,7 @@ class DiskBlobs:
 
     def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
         path = self._path(name)
-        with _translated(name):
+        with self._translated(name):
             self._make_durable(path.parent)
             directory = open_folder(path.parent)
             try:
@@ -77,7 +80,7 @@ class DiskBlobs:
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of all blobs that begin with `prefix`, sorted."""
-        with _translated(prefix):
+        with self._translated(prefix):
             above, _, begin = prefix.rpartition("/")
             names = (path.relative_to(self.root).as_posix() for path in _files(self.root / above, begin))
             return sorted(name for name in names if name.startswith(prefix))
@@ -87,7 +90,7 @@ class DiskBlobs:
         if not prefix:
             raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
         names = self.list(prefix)
-        with _translated(prefix):
+        with self._translated(prefix):
             for directory in sorted({self._path(name).parent for name in names}):
                 handle = open_folder(directory)
                 try:
@@ -117,7 +120,7 @@ class DiskBlobs:
         source, target = self._path(name), self.quarantine_root / kept
         # Durable in quarantine before it leaves its name: a crash between leaves it in both places.
         DiskBlobs(self.quarantine_root).put(kept, data)
-        with _translated(name), contextlib.suppress(FileNotFoundError):
+        with self._translated(name), contextlib.suppress(FileNotFoundError):
             source.unlink()
             sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
@@ -125,7 +128,7 @@ class DiskBlobs:
     def _set_aside(self, name: str) -> str:
         """Move what is no file. Killed halfway, it is there still, and the next try moves it."""
         source, target = self._path(name), self.quarantine_root / f"{name}.{secrets.token_hex(16)}"
-        with _translated(name):
+        with self._translated(name):
             DiskBlobs(self.quarantine_root)._make_durable(target.parent)
             shutil.move(source, target)
             sync_folder(target.parent)
@@ -134,14 +137,14 @@ class DiskBlobs:
 
     def sweep(self) -> int:
         """Remove what a crash left half written where O_TMPFILE is missing. Call it alone, at start."""
-        with _translated(str(self.root)):
+        with self._translated(""):
             left = list(self.root.glob(f"{TEMPORARY}*"))
             for path in left:
                 path.unlink(missing_ok=True)
             return len(left)
 
     def _from_disk(self, name: str, take: Callable[[int], T]) -> T | None:
-        with _translated(name):
+        with self._translated(name):
             try:
                 file = direct_io.open_file(self._path(name), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
             except FileNotFoundError:
@@ -154,6 +157,9 @@ class DiskBlobs:
                 return take(file)
             finally:
                 os.close(file)
+
+    def _translated(self, name: str) -> contextlib.AbstractContextManager[None]:
+        return translated(self.root / name, self._area)
 
     def _path(self, name: str) -> Path:
         if NAME.fullmatch(name) is None:
@@ -229,17 +235,3 @@ def _files(top: Path, begin: str) -> Iterator[Path]:
         for name in names:
             if not name.startswith("."):
                 yield Path(directory, name)
-
-
-@contextlib.contextmanager
-def _translated(name: str) -> Iterator[None]:
-    try:
-        yield
-    except LucidError:
-        raise
-    except OSError as error:
-        if error.errno in FULL_ERRNOS:
-            raise NoSpace(
-                f"no room for blob {name}", code="blobs.space", hint="free disk space; it is tried again"
-            ) from error
-        raise Unavailable(f"blob {name}: {error.strerror or error}", code="blobs.io") from error

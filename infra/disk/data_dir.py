@@ -56,9 +56,14 @@ class DataDir:
 
     @property
     def keys(self) -> Path:
-        """Return where the keys are. Not made here: a folder that is missing must be seen to be missing."""
+        """Return where the keys are. Not made here: a folder that is missing must be seen to be missing.
+
+        Nor must it be writable: whoever only reads keys can do so from a disk that is mounted read-only.
+        """
         where = self.where("keys")
-        return self.folder("keys") if os.path.lexists(where) else where
+        if os.path.lexists(where) and not where.is_dir():
+            raise Misuse(f"{where} is no folder", code="config.path")
+        return where
 
     @property
     def chunks(self) -> Path:

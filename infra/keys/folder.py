@@ -14,7 +14,7 @@
 4. A role holds a shared flock on the folder while it runs, so that nobody moves it away below it.
 """
 
-import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -27,6 +27,7 @@ from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import nearest_there
 from infra.disk.durable import write_private
+from infra.disk.errors import translated
 from infra.keys.medium import medium
 from infra.keys.overwriting import overwrite
 from schemas.errors import Denied, Unavailable
@@ -44,7 +45,7 @@ class KeyFolder:
 
     def __init__(self, directory: Path, *, is_alone: bool = True) -> None:
         self.path, self._is_alone = directory, is_alone
-        self._files = DiskBlobs(directory)
+        self._files = DiskBlobs(directory, area="keys")
         self._let_go: weakref.finalize[[int], KeyFolder] | None = None
 
     def require_usable(self) -> None:
@@ -65,10 +66,18 @@ class KeyFolder:
     def reconcile(self) -> None:
         pass
 
+    def require_writable(self) -> None:
+        with translated(self.path, "keys"):
+            if os.statvfs(self.path).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
     def use(self) -> None:
+        self.require_writable()
         if self._let_go is not None:
             return
-        with translated(self.path):
+        with translated(self.path, "keys"):
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(folder, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -114,11 +123,11 @@ class KeyFolder:
         return int(said)
 
     def note_erased(self, up_to: int) -> None:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             write_private(self.path / ERASED, str(up_to).encode())
 
     def unproven(self) -> str:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             folder = os.open(nearest_there(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 return medium(folder).unproven
@@ -155,7 +164,7 @@ class KeyFolder:
         self._files.remove(MIRRORED)
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             names = sorted(name for name in os.listdir(self.path) if COPIED.fullmatch(name))
         for name in names:
             content = self._files.read(name)
@@ -171,7 +180,7 @@ class KeyFolder:
         self._files.put(name, content)
 
     def _overwrite(self, name: str) -> None:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             file = direct_io.open_file(self.path / name, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 overwrite(file)
@@ -198,11 +207,3 @@ class KeyFolder:
         return Unavailable(
             f"{self.path / name} is damaged", code="keys.damaged", hint="put it back: lucid keys restore FILE"
         )
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror or error}", code="keys.io") from error

@@ -17,7 +17,7 @@ class MirroredBlobs:
     """`put`, `read` and `list` of the port Blobs, over two folders."""
 
     def __init__(self, first: Path, mirror: Path) -> None:
-        self._first, self._mirror = DiskBlobs(first), DiskBlobs(mirror)
+        self._first, self._mirror = DiskBlobs(first, area="keys"), DiskBlobs(mirror, area="keys")
 
     def put(self, name: str, data: bytes) -> Literal["created", "exists"]:
         is_ours = self._mirror.put(name, data) == "created"
@@ -58,7 +58,7 @@ class MirroredBlobs:
 
 def key_blobs(directory: Path, mirror: Path | None) -> DiskBlobs | MirroredBlobs:
     """The small files of `keys/`; mirror: the second folder, where there is one."""
-    return DiskBlobs(directory) if mirror is None else MirroredBlobs(directory, mirror)
+    return DiskBlobs(directory, area="keys") if mirror is None else MirroredBlobs(directory, mirror)
 
 
 def differs(name: str, first: Path, mirror: Path) -> Denied:

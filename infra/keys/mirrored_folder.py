@@ -77,6 +77,10 @@ class MirroredKeyFolder:
         if self.joined():
             self.join()
 
+    def require_writable(self) -> None:
+        for folder in self._both:
+            folder.require_writable()
+
     def use(self) -> None:
         for folder in self._both:
             folder.use()

@@ -19,7 +19,8 @@ from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import make_writable_folder, nearest_there
 from infra.disk.durable import write_private
-from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder, translated
+from infra.disk.errors import translated
+from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder
 from infra.keys.medium import disks, medium
 from infra.keys.overwriting import overwrite
 from infra.keys.session_keys import DiskKeyFiles
@@ -38,11 +39,11 @@ class DiskKeyPlace:
         self.path = path.expanduser().resolve()
         self.folder = KeyFolder(self.path, is_alone=False)
         self.files = DiskKeyFiles(self.path / SESSIONS)
-        self._notes = DiskBlobs(self.path)
+        self._notes = DiskBlobs(self.path, area="keys")
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,7 +56,7 @@ class DiskKeyPlace:
             os.close(folder)
 
     def disks(self) -> frozenset[str]:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             return disks(nearest_there(self.path))
 
     def is_vacant(self) -> bool:
@@ -77,12 +78,12 @@ class DiskKeyPlace:
         self._notes.put(MOVING, str(to).encode())
 
     def note_left(self, to: Path) -> None:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             write_private(self.path / MOVED, str(to).encode())
 
     def vacate(self) -> Erasure:
         proven = True
-        with translated(self.path):
+        with translated(self.path, "keys"):
             for at in sorted((self.path / SESSIONS).rglob("*"), reverse=True):
                 if at.is_dir() and not at.is_symlink():
                     at.rmdir()
@@ -101,7 +102,7 @@ class DiskKeyPlace:
 
     def begin_arriving(self, command: str) -> None:
         make_writable_folder(self.path)
-        with translated(self.path):
+        with translated(self.path, "keys"):
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 found = medium(folder)
@@ -113,7 +114,7 @@ class DiskKeyPlace:
                 code="keys.network",
                 hint="name a folder on a disk of this machine",
             )
-        with translated(self.path):
+        with translated(self.path, "keys"):
             write_private(self.path / ARRIVING, command.encode())
         self._notes.remove(MOVED)
 
@@ -121,7 +122,7 @@ class DiskKeyPlace:
         self._notes.remove(ARRIVING)
 
     def _names(self) -> set[str]:
-        with translated(self.path):
+        with translated(self.path, "keys"):
             try:
                 return set(os.listdir(self.path)) - {OF_THE_DISK}
             except FileNotFoundError:

@@ -23,10 +23,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from infra.blobs import direct_io
+from infra.disk.errors import translated
 from infra.keys.medium import medium
 from infra.keys.open_key import OpenKey
 from infra.keys.overwriting import is_marked, mark, overwrite, unmark, write_new
-from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
+from schemas.errors import LucidError, Misuse
 from schemas.ports import Erasure
 
 KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
@@ -58,11 +59,12 @@ class DiskKeyFiles:
                 os.fsync(folder)  # who made it may have died before: a power failure would take it back
                 return there
             _clear(folder, uid)
-            temporary = _write(folder, uid, data, marked=is_new)
-            # A crash from here on leaves the whole file, under one name or both.
-            os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
-            os.unlink(temporary, dir_fd=folder)
+            with _or_undone(folder, uid):
+                temporary = _write(folder, uid, data, marked=is_new)
+                # A crash from here on leaves the whole file, under one name or both.
+                os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
+                os.unlink(temporary, dir_fd=folder)
             return data
 
     def open(self, uid: bytes) -> OpenKey | None:
@@ -87,10 +89,11 @@ class DiskKeyFiles:
             if made is None:
                 return None
             _clear(folder, uid)
-            temporary, old = _write(folder, uid, made, marked=_is_marked(folder, name)), _temporary(uid)
-            os.link(name, old, src_dir_fd=folder, dst_dir_fd=folder)
-            # A crash before this leaves the new file as leftover, one after it the old file.
-            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            with _or_undone(folder, uid):
+                temporary, old = _write(folder, uid, made, marked=_is_marked(folder, name)), _temporary(uid)
+                os.link(name, old, src_dir_fd=folder, dst_dir_fd=folder)
+                # A crash before this leaves the new file as leftover, one after it the old file.
+                os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             _clear(folder, uid)
             with _file(folder, name) as file:
                 return _outcome(file)
@@ -126,7 +129,7 @@ class DiskKeyFiles:
         return (uid for uid, _ in self.states())
 
     def states(self) -> Iterator[tuple[bytes, bool]]:
-        with _translated("keys"):
+        with translated(self.root, "keys"):
             for folder in FOLDERS:
                 with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
                     for entry in sorted(entries, key=lambda entry: entry.name):
@@ -135,7 +138,7 @@ class DiskKeyFiles:
 
     def sweep(self) -> int:
         cleared = 0
-        with _translated("keys"):
+        with translated(self.root, "keys"):
             for name in FOLDERS:
                 try:
                     matches = [LEFTOVER.fullmatch(left) for left in os.listdir(self.root / name)]
@@ -147,7 +150,7 @@ class DiskKeyFiles:
         return cleared
 
     def unproven(self) -> str:
-        with _translated("keys"):
+        with translated(self.root, "keys"):
             _make_folder(self.root)
             with _opened(self.root) as folder:
                 return medium(folder).unproven
@@ -156,7 +159,7 @@ class DiskKeyFiles:
     def _exclusive(self, uid: bytes) -> Iterator[int]:
         """The session's folder, made if need be, held alone."""
         path = self._folder(uid)
-        with _translated(path.name):
+        with translated(path, "keys"):
             _make_folder(self.root)
             _make_folder(path)
             with _opened(path) as folder:
@@ -168,7 +171,7 @@ class DiskKeyFiles:
     def _shared(self, uid: bytes) -> Iterator[int | None]:
         """The session's folder, held with other readers; None: there is none."""
         path = self._folder(uid)
-        with _translated(path.name), contextlib.ExitStack() as stack:
+        with translated(path, "keys"), contextlib.ExitStack() as stack:
             try:
                 folder = stack.enter_context(_opened(path))
             except FileNotFoundError:
@@ -219,6 +222,17 @@ def _clear(folder: int, uid: bytes) -> int:
                     os.ftruncate(file, 0)
             os.unlink(name, dir_fd=folder)
     return len(left)
+
+
+@contextlib.contextmanager
+def _or_undone(folder: int, uid: bytes) -> Iterator[None]:
+    """Where making fails, leave nothing half made. What cannot be cleared now the next start clears."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError, LucidError):
+            _clear(folder, uid)
+        raise
 
 
 def _names(folder: int) -> list[str]:
@@ -280,17 +294,3 @@ def _make_folder(path: Path) -> None:
         return
     with _opened(path.parent) as above:
         os.fsync(above)
-
-
-@contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except LucidError:
-        raise
-    except OSError as error:
-        if error.errno in FULL_ERRNOS:
-            raise NoSpace(
-                f"no room for key file {what}", code="keys.space", hint="free disk space; it is tried again"
-            ) from error
-        raise Unavailable(f"key file {what}: {error.strerror or error}", code="keys.io") from error

@@ -82,7 +82,8 @@ class KeyFiles(Protocol):
     """One small file a session, whose bytes can be erased. Calls block: use threads.
 
     Any number of threads and processes may share one place, in any mixture of calls. All raise Unavailable
-    (keys.io, keys.read_back) and Misuse (keys.network). Every call may be repeated after a crash.
+    (keys.io, keys.read_only, keys.access, keys.read_back) and Misuse (keys.network). Every call may be
+    repeated after a crash.
     """
 
     def make(self, uid: bytes, data: bytes) -> bytes:
@@ -201,10 +202,13 @@ class KeyFolder(Protocol):
         (keys.mirror_differs).
         """
 
+    def require_writable(self) -> None:
+        """Return if keys can be made and erased here. Raises Unavailable (keys.read_only, keys.access)."""
+
     def use(self) -> None:
         """Keep the folder from being moved until `let_go`, or the end of this object. Safe to repeat.
 
-        Raises Unavailable (keys.io, keys.busy), Denied (keys.moving, keys.moved).
+        Raises Unavailable (as `require_writable`; keys.busy), Denied (keys.moving, keys.moved).
         """
 
     def let_go(self) -> None:

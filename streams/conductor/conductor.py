@@ -53,7 +53,7 @@ from streams.keys.keystore import KeyStore
 from streams.retention.shredding import Shredder
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import retry
-from streams.scheduling.session_tasks import SessionTasks
+from streams.scheduling.session_tasks import SessionTasks, Trouble
 
 SWEEP_S = 10.0
 IDLE_SWEEPS = 6
@@ -145,6 +145,10 @@ class Conductor:
         if routine and session.state in WAITING:
             return
         self._tasks.wake(session_id)
+
+    def trouble(self, session_id: str) -> Trouble | None:
+        """What the session waits for; None: nothing that was heard of."""
+        return self._tasks.trouble(session_id)
 
     # what wakes
 

@@ -44,8 +44,19 @@ def answer(result: Mapping[str, Any]) -> bytes:
 
 def answer_error(error: LucidError) -> bytes:
     """The text of a refusal."""
-    said = {"kind": _kind(error), **{name: getattr(error, name) for name in ("code", "hint", "place")}}
-    return json.dumps({"error": {**said, "message": error.message}}).encode()
+    return json.dumps({"error": told(error)}).encode()
+
+
+def told(error: LucidError) -> dict[str, str]:
+    """An error as it travels."""
+    said = {name: getattr(error, name) for name in ("message", "code", "hint", "place")}
+    return {"kind": _kind(error), **said}
+
+
+def untold(said: Mapping[str, str]) -> LucidError:
+    """The error that travelled. Raises KeyError, TypeError: it is none."""
+    kind = KINDS[said["kind"]]
+    return kind(said["message"], code=said["code"], hint=said["hint"], place=said["place"])
 
 
 def read_answer(raw: bytes) -> dict[str, Any]:
@@ -55,9 +66,7 @@ def read_answer(raw: bytes) -> dict[str, Any]:
         if "ok" in said:
             result: dict[str, Any] = said["ok"]
             return result
-        error = said["error"]
-        kind = KINDS[error["kind"]]
-        raised = kind(error["message"], code=error["code"], hint=error["hint"], place=error["place"])
+        raised = untold(said["error"])
     except (ValueError, KeyError, TypeError):
         raise Unavailable(f"the answer is not one: {raw[:80]!r}", code="command.answer") from None
     raise raised

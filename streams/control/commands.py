@@ -7,7 +7,6 @@
 4. Members that a command does not know are refused.
 """
 
-import asyncio
 import json
 import logging
 import secrets
@@ -21,18 +20,18 @@ from handlers.lifecycle.decide import check_request, decide
 from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
-from schemas.errors import LucidError, Misuse, RefusedByState, Unavailable
+from schemas.errors import LucidError, Misuse, RefusedByState
 from schemas.events import commands
 from schemas.events.commands import Command, Create
 from schemas.events.session import State
 from schemas.format.chunk_header import Codec
 from streams.control.client import answer, answer_error
 from streams.control.key_commands import KeyCommands
+from streams.control.outcomes import Outcomes
 from streams.control.queries import Body, Queries
 from streams.event_store.chunk_log import recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.host_log import HostLog
-from streams.event_store.session_directory import SessionDirectory
 
 START_S, DESTROY_S = 20.0, 45.0
 OPERATOR = "operator"
@@ -47,7 +46,7 @@ class Control:
 
     def __init__(
         self,
-        directory: SessionDirectory,
+        outcomes: Outcomes,
         hosts: HostLog,
         queries: Queries,
         keys: KeyCommands,
@@ -56,7 +55,7 @@ class Control:
     ) -> None:
         """compression_max_s: CPU seconds that one chunk of a session may cost."""
         self._jet, self._log, self._quota = queries.jet, queries.log, queries.quota
-        self._directory, self._hosts, self._queries = directory, hosts, queries
+        self._outcomes, self._hosts, self._queries = outcomes, hosts, queries
         self._compression_max_s, self._clock_us = compression_max_s, clock_us
         self.handlers: dict[str, Handler] = {
             "create": self.create,
@@ -119,8 +118,11 @@ class Control:
         """START; the answer waits for START_COMPLETE and names the intake key."""
         asked = commands.Start.model_validate(self._filled(body))
         await self._quota.start(asked.session, self._log.execute(asked))
-        session = await self._until(
-            asked.session, START_S, lambda s: bool(s.dek_id) or s.state not in (State.CREATED, State.STARTING)
+        session = await self._outcomes.until(
+            asked.session,
+            START_S,
+            lambda s: bool(s.dek_id) or s.state not in (State.CREATED, State.STARTING),
+            "has not started",
         )
         if not session.dek_id:
             raise RefusedByState(
@@ -159,11 +161,13 @@ class Control:
         never_started = session.state == State.CREATED
         kind = commands.Destroy if never_started else commands.Cleanup
         await self._log.execute(kind.model_validate(self._filled({"reason": OPERATOR, **body})), session)
-        return session_details(
-            await self._until(
-                session.id, DESTROY_S, lambda s: s.state == State.DESTROYED and s.shredded is not None
-            )
+        session = await self._outcomes.until(
+            session.id,
+            DESTROY_S,
+            lambda s: s.state == State.DESTROYED and s.shredded is not None,
+            "is not destroyed",
         )
+        return session_details(session)
 
     def _appending(self, kind: type[Command], **default: Any) -> Handler:
         """The handler of a command that only appends its event."""
@@ -183,16 +187,6 @@ class Control:
     async def _admitted(self, asked: Create, session: Session) -> Session:
         await self._hosts.admit(asked)
         return await self._log.execute(asked, session)
-
-    async def _until(self, session_id: str, timeout_s: float, wanted: Callable[[Session], bool]) -> Session:
-        try:
-            return await asyncio.wait_for(self._directory.until(session_id, wanted), timeout_s)
-        except TimeoutError:
-            raise Unavailable(
-                f"session {session_id} is not done after {timeout_s:g} s; it goes on",
-                code="command.slow",
-                hint=f"lucid sessions show {session_id}",
-            ) from None
 
     async def _accept_losses(self, session: Session, body: Body) -> None:
         """Give up every dead chunk, and a silent host.

@@ -14,6 +14,7 @@ from typing import Any
 
 from schemas.events.commands import RevokeSigner
 from schemas.ports import DatedSigner, Keyring, Signers
+from streams.control.client import told
 from streams.keys.folder import KeyFolder
 from streams.keys.keystore import KeyStore
 
@@ -44,7 +45,7 @@ class KeyCommands:
         return {
             **done._asdict(),
             "refused": len(done.refused),
-            "first_refused": str(first) if first else "",
+            "first_refused": told(first) if first else None,
             "after": done.after.hex(),
         }
 

@@ -8,6 +8,7 @@ from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from schemas.ports import Jet
+from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
@@ -25,6 +26,7 @@ class Queries:
     log: SessionLog
     listed: SessionList
     quota: SessionQuota
+    outcomes: Outcomes
 
     async def ping(self, body: Body) -> Body:
         """That commands are answered: a service answers none before it knows every open session."""
@@ -40,6 +42,7 @@ class Queries:
         recorded = state.next_index if state else 0
         return {
             **session_details(session),
+            **self.outcomes.waits_for(session.id),
             "recorded": recorded,
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,

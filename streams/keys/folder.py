@@ -24,7 +24,7 @@ from contextlib import suppress
 
 from handlers.crypto.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
-from schemas.errors import Conflict, Denied, NotFound, Rejected, Unavailable
+from schemas.errors import Conflict, Denied, NoSpace, NotFound, Rejected, Unavailable
 from schemas.events.installation import (
     ErasureOrdered,
     InstallationEvent,
@@ -143,8 +143,11 @@ class KeyFolder:
             if isinstance(event, ErasureOrdered) and message.subject == subjects.erasure(event.uid):
                 again += await asyncio.to_thread(self._erase_unless_erased, event.uid)
             done = message.seq
-        # A crash before this repeats the walk; the number is never ahead of what is done.
-        await asyncio.to_thread(self._folder.note_erased, done)
+        # Without this the next start repeats the walk; the number is never ahead of what is done.
+        try:
+            await asyncio.to_thread(self._folder.note_erased, done)
+        except NoSpace as error:
+            log.warning("erasures_not_noted up_to=%d error=%s", done, error)
         if again:
             log.warning("keys_reconciled erased=%d up_to=%d", again, done)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from handlers.crypto.key_file import build_key_file, open_key_file, read_head
 from handlers.crypto.keys import SessionKeys, new_key
-from schemas.errors import Denied, LucidError, RefusedByState, Unavailable
+from schemas.errors import Denied, LucidError, NoSpace, RefusedByState, Unavailable
 from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
 READERS, WRITERS = 2, 8
@@ -143,30 +143,45 @@ class KeyStore:
         waiting = iter(uids)
         end_s = time.monotonic() + most_s
         outcomes: list[Erasure] = []
-        refused: list[LucidError] = []
+        failed: dict[bytes, LucidError] = {}
         last = b""
+
+        async def error_of(uid: bytes) -> LucidError | None:
+            try:
+                outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
+            except LucidError as error:
+                return error
+            outcomes.extend([outcome] if outcome else [])
+            return None
 
         async def rewrap() -> None:
             nonlocal last
             # At least one each: a call that begins late still brings the rotation on.
             for uid in waiting:
                 last = uid
-                try:
-                    outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
-                except LucidError as error:
-                    log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
-                    refused.append(error)
-                else:
-                    outcomes.extend([outcome] if outcome else [])
+                if error := await error_of(uid):
+                    failed[uid] = error
                 if time.monotonic() > end_s:
                     return
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
                 tasks.create_task(rewrap())
+        # One by one there is room where there was none for many at once: each gives back what it took.
+        for uid in [uid for uid, error in failed.items() if isinstance(error, NoSpace)]:
+            if error := await error_of(uid):
+                failed[uid] = error
+                break
+            del failed[uid]
+        for uid, error in failed.items():
+            log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
         goes_on = bool(uids) and last != uids[-1]
         done = Rotated(
-            version, len(outcomes), outcomes.count("unproven"), tuple(refused), last if goes_on else b""
+            version,
+            len(outcomes),
+            outcomes.count("unproven"),
+            tuple(failed.values()),
+            last if goes_on else b"",
         )
         log.info("keys_rotated version=%d rewrapped=%d unproven=%d through=%s", *done[:3], not goes_on)
         return done

@@ -18,6 +18,7 @@ from streams.conductor.conductor import Conductor
 from streams.control.commands import Control
 from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
+from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.session_quota import SessionQuota
 from streams.event_store.host_log import HostLog
@@ -89,10 +90,12 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     retention = Retention(jet, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
+    conducting = Conductor(parts)
+    outcomes = Outcomes(directory, conducting.trouble, conducting.wake)
     control = Control(
-        directory,
+        outcomes,
         HostLog(jet),
-        Queries(jet, SessionLog(jet), listed, quota),
+        Queries(jet, SessionLog(jet), listed, quota, outcomes),
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         settings.compression_max_s,
         now_us,
@@ -100,7 +103,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     stopped = asyncio.create_task(stop.wait())
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
-    services = (directory, Conductor(parts), retention, writer, listed)
+    services = (directory, conducting, retention, writer, listed)
     running = [asyncio.create_task(service.run()) for service in services]
     try:
         # A command is answered only by one who knows every session.

@@ -2,13 +2,16 @@
 
 1. A wake is never lost: it begins the task, or has the running one followed by another.
 2. A session's failure reaches no other session.
-3. Which work waits for which is the job's own business (fair_slots.py): here every session may run.
+3. What keeps a session waiting can be asked for (`trouble`): who waits for the session is told.
+4. Which work waits for which is the job's own business (fair_slots.py): here every session may run.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.errors import Retryable
 from streams.scheduling.retry import SESSION
@@ -19,9 +22,20 @@ CALM_S = 0.1
 log = logging.getLogger("lucid.conductor")
 
 
+class Trouble(NamedTuple):
+    """What a session waits for. Times of `time.monotonic`."""
+
+    error: Retryable
+    since_s: float
+    """When the first of the tries failed that have all failed since."""
+    last_s: float
+    """When the newest try failed."""
+
+
 @dataclass(slots=True)
 class _Task:
     failures: int = 0
+    trouble: Trouble | None = None
     busy: bool = False
     again: bool = False
     retry: asyncio.TimerHandle | None = None
@@ -43,6 +57,11 @@ class SessionTasks:
             self._begin(session_id, task)
         task.again = True
 
+    def trouble(self, session_id: str) -> Trouble | None:
+        """Why the session's job did not come to its end the last time; None: it did, or never began."""
+        task = self._tasks.get(session_id)
+        return task.trouble if task is not None else None
+
     async def close(self) -> None:
         """Cancel what runs; nothing begins any more."""
         self._closed = True
@@ -61,7 +80,7 @@ class SessionTasks:
         task.again = False
         try:
             await self._job(session_id)
-            task.failures = 0
+            task.failures, task.trouble = 0, None
         except Retryable as error:
             self._later(session_id, task, error)
         except Exception:
@@ -77,6 +96,8 @@ class SessionTasks:
     def _later(self, session_id: str, task: _Task, error: Retryable) -> None:
         task.failures += 1
         delay_s = SESSION.delay_s(task.failures)
+        now_s = time.monotonic()
+        task.trouble = Trouble(error, task.trouble.since_s if task.trouble else now_s, now_s)
         log.warning("conducting_waits session=%s delay_s=%.1f error=%s", session_id, delay_s, error)
         if task.retry is not None:
             task.retry.cancel()  # one timer a session, however often it is woken between

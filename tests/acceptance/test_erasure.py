@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import nats
-import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -32,6 +31,7 @@ from tests.support.program.installation import (
     WAIT_S,
     Installation,
     Json,
+    conductor_of,
     lucid,
     read_independently,
     running,
@@ -123,13 +123,6 @@ class Searched:
     def listed(self, name: str) -> list[Json]:
         """All sessions with this in their names."""
         found: list[Json] = self.system.json("sessions", "list", "--name", f"{name}-")["sessions"]
-        return found
-
-    @property
-    def conductor(self) -> psutil.Process:
-        assert self.system.process is not None
-        children = psutil.Process(self.system.process.pid).children()
-        (found,) = (child for child in children if "conductor" in child.cmdline())
         return found
 
     def device(self) -> bytes:
@@ -344,7 +337,7 @@ async def destroy_crowd(searched: Searched, crowd: str, *, killed: bool) -> list
             async with asyncio.timeout(WAIT_S):
                 while sum(not path.stat().st_size for path in keys) < CROWD // 4:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            searched.conductor.kill()
+            conductor_of(searched.system).kill()
         *destroyed, _, _ = await asyncio.wait_for(asked, WAIT_S)
         return destroyed
     finally:

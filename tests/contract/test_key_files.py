@@ -1,8 +1,12 @@
 """Key files on disk, alone and with a mirror: each test names a sentence of the port KeyFiles."""
 
+import errno
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +14,7 @@ from infra.keys import session_keys
 from infra.keys.medium import Medium, find_mount, medium
 from infra.keys.mirrored_session_keys import MirroredKeyFiles
 from infra.keys.session_keys import DiskKeyFiles
-from schemas.errors import Misuse, Unavailable
+from schemas.errors import Misuse, NoSpace, Unavailable
 
 UID, OTHER = bytes(range(16)), bytes(range(1, 17))
 
@@ -175,22 +179,71 @@ def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: Files) -> None:
     assert files.sweep() == 0
 
 
-def test_a_failed_try_leaves_one_leftover_at_most(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks: a full disk is filled further by every try to make a key."""
+REFUSALS = {
+    errno.ENOSPC: (NoSpace, "keys.space"),
+    errno.EROFS: (Unavailable, "keys.read_only"),
+    errno.EACCES: (Unavailable, "keys.access"),
+    errno.EIO: (Unavailable, "keys.io"),
+}
 
-    def full(*args: object, **more: object) -> None:
-        raise OSError(5, "test")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "link", full)
-        for _ in range(3):
-            with pytest.raises(Unavailable, match="test") as caught:
-                files.make(UID, content())
-            assert caught.value.code == "keys.io"
-        assert len(leftovers(files)) == 1
+@contextmanager
+def refused(call: str, number: int) -> Iterator[None]:
+    """The disk refuses a call of this name. open: for writing."""
+    real = getattr(os, call)
+
+    def refusing(*args: Any, **more: Any) -> Any:
+        if call == "open" and not args[1] & os.O_RDWR:
+            return real(*args, **more)
+        raise OSError(number, os.strerror(number))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, call, refusing)
+        yield
+
+
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["open", "write", "link"])
+def test_a_key_that_cannot_be_made_leaves_nothing_and_the_error_names_the_cure(
+    files: Files, call: str, number: int
+) -> None:
+    """Breaks: a full disk is filled further by every try to make a key, and nobody knows what to do."""
+    files.make(OTHER, content())
+    for _ in range(3):
+        with refused(call, number), pytest.raises(REFUSALS[number][0]) as caught:
+            files.make(UID, content())
+        assert (caught.value.code, bool(caught.value.hint)) == (REFUSALS[number][1], True)
+        assert str(files.root) in caught.value.message
+    assert (held(files), leftovers(files)) == (None, [])
     data = content()
     assert files.make(UID, data) == held(files) == data
-    assert leftovers(files) == []
+
+
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["open", "write", "link", "rename"])
+def test_a_key_that_cannot_be_replaced_stays_as_it_was(files: Files, call: str, number: int) -> None:
+    """Breaks: a rotation on a full disk takes the key of a session with it."""
+    data = files.make(UID, content())
+    with refused(call, number), pytest.raises(REFUSALS[number][0]) as caught:
+        files.replace(UID, lambda _: content())
+    assert caught.value.code == REFUSALS[number][1]
+    assert (held(files), leftovers(files)) == (data, [])
+
+
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "ftruncate"])
+def test_an_erasure_that_the_disk_refuses_is_none_and_can_be_repeated(
+    files: Files, call: str, number: int
+) -> None:
+    """Breaks: a tombstone stands, and the key that it speaks of opens the recording."""
+    files.make(UID, content())
+    for _ in range(2):
+        with refused(call, number), pytest.raises(REFUSALS[number][0]) as caught:
+            files.erase(UID)
+        assert (caught.value.code, bool(caught.value.hint)) == (REFUSALS[number][1], True)
+        assert held(files) != b""
+    files.erase(UID)
+    assert held(files) == b""
 
 
 def test_a_disk_that_keeps_something_else_is_no_success(

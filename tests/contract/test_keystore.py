@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import os
+import threading
+import time
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ from handlers.crypto.key_file import read_head
 from handlers.crypto.keys import SessionKeys
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
-from schemas.errors import Denied, RefusedByState, Unavailable
+from schemas.errors import Denied, NoSpace, RefusedByState, Unavailable
 from streams.keys.keystore import WRITERS, KeyStore
 
 UID = b"u" * 16
@@ -193,6 +195,32 @@ async def test_a_rotation_that_broke_off_is_finished_by_the_next(
     assert {here.version(uid) for uid in uids} == {1, 2}
     here.master.add_version()
     assert (await store.rotate())[:2] == (3, 8)
+    assert {uid: await dek(here.store(), uid) for uid in uids} == made
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_rotation_that_has_room_for_one_file_rotates_all_and_else_none(
+    here: Here, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Breaks: on a full disk eight keys are tried at once and most are left, or one is lost."""
+    store, uids = here.store(), [bytes([n]) * 16 for n in range(3 * WRITERS)]
+    made = {uid: (await store.make(uid)).dek for uid in uids}
+    here.master.add_version()
+    real, rooms = DiskKeyFiles.replace, threading.Semaphore(room)
+
+    def crowded(self: DiskKeyFiles, uid: bytes, make: object) -> object:
+        if not rooms.acquire(blocking=False):
+            raise NoSpace("no room", code="keys.space")
+        try:
+            time.sleep(0.002)
+            return real(self, uid, make)  # type: ignore[arg-type]
+        finally:
+            rooms.release()
+
+    monkeypatch.setattr(DiskKeyFiles, "replace", crowded)
+    done = await store.rotate()
+    assert (done.rewrapped, len(done.refused)) == ((len(uids), 0) if room else (0, len(uids)))
+    assert {here.version(uid) for uid in uids} == {2 if room else 1}
     assert {uid: await dek(here.store(), uid) for uid in uids} == made
 
 

@@ -19,13 +19,20 @@ COPY = "lucid keys copy FILE"
 
 
 async def keys_found(here: Installation) -> str:
-    """What is said of a folder that is as it must be. Raises Denied (keys.*), and as `connected`."""
-    url = _url(here)
+    """What is said of a folder that is as it must be.
+
+    Raises Denied and Unavailable (both keys.*), and as `connected`.
+    """
+    url, folder = _url(here), here.key_folder
     if url is None:
-        return _beside_no_server(here)
-    async with connected(url, "lucid-doctor") as jet:
-        await key_folder(here, jet).check()
-    return f"{output.key_digits(here.key_folder.installation().hex())}, as the log knows it"
+        said = _beside_no_server(here)
+    else:
+        async with connected(url, "lucid-doctor") as jet:
+            await key_folder(here, jet).check()
+        said = f"{output.key_digits(folder.installation().hex())}, as the log knows it"
+    if folder.installation():
+        folder.require_writable()
+    return said
 
 
 async def copies_found(here: Installation) -> tuple[str, str]:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.errors import Denied, Misuse
+from schemas.errors import Denied, LucidError, Misuse, Retryable
 from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs import key_copies, key_moves
-from streams.control.client import call
+from streams.control.client import call, untold
 
 TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
 
@@ -123,7 +123,7 @@ def _rotated() -> dict[str, Any]:
 
     async def work() -> dict[str, Any]:
         counted = Counter[str]()
-        after = first_refused = ""
+        after, first_refused = "", None
         async with attach.attached(serving=True) as jet:
             while True:
                 done = await call(jet, "rotate", {"after": after})
@@ -134,15 +134,21 @@ def _rotated() -> dict[str, Any]:
                     output.note(f"{rewrapped} wrapped anew, going on")
                     continue
                 if counted["refused"]:
-                    raise Denied(
-                        f"master key version {done['version']}: {rewrapped} wrapped anew, "
-                        f"{counted['refused']} could not be; the first: {first_refused}",
-                        code="keys.not_rotated",
-                        hint="mend the key files that the conductor's log names, then rotate again",
-                    )
+                    told = f"master key version {done['version']}: {rewrapped} wrapped anew"
+                    raise _not_rotated(told, counted["refused"], untold(first_refused))
                 return {"version": done["version"], **counted}
 
     return attach.run(work())
+
+
+def _not_rotated(told: str, refused: int, first: LucidError) -> LucidError:
+    """What is said of keys that stay as they were. What ails the disk, or passes, keeps its own code."""
+    told = f"{told}, {refused} could not be and stay as they were; the first: {first.message}"
+    if isinstance(first, Retryable):
+        hint = f"{first.hint}, then rotate again" if first.hint else "rotate again"
+        return type(first)(told, code=first.code, hint=hint)
+    hint = "mend the key files that the conductor's log names, then rotate again"
+    return Denied(told, code="keys.not_rotated", hint=hint)
 
 
 def _standing(one: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Owns `lucid sessions`: what there is; pausing it, and ending it, in order or for good."""
 
+import asyncio
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -9,8 +10,9 @@ import typer
 
 from schemas import subjects
 from schemas.config.values import size_text
-from schemas.errors import EXIT_OK, Misuse, Rejected, outcome
+from schemas.errors import EXIT_OK, LucidError, Misuse, outcome
 from schemas.events.session import State
+from schemas.ports import Jet
 from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
@@ -19,6 +21,8 @@ from streams.projections.session_list import PAGE_MOST
 
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
 Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
+DESTROYED_AT_ONCE = 16
+"""Far less than the service answers together: whoever else destroys something has a place, too."""
 Shown = Mapping[str, Any]
 Teller = Callable[[dict[str, Any]], list[str]]
 
@@ -109,24 +113,41 @@ def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> in
         subjects.session_id(name)
     which = names[0] if len(names) == 1 else output.count_of(len(names), "session")
     output.confirm(f"Destroy {which}? Only copies that were exported can be watched then.", yes)
-    if len(names) == 1:
-        _ask("destroy", {"session": names[0]}, as_json, _moved)
-        return EXIT_OK
-    status, answers = EXIT_OK, []
-    for name in names:
-        try:
-            answers.append(_answer("destroy", {"session": name}))
-        except Rejected as error:
-            answers.append({"session": name, **output.problem(error)})
-            status = status or outcome(error).exit_code
-            if not as_json:
-                output.note(output.sentence(error))
-        else:
-            if not as_json:
-                _tell(answers[-1], _moved)
+    answers = attach.run(_destroyed(names))
+    refused = [answer for answer in answers if isinstance(answer, LucidError)]
+    if len(names) == 1 and refused:
+        raise refused[0]
     if as_json:
-        output.emit({"sessions": answers})
-    return status
+        told = [
+            {"session": name, **output.problem(answer)} if isinstance(answer, LucidError) else answer
+            for name, answer in zip(names, answers, strict=True)
+        ]
+        output.emit({"sessions": told} if len(names) > 1 else told[0])
+    else:
+        for answer in answers:
+            if isinstance(answer, LucidError):
+                output.note(output.sentence(answer))
+            else:
+                _tell(answer, _moved)
+    return outcome(refused[0]).exit_code if refused else EXIT_OK
+
+
+async def _destroyed(names: list[str]) -> list[dict[str, Any] | LucidError]:
+    """What each came to. Many at once take little longer than one."""
+    at_once = asyncio.Semaphore(DESTROYED_AT_ONCE)
+
+    async def destroyed(jet: Jet, name: str) -> dict[str, Any] | LucidError:
+        async with at_once:
+            while True:
+                try:
+                    return await call(jet, "destroy", {"session": name})
+                except LucidError as error:
+                    if error.code != "command.slow":
+                        return error
+                    output.note(f"lucid: waiting: {error.message}")
+
+    async with attach.attached(serving=True) as jet:
+        return await asyncio.gather(*(destroyed(jet, name) for name in names))
 
 
 def _ask(command: str, body: Mapping[str, Any], as_json: bool, tell: Teller) -> None:
@@ -165,6 +186,9 @@ def _details(shown: dict[str, Any]) -> list[str]:
     hold = "under legal hold" if shown["held"] else "no legal hold"
     lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
     chunks, size = output.count_of(shown["recorded"], "chunk"), size_text(shown["plain"])
+    if waits := shown.get("waits_for"):
+        told = f"waits: {waits['message']}" + (f"; {waits['hint']}" if waits["hint"] else "")
+        lines += output.wrapped(f"  {told} [{waits['code']}]", "  ")
     if shown["shredded"]:
         lines.append("  its key is shredded, and nothing opens what was recorded")
     elif shown["sealed"]:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+import psutil
+
 MEBIBYTE = 1 << 20
 STOP_S, VERB_S, WAIT_S = 120.0, 600.0, 120.0
 """Only a hang takes longer, on a busy machine too."""
@@ -97,12 +99,12 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
         return list(people.map(lambda call: call(), calls))
 
 
-def until(met: Callable[[], object], what: str, seconds: float = WAIT_S) -> None:
+def until(met: Callable[[], object], what: str, seconds: float = WAIT_S, every_s: float = 0.5) -> None:
     """Return when it is met."""
     end_s = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end_s, f"not within {seconds} s: {what}"
-        time.sleep(0.5)
+        time.sleep(every_s)
 
 
 class Installation:
@@ -205,6 +207,14 @@ class Installation:
     def nats_url(self) -> str:
         """Where its NATS server is, credentials included."""
         return str(json.loads((self.data / "run.json").read_bytes())["nats_url"])
+
+
+def conductor_of(system: Installation) -> psutil.Process:
+    """The process of its conductor."""
+    assert system.process is not None
+    children = psutil.Process(system.process.pid).children()
+    (found,) = (child for child in children if "conductor" in child.cmdline())
+    return found
 
 
 def source_arguments(source: str | Path) -> list[str]:
