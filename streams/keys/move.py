@@ -39,6 +39,8 @@ class Moved(NamedTuple):
     """Of those: how many may still be on the old disk."""
     rest: Erasure
     """The same of the master key, the signers and the rest."""
+    resumed: bool
+    """An earlier call overwrote some already, or all: what it could prove is not known any more."""
 
 
 def move(old: KeyPlace, new: KeyPlace) -> Moved:
@@ -49,7 +51,8 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
     """
     _require_places(old, new)
     with old.alone():
-        if not old.is_left():
+        resumed = old.is_left()
+        if not resumed:
             _require_movable(old, new)
             old.begin_leaving(new.path)
             new.begin_arriving(f"lucid keys move {new.path}")
@@ -59,8 +62,8 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
         rest = old.vacate() if old.is_leaving() else "overwritten"
         new.end_arriving()
         old.end_leaving()
-    moved = Moved(outcomes["overwritten"] + outcomes["unproven"], outcomes["unproven"], rest)
-    log.warning("keys_moved to=%s sessions=%d unproven=%d rest=%s", new.path, *moved)
+    moved = Moved(outcomes["overwritten"] + outcomes["unproven"], outcomes["unproven"], rest, resumed)
+    log.warning("keys_moved to=%s sessions=%d unproven=%d rest=%s resumed=%s", new.path, *moved)
     return moved
 
 

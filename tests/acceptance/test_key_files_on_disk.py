@@ -214,7 +214,7 @@ def test_moved_keys_are_gone_from_the_old_disk_or_said_to_be_there(tmp_path: Pat
         moved = move(old, new)
         device = raw(before)
         proven = kind == "ext4"
-        assert moved == (12, 0 if proven else 12, "overwritten" if proven else "unproven")
+        assert moved == (12, 0 if proven else 12, "overwritten" if proven else "unproven", False)
         assert (opened(device) == set()) == proven, "this is why"
         if proven:
             assert secret not in device
@@ -224,7 +224,7 @@ def test_moved_keys_are_gone_from_the_old_disk_or_said_to_be_there(tmp_path: Pat
         assert (first, new.files.erase(gone)) == (expected, expected)
         assert {new.files.erase(uid) for uid in uids} == {expected}
         assert opened(raw(after)) == set()
-        assert move(old, new) == (0, 0, "overwritten")
+        assert move(old, new) == (0, 0, "overwritten", True)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "ext4-journal"])

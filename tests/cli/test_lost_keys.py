@@ -125,6 +125,10 @@ def test_moved_keys_are_found_by_the_setting_that_the_command_names(
     moved = json.loads(done.stdout)
     assert (moved["from"], moved["to"]) == (str(data / "keys"), str(new))
     assert moved["setting"] == {"KEYS_PATH": str(new)}
+    assert moved["resumed"] is False
+    again = lucid("keys", "move", str(new), data=data)
+    assert again.returncode == 0, said_of(again)
+    assert "proven:" not in said_of(again), "it did not see what the first call overwrote"
     for verb in ("up", "doctor"):
         left = lucid(verb, data=data)
         assert left.returncode == 6, said_of(left)

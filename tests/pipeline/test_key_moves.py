@@ -95,7 +95,7 @@ async def test_moved_keys_serve_in_the_new_folder_and_the_old_one_says_where_the
     assert move(moving.old, moving.new).sessions == 2
     assert named(moving.new) == before
     await moving.is_complete()
-    assert move(moving.old, moving.new) == Moved(0, 0, "overwritten"), "the same call again does nothing"
+    assert move(moving.old, moving.new) == Moved(0, 0, "overwritten", resumed=True), "nothing is done again"
     await moving.is_complete()
 
 
@@ -256,5 +256,5 @@ async def test_emptying_the_old_folder_is_completed_after_a_power_failure_at_any
         with pytest.raises(PowerFailsError):
             move(moving.old, moving.new)
     assert [await moving.refused(one) for one in (moving.old, moving.new)] == ["keys.moving"] * 2
-    move(moving.old, moving.new)
+    assert move(moving.old, moving.new).resumed, "it does not say that all was proven"
     await moving.is_complete()

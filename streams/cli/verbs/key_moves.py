@@ -103,6 +103,8 @@ def _left(moved: Moved, old: Path) -> str:
     may = [f"the keys of {output.count_of(moved.unproven, 'session')}"] if moved.unproven else []
     may += ["the master key and the signers"] if moved.rest == "unproven" else []
     said = f"{output.home(old)} is overwritten"
+    if moved.resumed:
+        return f"{said}; what the call before this one proved is in its output alone: docs/keys.md"
     if may:
         return f"{said}, but its disk may still hold {' and '.join(may)}: destroy that disk; docs/keys.md"
     return (
