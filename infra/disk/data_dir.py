@@ -97,6 +97,12 @@ class DataDir:
     def add_log_line(self, name: str, line: bytes) -> None:
         add_line(self.logs / name, line)
 
+    def user(self) -> str:
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return f"uid-{os.getuid()}"
+
     def lock(self) -> None:
         make_writable_folder(self.path)
         end_s = time.monotonic() + PROBED_S

@@ -139,6 +139,11 @@ class Child:
                 await self._spawn()
 
 
+def own_pid() -> int:
+    """The pid that children of this process give to `die_with`."""
+    return os.getpid()
+
+
 def die_with(parent: int) -> None:
     """Let this process get SIGTERM when `parent` is gone. Exits at once if it is gone already."""
     with contextlib.suppress(AttributeError):  # only Linux has it

@@ -70,6 +70,9 @@ class DataDir(Protocol):
     def add_log_line(self, name: str, line: bytes) -> None:
         """Add one line to a file in `logs`; it is durable on return. Raises OSError."""
 
+    def user(self) -> str:
+        """The name of the user who runs this process; `uid-<number>` if there is none."""
+
     def lock(self) -> None:
         """Become the owner until `unlock` or the end of the process. Raises Unavailable (datadir.locked)."""
 

@@ -7,6 +7,7 @@
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def _cut(data: Buffer, key_frame: bool, block_bytes: int) -> Iterator[tuple[memo
 
 def _random() -> Iterator[bytes]:
     while True:
-        yield os.urandom(BLOCK_BYTES)
+        yield secrets.token_bytes(BLOCK_BYTES)
 
 
 def _screen(size: int) -> Iterator[bytes]:
@@ -124,7 +125,7 @@ def _touched(fragment: bytes) -> bytes:
     """The fragment with other bytes in its pictures; its boxes stay whole."""
     begin = fragment.index(b"mdat") + 4
     made, places = bytearray(fragment), range(begin, len(fragment), TOUCH_EVERY_BYTES)
-    for place, byte in zip(places, os.urandom(len(places)), strict=True):
+    for place, byte in zip(places, secrets.token_bytes(len(places)), strict=True):
         made[place] ^= byte | 1
     return bytes(made)
 

@@ -4,9 +4,7 @@
 2. Lines are only ever added; each is one JSON object.
 """
 
-import getpass
 import json
-import os
 import time
 
 from schemas.ports import DataDir
@@ -18,16 +16,9 @@ def audit(data: DataDir, what: str, session: str, uid: bytes, **more: str | int)
     """Record that `what` (past tense, such as `key_exported`) happened to a session's contents."""
     record = {
         "at_us": time.time_ns() // 1000,
-        "who": _who(),
+        "who": data.user(),
         "what": what,
         "session": session,
         "uid": uid.hex(),
     }
     data.add_log_line(AUDIT, json.dumps(record | more, ensure_ascii=True).encode() + b"\n")
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid-{os.getuid()}"

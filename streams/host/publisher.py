@@ -17,7 +17,7 @@ Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 
 import asyncio
 import logging
-import os
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -271,7 +271,7 @@ class Publisher:
         """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
         return headers(
             EVENT_TYPE,
-            f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01",
+            f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01",
             source=f"lucid/hosts/{self.grant.host}",
             id=f"{self.grant.uid.hex()}.0.{seq}",
         )

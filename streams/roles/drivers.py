@@ -31,7 +31,7 @@ from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
-from infra.processes.children import Child, die_with
+from infra.processes.children import Child, die_with, own_pid
 from infra.processes.memory import prepare_memory
 from infra.processes.swap import plain_swap
 from infra.processes.undumpable import refuse_dumps
@@ -62,6 +62,7 @@ __all__ = [
     "encodes_h264",
     "mode_at",
     "new_file",
+    "own_pid",
     "plain_swap",
     "prepare_memory",
     "read_bounded",

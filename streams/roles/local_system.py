@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,7 +20,7 @@ from schemas.ports import Child, DataDir, Jet, Server
 from streams.control.client import call
 from streams.event_store.topology import declare
 from streams.keys.folder import key_folder
-from streams.roles.drivers import Installation, connected, supervised
+from streams.roles.drivers import Installation, connected, own_pid, supervised
 
 READY_S = 180.0
 """A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
@@ -80,7 +79,7 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
 
 
 def _tell(data: DataDir, server: Server) -> None:
-    data.write_run({"pid": os.getpid(), "nats_url": server.url})
+    data.write_run({"pid": own_pid(), "nats_url": server.url})
 
 
 async def _mind(data: DataDir, server: Server) -> None:
@@ -99,7 +98,7 @@ async def _mind(data: DataDir, server: Server) -> None:
 
 def _child(role: str, server: Server, data: DataDir, quiet: bool) -> Child:
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
-    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(os.getpid()))
+    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(own_pid()))
     environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
     return supervised(role, command, environment, data.logs / f"{role}.log" if quiet else None)
 

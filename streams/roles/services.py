@@ -4,7 +4,7 @@ Each is one coroutine that runs until its `stop` is set, over one connection and
 """
 
 import asyncio
-import os
+import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -146,7 +146,7 @@ def silence(settings: Settings) -> Silence:
 def _limits(stage: StageLimits) -> Limits:
     """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
     fit = stage.memory_bytes // (2 * MAX_PLAIN)
-    workers = max(1, min(stage.workers or os.cpu_count() or 2, fit))
+    workers = max(1, min(stage.workers or multiprocessing.cpu_count(), fit))
     return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
 
 
