@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from handlers.verify.report import FINDINGS, NOTES
 from schemas.errors import OUTCOMES
 
 ROOT = Path(__file__).parents[1]
@@ -30,28 +29,11 @@ Made by `just docs` from the sources; do not edit.
 An error has a stable code, one sentence and, where a command helps, a cure. The sentence may change, the
 code may not. The kind of an error decides the exit status of `lucid` and the HTTP status in its JSON form.
 Words in capitals stand for names that the program fills in. `*` stands for a setting, a broken rule or an
-error number of the NATS server.
+error number of the NATS server. The codes of findings and notes of a verification are in
+[verify.md](verify.md#codes-of-findings).
 
 | kind | exit status | HTTP status | meaning |
 |---|---|---|---|
-"""
-FOUND = """\
-
-## Findings of a verification
-
-A finding makes the evidence false: exit status 3. `format.md` §13 has the rules.
-
-| code | meaning |
-|---|---|
-"""
-NOTED = """\
-
-## Notes of a verification
-
-An honest recording may show these. They change nothing; with `--strict` they are findings.
-
-| code | meaning |
-|---|---|
 """
 
 
@@ -181,9 +163,6 @@ def page() -> str:
             "|---|---|---|---|---|",
             *rows,
         ]
-    for heading, table in ((FOUND, FINDINGS), (NOTED, NOTES)):
-        lines.append(heading.rstrip("\n"))
-        lines += [f"| `{code}` | {cell(meaning)} |" for code, meaning in table.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -13,4 +13,4 @@ def test_the_page_of_errors_is_up_to_date_and_has_every_code() -> None:
         [sys.executable, DOCS / "errors_page.py"], capture_output=True, text=True, check=True
     )
     assert made.stdout == (DOCS / "errors.md").read_text(), "write it anew: just docs"
-    assert made.stdout.count("\n| `") > 250
+    assert made.stdout.count("\n| `") > 200

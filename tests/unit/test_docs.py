@@ -12,7 +12,8 @@ import typer
 from streams.cli.catalog import VERBS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = {path.name: path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
+DOCUMENTS = {path.name: path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]}
+RECORDS = [*(ROOT / "docs" / "decisions").glob("*.md")]
 SOURCES = [
     path
     for folder in ("handlers", "infra", "schemas", "streams", "tests")
@@ -39,7 +40,7 @@ def test_a_cited_section_is_a_heading_of_its_document() -> None:
     headings = {name: set(HEADING.findall(path.read_text())) for name, path in DOCUMENTS.items()}
     citations = {
         (path.relative_to(ROOT), document, section)
-        for path in [*SOURCES, *DOCUMENTS.values()]
+        for path in [*SOURCES, *DOCUMENTS.values(), *RECORDS]
         for document, section in cited(path)
         if document.endswith(".md")
     }
@@ -64,7 +65,7 @@ def test_a_command_that_is_told_can_be_typed() -> None:
     """Breaks: an error, or a document, sends people to a verb or an option that does not exist."""
     told = {
         (path.relative_to(ROOT), match[0], match["verb"], tuple(match["rest"].split()))
-        for path in [*SOURCES, *DOCUMENTS.values(), ROOT / "justfile"]
+        for path in [*SOURCES, *DOCUMENTS.values(), *RECORDS, ROOT / "justfile"]
         if not path.is_relative_to(ROOT / "tests")
         for text in strings(path)
         for match in TOLD.finditer(text)
