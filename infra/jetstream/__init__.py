@@ -1,16 +1,20 @@
-"""Owns what is said to NATS JetStream; behind the ports of schemas/ports/broker.py, whose promises it keeps.
+"""The room of NATS JetStream: the drivers behind the ports of schemas/ports/broker.py.
 
-For the bench there is a plain client beside it (`plain_client`). FastStream has a connection of its own; it
-begins here, too (`client`).
+    jet              the port Jet: every call that a service may make; begin here
+    client           how a connection begins            connection   requests, reconnects
+    reads            direct gets, without a consumer    declare      streams, consumers, the JetStream API
+    consumer         a durable consumer (work queue)    follower     a stream in order, without acks
+    pull_requests    open requests of one reader        read_pace    the distance of a reader to a fast writer
+    wire, payloads   bytes between client and socket    decode, errors   NATS messages and errors to ours
+    client_patches   mends nats-py                      limits       checks the server
+    plain_client     the baseline of `lucid bench`
 
-client_patches (what nats-py must bear) · wire (its bytes) · client (how a connection begins)
-· connection (requests, reconnects) · limits (what the server must be) · jet (what callers may do)
-· reads (direct gets) · pull_requests, consumer, follower (consumers) · declare (streams and consumers)
-· decode, errors (theirs to ours).
+It may import schemas and nats-py; nothing else may import nats. FastStream's connection begins in `client`
+too.
 """
 
 from infra.jetstream.client import Client, Where
-from infra.jetstream.client_patches import harden
+from infra.jetstream.client_patches import patch_nats_py
 from infra.jetstream.connection import CONNECT_TIMEOUT_S
 from infra.jetstream.consumer import PullConsumer
 from infra.jetstream.follower import Follower
@@ -24,7 +28,7 @@ from schemas.ports.messages import (
     StreamSpec,
 )
 
-harden()
+patch_nats_py()
 
 __all__ = [
     "CONNECT_TIMEOUT_S",

@@ -1,11 +1,11 @@
-"""Dials NATS servers: every client of this program begins its connections here.
+"""Dials NATS servers: every connection of this program begins here.
 
 1. With tls:// no credentials leave before the link is secure and the certificate is trusted. A server that
-   offers no TLS is refused; one that is silent may want TLS first (`handshake_first`), and gets it.
-2. Where the server is, is asked before every try (`Where`), so a client never dials an address that is not
-   valid any more. While nobody knows, it waits.
-3. What is wrong becomes one of our errors (`Failed.told`), and no words of a server repeat our credentials.
-4. It overrides inner methods of the driver's client, and is pinned with it.
+   offers no TLS is refused. A silent server may want TLS first (`handshake_first`), and gets it.
+2. `Where` names the server before every try, so a client never dials an outdated address. While it names
+   none, the client waits.
+3. Every failure becomes one of our errors (`Failed.error`). Texts of a server are shown without credentials.
+4. It overrides private methods of nats-py's client; that is why nats-py is pinned.
 """
 
 import asyncio
@@ -28,26 +28,26 @@ from schemas.errors import LucidError, Misuse
 HANDSHAKE_S = 4.0
 """From the connection to the answer to CONNECT."""
 TLS_FIRST_S = 1.0
-"""With tls://, a server that has not begun to speak by then is taken for one that wants TLS first."""
+"""With tls://, a server that has not begun to speak by then is treated as one that wants TLS first."""
 RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 15
-SAID = 60
-"""So much of a stranger's words is repeated."""
+SHOWN_CHARACTERS = 60
+"""The length of a server's text that an error repeats."""
 
 Where = Callable[[], str | None]
-"""The URLs that are valid now; None: nobody knows."""
+"""Returns the URLs that are valid now; None: not known yet."""
 
 
 class Failed(nats.errors.Error):
-    """A try that failed. final: it will fail again at this address, whenever it is tried."""
+    """A try that failed. final: every later try at this address will fail too."""
 
-    def __init__(self, told: LucidError, address: str = "", *, final: bool = False) -> None:
-        super().__init__(told.message)
-        self.told, self.address, self.final = told, address, final
+    def __init__(self, error: LucidError, address: str = "", *, final: bool = False) -> None:
+        super().__init__(error.message)
+        self.error, self.address, self.final = error, address, final
 
 
 class Client(DriverClient):
-    """The driver's client, which begins a connection as this program wants it."""
+    """nats-py's client, with our own beginning of a connection."""
 
     def __init__(self, where: Where) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Client(DriverClient):
         self._where = where
 
     async def dial(self, **options: Any) -> None:
-        """Try until it is connected, and again whenever that is lost. Raises Misuse (config.nats_url)."""
+        """Connect, and reconnect for ever. Raises Misuse (config.nats_url)."""
         self._renew()
         await self.connect(
             [],
@@ -69,20 +69,20 @@ class Client(DriverClient):
 
     @property
     def shown(self) -> str:
-        """Where it connects to, without credentials."""
+        """The URLs without credentials."""
         return ",".join(address.shown for address in self.addresses)
 
     def _setup_server_pool(self, connect_url: object) -> None:
-        """The pool is filled by `_renew`."""
+        """Do nothing: `_renew` fills the pool."""
 
     def _renew(self) -> bool:
-        """Take over where the server is now; False: nobody knows."""
+        """Fill the pool with the current URLs; False: they are not known."""
         urls = self._where()
         if urls is not None and urls != self.urls:
             try:
                 self.addresses = addresses(urls)
             except BadUrl as error:
-                raise Misuse(f"the URL of NATS is none: {error}", code="config.nats_url") from None
+                raise Misuse(f"NATS_URL is not a valid URL: {error}", code="config.nats_url") from None
             self.urls = urls
             self._server_pool = [Srv(urlparse(address.shown)) for address in self.addresses]
             random.shuffle(self._server_pool)
@@ -98,7 +98,7 @@ class Client(DriverClient):
             pause_s = (server.last_attempt or 0) + RECONNECT_WAIT_S - time.monotonic()
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
-                continue  # it may be somewhere else by now
+                continue  # the address may have changed meanwhile
             self._server_pool.append(self._server_pool.pop(0))
             try:
                 await self._connect_to_server(server)
@@ -111,18 +111,18 @@ class Client(DriverClient):
             return
 
     async def _process_err(self, err_msg: str) -> None:
-        """Begin anew after an error of the server: the driver would end for good, and nobody would notice."""
-        said = err_msg.strip("'")
-        if said.startswith("permissions violation"):  # of one request; the connection stands
-            await self._error_cb(nats.errors.Error(f"nats: {said}"))
+        """Reconnect after an error of the server: nats-py would close for good, in silence."""
+        text = err_msg.strip("'")
+        if text.startswith("permissions violation"):  # about one request; the connection stands
+            await self._error_cb(nats.errors.Error(f"nats: {text}"))
             return
         assert self._current_server is not None
-        failed = self._refused(self._current_server.uri.geturl(), self._words(said.encode()))
+        failed = self._refused(self._current_server.uri.geturl(), self._shown_text(text.encode()))
         await self._error_cb(failed)
         await self._process_op_err(failed)
 
     async def _process_connect_init(self) -> None:
-        """Say hello; raise Failed and let go of the socket when that does not end with a connection."""
+        """Shake hands. On failure close the socket and raise Failed."""
         assert self._current_server is not None
         self._status = DriverClient.CONNECTING
         shown = self._current_server.uri.geturl()
@@ -173,7 +173,7 @@ class Client(DriverClient):
         await self._welcome(shown)
 
     async def _hello(self, shown: str) -> tuple[Mapping[str, Any], bool]:
-        """The server's greeting, and whether it came over TLS."""
+        """Return the server's greeting, and whether it came over TLS."""
         assert self._current_server is not None
         secure = False
         try:
@@ -191,11 +191,11 @@ class Client(DriverClient):
             if not isinstance(info, dict):
                 raise ValueError
         except ValueError:
-            raise Failed(errors.foreign(shown, self._words(line)), shown, final=True) from None
+            raise Failed(errors.foreign(shown, self._shown_text(line)), shown, final=True) from None
         return info, secure
 
     async def _secure(self, shown: str) -> None:
-        """Go on in TLS. Raises Failed: there is none, or the certificate is not trusted."""
+        """Start TLS. Raises Failed: the server has none, or its certificate is not trusted."""
         server = self._current_server
         assert server is not None
         try:
@@ -208,7 +208,7 @@ class Client(DriverClient):
             raise Failed(errors.no_tls(shown, error.reason or ""), shown, final=True) from None
 
     async def _welcome(self, shown: str) -> None:
-        """Return when the server has taken CONNECT."""
+        """Return when the server has accepted CONNECT."""
         while True:
             line = await self.wire.readline()
             verb = line[:5].rstrip(b"\r\n").upper()
@@ -217,23 +217,23 @@ class Client(DriverClient):
             if verb.startswith(b"PONG"):
                 return
             if verb.startswith(b"-ERR"):
-                raise self._refused(shown, self._words(line[4:]).strip("' "))
+                raise self._refused(shown, self._shown_text(line[4:]).strip("' "))
             if verb.startswith(b"PING"):
                 self.wire.write(b"PONG\r\n")
                 await self.wire.drain()
             elif not verb.startswith((b"INFO", b"+OK")):
-                raise Failed(errors.foreign(shown, self._words(line)), shown, final=True)
+                raise Failed(errors.foreign(shown, self._shown_text(line)), shown, final=True)
 
-    def _refused(self, shown: str, said: str) -> Failed:
-        lowered = said.lower()
+    def _refused(self, shown: str, text: str) -> Failed:
+        lowered = text.lower()
         if "authorization" in lowered or "authentication expired" in lowered or "revoked" in lowered:
-            return Failed(errors.denied(shown, said), shown, final=True)
+            return Failed(errors.denied(shown, text), shown, final=True)
         if "tls required" in lowered:
             return Failed(errors.tls_wanted(shown), shown, final=True)
-        return Failed(errors.refused(shown, said), shown)
+        return Failed(errors.refused(shown, text), shown)
 
     def _connect_command(self) -> bytes:
-        """CONNECT with the credentials of this address, or the first one's where a server has named it."""
+        """Return CONNECT with the credentials of this address, or of the first one for an unknown address."""
         assert self._current_server is not None
         place = self._current_server.uri.netloc
         known = {address.place: address for address in self.addresses}
@@ -242,10 +242,10 @@ class Client(DriverClient):
         self.options.update(user=mine.user or None, password=mine.password or None, token=mine.token or None)
         return super()._connect_command()
 
-    def _words(self, line: bytes) -> str:
-        """What a server said, as it may be shown."""
+    def _shown_text(self, line: bytes) -> str:
+        """Return a server's text without credentials, control characters and excess length."""
         text = line.decode("ascii", errors="replace").strip()
         for address in self.addresses:
             for secret in (address.password, address.token):
                 text = text.replace(secret, "***") if secret else text
-        return "".join(letter if letter.isprintable() else "?" for letter in text)[:SAID]
+        return "".join(letter if letter.isprintable() else "?" for letter in text)[:SHOWN_CHARACTERS]

@@ -1,11 +1,12 @@
-"""Owns what the driver must bear of messages that others wrote.
+"""Patches nats-py so that a malformed subject or header block cannot end its read loop.
 
-1. The server stores a message under any name without blanks and line ends, and any header block. What
-   the driver cannot read of it ends its read loop, silently: nothing is heard any more, and a message that is
-   in a stream comes again after every restart.
-2. Bytes of a name that are no UTF-8 become U+FFFD. Nothing of ours is called so: who reads it refuses it.
-3. It leans on inner attributes of the driver, and is pinned with it. It mends the class, for FastStream makes
-   clients of its own.
+1. The server stores a message under any name without blanks and line ends, with any header block. Unpatched
+   nats-py stops reading, in silence, at one that it cannot parse. A stored one comes again after each
+   restart.
+2. Bytes of a subject that are no UTF-8 become U+FFFD. No subject of ours has that letter, so readers refuse
+   it.
+3. It patches private attributes of the class (FastStream makes clients of its own); nats-py is pinned for
+   that.
 """
 
 import logging
@@ -38,10 +39,10 @@ def _message(client: Client, sid: int, subject: bytes, reply: bytes, data: Any, 
     )
 
 
-def harden() -> None:
-    """Mend the driver, for every client of this process. Once."""
-    mended: Any = Client
-    taken = mended._process_msg
+def patch_nats_py() -> None:
+    """Patch the class, for every client of this process. Call it once."""
+    patched: Any = Client
+    taken = patched._process_msg
 
     async def take(client: Client, sid: int, subject: bytes, *rest: Any) -> None:
         try:
@@ -49,7 +50,7 @@ def harden() -> None:
         except Exception:
             log.exception("message_unread subject=%.200r", bytes(subject))
 
-    mended._process_msg, mended._process_headers, mended._build_message = take, _headers, _message
+    patched._process_msg, patched._process_headers, patched._build_message = take, _headers, _message
     lines: Any = parser
     lines.MSG_RE = re.compile(rb"\AMSG" + _NAME + rb"([0-9]+)\r\n")
     lines.HMSG_RE = re.compile(rb"\AHMSG" + _NAME + rb"([0-9]+)[ \t]+([0-9]+)\r\n")

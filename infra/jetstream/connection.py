@@ -1,11 +1,11 @@
-"""Holds one connection to NATS: requests, their answers, and what a lost connection means.
+"""Holds one connection to NATS: requests and answers, reconnects, refusals.
 
-1. It reconnects for ever. While it is down, every request fails at once as Unavailable, and so does each
-   one that was under way when it broke: waiting for the timeout would stall everything behind it.
-   Such a request may have been carried out.
+1. It reconnects for ever. While it is down, every request fails at once as Unavailable. So does each one that
+   was under way at the break: waiting for its timeout would stall everything behind it. The server may have
+   carried out such a request.
 2. One inbox serves all requests; an answer finds its request by the last token of its subject.
-3. What the server forbids fails at once as Denied: it sends no answer then.
-4. Who sends waits only here: inside nats-py a flush would swallow a cancel and sleep through a break.
+3. A forbidden request fails at once as Denied: the server sends no answer to it.
+4. Senders wait only here: inside nats-py a flush would swallow a cancel and sleep through a break.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from schemas.errors import LucidError
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 WAITING_BYTES = 4 << 20
-"""More may not wait for the socket: who sends then waits here, where a lost connection wakes it."""
+"""Above it a sender waits here, where a lost connection wakes it."""
 SMALL_BYTES = 4096
-"""Acks, pulls and answers never wait for room: they are few, and others wait for them."""
+"""Acks, pulls and answers never wait: they are few, and others wait for them."""
 UNBOUNDED_BYTES = 1 << 40
-"""The driver's own bound is out of the way: at it, a publish would sleep through a lost connection."""
+"""Disables nats-py's own bound: at it, a publish would sleep through a lost connection."""
 CLOSE_S = 5.0
 _FORBIDDEN = re.compile(r'permissions violation for (?P<verb>publish|subscription) to "(?P<subject>[^"]*)"')
-"""The driver gives all of it in small letters."""
+"""nats-py gives the text in lower case."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ Answer = Callable[[Msg | LucidError], None]
 
 
 class Connection:
-    """A connection that fails fast and heals itself. Made by `open_connection`."""
+    """A connection that fails fast and reconnects by itself."""
 
     def __init__(self, where: Where) -> None:
         self.nc: Final = Client(where)
@@ -51,23 +51,23 @@ class Connection:
         self.up: Final = asyncio.Event()
         self.closed = False
         self.breaks = 0
-        """How often the connection was lost; a reader compares it to know that its pulls are gone."""
+        """How often the connection was lost."""
         self.on_break: Final[set[Callable[[], None]]] = set()
         self._inbox = ""
         self._numbers = itertools.count()
         self._waiting: dict[str, Answer] = {}
         self._asked: dict[str, str] = {}
         """Token → subject of a request, as the server writes it in a refusal."""
-        self.deaf: LucidError | None = None
-        """Why no answer can be heard; None: they can."""
+        self.denied: LucidError | None = None
+        """Why no answer can arrive; None: it can."""
         self._last: Exception | None = None
         self._final: dict[str, LucidError] = {}
-        """Address → why it is of no use to try there again."""
+        """Address → why no later try there can succeed."""
         self._refused = asyncio.Event()
 
     @property
     def url(self) -> str:
-        """Where it connects to now, credentials included: not for logs."""
+        """The current URLs, credentials included: not for logs."""
         return self.nc.urls
 
     async def open(self, *, timeout_s: float, inbox_prefix: str, name: str) -> None:
@@ -102,11 +102,11 @@ class Connection:
         self.up.set()
 
     def _unopened(self, timeout_s: float) -> LucidError:
-        """Why there is no connection: what is final before what may pass."""
-        for told in self._final.values():
-            return told
+        """Return why there is no connection; a final reason goes before one that may pass."""
+        for error in self._final.values():
+            return error
         if isinstance(self._last, Failed):
-            return self._last.told
+            return self._last.error
         why = str(self._last or "") or f"nothing within {timeout_s:g} s"
         return errors.unreachable(self.nc.shown, why)
 
@@ -117,24 +117,24 @@ class Connection:
         self._wire.abort()
 
     async def close(self) -> None:
-        """Let go of the connection; what is under way fails as Unavailable."""
+        """Close the connection; requests under way fail as Unavailable."""
         self.closed = True
         self._fail_all()
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.nc.close()
-        except (TimeoutError, OSError):  # nobody takes its last words
+        except (TimeoutError, OSError):  # the server reads no more
             self._wire.abort()
-        self.up.set()  # who waits for the connection must wake to learn that there is none
+        self.up.set()  # wakes all that wait for the connection: there is none
 
     async def wait_up(self) -> None:
-        """Return when the connection stands (again); raise Unavailable when it was closed."""
+        """Return when the connection stands (again). Raises Unavailable: it was closed."""
         await self.up.wait()
         if self.closed:
             raise errors.disconnected(self.nc.shown)
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
-        """Subscribe without any limit on what is pending: each caller bounds what it asks for."""
+        """Subscribe without a limit on pending messages: each caller bounds its requests."""
 
         async def callback(message: Msg) -> None:
             take(message)
@@ -147,7 +147,7 @@ class Connection:
     async def send(
         self, subject: str, data: Bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
-        """Publish without waiting for anything but the socket; raise Unavailable when it is down."""
+        """Publish; wait only for the socket. Raises Unavailable: the connection is down."""
         while len(data) > SMALL_BYTES and self._waiting_bytes() > WAITING_BYTES:
             self._wire.moved.clear()
             await self._wire.moved.wait()
@@ -169,7 +169,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Msg:
-        """Return the one answer; raise Unavailable for silence, nobody there, or a lost connection."""
+        """Return the one answer. Raises Unavailable: silence, no responder, or a lost connection."""
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
         def take(message: Msg | LucidError) -> None:
@@ -180,8 +180,8 @@ class Connection:
             else:
                 answer.set_result(message)
 
-        if self.deaf is not None:
-            raise self.deaf
+        if self.denied is not None:
+            raise self.denied
         token = self.expect(take)
         self._asked[token] = subject.lower()
         try:
@@ -199,7 +199,7 @@ class Connection:
         return message
 
     def expect(self, take: Answer) -> str:
-        """Register who takes the answers to a token, until `forget`; `reply_to` makes its subject."""
+        """Register a receiver of answers until `forget`; return its token. `reply_to` makes the subject."""
         token = str(next(self._numbers))
         self._waiting[token] = take
         return token
@@ -235,7 +235,7 @@ class Connection:
         self._fail_all()
 
     async def _ended(self) -> None:
-        """`close` was called: after what a server says or does, the client begins anew."""
+        """Only `close` leads here: after anything that a server does, the client reconnects."""
         self.closed = True
         self._fail_all()
         self.up.set()
@@ -248,23 +248,23 @@ class Connection:
         _log.debug("nats_error error=%s", error)
         self._last = error
         if isinstance(error, Failed) and error.final:
-            self._final[error.address] = error.told
+            self._final[error.address] = error.error
             if self._final.keys() >= {address.shown for address in self.nc.addresses}:
                 self._refused.set()
         if found := _FORBIDDEN.search(str(error)):
             self._forbidden(found["verb"] == "publish", found["subject"])
 
     def _forbidden(self, publish: bool, subject: str) -> None:
-        """Fail what waits for an answer that will not come."""
+        """Fail the requests that will get no answer."""
         if publish:
             for token in [token for token, asked in self._asked.items() if asked == subject]:
                 self._waiting[token](errors.forbidden(f"publish to {subject}"))
         elif self._inbox and subject.startswith(self._inbox.lower()):
-            self.deaf = errors.forbidden(f"subscribe to {subject}, where answers come")
+            self.denied = errors.forbidden(f"subscribe to {subject}, the inbox for answers")
             for take in tuple(self._waiting.values()):
-                take(self.deaf)
+                take(self.denied)
 
 
 def status_of(message: Msg) -> str:
-    """The status line's number of a control message; empty for a message that carries data."""
+    """Return the status of a control message; empty: the message carries data."""
     return message.headers.get("Status", "") if message.headers and not message.data else ""

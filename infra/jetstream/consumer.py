@@ -1,8 +1,8 @@
-"""Owns reading a durable consumer: one job at a time out of pull requests of our own, and its acks.
+"""Reads a durable consumer: one job at a time out of our own pull requests, and its acks.
 
-1. What is asked for and what waits here are together at most `batch`; nothing is fetched on the off-chance.
-2. A consumer that is gone is made again by the given coroutine; redelivery then doubles, never loses.
-3. `close` naks what waits here, so that another reader has it at once.
+1. Requested and queued messages together are at most `batch`: nothing is fetched in advance of the slots.
+2. If the consumer is gone, the given coroutine makes it again. Messages may then come twice; none is lost.
+3. `close` naks the queued messages, so that another reader has them at once.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class PullConsumer:
         self._queue: deque[Message] = deque()
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
-        self._gone = ""
+        self._lost = ""
         self._closed = False
         self._failures = 0
         self._pulls = PullRequests(
@@ -96,23 +96,23 @@ class PullConsumer:
                 await self.nak(self._queue.popleft())
 
     async def _maintain(self) -> None:
-        """Mend what is broken and ask for more when half of what may be under way is used up."""
+        """Repair the consumer and the subscription; ask for more when half of `batch` is used up."""
         await self._conn.wait_up()
-        if self._gone and self._upsert is not None:
+        if self._lost and self._upsert is not None:
             _log.warning(
-                "consumer_lost stream=%s consumer=%s why=%s", self._stream, self._consumer, self._gone
+                "consumer_lost stream=%s consumer=%s why=%s", self._stream, self._consumer, self._lost
             )
             await self._upsert()
-        self._gone = ""
+        self._lost = ""
         await self._pulls.start()
         under_way = self._pulls.outstanding + len(self._queue)
         if under_way <= self._batch // 2:
             await self._pulls.ask(self._consumer, self._batch - under_way, self._max_bytes)
 
     async def _wait(self) -> None:
-        """Wait for a job, a loss, or too long a silence; at least one heartbeat, for the loop may lag."""
+        """Wait for a job, a loss, or too long a silence; at least one heartbeat, as the loop may lag."""
         self._wake.clear()
-        if self._queue or self._gone or self._closed or not self._pulls.open:
+        if self._queue or self._lost or self._closed or not self._pulls.open:
             return
         rest_s = max(self._pulls.patience_s - self._pulls.silent_for_s(), self._pulls.patience_s / 3)
         try:
@@ -134,7 +134,7 @@ class PullConsumer:
         self._wake.set()
 
     def _lose(self, reason: str) -> None:
-        self._gone = reason
+        self._lost = reason
         self._wake.set()
 
     def _broke(self) -> None:

@@ -1,8 +1,8 @@
-"""Owns making streams and consumers what they are declared to be.
+"""Creates streams and consumers, and changes them to their declared configuration.
 
-1. What is absent is made; what differs and may be changed is changed; what may not (storage, retention,
-   partitions, a subject that would vanish, a limit below what is held) is Misuse (topology.drift), and what
-   the server itself refuses to change is its refusal.
+1. An absent one is created. A changeable difference is changed. Any other is Misuse (topology.drift):
+   storage, retention, partitions, a subject that would vanish, a limit below the stored bytes. The server may
+   refuse more.
 2. A second call does nothing. Two callers at once end with the same result.
 """
 
@@ -15,11 +15,11 @@ from schemas.errors import Misuse, Unavailable
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, StreamSpec
 
 NO_SUBJECT = "lucid-probe-of-no-stream"
-"""No stream's subjects match it: a purge of it drops nothing."""
+"""No stream has this subject: a purge of it removes nothing."""
 PROBE_TIMEOUT_S = 1.0
 _NS = 1_000_000_000
 _ALREADY = frozenset({10058, 10013, 10105, 10148})
-"""Somebody else made it between our look and our attempt."""
+"""Another client created it between our look and our attempt."""
 _PLAIN_STREAM: dict[str, Any] = {
     "max_msgs": -1,
     "max_msgs_per_subject": -1,
@@ -35,7 +35,7 @@ _PLAIN_STREAM: dict[str, Any] = {
     "mirror": None,
     "sources": None,
 }
-"""What a stream of ours never has otherwise: each of these would drop, change or move messages."""
+"""Fixed for every stream of ours: other values would drop, change or move messages."""
 _PLAIN_CONSUMER: dict[str, Any] = {
     "headers_only": False,
     "backoff": None,
@@ -49,11 +49,11 @@ _PLACE = ("deliver_policy", "opt_start_seq")
 
 
 async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
-    """Make the stream what `spec` says and return what was changed: [] when nothing was."""
+    """Create or change the stream; return the changes, [] for none."""
     wanted = _stream_config(spec)
     held = await api(conn, f"STREAM.INFO.{spec.name}", may_be_absent=True)
     if held is None:
-        made = await api(conn, f"STREAM.CREATE.{spec.name}", _said(wanted), may_exist=True)
+        made = await api(conn, f"STREAM.CREATE.{spec.name}", _present(wanted), may_exist=True)
         if made is not None:
             return ["created"]
         held = await api(conn, f"STREAM.INFO.{spec.name}")
@@ -67,16 +67,16 @@ async def declare(conn: Connection, spec: StreamSpec) -> list[str]:
             _refuse_unless_changeable(spec, key, now, value, held["state"])
             drift.append(f"{key}: {now} -> {value}")
     if drift:
-        await api(conn, f"STREAM.UPDATE.{spec.name}", _said(config | wanted))
+        await api(conn, f"STREAM.UPDATE.{spec.name}", _present(config | wanted))
     return drift
 
 
 async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> list[str]:
-    """Make the durable what `spec` says and return what was changed; an existing one keeps its place."""
+    """Create or change the durable consumer; return the changes. An existing one keeps its position."""
     wanted = _consumer_config(spec)
     held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}", may_be_absent=True)
     if held is None:
-        request = {"stream_name": stream, "config": _said(wanted), "action": "create"}
+        request = {"stream_name": stream, "config": _present(wanted), "action": "create"}
         if await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request, may_exist=True) is not None:
             return ["created"]
         held = await api(conn, f"CONSUMER.INFO.{stream}.{spec.name}")
@@ -92,15 +92,15 @@ async def upsert_consumer(conn: Connection, stream: str, spec: ConsumerSpec) -> 
         if (config.get(key) or 0) != (value or 0)
     ]
     if config.get("ack_policy") != "explicit":
-        raise Misuse(f"consumer {spec.name} of {stream} has other acks than explicit", code="topology.drift")
+        raise Misuse(f"consumer {spec.name} of {stream} does not use explicit acks", code="topology.drift")
     if drift:
-        request = {"stream_name": stream, "config": _said(config | wanted | place), "action": "update"}
+        request = {"stream_name": stream, "config": _present(config | wanted | place), "action": "update"}
         await api(conn, f"CONSUMER.CREATE.{stream}.{spec.name}", request)
     return drift
 
 
 async def consumers(conn: Connection, stream: str) -> list[ConsumerInfo]:
-    """Return where every durable consumer stands; a page at a time."""
+    """Return the position of every durable consumer, read page by page."""
     found: list[ConsumerInfo] = []
     offset = 0
     while True:
@@ -114,7 +114,7 @@ async def consumers(conn: Connection, stream: str) -> list[ConsumerInfo]:
 
 
 async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
-    """Delete one message; False when it was not there."""
+    """Delete one message; False: it was not there."""
     request = json.dumps({"seq": seq, "no_erase": True}).encode()
     answer = json.loads((await conn.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", request)).data)
     error = answer.get("error")
@@ -127,10 +127,10 @@ async def delete_message(conn: Connection, stream: str, seq: int) -> bool:
 
 
 async def check_disk(conn: Connection, subject: str) -> None:
-    """Raise NoSpace (disk.full) if the stream of `subject` says that it cannot write.
+    """Raise NoSpace (disk.full) if the stream of `subject` reports that it cannot write.
 
-    A stream on a full disk answers no publish at all. It does say why when it is asked to purge, even
-    a subject that no stream has.
+    A stream on a full disk answers no publish. It does answer a purge with the reason, even for a subject
+    that no stream has.
     """
     try:
         names = await _ask(conn, "STREAM.NAMES", {"subject": subject})
@@ -156,7 +156,7 @@ async def api(
     may_be_absent: bool = False,
     may_exist: bool = False,
 ) -> dict[str, Any] | None:
-    """Ask the JetStream API; None for an absence or a clash that is allowed for."""
+    """Call the JetStream API; None: the absence or the clash that the caller allows."""
     data = json.dumps(body).encode() if body is not None else b""
     answer: dict[str, Any] = json.loads((await conn.request(f"$JS.API.{what}", data)).data)
     error = answer.get("error")
@@ -168,8 +168,8 @@ async def api(
     raise errors.from_answer(error, what)
 
 
-def _said(config: dict[str, Any]) -> dict[str, Any]:
-    """Without what is not there: the server reads an absence as its own plain value."""
+def _present(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config without None values: the server uses its default for an absent key."""
     return {key: value for key, value in config.items() if value is not None}
 
 
@@ -194,13 +194,13 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
     }
 
 
-def _consumer_info(said: dict[str, Any]) -> ConsumerInfo:
-    config = said["config"]
+def _consumer_info(info: dict[str, Any]) -> ConsumerInfo:
+    config = info["config"]
     return ConsumerInfo(
-        name=said["name"],
+        name=info["name"],
         filters=frozenset(config.get("filter_subjects") or [config.get("filter_subject", ">")]),
-        floor=int(said["ack_floor"]["stream_seq"]),
-        is_read=int(said.get("num_waiting", 0)) > 0,
+        floor=int(info["ack_floor"]["stream_seq"]),
+        is_read=int(info.get("num_waiting", 0)) > 0,
     )
 
 

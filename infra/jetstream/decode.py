@@ -1,4 +1,4 @@
-"""Owns how NATS messages become ours: ack subjects, direct-get headers, stored messages as JSON.
+"""Turns NATS messages into ours: ack subjects, direct-get headers, stored messages as JSON.
 
 Source: the server's ADR-4 (headers), ADR-13 (pull), ADR-31 (direct get).
 """
@@ -29,11 +29,11 @@ _SHORT_ACK_TOKENS = 9
 
 
 def headers(block: bytes) -> dict[str, str]:
-    """What a header block says, of whatever bytes it is; an inline status as `Status` and `Description`.
+    """Parse a header block of any bytes; an inline status becomes `Status` and `Description`.
 
-    A direct get cuts the last two bytes off, whatever they are, and goes on with `Nats-Stream: `. A message
-    says the same whichever way it is read: those bytes, a line that is not ended before them and any line
-    with that name in it count for nothing.
+    A direct get cuts off the last two bytes of a block and appends `Nats-Stream: `. So that every way of
+    reading gives one result, ignored are: those two bytes, an unfinished line before them, any line with that
+    name.
     """
     lines = [line for line in block[:-2].split(b"\r\n")[:-1] if _FIRST_ADDED not in line]
     return Client._parse_header_lines(_STATUS.sub(rb"Status: \1\r\nDescription: \2", b"\r\n".join(lines)))
@@ -57,9 +57,9 @@ def delivered(message: Msg) -> tuple[Message, int]:
 
 
 def direct(message: Msg) -> Message:
-    """Return a message that a direct get answered with.
+    """Return the message in the answer to a direct get.
 
-    What the server adds comes last and wins. `Nats-Num-Pending` it adds to some answers only: not read here.
+    Headers that the server adds come last and win. It adds `Nats-Num-Pending` to some answers only: not read.
     """
     found = message.headers or {}
     return Message(
@@ -83,12 +83,12 @@ def stored(body: dict[str, Any]) -> Message:
 
 
 def time_ns(text: str) -> int:
-    """Nanoseconds since 1970 of an RFC 3339 time in UTC with up to nine digits of fraction."""
+    """Return the nanoseconds since 1970 of an RFC 3339 time in UTC with up to nine digits of fraction."""
     whole, _, fraction = text.rstrip("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
     return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
 
 
 def _writers(found: dict[str, str]) -> dict[str, str]:
-    """What is the writer's own for certain."""
+    """Return the headers that can only be the writer's."""
     return {name: text for name, text in found.items() if name not in SERVER_HEADERS}

@@ -1,8 +1,8 @@
-"""Translates what servers refuse, and what goes wrong on the way to them, into our errors.
+"""Translates refusals and failures of NATS servers into our errors.
 
-1. What passes by itself is Unavailable, what needs room is NoSpace, a lost race is Conflict;
-   anything else would fail again and is Rejected.
-2. A missing stream answers a publish with silence (503): an outage, not poison.
+1. A failure that passes by itself is Unavailable, one that needs disk or limits is NoSpace, a lost race is
+   Conflict. Any other would fail again and is Rejected or Denied.
+2. A publish to a missing stream gets no responders (503): an outage, not a bad message.
 """
 
 from typing import Any
@@ -28,10 +28,10 @@ _DISK_FULL = "no space left"
 _LIMITS = ("maximum bytes", "maximum messages", "resource")
 
 
-def from_answer(error: dict[str, Any], what: str) -> LucidError:
-    """Return our error for the `error` member of a JetStream answer; `what` names the attempt."""
+def from_answer(error: dict[str, Any], attempt: str) -> LucidError:
+    """Return our error for the `error` member of a JetStream answer. attempt: words for the message."""
     number, status = int(error.get("err_code", 0)), int(error.get("code", 0))
-    text = f"{what}: {error.get('description', 'no reason given')}"
+    text = f"{attempt}: {error.get('description', 'no reason given')}"
     if number in WRONG_LAST_SEQUENCE:
         return Conflict(text, code="append.conflict")
     if number in NOT_ENABLED:
@@ -59,33 +59,33 @@ def from_answer(error: dict[str, Any], what: str) -> LucidError:
     return Rejected(text, code=f"stream.{number or status}")
 
 
-def no_answer(what: str, timeout_s: float) -> Unavailable:
-    return Unavailable(f"{what}: no answer within {timeout_s:g} s", code="nats.timeout")
+def no_answer(attempt: str, timeout_s: float) -> Unavailable:
+    return Unavailable(f"{attempt}: no answer within {timeout_s:g} s", code="nats.timeout")
 
 
-def no_responders(what: str) -> Unavailable:
-    return Unavailable(f"{what}: nobody listens there (no stream, or no JetStream)", code="nats.nobody")
+def no_responders(attempt: str) -> Unavailable:
+    return Unavailable(f"{attempt}: no responder (no stream, or no JetStream)", code="nats.nobody")
 
 
-def disconnected(what: str) -> Unavailable:
-    return Unavailable(f"{what}: the connection to NATS is lost", code="nats.disconnected")
+def disconnected(attempt: str) -> Unavailable:
+    return Unavailable(f"{attempt}: the connection to NATS is lost", code="nats.disconnected")
 
 
 def too_large(subject: str, size: int, most: int) -> Rejected:
-    return Rejected(f"{subject}: {size} bytes, and the server takes {most}", code="nats.too_large")
+    return Rejected(f"{subject}: {size} bytes; the server takes at most {most}", code="nats.too_large")
 
 
-def forbidden(what: str) -> Denied:
+def forbidden(attempt: str) -> Denied:
     return Denied(
-        f"this user of the NATS server may not {what}",
+        f"this user of the NATS server may not {attempt}",
         code="nats.forbidden",
         hint="give the user that right in the server's configuration",
     )
 
 
-def no_jetstream(what: str) -> Unavailable:
+def no_jetstream(where: str) -> Unavailable:
     return Unavailable(
-        f"{what}: this NATS server has no JetStream, or not for this user",
+        f"{where}: this NATS server has no JetStream, or not for this user",
         code="nats.no_jetstream",
         hint="turn it on in that server's configuration: jetstream {}",
     )
@@ -101,25 +101,25 @@ def unreachable(where: str, why: str) -> Unavailable:
 
 def nowhere() -> Unavailable:
     return Unavailable(
-        "nothing is running that says where its NATS server is",
+        "no system is running here, so the address of its NATS server is unknown",
         code="nats.unreachable",
         hint="start it: lucid up",
     )
 
 
-def denied(where: str, said: str) -> Denied:
-    return Denied(f"the NATS server at {where} refuses these credentials: {said}", code="nats.denied")
+def denied(where: str, text: str) -> Denied:
+    return Denied(f"the NATS server at {where} refuses these credentials: {text}", code="nats.denied")
 
 
-def refused(where: str, said: str) -> Unavailable:
-    return Unavailable(f"the NATS server at {where} refuses the connection: {said}", code="nats.refused")
+def refused(where: str, text: str) -> Unavailable:
+    return Unavailable(f"the NATS server at {where} refuses the connection: {text}", code="nats.refused")
 
 
 def no_tls(where: str, why: str = "") -> Denied:
     return Denied(
         f"the server at {where} offers no TLS{f' ({why})' if why else ''}; no credentials were sent",
         code="nats.no_tls",
-        hint="turn TLS on there, or write nats:// where a link in plain text will do",
+        hint="turn TLS on there, or write nats:// to allow a link in plain text",
     )
 
 
@@ -140,9 +140,9 @@ def untrusted(where: str, why: str) -> Denied:
     )
 
 
-def foreign(where: str, said: str) -> Unavailable:
+def foreign(where: str, text: str) -> Unavailable:
     return Unavailable(
-        f"what answers at {where} is no NATS server: it says {said!r}",
+        f"the server at {where} is no NATS server: it sends {text!r}",
         code="nats.foreign",
         hint="correct host and port in NATS_URL",
     )
@@ -150,7 +150,7 @@ def foreign(where: str, said: str) -> Unavailable:
 
 def silent(where: str) -> Unavailable:
     return Unavailable(
-        f"what answers at {where} does not speak as a NATS server: it says nothing",
+        f"the server at {where} sends nothing, as no NATS server does",
         code="nats.silent",
         hint="correct host and port in NATS_URL, or look at that server",
     )
@@ -158,7 +158,7 @@ def silent(where: str) -> Unavailable:
 
 def hung_up(where: str, why: str) -> Unavailable:
     return Unavailable(
-        f"the server at {where} ends the connection as it begins{f': {why}' if why else ''}",
+        f"the server at {where} closes the connection at its start{f': {why}' if why else ''}",
         code="nats.hung_up",
         hint="correct host and port in NATS_URL, or read that server's log",
     )

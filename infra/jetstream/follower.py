@@ -1,11 +1,12 @@
-"""Owns following a stream in order without acks: every message from a sequence on, once, none left out.
+"""Follows a stream in order without acks: every message from a sequence on, once, with no hole.
 
-1. An unnamed server-side consumer without acks does the reading; its deliveries are numbered without holes.
-   A hole, a heartbeat that knows of more, silence, or a lost connection: it is thrown away and a new one
-   begins at the sequence after the last message that was handed out. The reader is told (Discontinuity).
-2. Asked for and not yet taken are together at most `batch_bytes`: a slow reader slows the server, and the
-   server's 64 MiB per connection are never reached. Close behind a fast writer it asks for little (Pace).
-3. One task reads. The reader's own position is its checkpoint: nothing is kept here or in the server.
+1. An unnamed server-side consumer without acks reads; it numbers its deliveries without holes. A hole in
+   them, a heartbeat with a higher number, silence, or a lost connection ends that consumer. A new one begins
+   at the sequence after the last message handed out, and the caller gets a Discontinuity.
+2. Requested and queued bytes are together at most `batch_bytes`: a slow reader slows the server, and the
+   server's 64 MiB per connection are never reached. Close behind a fast writer it asks for little
+   (read_pace).
+3. One task reads. Its position is the caller's checkpoint: neither this module nor the server keeps one.
 """
 
 import asyncio
@@ -27,23 +28,23 @@ from schemas.ports.messages import Discontinuity, Message
 
 BATCH_BYTES = 12 << 20
 LEAST_PULL_BYTES = 2 << 20
-"""A pull must fit the largest message (1 MiB with its headers), or it would bring nothing for ever."""
+"""A smaller pull than the largest message (1 MiB with headers) would never bring it."""
 PULL_MESSAGES = 4096
 PULLS = 3
-"""Requests that are under way together; a new one is made when a third of the bytes has been taken."""
+"""Requests under way together; a new one follows when a third of the bytes has arrived."""
 HEARTBEAT_S = 2.0
 IDLE_CONSUMER_S = 300
 REST_S = 0.1
-"""Between two small requests of a reader that is too close behind its writer."""
+"""The pause between two small requests of a reader that is too close behind its writer."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
 FAREWELL_S = 2.0
-"""What is not deleted by then, the server forgets after IDLE_CONSUMER_S."""
+"""A consumer that is not deleted by then, the server removes after IDLE_CONSUMER_S."""
 
 _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """The port of the same name, over consumers that come and go."""
+    """The port Follower, over one consumer after another."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class Follower:
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self.next_seq = max(from_seq, 1)
-        """The first sequence that was not handed to the queue yet."""
+        """The first sequence that is not in the queue yet."""
         self._conn, self._stream, self._filters = conn, stream, tuple(filters)
         self._pull_bytes = max(batch_bytes // PULLS, LEAST_PULL_BYTES)
         self._batch_bytes = max(batch_bytes, self._pull_bytes)
@@ -112,7 +113,7 @@ class Follower:
                 assert self._pulls is not None
                 await self._ask(self._pulls)
             except (Unavailable, NotFound) as error:
-                # Absent on first sight is the caller's mistake; later it is an outage that ends.
+                # An absent stream is the caller's mistake at first; later it is an outage.
                 if self._conn.closed or (isinstance(error, NotFound) and not self._begun):
                     raise
                 if not self._queue:
@@ -125,7 +126,7 @@ class Follower:
             await self._wait(self._pulls)
 
     async def _begin(self) -> None:
-        """Make a new consumer at `next_seq`. A crash here leaves one that the server forgets by itself."""
+        """Make a new consumer at `next_seq`. After a crash here the server removes it by itself."""
         await self._conn.wait_up()
         await self._discard()
         reason, self._broken = self._broken, ""
@@ -185,7 +186,7 @@ class Follower:
             return
 
     async def _wait(self, pulls: PullRequests | None) -> None:
-        """Wait for a message, a break or long silence; at least one heartbeat, for the loop may lag."""
+        """Wait for a message, a break or long silence; at least one heartbeat, as the loop may lag."""
         self._wake.clear()
         if self._queue or self._broken or self._closed or pulls is None:
             return

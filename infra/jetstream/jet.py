@@ -1,6 +1,6 @@
-"""Owns one connection to JetStream, behind the port of the same name; what a method promises stands there.
+"""Implements the port Jet over one connection; the port documents each method.
 
-Nothing is retried here but back-pressure, of which the server stored nothing.
+Only back-pressure is retried here: the server stored nothing then. All other retries are the callers'.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def connect(
 ) -> "Jet":
     """Return a connection that stands, to a server with JetStream.
 
-    where: URLs (schemas.config.nats_url), or what says them before every try.
+    where: URLs (schemas.config.nats_url), or a function that returns them before every try.
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
     urls = where
@@ -59,7 +59,7 @@ async def connect(
 
 
 class Jet:
-    """JetStream as this system uses it."""
+    """The port Jet."""
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
@@ -76,7 +76,7 @@ class Jet:
         return await limits.account(self._conn)
 
     async def wait_up(self) -> None:
-        """Return when the connection stands; raise Unavailable when it was closed for good."""
+        """Return when the connection stands. Raises Unavailable: it was closed for good."""
         await self._conn.wait_up()
 
     async def publish(
@@ -201,7 +201,7 @@ class Jet:
 
     async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
         counts: dict[str, int] = {}
-        offset = 0  # two names of odd bytes may look the same
+        offset = 0  # counts rows, not names: two names of odd bytes may look the same
         while True:
             body = {"subjects_filter": subject, "offset": offset}
             answer = await declare.api(self._conn, f"STREAM.INFO.{stream}", body)
@@ -220,7 +220,7 @@ class Jet:
         replies: set[asyncio.Task[None]] = set()
 
         async def reply(to: str) -> None:
-            with suppress(Unavailable):  # who asked asks again
+            with suppress(Unavailable):  # the client asks again
                 await self._conn.send(to, answer())
 
         def take(request: Msg) -> None:
@@ -237,7 +237,7 @@ class Jet:
                 await subscription.unsubscribe()
 
     async def close(self) -> None:
-        """Let go of the connection; what is under way fails as Unavailable."""
+        """Close the connection; requests under way fail as Unavailable."""
         await self._conn.close()
 
     async def _publish_once(

@@ -1,10 +1,10 @@
-"""Large payloads that are neither copied on their way out nor on their way in (`infra.jetstream.wire`)."""
+"""Holds large payloads that infra.jetstream.wire sends and receives without copying them."""
 
 from schemas.buffers import Bytes, unfilled
 
 
 class Payload:
-    """Stands for a payload where the driver makes a command of it by `+`: it is not copied into that."""
+    """A payload that nats-py joins to a command by `+`; the join copies nothing."""
 
     def __init__(self, data: Bytes) -> None:
         self.data = data
@@ -17,7 +17,7 @@ class Payload:
 
 
 class Command:
-    """A command in pieces, as long as all of them."""
+    """A command in pieces; its length is their sum."""
 
     def __init__(self, *pieces: Bytes) -> None:
         self.pieces = pieces
@@ -30,16 +30,16 @@ class Command:
 
 
 class Landing:
-    """A payload whose end is still to come, and where it comes to."""
+    """A payload that is still arriving, and the memory that receives it."""
 
     def __init__(self, headers: bytes, size: int) -> None:
         self.headers = headers
         self.payload = unfilled(size)
         self.rest = memoryview(self.payload)
-        """What is not written yet."""
+        """The part that is not written yet."""
 
     def put(self, data: bytes) -> bytes:
-        """Write what belongs to the payload; return what follows it."""
+        """Write the bytes that belong to the payload; return the bytes behind it."""
         mine = min(len(self.rest), len(data))
         self.rest[:mine] = data[:mine]
         self.rest = self.rest[mine:]

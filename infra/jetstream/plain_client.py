@@ -1,7 +1,7 @@
-"""Owns the least that a broker can cost: plain nats-py, used the simplest way that is still fast.
+"""Measures the least cost of a broker: plain nats-py in the simplest way that is still fast.
 
-It is what `lucid bench` compares the pipeline with, and serves nothing else. Nothing is retried: a failure
-ends the measurement.
+`lucid bench` compares the pipeline with it; nothing else uses it. Nothing is retried: a failure ends the
+measurement.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, PubAck, StorageType, StreamConfig
 
 WINDOW = 64
-"""Messages that are under way without an acknowledgement: as many as a publisher of ours has."""
+"""Unacknowledged messages under way: as many as our publisher allows."""
 FETCH_MESSAGES = 32
-"""Of up to 960 KiB: more would come near the 64 MiB after which the server gives a reader up."""
+"""Of up to 960 KiB: the server drops a reader that has 64 MiB pending."""
 FETCH_S = 1.0
 FETCHES_AHEAD = 1
-"""What waits here while earlier ones are worked on."""
+"""Fetches that wait while the messages of earlier ones are in use."""
 ACK_S = 60.0
 
 
-class BareNats:
+class PlainClient:
     """One plain connection. A context manager."""
 
     def __init__(self, url: str) -> None:
@@ -63,7 +63,7 @@ class BareNats:
             await asyncio.gather(*under_way)
 
     async def read(self, stream: str, subject: str) -> AsyncIterator[list[tuple[int, bytes]]]:
-        """Yield sequences and bytes in stream order, for ever; the next ones come while some are used."""
+        """Yield sequences and bytes in stream order, for ever; fetch ahead of the caller."""
         config = ConsumerConfig(ack_policy=AckPolicy.NONE, mem_storage=True)
         subscription = await self._stream.pull_subscribe(
             subject, stream=stream, config=config, pending_bytes_limit=-1

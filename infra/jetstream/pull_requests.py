@@ -1,13 +1,13 @@
-"""Owns the pull requests to one consumer: which are open, what they may still bring, and signs of life.
+"""Tracks the pull requests of one reader: which are open, how much they may still bring, signs of life.
 
-1. The server serves open requests in turn, message by message: those of one size end together, so that
-   whoever wants no pause asks anew when part of what is under way has come, not when a request ends.
-2. Each request has a reply subject of its own below one inbox; messages come under their own subjects,
-   statuses under the reply subject. So a status tells exactly which request it ends.
-3. A request ends by its count, or by a status that says how many it did not bring (Nats-Pending-Messages);
-   without that subtraction slots leak.
-4. Silence for three heartbeats while a request is open means that the consumer, or the request, is gone:
-   a deleted consumer says nothing to a request that came too late.
+1. The server serves open requests in turn, message by message, so requests of one size end together. A reader
+   that wants no pause asks again when a part of the messages has come, not when a request ends.
+2. Each request has a reply subject of its own below one inbox. Messages come under their own subjects,
+   statuses under the reply subject: a status names the request that it ends.
+3. A request ends by its count, or by a status that says how many messages it did not bring
+   (Nats-Pending-Messages). Without that subtraction slots leak.
+4. Silence for three heartbeats while a request is open means that the consumer, or the request, is gone: a
+   deleted consumer does not answer a request that came too late.
 
 Source: ADR-13, ADR-37.
 """
@@ -66,7 +66,7 @@ class PullRequests:
         self.outstanding = 0
         """Messages that the open requests may still bring."""
         self.outstanding_bytes = 0
-        """Of the requests that were bounded by bytes, what they may still bring."""
+        """Bytes that the open requests may still bring; only requests with a bound count."""
         self.open: Final[dict[str, int]] = {}
         self._conn, self._stream = conn, stream
         self._on, self._times = callbacks, times
@@ -105,7 +105,7 @@ class PullRequests:
             raise
 
     def silent_for_s(self) -> float:
-        """How long no sign came although a request is open; 0 when none is."""
+        """Return the seconds without a sign of life while a request is open; 0: none is open."""
         return asyncio.get_running_loop().time() - self._last_sign_s if self.open else 0.0
 
     @property
@@ -113,7 +113,7 @@ class PullRequests:
         return SILENT_HEARTBEATS * self._times.heartbeat_s
 
     def forget(self) -> None:
-        """All open requests are gone; what still comes from them is delivered, but counts for none."""
+        """Drop all open requests; messages that still arrive from them are delivered, but not counted."""
         self.open.clear()
         self.outstanding = self.outstanding_bytes = 0
 
@@ -145,7 +145,7 @@ class PullRequests:
                 self._on.beat(int(headers["Nats-Last-Consumer"]))
         elif token in self.open:
             if status != "503" and text.lower().startswith(_ENDED_IN_ORDER):
-                unbrought = (int(headers.get(f"Nats-Pending-{what}", 0)) for what in ("Messages", "Bytes"))
+                unbrought = (int(headers.get(f"Nats-Pending-{unit}", 0)) for unit in ("Messages", "Bytes"))
                 self._end(token, *unbrought)
                 self._on.ended()
             else:
@@ -161,7 +161,7 @@ class PullRequests:
 
 
 def wire_size(message: Msg) -> int:
-    """What the server counts of a message against `max_bytes`: subject, ack subject, headers, data."""
+    """Return the bytes that the server counts against `max_bytes`: subject, ack subject, headers, data."""
     headers = message.headers
     block = _HEADER_FRAME + sum(len(name) + len(text) + 4 for name, text in headers.items()) if headers else 0
     return len(message.subject) + len(message.reply) + block + len(message.data)

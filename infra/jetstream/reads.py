@@ -1,11 +1,11 @@
-"""Owns reading by sequence and subject without a consumer: direct gets, one or many.
+"""Reads by sequence and subject without a consumer: direct gets, one or many.
 
-1. A direct get may be answered by a replica that lags behind the leader: that something is absent is believed
-   of the leader alone. Only `batch` returns what one replica holds: who must know that there is no more asks
-   the leader (`last`), or uses `read_all`.
-2. A batch may stop early for many reasons: `more` says so, and the caller asks again from where it is.
-   Order and completeness are checked by the chain of `Nats-Last-Sequence`, never assumed.
-3. What is in flight stays far below the server's 64 MiB: beyond it the server cuts the connection.
+1. A replica that lags behind the leader may answer a direct get. So only the leader is believed that a
+   message is absent. `batch` returns the view of one replica; a caller that must know the end uses `last` or
+   `read_all`.
+2. A batch may stop early for many reasons: `more` says so, and the caller asks again from its position.
+   The chain of `Nats-Last-Sequence` proves order and completeness.
+3. Bytes in flight stay far below the server's 64 MiB: above that the server cuts the connection.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
 
 
 async def get(conn: Connection, stream: str, seq: int) -> Message | None:
-    """Return one message by sequence, None when it is not there (never was, or was erased)."""
+    """Return one message by sequence; None: it never was there, or was erased."""
     messages, _ = await _collect(conn, stream, {"seq": seq}, single=True)
     return messages[0] if messages else await _of_leader(conn, stream, {"seq": seq})
 
 
 async def last(conn: Connection, stream: str, subject: str) -> Message | None:
-    """Return the newest message of a subject as the leader knows it, or None."""
+    """Return the newest message of a subject as the leader knows it; None: there is none."""
     return await _of_leader(conn, stream, {"last_by_subj": subject})
 
 
@@ -71,7 +71,7 @@ async def read_all(conn: Connection, stream: str, subject: str, from_seq: int) -
 async def lasts(conn: Connection, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
     """Return the newest message of each of at most BATCH_MESSAGES subjects; an absent one is left out.
 
-    Raises Unavailable (stream.lags): the replica that answers has not heard of `known_to` yet.
+    Raises Unavailable (stream.lags): the answering replica does not hold `known_to` yet.
     """
     found: dict[str, Message] = {}
     more = True
@@ -108,7 +108,7 @@ async def get_many(conn: Connection, stream: str, seqs: Sequence[int]) -> dict[i
 
 
 async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
-    """Return when all have; one that fails ends the others."""
+    """Run all; the first failure cancels the others."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         await asyncio.gather(*tasks)
@@ -118,7 +118,7 @@ async def _all(calls: Iterable[Coroutine[None, None, None]]) -> None:
 
 
 async def _of_leader(conn: Connection, stream: str, question: dict[str, object]) -> Message | None:
-    """Return one message as the leader knows it, or None."""
+    """Return one message as the leader knows it; None: there is none."""
     answer = await conn.request(f"$JS.API.STREAM.MSG.GET.{stream}", json.dumps(question).encode())
     body = json.loads(answer.data)
     if "error" in body:
@@ -141,7 +141,7 @@ def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
 
 
 async def _read_run(conn: Connection, stream: str, first: int, count: int, found: dict[int, Message]) -> None:
-    """Add what is there of `count` sequences from `first` on; a batch by sequence steps over holes."""
+    """Add the present ones of `count` sequences from `first` on; a batch by sequence skips holes."""
     end = first + count
     if count == 1:
         messages, _ = await _collect(conn, stream, {"seq": first}, single=True)
@@ -165,7 +165,7 @@ async def _collect(
     single: bool = False,
     ending: dict[str, str] | None = None,
 ) -> tuple[list[Message], bool]:
-    """Ask, and try again with growing pauses while the server is too busy to answer."""
+    """Ask; retry with growing pauses while the server is too busy."""
     for attempt in range(BUSY_TRIES):
         try:
             return await _ask(conn, stream, question, single, ending)
@@ -181,7 +181,7 @@ async def _ask(
     single: bool,
     ending: dict[str, str] | None,
 ) -> tuple[list[Message], bool]:
-    """ending: gets the headers of the line that ends the batch."""
+    """ending: receives the headers of the line that ends the batch."""
     messages: list[Message] = []
     done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
     what = f"direct get from {stream}"
@@ -192,7 +192,7 @@ async def _ask(
         if isinstance(answer, LucidError):
             done.set_exception(answer)
             return
-        # A stored message carries its sequence; a Status beside it is the publisher's own word.
+        # A stored message carries its sequence; a Status beside it is the publisher's own header.
         status = "" if "Nats-Sequence" in (answer.headers or {}) else status_of(answer)
         if status:
             if ending is not None:
@@ -224,12 +224,12 @@ async def _ask(
 
 
 def _after(answer: Msg) -> int:
-    """The sequence of the message before this one in its batch."""
+    """Return the sequence of the message before this one in its batch."""
     return int((answer.headers or {}).get("Nats-Last-Sequence", 0))
 
 
 def _conclude(done: asyncio.Future[bool], status: str, answer: Msg, what: str) -> None:
-    """End a batch by its status line: `more` by what the server says is pending."""
+    """End a batch by its status line; `more` is true if the server reports pending messages."""
     headers = answer.headers or {}
     if status == "204":
         done.set_result(int(headers.get("Nats-Num-Pending", 0)) > 0)

@@ -1,11 +1,11 @@
-"""Owns the bytes between the driver and the socket: fewer copies than the driver's own way.
+"""Moves bytes between nats-py and the socket, with fewer copies than nats-py itself.
 
-1. A large payload is received where it stays (Landing), and sent from where it is (by uvloop's transport):
-   no copy but the kernel's. The driver's own way copies five and six times (4 CPU seconds a GB for 64
-   messages of 960 KiB under way).
-2. What waits for the socket is bounded: writing waits, reading pauses.
-3. A new connection begins with nothing of the old one, whatever the driver's tasks did at the break.
-4. It leans on inner attributes of the driver's client: transport and parser (`install`).
+1. A large payload is received into its final memory (Landing), and sent from its own (by uvloop's transport):
+   only the kernel copies it. nats-py copies five and six times (4 CPU seconds a GB for 64 messages of 960 KiB
+   under way).
+2. Bytes that wait for the socket are bounded: writing waits, reading pauses.
+3. A new connection starts empty: no byte of the old one reaches it.
+4. It replaces transport and parser of nats-py's client, which are private (`install`).
 """
 
 import asyncio
@@ -26,34 +26,34 @@ PORT = 4222
 SMALL_BYTES = 32 << 10
 """Shorter commands are joined before they are sent."""
 LARGE_BYTES = 64 << 10
-"""Of a payload that has so much still to come, the rest is received where it stays."""
+"""A payload with so many bytes still to come is received into its final memory."""
 SCRATCH_BYTES = 64 << 10
-"""What is received at once of all else."""
+"""The most that one read takes of everything else."""
 LINE_BYTES = 1 << 20
-"""A greeting that is longer is none."""
+"""A longer line is no greeting of a NATS server."""
 CLOSE_S = 2.0
-"""A peer that takes no bytes any more gets no more time than this."""
+"""The time for a peer that reads no more."""
 
 
 def install(client: Client) -> "WireTransport":
-    """Give a client that is not connected yet this transport and parser; return the transport."""
+    """Replace transport and parser of a client that is not connected yet; return the transport."""
     transport = WireTransport()
     client._transport, client._ps = transport, WireParser(client, transport)
     return transport
 
 
 class WireProtocol(asyncio.BufferedProtocol):
-    """One TCP connection: what came and was not read yet, and whether it takes more."""
+    """One TCP connection: received bytes that are not read yet, and whether it accepts more to send."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.chunks: deque[bytes] = deque()
         self.landing: Landing | None = None
-        """What the parser waits for: what comes goes there, once nothing that came before it is left."""
+        """The payload that the parser waits for; bytes go there once all earlier ones are read."""
         self.eof = False
         self.lost = asyncio.Event()
         self.why = ""
-        """Why the connection was lost; empty: the peer has closed it, or we have."""
+        """Why the connection was lost; empty: one side closed it."""
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._lands = False
         """The bytes under way go to the landing."""
@@ -81,7 +81,7 @@ class WireProtocol(asyncio.BufferedProtocol):
         else:
             self.chunks.append(bytes(self._scratch[:nbytes]))
         self._readable.set()
-        self._pause(True)  # where the next bytes are to go, only the parser can say
+        self._pause(True)  # only the parser knows the place of the next bytes
 
     def eof_received(self) -> None:
         self.eof = True
@@ -100,7 +100,7 @@ class WireProtocol(asyncio.BufferedProtocol):
         self._writable.set()
 
     async def take(self) -> bytes:
-        """Return the next bytes; none at the end, or when what was to land has."""
+        """Return the next bytes; none: at the end, or when the landing is complete."""
         while not (self.chunks or self.eof or self._landed):
             self._readable.clear()
             self._pause(False)
@@ -125,7 +125,7 @@ class WireProtocol(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     async def writable(self) -> asyncio.Transport:
-        """Return the transport when it takes more; raise ConnectionResetError when it is gone."""
+        """Return the transport when it accepts more. Raises ConnectionResetError."""
         await self._writable.wait()
         if self.lost.is_set() or self.transport is None or self.transport.is_closing():
             raise ConnectionResetError("connection lost")
@@ -141,12 +141,12 @@ class WireTransport(Transport):
         self._out: deque[bytes] = deque()
         self._draining = asyncio.Lock()
         self.waiting_bytes = 0
-        """What was given to `write` and not yet to the socket."""
+        """Bytes given to `write`, and not yet to the socket."""
         self.moved = asyncio.Event()
-        """Set whenever that became less."""
+        """Set whenever `waiting_bytes` falls."""
 
     def __bool__(self) -> bool:
-        return True  # the driver replaces a transport that is false before it connects
+        return True  # nats-py replaces a false transport before it connects
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         self._protocol, self._out, self.waiting_bytes = WireProtocol(), deque(), 0
@@ -160,8 +160,8 @@ class WireTransport(Transport):
     ) -> None:
         protocol = self._protocol
         assert protocol.transport is not None
-        if protocol.chunks:  # whoever stands between could put words into the secure link
-            raise ConnectionAbortedError("plain text behind the greeting, where TLS was to begin")
+        if protocol.chunks:  # a third party could inject text into the secure link
+            raise ConnectionAbortedError("plain text after the greeting, before TLS")
         host = uri if isinstance(uri, str) else uri.hostname
         async with asyncio.timeout(connect_timeout):
             transport = await asyncio.get_running_loop().start_tls(
@@ -180,7 +180,7 @@ class WireTransport(Transport):
         self.waiting_bytes += sum(map(len, payload))
 
     async def drain(self) -> None:
-        """Return when all but a little is in the socket."""
+        """Return when all but a small rest is in the socket."""
         protocol = self._protocol
         async with self._draining:
             while self._out and protocol is self._protocol:
@@ -194,7 +194,7 @@ class WireTransport(Transport):
         return await self._protocol.take()
 
     def land(self, landing: Landing | None) -> None:
-        """What comes next belongs there."""
+        """Receive the next bytes into the landing; None: into the queue."""
         self._protocol.landing = landing
 
     async def readline(self) -> bytes:
@@ -211,7 +211,7 @@ class WireTransport(Transport):
 
     @property
     def why(self) -> str:
-        """Why this connection was lost, where more is known than that it was."""
+        """Why this connection was lost, if known."""
         return self._protocol.why
 
     def at_eof(self) -> bool:
@@ -230,12 +230,12 @@ class WireTransport(Transport):
         self.abort()
 
     def abort(self) -> None:
-        """Let go of the socket at once; what waits for it is lost."""
+        """Close the socket at once; bytes that wait for it are lost."""
         if self._protocol.transport is not None:
             self._protocol.transport.abort()
 
     def _next(self) -> bytes:
-        """Take the next command off, and the small ones after it with it."""
+        """Take the next command, joined with the small ones after it."""
         first = self._out.popleft()
         size, several = len(first), [first]
         while self._out and size + len(self._out[0]) <= SMALL_BYTES:
@@ -245,18 +245,18 @@ class WireTransport(Transport):
 
 
 class WireParser(Parser):
-    """The driver's parser, but for large payloads that come in pieces: each is made where its pieces land."""
+    """nats-py's parser, except that a large payload in pieces is received into its final memory."""
 
     def __init__(self, client: Client, transport: WireTransport) -> None:
         self._land = transport.land
         super().__init__(client)
-        transport.on_connect = self.reset  # what came before could only be taken for its beginning
+        transport.on_connect = self.reset  # a rest of the old connection would count as the beginning
 
     def reset(self) -> None:
         super().reset()
         self._landing: Landing | None = None
         self._ended = CRLF_SIZE
-        """How much came of the line end that follows a payload which landed."""
+        """Received bytes of the line end behind a complete landing."""
 
     async def parse(self, data: bytes = b"") -> None:
         if self._landing is not None:

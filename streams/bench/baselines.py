@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from itertools import islice
 from pathlib import Path
 
-from infra.jetstream.plain_client import BareNats
+from infra.jetstream.plain_client import PlainClient
 from streams.bench.actors import Actor, Cue, JsonObject
 from streams.bench.case import Case
 from streams.bench.contender import Measure, Task, check_chunks
@@ -91,7 +91,7 @@ async def publish(cue: Cue, spec: JsonObject) -> JsonObject:
         while (fragment := await asyncio.to_thread(next, sealing, None)) is not None:
             yield fragment
 
-    async with BareNats(spec["url"]) as broker:
+    async with PlainClient(spec["url"]) as broker:
         await cue.ready()
         began_s = time.time()
         await broker.publish_all(SUBJECT, sealed())
@@ -104,7 +104,7 @@ async def read(cue: Cue, spec: JsonObject) -> JsonObject:
     case = Case.of(spec["case"])
     threads, disk = pools()
     async with (
-        BareNats(spec["url"]) as broker,
+        PlainClient(spec["url"]) as broker,
         Line(case, blobs(Path(spec["store"])), threads, disk) as line,
     ):
         await broker.make_stream(STREAM, SUBJECT)
@@ -116,6 +116,6 @@ async def read(cue: Cue, spec: JsonObject) -> JsonObject:
         return {"stored_s": stored_s, "chunks": ended.chunks}
 
 
-async def _feed(broker: BareNats, line: Line) -> None:
+async def _feed(broker: PlainClient, line: Line) -> None:
     async for batch in broker.read(STREAM, SUBJECT):
         await line.take(batch)
