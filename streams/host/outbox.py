@@ -1,10 +1,10 @@
-"""Owns the fragments of one session that were sealed and are not yet acknowledged.
+"""Sends the sealed fragments of one session, and sends them again until they are acknowledged.
 
-1. Fragment k + WINDOW is never sent before k is acknowledged: whoever folds them holds few early ones.
+1. Fragment k + WINDOW is never sent before k is acknowledged: the stage `record` holds few early ones.
 2. A fragment that fails is sent again, the same bytes, until it is acknowledged or refused for good.
-   A doubled one is harmless: its reader drops it.
+   A duplicate is harmless: `record` drops it.
 3. A barrier is sent only when everything before it is acknowledged.
-4. It knows numbers, bytes and one way to publish; neither keys nor clocks of the recording.
+4. The outbox knows numbers, bytes and one way to publish; neither keys nor clocks of the recording.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ Publish = Callable[[Bytes, Mapping[str, str]], Awaitable[object]]
 
 
 class Outbox:
-    """Sends fragments in order of their making, with at most WINDOW of them under way."""
+    """Sends fragments in the order of `send`, at most WINDOW of them unacknowledged."""
 
     def __init__(self, publish: Publish, on_trouble: Callable[[LucidError], None] | None = None) -> None:
         self._publish = publish
         self._on_trouble = on_trouble
         self._sizes: dict[int, int] = {}
-        """Number → bytes of what is under way, in order of number."""
+        """Number → bytes of each unacknowledged fragment, in order of number."""
         self._bytes = 0
         self._next = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -41,12 +41,12 @@ class Outbox:
 
     @property
     def sending(self) -> int:
-        """Bytes under way: sent, and not acknowledged."""
+        """Bytes that are sent and not acknowledged."""
         return self._bytes
 
     async def send(self, data: Bytes, headers: Mapping[str, str], *, barrier: bool = False) -> None:
-        """Return when the fragment is on its way. Raises what refused one of them for good."""
-        await self._until(lambda: not self._sizes if barrier else self._room_for(len(data)))
+        """Return when the fragment is on its way. Raises the error that refused one for good."""
+        await self._until(lambda: not self._sizes if barrier else self._fits(len(data)))
         number, self._next = self._next, self._next + 1
         self._sizes[number] = len(data)
         self._bytes += len(data)
@@ -54,20 +54,20 @@ class Outbox:
         self._tasks.add(task)
         task.add_done_callback(self._delivered)
         if barrier:
-            await self.drained()
+            await self.drain()
 
-    async def drained(self) -> None:
-        """Return when everything is acknowledged. Raises what refused one of them for good."""
+    async def drain(self) -> None:
+        """Return when everything is acknowledged. Raises the error that refused one for good."""
         await self._until(lambda: not self._sizes)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Give up the unacknowledged fragments."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _room_for(self, size: int) -> bool:
+    def _fits(self, size: int) -> bool:
         if not self._sizes:
             return True
         oldest = next(iter(self._sizes))
@@ -81,7 +81,7 @@ class Outbox:
             raise self._refused
 
     async def _deliver(self, number: int, data: Bytes, headers: Mapping[str, str]) -> None:
-        """Publish until it is acknowledged; what cannot be retried is raised to whoever sends next."""
+        """Publish until it is acknowledged; the next `send` raises an error that cannot be retried."""
         await retry(lambda: self._publish(data, headers), SEND, on_error=self._on_trouble)
         self._bytes -= self._sizes.pop(number)
 

@@ -1,17 +1,15 @@
-"""The sending half of a session: seals what it is given, sends it, ends it.
+"""Writes one session: seals data into fragments, sends them, ends the recording.
 
-1. The host's counter is durable before the session is asked for; a crash after that costs one number.
-2. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
-3. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
-4. An idle source makes a tick every TICK_S, so that silence always means that something is wrong.
-5. While it is held, nothing is taken from the source: a file waits, an encoder stands still. What follows
-   stands behind a resume fragment, also when a recording that rests is ended.
-6. Host time never runs backwards within a session, whatever the clock does.
-7. While the platform has no room for data, none is sealed: it waits, and ticks go. If the recording is ended
-   meanwhile, what waits is given up: a gap says so, and `final` follows.
-8. A recording that breaks off is ended like every other: what is missing is a gap with its reason, and
-   `final` follows.
-9. A fragment fits into one message of this server, whatever its chunks may hold.
+1. A fragment is sealed once. Its bytes stay in the outbox until the stream holds them.
+2. Part and gap fragments are barriers. `final` is sent when everything before it is acknowledged.
+3. An idle source makes a tick every TICK_S, so that silence always means a fault.
+4. While sending is paused, the source is not read: a file waits, an encoder stands still. A resume fragment
+   comes before later fragments, also when a paused recording is ended.
+5. Host time never runs backwards within a session, even if the clock does.
+6. While the platform grants no quota, data waits unsealed and ticks are sent. If the recording is ended
+   meanwhile, the waiting data is given up: a gap says so, and `final` follows.
+7. A recording that breaks off is ended like every other: a gap gives the reason, and `final` follows.
+8. A fragment fits into one message of this server, even if chunks are larger.
 Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
 
@@ -39,17 +37,17 @@ from streams.host.send_quota import SendQuota
 
 TICK_S = 10.0
 READ_FRAGMENTS = 4
-"""So many are read from a source at once: boxes that come together are joined."""
+"""Fragments that are read from a source at once: boxes that come together are joined."""
 AROUND_BYTES = HEADER_BYTES + TAG_BYTES + SIGNATURE_BYTES + 1024
-"""What a message holds beside plain bytes; its NATS headers have less than 500 bytes."""
+"""Bytes of a message that are not plain bytes; its NATS headers have less than 500."""
 USUAL_PAYLOAD = 1 << 20
-"""What a server takes in one message where nobody has changed that."""
+"""The default of a server for one message."""
 LEAST_PAYLOAD = 16 << 10
-"""A server that takes less in one message is refused: most of it would be the fragments' own."""
+"""A server that takes less in one message is refused: most of it would be overhead."""
 NO_SPACE = "no_space"
-"""Reason of the gap where data was given up."""
-ROOM_S = 2.0
-"""Between two questions of a publisher that waits for room."""
+"""Reason of the gap in place of data that was given up."""
+QUOTA_RETRY_S = 2.0
+"""Between two requests of a publisher that waits for a quota."""
 EVENT_TYPE = "lucid.fragment.v1"
 
 log = logging.getLogger("lucid.publisher")
@@ -57,7 +55,7 @@ log = logging.getLogger("lucid.publisher")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A session that was started, and what its host needs to write to it."""
+    """A started session: all that its host needs to write to it."""
 
     session: str
     host: str
@@ -71,7 +69,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a publisher has done so far. `trouble`: why it is waiting, empty when it is not."""
+    """Counts of a publisher so far. trouble: why it waits; empty: it does not."""
 
     fragments: int = 0
     acknowledged: int = 0
@@ -94,7 +92,7 @@ class Publisher:
         grant: Grant,
         on_progress: Callable[[Progress], None] = lambda _: None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-        room: SendQuota | None = None,
+        quota: SendQuota | None = None,
     ) -> None:
         self.grant = grant
         self._subject = subjects.recording(grant.host, grant.session)
@@ -105,14 +103,14 @@ class Publisher:
         self._now_us = now_us
         self._first_us = self._last_us = 0
         self._trouble = self._waiting = ""
-        self._room = room
-        self._impatient = asyncio.Event()
+        self._quota = quota
+        self._ending = asyncio.Event()
         self._paused = ""
-        """Why nothing of the source is sent; empty: it is."""
-        self._turned = asyncio.Event()
-        """Set when it is held, let go or to end."""
+        """Why sending is paused; empty: it is not."""
+        self._woken = asyncio.Event()
+        """Set when sending is paused or resumed, or the recording is to end."""
         self._lost_us = 0
-        """Since when data is given up for want of room; 0: none was."""
+        """Since when data is given up without a quota; 0: none was."""
         self.block_bytes = fragment_bytes(grant.chunk_bytes, jet.max_payload)
 
     @property
@@ -127,7 +125,7 @@ class Publisher:
         )
 
     async def begin_part(self, encoder: str, reason: str) -> None:
-        """A new encoder, from now on. The first call of a session, too."""
+        """Begin a part: another encoder from now on. Every session begins with one."""
         await self._send(
             self._sealer.part(PartSettings(encoder=encoder, reason=reason), self._time_us()), True
         )
@@ -137,7 +135,7 @@ class Publisher:
         view = memoryview(data)
         for at in range(0, len(view), self.block_bytes):
             block, flag = view[at : at + self.block_bytes], key_frame and at == 0
-            if not await self._has_room(len(block)):
+            if not await self._may_send(len(block)):
                 return
             await self._send(self._sealer.data(block, self._time_us(), flag))
 
@@ -145,7 +143,7 @@ class Publisher:
         await self._send(self._sealer.tick(self._time_us()))
 
     async def gap(self, from_us: int, to_us: int, frames: int, reason: str) -> None:
-        """Declare what was lost before it could be sealed."""
+        """Declare data that was lost before it could be sealed."""
         await self._send(self._sealer.gap(from_us, to_us, frames, reason, self._time_us()), True)
 
     async def pause(self, reason: str) -> None:
@@ -155,40 +153,40 @@ class Publisher:
         await self._send(self._sealer.resume(reason, self._time_us()))
 
     def stop_waiting(self) -> None:
-        """The recording is to end: from now on data is given up where it would wait for room."""
-        self._impatient.set()
-        self._turned.set()
+        """The recording is to end: from now on data is given up if it would wait for a quota."""
+        self._ending.set()
+        self._woken.set()
 
     def pause_sending(self, reason: str) -> None:
-        """The recording is paused: from now on nothing of the source is sent."""
+        """From now on nothing of the source is sent. reason: a label."""
         self._paused = reason
-        self._turned.set()
+        self._woken.set()
 
     @property
     def is_paused(self) -> bool:
-        """Whether the recording is paused, or is to be."""
+        """Whether sending is paused, or is to be."""
         return bool(self._paused)
 
     def resume_sending(self) -> None:
-        """The recording goes on."""
+        """Send the source again."""
         self._paused = ""
-        self._turned.set()
+        self._woken.set()
 
     async def wait_while_paused(self) -> None:
-        """Return at once, or when a pause is over: it stands between a pause and a resume fragment."""
-        while self._paused and not self._impatient.is_set():
+        """Return when sending is not paused. A pause stands between a pause and a resume fragment."""
+        while self._paused and not self._ending.is_set():
             await self.pause(self._paused)
             self._waiting = "the recording is paused"
-            while self._paused and not self._impatient.is_set():
+            while self._paused and not self._ending.is_set():
                 self._on_progress(self.progress)
                 await self.idle()
             self._waiting = ""
             await self.resume("ending" if self._paused else "resumed")
 
     async def idle(self, *awaited: "asyncio.Future[bytes | None]", most_s: float | None = None) -> None:
-        """Return when one of them is done, after `most_s`, or when something else is to be done; ticks go."""
-        self._turned.clear()
-        turned = asyncio.ensure_future(self._turned.wait())
+        """Return when one of them is done, after `most_s`, or when sending changes; ticks are sent."""
+        self._woken.clear()
+        turned = asyncio.ensure_future(self._woken.wait())
         waits: set[asyncio.Future[Any]] = {turned, *awaited}
         wait_s = TICK_S if most_s is None else max(most_s, 0.0)
         try:
@@ -200,53 +198,53 @@ class Publisher:
             turned.cancel()
 
     async def break_off(self, reason: str) -> Progress:
-        """End a recording whose rest does not come. reason: a label, for the gap. Raises as `finish`."""
+        """End a recording without its rest. reason: a label, for the gap. Raises as `finish`."""
         await self.gap(self._last_us, self._time_us(), 0, reason)
         return await self.finish()
 
     async def finish(self) -> Progress:
-        """Send `final` after everything else, wait until the stream holds all of it.
+        """Send `final` after everything else; return when the stream holds all of it.
 
-        Raises NoSpace (record.cut) after that, when data was given up.
+        Raises NoSpace (record.cut) after that, if data was given up.
         """
         if self._lost_us:
             await self.gap(self._lost_us, self._time_us(), 0, NO_SPACE)
-        await self._outbox.drained()
+        await self._outbox.drain()
         await self._send(self._sealer.final((), self._time_us()), True)
         if self._lost_us:
             raise NoSpace(
                 f"{self.grant.session} is ended without its last seconds: there was no room for them",
                 code="record.cut",
-                hint=f"what was sent is kept: lucid sessions show {self.grant.session}",
+                hint=f"the fragments sent are kept: lucid sessions show {self.grant.session}",
             )
         return self.progress
 
     async def leave(self) -> Progress:
-        """Wait until the stream holds what was sent, and leave the ending to the platform."""
-        await self._outbox.drained()
+        """Return when the stream holds all fragments sent; the platform writes the end."""
+        await self._outbox.drain()
         return self.progress
 
     async def close(self) -> None:
-        """Give up what the stream does not hold yet."""
+        """Give up the fragments that the stream does not hold yet."""
         await self._outbox.close()
 
-    async def _has_room(self, size: int) -> bool:
-        """Wait until so much data may be sent, with ticks meanwhile; False: it is given up."""
+    async def _may_send(self, size: int) -> bool:
+        """Wait until so many bytes of data may be sent, with ticks meanwhile; False: they are given up."""
         clock = asyncio.get_running_loop().time
         tick_s = clock() + TICK_S
-        while self._room is not None and not self._lost_us:
-            if await self._room.take(size, self._outbox.sending):
+        while self._quota is not None and not self._lost_us:
+            if await self._quota.take(size, self._outbox.sending):
                 self._waiting = ""
                 return True
-            self._waiting = f"recordings fill {self._room.filled:.0%} of their space, data waits for room"
+            self._waiting = f"recordings fill {self._quota.filled:.0%} of their space, data waits for room"
             self._on_progress(self.progress)
-            if self._impatient.is_set():
+            if self._ending.is_set():
                 self._lost_us, self._waiting = self._time_us(), ""
                 log.warning("data_given_up session=%s reason=%s", self.grant.session, NO_SPACE)
                 break
             with suppress(TimeoutError):
-                async with asyncio.timeout(ROOM_S):
-                    await self._impatient.wait()
+                async with asyncio.timeout(QUOTA_RETRY_S):
+                    await self._ending.wait()
             if clock() >= tick_s:
                 tick_s = clock() + TICK_S
                 await self.tick()
@@ -262,8 +260,8 @@ class Publisher:
         self._on_progress(self.progress)
 
     def _troubled(self, error: LucidError) -> None:
-        if self._room is not None and isinstance(error, NoSpace):
-            self._room.refuse()
+        if self._quota is not None and isinstance(error, NoSpace):
+            self._quota.refuse()
         self._trouble = error.message
         self._on_progress(self.progress)
 
@@ -283,9 +281,9 @@ class Publisher:
 
 
 def fragment_bytes(chunk_bytes: int, max_payload: int = USUAL_PAYLOAD) -> int:
-    """Most plain bytes in one fragment: four fill a chunk, so that a chunk is never far below its size.
+    """The most plain bytes of one fragment: four fill a chunk, so that a chunk is never far below its size.
 
-    max_payload: what the server takes in one message. Raises Misuse (nats.max_payload).
+    max_payload: the most bytes that the server takes in one message. Raises Misuse (nats.max_payload).
     """
     if max_payload < LEAST_PAYLOAD:
         raise Misuse(

@@ -76,7 +76,7 @@ async def record_session(
             view.ending(stop.is_set())
 
     try:
-        publisher = Publisher(jet, grant, view.show, room=SendQuota.of(jet))
+        publisher = Publisher(jet, grant, view.show, quota=SendQuota.of(jet))
         stopping = asyncio.create_task(_watch(jet, publisher, stop, end))
         try:
             broken = await _send_all(source, publisher, encoder)

@@ -1,9 +1,9 @@
-"""Owns how much data a publisher may still send: the platform says how much, and is asked again in time.
+"""Limits the data that a publisher sends: the platform grants a quota, and is asked again when it is spent.
 
-1. Asked before the first byte, when what was allowed is sent, and after a refusal for want of space.
-2. It counts data only. Ticks, gaps and endings never ask: the space that is kept for them is theirs.
-3. Nobody answers: that stops no recording. A little more is sent, and the stream itself refuses what does not
-   fit; from that refusal on only an answer opens it again.
+1. It is asked before the first byte, when the quota is spent, and after a refusal for lack of space.
+2. The quota is for data only. Ticks, gaps and endings have space reserved, and never ask.
+3. A recording does not stop if nobody answers. UNANSWERED_BYTES more are sent, and the stream itself refuses
+   a fragment without space; after that refusal only an answer grants a new quota.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,17 +17,17 @@ UNANSWERED_BYTES = 4 << 20
 ANSWER_S = 2.0
 
 Ask = Callable[[int], Awaitable[tuple[int, float]]]
-"""Bytes that are under way → bytes that may be sent, and which share of the stream is full."""
+"""Takes the bytes under way; returns the bytes that may be sent, and the share of the stream in use."""
 
 
-async def ask_room(jet: Jet, sending: int) -> tuple[int, float]:
+async def ask_platform(jet: Jet, sending: int) -> tuple[int, float]:
     """Ask the command service. Raises Unavailable."""
     answer = await call(jet, "room", {"sending": sending}, ANSWER_S)
     return int(answer["data"]), answer["used"] / answer["limit"] if answer["limit"] > 0 else 0.0
 
 
 class SendQuota:
-    """What one publisher may send. `filled`: the share of the stream that was full at the last answer."""
+    """The quota of one publisher. filled: the share of the stream in use at the last answer."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -37,10 +37,10 @@ class SendQuota:
 
     @classmethod
     def of(cls, jet: Jet) -> "SendQuota":
-        return cls(partial(ask_room, jet))
+        return cls(partial(ask_platform, jet))
 
     async def take(self, size: int, sending: int) -> bool:
-        """Whether a block of data may be sent now; it is then counted. sending: bytes under way."""
+        """Whether a block of data may be sent now; if so, it is counted. sending: bytes under way."""
         if self._left <= 0:
             try:
                 self._left, self.filled = await self._ask(sending)
@@ -53,5 +53,5 @@ class SendQuota:
         return True
 
     def refuse(self) -> None:
-        """The stream has refused something for want of space."""
+        """The stream has refused a fragment for lack of space."""
         self._left, self._refused, self.filled = 0, True, 1.0

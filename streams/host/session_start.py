@@ -1,11 +1,12 @@
-"""Gets a host its session: counter, signed request, start, genesis.
+"""Starts a session for a host: counter, signed request, start, genesis.
 
 1. Order: counter durable → CREATED → data key → genesis durable → first fragment. After a crash anywhere the
-   same call asks again with the same counter, and finds what exists.
-2. The request is signed by the host's evidence key; what is frozen in it are the settings that decide bytes.
-3. One host starts one session at a time (lock); recording them overlaps as it likes.
-4. A session that nobody will ask for again is destroyed: it would keep a place of its host for good. Nothing
-   is lost with it, for no fragment can be sent before the genesis is durable.
+   same call asks again with the same counter, and goes on from there. If nobody asks again, one number is
+   lost.
+2. The host's evidence key signs the request. It freezes the settings that decide bytes.
+3. One host starts one session at a time (lock); recordings may overlap.
+4. A session that nobody will ask for again is destroyed: it would use up a place of its host for good.
+   Nothing is lost with it: no fragment can be sent before the genesis is durable.
 Source: docs/design.md §2 (Start), docs/format.md §2.
 """
 
@@ -25,7 +26,7 @@ from streams.scheduling.retry import START, retry
 
 AGAIN_S = 0.05
 GIVE_UP_S = 5.0
-"""How long it is tried to destroy a session that was given up."""
+"""The time for destroying a session that was given up."""
 
 
 async def start_session(
@@ -37,9 +38,9 @@ async def start_session(
     *,
     once: bool = False,
 ) -> Grant:
-    """Create and start a session; what is needed to write to it comes back.
+    """Create and start a session, and return the grant to write to it.
 
-    once: nobody asks for this name again when it is refused now.
+    once: nobody asks for this name again if it is refused now.
     Raises Unavailable (host.locked, after START.for_s), RefusedByState (the name was used), and the errors of
     the command service.
     """
@@ -79,39 +80,39 @@ async def start_session(
 
 
 async def _give_up(jet: Jet, create: Create, uid: bytes) -> None:
-    """Destroy the session, if it is this one and not another's of its name."""
-    said = {"session": create.session, "who": create.host, "reason": "never_recorded"}
+    """Destroy the session, unless another one has its name."""
+    request = {"session": create.session, "who": create.host, "reason": "never_recorded"}
     with suppress(TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
             while True:
                 with suppress(LucidError):  # not there yet, or started meanwhile
-                    if (await call(jet, "show", said))["uid"] == uid.hex():
-                        await call(jet, "destroy", said)
+                    if (await call(jet, "show", request))["uid"] == uid.hex():
+                        await call(jet, "destroy", request)
                     return
                 await asyncio.sleep(AGAIN_S)
 
 
 async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
-    """The answer, also of a service that restarts meanwhile: the same cause is carried out once."""
+    """The answer to a command, repeated while the service restarts: the same cause is carried out once."""
     return await retry(
         lambda: call(jet, name, asked.model_dump(mode="json")),
         START,
         when=lambda error: error.code == "create.busy" or error.code.startswith("nats."),
-        on_error=_unheard,
+        on_error=_ignore,
     )
 
 
 async def _identity(identities: Identities, host: str) -> HostIdentity:
-    """Whoever else starts a session of this host is soon through."""
+    """The host's identity, once no other start of this host holds it."""
 
     async def locked() -> HostIdentity:
         return identities(host)
 
-    return await retry(locked, START, when=lambda error: error.code == "host.locked", on_error=_unheard)
+    return await retry(locked, START, when=lambda error: error.code == "host.locked", on_error=_ignore)
 
 
-def _unheard(_: LucidError) -> None:
-    """The caller is told when the time is up."""
+def _ignore(_: LucidError) -> None:
+    """The last error is raised when the time is up."""
 
 
 def _now_us() -> int:

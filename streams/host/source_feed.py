@@ -1,10 +1,10 @@
-"""Feeds a source to a publisher: cut where its container allows, sent before it grows old.
+"""Feeds a source to a publisher: cut at the boundaries of its container, sent before it grows old.
 
-1. What was read is sent at latest HOLD_S after its first byte came, whatever the container's boundaries say;
-   boxes that are read at once are joined.
-2. What was read before a pause is sent before it.
-3. What was read is sent whatever the source says next: its end, or an error, which is raised after that.
-4. Another film in the same source begins a part of its own: each part plays by itself.
+1. Bytes are sent at latest HOLD_S after the first of them was read, at a boundary or not. Boxes that are read
+   together are joined.
+2. Bytes read before a pause are sent before it.
+3. Bytes read are sent before the source's end, or its error, has an effect; the error is raised after that.
+4. Another init segment in the same source begins a part of its own: each part plays by itself.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from handlers.format.mp4 import BoxSplitter, Unit
 from streams.host.publisher import Publisher
 
 HOLD_S = 1.0
-"""What a recorder that is killed may have read and not sent, beside what is under way."""
+"""A recorder that is killed loses at most so long of its source, and the fragments under way."""
 ANOTHER_FILM = "another_film"
 """Reason of the part that another init segment begins."""
 
@@ -24,7 +24,7 @@ async def publish(
 ) -> None:
     """Send all that `source` gives; ticks while it is idle.
 
-    Returns when the source ends; nothing is finished then. Raises what the source or the stream raise.
+    Returns when the source ends; nothing is finished then. Raises the errors of the source and of the stream.
     """
     await publisher.begin_part(encoder, reason)
     feed = _Feed(aiter(source), publisher, encoder)
@@ -37,7 +37,7 @@ async def publish(
 
 
 class _Feed:
-    """One source: what was read of it and not sent, and how long that may still wait."""
+    """One source: the bytes that were read and not sent, and how long they may still wait."""
 
     def __init__(self, source: AsyncIterator[bytes], publisher: Publisher, encoder: str) -> None:
         self._source, self._publisher, self._encoder = source, publisher, encoder
@@ -45,10 +45,10 @@ class _Feed:
         self._coming: asyncio.Future[bytes | None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._due_s: float | None = None
-        """When the bytes that are held are to be sent; None: there are none that can be."""
+        """When the buffered bytes are to be sent; None: none can be."""
 
     async def next(self) -> bytes | None:
-        """The source's next block, None at its end. Raises what the source raises, after all it gave."""
+        """The source's next block, None at its end. An error of the source is raised after all its blocks."""
         while True:
             if self._publisher.is_paused:
                 await self._flush()
@@ -68,16 +68,16 @@ class _Feed:
     async def take(self, block: bytes) -> None:
         """Send the units that the block completes."""
         units = self._splitter.feed(block)
-        if units or self._due_s is None:  # all that is held now came with this block
+        if units or self._due_s is None:  # all that is buffered now came with this block
             self._due_s = self._clock() + HOLD_S if self._splitter.holds else None
         await self._send(units)
 
     async def send_rest(self) -> None:
-        """Send all that is held."""
+        """Send all that is buffered."""
         await self._send(self._splitter.finish())
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._coming is not None:
             self._coming.cancel()
 

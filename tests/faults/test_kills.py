@@ -60,9 +60,9 @@ async def send(progress: Progress, gate: Gate) -> None:
         for number, (kind, whole) in enumerate(zip(prepared.kinds, prepared.fragments, strict=True)):
             await gate.passed(number)
             if kind is Kind.FINAL:
-                await box.drained()
+                await box.drain()
             await box.send(whole, {}, barrier=kind in (Kind.PART, Kind.FINAL))
-        await box.drained()
+        await box.drain()
         progress.acked = box.acknowledged
     finally:
         counting.cancel()

@@ -28,7 +28,7 @@ BLOCK = 60_000
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "ROOM_S", 0.1)
+    monkeypatch.setattr(publisher, "QUOTA_RETRY_S", 0.1)
     monkeypatch.setattr(publisher, "TICK_S", 0.2)
     monkeypatch.setattr(sealed_source, "SWEEP_S", 0.2)
     monkeypatch.setattr(send_quota, "ANSWER_S", PATIENCE_S)  # whoever is not answered sends what has no room
@@ -50,7 +50,7 @@ class Sender:
     async def of(cls, world: World, session: str) -> "Sender":
         self = cls(Progress())
         grant = await start_session(world.jet, world.here.identity, session, session, SETTINGS)
-        self.publisher = Publisher(world.jet, grant, self.show, room=SendQuota.of(world.jet))
+        self.publisher = Publisher(world.jet, grant, self.show, quota=SendQuota.of(world.jet))
         self.task = asyncio.create_task(publish(self._source(), self.publisher, "opaque"))
         return self
 

@@ -68,7 +68,7 @@ async def test_a_fragment_a_window_ahead_waits_for_the_oldest() -> None:
     assert name(WINDOW) not in stream.held
     stream.faults.clear()
     await sending
-    await box.drained()
+    await box.drain()
     assert sorted(stream.held) == [name(k) for k in range(3 * WINDOW)]
 
 
@@ -82,7 +82,7 @@ async def test_what_failed_is_sent_again_with_the_same_bytes() -> None:
     faults = sum(map(len, stream.faults.values()))
     for k in range(200):
         await box.send(name(k), {}, barrier=chance.random() < 0.1)
-    await box.drained()
+    await box.drain()
     assert set(stream.held) == {name(k) for k in range(200)}
     assert len(troubles) == faults
     assert box.acknowledged == 200
@@ -112,7 +112,7 @@ async def test_the_window_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatc
         await asyncio.wait_for(box.send(bytes(1), {}), 0.02)
     stream.gate.set()
     await box.send(bytes(1), {})
-    await box.drained()
+    await box.drain()
     assert len(stream.held) == 2
 
 
@@ -123,7 +123,7 @@ async def test_what_is_refused_for_good_stops_the_sender() -> None:
     stream.faults[b"bad"] = ["refused"]
     await box.send(b"bad", {})
     with pytest.raises(Rejected, match=r"nats\.too_large"):
-        await box.drained()
+        await box.drain()
     with pytest.raises(Rejected, match=r"nats\.too_large"):
         await box.send(b"good", {})
     await box.close()

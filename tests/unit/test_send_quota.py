@@ -33,7 +33,7 @@ class Platform:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "ROOM_S", 0.005)
+    monkeypatch.setattr(publisher, "QUOTA_RETRY_S", 0.005)
     monkeypatch.setattr(publisher, "TICK_S", 0.02)
 
 
@@ -50,7 +50,7 @@ async def test_data_waits_for_room_while_ticks_go() -> None:
     """Breaks: a full stream takes data to the last byte, or its hosts look dead."""
     stream, told = Stream(), list[Progress]()
     platform = Platform(SOME, 0)
-    writer = Publisher(stream, grant(), told.append, room=SendQuota(platform))
+    writer = Publisher(stream, grant(), told.append, quota=SendQuota(platform))
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     assert told[-1].trouble == "recordings fill 96% of their space, data waits for room"
@@ -68,7 +68,7 @@ async def test_who_ends_a_recording_that_waits_gets_its_end_and_is_told_what_is_
     """Breaks: a session cannot end when the disk is full; or its last seconds vanish without a word."""
     stream, told = Stream(), list[Progress]()
     platform = Platform(SOME, 0)
-    writer = Publisher(stream, grant(), told.append, room=SendQuota(platform))
+    writer = Publisher(stream, grant(), told.append, quota=SendQuota(platform))
     sending = asyncio.create_task(publish(blocks(bytes(3 * SOME)), writer, "opaque"))
     await waiting(told)
     writer.stop_waiting()
@@ -87,7 +87,7 @@ async def test_who_ends_a_recording_that_waits_gets_its_end_and_is_told_what_is_
 async def test_an_ending_gives_nothing_up_where_there_is_room() -> None:
     """Breaks: every Ctrl-C cuts a recording's tail."""
     stream = Stream()
-    writer = Publisher(stream, grant(), room=SendQuota(Platform(1 << 30)))
+    writer = Publisher(stream, grant(), quota=SendQuota(Platform(1 << 30)))
     writer.stop_waiting()
     await publish(blocks(b"a", b"b"), writer, "opaque")
     await writer.finish()
@@ -128,7 +128,7 @@ async def test_a_refusal_of_the_stream_is_a_question() -> None:
 
     platform = Platform(1 << 30)
     stream = Full()
-    writer = Publisher(stream, grant(), room=SendQuota(platform))
+    writer = Publisher(stream, grant(), quota=SendQuota(platform))
     await writer.begin_part("opaque", "start")
     await writer.send(b"x")
     await until(lambda: len(stream.fragments) == 2)
