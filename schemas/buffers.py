@@ -1,31 +1,31 @@
-"""Owns buffers whose every byte is written right after they are made: nothing is copied into them twice."""
+"""Makes buffers without filling them first: the caller writes every byte right after."""
 
 import ctypes
 
 from schemas.format.digest import Buffer
 
 ALIGNED_BYTES = 4096
-"""What a disk takes as it is begins at a multiple of this."""
+"""Direct writes to a disk start at a multiple of this address."""
 Bytes = bytes | bytearray
-"""What has its bytes to itself. Once it is handed on, nobody writes to it."""
+"""A buffer that shares its bytes with no other object. Nobody writes to it after it is passed on."""
 
 _make = ctypes.pythonapi.PyByteArray_FromStringAndSize
 _make.argtypes, _make.restype = (ctypes.c_char_p, ctypes.c_ssize_t), ctypes.py_object
 
 
 def unfilled(count: int) -> bytearray:
-    """`count` bytes that hold anything: who asks for them writes all of them, or gives none of them away.
+    """Return `count` bytes of any content. The caller writes all of them before it passes them on.
 
-    `bytearray(count)` writes zeros first, under the interpreter's lock: 0.2 CPU seconds a GB of chunks.
+    `bytearray(count)` writes zeros first, under the interpreter's lock: 0.2 CPU seconds per GB of chunks.
     """
     buffer: bytearray = _make(None, count)
     return buffer
 
 
 def aligned(count: int) -> bytearray:
-    """The same in aligned memory, from twice ALIGNED_BYTES on.
+    """Return `count` unfilled bytes in aligned memory; aligned only from 2 * ALIGNED_BYTES on.
 
-    Taking bytes off the front of a bytearray moves none, as long as half of it stays.
+    Deleting the front of a bytearray moves no bytes while at least half of it stays.
     """
     buffer = unfilled(count + ALIGNED_BYTES)
     del buffer[: -address(buffer) % ALIGNED_BYTES]
@@ -34,7 +34,7 @@ def aligned(count: int) -> bytearray:
 
 
 def is_aligned(data: Buffer) -> bool:
-    """Whether a disk would take it as it is. What cannot be written to is not asked."""
+    """Whether a direct write can take this buffer as it is; False for a read-only buffer."""
     return not memoryview(data).readonly and address(data) % ALIGNED_BYTES == 0
 
 

@@ -1,21 +1,21 @@
-"""Owns every error that this system raises on purpose, and what each kind means for a caller.
+"""The errors that this system raises on purpose, and the meaning of each kind for the caller.
 
     LucidError
-      Retryable            the same call may succeed later; a stage naks with delay
+      Retryable            the same call may succeed later. A stage naks with delay.
         Unavailable        a server or file system does not answer
         NoSpace            a disk or stream is full
         Conflict           another writer was first; read again and decide again
-      Rejected             the same call will never succeed; a stage dead-letters
+      Rejected             the same call will never succeed. A stage writes a dead letter.
         Misuse             usage or configuration is wrong
-        EvidenceFalse      bytes are not what was signed or sealed
+        EvidenceFalse      bytes differ from the signed or sealed ones
         NotFound           no such session, chunk, file
         Unreadable         a file is there and cannot be read
         RefusedByState     the state machine does not allow it (also a ValueError)
         Denied             not allowed, or the wrong key
 
 1. `code` is stable (`area.word`) and machine-readable; the sentence may be reworded, the code may not.
-2. The sentence names the thing, what is allowed and, in `hint`, a command that cures it.
-3. `OUTCOMES` is the one table from kind to exit code and HTTP status; a test proves it total.
+2. The sentence names the thing, its state and the allowed states; `hint` holds a command that helps.
+3. `OUTCOMES` is the only table from kind to exit code and HTTP status; a test proves that it is total.
 """
 
 import errno
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 
 class LucidError(Exception):
-    """An expected failure. `code` is stable, `hint` says what to do, `place` says where."""
+    """An expected failure. `code`: stable, `area.word`; `hint`: the next step; `place`: file or field."""
 
     def __init__(self, message: str, *, code: str, hint: str = "", place: str = "") -> None:
         super().__init__(message)
@@ -61,34 +61,34 @@ class Misuse(Rejected):
 
 
 class EvidenceFalse(Rejected):
-    """Bytes are not what was signed or sealed."""
+    """Bytes differ from the signed or sealed ones."""
 
 
 class NotFound(Rejected):
-    """There is no such thing."""
+    """There is no such session, chunk or file."""
 
 
 class Unreadable(Rejected):
-    """It is there and cannot be read: nothing is known of what it holds."""
+    """The file exists and cannot be read: its content is unknown."""
 
 
 class RefusedByState(Rejected, ValueError):
-    """The state machine does not allow this now."""
+    """The session's state does not allow this command now."""
 
 
 class Denied(Rejected):
-    """Not allowed, or the key does not fit."""
+    """The caller may not do this, or the key does not fit."""
 
 
 class Outcome(NamedTuple):
-    """What a kind of error means outside: process exit code, HTTP status."""
+    """The meaning of an error outside this process: exit code and HTTP status."""
 
     exit_code: int
     http_status: int
 
 
 FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Of an OSError: what becomes NoSpace."""
+"""`errno` of an OSError that becomes NoSpace."""
 
 EXIT_OK, EXIT_BUG, EXIT_SIGNER_UNKNOWN, EXIT_INTERRUPTED = 0, 1, 9, 130
 
@@ -109,12 +109,12 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
 
 
 def outcome(error: LucidError) -> Outcome:
-    """Exit code and HTTP status of an error, by its nearest listed class."""
+    """Return exit code and HTTP status of an error, by its nearest listed class."""
     return next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
 
 
 def session_absent(session_id: str, more: str = "") -> NotFound:
-    """There is no session of this name. more: what was found under the name all the same."""
+    """There is no session of this name. more: other things found under the name."""
     return NotFound(
         f"there is no session {session_id}{more}", code="session.absent", hint="lucid sessions list"
     )

@@ -1,7 +1,7 @@
-"""Owns the names of every stream and subject, and which partition a session belongs to.
+"""The names of every stream and subject, and the partition of a session.
 
-1. Session and host names are checked before they become a subject token.
-2. `partition` is fixed for ever: it is written into subjects and into the streams' metadata.
+1. Session and host names are checked before they become a token of a subject.
+2. `partition` never changes: it stands in subjects and in the metadata of the streams.
 """
 
 import re
@@ -20,7 +20,7 @@ ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
 INSTALLATION, ALL_ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures.*", "lucid.keycopies"
 KEYS_MADE = "lucid.keysmade"
-"""Of LIFECYCLE: which keys `keys/` must hold, which must be erased, which copies were made."""
+"""In LIFECYCLE: the keys that `keys/` must hold, those that must be erased, and the copies made."""
 ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
 OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
 
@@ -40,7 +40,7 @@ RECORDED, CHUNKED, COMPRESSED, ENCRYPTED, PROVEN, STORED, REDRIVEN = (
 
 
 def session_id(text: str) -> str:
-    """Return the id as it is, or raise Misuse (session.id)."""
+    """Return the id unchanged. Raises Misuse (session.id)."""
     if SESSION_ID.fullmatch(text) is None or text in RESERVED_IDS:
         raise Misuse(
             f"session id {text[:120]!r} is not allowed: 1-100 of A-Z a-z 0-9 _ -, "
@@ -51,14 +51,14 @@ def session_id(text: str) -> str:
 
 
 def host_id(text: str) -> str:
-    """Return the host name as it is, or raise Misuse (host.id)."""
+    """Return the host name unchanged. Raises Misuse (host.id)."""
     if HOST_ID.fullmatch(text) is None:
         raise Misuse(f"host name {text[:80]!r} is not allowed: 1-64 of A-Z a-z 0-9 _ -", code="host.id")
     return text
 
 
 def partition(session: str) -> int:
-    """Which of the PARTITIONS a session belongs to: BLAKE3(session), little-endian, mod 16."""
+    """Return the partition of a session, 0 to 15: BLAKE3(session), little-endian, mod PARTITIONS."""
     return blake3(session.encode()).digest()[0] % PARTITIONS
 
 
@@ -67,7 +67,7 @@ def recording(host: str, session: str) -> str:
 
 
 def recording_by_anyone(session: str) -> str:
-    """Filter of what any host sent under a session's name."""
+    """Filter for the fragments of every host under one session name."""
     return f"lucid.rec.{partition(session)}.*.{session_id(session)}"
 
 
@@ -76,7 +76,7 @@ def recording_filter(p: int) -> str:
 
 
 def chunk(step: str, session: str) -> str:
-    """Subject of a session's events of one step (`recorded` ... `stored`, `redriven`)."""
+    """Subject of a session's events of one step, `recorded` to `stored` or `redriven`."""
     return f"lucid.chunk.{step}.{partition(session)}.{session_id(session)}"
 
 
@@ -105,22 +105,22 @@ def dead(stage: str, session: str) -> str:
 
 
 def command(name: str) -> str:
-    """Request subject of a command, such as `create`, `start`, `stop`."""
+    """Request subject of a command, such as `create`, `start` or `stop`."""
     return f"lucid.cmd.{name}"
 
 
 def heard(p: int) -> str:
-    """Request subject: of which hosts a partition's worker has heard, and how far it has looked."""
+    """Request subject: the worker of partition `p` answers with the activity of its hosts."""
     return f"lucid.heard.{p}"
 
 
 def session_of(subject: str) -> str:
-    """The session named by any subject that ends in one."""
+    """Return the session name at the end of a subject."""
     return subject.rsplit(".", 1)[1]
 
 
 def step_of(subject: str) -> str:
-    """`recorded` ... `stored` of a chunk event's subject, `dead` of a dead letter's."""
+    """Return the step in a chunk event's subject, or `dead` for the subject of a dead letter."""
     _, area, step, *_ = subject.split(".")
     return step if area == "chunk" else area
 

@@ -1,4 +1,7 @@
-"""Owns the field types that JSON bodies share: binary as lowercase hex, whole fragments as padded base64."""
+"""The field types that JSON bodies share.
+
+Fixed-length binary is lowercase hex; whole fragments are padded base64; times are µs since 1970 UTC.
+"""
 
 import base64
 import binascii
@@ -51,10 +54,10 @@ B64 = Annotated[
     PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str),
 ]
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
-"""A code or a name, never personal data."""
+"""A code or a pseudonym, never personal data."""
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 EndKind = Literal["final", "aborted", "host_lost"]
-"""How a recording ended: by its host, by a command, or because its host was not heard of any more."""
+"""How a recording ended: by its host, by a command, or because its host fell silent."""
 ForcedEnd = Literal["aborted", "host_lost"]
 """An ending that the platform made."""
 TimeUs = Annotated[int, Field(gt=-(2**53), lt=2**53)]
@@ -62,7 +65,7 @@ TimeUs = Annotated[int, Field(gt=-(2**53), lt=2**53)]
 
 
 def utc_text(at_us: int, *, seconds: bool = True) -> str:
-    """A time as people read it, such as `2026-03-04 09:12:44 UTC`; beyond the calendar it stays in µs."""
+    """Return a time such as `2026-03-04 09:12:44 UTC`; outside the calendar the number of µs."""
     try:
         at = datetime.fromtimestamp(at_us / 1e6, UTC)
     except (ValueError, OverflowError, OSError):
@@ -71,6 +74,6 @@ def utc_text(at_us: int, *, seconds: bool = True) -> str:
 
 
 class Frozen(BaseModel):
-    """A JSON body: immutable, and tolerant of members that a newer writer added."""
+    """An immutable JSON body that ignores members of a newer writer."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -1,9 +1,9 @@
-"""Owns the bodies of the chunk events: what each stage says to the next.
+"""The bodies of the chunk events, which each stage publishes for the next one.
 
-1. An event carries claim checks, never chunk bytes: `recorded` names the fragments' stream sequences,
+1. An event carries claim checks, never chunk bytes. `recorded` names the stream sequences of its fragments;
    every later event names the stream sequence of its `recorded`.
-2. Nothing here comes from a clock or from today's configuration: the same fragments give the same bodies.
-3. `type` is versioned; an older version is raised by schemas.events.upcast; unknown members are ignored.
+2. No value comes from a clock or from today's configuration: the same fragments give the same bodies.
+3. `type` carries a version; schemas.events.upcast reads older versions. Unknown members are ignored.
 """
 
 from typing import Literal
@@ -15,7 +15,6 @@ from schemas.types import (
     Frozen,
     Hex16,
     Hex32,
-    Hex64,
     Hex96,
     Hex128,
     Hex158,
@@ -29,7 +28,7 @@ ClosedBy = Literal[
 
 
 class ChunkEvent(Frozen):
-    """What every chunk event says: which chunk of which session, and under which run."""
+    """The members of every chunk event: session, chunk index and run."""
 
     session: str
     uid: Hex16
@@ -38,7 +37,7 @@ class ChunkEvent(Frozen):
 
 
 class TrackState(Frozen):
-    """One track of record's fold. `head` is the genesis while `next_seq` is 0."""
+    """One track in the fold of `record`. `head` is the genesis while `next_seq` is 0."""
 
     id: int
     genesis: Hex32
@@ -51,18 +50,17 @@ class TrackState(Frozen):
     part_fragment: B64
     """The whole part fragment of `part`; empty before the first."""
     lossy: bool = False
-    """Some fragment of this track was lost."""
+    """A fragment of this track was lost."""
     open: tuple[int, ...]
     """Stream sequences of the open chunk's fragments, in order of seq."""
     early: tuple[int, ...]
-    """Stream sequences of fragments that are waiting for one before them."""
+    """Stream sequences of fragments that wait for an earlier one."""
 
 
 class FoldState(Frozen):
-    """Record's whole fold after one step; with the named fragments it can be continued exactly.
+    """The fold of `record` after one step. With the named fragments the fold continues exactly from here.
 
-    `at` is the stream sequence of the fragment that caused the step (it may still wait in `early`, or in
-    `ending` when it is the one that ends the session).
+    at: stream sequence of the fragment that caused the step. It may still wait in `early` or `ending`.
     """
 
     at: Count
@@ -74,28 +72,28 @@ class FoldState(Frozen):
     tracks: tuple[TrackState, ...]
     equivocations: Count = 0
     host_gaps: Count = 0
-    """Gap fragments that were taken: how often the host says that it could not record."""
+    """Accepted gap fragments: how often the host says that it could not record."""
     host_gap_reason: str = ""
-    """Of the last one."""
+    """Reason in the last gap fragment."""
     refused_final: str = ""
-    """Why the host's own final was refused: the platform is to end the recording."""
+    """Code of a refused final; the platform must then end the recording. Empty: none was refused."""
     ending: Count = 0
-    """Stream sequence of the final or end fragment that is being taken; 0: none."""
+    """Stream sequence of the final or end fragment in progress; 0: none."""
 
     @property
     def named(self) -> list[int]:
-        """Stream sequences of the fragments that are in no closed chunk, of those up to `at`."""
+        """Stream sequences, up to `at`, of the fragments outside closed chunks."""
         waiting = [seq for track in self.tracks for seq in (*track.open, *track.early)]
         return [*waiting, self.ending] if self.ending else waiting
 
     @property
     def resume(self) -> int:
-        """The lowest stream sequence that is not inside a closed chunk."""
+        """The lowest stream sequence outside closed chunks."""
         return min([*self.named, self.at + 1])
 
 
 class Equivocation(Frozen):
-    """Two validly signed fragments for one (track, seq): each header ‖ H(body) ‖ signature, 192 bytes."""
+    """Two validly signed fragments for one (track, seq). a, b: header ‖ H(body) ‖ signature, 192 bytes."""
 
     track: int
     seq: Count
@@ -104,7 +102,7 @@ class Equivocation(Frozen):
 
 
 class Recorded(ChunkEvent):
-    """A closed chunk, as a claim check into RECORDINGS. Also record's checkpoint."""
+    """A closed chunk, as a claim check into RECORDINGS; also the checkpoint of `record`."""
 
     type: Literal["lucid.chunk.recorded.v1"] = "lucid.chunk.recorded.v1"
     host: str
@@ -118,25 +116,25 @@ class Recorded(ChunkEvent):
     first_us: TimeUs
     last_us: TimeUs
     prev_head: Hex32
-    """The previous head that the first fragment names."""
+    """Previous head in the first fragment."""
     last_head: Hex32
     last_header: Hex96
     rows: B64
-    """Rows of type 2 (format.md §8), length-prefixed, one for each fragment by seq."""
+    """Length-prefixed rows of type 2 (format.md §8), one per fragment, by seq."""
     stream: tuple[int, ...]
-    """Stream sequences of the fragments by seq, delta-coded: the first, then differences."""
+    """Stream sequences of the fragments by seq, delta-coded: the first, then the differences."""
     equivocations: tuple[Equivocation, ...] = ()
-    """Those found since the event before."""
+    """Found since the previous event."""
     state: FoldState
 
     @property
     def part_fragment(self) -> bytes:
-        """The whole part fragment under whose key the data fragments are sealed."""
+        """The whole part fragment. Its key seals the data fragments of this chunk."""
         return next(track.part_fragment for track in self.state.tracks if track.id == self.track)
 
 
 class TrackEnd(Frozen):
-    """One track at the end of a session: what `final` or `end` names."""
+    """The end of one track."""
 
     id: int
     last_seq: Count
@@ -145,7 +143,7 @@ class TrackEnd(Frozen):
 
 
 class Ended(Frozen):
-    """The last event of a session's recording: nothing more comes."""
+    """The last event of a recording."""
 
     type: Literal["lucid.chunk.ended.v1"] = "lucid.chunk.ended.v1"
     session: str
@@ -154,25 +152,25 @@ class Ended(Frozen):
     fragments: Count
     plain: Count
     tracks: tuple[TrackEnd, ...]
-    """What was taken, by track: its last seq, head and plain bytes."""
+    """The accepted fragments of each track: last seq, head and plain bytes."""
     genesis: dict[int, Hex32]
     end: EndKind
     reason: Label
     ended_us: TimeUs
     ending: B64
-    """The whole fragment that ended it, as it stands in the stream: an `end` there names no tracks."""
+    """The whole final or end fragment, as it stands in the stream. An `end` fragment names no tracks."""
     equivocations: tuple[Equivocation, ...] = ()
     state: FoldState
 
 
 class StageEvent(ChunkEvent):
-    """What a stage publishes: the stream sequence of the chunk's `recorded` event, and its own result."""
+    """The members of every stage's event. recorded: stream sequence of the chunk's `recorded` event."""
 
     recorded: Count
 
 
 class Redriven(StageEvent):
-    """A claim given out again by recover or replay, under a new run."""
+    """A chunk that `recover` or `replay` drives again, under a new run."""
 
     type: Literal["lucid.chunk.redriven.v1"] = "lucid.chunk.redriven.v1"
 
@@ -185,7 +183,7 @@ class Chunked(StageEvent):
 
 
 class Compressed(StageEvent):
-    """payload = what the codec made; codec 0 where it did not pay."""
+    """The chunk was compressed; codec 0: compression did not pay, and the payload is the plain bytes."""
 
     type: Literal["lucid.chunk.compressed.v1"] = "lucid.chunk.compressed.v1"
     plain: Count
@@ -196,7 +194,7 @@ class Compressed(StageEvent):
 
 
 class Encrypted(StageEvent):
-    """The sealed chunk: its header, its length, H(whole file)."""
+    """The chunk was sealed. sealed: length of the file, bytes; digest: H(whole file)."""
 
     type: Literal["lucid.chunk.encrypted.v1"] = "lucid.chunk.encrypted.v1"
     header: Hex128
@@ -206,7 +204,7 @@ class Encrypted(StageEvent):
 
 
 class Proven(StageEvent):
-    """The leaf of the session's tree."""
+    """The chunk has its entry and its leaf in the session's tree."""
 
     type: Literal["lucid.chunk.proven.v1"] = "lucid.chunk.proven.v1"
     entry: Hex158
@@ -216,7 +214,7 @@ class Proven(StageEvent):
 
 
 class Stored(StageEvent):
-    """The sealed chunk is durable; `entry` is recomputed from what was read back."""
+    """The sealed chunk is durable. `entry` is recomputed from the bytes that were read back."""
 
     type: Literal["lucid.chunk.stored.v1"] = "lucid.chunk.stored.v1"
     entry: Hex158
@@ -226,37 +224,16 @@ class Stored(StageEvent):
 
 
 class Dead(Frozen):
-    """A job that will not be tried again, or a fragment that was refused."""
+    """A dead letter: a job without further retries, or a refused fragment."""
 
     type: Literal["lucid.dead.v1"] = "lucid.dead.v1"
     stage: str
     session: str
     index: int = -1
-    """-1: not a chunk."""
+    """-1: the dead letter is not about a chunk."""
     run: Count = 0
     seq: Count = 0
-    """Stream sequence of what was refused."""
+    """Stream sequence of the refused message."""
     code: str
     message: str
     body: B64 = b""
-
-
-__all__ = [
-    "ChunkEvent",
-    "Chunked",
-    "ClosedBy",
-    "Compressed",
-    "Dead",
-    "Encrypted",
-    "Ended",
-    "Equivocation",
-    "FoldState",
-    "Hex64",
-    "Proven",
-    "Recorded",
-    "Redriven",
-    "StageEvent",
-    "Stored",
-    "TrackEnd",
-    "TrackState",
-]

@@ -1,9 +1,9 @@
-"""Owns the bodies of commands to a session: what is asked for, by whom, when, and under which id.
+"""The bodies of the commands to a session.
 
-1. `at_us` is the clock of whoever asks: the pure side reads none.
-2. `cause` is the command's own id (for a reaction: the causing event's). A repeated command carries the same
-   one and changes nothing.
-3. A command that says more than it should is refused: a misspelt member must not be ignored.
+1. `at_us` is the caller's clock: `decide` reads no clock.
+2. `cause` is the command's own id, or the id of the event that a reaction follows. A repeated command carries
+   the same id and changes nothing.
+3. A command with an unknown member is refused: a misspelt member must not be ignored.
 """
 
 from typing import Annotated, ClassVar
@@ -18,7 +18,7 @@ CREATE_PREFIX = b"lucid v1 create\0"
 
 
 class Trigger:
-    """What moves a session from state to state (handlers.lifecycle.rules.TABLE)."""
+    """The triggers that move a session between states (handlers.lifecycle.rules.TABLE)."""
 
     START = "START"
     START_COMPLETE = "START_COMPLETE"
@@ -35,7 +35,7 @@ class Trigger:
 
 
 class Command(BaseModel):
-    """What every command says."""
+    """The members of every command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class Command(BaseModel):
 
 
 class Create(Command):
-    """A host asks for a session; its evidence key signs everything that the evidence will rest on."""
+    """A host asks for a session. Its evidence key signs every field that the evidence depends on."""
 
     host: str
     host_key: Hex32
@@ -66,7 +66,7 @@ class Create(Command):
 def create_request(
     session: str, host: str, host_key: bytes, counter: int, prev_genesis: bytes, settings: SessionSettings
 ) -> bytes:
-    """The bytes that a host signs, after CREATE_PREFIX, when it asks for a session."""
+    """Return the bytes that a host signs, after CREATE_PREFIX, to ask for a session."""
     asked: dict[str, str | int | dict[str, int]] = {
         "session": session,
         "host": host,
@@ -79,7 +79,7 @@ def create_request(
 
 
 class Move(Command):
-    """A command that is one trigger of the table."""
+    """A command that stands for one trigger of the table."""
 
     trigger: ClassVar[str]
     reason: Label = "none"
@@ -122,11 +122,11 @@ class Error(Move):
 class Recover(Move):
     trigger = Trigger.RECOVER
     chunks: Count
-    """How many are recorded now. One that is recorded while this is decided belongs to the run before."""
+    """Chunks recorded so far. A chunk that is recorded during the decision belongs to the previous run."""
 
 
 class Cleanup(Move):
-    """Destroy a session that was started: the fence, the keys, then everything that they opened."""
+    """Destroy a session that was started: first its key, then all data that the key opens."""
 
     trigger = Trigger.CLEANUP
     approver: Label = "none"
@@ -146,14 +146,14 @@ class Destroy(Move):
 
 
 class RequestEnd(Command):
-    """The platform ends a recording whose host does not."""
+    """The platform ends a recording that its host does not end."""
 
     end: ForcedEnd
     reason: Label = "none"
 
 
 class AllotRun(Command):
-    """A new run, to drive missing chunks again without a change of state."""
+    """Start a new run that drives missing chunks again, without a change of state."""
 
     chunks: Count
     """As in Recover."""
@@ -161,14 +161,14 @@ class AllotRun(Command):
 
 
 class AcceptLoss(Command):
-    """Give up one chunk that cannot be made."""
+    """Accept the loss of one chunk that cannot be made."""
 
     index: Count
     reason: Label = "none"
 
 
 class ReleaseSource(Command):
-    """Let go of what the first chunks of a session that still runs were made of."""
+    """Release the source of the first chunks of a running session. Members as in SourceReleased."""
 
     chunks: Count
     up_to: Count
@@ -182,7 +182,7 @@ class ChangeHold(Command):
 
 
 class BeginSeal(Command):
-    """Fix what the manifest is made from; the seal's number is the log's to give."""
+    """Fix the input of the manifest. The log assigns the seal's number. Members as in SealStarted."""
 
     sealed_us: TimeUs
     signer: Hex32
@@ -202,17 +202,17 @@ class CompleteSeal(Command):
 
 
 class RevokeSigner(BaseModel):
-    """No session's command: let nothing count that a signer signed."""
+    """Revoke a signer: none of its signatures count any more. Not a command to a session."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Label
     since_us: Annotated[TimeUs, Field(gt=0)]
-    """From when it could be misused; it counts for nothing before that either."""
+    """When the misuse could begin. Signatures from before that time do not count either."""
     cause: Label
 
 
 class RecordShredding(Command):
-    """Fence, erased wraps and tombstone stand."""
+    """The key is erased and the tombstone is durable. tombstone: H of its envelope."""
 
     tombstone: Hex32

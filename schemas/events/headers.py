@@ -1,20 +1,20 @@
-"""Owns the headers of our messages: attributes of CloudEvents, and the trace that a message belongs to."""
+"""The headers of our messages: CloudEvents attributes and the trace id."""
 
 from collections.abc import Mapping
 
 SPEC_VERSION = "1.0"
 MOST_BYTES = 4 << 10
-"""Names and texts of all headers of one message. Ours take less than 500; the server takes a MiB."""
+"""Limit for all names and values of one message's headers. Ours take < 500; the server accepts 1 MiB."""
 TOO_LONG = f"its headers are longer than {MOST_BYTES} bytes"
 
 
 def headers(kind: str, trace: str = "", **attributes: str) -> dict[str, str]:
-    """The headers of a message of type `kind`. trace: a traceparent; attributes: such as source, id."""
-    said = {"ce-specversion": SPEC_VERSION, "ce-type": kind}
-    said |= {f"ce-{name}": text for name, text in attributes.items()}
-    return said | ({"traceparent": trace} if trace else {})
+    """Return the headers of a message of type `kind`. trace: a traceparent; attributes: source, id."""
+    fields = {"ce-specversion": SPEC_VERSION, "ce-type": kind}
+    fields |= {f"ce-{name}": text for name, text in attributes.items()}
+    return fields | ({"traceparent": trace} if trace else {})
 
 
 def too_long(found: Mapping[str, str]) -> bool:
-    """Whether the headers of a message are more than any of ours has."""
+    """Whether the headers exceed MOST_BYTES: no message of ours has such headers."""
     return sum(len(f"{name}{text}".encode()) for name, text in found.items()) > MOST_BYTES

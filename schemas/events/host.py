@@ -1,8 +1,8 @@
-"""Owns the bodies of the hosts' logs: which evidence key a host has, and which counters are taken.
+"""The bodies of the host logs: the evidence key of each host, and the counters in use.
 
-1. `lucid.hosts.<host name>` holds HostRegistered, `lucid.counters.<public key in hex>.<counter>` holds
-   CounterTaken: a uid follows from key and counter, so a counter belongs to the key, not to the host's name.
-2. Each of these subjects holds one event, for good.
+1. `lucid.hosts.<host name>` holds HostRegistered; `lucid.counters.<public key in hex>.<counter>` holds
+   CounterTaken. A uid follows from key and counter, so a counter belongs to the key, not to the host name.
+2. Each of these subjects holds exactly one event, for ever.
 3. Bodies are JCS.
 """
 
@@ -16,7 +16,7 @@ from schemas.types import Count, Frozen, Hex32, Label, TimeUs
 
 
 class HostRegistered(Frozen):
-    """This key speaks for this host from now on."""
+    """The key signs for the host from now on."""
 
     type: Literal["HostRegistered"] = "HostRegistered"
     version: Literal[1] = 1
@@ -27,7 +27,7 @@ class HostRegistered(Frozen):
 
 
 class CounterTaken(Frozen):
-    """This counter of the key belongs to this session, for good."""
+    """The counter of the key belongs to the session, for ever."""
 
     type: Literal["CounterTaken"] = "CounterTaken"
     version: Literal[1] = 1

@@ -1,12 +1,12 @@
-"""The bodies of the installation's own log: which keys `keys/` must hold, and which it must not.
+"""The bodies of the installation's own log: the keys that `keys/` must hold, and the keys it must not hold.
 
-1. `lucid.installation` holds KeysNoted. Each event states everything; the last one counts.
-2. `lucid.erasures.<uid>` holds ErasureOrdered, once, before a key is erased. A folder that is older than the
-   last one of all is brought up to it.
-3. `lucid.keysmade` holds KeyMade, after a key file is durable and before its session names the key: a folder
-   without the last one is older. After KeysGivenUp it is not.
-4. `lucid.keycopies` holds KeysCopied, before the first key is read for the copy.
-5. Nothing in them opens or signs anything: numbers, fingerprints and check values.
+1. `lucid.installation` holds KeysNoted. Each event states the whole folder; the last event counts.
+2. `lucid.erasures.<uid>` holds one ErasureOrdered, written before the key is erased. An older folder repeats
+   every erasure up to the last one before it serves.
+3. `lucid.keysmade` holds KeyMade, written after the key file is durable and before its session names the key.
+   A folder without the last key is older than the log, unless KeysGivenUp follows.
+4. `lucid.keycopies` holds KeysCopied, written before the first key is read for the copy.
+5. No body opens or signs anything: they hold numbers, fingerprints and check values.
 6. Bodies are JCS.
 """
 
@@ -20,30 +20,30 @@ from schemas.types import Count, Frozen, Hex16, Hex32, Label, TimeUs
 
 
 class NotedMasterKey(Frozen):
-    """One version of the master key. `check` is derived from it, and tells whether a key is the same."""
+    """One version of the master key. `check` is derived from the key: equal keys have equal checks."""
 
     version: Count
     check: Hex16
 
 
 class KeysNoted(Frozen):
-    """From now on `keys/` must hold these: a folder that lacks one is foreign or older."""
+    """From now on `keys/` must hold these keys: a folder that lacks one is foreign or older."""
 
     type: Literal["KeysNoted"] = "KeysNoted"
     version: Literal[1] = 1
     installation: Hex16
-    """What `keys/installation` holds."""
+    """Content of `keys/installation`."""
     masters: tuple[NotedMasterKey, ...]
     """Every version, oldest first."""
     signers: tuple[Hex32, ...]
     """Fingerprints, oldest first."""
     root: Hex32
-    """Fingerprint of the newest trust root; zero: none was ever here. Its file may be kept elsewhere."""
+    """Fingerprint of the newest trust root; zero: there was none. Its file may be offline."""
     at_us: TimeUs
 
 
 class ErasureOrdered(Frozen):
-    """The key of this session is erased for ever, in every folder that ever takes this one's place."""
+    """The session's key is erased for ever, also in every folder that replaces this one."""
 
     type: Literal["ErasureOrdered"] = "ErasureOrdered"
     version: Literal[1] = 1
@@ -51,7 +51,7 @@ class ErasureOrdered(Frozen):
 
 
 class KeyMade(Frozen):
-    """The key file of this session was made: every folder to come has it, or the fence in its place."""
+    """The session's key file was made. Every later folder has it, or the fence in its place."""
 
     type: Literal["KeyMade"] = "KeyMade"
     version: Literal[1] = 1
@@ -61,7 +61,7 @@ class KeyMade(Frozen):
 
 
 class KeysGivenUp(Frozen):
-    """A person said that there is no newer copy of `keys/`: what was made before is not asked for."""
+    """A person said that no newer copy of `keys/` exists: keys made before are not required."""
 
     type: Literal["KeysGivenUp"] = "KeysGivenUp"
     version: Literal[1] = 1
@@ -69,7 +69,7 @@ class KeysGivenUp(Frozen):
 
 
 class KeysCopied(Frozen):
-    """A copy of `keys/` is made: until its end it may hold every key that is there now."""
+    """A copy of `keys/` is made. Until `until_us` it may hold every key of this moment."""
 
     type: Literal["KeysCopied"] = "KeysCopied"
     version: Literal[1] = 1

@@ -1,10 +1,11 @@
-"""Owns the bodies of a session's event log. The log is the history; state is a fold over it.
+"""The bodies of a session's event log. The log is the history; the state is a fold over it.
 
-1. Bodies are stored as JCS (RFC 8785): null nowhere, absent members left out, so that the history in an
-   evidence copy is the stored bytes.
-2. `cause` is the id of the command (for a reaction: of the causing event); a retried append looks for it.
-3. `at_us` comes in with the command: the pure side reads no clock.
-4. The log outlives the session's key, so nothing personal stands in it: codes, pseudonyms, numbers.
+1. Bodies are stored as JCS (RFC 8785) without null members: the history in an evidence copy is the stored
+   bytes.
+2. `cause` is the id of the command, or the id of the event that a reaction follows. A retried append searches
+   for it.
+3. `at_us` comes with the command: `decide` and `evolve` read no clock.
+4. The log outlives the session's key, so it holds no personal data: only codes, pseudonyms and numbers.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +16,7 @@ from schemas.types import Count, ForcedEnd, Frozen, Hex16, Hex32, Hex64, Hex1216
 
 
 class State:
-    """The states of a session; what leads from one to another is handlers.lifecycle.rules.TABLE."""
+    """The states of a session. handlers.lifecycle.rules.TABLE holds the transitions."""
 
     CREATED = "CREATED"
     STARTING = "STARTING"
@@ -30,7 +31,7 @@ class State:
 
 
 class SessionSettings(Frozen):
-    """What decides bytes, frozen when the session is created."""
+    """The settings that decide bytes of evidence, frozen when the session is created."""
 
     suite: Literal[1, 2] = 1
     codec: Literal[0, 1, 2, 3, 4] = 1
@@ -42,7 +43,7 @@ class SessionSettings(Frozen):
 
 
 class LifecycleEvent(Frozen):
-    """What every event of the log says."""
+    """The members of every event of the log."""
 
     version: Literal[1] = 1
     session: str
@@ -64,7 +65,7 @@ class Created(LifecycleEvent):
 
 
 class Transition(LifecycleEvent):
-    """What every event that moves the state says."""
+    """The members of every event that moves the state."""
 
     trigger: Label
     from_state: Label
@@ -73,7 +74,7 @@ class Transition(LifecycleEvent):
 
 
 class Transitioned(Transition):
-    """A transition that carries nothing but its reason."""
+    """A transition that carries only its reason."""
 
     type: Literal["Transitioned"] = "Transitioned"
 
@@ -87,16 +88,16 @@ class StartCompleted(Transition):
 
 
 class Recovered(Transition):
-    """RECOVER: what is missing is driven again under `run`, in one event, so that no crash parts the two."""
+    """RECOVER and its new run in one event: a crash cannot separate them."""
 
     type: Literal["Recovered"] = "Recovered"
     run: Count
     chunks: Count
-    """How many were recorded by then: those of them that are missing are driven again."""
+    """Chunks recorded so far: those of them that are missing are driven again under `run`."""
 
 
 class DestroyOrdered(Transition):
-    """CLEANUP, or DESTROY of a session that never started: who answers for it goes into the tombstone."""
+    """CLEANUP, or DESTROY of a session that never started. The tombstone names the approver."""
 
     type: Literal["DestroyOrdered"] = "DestroyOrdered"
     approver: Label
@@ -104,7 +105,7 @@ class DestroyOrdered(Transition):
 
 
 class EndRequested(LifecycleEvent):
-    """The platform ends the recording itself: record is sent a kind 8 fragment."""
+    """The platform ends the recording itself: it sends `record` a fragment of kind 8."""
 
     type: Literal["EndRequested"] = "EndRequested"
     end: ForcedEnd
@@ -112,7 +113,7 @@ class EndRequested(LifecycleEvent):
 
 
 class RunAllotted(LifecycleEvent):
-    """A new run for replay, without a change of state; never used twice."""
+    """A new run for replay, without a change of state. A run is never used twice."""
 
     type: Literal["RunAllotted"] = "RunAllotted"
     run: Count
@@ -122,7 +123,7 @@ class RunAllotted(LifecycleEvent):
 
 
 class LossAccepted(LifecycleEvent):
-    """A chunk that cannot be made is given up: the manifest will hold a gap for it."""
+    """The loss of a chunk that cannot be made: the manifest holds a gap for it."""
 
     type: Literal["LossAccepted"] = "LossAccepted"
     index: Count
@@ -130,17 +131,17 @@ class LossAccepted(LifecycleEvent):
 
 
 class SourceReleased(LifecycleEvent):
-    """The first chunks of a session that still runs were read back from the store: their source may go."""
+    """The first chunks of a running session were read back from the store: their source may be purged."""
 
     type: Literal["SourceReleased"] = "SourceReleased"
     chunks: Count
-    """How many, lost ones included. None of them is ever made again."""
+    """How many chunks, lost ones included. None of them is made again."""
     up_to: Count
-    """Stream sequence up to which fragments may go, but for those that record's checkpoint names."""
+    """Fragments up to this stream sequence may be purged, except those in the checkpoint of `record`."""
 
 
 class HoldChanged(LifecycleEvent):
-    """A legal hold was placed or lifted; while it stands nothing is destroyed."""
+    """A legal hold was placed or lifted. Under a legal hold nothing is destroyed."""
 
     type: Literal["HoldChanged"] = "HoldChanged"
     held: bool
@@ -148,7 +149,7 @@ class HoldChanged(LifecycleEvent):
 
 
 class SealStarted(LifecycleEvent):
-    """Everything that the manifest is made from is fixed now."""
+    """The input of the manifest is fixed."""
 
     type: Literal["SealStarted"] = "SealStarted"
     seal_no: Count
@@ -158,7 +159,7 @@ class SealStarted(LifecycleEvent):
     n: Count
     """Data chunks, lost ones included."""
     stored: Count
-    """The last stream sequence on the session's `stored` subject that counts: what comes later does not."""
+    """The last stream sequence that counts on the session's `stored` subject."""
 
 
 class Sealed(LifecycleEvent):
@@ -174,7 +175,7 @@ class Sealed(LifecycleEvent):
 
 
 class Shredded(LifecycleEvent):
-    """The fence stands and every wrap is erased; `dek_id` can never be opened again."""
+    """The session's key is erased: no chunk under `dek_id` can ever be opened again."""
 
     type: Literal["Shredded"] = "Shredded"
     tombstone: Hex32

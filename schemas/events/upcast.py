@@ -1,7 +1,7 @@
-"""Owns reading events of every version ever written: an old body is raised step by step to today's model.
+"""Reads chunk events of every version: an old body becomes today's model step by step.
 
-1. `UPCASTERS` maps a type that is no longer written to the function that makes the next version's body of it.
-2. Pure; what no model reads is Rejected (event.malformed, event.unknown).
+1. `UPCASTERS` maps an old type to the function that makes the body of the next version.
+2. Pure. A body that no model reads is Rejected (event.malformed, event.unknown).
 """
 
 import json
@@ -26,14 +26,14 @@ from schemas.events.chunk import (
 from schemas.types import Frozen
 
 UPCASTERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By old type; the result's `type` is newer."""
+"""By old type. The result has a newer `type`."""
 
 _KINDS = (Recorded, Ended, Redriven, Chunked, Compressed, Encrypted, Proven, Stored, Dead)
 MODELS: dict[str, type[Frozen]] = {kind.model_fields["type"].default: kind for kind in _KINDS}
 
 
 def read_chunk_event(data: Bytes) -> Frozen:
-    """The event in one message of CHUNKS or DEAD. Raises Rejected (event.malformed, event.unknown)."""
+    """Return the event in a message of CHUNKS or DEAD. Raises Rejected (event.malformed, event.unknown)."""
     try:
         body = json.loads(data)
         kind = str(body["type"])
@@ -53,7 +53,7 @@ def read_chunk_event(data: Bytes) -> Frozen:
 
 
 def read_recorded(data: Bytes) -> Recorded | Ended:
-    """An event of the `recorded` subject."""
+    """Return an event of the `recorded` subject. Raises Rejected (event.*)."""
     event = read_chunk_event(data)
     if not isinstance(event, Recorded | Ended):
         raise Rejected(f"{type(event).__name__} where a recorded event belongs", code="event.unexpected")

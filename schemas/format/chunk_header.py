@@ -1,4 +1,4 @@
-"""Owns the header of a sealed chunk: header 128 (all of it AAD) ‖ ciphertext ‖ tag 16 (format.md §6).
+"""The header of a sealed chunk: header 128 (all of it AAD) ‖ ciphertext ‖ tag 16 (format.md §6).
 
     off size field                                    off size field
       0    4 magic LSCH                                32    8 index
@@ -11,9 +11,9 @@
      12    4 part
      16   16 uid
 
-1. Little-endian; what is unknown or out of bounds is EvidenceFalse (chunk.header).
+1. Little-endian. An unknown value, or one out of bounds, is EvidenceFalse (chunk.header).
 2. This module knows the bytes, not the keys.
-3. Levels and their cost decide no byte of evidence: the level of a session is frozen when it is created.
+3. The tables of levels decide no byte of evidence: a session freezes its level when it is created.
 """
 
 import struct
@@ -30,7 +30,7 @@ VERSION = 1
 HEADER = struct.Struct("<4sBBBBHHI16sQQII16s24s32s")
 HEADER_BYTES = HEADER.size
 NAMED_BYTES = 72
-"""The first bytes, which name the chunk: the chunk's secret and nonce depend on them."""
+"""The first bytes, which name the chunk; its secret and nonce depend on them."""
 TAG_BYTES = 16
 MIB = 1 << 20
 MAX_PLAIN = 16 << 20
@@ -67,12 +67,12 @@ SECONDS_PER_MIB: dict[Codec, dict[int, float]] = {
     Codec.BROTLI: {3: 0.01, 4: 0.03, 6: 0.05, 7: 0.06, 8: 0.15, 9: 0.25, 10: 1.0, 11: 2.0},
     Codec.GZIP: {3: 0.02, 5: 0.03, 6: 0.07, 7: 0.12, 8: 0.7, 9: 2.4},
 }
-"""CPU seconds by level, for each level up to the one that is named: measured (one core, 4 MiB), the
-worst of prose, source code, machine code, base64, repetitions, and noise of two letters, which costs most."""
+"""CPU seconds per MiB, for every level up to the key. Measured on one core with 4 MiB: the slowest of prose,
+source code, machine code, base64, repetitions, and noise of two letters, which costs most."""
 
 
 class ChunkPlace(Protocol):
-    """The numbers by which a chunk is placed in its session: an entry and a `recorded` event have them."""
+    """The place of a chunk in its session. An entry and a `recorded` event both have these numbers."""
 
     @property
     def index(self) -> int: ...
@@ -133,7 +133,7 @@ class ChunkHeader:
 
     @classmethod
     def parse(cls, raw: Buffer) -> "ChunkHeader":
-        """The header, everything about it checked that it shows by itself. raw: exactly 128 bytes."""
+        """Return the header, checked as far as it can be checked alone. raw: exactly 128 bytes."""
         if len(raw) != HEADER_BYTES:
             _refuse(f"a header has {HEADER_BYTES} bytes, this one {len(raw)}")
         magic, version, suite, codec, flags, size, track, part, *rest = HEADER.unpack(raw)
@@ -167,7 +167,7 @@ class ChunkHeader:
 
 
 def codec_seconds(codec: Codec, level: int, plain_bytes: int) -> float:
-    """How long a chunk of so many plain bytes may take."""
+    """Return the CPU seconds that compression of `plain_bytes` may take. Raises ValueError: no such level."""
     for up_to, seconds in SECONDS_PER_MIB[codec].items():
         if level <= up_to:
             return seconds * plain_bytes / MIB

@@ -1,7 +1,7 @@
-"""Owns the two digests of the format, H(x) and D(context, x) (format.md §1).
+"""The two digests of the format, H(x) and D(context, x) (format.md §1).
 
-1. One thread for each digest: the pipeline has threads of its own.
-2. Large inputs are hashed without the interpreter's lock, so digests of several threads run side by side.
+1. One digest uses one thread: the pipeline has threads of its own.
+2. Large inputs are hashed without the interpreter's lock, so several threads hash in parallel.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 Buffer = bytes | bytearray | memoryview
-"""Anything that holds bytes; a memoryview is always contiguous and of format B."""
+"""An object that holds bytes; a memoryview must be contiguous and of format B."""
 
 DIGEST_BYTES = 32
 ZERO = bytes(DIGEST_BYTES)
@@ -22,14 +22,14 @@ def h(data: Buffer) -> bytes:
 
 
 class Content(NamedTuple):
-    """What a file holds: its length in bytes, and H of all of them."""
+    """The content of a file: its length in bytes, and H of these bytes."""
 
     size: int
     digest: bytes
 
 
 def content(pieces: Iterable[Buffer]) -> Content:
-    """Of what comes in pieces; each is read before the next one is asked for."""
+    """Return length and digest of joined pieces. Each piece is hashed before the next one is requested."""
     size, digest = 0, blake3()
     for piece in pieces:
         size += len(piece)

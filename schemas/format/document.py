@@ -1,10 +1,10 @@
-"""What all signed documents share: one value, one text, read piece by piece (format.md §1, JSON; §9).
+"""The common form of all signed documents: each value has one text, read item by item (format.md §1, §9).
 
-1. Every named member is there and no other; what was parsed builds the same bytes again.
-2. A member that may be absent is None here and never null there.
-3. What does not fit is EvidenceFalse with code <name>.form.
-4. Reading holds one item of a list at a time beside what was read: a hostile text costs little more memory
-   than it has bytes. An item, and a member that is no list, has at most `ITEM_BYTES`.
+1. Every declared member is present and no other. A parsed document builds the same bytes again.
+2. An optional member is None in Python; in the text it is absent, never null.
+3. A text of another form is EvidenceFalse (<name>.form).
+4. Reading holds one raw list item at a time: a hostile text costs little more memory than its own bytes.
+   A list item, and a member outside lists, has at most `ITEM_BYTES`.
 """
 
 import json
@@ -31,7 +31,7 @@ class Document(Strict):
     NAME: ClassVar[str]
 
     def build(self) -> bytes:
-        """Its one text."""
+        """Return the canonical text of the document."""
         return jcs(self.model_dump(exclude_none=True))
 
     @classmethod
@@ -49,9 +49,9 @@ class Document(Strict):
                     values[name] = _items(text, name, adapter, most)
             text.end()
             document = cls.model_validate(values)
-            told = document.model_dump(include=set(written), exclude_none=True)
+            built = document.model_dump(include=set(written), exclude_none=True)
             for name, raw_value in written.items():
-                _same(told[name], raw_value)
+                _same(built[name], raw_value)
             return document
         except ValidationError as error:
             first = error.errors()[0]
@@ -61,7 +61,7 @@ class Document(Strict):
 
     @classmethod
     def within(cls, envelope: Envelope) -> Self:
-        """The document that an envelope carries. Raises EvidenceFalse (<name>.form)."""
+        """Return the document in an envelope. Raises EvidenceFalse (<name>.form)."""
         return cls.parse(envelope.payload)
 
     @classmethod
@@ -70,7 +70,7 @@ class Document(Strict):
 
 
 class _Text:
-    """Where in a text one is. Raises ValueError for what does not stand there."""
+    """A cursor in a text. Raises ValueError where the text differs from the form."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -82,14 +82,14 @@ class _Text:
             raise ValueError(f"byte {self._at}: {wanted!r} is wanted, {found!r} found")
 
     def skip(self, wanted: bytes) -> bool:
-        """Whether it stands here; then it is behind."""
+        """Whether `wanted` stands here; if so, move past it."""
         if not self._raw.startswith(wanted, self._at):
             return False
         self._at += len(wanted)
         return True
 
     def value(self) -> tuple[Any, bytes]:
-        """The next value, and its bytes."""
+        """Return the next value and its bytes."""
         piece = self._raw[self._at : self._at + ITEM_BYTES]
         value, length = DECODER.raw_decode(piece.decode("ascii"))
         self._at += length
@@ -98,11 +98,11 @@ class _Text:
     def end(self) -> None:
         self.take(b"}")
         if self._at != len(self._raw):
-            raise ValueError(f"byte {self._at}: something follows the document")
+            raise ValueError(f"byte {self._at}: bytes follow the document")
 
 
 def _names(document: type[Document], text: _Text) -> Iterator[str]:
-    """Every member's name, once it was read."""
+    """Yield the name of each member after reading it from the text."""
     before = b"{"
     for name in sorted(document.model_fields):
         text.take(before + json.dumps(name).encode() + b":")
@@ -111,7 +111,7 @@ def _names(document: type[Document], text: _Text) -> Iterator[str]:
 
 
 def _items(text: _Text, name: str, adapter: TypeAdapter[Any], most: int | None) -> tuple[Any, ...]:
-    """The items of a list, each in its one form."""
+    """Return the items of a list, each in canonical form."""
     items: list[Any] = []
     text.take(b"[")
     while not text.skip(b"]"):
@@ -133,7 +133,7 @@ def _items(text: _Text, name: str, adapter: TypeAdapter[Any], most: int | None) 
 
 @lru_cache(maxsize=64)
 def _list_of(document: type[Document], name: str) -> tuple[TypeAdapter[Any] | None, int | None]:
-    """What reads an item of this member, None where it is no list; and how many there may be."""
+    """Return the adapter for the items of a member (None: no list) and the greatest number of items."""
     field = document.model_fields[name]
     if get_origin(field.annotation) is not tuple:
         return None, None
@@ -143,4 +143,4 @@ def _list_of(document: type[Document], name: str) -> tuple[TypeAdapter[Any] | No
 
 def _same(value: Any, written: bytes) -> None:
     if jcs(value) != written:
-        raise ValueError(f"{written[:60]!r} is not in its one form")
+        raise ValueError(f"{written[:60]!r} is not in canonical form")

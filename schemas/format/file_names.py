@@ -1,4 +1,4 @@
-"""Owns the names of evidence files: below the folders of the store, and in a copy (format.md §11)."""
+"""The names of evidence files, in the folders of the store and in an evidence copy (format.md §11)."""
 
 
 def chunk_file(index: int) -> str:

@@ -1,4 +1,4 @@
-"""Owns the bytes of a fragment: header 96 ‖ body ‖ signature 64 (format.md §4), and who is who (§2).
+"""The bytes of a fragment: header 96 ‖ body ‖ signature 64 (format.md §4); uid and genesis (§2).
 
     off size field                      off size field
       0    4 magic LFRG                  16   16 uid
@@ -10,7 +10,7 @@
      12    4 part
 
 1. Little-endian. Reserved bytes are zero; unknown flags and wrong lengths are refused.
-2. `parse` looks at one fragment alone: no signature, no chain. It copies no body.
+2. `parse` reads one fragment alone: it checks neither signature nor chain, and copies no body.
 3. Every refusal is `Rejected` with a code `fragment.<why>`.
 """
 
@@ -45,14 +45,14 @@ MAX_CLEAR = 4 * 1024
 KEY_FRAME = 1
 """Flag of a data fragment that begins with a video key frame."""
 WINDOW = 64
-"""A sender has at most so many fragments unacknowledged: one that is so far ahead shows that what is missing
-before it does not come any more."""
+"""Greatest number of unacknowledged fragments of a sender. A fragment so far ahead shows that the missing
+ones before it are lost."""
 MAIN, EVENTS = 0, 1
 """The tracks that exist."""
 SIGNED = b"lucid v1 fragment\0"
-"""What a host signs is this ‖ head."""
+"""A host signs this ‖ head."""
 END_SIGNED = b"lucid v1 end\0"
-"""What the installation signs of a kind 8 fragment is this ‖ head."""
+"""The installation signs this ‖ head of a kind 8 fragment."""
 
 
 class Kind(IntEnum):
@@ -97,7 +97,7 @@ class Header:
 
     @classmethod
     def parse(cls, raw: Buffer) -> "Header":
-        """The header, everything about it checked that it shows by itself."""
+        """Return the header, checked as far as it can be checked alone. Raises Rejected, as `parse`."""
         if len(raw) != HEADER_BYTES:
             _refuse("header", f"a header has {HEADER_BYTES} bytes, this one {len(raw)}")
         magic, version, kind, flags, track, r1, part, uid, seq, time_us, length, r2, prev = HEADER.unpack(raw)
@@ -111,7 +111,7 @@ class Header:
             _refuse("reserved", "reserved bytes are not zero")
         if track > EVENTS:
             _refuse("track", f"track {track} is unknown")
-        if seq >= INT_LIMIT - 1 or abs(time_us) >= INT_LIMIT:  # the next seq must be a number of JSON, too
+        if seq >= INT_LIMIT - 1 or abs(time_us) >= INT_LIMIT:  # JSON must hold the next seq too
             _refuse("range", "seq is more than 2^53 - 2, or time 2^53 or more")
         header = cls(Kind(kind), flags, track, part, uid, seq, time_us, length, prev)
         header._check_kind()
@@ -139,7 +139,7 @@ _BODY_BYTES = {
     Kind.DATA: (TAG_BYTES, MAX_BODY),
     Kind.TICK: (0, 0),
 }
-"""Bodies by kind, least and most; the others hold a JSON object."""
+"""Least and greatest body by kind, bytes; the other kinds hold a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +153,22 @@ class Fragment:
 
     @property
     def plain(self) -> int:
-        """Plain bytes that it carries: 0 unless data."""
+        """Number of plain bytes; 0 unless the kind is DATA."""
         return len(self.body) - TAG_BYTES if self.header.kind is Kind.DATA else 0
 
     @property
     def clear(self) -> bytes:
-        """The body as rows keep it: empty for data."""
+        """The body as rows hold it: empty for DATA."""
         return b"" if self.header.kind is Kind.DATA else bytes(self.body)
 
     @property
     def whole(self) -> bytes:
-        """All its bytes again (a copy)."""
+        """A copy of the whole fragment."""
         return b"".join((self.raw_header, self.body, self.signature))
 
 
 def parse(whole: Buffer) -> Fragment:
-    """The fragment in `whole`, which its body keeps alive; H(body) and head computed, nothing verified.
+    """Return the fragment in `whole`, with H(body) and head, unverified. Its body is a view of `whole`.
 
     Raises Rejected: fragment.size, magic, kind, flags, reserved, track, range, end, part, first, length.
     """
@@ -187,21 +187,21 @@ def parse(whole: Buffer) -> Fragment:
 
 
 def head(raw_header: bytes, body_digest: bytes) -> bytes:
-    """What a signature and the next fragment's previous head name."""
+    """Return the head, 32 bytes. The signature covers it, and the next fragment names it."""
     return d("lucid v1 head", raw_header + body_digest)
 
 
 def session_uid(host_key: bytes, counter: int) -> bytes:
-    """The 16 bytes that name a session's blobs and keys. host_key: 32 bytes, raw public key."""
+    """Return the 16 bytes that name a session's blobs and keys. host_key: 32 bytes, raw public key."""
     return d("lucid v1 uid", host_key + counter.to_bytes(8, "little"))[:16]
 
 
 def genesis(
     uid: bytes, track: int, host_key: bytes, counter: int, prev_genesis: bytes, intake_public: bytes
 ) -> bytes:
-    """Previous head of a track's first fragment.
+    """Return the previous head of a track's first fragment, 32 bytes. intake_public: 1216 bytes.
 
-    prev_genesis: that of track 0 of the host's session before, ZERO for the first. intake_public: 1216 bytes.
+    prev_genesis: genesis of track 0 in the host's previous session; ZERO for the first session.
     """
     numbers = track.to_bytes(2, "little"), counter.to_bytes(8, "little")
     return d("lucid v1 genesis", uid + numbers[0] + host_key + numbers[1] + prev_genesis + h(intake_public))

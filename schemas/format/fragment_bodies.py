@@ -1,7 +1,7 @@
-"""Owns the clear bodies of fragments: part, gap, pause, resume, final, end (format.md §4).
+"""The clear bodies of fragments: part, gap, pause, resume, final and end (format.md §4).
 
-1. JSON bodies are canonical, with every named member and no other.
-2. A body that says what its kind may not say is `Rejected` with code `fragment.body`.
+1. JSON bodies are canonical, with every declared member and no other.
+2. A body of another form is Rejected (fragment.body).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from schemas.types import Count, ForcedEnd, Hex32, Label, TimeUs
 
 
 class Body(BaseModel):
-    """A JSON object as a fragment carries it: nothing missing, nothing added, nothing converted."""
+    """A JSON object in a fragment: no member missing, added or converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +31,7 @@ class Body(BaseModel):
         except (Rejected, ValidationError) as error:
             _refuse(f"{cls.__name__}: {str(error)[:300]}")
         if body.build() != bytes(raw):
-            _refuse(f"{cls.__name__}: a value is not in its one form")
+            _refuse(f"{cls.__name__}: a value is not in canonical form")
         return body
 
 
@@ -41,7 +41,7 @@ class PartSettings(Body):
 
 
 class GapBody(Body):
-    """What the host lost."""
+    """The time and the frames that the host could not record."""
 
     from_us: TimeUs
     to_us: TimeUs
@@ -50,13 +50,13 @@ class GapBody(Body):
 
 
 class ReasonBody(Body):
-    """Of a pause and of a resume."""
+    """The body of PAUSE and RESUME."""
 
     reason: Label
 
 
 class TrackTail(Body):
-    """Where a track ends: its last seq, the head of that fragment, plain bytes of the whole track."""
+    """The end of a track: last seq, head of that fragment, plain bytes of the whole track."""
 
     id: Literal[0, 1]
     last_seq: Count
@@ -76,7 +76,7 @@ class _Tails(Body):
 
 
 class FinalBody(_Tails):
-    """Every track on which the host made a fragment."""
+    """The tails of every track on which the host made a fragment."""
 
     @model_validator(mode="after")
     def _main(self) -> Self:
@@ -86,7 +86,7 @@ class FinalBody(_Tails):
 
 
 class EndBody(_Tails):
-    """The platform's own ending; tracks: those of which it holds a fragment."""
+    """The platform's own ending. tracks: those of which the platform holds a fragment."""
 
     end: ForcedEnd
     reason: Label
@@ -94,7 +94,7 @@ class EndBody(_Tails):
 
 @dataclass(frozen=True, slots=True)
 class PartBody:
-    """u16 n ‖ settings (n bytes JCS) ‖ enc 1120 ‖ ciphertext 48. `settings` are the bytes as sent."""
+    """u16 n ‖ settings (n bytes JCS, as sent) ‖ enc 1120 ‖ ciphertext 48."""
 
     settings: bytes
     enc: bytes

@@ -1,4 +1,4 @@
-"""Owns the entry of a chunk, 158 bytes, and the rows of index chunks (format.md §7, §8).
+"""The entry of a chunk, 158 bytes, and the rows of index chunks (format.md §7, §8).
 
     entry = index u64 ‖ track u16 ‖ part u32 ‖ offset u64 ‖ plain u32 ‖ sealed u32 ‖ first_us i64 ‖
             last_us i64 ‖ first_seq u64 ‖ last_seq u64 ‖ prev_head 32 ‖ last_head 32 ‖ digest 32
@@ -8,8 +8,8 @@
     3 key frame  track u16 ‖ time i64 ‖ chunk u64 ‖ offset within track u64
     4 metadata   JCS
 
-1. Little-endian; what is unknown or out of bounds is EvidenceFalse (index.entry, index.row).
-2. A `recorded` event's `rows` are rows of type 2, one after the other, by seq.
+1. Little-endian. An unknown value, or one out of bounds, is EvidenceFalse (index.entry, index.row).
+2. `rows` of a `recorded` event are joined rows of type 2, by seq.
 """
 
 import struct
@@ -59,7 +59,7 @@ class Entry:
 
     @classmethod
     def of(cls, recorded: Recorded, sealed: int = 0, digest: bytes = ZERO) -> "Entry":
-        """The entry of a data chunk. sealed, digest: length and H of its file; without a file it is lost."""
+        """Return the entry of a data chunk. sealed, digest: length and H of its file; without, it is lost."""
         span = {name: getattr(recorded, name) for name in SPAN_NAMES}
         return cls(**span, sealed=sealed, digest=digest)
 
@@ -102,7 +102,7 @@ class Entry:
         return entry
 
     def check(self) -> None:
-        """Raise EvidenceFalse (index.entry) unless the numbers fit one another."""
+        """Raise EvidenceFalse (index.entry) unless the numbers agree with each other."""
         numbers = (self.index, self.offset, self.first_us, self.last_us, self.first_seq, self.last_seq)
         if any(abs(n) >= INT_LIMIT for n in numbers) or self.plain > MAX_PLAIN:
             _refuse("entry", "a number is out of bounds")
@@ -148,7 +148,7 @@ class FragmentRow:
         )
 
     def header(self, uid: bytes, track: int, part: int, seq: int, prev_head: bytes) -> FragmentHeader:
-        """The fragment's header again, from the row and from where it stands."""
+        """Return the fragment's header again, from the row and its place in the chain."""
         length = self.plain + FRAGMENT_TAG_BYTES if self.kind is Kind.DATA else len(self.body)
         return FragmentHeader(self.kind, self.flags, track, part, uid, seq, self.time_us, length, prev_head)
 
@@ -169,7 +169,7 @@ class FragmentRow:
         if (body and kind == Kind.DATA) or (plain and kind != Kind.DATA) or plain > MAX_DATA_PLAIN:
             _refuse("row", f"fragment row of kind {kind} has {plain} plain bytes and a body of {len(body)}")
         if kind != Kind.DATA and h(body) != digest:
-            _refuse("row", "fragment row's body is not the one of its digest")
+            _refuse("row", "fragment row's body does not match its digest")
         if abs(time_us) >= INT_LIMIT:
             _refuse("row", "fragment row's time is out of bounds")
         return cls(Kind(kind), flags, time_us, plain, digest, signature, body)
@@ -181,7 +181,7 @@ class KeyFrameRow:
     time_us: int
     chunk: int
     offset: int
-    """Within the track."""
+    """Byte offset in the track."""
 
     def pack(self) -> bytes:
         return _row(KEY_FRAME_ROW, _KEY_FRAME.pack(self.track, self.time_us, self.chunk, self.offset))
@@ -220,12 +220,12 @@ Row = Entry | FragmentRow | KeyFrameRow | MetadataRow
 
 
 def pack_row(row: Row) -> bytes:
-    """Length, type and content of one row."""
+    """Return length, type and content of one row, as bytes."""
     return _row(CHUNK_ROW, row.pack()) if isinstance(row, Entry) else row.pack()
 
 
 def rows(raw: Buffer) -> Iterator[Row]:
-    """Every row of one index chunk, or of a `recorded` event. Raises EvidenceFalse (index.*)."""
+    """Yield every row of an index chunk or a `recorded` event. Raises EvidenceFalse (index.*)."""
     view = memoryview(raw)
     at = 0
     while at < len(view):
@@ -249,7 +249,7 @@ def rows(raw: Buffer) -> Iterator[Row]:
 
 
 def fragment_rows(raw: Buffer) -> list[FragmentRow]:
-    """The rows of a `recorded` event. Raises EvidenceFalse (index.*)."""
+    """Return the rows of a `recorded` event. Raises EvidenceFalse (index.*)."""
     found = list(rows(raw))
     if not all(isinstance(row, FragmentRow) for row in found):
         _refuse("row", "a row is not of a fragment")
@@ -257,7 +257,7 @@ def fragment_rows(raw: Buffer) -> list[FragmentRow]:
 
 
 def cut(packed: Iterable[bytes]) -> Iterator[bytes]:
-    """Plain bytes of each index chunk: rows in their order, no chunk above 8 MiB, none empty."""
+    """Yield the plain bytes of each index chunk: rows in order, 1 byte to MAX_INDEX_PLAIN each."""
     held: list[bytes] = []
     size = 0
     for row in packed:

@@ -1,7 +1,7 @@
-"""Owns the one JSON form of the format: RFC 8785, narrowed (format.md §1, JSON).
+"""The JSON of the format: RFC 8785 (JCS), narrowed (format.md §1, JSON).
 
 1. Integers only, |n| < 2^53; no null; no number with a fraction or an exponent.
-2. One value has exactly one text, so a text that is not its own canonical form is refused.
+2. Each value has exactly one text: a text in another form is refused.
 """
 
 import json
@@ -13,11 +13,11 @@ from schemas.errors import Rejected
 
 INT_LIMIT = 2**53
 INT_DIGITS = 16
-"""Digits of the greatest integer allowed; longer ones are refused before they are converted."""
+"""Digits of the greatest integer. A longer number is refused before it is converted."""
 
 
 def jcs(value: object) -> bytes:
-    """The canonical text of a value of dicts, lists, texts, integers and booleans.
+    """Return the canonical text of a value of dicts, lists, strings, integers and booleans.
 
     Raises Rejected (json.null, json.number, json.form).
     """
@@ -29,10 +29,10 @@ def jcs(value: object) -> bytes:
 
 
 def strict_loads(raw: bytes) -> Any:
-    """The value of a canonical text.
+    """Return the value of a canonical text.
 
     Raises Rejected: json.form (not JSON, not UTF-8, too deep), json.duplicate, json.null, json.number,
-    json.canonical (another text means the same value).
+    json.canonical (the value has another canonical text).
     """
     try:
         value = DECODER.decode(raw.decode())
@@ -88,4 +88,4 @@ def _small(text: str) -> int:
 DECODER = json.JSONDecoder(
     object_pairs_hook=_once, parse_float=_no_float, parse_constant=_no_float, parse_int=_small
 )
-"""Reads JSON without what our JSON refuses; whether its text is canonical is not looked at."""
+"""Reads JSON and refuses forbidden values. It does not check whether the text is canonical."""

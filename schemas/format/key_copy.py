@@ -1,4 +1,4 @@
-"""What a copy of `keys/` says of itself, in its record `copy`. JCS."""
+"""The first record of a copy of `keys/`, named `copy`: its origin and its end. JCS."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from schemas.types import Frozen, Hex16, Label, TimeUs
 
 
 class KeyCopy(Frozen):
-    """Whose keys these are, and until when the copy is kept."""
+    """The installation of the keys, and the time until which the copy is kept."""
 
     type: Literal["lucid.keycopy"] = "lucid.keycopy"
     version: Literal[1] = 1

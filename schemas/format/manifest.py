@@ -1,10 +1,10 @@
-"""Owns the manifest: what is sealed, signed by the installation (format.md §9).
+"""The manifest: the list of all sealed data, signed by the installation (format.md §9).
 
-Its form is schemas.format.document's.
+1. This module checks form and order; handlers.verify checks digests, heads and signatures.
+2. Lists are sorted, each item once. Another order is EvidenceFalse (manifest.form).
+3. Items of long lists are dataclasses with slots: an item takes about as much memory as its text.
 
-1. It knows form and order, not truth: digests, heads and signatures are for handlers.verify.session.
-2. Lists are in their order, each item once; what does not fit is EvidenceFalse (manifest.form).
-3. Items of long lists are dataclasses with slots: one takes about as much memory as its text is long.
+The form of the text is in schemas.format.document.
 """
 
 import itertools
@@ -18,14 +18,13 @@ from schemas.errors import EvidenceFalse
 from schemas.format.chunk_header import INDEX_TRACK, MAX_PLAIN
 from schemas.format.document import Document, Strict
 from schemas.format.index import ENTRY_NAMES, Entry
-from schemas.format.trust import MAX_KEYS_BYTES, Keys, Place, Tombstone, TrustFile, TrustKey
 from schemas.types import B64, Count, EndKind, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
 
 MAX_EQUIVOCATIONS = 16
 LOST_BUILD = "lost"
-"""`build` of a chunk that could not be made."""
+"""`build` of a lost chunk."""
 FINAL_REASON = "done"
-"""`reason` of an ending that the host made itself."""
+"""`reason` of an ending by the host itself."""
 SIGNED_HEAD_BYTES = 96 + 32 + 64
 LEAST_FRAGMENT = 96 + 64
 """A header and a signature."""
@@ -80,7 +79,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class EntryFields:
-    """An entry, by name."""
+    """The fields of an entry, as JSON members."""
 
     index: Count
     track: Literal[0, 1, 0xFFFF]
@@ -102,7 +101,7 @@ class EntryFields:
 
     @classmethod
     def members(cls, entry: Entry) -> dict[str, Any]:
-        """An entry's fields by name, as keyword arguments."""
+        """Return the fields of an entry as keyword arguments."""
         return {name: getattr(entry, name) for name in ENTRY_NAMES}
 
     @model_validator(mode="after")
@@ -116,7 +115,7 @@ class EntryFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class SignedHead:
-    """What proves a head: the host signed it."""
+    """The proof of a head: the host's signature."""
 
     header: Hex96
     body_digest: Hex32
@@ -125,7 +124,7 @@ class SignedHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class Chunk(EntryFields):
-    """A data chunk; header, body_digest and signature are of its last fragment."""
+    """A data chunk. header, body_digest, signature: of its last fragment."""
 
     codec: Literal[0, 1, 2, 3, 4]
     build: Label
@@ -153,7 +152,7 @@ class IndexChunk(EntryFields):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class Gap:
-    """Missing seqs, or a lost chunk."""
+    """A range of missing seqs, or a lost chunk."""
 
     track: Track
     part: U32
@@ -164,11 +163,11 @@ class Gap:
     by: Literal["host", "installation"]
     reason: Label
     after: SignedHead | None = None
-    """Of the first fragment after it; absent where none was stored."""
+    """Head of the first fragment after the gap; absent if none was stored."""
 
 
 class EquivocationItem(Strict):
-    """Two signed fragments for one seq: each header ‖ H(body) ‖ signature."""
+    """Two signed fragments for one seq. a, b: header ‖ H(body) ‖ signature."""
 
     track: Track
     seq: Count
@@ -190,7 +189,7 @@ class Totals(Strict):
 
 
 class Manifest(Document):
-    """What is sealed, signed by the installation."""
+    """The payload of a manifest's envelope."""
 
     NAME: ClassVar[str] = "manifest"
 
@@ -198,7 +197,7 @@ class Manifest(Document):
     version: Literal[1] = 1
     seal_no: Annotated[int, Field(ge=1, lt=2**53)]
     prev_manifest: Hex32
-    """H of the envelope before; zero for the first."""
+    """H of the previous seal's envelope; zero for the first seal."""
     session: Label
     uid: Hex16
     dek_id: Hex16
@@ -236,31 +235,3 @@ class Manifest(Document):
 def _rising(what: str, keys: Sequence[int] | Sequence[tuple[int, int]]) -> None:
     if any(not a < b for a, b in itertools.pairwise(keys)):  # type: ignore[operator]
         raise ValueError(f"{what} are not in order, each once")
-
-
-__all__ = [
-    "FINAL_REASON",
-    "LOST_BUILD",
-    "MAX_EQUIVOCATIONS",
-    "MAX_KEYS_BYTES",
-    "Chunk",
-    "EntryFields",
-    "EquivocationItem",
-    "Gap",
-    "Host",
-    "IndexChunk",
-    "Keys",
-    "Lifecycle",
-    "Manifest",
-    "Merkle",
-    "Part",
-    "Place",
-    "SealedSettings",
-    "SignedHead",
-    "Signer",
-    "Tombstone",
-    "Totals",
-    "TrackGenesis",
-    "TrustFile",
-    "TrustKey",
-]

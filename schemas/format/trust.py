@@ -1,4 +1,7 @@
-"""Owns the trust file, the tombstone and keys.json (format.md §10 to §12). Form: schemas.format.document."""
+"""The trust file, the tombstone and keys.json (format.md §10 to §12).
+
+The form of the text is in schemas.format.document.
+"""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -21,7 +24,7 @@ class TrustKey(Strict):
 
 
 class TrustFile(Document):
-    """Which keys an installation's root vouches for."""
+    """The keys that an installation's root vouches for."""
 
     NAME: ClassVar[str] = "trust"
 
@@ -41,7 +44,7 @@ class Place(Strict):
 
 
 class Tombstone(Document):
-    """What is left of a destroyed session."""
+    """The record of a destroyed session."""
 
     NAME: ClassVar[str] = "tombstone"
 
@@ -60,7 +63,7 @@ class Tombstone(Document):
 
 
 class Keys(Document):
-    """keys.json of an evidence copy that may be watched."""
+    """keys.json of an evidence copy: with it the recording can be decrypted."""
 
     NAME: ClassVar[str] = "keys"
 

@@ -1,10 +1,10 @@
-"""Owns what services ask of their drivers.
+"""The ports: protocols through which streams/ uses the drivers in infra/. Read broker.py first.
 
-streams/roles/drivers.py says which driver stands behind which port.
+streams/roles/drivers.py chooses the driver of each port. Ports import schemas only.
 
-1. A port has what some service uses, and nothing else; a service takes the smallest port that does.
-2. Drivers raise only our errors (schemas.errors): Retryable is an outage, Rejected will not change.
-3. After Unavailable a call may have been carried out; whoever repeats it must be able to bear that.
+1. A port has only methods that a service uses; a service takes the smallest port.
+2. Drivers raise only errors of schemas.errors: Retryable is an outage, Rejected is final.
+3. After Unavailable a call may have taken effect: the caller must tolerate that when it repeats the call.
 """
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer

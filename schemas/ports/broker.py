@@ -1,7 +1,8 @@
-"""Owns what services ask of the broker: to read, add and erase messages, to be handed work, to be answered.
+"""The ports of the broker: read, write and erase messages, consume work, answer requests.
 
-`stream` is one of schemas.subjects' streams, `seq` a stream sequence from 1 on; subjects that are read may
-hold wildcards.
+1. stream: a name in schemas.subjects; seq: a stream sequence, from 1 on.
+2. Subjects of reading methods may hold wildcards.
+3. Any number of tasks may call one object at once, except a Follower. Every method may raise Unavailable.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,147 +23,157 @@ from schemas.ports.messages import (
 
 
 class Follower(Protocol):
-    """A stream from a sequence on, for ever: in order, each message once, none left out. For one task."""
+    """Every message from a sequence on, in order, each once, without end. One task may use it."""
 
     def __aiter__(self) -> Self: ...
 
     async def __anext__(self) -> Message | Discontinuity: ...
 
     async def batch(self) -> list[Message | Discontinuity]:
-        """All that has arrived, at least one item; empty once it is closed."""
+        """Wait for at least one item and return all that have arrived; empty after `close`."""
 
     async def close(self) -> None:
-        """End the iteration. A second call does nothing."""
+        """End the iteration, also of a task that waits in it. A second call does nothing."""
 
 
 class Reader(Protocol):
-    """What stands in the streams. Absence is believed of the leader alone, but for `batch`."""
+    """Reads streams and changes nothing. The leader confirms absence, except in `batch`."""
 
     async def get(self, stream: str, seq: int) -> Message | None:
-        """One message; None: it is not there, or not any more."""
+        """Return one message; None: it does not exist, or no longer."""
 
     async def last(self, stream: str, subject: str) -> Message | None:
-        """The newest message of a subject; None: there is none."""
+        """Return the newest message of a subject; None: there is none."""
 
     async def batch(
         self, stream: str, subject: str, from_seq: int = 1, max_messages: int = ..., max_bytes: int = ...
     ) -> tuple[list[Message], bool]:
-        """Messages of a subject in order, as many as fit, and whether more are there.
+        """Return messages of a subject in order, within both limits, and whether there are more.
 
-        One replica answers, which may lag: that there is no more only the leader knows (`last`, `read_all`).
+        One replica answers, and it may lag: "no more" is certain only from `last` and `read_all`.
         """
 
     async def get_many(self, stream: str, seqs: Sequence[int]) -> dict[int, Message]:
-        """Messages by sequence; a missing one is left out. All are in memory together."""
+        """Return messages by sequence, without the missing ones. All of them are in memory at once."""
 
     async def lasts(self, stream: str, subjects: Sequence[str], known_to: int) -> dict[str, Message]:
-        """The newest message of each of at most 1024 subjects, as of `known_to` or later.
+        """Return the newest message of each of at most 1024 subjects, at sequence `known_to` or later.
 
-        Raises Unavailable (stream.lags): the replica that answers has not heard of `known_to` yet.
+        Raises Unavailable (stream.lags): the answering replica has not reached `known_to` yet.
         """
 
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
-        """Every message of a subject that the stream holds now, in order."""
+        """Yield every message of a subject that the stream holds now, in order."""
 
     def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> Follower:
-        """What the subjects hold from a sequence on, and what will come."""
+        """Follow the subjects from a sequence on: stored messages first, then new ones."""
 
     async def info(self, stream: str) -> StreamInfo:
-        """What a stream holds now. Raises NotFound (stream.absent)."""
+        """Return the state of a stream. Raises NotFound (stream.absent)."""
 
     async def subject_counts(self, stream: str, subject: str) -> dict[str, int]:
-        """Messages by subject."""
+        """Return the number of messages by subject."""
 
 
 class Writer(Protocol):
-    """Adds messages. A message is durable when its call returns."""
+    """Adds messages. A message is durable when its call returns; after Unavailable it may be, too."""
 
     @property
     def max_payload(self) -> int:
-        """Most bytes of one message, headers included, as the server said when it was connected last."""
+        """Greatest message in bytes, headers included, from the server's last greeting."""
 
     async def publish(
         self, subject: str, data: Bytes, headers: Mapping[str, str] | None = None, msg_id: str | None = None
     ) -> PubAck:
-        """Add one message. msg_id: a repetition within the stream's window is not stored again.
+        """Add one message. A second call with the same `msg_id` within the stream's window adds none.
 
-        Raises NoSpace (stream.full, disk.full), Unavailable.
+        Without `msg_id` a second call adds a second message. Raises NoSpace (stream.full, disk.full).
         """
 
     async def append(
         self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
     ) -> int:
-        """Add one message if `expected_seq` is the last of its subject (0: none); its sequence.
+        """Add one message if `expected_seq` is the last of its subject (0: none). Returns its sequence.
 
-        Raises Conflict (append.conflict), also when an earlier try of ours was the one that won.
+        Raises NoSpace, Conflict (append.conflict): another message was first. A second call conflicts with
+        the first one, too: the caller then reads the subject.
         """
 
 
 class Eraser(Protocol):
-    """Takes messages away. Safe to repeat."""
+    """Removes messages: nobody can read them on return, but their bytes may stay on disk."""
 
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
-        """Drop messages of a subject, up to and with `up_to_seq`; how many. Their bytes may stay on disk."""
+        """Remove messages of a subject, up to and including `up_to_seq`. Returns how many; again: 0."""
 
     async def delete(self, stream: str, seq: int) -> bool:
-        """Take one message away; its bytes may stay on disk. False: it was not there."""
+        """Remove one message. False: there was none, as after a first call."""
 
 
 class Consumer(Protocol):
-    """The messages of one durable consumer. `get` may be called by several tasks at once.
+    """The messages of one durable consumer. Several tasks may call `get` at once; each message goes to one.
 
-    Whatever is not acknowledged in time (ConsumerSpec.ack_wait_s) is delivered again, perhaps to others.
+    A message without an ack within ConsumerSpec.ack_wait_s is delivered again, perhaps to another process.
     """
 
     async def get(self) -> Message:
-        """The next message, however long that takes. Raises Unavailable (pull.closed) once it is closed."""
+        """Wait for the next message, without limit. Raises Unavailable (pull.closed) after `close`."""
 
     @property
     def waiting(self) -> tuple[Message, ...]:
-        """What was fetched ahead, and no `get` has taken yet."""
+        """Messages that were fetched ahead and that no `get` has taken."""
 
     async def ack_sync(self, message: Message) -> None:
-        """Return when the server has noted that the message is done. Raises Unavailable."""
+        """Acknowledge a message; the server has confirmed it on return. A second call does nothing."""
 
     async def nak(self, message: Message, delay_s: float = 0) -> None:
-        """Hand a message back, to be delivered again after `delay_s`."""
+        """Return a message for redelivery after `delay_s`. A lost nak delays it until `ack_wait_s`."""
 
     async def in_progress(self, message: Message) -> None:
-        """Begin the message's time anew."""
+        """Restart `ack_wait_s` for this message. May be called any number of times."""
 
     async def close(self) -> None:
-        """Take no more, and hand back what was fetched ahead. A second call does nothing."""
+        """Stop fetching, and return the messages in `waiting`. A second call does nothing."""
 
 
 class Jet(Reader, Writer, Eraser, Protocol):
-    """One connection to the broker, with everything that it can do."""
+    """One connection to the broker, with all its methods."""
 
     @property
     def url(self) -> str:
-        """Where the server is, credentials included: not for logs."""
+        """Address of the server, with credentials: not for logs."""
 
     async def account(self) -> Account:
-        """What our account may keep. Raises Unavailable (nats.no_jetstream), Denied (nats.forbidden)."""
+        """Return use and limits of our account.
+
+        Raises Unavailable (nats.no_jetstream), Denied (nats.forbidden).
+        """
 
     async def declare(self, spec: StreamSpec) -> list[str]:
-        """Make a stream what it should be; what was changed. Raises Misuse (topology.drift)."""
+        """Create or update a stream. Returns the changes; a second call: none.
+
+        Raises Misuse (topology.drift): it exists with settings that cannot be changed.
+        """
 
     async def upsert_consumer(self, stream: str, spec: ConsumerSpec) -> list[str]:
-        """Make a durable consumer what it should be; what was changed."""
+        """Create or update a durable consumer; an existing one keeps its place. Returns the changes."""
 
     async def consumers(self, stream: str) -> list[ConsumerInfo]:
-        """Where every durable consumer of a stream stands."""
+        """Return the place of every durable consumer of a stream."""
 
     async def delete_consumer(self, stream: str, name: str) -> None:
-        """Forget a durable consumer; one that is not there is no error."""
+        """Remove a durable consumer. A second call does nothing."""
 
     def pull(
         self, stream: str, consumer: str, batch: int, *, upsert: Callable[[], Awaitable[object]]
     ) -> Consumer:
-        """Read a durable consumer, at most `batch` messages ahead; `upsert` makes one that is gone again."""
+        """Read a durable consumer, at most `batch` messages ahead. `upsert` creates a lost one again."""
 
     async def request(self, subject: str, data: bytes, timeout_s: float = ...) -> bytes:
-        """One service's answer. Raises Unavailable: none serves, or none answers in time."""
+        """Return the answer of one service. Raises Unavailable: none serves, or none answers in time.
+
+        After that the service may still have done the work.
+        """
 
     def serve(self, subject: str, answer: Callable[[], bytes]) -> AbstractAsyncContextManager[None]:
-        """Answer every request of this subject meanwhile. If others do, too, the first answer counts."""
+        """Answer every request of this subject inside the context. The first of several answers counts."""

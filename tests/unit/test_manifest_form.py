@@ -7,6 +7,7 @@ import pytest
 from schemas.errors import EvidenceFalse
 from schemas.format import dsse
 from schemas.format import manifest as m
+from schemas.format import trust as t
 from schemas.format.digest import ZERO, h
 from schemas.format.index import Entry
 from schemas.format.jcs import jcs
@@ -186,22 +187,22 @@ def test_a_lost_chunk_says_so_in_every_field() -> None:
 
 def test_keys_of_more_than_4_kib_are_not_read() -> None:
     """Breaks: memory, for a file of three short fields."""
-    keys = m.Keys(uid=UID, dek_id=bytes(16), dek=bytes(32))
-    assert m.Keys.parse(keys.build()) == keys
+    keys = t.Keys(uid=UID, dek_id=bytes(16), dek=bytes(32))
+    assert t.Keys.parse(keys.build()) == keys
     assert bytes(32).hex() not in repr(keys)
     with pytest.raises(EvidenceFalse) as caught:
-        m.Keys.parse(keys.build() + b" " * 4096)
+        t.Keys.parse(keys.build() + b" " * 4096)
     assert caught.value.code == "keys.form"
 
 
 def test_trust_file_and_tombstone_read_back() -> None:
     """Breaks: nobody could tell whose signature it is, or that a session was destroyed."""
-    key = m.TrustKey(
+    key = t.TrustKey(
         key=SIGNER_PUBLIC, role="signer", name="local", from_us=0, until_us=START_US, revoked_us=0
     )
-    trust = m.TrustFile(serial=1, root=HOST_PUBLIC, issued_us=0, expires_us=START_US, keys=(key,))
-    assert m.TrustFile.parse(trust.build()) == trust
-    stone = m.Tombstone(
+    trust = t.TrustFile(serial=1, root=HOST_PUBLIC, issued_us=0, expires_us=START_US, keys=(key,))
+    assert t.TrustFile.parse(trust.build()) == trust
+    stone = t.Tombstone(
         uid=UID,
         dek_id=bytes(16),
         manifest=ZERO,
@@ -209,10 +210,10 @@ def test_trust_file_and_tombstone_read_back() -> None:
         approver="second",
         reason="asked",
         at_us=START_US,
-        places=(m.Place(place="chunks", outcome="erased"),),
+        places=(t.Place(place="chunks", outcome="erased"),),
         backups_until_us=START_US,
     )
-    assert m.Tombstone.parse(stone.build()) == stone
+    assert t.Tombstone.parse(stone.build()) == stone
     with pytest.raises(EvidenceFalse) as caught:
-        m.TrustFile.parse(stone.build())
+        t.TrustFile.parse(stone.build())
     assert caught.value.code == "trust.form"
