@@ -12,8 +12,6 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -40,17 +38,17 @@ from schemas.events.chunk import Recorded, Redriven, Stored
 from schemas.events.commands import Command, Trigger
 from schemas.events.headers import headers
 from schemas.events.session import State
-from schemas.ports import Jet, Signers
+from schemas.ports import Signers
 from schemas.ports.messages import Message
 from streams.conductor.host_watch import HostActivity, send_end
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
-from streams.event_store.session_directory import SessionDirectory
-from streams.event_store.session_log import SessionLog
+from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.keys.folder import RequireKeys, note_key
 from streams.keys.keystore import KeyStore
 from streams.retention.shredding import Shredder
+from streams.scheduling.clock import Clock, now_us
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import retry
 from streams.scheduling.session_tasks import SessionTasks, Trouble
@@ -86,14 +84,13 @@ log = logging.getLogger("lucid.conductor")
 class ConductorParts:
     """What a conductor is wired from."""
 
-    jet: Jet
-    directory: SessionDirectory
+    store: EventStore
     keys: KeyStore
     evidence: EvidenceStore
     signers: Signers
     require_keys: RequireKeys
     limits: Silence = field(default_factory=Silence)
-    clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    clock_us: Clock = now_us
 
 
 @dataclass(slots=True)
@@ -112,19 +109,19 @@ class Conductor:
 
     def __init__(self, parts: ConductorParts) -> None:
         self._parts = parts
-        self._jet, self._log = parts.jet, SessionLog(parts.jet)
-        jet, keys, evidence, signers = parts.jet, parts.keys, parts.evidence, parts.signers
+        self._jet, self._log, self._directory = parts.store.jet, parts.store.log, parts.store.directory
+        jet, keys, evidence, signers = self._jet, parts.keys, parts.evidence, parts.signers
         self._sealer = Sealer(jet, self._log, keys, evidence, signers)
         self._shredder = Shredder(jet, keys, evidence, signers, parts.require_keys)
-        self._hearing = HostActivity(parts.jet, parts.clock_us())
+        self._hearing = HostActivity(jet, parts.clock_us())
         self._care: dict[str, _Care] = {}
         self._tasks = SessionTasks(self._bring_on)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
     async def run(self) -> None:
         """Bring sessions on until cancelled."""
-        await retry(self._parts.directory.ready)
-        self._parts.directory.on_change(lambda session: self.wake(session.id))
+        await retry(self._directory.ready)
+        self._directory.on_change(lambda session: self.wake(session.id))
         try:
             async with asyncio.TaskGroup() as tasks:
                 heard = [subjects.chunk_filter(step) for step in HEARD]
@@ -136,7 +133,7 @@ class Conductor:
 
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
         """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
-        session = self._parts.directory.get(session_id)
+        session = self._directory.get(session_id)
         if session is None or at_rest(session):
             self._care.pop(session_id, None)
             return
@@ -165,11 +162,11 @@ class Conductor:
         number = 0
         while True:
             try:
-                live = [session for session in self._parts.directory.sessions() if not at_rest(session)]
+                live = [session for session in self._directory.sessions() if not at_rest(session)]
                 await self._hearing.listen(self._parts.clock_us(), live)
             except Retryable as error:
                 log.warning("hearing_failed error=%s", error)
-            for session in self._parts.directory.sessions():
+            for session in self._directory.sessions():
                 turn = (crc32(session.id.encode()) + number) % IDLE_SWEEPS == 0
                 # The first sweep takes all: nobody listened to what happened before this process.
                 if number == 0 or turn or session.state not in WAITING:
@@ -210,7 +207,7 @@ class Conductor:
         """What the session needs next, by all that is known of it now."""
         async with self._turn(care):
             # The log first, then the chunks: what a run drives is read after the run was.
-            followed = self._parts.directory.get(care.session.id)
+            followed = self._directory.get(care.session.id)
             if followed is not None and followed.last_seq > care.session.last_seq:
                 care.session = followed
             look, care.look = care.look, set()

@@ -27,11 +27,11 @@ from schemas.events.session import State
 from schemas.format.chunk_header import Codec
 from streams.control.client import answer, answer_error
 from streams.control.key_commands import KeyCommands
-from streams.control.outcomes import Outcomes
 from streams.control.queries import Body, Queries
 from streams.event_store.chunk_log import recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
-from streams.event_store.host_log import HostLog
+from streams.event_store.event_store import EventStore
+from streams.scheduling.clock import Clock
 
 START_S, DESTROY_S = 20.0, 45.0
 OPERATOR = "operator"
@@ -46,16 +46,15 @@ class Control:
 
     def __init__(
         self,
-        outcomes: Outcomes,
-        hosts: HostLog,
+        store: EventStore,
         queries: Queries,
         keys: KeyCommands,
         compression_max_s: float,
-        clock_us: Callable[[], int],
+        clock_us: Clock,
     ) -> None:
         """compression_max_s: CPU seconds that one chunk of a session may cost."""
-        self._jet, self._log, self._quota = queries.jet, queries.log, queries.quota
-        self._outcomes, self._hosts, self._queries = outcomes, hosts, queries
+        self._jet, self._log, self._hosts = store.jet, store.log, store.hosts
+        self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = compression_max_s, clock_us
         self.handlers: dict[str, Handler] = {
             "create": self.create,

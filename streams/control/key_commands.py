@@ -7,7 +7,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from schemas.ports import DatedSigner, Keyring, Signers
 from streams.control.client import told
 from streams.keys.folder import KeyFolder
 from streams.keys.keystore import KeyStore
+from streams.scheduling.clock import Clock
 
 Body = dict[str, Any]
 
@@ -31,7 +32,7 @@ class KeyCommands:
     keyring: Keyring
     signers: Signers
     folder: KeyFolder
-    clock_us: Callable[[], int]
+    clock_us: Clock
 
     async def rotate(self, body: Body) -> Body:
         """A new master key version; every session's key is wrapped under it. after: go on with it there."""

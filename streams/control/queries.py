@@ -7,12 +7,11 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
-from schemas.ports import Jet
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
-from streams.event_store.session_log import SessionLog
+from streams.event_store.event_store import EventStore
 from streams.projections.session_list import SessionList
 
 Body = dict[str, Any]
@@ -22,8 +21,7 @@ Body = dict[str, Any]
 class Queries:
     """One for each process that answers commands."""
 
-    jet: Jet
-    log: SessionLog
+    store: EventStore
     listed: SessionList
     quota: SessionQuota
     outcomes: Outcomes
@@ -35,9 +33,9 @@ class Queries:
     async def show(self, body: Body) -> Body:
         """One session, and the progress of its chunks."""
         session = await self.session(body)
-        last = await last_recorded(self.jet, session.id)
+        last = await last_recorded(self.store.jet, session.id)
         stored = subjects.chunk(subjects.STORED, session.id)
-        counts = await self.jet.subject_counts(subjects.CHUNKS, stored)
+        counts = await self.store.jet.subject_counts(subjects.CHUNKS, stored)
         state = last[1].state if last else None
         recorded = state.next_index if state else 0
         return {
@@ -52,8 +50,8 @@ class Queries:
             "host_gap_reason": state.host_gap_reason if state else "",
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
-            "refused": await dead_letters(self.jet, session.id),
-            "dead": await dead_letter_count(self.jet, session.id),
+            "refused": await dead_letters(self.store.jet, session.id),
+            "dead": await dead_letter_count(self.store.jet, session.id),
         }
 
     async def list_page(self, body: Body) -> Body:
@@ -62,7 +60,7 @@ class Queries:
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again. sending: its bytes under way."""
-        info = await self.jet.info(subjects.RECORDINGS)
+        info = await self.store.jet.info(subjects.RECORDINGS)
         data = send_quota_bytes(
             info.bytes + int(body.get("sending", 0)), info.max_bytes, self.quota.running()
         )
@@ -70,7 +68,7 @@ class Queries:
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""
-        session = await self.log.load(str(body.get("session", "")))
+        session = await self.store.log.load(str(body.get("session", "")))
         if session.created is None:
-            raise await absent_session(self.jet, session.id)
+            raise await absent_session(self.store.jet, session.id)
         return session

@@ -5,9 +5,9 @@
 """
 
 import json
-import time
 
 from schemas.ports import DataDir
+from streams.scheduling.clock import now_us
 
 AUDIT = "audit.ndjson"
 
@@ -15,7 +15,7 @@ AUDIT = "audit.ndjson"
 def audit(data: DataDir, what: str, session: str, uid: bytes, **more: str | int) -> None:
     """Record that `what` (past tense, such as `key_exported`) happened to a session's contents."""
     record = {
-        "at_us": time.time_ns() // 1000,
+        "at_us": now_us(),
         "who": data.user(),
         "what": what,
         "session": session,

@@ -4,7 +4,6 @@
 2. A host's key, and the newest signer, have no end of their own: the trust file ends them with itself.
 """
 
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -15,11 +14,12 @@ from schemas.events.host import HostRegistered, read_host_event
 from schemas.format.trust import TrustKey
 from schemas.ports import Reader, Signer, Signers
 from streams.keys.folder import keys_noted
+from streams.scheduling import clock
 
 
 def trust_file(keys: Iterable[TrustKey], root: Signer, serial: int) -> bytes:
     """The installation's trust file over its `trusted_keys`."""
-    now_us = time.time_ns() // 1000
+    now_us = clock.now_us()
     return build_trust(keys, serial=serial, issued_us=now_us, root=root.public, sign=root.sign)
 
 
@@ -45,7 +45,7 @@ async def trusted_keys(jet: Reader, signers: Signers) -> list[TrustKey]:
             code="keys.foreign",
             hint="set LUCID_DATA to the one that belongs to this log, or put its keys/ back: lucid doctor",
         )
-    end_us = time.time_ns() // 1000 + LIFE_US
+    end_us = clock.now_us() + LIFE_US
     listed = [
         TrustKey(
             key=signer.public,

@@ -16,7 +16,6 @@ Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from schemas.format.fragment import HEADER_BYTES, MAX_DATA_PLAIN, SIGNATURE_BYTE
 from schemas.ports import Writer
 from streams.host.outbox import Outbox
 from streams.host.send_quota import SendQuota
+from streams.scheduling.clock import Clock, now_us
 
 TICK_S = 10.0
 READ_FRAGMENTS = 4
@@ -91,7 +91,7 @@ class Publisher:
         jet: Writer,
         grant: Grant,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock_us: Clock = now_us,
         quota: SendQuota | None = None,
     ) -> None:
         self.grant = grant
@@ -100,7 +100,7 @@ class Publisher:
         self._sealer = FragmentSealer(grant.uid, 0, grant.sign_key, grant.intake_public, grant.genesis)
         self._outbox = Outbox(self._publish, self._troubled)
         self._on_progress = on_progress
-        self._now_us = now_us
+        self._clock_us = clock_us
         self._first_us = self._last_us = 0
         self._trouble = self._waiting = ""
         self._quota = quota
@@ -275,7 +275,7 @@ class Publisher:
         )
 
     def _time_us(self) -> int:
-        self._last_us = max(self._now_us(), self._last_us)
+        self._last_us = max(self._clock_us(), self._last_us)
         self._first_us = self._first_us or self._last_us
         return self._last_us
 

@@ -11,7 +11,6 @@ Source: docs/design.md §2 (Start), docs/format.md §2.
 """
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +21,7 @@ from schemas.format.fragment import MAIN, genesis, session_uid
 from schemas.ports import HostIdentity, Identities, Jet
 from streams.control.client import call
 from streams.host.publisher import Grant
+from streams.scheduling.clock import now_us
 from streams.scheduling.retry import START, retry
 
 AGAIN_S = 0.05
@@ -50,7 +50,7 @@ async def start_session(
         asked = create_request(session, host, me.public, counter, previous, settings)
         create = Create(
             session=session,
-            at_us=_now_us(),
+            at_us=now_us(),
             who=host,
             cause=f"create-{uid.hex()}",
             host=host,
@@ -64,7 +64,7 @@ async def start_session(
         try:
             await _answered(jet, "create", create)
             created = True
-            start = Start(session=session, at_us=_now_us(), who=host, cause=f"start-{uid.hex()}")
+            start = Start(session=session, at_us=now_us(), who=host, cause=f"start-{uid.hex()}")
             started = await _answered(jet, "start", start)
         except asyncio.CancelledError:  # also a create that is under way may be carried out
             await _give_up(jet, create, uid)
@@ -113,7 +113,3 @@ async def _identity(identities: Identities, host: str) -> HostIdentity:
 
 def _ignore(_: LucidError) -> None:
     """The last error is raised when the time is up."""
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -17,7 +17,6 @@ import asyncio
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -43,6 +42,7 @@ from schemas.format.jcs import jcs
 from schemas.format.key_copy import KeyCopy, read_key_copy
 from schemas.ports import Jet, KeyFiles, Keyring, Reader
 from schemas.ports import KeyFolder as Folder
+from streams.scheduling.clock import now_us
 
 COPY, INSTALLATION = "copy", "installation"
 INSTALLATION_BYTES, SALT_BYTES = 16, 32
@@ -71,7 +71,7 @@ async def make_copy(
     told = KeyCopy(
         installation=await asyncio.to_thread(folder.installation),
         label=label,
-        made_us=time.time_ns() // 1000,
+        made_us=now_us(),
         until_us=until_us,
     )
     header = new_header()

@@ -18,7 +18,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -39,6 +38,7 @@ from schemas.ports import KeyFolder as Folder
 from schemas.ports.messages import Message
 from streams.event_store.session_log import read_event
 from streams.roles.drivers import Installation
+from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry_conflicts
 
 log = logging.getLogger("lucid.keys")
@@ -65,7 +65,7 @@ class KeyFolder:
             await asyncio.to_thread(self._make, noted)
             await self._note(noted, seq)
             if await asyncio.to_thread(self._folder.is_newest):
-                given_up = KeysGivenUp(at_us=time.time_ns() // 1000)
+                given_up = KeysGivenUp(at_us=now_us())
                 await self._jet.publish(subjects.KEYS_MADE, jcs(given_up.model_dump(mode="json")))
             await asyncio.to_thread(self._folder.end_newest)  # a crash before this makes one version too many
             await asyncio.to_thread(self._folder.join)
@@ -125,7 +125,7 @@ class KeyFolder:
 
     async def _note(self, noted: KeysNoted | None, seq: int) -> None:
         held = await asyncio.to_thread(self._held)
-        event = to_note(held, noted, time.time_ns() // 1000)
+        event = to_note(held, noted, now_us())
         if event is not None:
             await self._jet.append(subjects.INSTALLATION, jcs(event.model_dump(mode="json")), seq)
 
@@ -212,7 +212,7 @@ async def order_erasure(jet: Jet, uid: bytes) -> None:
 
 async def note_key(jet: Writer, session: str, uid: bytes) -> None:
     """Let the log know that the session's key file was made, and is durable. Safe to repeat."""
-    event = KeyMade(uid=uid, session=session, at_us=time.time_ns() // 1000)
+    event = KeyMade(uid=uid, session=session, at_us=now_us())
     await jet.publish(subjects.KEYS_MADE, jcs(event.model_dump(mode="json")))
 
 

@@ -11,7 +11,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
 
@@ -37,9 +36,9 @@ from schemas.events.chunk import (
 from schemas.events.upcast import read_chunk_event, read_recorded
 from schemas.format.digest import Buffer
 from schemas.format.file_names import stored_chunk
-from schemas.ports import Blobs, Reader
+from schemas.ports import Blobs
 from schemas.ports.messages import Message
-from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.event_store import EventStore
 from streams.keys.keystore import HeldKeys, KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory, Work
 from streams.pipeline.recompute import Recompute
@@ -60,27 +59,20 @@ class Claim(NamedTuple):
     keys: HeldKeys
 
 
-Job = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
+JobMethod = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
 
 
 class Jobs:
     """The five jobs that follow `record`, over one process's memory."""
 
     def __init__(
-        self,
-        jet: Reader,
-        chunk_memory: ChunkMemory,
-        directory: SessionDirectory,
-        keys: KeyStore,
-        blobs: Blobs,
-        threads: Threads,
-        disk: Executor,
+        self, store: EventStore, chunk_memory: ChunkMemory, keys: KeyStore, blobs: Blobs, threads: Threads
     ) -> None:
-        self._jet, self._chunk_memory, self._directory, self._keys = jet, chunk_memory, directory, keys
-        self._blobs, self._disk = blobs, disk
-        self._remake = Recompute(jet, threads)
+        self._jet, self._directory, self._disk = store.jet, store.directory, threads.disk
+        self._chunk_memory, self._keys, self._blobs = chunk_memory, keys, blobs
+        self._recompute = Recompute(store.jet, threads)
 
-    async def do(self, job: Job, message: Message) -> StageEvent | None:
+    async def do(self, job: JobMethod, message: Message) -> StageEvent | None:
         """One stage's job. None also when its chunk was settled meanwhile, and the source is gone."""
         try:
             return await job(self, message)
@@ -116,7 +108,7 @@ class Jobs:
             if claim is None:
                 return None
             run, context, work, _ = claim
-            made, work.plain = await self._remake.plain(run, context, self._chunk_memory.start(work))
+            made, work.plain = await self._recompute.plain(run, context, self._chunk_memory.start(work))
             return made
 
     async def compress(self, message: Message) -> StageEvent | None:
@@ -269,7 +261,7 @@ class Jobs:
     async def _payload(self, claim: Claim) -> tuple[Compressed, Buffer]:
         run, context, work, _ = claim
         if work.payload is None:
-            work.payload = await self._remake.payload(run, context, work.plain)
+            work.payload = await self._recompute.payload(run, context, work.plain)
             work.plain = None
         event, payload = work.payload
         return event.model_copy(update={"run": run}), payload
@@ -277,7 +269,7 @@ class Jobs:
     async def _sealed(self, claim: Claim) -> tuple[Encrypted, Buffer]:
         run, context, work, _ = claim
         if work.sealed is None:
-            work.sealed = await self._remake.sealed(run, context, await self._payload(claim))
+            work.sealed = await self._recompute.sealed(run, context, await self._payload(claim))
             work.payload = None
         event, sealed = work.sealed
         return event.model_copy(update={"run": run}), sealed

@@ -20,6 +20,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from schemas import subjects
@@ -54,6 +55,9 @@ Wait = Callable[[Message], Awaitable[None]]
 """Wait for what a job needs (memory), before it has a worker, and before its time begins."""
 
 
+Hook = Callable[[Message], None]
+
+
 class Limits(NamedTuple):
     """What one stage may use: {STAGE}_WORKERS, _BUFFER_SIZE, _TIMEOUT, _RETRY_COUNT, _MAX_MEMORY_MB."""
 
@@ -70,34 +74,32 @@ def _by_session(message: Message) -> Lane:
     return Lane(subjects.session_of(message.subject))
 
 
+@dataclass(frozen=True, slots=True)
+class BoundStage:
+    """One row of the stage table, bound to the jobs of one process."""
+
+    verb: str
+    makes: str
+    """The step of the subject on which results are published."""
+    job: Job
+    wait: Wait | None = None
+    lane: Callable[[Message], Lane] = _by_session
+    on_kept: Hook | None = None
+    """Called every ACK_WAIT_S / 3 while a message is taken."""
+    on_failed: Hook | None = None
+    """Called before a message is handed back."""
+    on_done: Hook | None = None
+    on_dead: Hook | None = None
+    """Both called after a message is acknowledged."""
+
+
 class Runner:
-    """Runs one stage's job over its consumer until stopped.
+    """Runs one stage's job over its consumer until stopped."""
 
-    `wait` is done before a job's time begins; `on_kept` is called now and then while a message is in our
-    hands, `on_failed` when it is handed back, `on_done` and `on_dead` when it is acknowledged.
-    """
-
-    def __init__(
-        self,
-        jet: Writer,
-        reader: Consumer,
-        stage: tuple[str, str],
-        job: Job,
-        limits: Limits,
-        *,
-        wait: Wait | None = None,
-        lane: Callable[[Message], Lane] = _by_session,
-        on_kept: Callable[[Message], None] | None = None,
-        on_failed: Callable[[Message], None] | None = None,
-        on_done: Callable[[Message], None] | None = None,
-        on_dead: Callable[[Message], None] | None = None,
-    ) -> None:
-        self.verb, self._makes = stage
+    def __init__(self, jet: Writer, reader: Consumer, stage: BoundStage, limits: Limits) -> None:
+        self.verb = stage.verb
         self.done = self.failed = 0
-        self._jet, self._reader, self._job, self._limits = jet, reader, job, limits
-        self._wait, self._lane = wait, lane
-        self._on_kept, self._on_failed = on_kept, on_failed
-        self._on_done, self._on_dead = on_done, on_dead
+        self._jet, self._reader, self._stage, self._limits = jet, reader, stage, limits
         self._slots = asyncio.Semaphore(limits.slots)
         self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
         """By whether the session's codec is slow."""
@@ -141,13 +143,13 @@ class Runner:
             self._kept[message.reply] = message
             if too_long(message.headers):
                 raise Rejected(TOO_LONG, code="event.headers")
-            if self._wait is not None:
-                await self._wait(message)
-            lane = self._lane(message)
+            if self._stage.wait is not None:
+                await self._stage.wait(message)
+            lane = self._stage.lane(message)
             async with self._workers[lane.slow].turn(lane.host):
                 job = self._started.get(message.seq)
                 if job is None:
-                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._job(message))
+                    job = ours = self._started[message.seq] = asyncio.ensure_future(self._stage.job(message))
                 await asyncio.wait({job}, timeout=self._limits.timeout_s)
                 slow = not job.done()
                 if slow:
@@ -159,8 +161,8 @@ class Runner:
             await self._acknowledge(message)
             self.done += 1
             self._spent.pop(message.seq, None)
-            if self._on_done is not None:
-                self._on_done(message)
+            if self._stage.on_done is not None:
+                self._stage.on_done(message)
         except asyncio.CancelledError:
             del self._kept[message.reply]
             with suppress(LucidError):
@@ -185,7 +187,7 @@ class Runner:
 
     async def _publish(self, result: StageEvent, message: Message) -> None:
         await self._jet.publish(
-            subjects.chunk(self._makes, result.session),
+            subjects.chunk(self._stage.makes, result.session),
             result.model_dump_json().encode(),
             headers=headers(getattr(result, "type", ""), message.headers.get("traceparent", "")),
             msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
@@ -196,8 +198,8 @@ class Runner:
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             for message in (*self._kept.values(), *self._reader.waiting):
-                if self._on_kept is not None:
-                    self._on_kept(message)
+                if self._stage.on_kept is not None:
+                    self._stage.on_kept(message)
                 with suppress(LucidError):
                     await self._reader.in_progress(message)
 
@@ -211,12 +213,12 @@ class Runner:
                 await self._dead_letter(message, error)
                 await self._acknowledge(message)
                 self._spent.pop(message.seq, None)
-                if self._on_dead is not None:
-                    self._on_dead(message)
+                if self._stage.on_dead is not None:
+                    self._stage.on_dead(message)
                 return
             delay_s = self._limits.timeout_s if slow else JOB.delay_s(message.deliveries)
-            if self._on_failed is not None and not slow:
-                self._on_failed(message)
+            if self._stage.on_failed is not None and not slow:
+                self._stage.on_failed(message)
             await self._reader.nak(message, delay_s)
             log.warning(
                 "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",

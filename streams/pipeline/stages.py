@@ -25,7 +25,7 @@ from schemas.subjects import (
     STORED,
     chunk_filter,
 )
-from streams.pipeline.jobs import Job, Jobs
+from streams.pipeline.jobs import JobMethod, Jobs
 
 
 class Stage(NamedTuple):
@@ -35,7 +35,7 @@ class Stage(NamedTuple):
     reads: tuple[str, ...]
     makes: str
     variables: str
-    job: Job | None
+    job: JobMethod | None
     waits: Callable[[Jobs, Message], Awaitable[None]] | None = None
     """What the job waits for before its time begins."""
 

@@ -13,7 +13,6 @@
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,15 +24,15 @@ from schemas import subjects
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
-from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.event_store import EventStore
 from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.jobs import Jobs
 from streams.pipeline.record.ingest import Ingest
-from streams.pipeline.runner import ACK_WAIT_S, Limits, Runner
+from streams.pipeline.runner import ACK_WAIT_S, BoundStage, Limits, Runner
 from streams.pipeline.stages import STAGES, Stage, consumer, partitions
 from streams.scheduling.retry import retry
-from streams.scheduling.threads import THREADS, Threads
+from streams.scheduling.threads import Threads
 
 EVICT_S = 5.0
 
@@ -44,66 +43,55 @@ log = logging.getLogger("lucid.worker")
 class WorkerParts:
     """What a worker is wired from."""
 
-    jet: Jet
-    directory: SessionDirectory
+    store: EventStore
     keys: KeyStore
     blobs: Blobs
     end_keys: EndKeys
     """Raw public keys that may sign an `end` fragment."""
     limits: Mapping[str, Limits]
-    """By stage verb; `record`'s memory is what open and waiting chunks may hold, `chunk`'s the credit."""
+    """By stage verb; `record`'s memory is the limit of open and waiting chunks, `chunk`'s the credit."""
 
 
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
-    """Run the stages of one worker group until `stop` is set; then finish what is in work."""
-    chunk_memory = ChunkMemory(parts.limits["record"].memory_bytes, parts.limits["chunk"].memory_bytes)
-    threads, checks = Threads(), ThreadPoolExecutor(THREADS, "lucid-check")
-    disk = ThreadPoolExecutor(THREADS, "lucid-disk")
-    owned = partitions(group, groups)
-    jobs = Jobs(parts.jet, chunk_memory, parts.directory, parts.keys, parts.blobs, threads, disk)
-    try:
+    """Run the stages of one worker group until `stop` is set; then finish the jobs that run."""
+    store, limits, owned = parts.store, parts.limits, partitions(group, groups)
+    chunk_memory = ChunkMemory(limits["record"].memory_bytes, limits["chunk"].memory_bytes)
+    with Threads() as threads:
+        jobs = Jobs(store, chunk_memory, parts.keys, parts.blobs, threads)
         runners = [
             asyncio.create_task(runner.run(stop), name=runner.verb)
             for runner in await _runners(parts, jobs, group, groups)
         ]
-        record = Ingest(
-            parts.jet, parts.directory, chunk_memory, checks, parts.end_keys, owned, parts.limits["record"]
-        )
-        ingest = asyncio.create_task(record.run(), name="record")
-        stored = asyncio.create_task(_heed_stored(parts.jet, chunk_memory, owned), name="stored")
-        evict = asyncio.create_task(_evict(chunk_memory), name="evict")
+        record = Ingest(store, chunk_memory, threads.checks, parts.end_keys, owned, limits["record"])
+        services = [
+            asyncio.create_task(record.run(), name="record"),
+            asyncio.create_task(_watch_stored(store.jet, chunk_memory, owned), name="stored"),
+            asyncio.create_task(_evict(chunk_memory), name="evict"),
+        ]
         log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
-        await _until_stopped(stop, [ingest, stored, evict], runners)
-    finally:
-        _shut(checks, disk)
-        threads.shut()
+        await _until_stopped(stop, services, runners)
 
 
 async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
-    runners = []
+    jet, runners = parts.store.jet, []
     for stage in STAGES:
         if stage.job is None:
             continue
         limits = parts.limits[stage.verb]
-        upsert = partial(join, parts.jet, stage, group, groups)
-        reader = parts.jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
-        wait = partial(stage.waits, jobs) if stage.waits else None
-        job = partial(jobs.do, stage.job)
-        runners.append(
-            Runner(
-                parts.jet,
-                reader,
-                (stage.verb, stage.makes),
-                job,
-                limits,
-                wait=wait,
-                lane=jobs.lane,
-                on_kept=jobs.touch,
-                on_failed=jobs.put_back,
-                on_done=jobs.forget if stage is STAGES[-1] else None,
-                on_dead=jobs.forget,
-            )
+        upsert = partial(join, jet, stage, group, groups)
+        reader = jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
+        bound = BoundStage(
+            stage.verb,
+            stage.makes,
+            partial(jobs.do, stage.job),
+            wait=partial(stage.waits, jobs) if stage.waits else None,
+            lane=jobs.lane,
+            on_kept=jobs.touch,
+            on_failed=jobs.put_back,
+            on_done=jobs.forget if stage is STAGES[-1] else None,
+            on_dead=jobs.forget,
         )
+        runners.append(Runner(jet, reader, bound, limits))
     return runners
 
 
@@ -122,7 +110,7 @@ async def _until_stopped(
         task.result()
 
 
-async def _heed_stored(jet: Jet, chunk_memory: ChunkMemory, owned: Collection[int]) -> None:
+async def _watch_stored(jet: Jet, chunk_memory: ChunkMemory, owned: Collection[int]) -> None:
     """Another worker may store what is in memory here: one of our group, or of another number of groups."""
     start = (await retry(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
     filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
@@ -137,12 +125,6 @@ async def _evict(chunk_memory: ChunkMemory) -> None:
     while True:
         await asyncio.sleep(EVICT_S)
         chunk_memory.evict_idle()
-
-
-def _shut(*executors: Executor) -> None:
-    for executor in executors:
-        with suppress(RuntimeError):
-            executor.shutdown(wait=True, cancel_futures=True)
 
 
 async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:

@@ -20,8 +20,7 @@ Which session is next: handlers.retention.space.
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from handlers.lifecycle.session import Session
@@ -39,6 +38,8 @@ from streams.event_store.recordings import is_recorded, recorded_names
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.live_source import AGAIN_S, Release
+from streams.scheduling import clock
+from streams.scheduling.clock import Clock
 from streams.scheduling.retry import retry
 
 SWEEP_S = 10.0
@@ -63,7 +64,7 @@ class Retention:
     directory: SessionDirectory
     evidence: EvidenceStore
     retention_s: float
-    clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    clock_us: Clock = clock.now_us
     _whole: dict[bytes, None] = field(default_factory=dict)
     """Digests of manifests whose chunks were all read back, the newest WHOLE_MOST."""
     _kept_until_us: dict[tuple[str, int], int] = field(default_factory=dict)

@@ -5,7 +5,6 @@ Each is one coroutine that runs until its `stop` is set, over one connection and
 
 import asyncio
 import multiprocessing
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -21,10 +20,9 @@ from streams.control.nats_service import control_plane
 from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.session_quota import SessionQuota
-from streams.event_store.host_log import HostLog
+from streams.event_store.event_store import EventStore
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.session_directory import SessionDirectory
-from streams.event_store.session_log import SessionLog
 from streams.keys.folder import KeyFolder, key_folder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
@@ -33,6 +31,7 @@ from streams.pipeline.worker import WorkerParts, work
 from streams.projections.session_list import SessionList
 from streams.retention.sealed_source import Retention
 from streams.roles.drivers import Installation, dialled, prepare_memory
+from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
 
 CONDUCTOR_THREADS = 64
@@ -46,16 +45,15 @@ async def run_worker(
     prepare_memory()
     if not await _opened(key_folder(here, jet), stop):
         return
-    directory, keys = SessionDirectory(jet), KeyStore(here.key_files, here.keyring)
+    store = EventStore.over(jet, SessionDirectory(jet))
     parts = WorkerParts(
-        jet=jet,
-        directory=directory,
-        keys=keys,
+        store=store,
+        keys=KeyStore(here.key_files, here.keyring),
         blobs=here.evidence.chunks,
         end_keys=here.signers.publics,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
-    following = asyncio.create_task(directory.run())
+    following = asyncio.create_task(store.directory.run())
     working = asyncio.create_task(work(parts, stop, group, groups))
     try:
         await asyncio.wait({working, following}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,13 +72,13 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     """Lifecycle, sealing, the source's end and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
+    store = EventStore.over(jet, directory)
     folder = key_folder(here, jet)
     if not await _opened(folder, stop):
         return
     keys = KeyStore(here.key_files, keyring)
     parts = conductor.ConductorParts(
-        jet=jet,
-        directory=directory,
+        store=store,
         keys=keys,
         evidence=here.evidence,
         signers=here.signers,
@@ -93,9 +91,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     conducting = Conductor(parts)
     outcomes = Outcomes(directory, conducting.trouble, conducting.wake)
     control = Control(
-        outcomes,
-        HostLog(jet),
-        Queries(jet, SessionLog(jet), listed, quota, outcomes),
+        store,
+        Queries(store, listed, quota, outcomes),
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         settings.compression_max_s,
         now_us,
@@ -148,8 +145,3 @@ def _limits(stage: StageLimits) -> Limits:
     fit = stage.memory_bytes // (2 * MAX_PLAIN)
     workers = max(1, min(stage.workers or multiprocessing.cpu_count(), fit))
     return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)
-
-
-def now_us() -> int:
-    """The clock that roles hand in: µs since 1970 UTC."""
-    return time.time_ns() // 1000

@@ -1,7 +1,8 @@
-"""Runs the pure functions of chunks in threads: hosts take turns, slow codecs have a thread of their own.
+"""Holds the threads of one worker, and shares those that run the pure functions of chunks between hosts.
 
-1. Threads that check signatures (ingest.py) and threads that write to disk are others: they never wait.
-2. A codec that may take longer than QUICK_S runs in one thread of low priority: it takes what is left over.
+1. Hosts take turns at the threads that run pure functions (`run`).
+2. A codec that may take longer than QUICK_S for one chunk runs in one thread of low priority, beside them.
+3. Signature checks and disk writes have threads of their own: they never wait for a codec.
 """
 
 import asyncio
@@ -32,9 +33,11 @@ def is_slow(settings: SessionSettings) -> bool:
 
 
 class Threads:
-    """A context manager; leaving it waits for what runs."""
+    """A context manager; on exit it waits for the calls that run."""
 
     def __init__(self) -> None:
+        self.checks = ThreadPoolExecutor(THREADS, "lucid-check")
+        self.disk = ThreadPoolExecutor(THREADS, "lucid-disk")
         self._quick = _Pool("lucid-work", THREADS)
         self._slow = _Pool("lucid-slow", SLOW_THREADS, _be_nice)
 
@@ -45,9 +48,9 @@ class Threads:
         self.shut()
 
     def shut(self) -> None:
-        """Wait for what runs; nothing begins any more."""
-        for pool in (self._quick, self._slow):
-            pool.threads.shutdown(wait=True, cancel_futures=True)
+        """Wait for the calls that run; no other call begins."""
+        for threads in (self.checks, self.disk, self._quick.threads, self._slow.threads):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def run(self, host: str, call: Callable[[], T], *, slow: bool = False) -> T:
         """What `call` returns, called in a thread when it is the host's turn."""

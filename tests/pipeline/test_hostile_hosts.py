@@ -28,7 +28,7 @@ from streams.pipeline import chunk_memory, recompute
 from streams.pipeline.record import recording
 from streams.pipeline.record.refusals import DEAD_LETTERS
 from streams.pipeline.record.subject_reader import SubjectReader
-from streams.retention.shredding import Shredder
+from streams.retention.shredding import Shredder, Turn
 from tests.support.machine.waiting import until
 from tests.support.pipeline.conducted import Host, World, requested, system
 from tests.support.pipeline.prepared import Prepared
@@ -52,11 +52,12 @@ async def test_sessions_that_cannot_be_destroyed_keep_no_other_from_its_turn(
     """Breaks: who makes eight destructions last stops every start, seal and destruction of all hosts."""
     may_end, stuck, shred = asyncio.Event(), set[str](), Shredder.shred
 
-    async def slow(shredder: Shredder, session: Session) -> bytes:
+    async def slow(shredder: Shredder, session: Session, turn: Turn) -> bytes:
         if session.id.startswith("stuck"):
-            stuck.add(session.id)
-            await may_end.wait()
-        return await shred(shredder, session)
+            async with turn():
+                stuck.add(session.id)
+                await may_end.wait()
+        return await shred(shredder, session, turn)
 
     monkeypatch.setattr(Shredder, "shred", slow)
     async with system(server, tmp_path) as world:

@@ -13,6 +13,7 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Unavailable
 from streams.conductor.conductor import Conductor, ConductorParts
+from streams.event_store.event_store import EventStore
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.sealed_source import Retention
@@ -52,7 +53,7 @@ def service(kind: type, jet: Any, directory: SessionDirectory, world: World) -> 
     data, keys = world.data, key_store(world.data)
     evidence = EvidenceStore(DiskBlobs(data.chunks), DiskBlobs(data.manifests), DiskBlobs(data.quarantine))
     if kind is Conductor:
-        parts = (jet, directory, keys, evidence, Signers(data.keys))
+        parts = (EventStore.over(jet, directory), keys, evidence, Signers(data.keys))
         return Conductor(ConductorParts(*parts, require_keys=checked(world.jet, data)))
     return Retention(jet, directory, evidence, 0)
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from schemas.events.headers import MOST_BYTES, TOO_LONG
 from streams.event_store import dead_letters, topology
 from streams.pipeline import recompute, runner
 from streams.pipeline.jobs import Jobs
-from streams.pipeline.runner import Job, Limits, Runner
+from streams.pipeline.runner import BoundStage, Job, Limits, Runner
 from streams.pipeline.stages import STAGES, consumer
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.threads import Threads
@@ -93,7 +92,7 @@ async def running(jet: Jet, job: Job, limits: Limits = LIMITS, **more: Any) -> A
     reader = jet.pull(subjects.CHUNKS, spec.name, batch=limits.slots)
     forgotten: list[int] = []
     forget = {"on_done": lambda m: forgotten.append(m.seq), "on_dead": lambda m: forgotten.append(-m.seq)}
-    loop = Runner(jet, reader, (STAGE.verb, STAGE.makes), job, limits, **forget, **more)
+    loop = Runner(jet, reader, BoundStage(STAGE.verb, STAGE.makes, job, **forget, **more), limits)
     stop = asyncio.Event()
     task = asyncio.create_task(loop.run(stop))
     try:
@@ -399,10 +398,10 @@ async def test_what_is_in_memory_is_said_under_the_run_that_asks(
             subjects.chunk(subjects.REDRIVEN, SESSION), again.model_dump_json().encode(), seq=99
         )
         messages = [recorded, redriven]
-        with Threads() as threads, ThreadPoolExecutor(2) as disk:
+        with Threads() as threads:
             blobs = DiskBlobs(tmp_path / "chunks")
             keys: Any = OneKey(prepared.keys)
-            jobs = Jobs(jet, stage.chunk_memory, stage.directory, keys, blobs, threads, disk)
+            jobs = Jobs(stage.store, stage.chunk_memory, keys, blobs, threads)
             for step in STAGES[1:]:
                 assert step.job is not None
                 first, second = [await step.job(jobs, message) for message in messages]

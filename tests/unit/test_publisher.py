@@ -198,7 +198,7 @@ async def test_host_time_never_runs_backwards() -> None:
     """Breaks: a clock that is set back makes a chunk end before it begins."""
     clock = iter([100, 200, 50, 60, 300, 10, 10])
     stream = Stream()
-    writer = Publisher(stream, grant(), now_us=lambda: next(clock))
+    writer = Publisher(stream, grant(), clock_us=lambda: next(clock))
     await writer.begin_part("opaque", "start")
     for _ in range(4):
         await writer.send(b"x")

@@ -3,8 +3,6 @@
 It makes nothing, and asks the log where a server runs.
 """
 
-import time
-
 from handlers.crypto.key_folder import copy_wanted
 from schemas.errors import Denied, Unavailable
 from schemas.ports import Jet
@@ -14,6 +12,7 @@ from streams.cli.starting import find
 from streams.keys.copies import copies_made
 from streams.keys.folder import key_folder, keys_noted
 from streams.roles.drivers import Installation, connected, plain_swap
+from streams.scheduling import clock
 
 COPY = "lucid keys copy FILE"
 
@@ -73,7 +72,7 @@ def swap_found() -> str:
 async def _copies(here: Installation, jet: Jet) -> tuple[str, str]:
     noted, _ = await keys_noted(jet)
     made = await copies_made(jet) if noted else []
-    now_us, most_s = time.time_ns() // 1000, here.settings.keys_copy_max_age_s
+    now_us, most_s = clock.now_us(), here.settings.keys_copy_max_age_s
     if noted and most_s and (why := copy_wanted(noted, made, now_us, most_s)):
         return why, COPY
     if not made:

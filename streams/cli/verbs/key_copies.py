@@ -1,7 +1,6 @@
 """`lucid keys copy` and `lucid keys restore`: a sealed copy of keys/, taken while all runs, and put back."""
 
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from streams.cli.output import JsonFlag, YesFlag
 from streams.keys.copies import Copied, make_copy, restore
 from streams.keys.folder import key_folder
 from streams.roles.drivers import Installation, new_file
+from streams.scheduling import clock
 
 DAY_US = 86_400_000_000
 KEPT_DAYS = 90
@@ -46,7 +46,7 @@ def copy(
 
     A plain backup of the data directory must leave keys/ out: what was destroyed would be opened by it.
     """
-    now_us = time.time_ns() // 1000
+    now_us = clock.now_us()
     label = label or datetime.fromtimestamp(now_us / 1e6, UTC).strftime("keys-%Y%m%d-%H%M%S")
     if LABEL.fullmatch(label) is None:
         raise Misuse(f"label {label[:120]!r} is not allowed: 1-100 of A-Z a-z 0-9 _ . -", code="usage")

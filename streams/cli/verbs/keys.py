@@ -1,6 +1,5 @@
 """Owns `lucid keys`: the master key that wraps every session's data key, and the signers of manifests."""
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs import key_copies, key_moves
 from streams.control.client import call, untold
+from streams.scheduling.clock import now_us
 
 TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
 
@@ -86,7 +86,7 @@ def revoke_signer(
     as_json: JsonFlag = False,
 ) -> None:
     """Let nothing that a signer ever signed count, whenever it was: its key is in other hands."""
-    since_us = parse_time(since) if since else time.time_ns() // 1000
+    since_us = parse_time(since) if since else now_us()
     output.confirm(f"Revoke {name}? Of all that it ever signed, verify will say: signer unknown.", yes)
     revoked = _ask("revoke_signer", {"name": name, "since_us": since_us})
     if as_json:
@@ -103,7 +103,7 @@ def parse_time(text: str) -> int:
         at_us = int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp() * 1e6)
     except (ValueError, OverflowError):
         at_us = 0
-    if not 0 < at_us <= time.time_ns() // 1000:
+    if not 0 < at_us <= now_us():
         raise Misuse(
             f"--since {text[:40]!r} is no time that has been (such as 2026-03-04T09:12Z)", code="usage"
         )

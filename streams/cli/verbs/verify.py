@@ -6,7 +6,6 @@
 """
 
 import stat
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,7 @@ from streams.cli.output import JsonFlag
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust
 from streams.roles.drivers import KEYS, Installation, copy_at, mode_at, read_bounded, unreadable
+from streams.scheduling.clock import now_us
 
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"
@@ -175,7 +175,7 @@ def load_trust(path: Path, root: str | None) -> Trust:
         raise Misuse(
             f"{path} is not there", code="trust.absent", hint="lucid export --trust-file FILE, or ask for it"
         )
-    return open_trust(raw, now_us=time.time_ns() // 1000, root=wanted)
+    return open_trust(raw, now_us=now_us(), root=wanted)
 
 
 def read_keys(path: Path) -> bytes:

@@ -22,9 +22,8 @@ from handlers.stages.record.admit import Arrival, EndKeys
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
 from schemas.events.session import State
-from schemas.ports import Jet
 from schemas.ports.messages import Discontinuity, Message
-from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.event_store import EventStore
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
@@ -48,8 +47,7 @@ class Ingest:
 
     def __init__(
         self,
-        jet: Jet,
-        directory: SessionDirectory,
+        store: EventStore,
         chunk_memory: ChunkMemory,
         threads: Executor,
         end_keys: EndKeys,
@@ -57,9 +55,9 @@ class Ingest:
         limits: Limits,
     ) -> None:
         """limits: `workers` + 1 batches of `slots` messages are looked at while an earlier one is folded."""
-        self._jet, self._directory, self._threads = jet, directory, threads
+        self._jet, self._directory, self._threads = store.jet, store.directory, threads
         self._partitions = partitions
-        self._shared = Shared(jet, chunk_memory, threads, end_keys)
+        self._shared = Shared(store.jet, chunk_memory, threads, end_keys)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen = 0

@@ -28,6 +28,7 @@ from schemas.format.digest import Content
 from schemas.ports import Erasure
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
+from streams.event_store.event_store import EventStore
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import KeyFolder, RequireKeys
@@ -255,12 +256,12 @@ def key_store(data: DataDir, faults: Faults | None = None) -> KeyStore:
 async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[None]:
     """A worker whose effects can be struck."""
     faulty: Any = FaultyJet(jet, faults)
-    directory, keys = SessionDirectory(jet), key_store(data)
+    store = EventStore.over(faulty, SessionDirectory(jet))
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
-    parts = worker.WorkerParts(faulty, directory, keys, blobs, Signers(data.keys).publics, LIMITS)
+    parts = worker.WorkerParts(store, key_store(data), blobs, Signers(data.keys).publics, LIMITS)
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(directory.run())]
+    tasks = [asyncio.create_task(store.directory.run())]
     working = asyncio.create_task(worker.work(parts, stop))
     try:
         yield
@@ -288,7 +289,7 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     chunks.faults = manifests.faults = faults
     quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
     parts = conductor.ConductorParts(
-        *(faulty, directory, keys, EvidenceStore(chunks, manifests, quarantine), signers),
+        *(EventStore.over(faulty, directory), keys, EvidenceStore(chunks, manifests, quarantine), signers),
         require_keys=checked(jet, data),
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]

@@ -20,6 +20,7 @@ from schemas.events.chunk import Dead, Ended, Recorded
 from schemas.events.upcast import read_recorded
 from schemas.format.fragment import Fragment
 from streams.event_store import topology
+from streams.event_store.event_store import EventStore
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from streams.pipeline.chunk_memory import ChunkMemory
@@ -46,7 +47,7 @@ Events = list[Recorded | Ended]
 class Stage:
     """What runs."""
 
-    directory: SessionDirectory
+    store: EventStore
     chunk_memory: ChunkMemory
     ingest: Ingest
 
@@ -86,12 +87,12 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 @asynccontextmanager
 async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
-    directory, chunk_memory = SessionDirectory(jet), ChunkMemory(memory_bytes, memory_bytes)
+    store, chunk_memory = EventStore.over(jet, SessionDirectory(jet)), ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
-        ingest = Ingest(jet, directory, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
-        services = [asyncio.create_task(service.run()) for service in (directory, ingest)]
+        ingest = Ingest(store, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
+        services = [asyncio.create_task(service.run()) for service in (store.directory, ingest)]
         try:
-            yield Stage(directory, chunk_memory, ingest)
+            yield Stage(store, chunk_memory, ingest)
         finally:
             died = [service for service in services if service.done()]
             for service in services:

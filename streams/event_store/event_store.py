@@ -1,0 +1,25 @@
+"""Bundles the event store over one connection: the log of sessions, the directory, the hosts.
+
+The chunk log needs no object: its functions (chunk_log.py) take the connection.
+"""
+
+from dataclasses import dataclass
+
+from schemas.ports import Jet
+from streams.event_store.host_log import HostLog
+from streams.event_store.session_directory import SessionDirectory
+from streams.event_store.session_log import SessionLog
+
+
+@dataclass(frozen=True, slots=True)
+class EventStore:
+    """One for each process. A task must run `directory.run`."""
+
+    jet: Jet
+    log: SessionLog
+    directory: SessionDirectory
+    hosts: HostLog
+
+    @classmethod
+    def over(cls, jet: Jet, directory: SessionDirectory) -> "EventStore":
+        return cls(jet, SessionLog(jet), directory, HostLog(jet))
