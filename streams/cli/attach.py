@@ -1,15 +1,15 @@
-"""Attaches a verb to the running system, and ends it in order when it is interrupted.
+"""Connects a verb to the running system, and ends the verb in order when it is interrupted.
 
-1. Where the system is, and how long one that starts is waited for, says streams.cli.starting.
-2. The first signal asks; a second one cancels, when it comes more than SECOND_S later: `uv run` delivers
-   each twice. A terminal that is closed asks as well, unless that is ignored (nohup).
+1. streams.cli.wait_start finds the system, and waits for one that starts.
+2. The first signal asks the verb to end. A second one cancels it, if it comes more than SECOND_S later:
+   `uv run` delivers each twice. A closed terminal counts as a signal, unless that is ignored (nohup).
 """
 
 import asyncio
 import signal
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,8 @@ import uvloop
 from schemas.errors import LucidError, Misuse, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
-from streams.cli.starting import reached
+from streams.cli.wait_start import connection
+from streams.control.client import call
 from streams.roles.drivers import COPY_HINT, Installation, mode_at
 
 SECOND_S = 1.0
@@ -32,12 +33,22 @@ async def attached(*, serving: bool = False) -> AsyncIterator[Jet]:
 
     Raises Unavailable (server.absent, services.absent, nats.*), Denied (nats.*).
     """
-    async with reached(Installation.here(), "lucid-cli", serving=serving) as jet:
+    async with connection(Installation.here(), "lucid-cli", serving=serving) as jet:
         yield jet
 
 
+def ask(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Send one command to the running system; return its answer. Raises as `attached`, and its errors."""
+
+    async def work() -> dict[str, Any]:
+        async with attached(serving=True) as jet:
+            return await call(jet, command, body)
+
+    return run(work())
+
+
 def is_copy(target: str, complete: bool) -> bool:
-    """Whether `target` is a folder here. One that is not complete gives way to a session of its name.
+    """Whether `target` is a folder here. A session of the same name wins over an incomplete folder.
 
     Raises Unreadable.
     """
@@ -45,12 +56,11 @@ def is_copy(target: str, complete: bool) -> bool:
 
 
 @contextmanager
-def named(target: str, incomplete: LucidError) -> Iterator[None]:
-    """Around a question for the session `target`, which is no copy here (`is_copy`).
+def looking_up(target: str, incomplete: LucidError) -> Iterator[None]:
+    """Translates the errors of a block that looks up the session `target`, which is no copy here (`is_copy`).
 
-    Raises `incomplete`: there is no such session, but a file or folder. Misuse (evidence.none), NotFound
-    (evidence.absent): it is no name of a session either. Unavailable (server.absent): as `attached`, but
-    says both.
+    Raises `incomplete`: no such session, but a file or folder of that name. Misuse (evidence.none), NotFound
+    (evidence.absent): not even a session's name. Unavailable (server.absent): as `attached`, but says both.
     """
     if SESSION_ID.fullmatch(target) is None:
         if mode_at(Path(target)):
@@ -63,8 +73,8 @@ def named(target: str, incomplete: LucidError) -> Iterator[None]:
             raise incomplete from None
         if error.code != "server.absent":
             raise
-        told = f"there is no folder {target} here, and no session of that name can be looked for"
-        raise Unavailable(f"{told}: {error.message}", code=error.code, hint=error.hint) from None
+        text = f"there is no folder {target} here, and no session of that name can be looked for"
+        raise Unavailable(f"{text}: {error.message}", code=error.code, hint=error.hint) from None
 
 
 def run(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None] | None = None) -> Result:

@@ -1,15 +1,14 @@
 """Shows the way of one session through the six stages: a fold over its chunk events, and its lines.
 
 1. Rows are keyed by chunk index: a doubled event changes nothing.
-2. On a terminal the rows are redrawn in place, at most REDRAWS_PER_S; elsewhere a row is written once, when
-   the session has passed it.
-3. It shows what events say. It asks nobody, and decides nothing.
-4. A terminal or pipe that takes no words any more stops nothing.
+2. On a terminal the rows are redrawn in place, REDRAWS_PER_S times a second at most. Elsewhere only notes are
+   written, and the verb writes the rows once, as its result.
+3. The board reads events only. It sends no command and decides nothing.
+4. A terminal or pipe that cannot be written stops nothing.
 """
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -24,21 +23,22 @@ from schemas.format.chunk_header import ChunkHeader, Codec, Suite
 from schemas.format.index import Entry
 from schemas.ports import Jet
 from schemas.ports.messages import Message
-from streams.cli.output import COLUMNS, count_of, note, styled
+from streams.cli.live import LiveLines
+from streams.cli.output import count_of, note
 from streams.host.publisher import Progress
 from streams.host.record_session import cancelled
 
 REDRAWS_PER_S = 5
 RATE_FROM_S = 1.0
-"""Before, a rate says nothing yet."""
+"""Before, a rate means nothing yet."""
 WAITING_NOTE_S = 30.0
-"""Without a terminal, the reason why a recording waits is told so often."""
+"""Without a terminal, a note says so often why a recording waits."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
 ENDED_NOTE = "its session is ended elsewhere; what was read is sent still"
 
-VERBS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
+STAGES = ("record", "chunk", "compress", "encrypt", "merkle", "store")
 SUITES = {Suite.XCHACHA20_POLY1305: "XChaCha20-Poly1305", Suite.AES_256_GCM: "AES-256-GCM"}
-LINE = "  {verb:<9}{count:>13}  {bytes:>8}   {told}"
+LINE = "  {verb:<9}{count:>13}  {bytes:>8}   {text}"
 
 
 @dataclass
@@ -53,15 +53,15 @@ class Row:
 
 
 class Board:
-    """What has been seen of one session so far."""
+    """The state of one session, as its events so far give it."""
 
     def __init__(self) -> None:
-        self.rows = {verb: Row() for verb in VERBS}
+        self.rows = {verb: Row() for verb in STAGES}
         self.ended: Ended | None = None
         self.sent: tuple[int, int, float] | None = None
-        """Fragments, plain bytes and seconds that a publisher here has sent; no event says them yet."""
+        """Fragments, plain bytes and seconds that a publisher here has sent; no event reports them yet."""
         self.source_bytes = 0
-        """Of what a publisher here is to send; 0: nobody knows."""
+        """Bytes that a publisher here is to send; 0: unknown."""
         self.fragments = 0
         self.equivocations = 0
         self.raw = 0
@@ -114,10 +114,10 @@ class Board:
 
     def lines(self) -> list[str]:
         """One line a stage."""
-        told = {
-            "record": self._told_of_record(),
+        texts = {
+            "record": self._record_text(),
             "chunk": "opened and joined, in order",
-            "compress": self._told_of_compress(),
+            "compress": self._compress_text(),
             "encrypt": self._suite,
             "merkle": "BLAKE3",
             "store": "durable, read back",
@@ -127,13 +127,13 @@ class Board:
         counts["record"] = (self.fragments, self.rows["record"].bytes)
         if self.sent is not None and self.ended is None:
             fragments, plain, seconds = self.sent
-            counts["record"], told["record"] = (fragments, plain), self._told_of_sent(plain, seconds)
+            counts["record"], texts["record"] = (fragments, plain), self._sent_text(plain, seconds)
         return [
             LINE.format(
                 verb=verb,
                 count=count_of(count, nouns.get(verb, "chunk")),
                 bytes=size_text(plain) if verb != "merkle" else "",
-                told=told[verb] if count else "",
+                text=texts[verb] if count else "",
             ).rstrip()
             for verb, (count, plain) in counts.items()
         ]
@@ -153,53 +153,27 @@ class Board:
             self.first_us = min(self.first_us or event.first_us, event.first_us)
             self.last_us = max(self.last_us, event.last_us)
 
-    def _told_of_sent(self, plain: int, seconds: float) -> str:
-        told = f"{seconds:.1f} s so far"
+    def _sent_text(self, plain: int, seconds: float) -> str:
+        text = f"{seconds:.1f} s so far"
         if seconds < RATE_FROM_S:
-            return told
+            return text
         rate = plain / seconds
-        told += f", {size_text(int(rate))}/s"
+        text += f", {size_text(int(rate))}/s"
         left = self.source_bytes - plain
-        return f"{told}, about {left / rate:.0f} s left" if left > 0 and rate else told
+        return f"{text}, about {left / rate:.0f} s left" if left > 0 and rate else text
 
-    def _told_of_record(self) -> str:
+    def _record_text(self) -> str:
         screen = f"{(self.last_us - self.first_us) / 1e6:.1f} s"
         missing = count_of(self.gaps, "gap") if self.gaps else "none missing"
         doubled = "none doubled" if self._spans == self.fragments else "counting"
         return f"{screen}, {missing}, {doubled}"
 
-    def _told_of_compress(self) -> str:
+    def _compress_text(self) -> str:
         names = ", ".join(sorted(self._codecs))
         if not self.raw:
             return names
         kept = f"{self.raw} kept raw: nothing to gain"
         return f"{names}; {kept}" if names else kept
-
-
-class LiveBoard:
-    """Draws lines on stderr: in place on a terminal, else each once, when it will not change any more."""
-
-    def __init__(self) -> None:
-        self.live = styled(sys.stderr)
-        self._drawn = 0
-        self._next_s = 0.0
-
-    def draw(self, lines: list[str], *, now: bool = False) -> None:
-        """Show the lines in place of those shown before; does nothing when it is too early for that."""
-        if not self.live or (time.monotonic() < self._next_s and not now):
-            return
-        self._next_s = time.monotonic() + 1 / REDRAWS_PER_S
-        back = f"\x1b[{self._drawn}A" if self._drawn else ""
-        sys.stderr.write(back + "".join(f"\x1b[2K{line}\n" for line in lines) + "\x1b[J")
-        sys.stderr.flush()
-        self._drawn = len(lines)
-
-    def clear(self) -> None:
-        """Take the lines away: their last state is written as the result."""
-        if self._drawn:
-            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
-            sys.stderr.flush()
-            self._drawn = 0
 
 
 class View:
@@ -212,7 +186,7 @@ class View:
         self.board = Board()
         self.progress = Progress()
         self._jet, self._session = jet, session
-        self._live = LiveBoard()
+        self._live = LiveLines(1 / REDRAWS_PER_S)
         self._changed = asyncio.Event()
         self._ending = ""
         self._next_note_s = 0.0
@@ -221,13 +195,13 @@ class View:
         self.progress = progress
         self.board.sent = progress.acknowledged, progress.plain, progress.seconds
         self._draw()
-        if progress.trouble and not self._live.live and time.monotonic() > self._next_note_s:
+        if progress.trouble and not self._live.drawn and time.monotonic() > self._next_note_s:
             self._next_note_s = time.monotonic() + WAITING_NOTE_S
             tell(f"lucid: waiting: {progress.trouble}")
 
     def ending(self, here: bool) -> None:
         self._ending = ENDING_NOTE if here else ENDED_NOTE
-        if not self._live.live:
+        if not self._live.drawn:
             tell(self._ending)
 
     def unended(self) -> None:
@@ -239,7 +213,7 @@ class View:
     def lines(self) -> list[str]:
         lines = self.board.lines()
         if self.progress.trouble:
-            lines.append(f"  waiting: {self.progress.trouble}"[:COLUMNS])
+            lines.append(f"  waiting: {self.progress.trouble}")
         return [*lines, f"  {self._ending}"] if self._ending else lines
 
     @contextlib.asynccontextmanager
@@ -294,6 +268,6 @@ class View:
 
 
 def tell(text: str) -> None:
-    """One line beside the result, where somebody still listens."""
+    """Write one line beside the result, if stderr can be written."""
     with contextlib.suppress(OSError, ValueError):
         note(text)

@@ -1,6 +1,6 @@
-"""Owns the list of verbs, and how a message names a command: as this program was called.
+"""Lists the verbs, and names a command in a message as this program was called.
 
-1. Every text says `lucid VERB …`, wherever it was made; `typed` is applied where it is shown to a person.
+1. Every text says `lucid VERB …`. `as_called` rewrites it when it is shown to a person.
 2. JSON is for programs: it keeps `lucid VERB …`.
 """
 
@@ -27,18 +27,22 @@ VERBS = {
     "doctor": "Say whether this machine can run it, and what to do.",
     "bench": "Measure the speed of this machine.",
 }
+ATTACHING = frozenset(
+    ("record", "sessions", "watch", "verify", "export", "replay", "recover", "keys", "hosts", "serve")
+)
+"""Verbs that connect to a running system, and wait for one that starts."""
 NAME = "lucid"
 COMMAND = re.compile(rf"(?:uv run )?(?<![\w/.-]){NAME} ((?:{'|'.join(VERBS)}|--help)\b(?: [\w./-]+){{0,3}})")
 
 
 def program() -> str:
-    """How this program was called, so that what we print can be typed again."""
+    """The words that a person types to call this program."""
     if "UV_RUN_RECURSION_DEPTH" in os.environ:
         return f"uv run {NAME}"
     called = Path(sys.argv[0])
     return str(called) if called.name == NAME and shutil.which(NAME) is None else NAME
 
 
-def typed(text: str, blank: str = " ") -> str:
+def as_called(text: str, blank: str = " ") -> str:
     """The text with every command in it as it can be typed here. blank: between the words of a command."""
     return COMMAND.sub(lambda found: f"{program()} {found[1]}".replace(" ", blank), text)

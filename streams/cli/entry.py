@@ -1,7 +1,7 @@
-"""Begins the program as the console script, and ends it in one line where it is interrupted before its work.
+"""Starts the program as the console script; Ctrl-C before its work ends it in one line.
 
-1. It imports nothing of ours before it can catch Ctrl-C: to load the program takes a quarter of a second.
-2. What is interrupted later, streams.cli.main has reported.
+1. It imports nothing of ours before it can catch Ctrl-C: loading the program takes a quarter of a second.
+2. streams.cli.main reports every later interrupt itself.
 """
 
 import signal
@@ -22,4 +22,4 @@ def run() -> None:
         from streams.cli import outlets, output
 
         outlets.install()
-        sys.exit(output.settled(output.report_interrupted("--json" in sys.argv)))
+        sys.exit(output.final_status(output.report_interrupted("--json" in sys.argv)))

@@ -1,10 +1,10 @@
-"""Owns the command `lucid`: its verbs, and what its exit status means.
+"""Runs the command `lucid`: one command line in, one exit status out.
 
-1. One file a verb, which holds a function or a Typer app of the verb's name. Only the verb that is called is
-   imported: the list of verbs needs none.
-2. Every end of the program passes through `main`; the exit code of an error is schemas.errors.OUTCOMES'.
-3. The status is decided before it is told. Whether stdout and stderr take what is printed changes it in one
-   case only, which `output.settled` knows.
+1. streams.cli.verbs has one file a verb, with a function or a Typer app of the verb's name. Only the called
+   verb is imported (streams.cli.groups).
+2. Every end of the program passes through `main`. The exit status of an error is schemas.errors.OUTCOMES'.
+3. The verb decides the status before it is printed. A failed print changes the status in one case only
+   (`output.final_status`).
 """
 
 import logging
@@ -12,22 +12,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from schemas.errors import EXIT_OK, FULL_ERRNOS, LucidError, Misuse, NoSpace
 from streams.cli import outlets, output
 from streams.cli.catalog import NAME, VERBS, program
+from streams.cli.groups import Verbs, command_path
 
 COMPLETE = "_LUCID_COMPLETE"
-"""Set by the shell when it asks what could come next."""
-ATTACHING = frozenset(
-    ("record", "sessions", "watch", "verify", "export", "replay", "recover", "keys", "hosts", "serve")
-)
-"""Verbs that look for a running system, and wait for one that starts."""
+"""Set by the shell when it asks for completions."""
 EPILOG = "Exit status: 0 ok, 1 bug, 2 usage, 3 false evidence, 4 not found, 5 refused by state, "
 EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupted."
 
@@ -35,7 +31,7 @@ EPILOG += "6 denied, 7 unavailable, 8 no space, 9 signer unknown, 130 interrupte
 def run() -> None:
     """The console script."""
     outlets.install()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what is half written goes
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: half-written files are removed
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))
@@ -43,58 +39,41 @@ def run() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command line; return its exit status."""
-    return output.settled(_status(arguments))
+    return output.final_status(_status(arguments))
 
 
 def _status(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
-    if logging.lastResort is not None:  # what a verb's helpers warn of, they also handle
+    if logging.lastResort is not None:  # a verb reports its warnings itself
         logging.lastResort.setLevel(logging.ERROR)
-    logging.raiseExceptions = False  # a log line that finds no room is left out, and is no stack trace
+    logging.raiseExceptions = False  # a log line that cannot be written is left out, and is no stack trace
     try:
-        status = invoke(arguments)
+        status = _invoke(arguments)
         return status if isinstance(status, int) else EXIT_OK
     except typer.Exit as error:
         return error.exit_code
     except typer.TyperException as error:
-        return misused(error, as_json, verb_of(arguments))
+        return output.report_error(_misuse(error, arguments), as_json)
     except LucidError as error:
-        return output.report(error, as_json)
+        return output.report_error(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return output.report_interrupted(as_json)
     except SystemExit as error:  # the shell's completion ends so
         return error.code if isinstance(error.code, int) else EXIT_OK
     except MemoryError:
-        return output.report(NoSpace("there is not enough memory for this", code="memory.full"), as_json)
+        full = NoSpace("there is not enough memory for this", code="memory.full")
+        return output.report_error(full, as_json)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL_ERRNOS:
-            return output.report(NoSpace(f"nothing more can be written: {error}", code="disk.full"), as_json)
+            full = NoSpace(f"nothing more can be written: {error}", code="disk.full")
+            return output.report_error(full, as_json)
         return output.report_bug(error, as_json)
 
 
-def invoke(arguments: Sequence[str]) -> object:
-    """Run the verb; what it returned. Raises what it raised, untouched: typer would hide some of it."""
-    app = application(verb_of(arguments))
-    if COMPLETE in os.environ:
-        return app(prog_name=NAME)
-    command = typer.main.get_command(app)
-    if verb_of(arguments) in ATTACHING:
-        from streams.cli.starting import with_option  # with all that a connection needs
-
-        with_option(command)
-    with command.make_context(program(), list(arguments)) as context:
-        return command.invoke(context)
-
-
-def verb_of(arguments: Sequence[str]) -> str:
-    """The verb that is called; empty where none is."""
-    word = next((word for word in arguments if not word.startswith("-")), "")
-    return word if word in VERBS else ""
-
-
-def application(verb: str) -> typer.Typer:
-    """The commands: the called verb in full, of the others their names."""
+def _invoke(arguments: Sequence[str]) -> object:
+    """Run the verb and return its result. Raises its errors untouched: typer would hide some of them."""
     app = typer.Typer(
+        cls=Verbs,
         help="Recordings of remote-desktop sessions as tamper-evident evidence.",
         epilog=EPILOG,
         no_args_is_help=True,
@@ -103,33 +82,23 @@ def application(verb: str) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": output.COLUMNS},
     )
     app.callback()(_root)
-    for name, summary in VERBS.items():
-        if name != verb and COMPLETE not in os.environ:
-            app.command(name, help=summary)(_named_only)
-            continue
-        found = getattr(import_module(f"streams.cli.verbs.{name}"), name)
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=name, help=summary)
-        else:
-            app.command(name, short_help=summary)(found)
-    return app
+    if COMPLETE in os.environ:
+        return app(prog_name=NAME)
+    command = typer.main.get_command(app)
+    with command.make_context(program(), list(arguments)) as context:
+        return command.invoke(context)
 
 
-def misused(error: typer.TyperException, as_json: bool, verb: str) -> int:
-    """Say what is wrong with the command line."""
-    context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        output.note(error.format_message())
-        return 2
-    message = error.format_message().rstrip(".")
-    path = f"{NAME} {verb}".rstrip()
-    if context:
-        path = NAME + context.command_path.removeprefix(program())
-    message = message[:1].lower() + message[1:]
-    message, _, suggested = message.partition(". Did you mean ")
-    near = suggested.strip("?").split(", ")[0].strip("'")
-    hint = f"did you mean: {path} {near}" if near else f"see {path} --help"
-    return output.report(Misuse(message, code="usage", hint=hint), as_json)
+def _misuse(error: typer.TyperException, arguments: Sequence[str]) -> Misuse:
+    """The error of a wrong command line, in our words."""
+    context: Any = getattr(error, "ctx", None)
+    word = next((word for word in arguments if not word.startswith("-")), "")
+    verb = f"{NAME} {word}" if word in VERBS else NAME
+    path = command_path(context) if context else verb
+    near = sorted(getattr(error, "possibilities", None) or ())
+    text = (error.message if near else error.format_message()).rstrip(".")
+    hint = f"did you mean: {path} {near[0]}" if near else f"see {path} --help"
+    return Misuse(text[:1].lower() + text[1:], code="usage", hint=hint)
 
 
 def _version(asked: bool) -> None:
@@ -143,10 +112,6 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
     ] = False,
 ) -> None:
-    pass
-
-
-def _named_only() -> None:
     pass
 
 

@@ -1,14 +1,14 @@
-"""Standard output and standard error that never raise: what they cannot write is lost, and remembered.
+"""Writes to standard output and standard error without raising: a failed write is remembered instead.
 
-1. `install` puts them in the place of Python's own before a verb begins. A verb writes, and goes on: a
-   recording does not end because nobody reads its notes, and a verdict stays what it is.
-2. The first failure is kept. `streams.cli.output.settled` makes of it what it means for the exit status; a
-   verb whose output has no end, or must arrive whole, asks in between.
-3. The descriptors 0 to 2 are always open: where the caller closed one, a file that is opened later would get
-   its number (libuv aborts then), and what is printed would go into that file.
-4. Standard output waits for its reader. Standard error does so for PATIENCE_S, then leaves out what finds no
-   room, and says so when there is room again: a pager that stands still stops no recording and no service.
-5. What the encoding cannot show is escaped; bytes of a file name that are no text leave as they are.
+1. `install` replaces Python's own streams before a verb begins. A verb writes and goes on: an unread note
+   ends no recording, and a failed print changes no verdict.
+2. The first failure is kept. `streams.cli.output.final_status` turns it into an exit status. A verb with
+   endless output, or with output that must arrive whole, asks in between.
+3. The descriptors 0 to 2 are always open. If the caller closed one, a file opened later would get its number:
+   libuv aborts then, and prints would go into that file.
+4. Standard output waits for its reader. Standard error waits PATIENCE_S, then drops bytes, and reports the
+   number of dropped bytes once the reader reads again. A pager that stands still stops no recording.
+5. Characters outside the encoding are escaped. Bytes of a file name that are no text are written unchanged.
 """
 
 import codecs
@@ -21,12 +21,12 @@ from typing import Any, TextIO
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 ESCAPED = "lucid.escaped"
-"""How characters are written that the encoding does not have."""
+"""The error handler for characters that the encoding does not have."""
 PIECE_BYTES = select.PIPE_BUF
-"""A pipe that has room takes so many at once, and never waits."""
+"""A writable pipe takes so many bytes at once, without waiting."""
 PATIENCE_S = 1.0
 GONE = (errno.EPIPE, errno.EBADF)
-"""Of a failure: the reader has gone, or the caller closed the descriptor, and wants nothing of us."""
+"""Failures that mean: the reader has gone, or the caller closed the descriptor."""
 
 
 class Outlet(io.RawIOBase):
@@ -37,31 +37,31 @@ class Outlet(io.RawIOBase):
 
     def __init__(self, file: int, lost: OSError | None = None, patience_s: float | None = None) -> None:
         self._file, self._patience_s = file, patience_s
-        self._left_out = 0
-        """Bytes since there was room."""
+        self._dropped = 0
+        """Bytes dropped since the reader last read."""
         self._terminal = os.isatty(file)
         self.lost = lost
-        """Why it takes no more; None: all has arrived."""
+        """The failure that ended writing; None: all bytes were written."""
 
     @property
-    def unwanted(self) -> bool:
-        """Whether it takes no more because nobody is there who would read it: a terminal may hang up, too."""
+    def reader_gone(self) -> bool:
+        """Whether writing failed because no reader is left: a terminal may hang up, too."""
         return self.lost is not None and (self._terminal or self.lost.errno in GONE)
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
         if self._patience_s is None or self.lost is not None:
             return self._written(data)
-        if not self._has_room(0 if self._left_out else self._patience_s):
-            self._left_out += size
+        if not self._is_writable(0 if self._dropped else self._patience_s):
+            self._dropped += size
             return size
-        if self._left_out:
-            told, self._left_out = f"lucid: {self._left_out} bytes were left out here: nobody read\n", 0
-            self._written(told.encode())
+        if self._dropped:
+            text, self._dropped = f"lucid: {self._dropped} bytes were left out here: nobody read\n", 0
+            self._written(text.encode())
             return self.write(data)
         return self._written(memoryview(data)[:PIECE_BYTES])
 
-    def _has_room(self, wait_s: float) -> bool:
+    def _is_writable(self, wait_s: float) -> bool:
         ready = select.poll()
         ready.register(self._file, select.POLLOUT)
         return bool(ready.poll(wait_s * 1000))
@@ -70,7 +70,7 @@ class Outlet(io.RawIOBase):
         while self.lost is None:
             try:
                 return os.write(self._file, data)
-            except BlockingIOError:  # another program that shares the open file has set that
+            except BlockingIOError:  # another program that shares the open file made it non-blocking
                 select.select([], [self._file], [])
             except OSError as error:
                 self.lost = error
@@ -87,7 +87,7 @@ class Outlet(io.RawIOBase):
 
 
 def install() -> None:
-    """Take both descriptors over, for the rest of the process."""
+    """Replace sys.stdout and sys.stderr, for the rest of the process."""
     codecs.register_error(ESCAPED, _escaped)
     fill_standard_files()
     for name, file in (("stdout", STANDARD_OUTPUT), ("stderr", STANDARD_ERROR)):
@@ -116,13 +116,13 @@ def _escaped_one(character: str) -> bytes:
 
 
 def outlet_of(stream: TextIO) -> Outlet | None:
-    """The outlet below a stream; None: it is another one's, such as a test's."""
+    """The outlet below a stream; None: the stream is not ours, such as a test's."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     return raw if isinstance(raw, Outlet) else None
 
 
 def fill_standard_files() -> None:
-    """Open what is closed of the descriptors 0 to 2 to nowhere."""
+    """Open each closed descriptor of 0 to 2 on /dev/null."""
     while (file := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         pass
     os.close(file)

@@ -1,13 +1,13 @@
-"""Owns how the command line speaks.
+"""Writes results, notes and errors of the command line.
 
 1. Data goes to stdout, everything else to stderr. With --json stdout holds one JSON result, also for an
    error.
 2. Lines fit 80 columns. MB = 10⁶ bytes. Digests are shown in fours: 16 digits, keys 8; --json has them whole.
 3. Colour marks state only, and never alone. Piped, or under NO_COLOR: no colour and only ASCII marks.
 4. An error says what happened, to which thing, what to do, and its code. Library errors are translated
-   before they come here; what is not a LucidError is a bug and shows where.
-5. Nothing here raises because a stream takes no more (streams.cli.outlets). `settled` makes an exit status
-   of it; `unread` and `must_have_arrived` are for verbs that write for long.
+   before they come here. Any error but a LucidError is a bug, and is shown with its traceback.
+5. Nothing here raises when a stream cannot be written (streams.cli.outlets). `final_status` turns the loss
+   into an exit status; `stdout_gone` and `require_delivery` are for verbs that write for long.
 """
 
 import json
@@ -30,7 +30,7 @@ from schemas.errors import (
     Unavailable,
     outcome,
 )
-from streams.cli.catalog import typed
+from streams.cli.catalog import as_called
 from streams.cli.outlets import outlet_of
 
 COLUMNS = 80
@@ -54,78 +54,78 @@ def styled(stream: TextIO) -> bool:
     return stream.isatty() and not plain and stream.encoding.lower() in ("utf-8", "utf8")
 
 
-def tint(text: str, colour: str, stream: TextIO | None = None) -> str:
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{colour}m{text}\x1b[0m" if styled(stream or sys.stdout) else text
 
 
 def mark(good: bool, stream: TextIO | None = None) -> str:
-    """✓ or ✗; where only ASCII may go: ok or NO."""
+    """✓ or ✗; where only ASCII is allowed: ok or NO."""
     if styled(stream or sys.stdout):
-        return tint("✓", GREEN, stream) if good else tint("✗", RED, stream)
+        return coloured("✓", GREEN, stream) if good else coloured("✗", RED, stream)
     return "ok" if good else "NO"
 
 
 def say(text: str = "") -> None:
-    """One line of the result, on stdout."""
-    sys.stdout.write(ascii_where_piped(typed(text), sys.stdout) + "\n")
+    """Write one line of the result, on stdout."""
+    sys.stdout.write(_for_stream(as_called(text), sys.stdout) + "\n")
     sys.stdout.flush()
 
 
 def note(text: str) -> None:
-    """One line beside the result, on stderr."""
-    sys.stderr.write(ascii_where_piped(typed(text), sys.stderr) + "\n")
+    """Write one line beside the result, on stderr."""
+    sys.stderr.write(_for_stream(as_called(text), sys.stderr) + "\n")
     sys.stderr.flush()
 
 
 def emit(result: Any) -> None:
-    """The one JSON result (or one line of NDJSON) on stdout: ASCII, so that no locale can break it."""
-    sys.stdout.write(json.dumps(result, default=_plain) + "\n")
+    """Write the one JSON result (or one line of NDJSON) on stdout: ASCII, so that no locale can break it."""
+    sys.stdout.write(json.dumps(result, default=_as_text) + "\n")
     sys.stdout.flush()
 
 
-def unread() -> bool:
-    """Whether nobody can take what is written on stdout: a verb that only writes may end."""
+def stdout_gone() -> bool:
+    """Whether stdout takes no more: a verb that only writes may end."""
     outlet = outlet_of(sys.stdout)
     return outlet is not None and outlet.lost is not None
 
 
-def must_have_arrived() -> None:
+def require_delivery() -> None:
     """Return when stdout has taken everything. Raises NoSpace (disk.full), Unavailable (output.*)."""
     sys.stdout.flush()
     outlet = outlet_of(sys.stdout)
     if outlet is not None and outlet.lost is not None:
-        if outlet.unwanted:
+        if outlet.reader_gone:
             raise Unavailable(
                 "standard output was closed before everything was written", code="output.closed"
             )
-        raise _not_arrived(outlet.lost)
+        raise _undelivered(outlet.lost)
 
 
-def settled(status: int) -> int:
-    """The exit status when all has been said.
+def final_status(status: int) -> int:
+    """The exit status after all output.
 
-    It is the verb's, with one exception: where the verb did well, but its result was to be written and could
-    not be (a full disk), it is that error's. A reader who has gone, or a closed stdout, wanted no more.
+    It is the verb's, with one exception. If the verb did well and its result could not be written (a full
+    disk), it is that error's. A closed stdout, or a reader that has gone, is no error.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     outlet = outlet_of(sys.stdout)
-    if outlet is None or outlet.lost is None or outlet.unwanted:
+    if outlet is None or outlet.lost is None or outlet.reader_gone:
         return status
-    error = _not_arrived(outlet.lost)
-    if status != outcome(error).exit_code:  # else the verb has said it, or something as bad
-        note(sentence(error))
+    error = _undelivered(outlet.lost)
+    if status != outcome(error).exit_code:  # else the verb has reported it, or something as bad
+        note(error_text(error))
     return status or outcome(error).exit_code
 
 
-def _not_arrived(error: OSError) -> LucidError:
+def _undelivered(error: OSError) -> LucidError:
     why = error.strerror or type(error).__name__
     if error.errno in FULL_ERRNOS:
         return NoSpace(f"nothing more can be written to standard output: {why}", code="disk.full")
     return Unavailable(f"standard output takes no more: {why}", code="output.failed")
 
 
-def ascii_where_piped(text: str, stream: TextIO) -> str:
+def _for_stream(text: str, stream: TextIO) -> str:
     """The text as this stream can show it: our own marks have an ASCII form each."""
     if styled(stream):
         return text
@@ -150,12 +150,12 @@ def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def home(path: Path) -> str:
-    """A path as people write it: below ~ where it is, else relative to here where that is shorter."""
+def short_path(path: Path) -> str:
+    """The path relative to the current folder or to ~, if it lies below one of them."""
     for find, name in ((Path.cwd, "."), (Path.home, "~")):
         try:
             root = find()
-        except (OSError, RuntimeError):  # the folder we are in was removed; this account has no home
+        except (OSError, RuntimeError):  # the current folder was removed; the account has no home
             continue
         if path.is_relative_to(root) and path != root:
             return f"{name}/{path.relative_to(root)}"
@@ -163,9 +163,9 @@ def home(path: Path) -> str:
 
 
 def wrapped(text: str, indent: str) -> list[str]:
-    """The text in lines that fit, all but the first indented. A command stays on one line."""
+    """The text in lines of 80 columns, all but the first indented. A command stays on one line."""
     lines = textwrap.wrap(
-        typed(text, NO_BREAK),
+        as_called(text, NO_BREAK),
         COLUMNS,
         subsequent_indent=indent,
         replace_whitespace=False,
@@ -176,7 +176,7 @@ def wrapped(text: str, indent: str) -> list[str]:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Return when the answer is yes. Raises typer.Abort otherwise, Misuse where nobody can answer."""
+    """Return when the answer is yes. Raises typer.Abort otherwise, Misuse (usage) without a terminal."""
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
@@ -184,7 +184,7 @@ def confirm(question: str, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def problem(error: LucidError) -> dict[str, Any]:
+def problem_document(error: LucidError) -> dict[str, Any]:
     """The error as a problem document (RFC 9457)."""
     document = {
         "title": type(error).__name__,
@@ -196,26 +196,26 @@ def problem(error: LucidError) -> dict[str, Any]:
     return document | {name: value for name, value in extra.items() if value}
 
 
-def report(error: LucidError, as_json: bool) -> int:
-    """Say what failed; return the exit code."""
+def report_error(error: LucidError, as_json: bool) -> int:
+    """Report the error; return its exit status."""
     if as_json:
-        emit(problem(error))
-    if not as_json or unread():
-        note(sentence(error))
+        emit(problem_document(error))
+    if not as_json or stdout_gone():
+        note(error_text(error))
     return outcome(error).exit_code
 
 
-def sentence(error: LucidError) -> str:
+def error_text(error: LucidError) -> str:
     """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
-    told = f"{error.message}; {error.hint}" if error.hint else error.message
-    lines, code = wrapped(f"lucid: {told}", " " * INDENT), f"[{error.code}]"
+    text = f"{error.message}; {error.hint}" if error.hint else error.message
+    lines, code = wrapped(f"lucid: {text}", " " * INDENT), f"[{error.code}]"
     if len(lines[-1]) + 2 + len(code) <= COLUMNS:
-        return "\n".join([*lines[:-1], f"{lines[-1]}  {tint(code, DIM, sys.stderr)}"])
-    return "\n".join([*lines, " " * INDENT + tint(code, DIM, sys.stderr)])
+        return "\n".join([*lines[:-1], f"{lines[-1]}  {coloured(code, DIM, sys.stderr)}"])
+    return "\n".join([*lines, " " * INDENT + coloured(code, DIM, sys.stderr)])
 
 
 def report_interrupted(as_json: bool) -> int:
-    """The person wanted it to end; a script that asked for JSON gets its object, too."""
+    """Report that the person ended it; under --json as an object, too."""
     if as_json:
         emit({"title": "Interrupted", "status": 499, "detail": "interrupted", "code": "interrupted"})
     note("lucid: interrupted")
@@ -223,16 +223,16 @@ def report_interrupted(as_json: bool) -> int:
 
 
 def report_bug(error: BaseException, as_json: bool) -> int:
-    """What no one foresaw: say that it is ours, and where it struck."""
-    told = f"this is a bug in lucid, not in what you did: {type(error).__name__}"
+    """Report an error that only a bug of ours can raise, with its traceback."""
+    text = f"this is a bug in lucid, not in what you did: {type(error).__name__}"
     if as_json:
-        emit({"title": "Bug", "status": 500, "detail": told, "code": "bug"})
+        emit({"title": "Bug", "status": 500, "detail": text, "code": "bug"})
     traceback.print_exception(error, file=sys.stderr)
-    note(f"lucid: {told}  [bug]")
+    note(f"lucid: {text}  [bug]")
     return EXIT_BUG
 
 
-def _plain(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.hex()
     return str(value)

@@ -21,11 +21,11 @@ from streams.cli.output import (
     GREEN,
     RED,
     YELLOW,
+    coloured,
     count_of,
     digits,
     key_digits,
     mark,
-    tint,
     wrapped,
 )
 
@@ -85,9 +85,9 @@ def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterato
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
         who, verb, code = _unlisted(report)
         unknown = f"{told} is consistent, but {trust_name} {verb} its {who}"
-        yield from wrapped(f"{tint(unknown, YELLOW)} [{code}]", "  ")
+        yield from wrapped(f"{coloured(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
-        yield tint(f"{told} is true: nothing changed since {utc_text(report.summary.sealed_us)}", GREEN)
+        yield coloured(f"{told} is true: nothing changed since {utc_text(report.summary.sealed_us)}", GREEN)
 
 
 def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> Iterator[str]:
@@ -100,10 +100,10 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
     yield f"  reason {tombstone.reason}; {backups}"
     yield from (f"  {place.place}: {place.outcome}" for place in tombstone.places)
     if report.summary.signer_listed:
-        yield tint(f"signed by {signer}, in {trust_name}", GREEN)
+        yield coloured(f"signed by {signer}, in {trust_name}", GREEN)
     else:
         verb, code = _unknown(report)
-        yield tint(f"signed by {signer}, whom {trust_name} {verb}", YELLOW) + f" [{code}]"
+        yield coloured(f"signed by {signer}, whom {trust_name} {verb}", YELLOW) + f" [{code}]"
 
 
 def _unlisted(report: Report) -> tuple[str, str, str]:
@@ -173,5 +173,5 @@ def _false(report: Report) -> Iterator[str]:
 
 def _verdict_false(report: Report, name: str, hint: str) -> str:
     more = f" and {len(report.findings) - 1} more" if len(report.findings) > 1 else ""
-    verdict = tint(f"{name} is FALSE", RED) + f" [{report.findings[0].code}]{more}"
+    verdict = coloured(f"{name} is FALSE", RED) + f" [{report.findings[0].code}]{more}"
     return f"{verdict}; {hint}" if hint else verdict

@@ -1,4 +1,4 @@
-"""Owns the end of a recording as its verb waits for it: sealed, failed, destroyed by somebody, or late."""
+"""Waits for the seal of a recording, or for the error, destruction or delay in its place."""
 
 import asyncio
 from typing import Any
@@ -9,25 +9,25 @@ from schemas.ports import Jet
 from streams.control.client import call
 
 SEALED_S = 600.0
-"""How long a seal may take after the last fragment before the verb gives up waiting. The system does not."""
+"""How long a verb waits for the seal after the last fragment. The system goes on after that."""
 SILENT_S = 60.0
-"""How long nobody may answer while the seal is waited for: a service that crashed is soon back."""
+"""How long no service may answer during the wait: a crashed service is soon back."""
 ASK_S = 0.15
 
 
-async def sealed(jet: Jet, session: str) -> dict[str, Any]:
-    """What `show` says of the session once it is sealed.
+async def wait_sealed(jet: Jet, session: str) -> dict[str, Any]:
+    """Return the answer of `show` once the session is sealed.
 
     Raises Unavailable (seal.failed, seal.slow), RefusedByState (session.destroyed).
     """
     clock = asyncio.get_running_loop().time
-    end_s, heard_s = clock() + SEALED_S, clock()
+    end_s, answered_s = clock() + SEALED_S, clock()
     while clock() < end_s:
         try:
             shown = await call(jet, "show", {"session": session})
-            heard_s = clock()
+            answered_s = clock()
         except Unavailable:
-            if clock() - heard_s > SILENT_S:
+            if clock() - answered_s > SILENT_S:
                 raise
             await asyncio.sleep(ASK_S)
             continue
@@ -50,7 +50,7 @@ async def sealed(jet: Jet, session: str) -> dict[str, Any]:
 
 
 def destroyed(session: str) -> RefusedByState:
-    """What is said of a session that goes while somebody looks at it."""
+    """The error of a session that is destroyed while a verb works with it."""
     return RefusedByState(
         f"session {session} was destroyed",
         code="session.destroyed",

@@ -17,8 +17,10 @@ from schemas.events.chunk import (
 )
 from schemas.format.chunk_header import ChunkHeader, Codec, Suite
 from schemas.format.index import Entry
-from streams.cli import board
-from streams.cli.board import Board, LiveBoard
+from streams.cli import live
+from streams.cli.board import Board
+from streams.cli.live import LiveLines
+from tests.support.program.screen import shown_on
 
 UID, ZERO = bytes(16), bytes(32)
 NAMED = {"session": "s-1", "uid": UID}
@@ -136,7 +138,7 @@ def test_a_session_is_complete_only_when_its_last_chunk_is_stored() -> None:
 
 def test_nothing_is_drawn_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
     """Breaks: a log file fills with escape codes."""
-    live = LiveBoard()
+    live = LiveLines(1)
     live.draw(["a"], now=True)
     live.clear()
     assert capsys.readouterr() == ("", "")
@@ -146,13 +148,19 @@ def test_a_terminal_is_redrawn_in_place_and_not_too_often(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: the view scrolls away, or costs more than the work that it shows."""
-    monkeypatch.setattr(board, "styled", lambda _: True)
-    live = LiveBoard()
-    live.draw(["a", "b"])
-    for _ in range(100):
-        live.draw(["never", "shown"])
-    live.draw(["c"], now=True)
-    live.clear()
-    assert capsys.readouterr().err == "".join(
-        ["\x1b[2Ka\n\x1b[2Kb\n\x1b[J", "\x1b[2A\x1b[2Kc\n\x1b[J", "\x1b[1A\x1b[J"]
-    )
+    monkeypatch.setattr(live, "styled", lambda _: True)
+    drawing, written = LiveLines(60), ""
+    for lines, now, shown in (
+        (["a", "b"], False, ["a", "b"]),
+        (["never", "shown"], False, ["a", "b"]),
+        (["c"], True, ["c"]),
+        (["d" * 200], True, ["d" * 80]),
+    ):
+        drawing.draw(lines, now=now)
+        written += capsys.readouterr().err
+        assert shown_on(written) == shown
+    drawing.clear()
+    written += capsys.readouterr().err
+    assert shown_on(written) == []
+    assert "never" not in written
+    assert written.endswith("\x1b[1A\x1b[2K")

@@ -19,7 +19,7 @@ def test_an_error_is_one_sentence_with_its_cure_and_its_code(monkeypatch: pytest
         code="server.absent",
         hint="start it: lucid up (or set NATS_URL)",
     )
-    assert output.sentence(error) == (
+    assert output.error_text(error) == (
         "lucid: nothing is running for ~/.local/share/lucid; start it: lucid up (or set\n"
         "       NATS_URL)  [server.absent]"
     )
@@ -28,7 +28,7 @@ def test_an_error_is_one_sentence_with_its_cure_and_its_code(monkeypatch: pytest
 @pytest.mark.parametrize("words", [1, 11, 12, 13, 40])
 def test_every_error_fits_the_terminal_and_keeps_its_code(words: int) -> None:
     """Breaks: the code, which people search for, is cut or wrapped away."""
-    lines = output.sentence(Misuse("word " * words, code="config.value")).split("\n")
+    lines = output.error_text(Misuse("word " * words, code="config.value")).split("\n")
     assert all(len(line) <= 80 for line in lines)
     assert lines[-1].endswith("[config.value]")
 
@@ -58,7 +58,7 @@ def test_every_kind_of_error_has_an_exit_code_of_its_own_meaning() -> None:
 def test_an_error_under_json_is_the_problem_document(capsys: pytest.CaptureFixture[str]) -> None:
     """Breaks: a script that asked for JSON has to read English."""
     error = EvidenceFalse("chunk 2 is not what was sealed", code="chunk.digest", place="chunks/0000000002")
-    assert output.report(error, as_json=True) == 3
+    assert output.report_error(error, as_json=True) == 3
     said = capsys.readouterr()
     assert said.err == ""
     assert json.loads(said.out) == {
@@ -72,7 +72,7 @@ def test_an_error_under_json_is_the_problem_document(capsys: pytest.CaptureFixtu
 
 def test_piped_output_is_plain_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     """Breaks: a log file or an old terminal shows garbage."""
-    output.say(f"demo-01 · seq 0–21 · {output.mark(True)} {output.mark(False)} {output.tint('x', '32')}")
+    output.say(f"demo-01 · seq 0–21 · {output.mark(True)} {output.mark(False)} {output.coloured('x', '32')}")
     assert capsys.readouterr().out.isascii()
 
 
@@ -90,6 +90,6 @@ def test_a_path_is_written_as_people_write_it(monkeypatch: pytest.MonkeyPatch, t
     """Breaks: messages are long, and name the person's account in every line."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    assert output.home(tmp_path / "home" / "x") in ("./home/x", "~/x")
-    assert output.home(tmp_path / "demo-01") == "./demo-01"
-    assert output.home(Path("/elsewhere")) == "/elsewhere"
+    assert output.short_path(tmp_path / "home" / "x") in ("./home/x", "~/x")
+    assert output.short_path(tmp_path / "demo-01") == "./demo-01"
+    assert output.short_path(Path("/elsewhere")) == "/elsewhere"

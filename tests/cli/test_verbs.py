@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import Unavailable
 from streams.cli import output
-from streams.cli.catalog import typed
+from streams.cli.catalog import as_called
 
 Lucid = Any
 """The `Program` of conftest.py."""
@@ -26,7 +26,7 @@ def test_whatever_line_names_a_command_names_it_as_it_was_called(
     """Breaks: who follows the README is told, here and there, a command that his shell does not find."""
     output.say("desk-1 recorded; see lucid sessions show desk-1")
     output.note("verify it: lucid verify ./x --trust FILE")
-    error = output.sentence(Unavailable("run `lucid serve worker`", code="x.y", hint="start it: lucid up"))
+    error = output.error_text(Unavailable("run `lucid serve worker`", code="x.y", hint="start it: lucid up"))
     said = capsys.readouterr()
     assert said.out == "desk-1 recorded; see uv run lucid sessions show desk-1\n"
     assert said.err == "verify it: uv run lucid verify ./x --trust FILE\n"
@@ -42,7 +42,7 @@ def test_only_commands_are_written_anew(by_uv: None) -> None:
         "uv run lucid up",
         "lucid 1",
     ]
-    assert [typed(text) for text in same] == same
+    assert [as_called(text) for text in same] == same
 
 
 def test_a_program_that_no_shell_finds_is_named_by_its_path(
@@ -52,10 +52,10 @@ def test_a_program_that_no_shell_finds_is_named_by_its_path(
     monkeypatch.delenv("UV_RUN_RECURSION_DEPTH", raising=False)
     monkeypatch.setattr(sys, "argv", [".venv/bin/lucid", "doctor"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert typed("start it: lucid up") == "start it: .venv/bin/lucid up"
-    assert typed(typed("lucid up")) == ".venv/bin/lucid up"
+    assert as_called("start it: lucid up") == "start it: .venv/bin/lucid up"
+    assert as_called(as_called("lucid up")) == ".venv/bin/lucid up"
     (tmp_path / "lucid").touch(0o755)
-    assert typed("start it: lucid up") == "start it: lucid up"
+    assert as_called("start it: lucid up") == "start it: lucid up"
 
 
 def test_help_and_a_slip_name_the_program_alike(lucid: Lucid, tmp_path: Path) -> None:

@@ -299,7 +299,7 @@ def test_output_that_takes_less_than_it_is_given_gets_everything() -> None:
             return min(3, len(data))
 
     file = Unbuffered()
-    size, digest = export._pour(iter([b"", b"0123456789", b"ab"]), cast(BinaryIO, file))
+    size, digest = export._write_all(iter([b"", b"0123456789", b"ab"]), cast(BinaryIO, file))
     assert (file.written, size) == (b"0123456789ab", 12)
     assert digest == hashlib.sha256(file.written).hexdigest()
 

@@ -33,9 +33,9 @@ def test_what_cannot_be_written_is_lost_and_remembered() -> None:
     read, write = os.pipe()
     os.close(read)
     outlet = Outlet(write)
-    assert (outlet.lost, outlet.unwanted) == (None, False)
+    assert (outlet.lost, outlet.reader_gone) == (None, False)
     assert [outlet.write(b"x" * 100), outlet.write(memoryview(b"y"))] == [100, 1]
-    assert (outlet.lost and outlet.lost.errno, outlet.unwanted) == (errno.EPIPE, True)
+    assert (outlet.lost and outlet.lost.errno, outlet.reader_gone) == (errno.EPIPE, True)
     os.close(write)
 
 
@@ -67,7 +67,7 @@ def test_a_full_disk_changes_no_status_but_that_of_success(
     """Breaks: false evidence, or a result that nobody got, ends with 0."""
     with full_stdout() as stdout:
         output.say("told")
-        assert output.settled(status) == (status or 8)
+        assert output.final_status(status) == (status or 8)
         assert stdout.lost is not None
     assert "[disk.full]" in capsys.readouterr().err
 

@@ -28,9 +28,9 @@ from schemas.ports.processes import Media, Picture
 from streams.cli import attach, output
 from streams.cli.board import View
 from streams.cli.output import JsonFlag
-from streams.cli.starting import reached
 from streams.cli.verbs.up import headline
-from streams.cli.wait_sealed import sealed
+from streams.cli.wait_sealed import wait_sealed
+from streams.cli.wait_start import connection
 from streams.event_store.audit_log import audit
 from streams.event_store.session_log import SessionLog
 from streams.evidence.sealed_session import keys_file, load_sealed, open_keys
@@ -93,7 +93,7 @@ def _try(out: Path) -> None:
 async def _system(here: Installation, as_json: bool) -> AsyncIterator[Jet]:
     """The system that runs, or one of our own."""
     if here.settings.nats_url or here.data.is_owned():
-        async with reached(here, "lucid-demo", serving=True) as jet:
+        async with connection(here, "lucid-demo", serving=True) as jet:
             yield jet
     else:
         async with running(here, quiet=True) as system:
@@ -121,7 +121,7 @@ async def _demo(
                 source = _Witness(capture)
                 grant = await start_session(jet, here.identity, HOST, session, frozen)
                 sent = await record_session(jet, grant, source, "x264", view, stop)
-            shown = await sealed(jet, session)
+            shown = await wait_sealed(jet, session)
             await view.complete(following)
     finally:
         view.clear()
@@ -214,11 +214,10 @@ def _seal_line(result: Mapping[str, Any]) -> str:
 
 
 def _closing(result: Mapping[str, Any], out: Path, took_s: float) -> list[str]:
-    session = result["session"]
-    folder, movie = output.home((out / session).absolute()), output.home(Path(result["recording"]).absolute())
-    trust = output.home(Path(result["trust_file"]).absolute()).removeprefix("./")
+    places = out / result["session"], Path(result["recording"]), Path(result["trust_file"])
+    folder, movie, trust = (output.short_path(place.absolute()) for place in places)
     return [
-        f"{output.tint('verified, exported', output.GREEN)}, {took_s:.1f} s",
+        f"{output.coloured('verified, exported', output.GREEN)}, {took_s:.1f} s",
         f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
-        f"  verify it    lucid verify {folder} --trust {trust}",
+        f"  verify it    lucid verify {folder} --trust {trust.removeprefix('./')}",
     ]

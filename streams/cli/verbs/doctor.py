@@ -1,7 +1,7 @@
-"""Owns `lucid doctor`: whether this machine can run lucid, and what to do where it cannot.
+"""The verb `lucid doctor`: checks whether this machine can run lucid, and says what to do if it cannot.
 
-1. It changes nothing: what it writes to measure the disk has no name.
-2. Every check stands alone: one that fails does not hide the next.
+1. It changes nothing: the file that measures the disk has no name.
+2. Every check stands alone: a failed check does not hide the next.
 """
 
 import asyncio
@@ -11,32 +11,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from schemas.config.values import size_text
 from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable, outcome
 from schemas.ports import DataDir
 from streams.cli import output
 from streams.cli.output import JsonFlag
-from streams.cli.starting import find
 from streams.cli.verbs import doctor_link
-from streams.cli.verbs.doctor_keys import (
-    copies_found,
-    erasing_found,
-    keys_found,
-    mirror_found,
-    swap_found,
-)
-from streams.control.client import call
-from streams.roles.drivers import Installation, connected, encodes_h264, server_version
+from streams.cli.verbs.doctor_keys import copies_found, keys_found, mirror_found
+from streams.cli.wait_start import require_services, running_url, server_url
+from streams.roles.drivers import Installation, connected, encodes_h264, plain_swap, server_version
 
 LEAST_FREE_BYTES = 2 << 30
 FSYNC_TRIES, FSYNC_BYTES = 5, 4096
 SLOW_FSYNC_MS = 50
 WIDTH = 18
-"""Columns before what is said."""
+"""Columns before the text of a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +38,7 @@ class Check:
 
     name: str
     good: bool
-    said: str
+    text: str
     hint: str = ""
     needed: bool = True
 
@@ -78,7 +71,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         if not check.good and check.needed:
             status = status or outcome(Unavailable("", code="doctor")).exit_code
     if as_json:
-        output.emit({"healthy": status == 0, "checks": [asdict(check) for check in found]})
+        output.emit({"healthy": status == 0, "checks": [_json(check) for check in found]})
     else:
         for check in found:
             for line in _lines(check):
@@ -86,12 +79,17 @@ def doctor(as_json: JsonFlag = False) -> int:
     return status
 
 
+def _json(check: Check) -> dict[str, Any]:
+    line = {"name": check.name, "good": check.good, "said": check.text, "hint": check.hint}
+    return {**line, "needed": check.needed}
+
+
 def _lines(check: Check) -> list[str]:
     sign = output.mark(check.good) if check.good or check.needed else "-"
     padding = " " * (2 - len(sign)) if sign.isascii() else " "
     hint = f"; {check.hint}" if check.hint else ""
     head = f"  {sign}{padding} {check.name:<12} "
-    return output.wrapped(f"{head}{check.said}{hint}", " " * WIDTH)
+    return output.wrapped(f"{head}{check.text}{hint}", " " * WIDTH)
 
 
 def _python() -> Check:
@@ -110,9 +108,9 @@ def _ffmpeg() -> Check:
 
 
 def _space(data: DataDir) -> Check:
-    with _tried(data.path) as file:
+    with _unnamed_file(data.path) as file:
         file.write(bytes(FSYNC_BYTES))
-    free, where = data.free_bytes(), output.home(data.path)
+    free, where = data.free_bytes(), output.short_path(data.path)
     good = free >= LEAST_FREE_BYTES
     hint = "" if good else f"free {size_text(LEAST_FREE_BYTES)}, or set LUCID_DATA"
     return Check("data", good, f"{where}, {size_text(free)} free", hint)
@@ -122,7 +120,7 @@ def _disk(data: DataDir) -> Check:
     """How long a durable write takes: every fragment waits for one."""
     times = []
     try:
-        with _tried(data.path) as file:
+        with _unnamed_file(data.path) as file:
             for _ in range(FSYNC_TRIES):
                 began_s = time.perf_counter()
                 file.write(bytes(FSYNC_BYTES))
@@ -135,22 +133,22 @@ def _disk(data: DataDir) -> Check:
 
 
 @contextmanager
-def _tried(path: Path) -> Iterator[IO[bytes]]:
-    """A file without a name in the folder, or where it will be made.
+def _unnamed_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file without a name in the folder, or in its nearest parent that exists.
 
-    Raises Misuse (config.path), NoSpace (disk.full), also of what is done inside.
+    Raises Misuse (config.path), NoSpace (disk.full), also for errors of the block.
     """
     nearest = path
-    while not os.path.exists(nearest):  # Path.exists raises where we may not look
+    while not os.path.exists(nearest):  # Path.exists raises without permission
         nearest = nearest.parent
     try:
         with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
             yield file
     except OSError as error:
-        told = f"{output.home(path)} cannot be written: {output.home(nearest)}: {error.strerror}"
+        text = f"{output.short_path(path)} cannot be written: {output.short_path(nearest)}: {error.strerror}"
         if error.errno in FULL_ERRNOS:
-            raise NoSpace(told, code="disk.full", hint="free some, or set LUCID_DATA") from None
-        raise Misuse(told, code="config.path", hint="set LUCID_DATA to another folder") from None
+            raise NoSpace(text, code="disk.full", hint="free some, or set LUCID_DATA") from None
+        raise Misuse(text, code="config.path", hint="set LUCID_DATA to another folder") from None
 
 
 def _keys(here: Installation) -> Check:
@@ -160,57 +158,49 @@ def _keys(here: Installation) -> Check:
 
 
 def _nats(here: Installation) -> Check:
+    url = running_url(here)
+    if url is None:
+        return Check("nats", False, "not running", needed=False)
+
     async def look() -> tuple[str, str]:
-        async with connected(find(here), "lucid-doctor") as jet:
+        async with connected(url, "lucid-doctor") as jet:
             return await doctor_link.look(jet, here.settings.nats_storage_bytes)
 
-    try:
-        said, cure = asyncio.run(look())
-    except Unavailable as error:
-        if error.code not in ("server.absent", "server.starting"):
-            raise
-        return Check("nats", False, "not running", needed=False)
-    return Check("nats", not cure, said, cure)
+    text, cure = asyncio.run(look())
+    return Check("nats", not cure, text, cure)
 
 
 def _copies(here: Installation) -> Check:
-    said, cure = asyncio.run(copies_found(here))
-    return Check("copies", not cure, said, f"make one: {cure}" if cure else "", needed=False)
+    text, cure = asyncio.run(copies_found(here))
+    return Check("copies", not cure, text, f"make one: {cure}" if cure else "", needed=False)
 
 
 def _mirror(here: Installation) -> Check:
-    said, cure = mirror_found(here)
-    return Check("mirror", not cure, said, cure, needed=False)
+    text, cure = mirror_found(here)
+    return Check("mirror", not cure, text, cure, needed=False)
 
 
 def _erasing(here: Installation) -> Check:
-    why = erasing_found(here)
-    said = f"not proven: {why}; docs/keys.md" if why else "overwritten keys are gone from the disk"
-    return Check("erasing", not why, said, needed=False)
+    why = here.key_folder.unproven()
+    text = f"not proven: {why}; docs/keys.md" if why else "overwritten keys are gone from the disk"
+    return Check("erasing", not why, text, needed=False)
 
 
 def _swap() -> Check:
-    plain = swap_found()
-    said = f"keys in memory may be written in the clear to {plain}" if plain else "none in the clear"
-    return Check("swap", not plain, said, "encrypt it, or swapoff" if plain else "", needed=False)
+    plain = ", ".join(plain_swap())
+    text = f"keys in memory may be written in the clear to {plain}" if plain else "none in the clear"
+    return Check("swap", not plain, text, "encrypt it, or swapoff" if plain else "", needed=False)
 
 
 def _system(here: Installation) -> Check:
-    async def look() -> str:
-        async with connected(find(here), "lucid-doctor") as jet:
-            try:
-                await call(jet, "ping", {})
-            except Unavailable:
-                raise Unavailable(
-                    "a NATS server answers, and none of our services",
-                    code="services.absent",
-                    hint="start them: lucid serve conductor, lucid serve worker",
-                ) from None
-            return "running"
+    async def look() -> None:
+        async with connected(server_url(here), "lucid-doctor") as jet:
+            await require_services(jet)
 
     try:
-        return Check("system", True, asyncio.run(look()))
+        asyncio.run(look())
     except Unavailable as error:
         if error.code != "server.absent":
             raise
         return Check("system", False, "not running", "start it: lucid up", needed=False)
+    return Check("system", True, "running")

@@ -1,58 +1,53 @@
-"""The part of `lucid doctor` that looks at `keys/`: whose it is, its copies, and where it lies.
+"""The checks of `lucid doctor` on `keys/`: its installation, its copies, its mirror.
 
-It makes nothing, and asks the log where a server runs.
+They change nothing. If a server runs, they compare `keys/` with its log.
 """
 
 from handlers.crypto.key_folder import copy_wanted
-from schemas.errors import Denied, Unavailable
+from schemas.errors import Denied
 from schemas.ports import Jet
 from schemas.types import utc_text
 from streams.cli import output
-from streams.cli.starting import find
+from streams.cli.wait_start import running_url
 from streams.keys.copies import copies_made
 from streams.keys.folder import key_folder, keys_noted
-from streams.roles.drivers import Installation, connected, plain_swap
+from streams.roles.drivers import Installation, connected
 from streams.scheduling import clock
 
 COPY = "lucid keys copy FILE"
 
 
 async def keys_found(here: Installation) -> str:
-    """What is said of a folder that is as it must be.
+    """The text for a folder in order.
 
     Raises Denied and Unavailable (both keys.*), and as `connected`.
     """
-    url, folder = _url(here), here.key_folder
+    url, folder = running_url(here), here.key_folder
     if url is None:
-        said = _beside_no_server(here)
+        text = _beside_no_server(here)
     else:
         async with connected(url, "lucid-doctor") as jet:
             await key_folder(here, jet).check()
-        said = f"{output.key_digits(folder.installation().hex())}, as the log knows it"
+        text = f"{output.key_digits(folder.installation().hex())}, as the log knows it"
     if folder.installation():
         folder.require_writable()
-    return said
+    return text
 
 
 async def copies_found(here: Installation) -> tuple[str, str]:
-    """What is said of the copies of keys/, and what should be done; empty: nothing. Raises as `connected`."""
-    url = _url(here)
+    """The text for the copies of keys/, and the command to run; empty: none. Raises as `connected`."""
+    url = running_url(here)
     if url is None:
         return "known while the system runs", ""
     async with connected(url, "lucid-doctor") as jet:
         return await _copies(here, jet)
 
 
-def erasing_found(here: Installation) -> str:
-    """Why an erased key may be left where keys/ lies; empty: it is not."""
-    return here.key_folder.unproven()
-
-
 def mirror_found(here: Installation) -> tuple[str, str]:
-    """What is said of the mirror of keys/, and what should be done; empty: nothing. Raises Denied."""
+    """The text for the mirror of keys/, and the repair; empty: none. Raises Denied (keys.*)."""
     first, mirror = here.key_place(), here.mirror_place()
     assert mirror is not None
-    where = output.home(mirror.path)
+    where = output.short_path(mirror.path)
     here.key_folder.require_usable()
     if not mirror.folder.installation():
         return f"{where}: the first start fills it", ""
@@ -62,11 +57,6 @@ def mirror_found(here: Installation) -> tuple[str, str]:
     if one != two:
         return f"{where} has {two} of {one} keys", "the next start brings both to one state"
     return f"{where}, with the keys of {output.count_of(two, 'session')}", ""
-
-
-def swap_found() -> str:
-    """Where key material may be written in the clear; empty: nowhere."""
-    return ", ".join(plain_swap())
 
 
 async def _copies(here: Installation, jet: Jet) -> tuple[str, str]:
@@ -80,21 +70,11 @@ async def _copies(here: Installation, jet: Jet) -> tuple[str, str]:
     return f"{made[-1].label}, made {utc_text(made[-1].made_us, seconds=False)}", ""
 
 
-def _url(here: Installation) -> str | None:
-    """Where NATS is; None: nothing runs."""
-    try:
-        return find(here)
-    except Unavailable as error:
-        if error.code not in ("server.absent", "server.starting"):
-            raise
-        return None
-
-
 def _beside_no_server(here: Installation) -> str:
-    """The log cannot be asked; whether there is one is known all the same."""
+    """The text without a server to ask: only the existence of a log is known."""
     folder = here.key_folder
     folder.require_usable()
-    where, name = output.home(folder.path), folder.installation()
+    where, name = output.short_path(folder.path), folder.installation()
     if folder.restoring():
         raise Denied(
             f"{where} is being restored, or that was interrupted",

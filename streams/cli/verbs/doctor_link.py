@@ -1,4 +1,4 @@
-"""The part of `lucid doctor` that looks at the NATS server: its link, and what its limits leave us."""
+"""The check of `lucid doctor` on the NATS server: its link, and its limits for our streams."""
 
 from schemas.config.nats_url import addresses
 from schemas.config.values import size_text
@@ -8,32 +8,32 @@ from streams.event_store.topology import EVENT_BYTES, NAMES
 
 
 async def look(jet: Jet, storage_bytes: int) -> tuple[str, str]:
-    """What is there, and what to do: empty where nothing is.
+    """The text for the link, and the repair; empty: none.
 
-    storage_bytes: what the streams are to take together; 0: nobody said.
+    storage_bytes: the most that all streams together may take; 0: not set.
     """
     account = await jet.account()
     missing = [name for name in NAMES if not await _is_there(jet, name)]
-    said = [
+    parts = [
         ", ".join(server.shown for server in addresses(jet.url)),
         f"messages of up to {size_text(jet.max_payload)}",
         f"{account.streams} streams" + (f" of {account.max_streams}" if account.max_streams >= 0 else ""),
     ]
     if account.max_bytes >= 0:
-        said.append(f"{size_text(account.bytes)} of {size_text(account.max_bytes)} used")
-    return ", ".join(said), _cure(
+        parts.append(f"{size_text(account.bytes)} of {size_text(account.max_bytes)} used")
+    return ", ".join(parts), _cure(
         small=jet.max_payload < EVENT_BYTES,
         streams=0 <= account.max_streams < account.streams + len(missing),
-        room=0 <= account.max_bytes < storage_bytes,
+        space=0 <= account.max_bytes < storage_bytes,
     )
 
 
-def _cure(*, small: bool, streams: bool, room: bool) -> str:
+def _cure(*, small: bool, streams: bool, space: bool) -> str:
     if small:
         return f"it needs max_payload of {EVENT_BYTES} at least (1 MB is its default)"
     if streams:
         return f"its account needs {len(NAMES)} streams of ours: raise max_streams"
-    if room:
+    if space:
         return "its account may keep less than NATS_MAX_STORAGE_MB: lower that, or raise max_file there"
     return ""
 

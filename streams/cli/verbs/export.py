@@ -1,10 +1,10 @@
-"""Owns `lucid export`: an evidence copy, the original bytes, or the installation's trust file.
+"""The verb `lucid export`: writes an evidence copy, the original bytes, or the installation's trust file.
 
-1. Nothing is overwritten, and what is half written has no name: a failed export leaves no trace.
-2. Bytes that leave are those that were sealed: each chunk is compared with its digest and opened in full
-   first. Whether the evidence is true is for `lucid verify` to say.
-3. `--out -` ends well only when stdout took every byte.
-4. A recording or a key that leaves an installation is noted first (streams.event_store.audit_log).
+1. Nothing is overwritten, and a half-written file has no name: a failed export leaves no trace.
+2. Only sealed bytes are written: each chunk is compared with its digest and opened in full first. Only
+   `lucid verify` says whether the evidence is true.
+3. `--out -` succeeds only when stdout has taken every byte.
+4. The audit log notes a recording or key before it leaves the installation (streams.event_store.audit_log).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from schemas.format.trust import TrustFile
 from schemas.ports import DataDir
 from schemas.ports.evidence import Evidence
 from streams.cli import output
-from streams.cli.attach import attached, is_copy, named, run
+from streams.cli.attach import attached, is_copy, looking_up, run
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
 from streams.event_store.audit_log import audit
@@ -52,7 +52,7 @@ STDOUT = "-"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is exported. `data`: of the installation that it lies in; None: a copy."""
+    """The evidence to export. data: of its installation; None: a copy."""
 
     name: str
     evidence: Evidence
@@ -70,7 +70,7 @@ def export(
         Path | None, typer.Option("--evidence", metavar="DIR", readable=False, help="Write an evidence copy.")
     ] = None,
     with_keys: Annotated[
-        bool, typer.Option("--with-keys", help="Whoever holds the copy may watch it.")
+        bool, typer.Option("--with-keys", help="Put the key into the copy: its holder may watch it.")
     ] = False,
     out: Annotated[
         str, typer.Option("--out", metavar="FILE", help="Write the original bytes; -: to stdout.")
@@ -97,7 +97,7 @@ def export(
     """Write out a recording, its evidence, or the trust file."""
     if bool(target) != bool(evidence or out) or not (target or trust_to):
         raise Misuse(
-            "say what to export, and where to",
+            "name a session or copy, and where to export it",
             code="usage",
             hint="lucid export SESSION --out FILE, lucid export SESSION --evidence DIR, "
             "or lucid export --trust-file FILE",
@@ -105,19 +105,19 @@ def export(
     if out == STDOUT and (evidence or as_json):
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
     if out == STDOUT:
-        output.must_have_arrived()
-    told: dict[str, object] = {}
+        output.require_delivery()
+    result: dict[str, object] = {}
     if trust_to is not None:
-        told |= _export_trust(trust_to, root_key, new_root, as_json)
+        result |= _export_trust(trust_to, root_key, new_root, as_json)
     if target:
         origin = _origin(target, keys, bool(out) or with_keys)
-        told["session"] = origin.name
+        result["session"] = origin.name
         if evidence is not None:
-            told |= _export_evidence(origin, evidence, with_keys, as_json)
+            result |= _export_evidence(origin, evidence, with_keys, as_json)
         if out:
-            told |= _export_original(origin, out, track, part, as_json)
+            result |= _export_original(origin, out, track, part, as_json)
     if as_json:
-        output.emit(told)
+        output.emit(result)
     return 0
 
 
@@ -125,7 +125,7 @@ def _origin(target: str, keys: Path | None, wants_keys: bool) -> Origin:
     path = Path(target)
     beside = path / KEYS
     if not is_copy(target, complete=not wants_keys or keys is not None or bool(mode_at(beside))):
-        with named(target, _keys_needed(beside)):
+        with looking_up(target, _keys_needed(beside)):
             return run(_from_here(target, wants_keys))
     evidence = copy_at(path)
     if not wants_keys:
@@ -160,9 +160,9 @@ def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: boo
         audit(origin.data, "key_exported", origin.name, origin.uid, to=str(absolute(target)))
     written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
-        keys = ", with its key: whoever holds it may watch" if with_keys else ""
-        output.say(f"{origin.name}: {size_text(written)} in {output.home(target)}{keys}")
-        output.note(f"verify it: lucid verify {output.home(target)} --trust FILE")
+        keys = ", with its key: its holder may watch" if with_keys else ""
+        output.say(f"{origin.name}: {size_text(written)} in {output.short_path(target)}{keys}")
+        output.note(f"verify it: lucid verify {output.short_path(target)} --trust FILE")
     return {"evidence": str(target), "bytes": written, "with_keys": with_keys}
 
 
@@ -175,59 +175,50 @@ def _export_original(
     if origin.data is not None:
         audit(origin.data, "recording_exported", origin.name, origin.uid, to=out, track=track)
     if out == STDOUT:
-        size, digest = _pour(_while_read(plain), sys.stdout.buffer)
-        output.must_have_arrived()
+        size, digest = _write_all(_delivered(plain), sys.stdout.buffer)
+        output.require_delivery()
     else:
         with new_file(Path(out)) as file:
-            size, digest = _pour(plain, file)
-    _tell_original(origin.name, manifest, out, size, digest, track, part, as_json)
+            size, digest = _write_all(plain, file)
+    for note in _limits(manifest, track, part):
+        output.note(f"NOTE {note}")
+    output.note(f"{origin.name}: {size_text(size)} of track {track}; SHA-256:")
+    if out == STDOUT:
+        output.note(digest)
+    elif not as_json:
+        output.say(f"{digest}  {out}")  # the form that sha256sum --check reads
     missing = lacks(manifest, track=track, part=part)
     return {"out": out, "out_bytes": size, "sha256": digest, "track": track, "fragments_missing": missing}
 
 
-def _while_read(plain: Iterator[bytes]) -> Iterator[bytes]:
-    """The pieces, as long as stdout takes them. Raises NoSpace (disk.full), Unavailable (output.*)."""
+def _limits(manifest: Manifest, track: int, part: int | None) -> Iterator[str]:
+    """The limits of the exported bytes, as the manifest declares them."""
+    if missing := lacks(manifest, track=track, part=part):
+        yield f"{output.count_of(missing, 'fragment')} of it are missing, as the manifest declares"
+    numbers = parts(manifest, track=track)
+    if part is None and len(numbers) > 1:
+        yield f"{len(numbers)} parts, one after the other; --part N writes one of them"
+    if manifest.end != "final":
+        yield f"the installation ended it: {manifest.end}, {manifest.reason}"
+
+
+def _delivered(plain: Iterator[bytes]) -> Iterator[bytes]:
+    """A piece after stdout has taken the one before. Raises NoSpace (disk.full), Unavailable (output.*)."""
     for piece in plain:
         yield piece
-        output.must_have_arrived()
+        output.require_delivery()
 
 
-def _pour(plain: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
-    """Write everything; bytes and SHA-256 (hex) of it."""
+def _write_all(plain: Iterator[bytes], file: BinaryIO) -> tuple[int, str]:
+    """Write all pieces; return their bytes and SHA-256 (hex)."""
     digest, size = hashlib.sha256(), 0
     for piece in plain:
         digest.update(piece)
         size += len(piece)
         rest = memoryview(piece)
-        while rest:  # unbuffered output may take less than it is given
+        while rest:  # an unbuffered write may be partial
             rest = rest[file.write(rest) :]
     return size, digest.hexdigest()
-
-
-def _tell_original(
-    name: str,
-    manifest: Manifest,
-    out: str,
-    size: int,
-    digest: str,
-    track: int,
-    part: int | None,
-    as_json: bool,
-) -> None:
-    missing, numbers = lacks(manifest, track=track, part=part), parts(manifest, track=track)
-    if missing:
-        output.note(
-            f"NOTE {output.count_of(missing, 'fragment')} of it are missing, as the manifest declares"
-        )
-    if part is None and len(numbers) > 1:
-        output.note(f"NOTE {len(numbers)} parts, one after the other; --part N writes one of them")
-    if manifest.end != "final":
-        output.note(f"NOTE the installation ended it: {manifest.end}, {manifest.reason}")
-    output.note(f"{name}: {size_text(size)} of track {track}; SHA-256:")
-    if out == STDOUT:
-        output.note(digest)
-    elif not as_json:
-        output.say(f"{digest}  {out}")  # the form that sha256sum --check reads
 
 
 def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: bool) -> dict[str, object]:
@@ -244,13 +235,14 @@ def _export_trust(target: Path, root_key: Path | None, new_root: bool, as_json: 
         )
     with new_file(target, replace=old is not None) as file:
         file.write(raw)
-    said = TrustFile.within(dsse.parse(raw, dsse.TRUST))
-    root = dsse.fingerprint(said.root).hex()
+    written = TrustFile.within(dsse.parse(raw, dsse.TRUST))
+    root = dsse.fingerprint(written.root).hex()
     if not as_json:
-        output.say(f"{output.home(target)}: {output.count_of(len(said.keys), 'key')}, signed by the root key")
+        keys = output.count_of(len(written.keys), "key")
+        output.say(f"{output.short_path(target)}: {keys}, signed by the root key")
         output.say(output.digits(root, len(root)))
-        output.note("give this fingerprint to whoever verifies, by another way than the file")
-    return {"trust_file": str(target), "root": root, "serial": said.serial, "keys": len(said.keys)}
+        output.note("give this fingerprint to the person who verifies, by another way than the file")
+    return {"trust_file": str(target), "root": root, "serial": written.serial, "keys": len(written.keys)}
 
 
 async def _made_trust(serial: int, root_key: Path | None, new_root: bool) -> bytes:

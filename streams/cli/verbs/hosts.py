@@ -1,13 +1,12 @@
 """Owns `lucid hosts`: whose keys may sign recordings here."""
 
-import typer
-
 from schemas.format.digest import h
 from streams.cli import attach, output
+from streams.cli.groups import group
 from streams.cli.output import JsonFlag
 from streams.evidence.trust import registered_hosts
 
-hosts = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+hosts = group()
 
 
 @hosts.callback()

@@ -123,4 +123,4 @@ def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
         return
     made = utc_text(told.made_us, seconds=False)
     count = output.count_of(copied.sessions, "session")
-    output.say(f"{told.label}, made {made}: the keys of {count}, {verb} {output.home(where)}")
+    output.say(f"{told.label}, made {made}: the keys of {count}, {verb} {output.short_path(where)}")

@@ -41,7 +41,7 @@ def move_folder(
             }
         )
         return
-    output.say(f"keys/ moved to {output.home(new.path)}; set KEYS_PATH={new.path}")
+    output.say(f"keys/ moved to {output.short_path(new.path)}; set KEYS_PATH={new.path}")
     output.note(_left(moved, old.path))
 
 
@@ -59,7 +59,7 @@ def mirror_folder(
     here = Installation.here()
     mirror = here.mirror_place()
     if is_end:
-        where = output.home(mirror.path) if mirror else "a mirror that is not named"
+        where = output.short_path(mirror.path) if mirror else "a mirror that is not named"
         output.confirm(f"Do without {where}? Of keys that stay on its disk no erasure is proven.", yes)
     elif mirror is None:
         raise Misuse(
@@ -82,7 +82,7 @@ def mirror_folder(
         _say_ended(done)
     elif done.filled:
         count = output.count_of(done.sessions, "session")
-        output.say(f"{output.home(Path(done.filled))} filled: the keys of {count}, and the rest")
+        output.say(f"{output.short_path(Path(done.filled))} filled: the keys of {count}, and the rest")
     else:
         mended = f"; {output.count_of(done.mended, 'damaged key file')} replaced" if done.mended else ""
         output.say(f"keys/ and its mirror hold the same{mended}")
@@ -102,7 +102,7 @@ def _left(moved: Moved, old: Path) -> str:
     """What is known of the old place."""
     may = [f"the keys of {output.count_of(moved.unproven, 'session')}"] if moved.unproven else []
     may += ["the master key and the signers"] if moved.rest == "unproven" else []
-    said = f"{output.home(old)} is overwritten"
+    said = f"{output.short_path(old)} is overwritten"
     if moved.resumed:
         return f"{said}; what the call before this one proved is in its output alone: docs/keys.md"
     if may:

@@ -10,6 +10,7 @@ import typer
 from schemas.errors import Denied, LucidError, Misuse, Retryable
 from schemas.types import utc_text
 from streams.cli import attach, output
+from streams.cli.groups import group
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs import key_copies, key_moves
 from streams.control.client import call, untold
@@ -17,8 +18,8 @@ from streams.scheduling.clock import now_us
 
 TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
 
-keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-signer = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+keys = group()
+signer = group()
 keys.add_typer(signer, name="signer")
 keys.command(short_help="Seal a copy of keys/ under a passphrase.")(key_copies.copy)
 keys.command("restore", short_help="Put a copy of keys/ back.")(key_copies.restore_copy)
@@ -56,7 +57,7 @@ def rotate(as_json: JsonFlag = False) -> None:
 @signer.command("list")
 def list_signers(as_json: JsonFlag = False) -> None:
     """Every signer that there has been, oldest first."""
-    done = _ask("signers", {})
+    done = attach.ask("signers", {})
     if as_json:
         output.emit(done)
         return
@@ -67,7 +68,7 @@ def list_signers(as_json: JsonFlag = False) -> None:
 @signer.command("rotate")
 def rotate_signer(as_json: JsonFlag = False) -> None:
     """Make a new signer; what the one before signed goes on to count."""
-    made = _ask("rotate_signer", {})
+    made = attach.ask("rotate_signer", {})
     if as_json:
         output.emit(made)
     else:
@@ -88,7 +89,7 @@ def revoke_signer(
     """Let nothing that a signer ever signed count, whenever it was: its key is in other hands."""
     since_us = parse_time(since) if since else now_us()
     output.confirm(f"Revoke {name}? Of all that it ever signed, verify will say: signer unknown.", yes)
-    revoked = _ask("revoke_signer", {"name": name, "since_us": since_us})
+    revoked = attach.ask("revoke_signer", {"name": name, "since_us": since_us})
     if as_json:
         output.emit(revoked)
     else:
@@ -108,14 +109,6 @@ def parse_time(text: str) -> int:
             f"--since {text[:40]!r} is no time that has been (such as 2026-03-04T09:12Z)", code="usage"
         )
     return at_us
-
-
-def _ask(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    async def work() -> dict[str, Any]:
-        async with attach.attached(serving=True) as jet:
-            return await call(jet, command, body)
-
-    return attach.run(work())
 
 
 def _rotated() -> dict[str, Any]:

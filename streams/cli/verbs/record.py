@@ -22,7 +22,7 @@ from schemas.ports.processes import Picture
 from streams.cli import attach, output
 from streams.cli.board import View, tell
 from streams.cli.output import JsonFlag
-from streams.cli.wait_sealed import sealed
+from streams.cli.wait_sealed import wait_sealed
 from streams.host.publisher import READ_FRAGMENTS, Progress, fragment_bytes
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
@@ -113,7 +113,7 @@ async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Eve
                 async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
                     grant = await start_session(jet, here.identity, host, session, frozen, once=once)
                     sent = await record_session(jet, grant, capture, "x264", view, stop)
-            shown = await sealed(jet, session) if asked.wait else {}
+            shown = await wait_sealed(jet, session) if asked.wait else {}
     finally:
         view.clear()
     result = _result(session, host, sent.progress, shown)

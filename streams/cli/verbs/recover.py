@@ -1,13 +1,12 @@
-"""Owns `lucid recover`: a session in ERROR back to work, or sealed without what cannot be made."""
+"""The verb `lucid recover`: brings a session in ERROR back to work, or seals it without its lost chunks."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from schemas import subjects
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
-from streams.control.client import call
 
 
 def recover(
@@ -18,16 +17,13 @@ def recover(
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring a session in ERROR back to work: what is missing is made again."""
+    """Bring a session in ERROR back to work: missing chunks are made again."""
     name = subjects.session_id(session)
     if accept_loss:
-        output.confirm(f"Seal {name} without what cannot be made? The manifest will show each gap.", yes)
-
-    async def work() -> dict[str, Any]:
-        async with attach.attached(serving=True) as jet:
-            return await call(jet, "recover", {"session": name, "accept_loss": accept_loss})
-
-    shown = attach.run(work())
+        output.confirm(
+            f"Seal {name} without the chunks that cannot be made? The manifest will show each gap.", yes
+        )
+    shown = attach.ask("recover", {"session": name, "accept_loss": accept_loss})
     if as_json:
         output.emit(shown)
     else:

@@ -11,7 +11,8 @@ import typer
 from schemas.errors import Misuse
 from schemas.ports import Jet
 from streams.cli import attach, output
-from streams.cli.starting import reached
+from streams.cli.groups import group
+from streams.cli.wait_start import connection
 from streams.event_store.topology import check_payload, declare
 from streams.keys.folder import key_folder
 from streams.roles.drivers import Installation, die_with
@@ -19,7 +20,7 @@ from streams.roles.drivers import Installation, die_with
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
 
-serve = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+serve = group()
 
 
 @serve.command()
@@ -52,7 +53,7 @@ def _serve(name: str, role: Role, parent: int) -> None:
     stop = asyncio.Event()
 
     async def work() -> None:
-        async with reached(here, f"lucid-{name}", serving=False) as jet:
+        async with connection(here, f"lucid-{name}", serving=False) as jet:
             check_payload(jet)
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await key_folder(here, jet).check()  # before streams are made: others take them for a log

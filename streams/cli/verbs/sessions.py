@@ -15,6 +15,7 @@ from schemas.events.session import State
 from schemas.ports import Jet
 from schemas.types import utc_text
 from streams.cli import attach, output
+from streams.cli.groups import group
 from streams.cli.output import JsonFlag, YesFlag
 from streams.control.client import call
 from streams.projections.session_list import PAGE_MOST
@@ -26,7 +27,7 @@ DESTROYED_AT_ONCE = 16
 Shown = Mapping[str, Any]
 Teller = Callable[[dict[str, Any]], list[str]]
 
-sessions = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+sessions = group()
 
 
 @sessions.command("list")
@@ -119,14 +120,14 @@ def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> in
         raise refused[0]
     if as_json:
         told = [
-            {"session": name, **output.problem(answer)} if isinstance(answer, LucidError) else answer
+            {"session": name, **output.problem_document(answer)} if isinstance(answer, LucidError) else answer
             for name, answer in zip(names, answers, strict=True)
         ]
         output.emit({"sessions": told} if len(names) > 1 else told[0])
     else:
         for answer in answers:
             if isinstance(answer, LucidError):
-                output.note(output.sentence(answer))
+                output.note(output.error_text(answer))
             else:
                 _tell(answer, _moved)
     return outcome(refused[0]).exit_code if refused else EXIT_OK
@@ -151,19 +152,11 @@ async def _destroyed(names: list[str]) -> list[dict[str, Any] | LucidError]:
 
 
 def _ask(command: str, body: Mapping[str, Any], as_json: bool, tell: Teller) -> None:
-    answer = _answer(command, body)
+    answer = attach.ask(command, body)
     if as_json:
         output.emit(answer)
     else:
         _tell(answer, tell)
-
-
-def _answer(command: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    async def work() -> dict[str, Any]:
-        async with attach.attached(serving=True) as jet:
-            return await call(jet, command, body)
-
-    return attach.run(work())
 
 
 def _tell(answer: dict[str, Any], tell: Teller) -> None:

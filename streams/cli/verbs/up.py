@@ -51,6 +51,6 @@ async def stopped(system: System, stop: asyncio.Event) -> None:
 def headline(system: System) -> str:
     """nats-server 2.15.1 · 6 stages · 16 partitions · data in ~/.local/share/lucid"""
     parts = f"nats-server {server_version()} · {len(STAGES)} stages · {PARTITIONS} partitions"
-    data = f"data in {output.home(system.data.path)}"
+    data = f"data in {output.short_path(system.data.path)}"
     together = f"{parts} · {data}"
     return together if len(together) <= output.COLUMNS else f"{parts}\n{data}"

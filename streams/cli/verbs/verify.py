@@ -20,7 +20,7 @@ from schemas.format.trust import MAX_KEYS_BYTES
 from schemas.ports.evidence import Evidence
 from schemas.subjects import SESSION_ID
 from streams.cli import output, verdict
-from streams.cli.attach import attached, is_copy, named, run
+from streams.cli.attach import attached, is_copy, looking_up, run
 from streams.cli.output import JsonFlag
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust
@@ -84,7 +84,7 @@ def verify(
         opened = load_trust(_needed(trust, path), root)
         key_bytes = read_keys(keys) if keys else read_beside(path / KEYS)
     else:
-        with named(target, trust_needed(path)):
+        with looking_up(target, trust_needed(path)):
             evidence, opened, key_bytes = run(_here(target, trust, root, keys, open_contents))
         hint = f"restore it: lucid replay {target}"
         if path.is_dir():

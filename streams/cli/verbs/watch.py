@@ -60,7 +60,7 @@ async def _events(session: str, follow: bool) -> None:
         if not follow or found.sealed or found.shredded is not None:
             async for message in jet.read_all(subjects.CHUNKS, filters[0]):
                 output.emit(json.loads(message.data))
-                if output.unread():
+                if output.stdout_gone():
                     return
             return
         await _unless_destroyed(jet, session, _emit_to_its_end(jet, filters))
@@ -73,7 +73,7 @@ async def _emit_to_its_end(jet: Jet, filters: list[str]) -> None:
             if isinstance(item, Message):
                 event = json.loads(item.data)
                 output.emit(event)
-                if event["type"].startswith("lucid.chunk.ended.") or output.unread():
+                if event["type"].startswith("lucid.chunk.ended.") or output.stdout_gone():
                     return
     finally:
         await follower.close()

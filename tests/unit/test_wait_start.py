@@ -8,9 +8,10 @@ import pytest
 
 from schemas.config.settings import Settings
 from schemas.errors import Unavailable
-from streams.cli import starting
-from streams.cli.starting import SUCCESSOR_S, WAIT_S, Waiting, WaitingLine
+from streams.cli import wait_start
+from streams.cli.wait_start import SUCCESSOR_S, WAIT_S, Waiting, WaitingLine
 from streams.roles.drivers import Installation
+from tests.support.program.screen import shown_on
 
 
 class Clock:
@@ -30,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     async def sleep(seconds: float) -> None:
         clock.now_s += seconds
 
-    monkeypatch.setattr(starting.asyncio, "sleep", sleep)
+    monkeypatch.setattr(wait_start.asyncio, "sleep", sleep)
     return clock
 
 
@@ -42,7 +43,7 @@ async def waited(clock: Clock, given: float | None, *codes: str) -> float:
     async def wait() -> None:
         while True:
             met = codes[min(int(clock() - began_s), len(codes) - 1)]
-            await waiting.on(Unavailable("not yet", code=met))
+            await waiting.pause(Unavailable("not yet", code=met))
 
     with pytest.raises(Unavailable):
         await wait()
@@ -100,8 +101,10 @@ def test_on_a_terminal_one_line_is_drawn_and_taken_away_again(monkeypatch: pytes
     line.show("a reason that is long " * 9, 42)
     line.show("a second one comes too early to be drawn", 42)
     line.clear()
-    said = drawn.getvalue().decode()
-    assert said.startswith("\r\x1b[2Klucid: waiting 42 s more (Ctrl-C ends): a reason")
-    assert said.endswith("\r\x1b[2K")
-    assert "\n" not in said
-    assert all(len(part) <= 80 for part in said.split("\r\x1b[2K"))
+    written = drawn.getvalue().decode()
+    assert shown_on(written) == []
+    before_clear, _, _ = written.rpartition("\n")
+    (line,) = shown_on(before_clear)
+    assert line.startswith("lucid: waiting 42 s more (Ctrl-C ends): a reason")
+    assert "\n" not in before_clear
+    assert len(line) <= 80
