@@ -1,16 +1,17 @@
-"""Owns letting the source of a live session's first chunks go, while the recording stream fills up.
+"""Releases the source of the first chunks of live sessions while the recording stream fills up.
 
     chunks 0 … n-1 stored, read back and true → SourceReleased in the log → their fragments purged
 
-1. From the first chunk on, and only up to the first that is not stored, or whose file is not what was stored:
-   that one's source is what a replay makes it from.
-2. A fragment goes when record had taken it by the last of those chunks, unless its checkpoint there names it:
-   what continues the fold stays. A track that rests on an open chunk, or on a fragment that came early, keeps
-   these and no more.
-3. The log first: from then on no job wants these chunks, and a replay says why it cannot make them again. A
-   crash before the purge: the next look makes good for it. Any number of processes may do it at once.
-4. Events of chunks stay until the session is sealed: its seal, record and `show` rest on them.
-Which sessions, and when: handlers.retention.space.
+1. The prefix ends before the first chunk that is not stored, or that the store returns false: a replay makes
+   that chunk from its source.
+2. A fragment is purged if `record` had taken it when the prefix was complete, unless the checkpoint there
+   names it: the fold continues from those. A track with an open chunk, or an early fragment, keeps only
+   these.
+3. The log comes first: from then on no job needs these chunks, and a replay says why it cannot make them
+   again. After a crash before the purge the next sweep purges. Any number of processes may do it at once.
+4. Events of chunks stay until the session is sealed: its seal, `record` and `show` are made from them.
+
+The order of sessions, and the time: handlers/retention/space.py.
 """
 
 import asyncio
@@ -33,17 +34,17 @@ from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.session_log import SessionLog
 
 STEP_BYTES = 1 << 30
-"""What is let go of one session at once: one event in its log, which never expires."""
+"""Bytes released of one session at once: each release is one event in its log, which never expires."""
 READ_CHUNKS = 64
-AGAIN_S = 3600.0
-"""How long a session is left alone whose evidence is not whole."""
+RETRY_S = 3600.0
+"""A session with a missing or false chunk is read again after so long."""
 WHO = "retention"
 
 log = logging.getLogger("lucid.retention")
 
 
 class Prefix(NamedTuple):
-    """The stored chunks from the first on, and how much of the stream they may still take."""
+    """The stored chunks from the first on; plain: bytes of them that the stream may still hold."""
 
     session: Session
     chunks: int
@@ -51,19 +52,19 @@ class Prefix(NamedTuple):
 
 
 @dataclass(slots=True)
-class Release:
-    """What it remembers can be lost."""
+class LiveSources:
+    """Releases prefixes. Its memory may be lost at any time."""
 
     jet: Jet
     chunks: Blobs
     _known: dict[str, ChunkProgress] = field(default_factory=dict)
     _purged: dict[bytes, int] = field(default_factory=dict)
-    """By uid, of how many chunks this process has purged the source."""
-    _kept_until_us: dict[bytes, int] = field(default_factory=dict)
-    """By uid, when a session whose next chunk was not whole is looked at again."""
+    """By uid, the number of chunks whose source this process has purged."""
+    _retry_us: dict[bytes, int] = field(default_factory=dict)
+    """By uid, when a session with a missing or false chunk is read again."""
 
     async def largest(self, sessions: Iterable[Session], now_us: int) -> Prefix | None:
-        """The prefix that frees most, or None. Completes what a crash has left. Raises Retryable."""
+        """The prefix that frees most, or None. Completes purges that a crash left. Raises Retryable."""
         found: list[Prefix] = []
         live = list(sessions)
         self._known = {one.id: self._known.get(one.id) or ChunkProgress(one.id) for one in live}
@@ -72,7 +73,7 @@ class Release:
             await known.read_on(self.jet, (subjects.STORED, subjects.RECORDED))
             if session.released_chunks > self._purged.get(session.uid, 0):
                 await self._purge(session, known)
-            if self._kept_until_us.get(session.uid, 0) > now_us:
+            if self._retry_us.get(session.uid, 0) > now_us:
                 continue
             chunks = session.released_chunks
             while chunks in known.recorded and (chunks in known.stored or chunks in session.losses):
@@ -83,8 +84,8 @@ class Release:
                 found.append(Prefix(session, chunks, after.plain - before.plain))
         return max(found, key=lambda prefix: prefix.plain, default=None)
 
-    async def let_go(self, prefix: Prefix, now_us: int) -> bool:
-        """Read back what is to go, log it, purge it; False: nothing of it may go. Raises Retryable."""
+    async def release(self, prefix: Prefix, now_us: int) -> bool:
+        """Read the prefix back, log its release, purge it; False: nothing may be purged. Raises Retryable."""
         session, known = prefix.session, self._known[prefix.session.id]
         chunks = await self._read_back(session, known, prefix.chunks, now_us)
         if chunks == session.released_chunks:
@@ -101,7 +102,7 @@ class Release:
         return True
 
     async def _read_back(self, session: Session, known: ChunkProgress, chunks: int, now_us: int) -> int:
-        """How many chunks from the first on are what was stored, at most STEP_BYTES more than were let go."""
+        """The number of chunks from the first on that are as they were stored, at most STEP_BYTES more."""
         start, size = session.released_chunks, 0
         for first in range(start, chunks, READ_CHUNKS):
             indices = range(first, min(first + READ_CHUNKS, chunks))
@@ -114,7 +115,7 @@ class Release:
                     entry = _entry(events.get(seqs[index]), session)
                     size += entry.plain
                     if not await asyncio.to_thread(self._is_whole, session, entry):
-                        self._kept_until_us[session.uid] = now_us + int(AGAIN_S * 1e6)
+                        self._retry_us[session.uid] = now_us + int(RETRY_S * 1e6)
                         log.error(
                             "source_kept session=%s index=%d: the store does not give back what was stored; "
                             "once it is sealed: lucid replay %s",
@@ -128,11 +129,11 @@ class Release:
         try:
             found = self.chunks.content(stored_chunk(session.uid, entry.index))
         except LucidError:
-            return False  # one file that cannot be read must not keep the source of every other session
+            return False  # one unreadable file must not keep the source of every other session
         return found is not None and found.digest == entry.digest
 
     async def _state(self, known: ChunkProgress, chunks: int) -> FoldState:
-        """Record's fold when it had closed so many chunks."""
+        """The fold of `record` when it had closed so many chunks."""
         if not chunks:
             return FoldState(at=0, next_index=0, fragments=0, plain=0, tracks=())
         seq = known.recorded.get(chunks - 1)
@@ -168,5 +169,5 @@ def _entry(message: Message | None, session: Session) -> Entry:
 
 
 def _unread(session_id: str) -> Unavailable:
-    """It is sealed by now, and its events are gone; or the replica that was read lags."""
+    """The session is sealed by now, and its events are gone; or the replica that was read lags."""
     return Unavailable(f"the events of {session_id} are not there, or not yet", code="release.events")

@@ -1,21 +1,21 @@
-"""Owns letting the source of a sealed session go: its fragments, and the events of its chunks.
+"""Purges the source of sealed sessions: their fragments, and the events of their chunks.
 
     every listed chunk read back and true → chunk events purged → fragments purged
 
-1. Nothing goes before the store has given back every chunk that the newest manifest lists, with its digest.
-   One that is missing or false keeps the source, and says so as an error once every AGAIN_S: a replay needs
-   that source to mend it.
-2. Events go first: fragments without events can be recorded again, events without fragments are no use. So a
-   session with fragments is one whose purge is not complete, and a crash anywhere is made good by the next
-   look. Purging is idempotent, and any number of processes may do it.
-3. The last event of a recording, `ended`, stays: it is record's checkpoint, and tells how much there was.
-4. What comes under a purged session's name later counts for nothing, and goes the same way.
-5. Fragments under the name of a destroyed session are ciphertext of no key. Each look takes them away once,
+1. Nothing is purged before the store has returned every chunk that the newest manifest lists, with its
+   digest. A chunk that is missing or false keeps the source: a replay repairs it from there. An error says so
+   once every RETRY_S.
+2. Events are purged first: fragments without events can be recorded again, events without fragments are of no
+   use. So a session that has fragments left is not completely purged, and the next sweep completes it after a
+   crash anywhere. Purging is idempotent; any number of processes may do it.
+3. The last event of a recording, `ended`, stays: it is the checkpoint of `record`, and holds the totals.
+4. Fragments that come under a purged session's name later count for nothing, and are purged the same way.
+5. Fragments under the name of a destroyed session are ciphertext of no key. Each sweep purges them once,
    however many come: destroying waits for none of them.
-6. Where no sealed source is left to go, stored prefixes of live sessions do (streams.retention.live_source).
+6. If no sealed source is left, the stored prefixes of live sessions are released (retention/live_source.py).
 
 Limits: fragments under the name of a session that was never created stay.
-Which session is next: handlers.retention.space.
+The order of sessions: handlers/retention/space.py.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ from schemas.subjects import SESSION_ID
 from streams.event_store.recordings import is_recorded, recorded_names
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
-from streams.retention.live_source import AGAIN_S, Release
+from streams.retention.live_source import RETRY_S, LiveSources
 from streams.scheduling import clock
 from streams.scheduling.clock import Clock
 from streams.scheduling.retry import retry
 
 SWEEP_S = 10.0
-WHOLE_MOST = 1000
+MANIFESTS_MOST = 1000
 STEPS = (
     subjects.CHUNKED,
     subjects.COMPRESSED,
@@ -57,33 +57,33 @@ log = logging.getLogger("lucid.retention")
 
 
 @dataclass(slots=True)
-class Retention:
-    """Runs until cancelled. What it remembers can be lost."""
+class SourceRetention:
+    """Runs until cancelled. Its memory may be lost at any time."""
 
     jet: Jet
     directory: SessionDirectory
     evidence: EvidenceStore
     retention_s: float
     clock_us: Clock = clock.now_us
-    _whole: dict[bytes, None] = field(default_factory=dict)
-    """Digests of manifests whose chunks were all read back, the newest WHOLE_MOST."""
-    _kept_until_us: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Sessions with the time of their seal whose chunks were not: when they are read again."""
-    _strange: set[str] = field(default_factory=set)
-    """Names in the stream that belong to no session, or to a finished one that has no source."""
-    _noticed_seq: int = -1
-    """The last stream sequence of RECORDINGS when its names were last looked at."""
-    _release: Release = field(init=False)
+    _read_back_manifests: dict[bytes, None] = field(default_factory=dict)
+    """Digests of the manifests whose chunks were all read back, the newest MANIFESTS_MOST."""
+    _retry_us: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Sessions with a missing or false chunk, by name and time of seal: when they are read again."""
+    _foreign_names: set[str] = field(default_factory=set)
+    """Names in the stream that belong to no session, or to a finished one without a source."""
+    _listed_seq: int = -1
+    """The last stream sequence of RECORDINGS when its names were last listed."""
+    _live: LiveSources = field(init=False)
 
     def __post_init__(self) -> None:
-        self._release = Release(self.jet, self.evidence.chunks)
+        self._live = LiveSources(self.jet, self.evidence.chunks)
 
     async def run(self) -> None:
-        """Look every SWEEP_S until cancelled."""
+        """Purge every SWEEP_S until cancelled."""
         await retry(self.directory.ready)
         while True:
             try:
-                await self.look()
+                await self.purge_due()
             except Retryable as error:
                 log.warning("retention_waits error=%s", error)
             except Exception:
@@ -91,8 +91,8 @@ class Retention:
                 log.exception("retention_failed")
             await asyncio.sleep(SWEEP_S)
 
-    async def look(self) -> list[str]:
-        """Purge every source that is due, whole ones first; the sessions' names. Raises Retryable."""
+    async def purge_due(self) -> list[str]:
+        """Purge every source that is due, sealed ones first. Returns session names. Raises Retryable."""
         now_us = self.clock_us()
         return [*await self._purge_sealed(now_us), *await self._release_live(now_us)]
 
@@ -101,10 +101,10 @@ class Retention:
         tried: set[str] = set()
         while await self._is_filling():
             live = [one for one in self.directory.sessions() if may_release(one) and one.id not in tried]
-            prefix = await self._release.largest(live, now_us)
+            prefix = await self._live.largest(live, now_us)
             if prefix is None:
                 break
-            if await self._release.let_go(prefix, now_us):
+            if await self._live.release(prefix, now_us):
                 released.append(prefix.session.id)
                 await self.directory.caught_up()
             else:
@@ -117,40 +117,40 @@ class Retention:
 
     async def _purge_sealed(self, now_us: int) -> list[str]:
         purged: list[str] = []
-        await self._notice(now_us)
+        await self._list_sources(now_us)
         waiting = self._waiting(now_us)
         for at_us, name in sorted((at_us, name) for name, at_us in waiting.items()):
             if await self._next({name: at_us}, now_us) is None:
-                break  # those that were sealed later are not due either
+                break  # sessions that were sealed later are not due either
             session = await self.directory.find(name)
             # A session that is being destroyed takes its source with it.
             if session is None or not may_go(session) or not await is_recorded(self.jet, name):
                 self.directory.source_gone(name)
-            elif await self._is_whole(session, at_us, now_us) and await self._unmoved(session):
+            elif await self._is_whole(session, at_us, now_us) and await self._is_unchanged(session):
                 await self._purge(name)
                 self.directory.source_gone(name)
                 purged.append(name)
         return purged
 
-    async def _notice(self, now_us: int) -> None:
-        """Look which recordings are there: of what is sealed, and of what came since under finished names.
+    async def _list_sources(self, now_us: int) -> None:
+        """Compare the names in the stream with the sealed and finished sessions, and purge late fragments.
 
-        Not when nothing came since the last look, and nothing is due; nor when there are too many to tell:
-        then each that is due is looked for by itself, and what comes under a finished name stays.
+        Nothing is listed if nothing came since the last time and nothing is due. If the names are too many to
+        list, each source that is due is looked up by itself, and late fragments stay.
         """
         last_seq = (await self.jet.info(subjects.RECORDINGS)).last_seq
         due = await self._next(self._waiting(now_us), now_us)
-        if due is None and last_seq == self._noticed_seq:
+        if due is None and last_seq == self._listed_seq:
             return
-        there = await recorded_names(self.jet)
-        if there is None:
+        recorded = await recorded_names(self.jet)
+        if recorded is None:
             return
         sealed = tuple(self.directory.sealed)
         for name in sealed:
-            if name not in there:
+            if name not in recorded:
                 self.directory.source_gone(name)
-        self._strange &= there
-        for name in there.difference(sealed, self._strange):
+        self._foreign_names &= recorded
+        for name in recorded.difference(sealed, self._foreign_names):
             session = self.directory.get(name)
             if session is None and SESSION_ID.fullmatch(name):
                 session = await self.directory.find(name)
@@ -159,16 +159,16 @@ class Retention:
             elif session is not None and may_go(session):
                 self.directory.has_source(session)
             elif session is None or session.finished:
-                self._strange.add(name)
-        self._noticed_seq = last_seq
+                self._foreign_names.add(name)
+        self._listed_seq = last_seq
 
     async def _purge_late(self, name: str) -> None:
         fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
         log.info("late_purged session=%s fragments=%d", name, fragments)
 
     def _waiting(self, now_us: int) -> dict[str, int]:
-        """Sealed sessions whose source may go, with the time of their seal."""
-        sealed, kept_until_us = self.directory.sealed, self._kept_until_us
+        """Sealed sessions whose source may be purged, with the time of their seal."""
+        sealed, kept_until_us = self.directory.sealed, self._retry_us
         return {name: at for name, at in sealed.items() if kept_until_us.get((name, at), 0) <= now_us}
 
     async def _next(self, waiting: Mapping[str, int], now_us: int) -> str | None:
@@ -176,19 +176,22 @@ class Retention:
         return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
 
     async def _is_whole(self, session: Session, at_us: int, now_us: int) -> bool:
-        """at_us: what the directory says of its seal's time, perhaps some ms later than the seal's own."""
+        """Whether every chunk is as it was sealed.
+
+        at_us: the directory's time of the seal, perhaps some ms late.
+        """
         digest = session.seals[-1].manifest
-        if digest in self._whole:
+        if digest in self._read_back_manifests:
             return True
         try:
             await asyncio.to_thread(self._read_back, session)
         except LucidError as error:
-            self._kept_until_us[session.id, at_us] = now_us + int(AGAIN_S * 1e6)
+            self._retry_us[session.id, at_us] = now_us + int(RETRY_S * 1e6)
             log.error("source_kept session=%s error=%s; lucid replay %s", session.id, error, session.id)
             return False
-        self._whole[digest] = None
-        if len(self._whole) > WHOLE_MOST:
-            self._whole.pop(next(iter(self._whole)))
+        self._read_back_manifests[digest] = None
+        if len(self._read_back_manifests) > MANIFESTS_MOST:
+            self._read_back_manifests.pop(next(iter(self._read_back_manifests)))
         return True
 
     def _read_back(self, session: Session) -> None:
@@ -202,7 +205,7 @@ class Retention:
                 what = "missing" if found is None else "not what was sealed"
                 raise EvidenceFalse(f"chunk {name} is {what}", code="chunk.digest", place=name)
 
-    async def _unmoved(self, session: Session) -> bool:
+    async def _is_unchanged(self, session: Session) -> bool:
         """Whether the session is as it was when its chunks were read."""
         now = await self.directory.find(session.id)
         return now is not None and may_go(now) and now.seals == session.seals
@@ -214,7 +217,7 @@ class Retention:
         events = await self.jet.purge(subjects.CHUNKS, recorded, up_to)
         for step in STEPS:
             events += await self.jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
-        # Of every host: what another one sent under this name never counted.
+        # Of every host: fragments of another one under this name never counted.
         fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
         log.info("source_purged session=%s fragments=%d events=%d", name, fragments, events)
 

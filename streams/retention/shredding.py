@@ -1,16 +1,16 @@
-"""Destroys a session's evidence for good, and says so under signature.
+"""Destroys a session's evidence for good, and writes a signed tombstone.
 
     erasure in the log → key file erased → fragments up to here, events, dead letters, chunks, quarantine
     emptied → tombstone
 
-1. The key goes first. Whatever is left or comes later, in any place or copy, is ciphertext that nobody opens.
-2. Fragments are purged up to the sequence that their stream had reached when the key was gone. What a host
-   sends after that belongs to nobody and holds up nothing: retention/sealed_source.py takes it away later.
-3. Every place is emptied twice, with a pause between: a job that was under way then finds no key and leaves
-   nothing. It takes away by itself what it had written by then.
+1. The key is erased first. From then on any rest, in any place or copy, is ciphertext that nobody opens.
+2. Fragments are purged up to the sequence that their stream had reached when the key was gone. Later
+   fragments belong to nobody and delay nothing: retention/sealed_source.py purges them.
+3. Every place is emptied twice, with a pause between: a job that was under way finds no key by then. It
+   removes the files that it had written.
 4. Every step may be repeated after a crash. The tombstone derives from the order to destroy, and from the
-   signer of that date, so it is the same each time; one that is there already stands.
-5. The pause holds no slot: of many that are destroyed at once all keys go first, and all pause together.
+   signer of that date, so it is the same each time; an existing one is kept.
+5. The pause holds no slot: of many sessions destroyed at once, all keys go first, and all pause together.
 6. The log, its history and the manifests stay: they hold digests and names, no picture.
 """
 
@@ -35,7 +35,7 @@ from streams.keys.folder import RequireKeys, order_erasure
 from streams.keys.keystore import KeyStore
 
 PAUSE_S = 1.0
-"""Between the two times that places are emptied: longer than most jobs that were under way."""
+"""Between the two times that places are emptied: longer than most jobs."""
 NO_KEY = bytes(16)
 
 Turn = Callable[[], AbstractAsyncContextManager[None]]
@@ -45,7 +45,7 @@ log = logging.getLogger("lucid.shredding")
 
 @dataclass(frozen=True, slots=True)
 class Shredder:
-    """What destroying works with."""
+    """Destroys sessions."""
 
     jet: Jet
     keys: KeyStore
@@ -57,14 +57,14 @@ class Shredder:
         """Destroy, and return H of the tombstone's envelope. Safe to repeat.
 
         turn: is taken for the work before the pause, and again for the work after it.
-        Raises Retryable; then nothing is half done that the next call would not finish.
+        Raises Retryable: the next call completes it.
         """
         created, order = session.created, session.destroy
         assert created is not None
         assert order is not None
         async with turn():
-            await self.require_keys()  # a keys/ that is missing, or of somebody else, erases nothing
-            # In the log first: an older keys/ in the place of this one is brought up to it before it serves.
+            await self.require_keys()  # a keys/ that is missing or foreign erases nothing
+            # In the log first: an older keys/ that replaces this one erases the key before it serves.
             await order_erasure(self.jet, created.uid)
             erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
             until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
@@ -74,10 +74,12 @@ class Shredder:
         await asyncio.sleep(PAUSE_S)
         async with turn():
             emptied = await self._empty(created, up_to)
-            return await asyncio.to_thread(self._bury, session, created, order, erasure, sorted(emptied))
+            return await asyncio.to_thread(
+                self._put_tombstone, session, created, order, erasure, sorted(emptied)
+            )
 
     async def _empty(self, created: Created, up_to: int) -> dict[str, int]:
-        """Empty every place once; how much each held."""
+        """Empty every place once. Returns the number of items that each held."""
         name, uid = created.session, created.uid.hex()
         emptied = {
             "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name), up_to),
@@ -89,13 +91,13 @@ class Shredder:
         log.info("emptied session=%s items=%d", name, sum(emptied.values()))
         return emptied
 
-    def _bury(
+    def _put_tombstone(
         self, session: Session, created: Created, order: DestroyOrdered, erasure: Erasure, emptied: list[str]
     ) -> bytes:
         signer = self.signers.at(order.at_us)
         places = [Place(place="keys", outcome=erasure)]
         places += [Place(place=place, outcome="emptied") for place in emptied]
-        said = Tombstone(
+        tombstone = Tombstone(
             uid=created.uid,
             dek_id=session.dek_id or NO_KEY,
             manifest=session.seals[-1].manifest if session.seals else ZERO,
@@ -106,11 +108,11 @@ class Shredder:
             places=tuple(places),
             backups_until_us=order.backups_until_us,
         )
-        envelope = dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public)
+        envelope = dsse.build(tombstone.build(), dsse.TOMBSTONE, signer.sign, signer.public)
         name = tombstone_name(created.uid)
         self.evidence.manifests.put(name, envelope)
         found = self.evidence.manifests.read(name)
         if found is None:
             raise Unavailable(f"tombstone {name} cannot be read back", code="destroy.read_back", place=name)
-        # One that is there already was made by an earlier try, perhaps by an earlier signer: it stands.
+        # An existing one was made by an earlier try, perhaps by an earlier signer: it is kept.
         return h(found)

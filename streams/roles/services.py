@@ -29,7 +29,7 @@ from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import WorkerParts, work
 from streams.projections.session_list import SessionList
-from streams.retention.sealed_source import Retention
+from streams.retention.sealed_source import SourceRetention
 from streams.roles.drivers import Installation, dialled, prepare_memory
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
@@ -85,7 +85,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         require_keys=folder.require,
         limits=silence(settings),
     )
-    retention = Retention(jet, directory, here.evidence, settings.source_retention_s)
+    retention = SourceRetention(jet, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)

@@ -16,7 +16,7 @@ from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.event_store import EventStore
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
-from streams.retention.sealed_source import Retention
+from streams.retention.sealed_source import SourceRetention
 from tests.support.machine.waiting import until
 from tests.support.pipeline.conducted import World, connected
 from tests.support.pipeline.faulty import checked, key_store
@@ -55,13 +55,13 @@ def service(kind: type, jet: Any, directory: SessionDirectory, world: World) -> 
     if kind is Conductor:
         parts = (EventStore.over(jet, directory), keys, evidence, Signers(data.keys))
         return Conductor(ConductorParts(*parts, require_keys=checked(world.jet, data)))
-    return Retention(jet, directory, evidence, 0)
+    return SourceRetention(jet, directory, evidence, 0)
 
 
 @pytest.mark.parametrize(
     ("kind", "goes_on"),
     [
-        (Retention, {f"info {subjects.RECORDINGS}"}),
+        (SourceRetention, {f"info {subjects.RECORDINGS}"}),
         (Conductor, {f"follow {subjects.CHUNKS}", f"follow {subjects.DEAD}"}),
     ],
 )

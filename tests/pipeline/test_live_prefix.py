@@ -92,8 +92,8 @@ async def test_a_recording_that_alone_fills_the_stream_goes_on_and_is_sealed_who
             host = await live(world)
             await fill(world)
             async with looking(world) as (source, _):
-                assert await source.look() == ["live-01"]
-                assert await source.look() == []
+                assert await source.purge_due() == ["live-01"]
+                assert await source.purge_due() == []
             assert await released(world) == 5
             assert await fragments(world, host) == [26], "what stands in no closed chunk"
         await host.record(12)
@@ -128,7 +128,7 @@ async def test_a_track_that_rests_keeps_only_what_it_rests_on(
             await world.stored("live-01", 5)
             await fill(world)
             async with looking(world) as (source, _):
-                assert await source.look() == ["live-01"]
+                assert await source.purge_due() == ["live-01"]
             assert sorted(await fragments(world, host)) == [*sent, 26]
         others = [made[number] for number in range(3) if number not in sent]
         async with running(run_worker, world):
@@ -149,9 +149,9 @@ async def test_nothing_of_a_live_session_goes_below_70_percent_or_before_a_seale
         host = await live(world)
         async with looking(world, 1e9) as (source, _):
             await fill(world, 0.69)
-            assert await source.look() == []
+            assert await source.purge_due() == []
             await fill(world, 0.71)
-            assert await source.look() == ["old-01"]
+            assert await source.purge_due() == ["old-01"]
             assert await released(world) == 0
         assert len(await fragments(world, host)) == len(host.sent)
 
@@ -166,7 +166,7 @@ async def test_the_session_that_frees_most_goes_first_and_no_more_than_needed(
         await live(world, "large-02", 41)
         async with looking(world) as (source, _):
             await fill(world, 0.75)
-            assert await source.look() == ["large-02"]
+            assert await source.purge_due() == ["large-02"]
         assert (await released(world, "small-01"), await released(world, "large-02")) == (0, 1)
 
 
@@ -183,8 +183,8 @@ async def test_only_what_stands_before_the_first_chunk_that_is_not_whole_goes(
         await fill(world)
         async with looking(world) as (source, _):
             with caplog.at_level(logging.ERROR, "lucid.retention"):
-                assert await source.look() == ["live-01"]
-                assert await source.look() == []
+                assert await source.purge_due() == ["live-01"]
+                assert await source.purge_due() == []
             (said,) = caplog.messages
             assert said.startswith("source_kept session=live-01 index=2")
             assert await released(world) == 2
@@ -207,7 +207,7 @@ async def test_a_file_that_cannot_be_read_keeps_only_its_own_session(
         struck.mkdir()
         await fill(world, 0.9)
         async with looking(world) as (source, _):
-            assert await source.look() == ["small-02"]
+            assert await source.purge_due() == ["small-02"]
         assert await released(world, "large-01") == 0
 
 
@@ -228,7 +228,7 @@ async def test_a_claim_of_a_chunk_whose_source_went_is_acknowledged(
             host = await live(world)
         await fill(world)
         async with looking(world) as (source, _):
-            assert await source.look() == ["live-01"]
+            assert await source.purge_due() == ["live-01"]
         monkeypatch.setattr(Session, "is_settled", late)
         await drive(world, host, [0, 1])
         async with running(run_worker, world):
@@ -274,7 +274,7 @@ async def test_a_worker_that_lags_takes_up_what_another_recorded_and_let_go(
             await world.stored("live-01", 5)
         await fill(world)
         async with looking(world) as (source, _):
-            assert await source.look() == ["live-01"]
+            assert await source.purge_due() == ["live-01"]
         thawed.set()
         await host.final()
         await world.until("live-01", "STOPPED")
@@ -319,10 +319,10 @@ async def test_a_crash_between_log_and_purge_is_made_good_by_the_next_look(
         await fill(world)
         async with looking(world, jet=Struck(world.jet, at, applied=applied)) as (source, _):
             with pytest.raises(Unavailable, match=r"test\."):
-                await source.look()
+                await source.purge_due()
         await fill(world)
         async with looking(world) as (source, _):
-            await source.look()
+            await source.purge_due()
         assert await fragments(world, host) == [0, 1, 2, 26]
         assert [event.index async for event in recorded_events(world.jet, "live-01")] == [0, 1, 2, 3, 4]  # type: ignore[union-attr]
         await host.send(host.sealer.final([tail], host.now_us))
@@ -339,7 +339,7 @@ async def test_a_session_that_is_aborted_after_its_prefix_went_ends_as_it_was_ta
         host = await live(world)
         await fill(world)
         async with looking(world) as (source, _):
-            assert await source.look() == ["live-01"]
+            assert await source.purge_due() == ["live-01"]
         await world.ask("abort", "live-01")
         await world.until("live-01", "STOPPED")
         manifest = await verified(world, "live-01", tmp_path)

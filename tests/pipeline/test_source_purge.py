@@ -24,7 +24,7 @@ from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.replay import Replay
 from streams.evidence.sealing import material_of
 from streams.retention import sealed_source
-from streams.retention.sealed_source import Retention
+from streams.retention.sealed_source import SourceRetention
 from streams.roles.services import run_conductor, run_worker
 from streams.scheduling.threads import Threads
 from tests.support.machine.waiting import PATIENCE_S
@@ -86,15 +86,15 @@ class Clock:
 @asynccontextmanager
 async def looking(
     world: World, retention_s: float = 0, jet: Any = None
-) -> AsyncIterator[tuple[Retention, Clock]]:
-    """A Retention of its own that knows every session and looks only when it is told to."""
+) -> AsyncIterator[tuple[SourceRetention, Clock]]:
+    """A SourceRetention of its own that knows every session and looks only when it is told to."""
     directory, clock = SessionDirectory(world.jet, sources=True), Clock(2**51)
     following = asyncio.create_task(directory.run())
     quarantine = DiskBlobs(world.data.quarantine)
     evidence = EvidenceStore(DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests), quarantine)
     try:
         await directory.ready()
-        yield Retention(jet or world.jet, directory, evidence, retention_s, clock), clock
+        yield SourceRetention(jet or world.jet, directory, evidence, retention_s, clock), clock
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -151,11 +151,11 @@ async def test_nothing_goes_before_its_time_and_a_hold_keeps_no_source(
         sealed_us = (await world.ask("show", "held-01"))["seal"]["sealed_us"]
         async with looking(world, DAY_S) as (source, clock):
             clock.us = sealed_us + int(DAY_S * 1e6) - 1
-            assert await source.look() == []
+            assert await source.purge_due() == []
             assert set(await replayed(world, "held-01")) == {Judgement.SAME}
             clock.us += 1
-            assert await source.look() == ["held-01"]
-            assert await source.look() == []
+            assert await source.purge_due() == ["held-01"]
+            assert await source.purge_due() == []
         assert await held(world) == {"live-01"}
         await verified(world, "held-01", tmp_path)
         await running_on.final()
@@ -187,16 +187,16 @@ async def test_of_very_many_recordings_only_those_that_are_due_are_asked_for(
         jet = CountingNames(world.jet)
         async with looking(world, DAY_S, jet) as (source, clock):
             clock.us = 1
-            assert await source.look() == []
+            assert await source.purge_due() == []
             assert jet.asked == []
             clock.us = 2**51
-            assert await source.look() == ["a-01", "b-02", "c-03"]
+            assert await source.purge_due() == ["a-01", "b-02", "c-03"]
             assert len(jet.asked) == 3
         await (await world.start("live-04")).record(8)
         await (await world.start("live-05")).record(8)
         async with looking(world, DAY_S, jet) as (source, _):
             assert len(source.directory.sealed) == 3, "their sources are gone, and it does not know yet"
-            assert await source.look() == []
+            assert await source.purge_due() == []
             assert not source.directory.sealed
 
 
@@ -209,16 +209,16 @@ async def test_above_70_percent_the_oldest_seals_go_and_no_more_than_needed(
         await (await world.start("live-04")).record(8)
         each = (await world.jet.info(subjects.RECORDINGS)).bytes // 4
         async with looking(world, 100 * 365 * DAY_S) as (source, _):
-            assert await source.look() == []
+            assert await source.purge_due() == []
             await limit_recordings(world, int(each * 4 / 0.69))
-            assert await source.look() == []
+            assert await source.purge_due() == []
             await limit_recordings(world, int(each * 4.05 / 0.70 * 3 / 4))
-            assert await source.look() == ["a-01"]
+            assert await source.purge_due() == ["a-01"]
             await limit_recordings(world, each * 4)
-            assert await source.look() == ["c-02"], "two of four are left: 50 %"
+            assert await source.purge_due() == ["c-02"], "two of four are left: 50 %"
             await limit_recordings(world, int(each * 2.1))
-            assert await source.look() == ["b-03"]
-            assert await source.look() == []
+            assert await source.purge_due() == ["b-03"]
+            assert await source.purge_due() == []
         assert await held(world) == {"live-04"}
 
 
@@ -240,9 +240,9 @@ async def test_a_chunk_that_is_not_whole_keeps_the_source_that_mends_it(
             struck.write_bytes(flipped)
         async with looking(world) as (source, clock):
             with caplog.at_level(logging.ERROR, "lucid.retention"):
-                assert await source.look() == ["fine-02"], "another session's damage holds nobody up"
+                assert await source.purge_due() == ["fine-02"], "another session's damage holds nobody up"
                 clock.us += 3599 * 1_000_000
-                assert await source.look() == []
+                assert await source.purge_due() == []
             (said,) = caplog.messages
             assert said.startswith("source_kept session=demo-01 ")
             assert await held(world) == {"demo-01"}
@@ -252,7 +252,7 @@ async def test_a_chunk_that_is_not_whole_keeps_the_source_that_mends_it(
                 assert Judgement.RESTORED in await replayed(world, "demo-01")
             assert struck.read_bytes() == whole
             clock.us += 1_000_000
-            assert await source.look() == ["demo-01"]
+            assert await source.purge_due() == ["demo-01"]
         await verified(world, "demo-01", tmp_path)
 
 
@@ -293,13 +293,13 @@ async def test_a_crash_at_every_purge_leaves_what_the_next_look_finishes(
             jet = Struck(world.jet, at, applied=applied)
             async with looking(world, jet=jet) as (source, _):
                 source.directory._sealed = {name: source.directory.sealed[name]}
-                source._strange = {*names} - {name}
+                source._foreign_names = {*names} - {name}
                 with pytest.raises(Unavailable, match=r"test\."):
-                    await source.look()
+                    await source.purge_due()
             gone = at == purges - 1 and applied
             assert (name in await held(world)) is not gone
         async with running(run_worker, world), looking(world) as (source, _):  # a worker that knows nothing
-            assert set(await source.look()) == set(names) - {f"s{purges - 1}-True"}
+            assert set(await source.purge_due()) == set(names) - {f"s{purges - 1}-True"}
             assert await held(world) == set()
             await asyncio.sleep(0.5)
             for name in names:
@@ -314,13 +314,13 @@ async def test_what_comes_after_the_purge_goes_too_and_is_no_new_recording(
     async with system(server, tmp_path) as world:
         host = (await seal(world, "demo-01"))["demo-01"]
         async with looking(world) as (source, _):
-            assert await source.look() == ["demo-01"]
+            assert await source.purge_due() == ["demo-01"]
             for fragment in host.sent:
                 await world.jet.publish(subjects.recording("host-1", "demo-01"), fragment)
             await world.jet.publish(subjects.recording("host-2", "demo-01"), b"another host's")
             await asyncio.sleep(0.5)
             assert await events(world, "demo-01") == ["recorded 1"]
-            assert await source.look() == ["demo-01"]
+            assert await source.purge_due() == ["demo-01"]
         assert await held(world) == set()
         await verified(world, "demo-01", tmp_path)
 
@@ -351,9 +351,9 @@ async def test_a_host_that_goes_on_sending_holds_up_no_destruction_and_leaves_no
         never = subjects.recording("host-1", "never-created")
         await world.jet.publish(never, b"nobody's")
         async with looking(world) as (source, clock):
-            await source.look()
+            await source.purge_due()
             assert await held(world) == {"demo-02", "never-created"}, "or what is not destroyed went"
             await world.jet.publish(subject, host.sent[-1])
             clock.us += 10**9
-            await source.look()
+            await source.purge_due()
         assert await held(world) == {"demo-02", "never-created"}

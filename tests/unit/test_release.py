@@ -9,7 +9,7 @@ from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import evolve, initial
 from schemas.errors import Unavailable
 from schemas.ports.messages import Message
-from streams.retention.live_source import Release
+from streams.retention.live_source import LiveSources
 from tests.support.pipeline.prepared import Prepared
 
 
@@ -31,4 +31,4 @@ async def test_a_replica_that_lags_is_waited_for() -> None:
         session = evolve(session, event, 1)
     jet: Any = Lagging()
     with pytest.raises(Unavailable, match=r"release\.events"):
-        await Release(jet, jet).largest([replace(session, released_chunks=1, released_to=9)], 0)
+        await LiveSources(jet, jet).largest([replace(session, released_chunks=1, released_to=9)], 0)

@@ -145,7 +145,7 @@ def test_a_tombstone_of_before_a_theft_counts(signers: Signers) -> None:
         to_state="CLEANUP", approver="b", backups_until_us=0,
     )  # fmt: skip
     destroyed: Any = SimpleNamespace(dek_id=KEYS.dek_id, seals=[])
-    shredder._bury(destroyed, session.material.created, order, "overwritten", [])
+    shredder._put_tombstone(destroyed, session.material.created, order, "overwritten", [])
     raw = manifests.read(tombstone_name(session.uid))
     assert raw is not None
     envelope = dsse.parse(raw, dsse.TOMBSTONE)
