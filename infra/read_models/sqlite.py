@@ -57,7 +57,7 @@ class SqliteViews:
 
     def apply(self, rows: Sequence[SessionRow], position: int) -> None:
         said = [
-            (row.number, row.seq, row.session, row.state, row.host, json.dumps(row.shown)) for row in rows
+            (row.number, row.seq, row.session, row.state, row.host, json.dumps(row.summary)) for row in rows
         ]
 
         def work(db: sqlite3.Connection) -> None:

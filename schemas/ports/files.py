@@ -1,4 +1,4 @@
-"""Owns what services ask of the disk: whole files by name, and where things lie."""
+"""The ports of the disk: whole files by name, and the data directory."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,39 +14,41 @@ NO_FILE = "blobs.no_file"
 class Blobs(Protocol):
     """Whole files by name (`<uid>/<index>`): durable, never overwritten. Calls block: use threads.
 
-    Any number of threads and processes may share one place. All raise Unavailable (blobs.io), and Misuse
-    (blobs.name) for a name that could lead elsewhere.
+    Any number of threads and processes may share one store. Every call raises Unavailable (blobs.io), and
+    Misuse (blobs.name) for a name that points outside the store.
     """
 
     def put(self, name: str, data: Buffer) -> Literal["created", "exists"]:
-        """Make `data` durable under `name`, unless something is there already: that stays as it is.
+        """Write a file unless the name exists; an existing file stays as it is.
 
-        Either answer means that a whole file is durable there. Raises NoSpace (blobs.space).
+        On either answer a whole file is durable under the name. A second call answers "exists"; its `data` is
+        not compared. Raises NoSpace (blobs.space).
         """
 
     def read(self, name: str) -> bytes | None:
-        """The bytes as the disk has them, not as memory remembers them; None: no such file.
+        """Return the bytes from the disk, not from the page cache; None: no such file.
 
         Raises Unavailable (NO_FILE).
         """
 
     def content(self, name: str) -> Content | None:
-        """Length and digest of what `read` would give, without holding it in memory."""
+        """Return length and digest of the bytes that `read` returns. Memory holds one piece at a time."""
 
     def remove(self, prefix: str) -> int:
-        """Durably remove all whose names begin so; how many. Safe to repeat."""
+        """Remove every file whose name starts with `prefix`. Durable. Returns how many; a second call: 0."""
 
     def quarantine(self, name: str) -> str | None:
-        """Take a file, or what stands in its place, away from its name, and keep it.
+        """Move a file, or any other object of that name, to the quarantine, and keep it there.
 
-        Its new name; None: nothing is there.
+        Returns its new name; None: the name is free, as after a first call.
         """
 
 
 class DataDir(Protocol):
-    """The data directory: where things lie, and who owns it. Folders are made when they are asked for.
+    """The data directory: its folders, its owner, and the run file that leads others to the owner.
 
-    A folder that cannot be written raises Misuse (config.path).
+    A folder is made when its property is read; Misuse (config.path): it cannot be written. Calls block.
+    Threads may call at once; `lock` keeps other processes out.
     """
 
     @property
@@ -65,37 +67,40 @@ class DataDir(Protocol):
     def temp(self) -> Path: ...
 
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> Evidence:
-        """The evidence of one sealed session. events: its event log."""
+        """Return the evidence of one sealed session. events: the lines of its event log."""
 
     def add_log_line(self, name: str, line: bytes) -> None:
-        """Add one line to a file in `logs`; it is durable on return. Raises OSError."""
+        """Append one line to a file in `logs`. Durable on return; a second call appends again.
+
+        Raises OSError.
+        """
 
     def user(self) -> str:
-        """The name of the user who runs this process; `uid-<number>` if there is none."""
+        """Return the name of the user who runs this process; `uid-<number>` if there is none."""
 
     def lock(self) -> None:
         """Become the owner until `unlock` or the end of the process. Raises Unavailable (datadir.locked)."""
 
     def unlock(self) -> None:
-        """Give the directory up. A second call does nothing."""
+        """Release the directory. A second call does nothing."""
 
     def is_owned(self) -> bool:
-        """Whether some process, this one included, owns it."""
+        """Whether any process, this one included, owns the directory."""
 
     def is_there(self) -> bool:
-        """Whether the folder that was locked still has its name."""
+        """Whether the locked folder still has its name."""
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        """Tell others how to reach the owner. A reader sees the old text or the new."""
+        """Write how others reach the owner. A reader sees the whole old text or the whole new one."""
 
     def remove_run(self) -> None:
-        """Tell nobody any more. Leaves alone what another process wrote. A second call does nothing."""
+        """Remove the run file, unless another process wrote it. A second call does nothing."""
 
     def has_run(self) -> bool:
-        """Whether others still find what `write_run` wrote."""
+        """Whether the run file of this process is still there."""
 
     def read_run(self) -> dict[str, Any] | None:
-        """What the owner wrote; None: nobody owns it, or the owner is still starting."""
+        """Return the run file of the owner; None: there is no owner, or it is still starting."""
 
     def free_bytes(self) -> int:
-        """Free space for this user on its disk."""
+        """Return the free space for this user on the directory's disk, bytes."""

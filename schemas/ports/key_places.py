@@ -1,4 +1,4 @@
-"""The ports for what is done to a whole `keys/` folder: moving it, and keeping a mirror of it."""
+"""The port of a whole `keys/` folder, for moving it and for keeping a mirror of it."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,11 +8,11 @@ from schemas.ports.keys import Erasure, KeyFiles, KeyFolder
 
 
 class KeyPlace(Protocol):
-    """One folder with the keys of an installation, by itself. Calls block; all may be repeated."""
+    """One folder with the keys of an installation. Calls block; a second call does nothing more."""
 
     @property
     def path(self) -> Path:
-        """Absolute, without links."""
+        """Absolute path, without symbolic links."""
 
     @property
     def folder(self) -> KeyFolder: ...
@@ -21,43 +21,43 @@ class KeyPlace(Protocol):
     def files(self) -> KeyFiles: ...
 
     def alone(self) -> AbstractContextManager[None]:
-        """Keep every role from using the folder. Raises Unavailable (keys.busy): one uses it."""
+        """Keep every role from using the folder. Raises Unavailable (keys.busy): a role uses it."""
 
     def disks(self) -> frozenset[str]:
-        """Names of the disks it lies on, or would, as far as they can be seen."""
+        """Return the names of the disks under the folder or its future place, as far as they are visible."""
 
     def is_vacant(self) -> bool:
-        """Whether nothing lies there but the note of an earlier move."""
+        """Whether the folder holds nothing but the note of an earlier move."""
 
     def moving_to(self) -> str:
-        """Where its keys went, or are going; empty: nowhere."""
+        """Return the target of a move from here, complete or not; empty: there is none."""
 
     def is_leaving(self) -> bool:
-        """Whether a move from here was begun, and is not complete."""
+        """Whether a move from here has begun and is not complete."""
 
     def is_left(self) -> bool:
-        """Whether the new place has all keys, so that this one is only to be overwritten."""
+        """Whether the new place has all keys: this folder must only be overwritten."""
 
     def arriving(self) -> bool:
         """Whether this folder is being filled, or emptied as a mirror."""
 
     def begin_leaving(self, to: Path) -> None:
-        """From now on nothing may use the folder. Durable on return."""
+        """Note that a move from here begins: no role may use the folder. Durable on return."""
 
     def note_left(self, to: Path) -> None:
-        """The new place has all keys. Durable on return."""
+        """Note that the new place has all keys. Durable on return."""
 
     def vacate(self) -> Erasure:
-        """Overwrite and remove all that is left here; only the notes of the move stay."""
+        """Overwrite and remove every file except the notes of the move."""
 
     def end_leaving(self) -> None:
-        """The move is complete. Durable on return."""
+        """Note that the move is complete. Durable on return."""
 
     def begin_arriving(self, command: str) -> None:
-        """Make the folder, and let nothing use it. Durable on return. Raises Misuse (keys.network).
+        """Make the folder and bar it from use. Durable on return. Raises Misuse (keys.network).
 
-        command: what a person types to complete it.
+        command: the command that completes the move.
         """
 
     def end_arriving(self) -> None:
-        """The folder may be used. Durable on return."""
+        """Note that the folder may be used. Durable on return."""

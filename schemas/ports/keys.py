@@ -1,4 +1,7 @@
-"""Owns what services ask of whoever keeps keys: the installation's own, and a host's."""
+"""The ports of the keys: master keys, signers and key files of the installation, identity of a host.
+
+Calls block: use threads. Threads and processes may call at once, except on a HostIdentity.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,14 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 class SigningKey(Protocol):
-    """A private Ed25519 key, wherever it is kept."""
+    """A private Ed25519 key, in memory, in a file or in a device."""
 
     def sign(self, message: bytes, /) -> bytes:
-        """64 bytes."""
+        """Return the signature, 64 bytes. A second call returns the same bytes."""
 
 
 class Signer(SigningKey, Protocol):
-    """A key of the installation, and the name that manifests give it."""
+    """A key of the installation, with its name in manifests."""
 
     @property
     def name(self) -> str: ...
@@ -31,107 +34,113 @@ class Signer(SigningKey, Protocol):
 
 
 class MasterKeys(Protocol):
-    """Versions of the master key, 32 bytes each. Both calls may block on disk or on a key derivation.
+    """The versions of the master key, 32 bytes each. Calls may block on the disk or on a key derivation.
 
-    Raises Denied (keys.master): ENCRYPTION_KEY is not the one that a version was made with.
+    Raises Denied (keys.master): ENCRYPTION_KEY differs from the one that made a version.
     """
 
     def keks(self) -> Mapping[int, bytes]:
-        """Every version that is held now."""
+        """Return the key of every version that is held now."""
 
     def newest(self) -> tuple[int, bytes]:
-        """The version that wraps from now on, and its key.
+        """Return the version that wraps from now on, and its key.
 
-        Raises Unavailable (keys.lost): there is none. Denied (keys.kek): it comes from ENCRYPTION_KEY,
-        which is not set.
+        Raises Unavailable (keys.lost): there is none. Denied (keys.kek): it needs ENCRYPTION_KEY, which is
+        not set.
         """
 
 
 class Keyring(MasterKeys, Protocol):
-    """The master key, and how it is made anew."""
+    """The master key and its rotation."""
 
     def begin(self) -> tuple[int, bytes]:
-        """Make the first version unless there is one. For an installation that begins, nobody else."""
+        """Make the first version unless one exists. Durable. Only for a new installation."""
 
     def checks(self) -> Mapping[int, bytes]:
-        """16 bytes for each version, derived from it: equal keys have equal ones. Needs no ENCRYPTION_KEY."""
+        """Return 16 bytes derived from each version; equal keys, equal checks. Needs no ENCRYPTION_KEY."""
 
     def add_version(self, above: int = 0) -> int:
-        """Make the next version of the master key, and one above this; what older ones wrap stays so."""
+        """Make the next version, above `above`. Durable. Two calls at once make one; a later call another.
+
+        Key files stay under the version that wrapped them.
+        """
 
 
 Erasure = Literal["overwritten", "unproven"]
-"""What is known of erased bytes: their blocks hold other bytes now, or that cannot be shown."""
+"""Erased bytes are proven to be overwritten on the disk, or they are not proven to be."""
 
 
 class OpenKeyFile(Protocol):
-    """A key file that was read."""
+    """An open key file. One thread may use it."""
 
     @property
     def data(self) -> bytes:
-        """What it held; empty: it is erased for ever."""
+        """Its content when it was opened; empty: the key is erased for ever."""
 
     def stands(self) -> bool:
-        """Whether it is still the session's key file: not erased, not replaced. Does not block."""
+        """Whether it is still the session's key file: neither erased nor replaced. Does not block."""
 
     def close(self) -> None:
-        """Let it go. A second call does nothing."""
+        """Close it. A second call does nothing."""
 
 
 class KeyFiles(Protocol):
-    """One small file a session, whose bytes can be erased. Calls block: use threads.
+    """One small file per session whose bytes can be erased. Calls block: use threads.
 
-    Any number of threads and processes may share one place, in any mixture of calls. All raise Unavailable
-    (keys.io, keys.read_only, keys.access, keys.read_back) and Misuse (keys.network). Every call may be
-    repeated after a crash.
+    Any number of threads and processes may mix calls on one place. A change is durable on return, and every
+    call may be repeated after a crash. All raise Unavailable (keys.io, keys.read_only, keys.access,
+    keys.read_back) and Misuse (keys.network).
     """
 
     def make(self, uid: bytes, data: bytes) -> bytes:
-        """What durably stands there now: `data` if nothing did; empty: it is erased. Raises NoSpace."""
+        """Write a key file unless one exists. Returns the content that is there now; empty: it is erased.
+
+        A second call returns the content of the first. Raises NoSpace.
+        """
 
     def put_back(self, uid: bytes, data: bytes) -> bytes:
-        """As `make`, of a key that was here before: its bytes may be left anywhere."""
+        """As `make`, for a key that was here before: old bytes of it may be anywhere on the disk."""
 
     def open(self, uid: bytes) -> OpenKeyFile | None:
-        """The file as it is now; None: none was made yet. The caller closes it."""
+        """Open the current file; None: none was made yet. The caller closes it."""
 
     def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
-        """Put what `make` returns for the file's content in its place, and erase the old bytes.
+        """Replace the content by the result of `make(content)`, and erase the old bytes.
 
-        None: `make` returned None, or there is nothing to replace. Raises NoSpace, and what `make` raises.
+        None: `make` returned None, or there is no content. Raises NoSpace, and the errors of `make`.
         """
 
     def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
-        """Overwrite the file and leave an empty one, so that none can be made again.
+        """Overwrite the file and leave an empty one, so that no key can be made again.
 
-        The outcome counts for all bytes that the file and those before it ever held here. was_made: a key was
-        made, or may have been; where there is no file then, its bytes are anywhere.
+        The outcome covers all bytes that this file and earlier ones ever held here. was_made: a key was made,
+        or may have been; without a file its bytes may then be anywhere. A second call repeats the outcome.
         """
 
     def vouch(self, uid: bytes, data: bytes) -> None:
-        """Note that the file's bytes are nowhere else any more, if they are `data`. There must be a file."""
+        """Note that no other copy of the bytes is left, if they equal `data`. A file must exist."""
 
     def doubt(self, uid: bytes) -> None:
-        """Note that the file's bytes may be elsewhere, too. Durable on return. There must be a file."""
+        """Note that the bytes of the file may also be elsewhere. A file must exist."""
 
     def uids(self) -> Iterator[bytes]:
-        """Every session that has a file, erased ones included, in their order."""
+        """Yield every session with a file, erased ones included, in order of uid."""
 
     def states(self) -> Iterator[tuple[bytes, bool]]:
-        """The same, and whether it is erased. Reads no file."""
+        """Yield the same uids, each with whether it is erased. Reads no file."""
 
     def sweep(self) -> int:
-        """Erase what crashes left half made or half replaced, and in a mirror what they left in one folder.
+        """Erase files that a crash left half made, half replaced, or in only one folder of a mirror.
 
-        How many files. Safe at any time.
+        Returns how many files. Safe at any time; a second call returns 0.
         """
 
     def unproven(self) -> str:
-        """Why erasing is not proven in this place; empty: it is."""
+        """Return why erasure is not proven in this place; empty: it is."""
 
 
 class DatedSigner(Signer, Protocol):
-    """A signer, and when it counts: from `from_us` to before `until_us` (0: still)."""
+    """A signer and its period: from `from_us` to before `until_us` (0: open end), µs."""
 
     @property
     def from_us(self) -> int: ...
@@ -141,136 +150,146 @@ class DatedSigner(Signer, Protocol):
 
     @property
     def revoked_us(self) -> int:
-        """0: not revoked. Otherwise it counts for nothing, whenever it signed."""
+        """0: not revoked. Otherwise none of its signatures count, of any date."""
 
 
 class Signers(Protocol):
-    """Who signs manifests, ends and tombstones, and the root that says whose signatures count."""
+    """The signers of manifests, ends and tombstones, and the root that signs the trust file.
+
+    A change is durable on return. All raise Unavailable (keys.damaged).
+    """
 
     def begin(self) -> None:
-        """Make root and first signer unless there is one. For an installation that begins, nobody else."""
+        """Make root and first signer unless they exist. Only for a new installation."""
 
     def held(self) -> Sequence[DatedSigner]:
-        """Every signer that there has been, oldest first; empty: none was made yet."""
+        """Return every signer so far, oldest first; empty: none was made yet."""
 
     def at(self, at_us: int) -> DatedSigner:
-        """Who signs what bears this date. If that one was revoked: the newest, which may count later only.
+        """Return the signer of that date. If it is revoked: the newest, whose period may begin later.
 
         Raises Unavailable (keys.lost): there is none.
         """
 
     def of(self, fingerprint: bytes) -> DatedSigner | None:
-        """The signer with this fingerprint, whether it still counts or not."""
+        """Return the signer with this fingerprint, whether it still counts or not."""
 
     def publics(self) -> Sequence[bytes]:
-        """Every signer's public key, revoked or not: what one has ended stays ended when it is read again."""
+        """Return every signer's public key, revoked or not: a recording that one ended stays ended."""
 
     def rotate(self, now_us: int) -> DatedSigner:
-        """Make a new signer, who signs what is dated from now on."""
+        """Make a new signer for dates from `now_us` on. Two calls at once make one; a later call another."""
 
     def revoke(self, name: str, revoked_us: int) -> DatedSigner:
-        """Let nothing that this signer ever signed count. Safe to repeat.
+        """Revoke a signer: none of its signatures count any more. A second call does nothing.
 
         Raises NotFound (keys.signer), Misuse (keys.in_use), RefusedByState (keys.revoked: at another time).
         """
 
     def root(self, elsewhere: Path | None = None) -> Signer:
-        """The key that signs trust files; elsewhere: its file, where it is kept offline.
+        """Return the key that signs trust files. elsewhere: its file, if it is kept offline.
 
-        Raises NotFound (keys.root): it is not there.
+        Raises NotFound (keys.root): there is no such file.
         """
 
     def new_root(self) -> Signer:
-        """Make a root in place of one that is lost. Raises RefusedByState (keys.root_there): there is one."""
+        """Make a root in place of a lost one. Raises RefusedByState (keys.root_there): there is one."""
 
 
 class KeyFolder(Protocol):
-    """The folder `keys/`, and the name of the installation in it. Calls block."""
+    """The folder `keys/`, with the name of its installation. Calls block; every note is durable on return.
+
+    A second call of a note does nothing.
+    """
 
     @property
     def path(self) -> Path: ...
 
     def require_usable(self) -> None:
-        """Return if nothing but the log can refuse the folder.
+        """Return if only the log could still refuse the folder.
 
         Raises Denied (keys.moving, keys.moved, keys.mirror_unset; of a mirror: keys.mirror, keys.missing,
         keys.foreign).
         """
 
     def reconcile(self) -> None:
-        """Bring folder and mirror to one state. Safe at any time. Raises as `require_usable`, and Denied
-        (keys.mirror_differs).
+        """Bring folder and mirror to one state. Safe at any time; a second call changes nothing.
+
+        Raises as `require_usable`, and Denied (keys.mirror_differs).
         """
 
     def require_writable(self) -> None:
         """Return if keys can be made and erased here. Raises Unavailable (keys.read_only, keys.access)."""
 
     def use(self) -> None:
-        """Keep the folder from being moved until `let_go`, or the end of this object. Safe to repeat.
+        """Keep the folder from being moved until `let_go`, or the end of this object. Repeatable.
 
         Raises Unavailable (as `require_writable`; keys.busy), Denied (keys.moving, keys.moved).
         """
 
     def let_go(self) -> None:
-        """It may be moved. Safe to repeat."""
+        """Allow the folder to be moved. A second call does nothing."""
 
     def installation(self) -> bytes:
-        """16 bytes; empty: it names none. Raises Unavailable (keys.damaged)."""
+        """Return 16 bytes; empty: the folder names no installation. Raises Unavailable (keys.damaged)."""
 
     def begin(self) -> None:
-        """Give the folder a name unless it has one. Durable on return."""
+        """Name the installation in the folder, unless it is named."""
 
     def joined(self) -> bool:
         """Whether a log has named this folder."""
 
     def join(self) -> None:
-        """Note for good that a log has named this folder. Safe to repeat."""
+        """Note for ever that a log has named this folder."""
 
     def erased_up_to(self) -> int:
-        """The place in the log up to which every erasure is done here; 0: none may be."""
+        """Return the position in the log up to which every erasure is done here; 0: none is known."""
 
     def note_erased(self, up_to: int) -> None:
-        """Every erasure up to this place is done here. Durable on return."""
+        """Note that every erasure up to this position is done here."""
 
     def unproven(self) -> str:
-        """Why erasing is not proven where the folder lies; empty: it is. Makes nothing."""
+        """Return why erasure is not proven on this disk; empty: it is. Writes nothing."""
 
     def restoring(self) -> bool:
-        """Whether a copy is being put back, or was when a crash came."""
+        """Whether a restore of a copy is running, or was interrupted by a crash."""
 
     def begin_restore(self) -> None:
-        """From now on nothing may use the folder. Durable on return. Raises Denied (keys.moving)."""
+        """Note that a restore begins: no role may use the folder. Raises Denied (keys.moving)."""
 
     def end_restore(self) -> None:
-        """It may be used again. Durable on return."""
+        """Note that the folder may be used again."""
 
     def is_newest(self) -> bool:
-        """Whether a person said that there is no newer copy, and no start has come since."""
+        """Whether a person said that no newer copy exists, and no start has followed."""
 
     def begin_newest(self) -> None:
-        """The next start may do without keys that the log knows. Durable on return."""
+        """Note that the next start may go on without keys that the log knows."""
 
     def end_newest(self) -> None:
-        """A start has done without them. Durable on return."""
+        """Note that a start has gone on without them."""
 
     def is_mirrored(self) -> bool:
-        """Whether there is a second folder, so that this one is not used without it."""
+        """Whether there is a mirror: this folder is not used without it."""
 
     def note_mirrored(self) -> None:
-        """There is a second folder. Durable on return."""
+        """Note that there is a mirror."""
 
     def forget_mirror(self) -> None:
-        """There is none any more. Durable on return."""
+        """Note that there is no mirror any more."""
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of all that a copy holds, the key files of sessions apart."""
+        """Yield name and content of each file of a copy, without the sessions' key files."""
 
     def put_back(self, name: str, content: bytes) -> None:
-        """Put one of `files` there. Bytes of another content that stood there are overwritten."""
+        """Write one of `files`. Durable. Other content under the name is overwritten on the disk."""
 
 
 class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
-    """What one host must never lose or use twice. Opening it locks it, leaving it gives the lock back."""
+    """The key and the counters of one host: never lost, never used twice.
+
+    The context holds a lock: one process, one thread at a time. Raises Unavailable (host.damaged).
+    """
 
     @property
     def key(self) -> Ed25519PrivateKey:
@@ -278,17 +297,17 @@ class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
 
     @property
     def public(self) -> bytes:
-        """Its public half, 32 bytes."""
+        """The public half of the evidence key, 32 bytes."""
 
     @property
     def prev_genesis(self) -> bytes:
-        """Track-0 genesis of the last session that could hold fragments; zero before the first."""
+        """Genesis of track 0 of the last session that could hold fragments; zero before the first."""
 
     def begin(self, session: str) -> int:
-        """The counter of a session, durable; the same again until it is settled."""
+        """Return the counter of a session. Durable; a second call returns the same until `settle`."""
 
     def settle(self, session: str, genesis: bytes) -> None:
-        """Remember the session's track-0 genesis; its first fragment may be sent now."""
+        """Note the genesis of the session's track 0. Durable: now its first fragment may be sent."""
 
 
 Identities = Callable[[str], HostIdentity]

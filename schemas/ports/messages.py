@@ -1,7 +1,7 @@
-"""Owns the shapes in which streams and the NATS driver speak to each other.
+"""The data types of the broker ports: messages, acks, and the state of streams and consumers.
 
-1. No NATS type and no NATS constant leaves the driver: these do.
-2. `seq` is always a stream sequence, times are nanoseconds since 1970 UTC as the server wrote them.
+1. No NATS type and no NATS constant leaves the driver.
+2. `seq` is always a stream sequence. `_ns` and `_us` are times since 1970 UTC by the server's clock.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ MSG_ID = "Nats-Msg-Id"
 
 @dataclass(slots=True)
 class Message:
-    """One message of a stream, or (seq 0) one request.
+    """One message of a stream, or one request (seq 0).
 
-    `pending` is how many more the source had when it sent this one, `reply` is where the ack goes
-    (0 and empty for messages that were read directly).
+    pending: messages left at the source when it sent this one; reply: subject of the ack. A message that was
+    read directly has 0 and "".
     """
 
     subject: str
@@ -33,7 +33,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PubAck:
-    """The stream holds the message durably. `duplicate`: it already did, under the same message id."""
+    """The stream holds the message durably. duplicate: it had one with this message id before."""
 
     seq: int
     duplicate: bool
@@ -41,7 +41,7 @@ class PubAck:
 
 @dataclass(frozen=True, slots=True)
 class Discontinuity:
-    """A follower lost its place and took it up again: nothing was skipped, the next is ≥ `next_seq`."""
+    """A follower lost its place and found it again. Nothing was skipped; the next seq is ≥ `next_seq`."""
 
     reason: str
     next_seq: int
@@ -49,7 +49,7 @@ class Discontinuity:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an account of the server keeps in JetStream, and what it may; -1: no limit of its own."""
+    """Use and limits of an account in JetStream; -1: no limit of its own."""
 
     streams: int
     max_streams: int
@@ -59,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What a stream is to be. `partitions` 0: not partitioned; otherwise fixed for ever."""
+    """The settings of a stream. partitions: fixed for ever; 0: not partitioned."""
 
     name: str
     subjects: tuple[str, ...]
@@ -76,9 +76,9 @@ class StreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerSpec:
-    """What a durable pull consumer with explicit acks is to be.
+    """The settings of a durable pull consumer with explicit acks.
 
-    `start_seq` is where it begins when it is made; an existing one keeps its place.
+    start_seq: first sequence of a new consumer; an existing one keeps its place.
     """
 
     name: str
@@ -92,18 +92,18 @@ class ConsumerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerInfo:
-    """Where a durable consumer stands: all that its filters name is acknowledged up to stream seq `floor`."""
+    """The place of a durable consumer: its messages up to stream sequence `floor` are acknowledged."""
 
     name: str
     filters: frozenset[str]
     floor: int
     is_read: bool
-    """Somebody asks it for messages now."""
+    """A client requests messages from it now."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What a stream holds now. `last_seq` never falls; `first_seq` is last_seq + 1 when it is empty."""
+    """The state of a stream. `last_seq` never falls; in an empty stream `first_seq` is last_seq + 1."""
 
     name: str
     messages: int
@@ -115,4 +115,4 @@ class StreamInfo:
     subjects: int
     metadata: Mapping[str, str]
     now_us: int = 0
-    """The server's own clock, by which it stamps messages. µs; 0: it does not say."""
+    """The server's clock, which stamps messages, µs; 0: unknown."""

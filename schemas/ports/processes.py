@@ -1,7 +1,4 @@
-"""The ports of other processes: supervised processes, and the source of a recording.
-
-`Picture` says how a source draws; `Media` says how a decoder read the recording again.
-"""
+"""The ports of other processes: supervised processes, and the source of a recording."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -33,46 +30,47 @@ class Media:
 
 
 class Process(Protocol):
-    """A process that is supervised: started again when it ends by itself, and gone when we are."""
+    """A supervised process: restarted when it ends by itself, and ended with this process."""
 
     @property
     def pid(self) -> int:
-        """Of the process that runs now; 0: none does."""
+        """Process id; 0: it does not run now."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Start it, once. It runs on return."""
 
     async def stop(self) -> None:
-        """Ask it to end; kill it if it does not. A second call does nothing."""
+        """Ask it to end, then kill it. It has ended on return. A second call does nothing."""
 
 
 class Child(Process, Protocol):
-    """A process of our own."""
+    """A child process that runs a role."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def starts(self) -> int:
-        """How often it was started."""
+        """Number of starts so far."""
 
 
 class Server(Process, Protocol):
-    """A broker of our own. `start` returns when it answers. Raises Unavailable (nats.*)."""
+    """The installation's own broker. `start` returns when it answers. Raises Unavailable (nats.*)."""
 
     @property
     def url(self) -> str:
-        """Where it listens, credentials included: not for logs."""
+        """Address of the server, with credentials: not for logs."""
 
     @property
     def max_file(self) -> int:
-        """Bytes that its streams may take together."""
+        """Limit for all streams together, bytes."""
 
 
 class Source(Protocol):
-    """What is recorded."""
+    """The source of one recording. One task may use it."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Its bytes, until it ends or was stopped. Iterated once."""
+        """Yield its bytes until it ends or `stop` is called. Iterated once."""
 
     def stop(self) -> None:
-        """End soon. Harmless when it has ended."""
+        """End soon. A second call, or one after the end, does nothing."""

@@ -1,4 +1,4 @@
-"""The port of the read models: lists that are made from the log, and made anew at will."""
+"""The port of the read models: lists derived from the log, which can be rebuilt at any time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,42 +7,43 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One session in the list. `number` orders it; of two rows of one number the higher `seq` counts."""
+    """One session in the list, ordered by `number`. Of two rows with one number the higher `seq` counts."""
 
     number: int
     seq: int
     session: str
     state: str
     host: str
-    shown: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    """The JSON members that a list shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionQuery:
-    """Which sessions, the newest first. Empty: any. `after`: only lower numbers; 0: from the newest on."""
+    """A filter for sessions, newest first. Empty: any. after: only lower numbers; 0: from the newest on."""
 
     state: str = ""
     host: str = ""
     text: str = ""
-    """A part of the session's name."""
+    """Part of the session's name."""
     after: int = 0
     limit: int = 100
 
 
 class Views(Protocol):
-    """The read models of one service. Every call blocks; threads may call at once.
+    """The read models of one service. Calls block; threads may call at once.
 
-    Raises Unavailable (views.failed), NoSpace (disk.full).
+    Every call raises Unavailable (views.failed) and NoSpace (disk.full).
     """
 
     def begin(self, log_id: str) -> int:
-        """The position up to which this log is in here. What was made from another log goes."""
+        """Return the position in this log up to which rows are applied. Drops the rows of another log."""
 
     def apply(self, rows: Sequence[SessionRow], position: int) -> None:
-        """Take over rows, and that the log is in here up to `position`; all of it or nothing.
+        """Store rows and position in one transaction. A lower position leaves the stored one.
 
-        Safe to repeat, and to do from several processes.
+        A second call changes nothing. Several processes may call at once.
         """
 
     def sessions(self, query: SessionQuery) -> list[tuple[int, dict[str, Any]]]:
-        """Number and `shown` of each session that fits, the newest first."""
+        """Return number and summary of each session that fits, newest first."""
