@@ -17,11 +17,12 @@ from nats.aio.msg import Msg
 from infra.jetstream import decode
 from infra.jetstream.connection import Connection
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
+from schemas.config.backoff import Backoff
 from schemas.errors import LucidError, Retryable, Unavailable
 from schemas.ports.messages import Message
 
 ACK_TIMEOUT_S = 5.0
-RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+RETRY = Backoff(0.2, 5.0)
 _log = logging.getLogger(__name__)
 
 
@@ -126,7 +127,7 @@ class PullConsumer:
     async def _pause(self, error: Retryable) -> None:
         self._failures += 1
         _log.info("pull_retries consumer=%s code=%s", self._consumer, error.code)
-        await asyncio.sleep(min(RETRY_FIRST_S * 2 ** min(self._failures, 10), RETRY_MOST_S))
+        await asyncio.sleep(RETRY.delay_s(self._failures))
 
     def _take(self, message: Msg) -> None:
         self._failures = 0

@@ -23,6 +23,7 @@ from infra.jetstream import decode, errors
 from infra.jetstream.connection import Connection
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from infra.jetstream.read_pace import Pace
+from schemas.config.backoff import Backoff
 from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports.messages import Discontinuity, Message
 
@@ -36,7 +37,7 @@ HEARTBEAT_S = 2.0
 IDLE_CONSUMER_S = 300
 REST_S = 0.1
 """The pause between two small requests of a reader that is too close behind its writer."""
-RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+RETRY = Backoff(0.1, 2.0)
 FAREWELL_S = 2.0
 """A consumer that is not deleted by then, the server removes after IDLE_CONSUMER_S."""
 
@@ -105,7 +106,7 @@ class Follower:
 
     async def _fill(self) -> None:
         """Return when the queue holds something, or the follower is closed."""
-        wait_s = RETRY_FIRST_S
+        failures = 0
         while not self._closed:
             try:
                 if self._broken:
@@ -118,8 +119,8 @@ class Follower:
                     raise
                 if not self._queue:
                     _log.info("follow_retries stream=%s code=%s", self._stream, error.code)
-                    await asyncio.sleep(wait_s)
-                    wait_s = min(wait_s * 2, RETRY_MOST_S)
+                    failures += 1
+                    await asyncio.sleep(RETRY.delay_s(failures))
                     continue
             if self._queue:
                 return

@@ -5,7 +5,6 @@ Only back-pressure is retried here: the server stored nothing then. All other re
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -19,6 +18,7 @@ from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Con
 from infra.jetstream.consumer import PullConsumer
 from infra.jetstream.pull_requests import PULL_TIMES, PullTimes
 from schemas.buffers import Bytes
+from schemas.config.backoff import Backoff
 from schemas.errors import Unavailable
 from schemas.ports.messages import (
     MSG_ID,
@@ -32,7 +32,7 @@ from schemas.ports.messages import (
 )
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
-BUSY_WAIT_S, BUSY_WAIT_MOST_S = 0.05, 1.0
+BUSY = Backoff(0.05, 1.0, jitter=0.5)
 
 
 async def connect(
@@ -92,17 +92,18 @@ class Jet:
         if msg_id is not None:
             wanted[MSG_ID] = msg_id
         loop = asyncio.get_running_loop()
-        deadline_s, pause_s = loop.time() + timeout_s, BUSY_WAIT_S
+        deadline_s, failures = loop.time() + timeout_s, 0
         while True:
             try:
                 return await self._publish_once(subject, data, wanted, max(deadline_s - loop.time(), 0.01))
             except Unavailable as error:
                 if error.code == "nats.timeout":
                     await declare.check_disk(self._conn, subject)
+                failures += 1
+                pause_s = BUSY.delay_s(failures)
                 if error.code != "stream.busy" or loop.time() + pause_s >= deadline_s:
                     raise
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-            pause_s = min(pause_s * 2, BUSY_WAIT_MOST_S)
+            await asyncio.sleep(pause_s)
 
     async def append(
         self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from infra.jetstream import decode, errors
 from infra.jetstream.connection import REQUEST_TIMEOUT_S, Connection, status_of
+from schemas.config.backoff import Backoff
 from schemas.errors import LucidError, Unavailable
 from schemas.ports.messages import Message
 
@@ -23,7 +24,7 @@ BATCH_BYTES = 8 << 20
 BATCH_MESSAGES = 1024
 SINGLES_AT_ONCE, RUNS_AT_ONCE, RUN_BYTES = 12, 3, 4 << 20
 """At most 12 single messages of 1 MiB and 3 runs of 4 MiB are under way for one caller."""
-BUSY_TRIES, BUSY_WAIT_S = 6, 0.05
+BUSY_TRIES, BUSY = 6, Backoff(0.05, 1.6)
 
 
 async def get(conn: Connection, stream: str, seq: int) -> Message | None:
@@ -166,11 +167,11 @@ async def _collect(
     ending: dict[str, str] | None = None,
 ) -> tuple[list[Message], bool]:
     """Ask; retry with growing pauses while the server is too busy."""
-    for attempt in range(BUSY_TRIES):
+    for failures in range(1, BUSY_TRIES + 1):
         try:
             return await _ask(conn, stream, question, single, ending)
         except _BusyError:
-            await asyncio.sleep(BUSY_WAIT_S * 2**attempt)
+            await asyncio.sleep(BUSY.delay_s(failures))
     raise Unavailable(f"{stream}: the server is too busy for a direct get", code="stream.busy")
 
 

@@ -18,10 +18,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from schemas.config.backoff import Backoff
+
 PR_SET_PDEATHSIG = 1
 STOP_S = 15.0
 """The time that a child may need to finish its work or hand it back."""
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.1, 10.0
+RESTART = Backoff(0.1, 10.0)
 STEADY_S = 20.0
 """A child that lived this long was not ended by its own start."""
 
@@ -125,16 +127,16 @@ class Child:
         _log.info("child_started name=%s pid=%d", self.name, self._process.pid)
 
     async def _supervise(self) -> None:
-        pause_s, clock = BACKOFF_FIRST_S, asyncio.get_running_loop().time
+        failures, clock = 0, asyncio.get_running_loop().time
         while True:
             assert self._process is not None
             began_s = clock()
             code = await self._process.wait()
             if clock() - began_s > STEADY_S:
-                pause_s = BACKOFF_FIRST_S
+                failures = 0
             _log.warning("child_ended name=%s code=%d", self.name, code)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, BACKOFF_MOST_S)
+            failures += 1
+            await asyncio.sleep(RESTART.delay_s(failures))
             with contextlib.suppress(OSError):  # no process, memory or disk left: the next round tries again
                 await self._spawn()
 

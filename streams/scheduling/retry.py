@@ -5,7 +5,8 @@
    seconds are spent.
 3. Time passes by `sleep` and `clock_s` alone, which a test replaces.
 
-JetStream's own pace (pull requests, followers, its busy answers) is in infra/jetstream/.
+The drivers cannot import this room. Their delays are `Backoff` rows beside the calls that they pace:
+infra/jetstream/{consumer,follower,jet,reads}.py, infra/processes/children.py.
 """
 
 import asyncio

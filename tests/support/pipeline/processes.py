@@ -17,6 +17,7 @@ from infra.nats_server.server import NatsServer
 from infra.processes import children
 from infra.processes.children import Child
 from schemas import subjects
+from schemas.config.backoff import Backoff
 from schemas.config.settings import Settings
 from schemas.errors import Unavailable
 from schemas.events.chunk import Ended, Recorded
@@ -184,7 +185,7 @@ async def processes(path: Path, *, workers: int = 1) -> AsyncIterator[Processes]
 @contextmanager
 def quick_restarts() -> Iterator[None]:
     """What is killed comes back at once, however often: a real supervisor waits longer each time."""
-    with patch.object(children, "BACKOFF_MOST_S", 0.1):
+    with patch.object(children, "RESTART", Backoff(0.1, 0.1)):
         yield
 
 
