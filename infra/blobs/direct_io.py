@@ -1,10 +1,10 @@
-"""Owns reading and writing whole files past the page cache.
+"""Reads and writes whole files past the page cache.
 
-1. What is read comes from the disk, not from memory that a write of ours left behind: a read-back proves
+1. Reads come from the disk, not from pages that our own write left in memory, so a read-back proves
    something. Writing and reading back costs half the CPU time of going through the cache.
-2. The kernel wants buffer, place and length aligned: bytes that are not go through one aligned piece a
+2. The kernel wants buffer, offset and length aligned. Unaligned bytes go through one aligned piece per
    thread. The last piece of a file is padded, and the file is then cut to its length.
-3. Where a file system cannot do this, the same calls use the page cache, and drop from it what they read.
+3. Where a file system has no direct access, the same calls use the page cache, and drop the pages they read.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ _piece = _Piece()
 
 
 def open_file(path: str | Path, flags: int, mode: int = 0o600, directory: int | None = None) -> int:
-    """Open past the page cache, or through it where the file system wants that. Raises OSError."""
+    """Open past the page cache, or through it where the file system has no direct access. Raises OSError."""
     file = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=directory)
-    # Asked for at once, it may be refused when the file is made already.
+    # Set after the open: with O_DIRECT in the open itself, a refusal may come when the file exists already.
     with contextlib.suppress(OSError):
         fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | O_DIRECT)
     return file
@@ -65,12 +65,12 @@ def _write(file: int, rest: memoryview) -> None:
 
 
 def read_all(file: int) -> bytes:
-    """The whole content of an open file, as the disk has it. Raises OSError."""
+    """Return the whole content of an open file, from the disk. Raises OSError."""
     return b"".join(map(bytes, pieces(file)))
 
 
 def pieces(file: int) -> Iterator[memoryview]:
-    """The same, piece by piece; each is valid until this thread asks for another. Raises OSError."""
+    """Yield the same in pieces; each is valid until this thread takes the next. Raises OSError."""
     _uncache(file)
     while count := _aligned_or_not(os.readv, file, [_piece.view]):
         yield _piece.view[:count]
@@ -78,7 +78,7 @@ def pieces(file: int) -> Iterator[memoryview]:
 
 
 def _aligned_or_not(call: Callable[[int, Any], int], file: int, argument: object) -> int:
-    """Do it aligned; where the file system says that this is not aligned enough, through the page cache."""
+    """Call it; if the file system demands more alignment, call it again through the page cache."""
     try:
         return call(file, argument)
     except OSError as error:
@@ -90,6 +90,6 @@ def _aligned_or_not(call: Callable[[int, Any], int], file: int, argument: object
 
 
 def _uncache(file: int) -> None:
-    """Drop the file's clean pages: where direct access is not to be had, the next read asks the disk, too."""
+    """Drop the file's clean pages, so that the next read asks the disk even without direct access."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)

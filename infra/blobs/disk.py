@@ -1,17 +1,17 @@
-"""Owns files that must never be half there: durable, create-if-absent, read back from the disk.
+"""Stores whole files on the disk: durable, create-if-absent, read back past the page cache.
 
-A file exists under its name only when all its bytes are durable. The trace of one `put`, in order:
+A file has its name only when all its bytes are durable. The system calls of one `put`, in order:
 
     openat(<dir>, O_TMPFILE) → write… → fsync(file) → linkat(name) → fsync(<dir>)
 
-What a crash leaves: before linkat nothing (the kernel frees an unnamed file), after it the whole file, and
-perhaps not its name yet; the caller has not been told `created`, and asks again.
+A crash before linkat leaves nothing: the kernel frees an unnamed file. A crash after it leaves the whole
+file, perhaps without its name. The caller got no `created` then, and asks again.
 
-1. Nothing is ever overwritten: a second `put` under one name changes no byte and says `exists`.
-2. After a failed fsync nothing is known about the file, so it is dropped and never linked. What this cannot
-   promise: that a disk which lies about its own cache keeps what it said.
+1. Nothing is ever overwritten: a second `put` under one name changes no byte and returns `exists`.
+2. After a failed fsync the state of a file is unknown, so it is dropped and never linked. A disk that lies
+   about its own cache can still lose it.
 3. Calls block: run them in threads. Any number of threads and processes may share one root.
-4. It knows names and bytes, not what they mean.
+4. It knows names and bytes, not their meaning.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from typing import Literal, TypeVar
 from blake3 import blake3
 
 from infra.blobs import direct_io
-from infra.disk.durable import FILE_MODE, FOLDER_MODE, open_folder, sync_folder
+from infra.disk.durable import FILE_MODE, FOLDER_MODE, opened_folder, sync_folder
 from infra.disk.errors import Area, translated
 from schemas.errors import Misuse, Unavailable
 from schemas.format.digest import Content, content
@@ -36,17 +36,17 @@ from schemas.ports.files import NO_FILE
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){0,3}")
 TEMPORARY = ".tmp-"
-"""Begins the names that are used, in the root, where O_TMPFILE is missing; no blob's name can begin so."""
+"""Prefix of temporary names in the root, where O_TMPFILE is missing; no blob's name can begin so."""
 NAMED_KEPT = 2000
-"""Each session has one. When all are let go, those in use are synced once more."""
+"""Each session has one folder. After the set is cleared, folders in use are synced once more."""
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""What file systems and kernels without O_TMPFILE answer."""
+"""The answers of file systems and kernels without O_TMPFILE."""
 
 T = TypeVar("T")
 
 
 class DiskBlobs:
-    """The port Blobs, below one directory. `quarantine`: where files go that are not what they should be."""
+    """The port Blobs, below one folder. quarantine: the folder for damaged files."""
 
     def __init__(self, root: Path, quarantine: Path | None = None, area: Area = "blobs") -> None:
         """area: the first word of the codes of its errors."""
@@ -55,22 +55,17 @@ class DiskBlobs:
         self.quarantine_root = quarantine or root.parent / "quarantine"
         self._tmpfile = hasattr(os, "O_TMPFILE")
         self._named: set[Path] = set()
-        """Directories whose own names are durable, at most NAMED_KEPT."""
+        """Folders with a durable name, at most NAMED_KEPT."""
 
     def put(self, name: str, data: bytes | bytearray | memoryview) -> Literal["created", "exists"]:
         path = self._path(name)
         with self._translated(name):
             self._make_durable(path.parent)
-            directory = open_folder(path.parent)
-            try:
-                if _present(path.name, directory) or not self._write(path, directory, data):
-                    # Another writer may have linked it and not synced the name yet.
-                    os.fsync(directory)
-                    return "exists"
+            with opened_folder(path.parent) as directory:
+                is_new = not _present(path.name, directory) and self._write(path, directory, data)
+                # Also for the file of another writer: its name may not be synced yet.
                 os.fsync(directory)
-                return "created"
-            finally:
-                os.close(directory)
+                return "created" if is_new else "exists"
 
     def read(self, name: str) -> bytes | None:
         return self._from_disk(name, direct_io.read_all)
@@ -79,28 +74,25 @@ class DiskBlobs:
         return self._from_disk(name, lambda file: content(direct_io.pieces(file)))
 
     def list(self, prefix: str = "") -> list[str]:
-        """Names of all blobs that begin with `prefix`, sorted."""
+        """Return the names of all blobs that begin with `prefix`, sorted."""
         with self._translated(prefix):
             above, _, begin = prefix.rpartition("/")
             names = (path.relative_to(self.root).as_posix() for path in _files(self.root / above, begin))
             return sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, prefix: str) -> int:
-        """A name that a crash brought back would be a shredded session's chunk: so folders are synced."""
+        """Folders are synced: a name that a crash brought back would be a chunk of a destroyed session."""
         if not prefix:
             raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
         names = self.list(prefix)
         with self._translated(prefix):
             for directory in sorted({self._path(name).parent for name in names}):
-                handle = open_folder(directory)
-                try:
+                with opened_folder(directory) as handle:
                     for name in names:
                         if self._path(name).parent == directory:
                             with contextlib.suppress(FileNotFoundError):
                                 os.unlink(self._path(name).name, dir_fd=handle)
                     os.fsync(handle)
-                finally:
-                    os.close(handle)
                 self._named.discard(directory)
                 with contextlib.suppress(OSError):
                     directory.rmdir()
@@ -116,17 +108,17 @@ class DiskBlobs:
             return self._set_aside(name)
         if data is None:
             return None
-        kept = f"{name}.{blake3(data).hexdigest(16)}"
-        source, target = self._path(name), self.quarantine_root / kept
-        # Durable in quarantine before it leaves its name: a crash between leaves it in both places.
-        DiskBlobs(self.quarantine_root).put(kept, data)
+        new_name = f"{name}.{blake3(data).hexdigest(16)}"
+        source, target = self._path(name), self.quarantine_root / new_name
+        # Durable in quarantine first: a crash before the unlink leaves the file in both places.
+        DiskBlobs(self.quarantine_root).put(new_name, data)
         with self._translated(name), contextlib.suppress(FileNotFoundError):
             source.unlink()
             sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
 
     def _set_aside(self, name: str) -> str:
-        """Move what is no file. Killed halfway, it is there still, and the next try moves it."""
+        """Move a folder, pipe or device. After a crash halfway the next try moves it."""
         source, target = self._path(name), self.quarantine_root / f"{name}.{secrets.token_hex(16)}"
         with self._translated(name):
             DiskBlobs(self.quarantine_root)._make_durable(target.parent)
@@ -136,7 +128,7 @@ class DiskBlobs:
         return target.relative_to(self.quarantine_root).as_posix()
 
     def sweep(self) -> int:
-        """Remove what a crash left half written where O_TMPFILE is missing. Call it alone, at start."""
+        """Remove temporary files that a crash left where O_TMPFILE is missing. Call it alone, at start."""
         with self._translated(""):
             left = list(self.root.glob(f"{TEMPORARY}*"))
             for path in left:
@@ -152,7 +144,7 @@ class DiskBlobs:
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     raise Unavailable(
-                        f"{self._path(name)} is no plain file", code=NO_FILE, hint="move it away"
+                        f"{self._path(name)} is not a regular file", code=NO_FILE, hint="move it away"
                     )
                 return take(file)
             finally:
@@ -167,10 +159,10 @@ class DiskBlobs:
         return self.root / name
 
     def _make_durable(self, directory: Path) -> None:
-        """Make the directory and its parents exist durably.
+        """Make the folder and its parents durable.
 
-        One that exists may have been made a moment ago by another, who has not synced its name yet: so each
-        is synced once by every process, up to the first that this process has synced already.
+        Another process may have made one a moment ago without syncing its name yet. So each process syncs
+        each folder once, up to the first one that it has synced already.
         """
         if directory in self._named and directory.is_dir():
             return
@@ -183,7 +175,7 @@ class DiskBlobs:
         self._named.add(directory)
 
     def _write(self, path: Path, directory: int, data: bytes | bytearray | memoryview) -> bool:
-        """Write, sync and link; False when the name was taken meanwhile."""
+        """Write, sync and link; False: the name was taken meanwhile."""
         if self._tmpfile:
             try:
                 file = direct_io.open_file(".", os.O_TMPFILE | os.O_WRONLY, FILE_MODE, directory)
@@ -228,7 +220,7 @@ def _present(name: str, directory: int) -> bool:
 
 
 def _files(top: Path, begin: str) -> Iterator[Path]:
-    """All below `top`, but for folders there whose names begin otherwise: they may hold many files."""
+    """Yield the files below `top`; skip folders right there with another beginning."""
     for directory, folders, names in os.walk(top):
         if directory == str(top):
             folders[:] = [folder for folder in folders if folder.startswith(begin)]

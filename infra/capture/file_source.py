@@ -1,9 +1,9 @@
-"""Reads what is recorded from a file, a pipe or standard input.
+"""Reads a recording from a file, a pipe or standard input.
 
-1. A read never waits in a thread that nobody can wake.
-2. A source that breaks off raises: an error of the file system or the link, a file that is shorter in the end
-   than it was in the beginning. What was read before is given out first.
-3. An empty file is refused before anything begins. That a pipe was empty shows at its end only.
+1. A read never blocks in a thread that cannot be woken.
+2. A source that breaks off raises: an error of the file system or the link, or a file that became shorter
+   while it was read. The bytes before it are yielded first.
+3. An empty file is refused before anything starts. An empty pipe shows only at its end.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from schemas.errors import NotFound, Unavailable
 
 PIPE_BYTES = 256 << 10
-"""How far a writer may be ahead: less, and a fast one costs more fragments; more, and a pause comes late."""
+"""The lead of a writer: a smaller pipe costs more fragments, a larger one delays a pause."""
 STANDARD_INPUT = "-"
 
 
@@ -26,7 +26,7 @@ class FileSource:
     """A file, or standard input (`-`)."""
 
     def __init__(self, path: str, block_bytes: int) -> None:
-        """block_bytes: at most read at once. Raises NotFound (record.source, record.empty)."""
+        """block_bytes: the most that one read takes. Raises NotFound (record.source, record.empty)."""
         self.name = "standard input" if path == STANDARD_INPUT else path
         self.stopped = False
         self._block_bytes = block_bytes
@@ -40,21 +40,21 @@ class FileSource:
         if empty:
             raise NotFound(f"{self.name} is empty: there is nothing to record", code="record.empty")
         self.size_bytes = max(0, self._before.st_size - self._begin)
-        """0: nobody knows how much will come."""
+        """0: the size is unknown."""
 
     @property
     def changed(self) -> bool:
-        """Whether somebody wrote to the file since it was opened."""
+        """Whether the file was written since it was opened."""
         now = os.fstat(self._file)
         return stat.S_ISREG(now.st_mode) and now.st_mtime_ns != self._before.st_mtime_ns
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Raises Unavailable (source.broken, source.shrunk)."""
+        """Yield blocks of bytes. Raises Unavailable (source.broken, source.shrunk)."""
         read = 0
         while await self._readable():
             try:
                 block = await asyncio.to_thread(os.read, self._file, self._block_bytes)
-            except BlockingIOError:  # somebody who shares it made it so; another took what was there
+            except BlockingIOError:  # another process shares the pipe
                 await asyncio.sleep(0)
                 continue
             except OSError as error:
@@ -66,39 +66,39 @@ class FileSource:
             yield block
 
     def stop(self) -> None:
-        """Give out no more."""
+        """Yield no more."""
         self.stopped = True
         self._stopping.set()
 
     def _check_end(self, read: int) -> None:
         if read < self.size_bytes:
-            told = f"{self.name} became shorter while it was read"
-            told += f": it had {self.size_bytes:,} bytes, {read:,} were there"
-            raise Unavailable(told, code="source.shrunk")
+            text = f"{self.name} became shorter while it was read"
+            text += f": it had {self.size_bytes:,} bytes, only {read:,} could be read"
+            raise Unavailable(text, code="source.shrunk")
 
     async def _readable(self) -> bool:
-        """Wait for bytes; False when it was stopped."""
+        """Wait for bytes; False: it was stopped."""
         if self.stopped:
             return False
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         blocking = os.get_blocking(self._file)
         try:
             loop.add_reader(self._file, ready.set)
-        except PermissionError:  # epoll refuses what lets nobody wait: files, /dev/null
+        except PermissionError:  # epoll refuses files and /dev/null: they never wait
             return True
         waits = [asyncio.ensure_future(event.wait()) for event in (ready, self._stopping)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             loop.remove_reader(self._file)
-            os.set_blocking(self._file, blocking)  # uvloop has changed that, for all who share the open file
+            os.set_blocking(self._file, blocking)  # uvloop changed it for all processes that share the file
             for wait in waits:
                 wait.cancel()
         return not self.stopped
 
 
 def _place(file: int, found: os.stat_result) -> tuple[int, bool]:
-    """Where reading begins, and whether nothing is there to read."""
+    """Return the offset where reading begins, and whether the file is empty there."""
     if not stat.S_ISREG(found.st_mode):
         return 0, False
     begin = os.lseek(file, 0, os.SEEK_CUR)
@@ -111,14 +111,14 @@ def _opened(path: str) -> int:
             raise OSError(errno.EBADF, "it is closed")
         file = sys.stdin.fileno()
     else:
-        # a named pipe is waited for in `_readable`: an open that waits hears no signal
+        # `_readable` waits for the writer of a named pipe: a blocking open would ignore signals
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(file, True)
     kind = os.fstat(file).st_mode
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISFIFO(kind):
-        with contextlib.suppress(OSError):  # this user's pipes hold all that they may
+        with contextlib.suppress(OSError):  # the user's limit for pipe memory is reached
             if fcntl.fcntl(file, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
                 fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return file

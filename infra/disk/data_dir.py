@@ -1,11 +1,11 @@
-"""Finds everything in the data directory, and says which process owns it and how to reach the owner.
+"""Locates everything in the data directory, and names the process that owns it.
 
-1. One process owns it, by a lock on the folder itself (infra.disk.folder_lock); it ends with that process.
-2. `run.json` (0600) says how to reach the owner, who holds a lock on that file too. It counts only while that
-   lock is held: what a killed owner left behind leads nowhere, whoever has its pid or its port now.
-   The owner removes the file that it wrote, and no other.
-3. Folders are made 0700. A path that cannot be written is reported with owner, mode and the cure.
-4. Each child may be put elsewhere (`*_PATH` variables); nothing else decides a path.
+1. One process owns it, by a lock on the folder itself (infra.disk.folder_lock), until that process ends.
+2. `run.json` (0600) tells others how to reach the owner. The owner holds a lock on that file, too. It counts
+   only while that lock is held: after the owner was killed, it leads nowhere, even if pid or port are in use
+   again. The owner removes only the file that it wrote.
+3. Folders are made 0700. An error about an unwritable path names owner, mode and cure.
+4. Each folder may be put elsewhere (`*_PATH` variables); nothing else decides a path.
 """
 
 import errno
@@ -28,7 +28,7 @@ from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 RUN: Final = "run.json"
 PROBED_S, AGAIN_S = 0.5, 0.02
-"""Somebody who asks whether the folder is owned holds it for a moment: so long it is tried again."""
+"""A process that asks whether the folder is owned holds it for a moment, so locking is retried that long."""
 
 
 class DataDir:
@@ -40,7 +40,7 @@ class DataDir:
         self._lock_fd = self._run_fd = -1
 
     def folder(self, name: str) -> Path:
-        """Return one of FOLDERS, made if need be; raise Misuse (config.path) when it cannot be written."""
+        """Return one of FOLDERS, made if need be. Raises Misuse (config.path): it cannot be written."""
         where = self.where(name)
         make_writable_folder(where)
         return where
@@ -58,11 +58,11 @@ class DataDir:
     def keys(self) -> Path:
         """Return where the keys are. Not made here: a folder that is missing must be seen to be missing.
 
-        Nor must it be writable: whoever only reads keys can do so from a disk that is mounted read-only.
+        Nor must it be writable: keys can be read from a disk that is mounted read-only.
         """
         where = self.where("keys")
         if os.path.lexists(where) and not where.is_dir():
-            raise Misuse(f"{where} is no folder", code="config.path")
+            raise Misuse(f"{where} is not a folder", code="config.path")
         return where
 
     @property
@@ -141,7 +141,7 @@ class DataDir:
     def remove_run(self) -> None:
         if self._run_fd < 0:
             return
-        if names(self.path / RUN, self._run_fd):  # only an owner replaces it, and that is us
+        if names(self.path / RUN, self._run_fd):  # only the owner replaces it
             (self.path / RUN).unlink()
         os.close(self._run_fd)
         self._run_fd = -1
@@ -155,7 +155,7 @@ class DataDir:
             run: dict[str, Any] = json.loads(path.read_bytes())
         except (OSError, ValueError):
             return None
-        # its owner may end, and another one begin, right here: then the next try finds what that one wrote
+        # if the owner changes right here, the next try finds the text of the new one
         return run if is_locked(path) else None
 
     def free_bytes(self) -> int:
@@ -163,14 +163,14 @@ class DataDir:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space for this user on the disk that holds `path` or its nearest existing parent."""
+    """Return the free space for this user on the disk that holds `path` or its nearest existing parent."""
     return shutil.disk_usage(nearest_there(path)).free
 
 
 def make_writable_folder(path: Path) -> None:
     """Make the folder if need be.
 
-    Raises Misuse (config.path) with the cure when it cannot be written, NoSpace (disk.full).
+    Raises Misuse (config.path; the hint is the cure), NoSpace (disk.full).
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def make_writable_folder(path: Path) -> None:
         else:
             number, why = errno.EACCES, "it cannot be written"
     except (FileExistsError, NotADirectoryError):
-        raise Misuse(f"{path} is no folder, nor can it be one", code="config.path") from None
+        raise Misuse(f"{path} is not a folder, and cannot become one", code="config.path") from None
     except OSError as error:
         if error.errno in FULL_ERRNOS:
             raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
@@ -192,19 +192,19 @@ def make_writable_folder(path: Path) -> None:
     raise Misuse(
         f"{path}: {why}; {nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}",
         code="config.path",
-        hint=_cure(path) if ours_to_have else "set LUCID_DATA to another folder",
+        hint=_command_that_helps(path) if ours_to_have else "set LUCID_DATA to another folder",
     )
 
 
 def nearest_there(path: Path) -> Path:
-    """The path, or the nearest above it that we can see."""
+    """Return the path, or its nearest visible parent."""
     while not os.path.exists(path):  # Path.exists raises where we may not look
         path = path.parent
     return path
 
 
-def _cure(path: Path) -> str:
-    """What whoever may gives us the folder with. Those above it are not ours to ask for."""
+def _command_that_helps(path: Path) -> str:
+    """Return the command that gives us the folder; its parents stay as they are."""
     try:
         us = getpass.getuser()
     except (KeyError, OSError):

@@ -115,18 +115,20 @@ def add_line(path: Path, line: bytes) -> None:
     sync_folder(path.parent)
 
 
-def open_folder(path: Path) -> int:
-    """Return a descriptor of a folder, not inherited by children."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextlib.contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """Yield a descriptor of the folder."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable: without it a crash may bring the old ones back."""
-    folder = open_folder(path)
-    try:
+    with opened_folder(path) as folder:
         os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

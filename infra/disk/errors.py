@@ -1,11 +1,11 @@
-"""Says what it means when the disk refuses something: which place, what is the matter, and what cures it.
+"""Translates disk errors into ours: the path, the reason, the cure.
 
-    no room left              NoSpace      <area>.space
+    no space left             NoSpace      <area>.space
     mounted read-only         Unavailable  <area>.read_only
-    no right to               Unavailable  <area>.access
+    no permission             Unavailable  <area>.access
     anything else             Unavailable  <area>.io
 
-All of them may pass, so whoever can wait tries again.
+All of them may pass, so callers that can wait retry.
 """
 
 import errno
@@ -23,7 +23,7 @@ RIGHTS = (errno.EACCES, errno.EPERM)
 
 @contextmanager
 def translated(place: Path, area: Area) -> Iterator[None]:
-    """Around calls on `place`."""
+    """Translate each OSError of the block, which works on `place`."""
     try:
         yield
     except OSError as error:
@@ -31,7 +31,7 @@ def translated(place: Path, area: Area) -> Iterator[None]:
 
 
 def disk_error(error: OSError, place: Path, area: Area) -> LucidError:
-    """The error that the caller of a driver sees."""
+    """Return our error for the caller of a driver."""
     if area == "keys":
         return _error(error, place, "keys.space", "keys.read_only", "keys.access", "keys.io")
     return _error(error, place, "blobs.space", "blobs.read_only", "blobs.access", "blobs.io")
@@ -39,7 +39,7 @@ def disk_error(error: OSError, place: Path, area: Area) -> LucidError:
 
 def _error(error: OSError, place: Path, space: str, read_only: str, access: str, io: str) -> LucidError:
     if error.errno in FULL_ERRNOS:
-        return NoSpace(f"{place}: no room on its disk", code=space, hint="free some space on that disk")
+        return NoSpace(f"{place}: no space left on its disk", code=space, hint="free some space on that disk")
     if error.errno == errno.EROFS:
         return Unavailable(
             f"{place}: its disk is mounted read-only",
@@ -55,5 +55,5 @@ def _error(error: OSError, place: Path, space: str, read_only: str, access: str,
     return Unavailable(
         f"{place}: {error.strerror or error}",
         code=io,
-        hint="look after that disk: the kernel's log (dmesg) says more",
+        hint="check that disk; the kernel's log (dmesg) has details",
     )

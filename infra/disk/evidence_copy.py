@@ -1,13 +1,12 @@
-"""Owns evidence on disk: reading a copy or the installation's own store, and writing a copy.
+"""Reads and writes evidence on disk: an evidence copy, or the installation's own store.
 
-    <copy>/manifests/<seal_no>.dsse.json   chunks/<index:010>   history.ndjson   keys.json (only if asked for)
+    <copy>/manifests/<seal_no>.dsse.json   chunks/<index:010>   history.ndjson   keys.json (on request only)
     <store>/manifests/<uid>/<seal_no>      chunks/<uid>/<index:010>              history: the event log
 
-1. Reading follows no link, waits on no pipe and takes no more bytes than it was told to. Whatever is there
-   and cannot be read is Unreadable: nothing is known of it, so nothing is said of it.
-2. A copy is made beside its place under another name and gets its own in one step: a directory of that
-   name is whole, or it is not there.
-3. A copy holds what the store holds, byte for byte: whether it is true is for handlers.verify.session to say.
+1. Reading follows no link, waits on no pipe, and takes no more bytes than its limit. A file that is there and
+   cannot be read is Unreadable: then there is no verdict.
+2. A copy is built beside its place and renamed in one step: a folder of that name is whole, or absent.
+3. A copy holds the bytes of the store; handlers.verify.session judges whether they are true.
 
 Source: format.md §11.
 """
@@ -34,18 +33,18 @@ STORED_SEAL_NAME = re.compile(r"([1-9][0-9]{0,8})")
 CHUNK_NAME = re.compile(r"([0-9]{10})")
 SEAL_FORM = re.compile(r"[0-9]+\.dsse\.json")
 NUMBER_FORM = re.compile(r"[0-9]+")
-NO_PLAIN_FILE = "it is no plain file (links are not followed)"
-NO_FOLDER = "it is no folder (links are not followed)"
+NO_PLAIN_FILE = "it is not a regular file (links are not followed)"
+NO_FOLDER = "it is not a folder (links are not followed)"
 COPY_HINT = "lucid export SESSION --evidence DIR"
 
 
 class EvidenceFolders:
-    """Evidence in two folders and a history; a schemas.ports.evidence.Evidence."""
+    """The port Evidence over two folders and a history."""
 
     def __init__(
         self, manifests: Path, chunks: Path, history: Path | Sequence[bytes], *, copy: Path | None = None
     ) -> None:
-        """copy: the folder that holds them all; None: they lie in the installation's store."""
+        """copy: the folder around them; None: they lie in the installation's store."""
         self._manifests = manifests
         self._chunks = chunks
         self._history = history
@@ -81,16 +80,16 @@ class EvidenceFolders:
 
 
 def copy_at(directory: Path) -> EvidenceFolders:
-    """The evidence copy in `directory`.
+    """Return the evidence copy in `directory`.
 
-    Raises NotFound (evidence.absent), Misuse (evidence.none): it is a folder of something else, Unreadable.
+    Raises NotFound (evidence.absent), Misuse (evidence.none): the folder holds no evidence; Unreadable.
     """
     if not directory.is_dir():
-        raise NotFound(f"{directory} is no directory", code="evidence.absent", hint=COPY_HINT)
+        raise NotFound(f"{directory} is not a folder", code="evidence.absent", hint=COPY_HINT)
     found = EvidenceFolders(directory / MANIFESTS, directory / CHUNKS, directory / HISTORY, copy=directory)
     if not found.seals().numbers:
         raise Misuse(
-            f"{directory} is no evidence copy: it holds no {copied_manifest(1)}",
+            f"{directory} is not an evidence copy: {copied_manifest(1)} is missing",
             code="evidence.none",
             hint=COPY_HINT,
         )
@@ -98,14 +97,14 @@ def copy_at(directory: Path) -> EvidenceFolders:
 
 
 def stored_at(manifests: Path, chunks: Path, uid: bytes, history: Sequence[bytes]) -> EvidenceFolders:
-    """A session in the installation's own store. history: its events, each ended by a line end."""
+    """Return a session in the installation's store. history: its events, each with its line end."""
     return EvidenceFolders(manifests / uid.hex(), chunks / uid.hex(), history)
 
 
 def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -> int:
-    """Write an evidence copy to `target`, which must not be there yet; bytes written.
+    """Write an evidence copy to `target`, which must not exist yet; return the bytes written.
 
-    keys: keys.json, for a copy whose holder may watch. Raises EvidenceFalse (manifest.missing), Misuse
+    keys: keys.json: the holder of the copy may watch. Raises EvidenceFalse (manifest.missing), Misuse
     (export.exists), NotFound, Unreadable, NoSpace (export.space).
     """
     seals = sorted(evidence.seals().numbers)
@@ -116,11 +115,11 @@ def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -
         for seal_no in seals:
             name = copied_manifest(seal_no)
             manifest = evidence.manifest(seal_no, dsse.MAX_BYTES[dsse.MANIFEST])
-            written += write_file(folder / name, _there(manifest, name))
+            written += write_file(folder / name, _present(manifest, name))
         (folder / CHUNKS).mkdir()
         for index in sorted(evidence.indices().numbers):
             name = copied_chunk(index)
-            written += write_file(folder / name, _there(evidence.chunk(index, MAX_SEALED), name))
+            written += write_file(folder / name, _present(evidence.chunk(index, MAX_SEALED), name))
         lines = evidence.history(dsse.MAX_BYTES[dsse.MANIFEST])
         written += write_file(folder / HISTORY, b"".join(lines or ()))
         if keys is not None:
@@ -129,21 +128,21 @@ def write_copy(evidence: Evidence, target: Path, *, keys: bytes | None = None) -
 
 
 def history_lines(events: Iterable[bytes]) -> list[bytes]:
-    """The event log as a history: one stored body a line."""
+    """Return the event log as a history: one stored body a line."""
     return [event + b"\n" for event in events]
 
 
 def read_bounded(path: Path, limit: int, *, links: bool = False) -> bytes | None:
-    """A plain file's first limit + 1 bytes; None: there is none. Raises OSError, also for what is no file.
+    """Return the first limit + 1 bytes of a regular file; None: it is absent.
 
-    links: whether one may lead there, as to a file that somebody named.
+    links: follow a link, as for a file that a user named. Raises OSError, also for a folder, pipe or device.
     """
     file = _open_plain(path, links=links)
     return None if file is None else _read_all(file, limit)
 
 
 def mode_at(path: Path) -> int:
-    """The st_mode of what lies there, or where a link leads; 0: nothing. Raises Unreadable."""
+    """Return the st_mode of the file, after following links; 0: it is absent. Raises Unreadable."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -153,7 +152,7 @@ def mode_at(path: Path) -> int:
 
 
 def unreadable(path: Path, error: OSError, code: str = "evidence.unreadable") -> Unreadable:
-    """The error as what it means: nothing is known of what lies there."""
+    """Return the error as Unreadable: the content of `path` is unknown."""
     why = error.strerror or type(error).__name__
     return Unreadable(f"{path} cannot be read: {why}", code=code, place=str(path))
 
@@ -167,7 +166,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _read_in(folder: Path, name: str, limit: int) -> bytes | None:
-    """A file in a folder that is none behind a link. Raises Unreadable."""
+    """Read a file in a folder; neither may be a link. Raises Unreadable."""
     with _readable(folder):
         opened = _open_folder(folder)
     if opened is None:
@@ -192,7 +191,7 @@ def _open_folder(path: Path) -> int | None:
 
 
 def _open_plain(path: Path | str, *, folder: int | None = None, links: bool = False) -> int | None:
-    """A file that is one: opening a pipe does not wait for its writer. folder: that `path` begins in."""
+    """Open a regular file, without waiting for the writer of a pipe. folder: the start of `path`."""
     follow = 0 if links else os.O_NOFOLLOW
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow, dir_fd=folder)
@@ -224,7 +223,7 @@ def _lines(path: Path, file: int, limit: int) -> Iterator[bytes]:
 
 
 def _listing(folder: Path, layout: re.Pattern[str], form: re.Pattern[str]) -> Listing:
-    """layout: names that it gives, with their number; form: names that look like evidence."""
+    """layout: names with their number; form: names that look like evidence."""
     with _readable(folder):
         opened = _open_folder(folder)
         if opened is None:
@@ -242,7 +241,7 @@ def _listing(folder: Path, layout: re.Pattern[str], form: re.Pattern[str]) -> Li
     )
 
 
-def _there(raw: bytes | None, name: str) -> bytes:
+def _present(raw: bytes | None, name: str) -> bytes:
     if raw is None:
         raise NotFound(f"{name} was removed while it was copied", code="evidence.absent")
     return raw

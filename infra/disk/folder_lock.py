@@ -1,8 +1,8 @@
 """Locks a folder for one process.
 
-1. The lock (flock) lies on the folder itself, so no file in it can be removed to get a second lock.
-2. The kernel lets go of it when the last process that holds the descriptor ends, however it ends.
-3. A folder that was replaced between opening and locking is not ours: the new one of that name is tried.
+1. The lock (flock) is on the folder itself: removing a file in it gives nobody a second lock.
+2. The kernel releases it when the last process that holds the descriptor ends, even if it is killed.
+3. If the folder was replaced between open and lock, the new folder of that name is locked instead.
 """
 
 import errno
@@ -13,13 +13,13 @@ from pathlib import Path
 from schemas.errors import Misuse
 
 NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
-"""Of an OSError: this file system locks no folders. Network file systems give the first one."""
+"""The errno of a file system that locks no folders; network file systems give the first one."""
 
 
 def lock_folder(path: Path) -> int:
-    """Return a descriptor that holds the folder, until it is closed wherever it was inherited.
+    """Return a descriptor that holds the lock until all inherited copies are closed too.
 
-    Raises BlockingIOError (another one holds it), Misuse (config.path: its file system knows no locks).
+    Raises BlockingIOError: another process holds it; Misuse (config.path): its file system has no locks.
     """
     while True:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -35,7 +35,7 @@ def lock_folder(path: Path) -> int:
             if error.errno not in NO_LOCKS:
                 raise
             raise Misuse(
-                f"{path} cannot be locked: its file system knows no locks for folders",
+                f"{path} cannot be locked: its file system has no locks for folders",
                 code="config.path",
                 hint="use a folder on a disk of this machine",
             ) from None
@@ -43,7 +43,7 @@ def lock_folder(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the folder or file; False: it is not there, or may not be read."""
+    """Return whether a process holds the folder or file; False too if it is absent or unreadable."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -58,7 +58,7 @@ def is_locked(path: Path) -> bool:
 
 
 def names(path: Path, fd: int) -> bool:
-    """Whether the path still leads to what the descriptor has open."""
+    """Return whether the path still names the open file or folder."""
     try:
         there, held = os.stat(path), os.fstat(fd)
     except FileNotFoundError:

@@ -1,11 +1,11 @@
 """Reads and writes the files beside a NATS store: configuration, address, limits.
 
-    access.json    {port, password}   made once; another port only when that one is taken
+    access.json    {port, password}   made once; the port changes only if another program took it
     limits.json    {max_file}         only ever grows
-    server.conf    what the server reads, written anew where it differs
+    server.conf    the configuration of the server, rewritten if it differs
 
-1. All are readable by their owner alone: two of them hold the password.
-2. Whoever was told the address finds the server there after a restart, too.
+1. Only their owner can read them: two of them hold the password.
+2. A client that knows the address finds the server there after a restart, too.
 """
 
 import contextlib
@@ -25,27 +25,27 @@ MEMORY_STORE_BYTES = 64 << 20
 
 
 class Access(NamedTuple):
-    """Where the server listens, and who may come in. port 0: it had none yet."""
+    """The server's port and password. port 0: not chosen yet."""
 
     port: int
     password: str
 
 
 class Bounds(NamedTuple):
-    """What the server takes at most, in bytes: of one message, for one slow reader, on disk."""
+    """The server's limits in bytes: one message, one slow reader, the disk."""
 
     payload: int
     pending: int
     max_file: int
     synced: bool = True
-    """Not in bytes: every message is on the disk before it is acknowledged."""
+    """Not in bytes: every message is fsynced before its acknowledgement."""
 
 
 def read_access(data: Path) -> Access:
-    """The address of last time; a new password and no port where there was none."""
+    """Return the address of last time; at the first start a new password, and no port."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        said = json.loads((data / ACCESS).read_bytes())
-        port, password = int(said["port"]), str(said["password"])
+        access = json.loads((data / ACCESS).read_bytes())
+        port, password = int(access["port"]), str(access["password"])
         if 0 < port < 1 << 16 and password:
             return Access(port, password)
     return Access(0, secrets.token_urlsafe(PASSWORD_BYTES))
@@ -56,7 +56,7 @@ def keep_access(data: Path, access: Access) -> None:
 
 
 def promised_bytes(data: Path) -> int:
-    """What the streams were promised together; 0: nothing yet."""
+    """Return the bytes that all streams together may take; 0: not fixed yet."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads((data / LIMITS).read_bytes())["max_file"])
     return 0
@@ -67,7 +67,7 @@ def promise_bytes(data: Path, max_file: int) -> None:
 
 
 def write_config(data: Path, log: Path, access: Access, bounds: Bounds) -> Path:
-    """Write the configuration where it differs (a full disk must not keep a server down); its path."""
+    """Write the configuration if it differs (a full disk must not prevent a restart); return its path."""
     path, text = data / CONFIG, config(data, log, access, bounds).encode()
     with contextlib.suppress(OSError):
         if path.read_bytes() == text:
@@ -97,7 +97,7 @@ jetstream {{
 
 
 def quoted(text: str | Path) -> str:
-    """As a string of the server's configuration: it knows \\xHH, and no \\u as JSON does.
+    """Return a string of the server's configuration. It has \\xHH, and not \\u as JSON has.
 
     Bytes of a path that are no UTF-8 stay as they are.
     """

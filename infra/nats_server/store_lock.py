@@ -1,9 +1,10 @@
-"""Lets one nats-server at a time run on a store directory, and ends a left-over beside it.
+"""Locks a store directory for one nats-server, and ends a left-over server on it.
 
-1. The server itself inherits the lock on the folder (disk/folder_lock.py), so that it is held as long as the
-   server lives, even when its supervisor was killed. Two servers on one store would start without complaint.
-2. A server whose supervisor is gone is a left-over and is ended; one whose supervisor lives is not ours.
-   A supervisor is a pid and the time when that process began: the pid alone may be somebody else's now.
+1. The server itself inherits the lock on the folder (infra.disk.folder_lock), so the lock lasts as long as
+   the server does, even if its supervisor was killed. Two servers on one store would both start without an
+   error.
+2. A server without its supervisor is a left-over and is ended. A server with a living supervisor stays.
+3. A supervisor is its pid and its start time: another process may have the pid alone by now.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 async def take_store(data: Path, timeout_s: float) -> int:
-    """Return a locked descriptor, to be inherited by the server; raise Unavailable (nats.locked)."""
+    """Return a locked descriptor for the server to inherit. Raises Unavailable (nats.locked)."""
     deadline_s = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
@@ -40,20 +41,20 @@ async def take_store(data: Path, timeout_s: float) -> int:
 
 
 def note_server(data: Path, pid: int) -> None:
-    """Remember which process serves the store, and under whom."""
+    """Store the pid of the server, and its supervisor."""
     note = {"pid": pid, "supervisor": os.getpid(), "began": _began(os.getpid())}
     write_private(data / NOTE, json.dumps(note).encode())
 
 
-def give_store(fd: int) -> None:
-    """Give up what `take_store` returned. The server has ended before."""
+def release_store(fd: int) -> None:
+    """Close the descriptor of `take_store`. The server must have ended before."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(NOTE, dir_fd=fd)  # by the descriptor: another folder may have this name now
     os.close(fd)
 
 
 def _end_left_over(data: Path) -> bool:
-    """Signal the server that the lock's last holder started; False when that holder still lives."""
+    """End the server of the last supervisor; False: that supervisor still lives."""
     try:
         note = json.loads((data / NOTE).read_bytes())
         pid, supervisor, began = int(note["pid"]), int(note["supervisor"]), int(note["began"])
@@ -75,13 +76,13 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    with contextlib.suppress(OSError):  # dead, but nobody has asked for its exit code yet
+    with contextlib.suppress(OSError):  # a zombie counts as dead
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 
 def _began(pid: int) -> int:
-    """When the process began, in ticks since the machine did; 0 where that cannot be told."""
+    """Return the start of the process, in ticks since boot; 0: unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
@@ -96,5 +97,5 @@ def _arguments(pid: int) -> list[bytes]:
 
 
 def has_streams(folder: Path) -> bool:
-    """Whether a server has kept streams below its folder."""
+    """Return whether a server has stored streams in its folder."""
     return any((folder / "store").glob("jetstream/*/streams/*"))

@@ -5,7 +5,7 @@
    for foreign ones.
 3. `stop` sends SIGTERM, waits STOP_S, then sends SIGKILL.
 4. Ctrl-C at a terminal reaches the supervisor alone: each child has a session of its own.
-5. This module must not know what its children do.
+5. This module must not know the work of its children.
 """
 
 import asyncio

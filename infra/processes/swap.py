@@ -1,7 +1,6 @@
-"""Finds swap space from which key material could be read after a power failure.
+"""Finds swap space that could reveal key material after a power failure.
 
-Swap in memory (zram) or on an encrypted volume (dm-crypt) is not plain. A device that tells nothing is
-taken as plain.
+Swap in memory (zram) or on an encrypted volume (dm-crypt) is safe. A device of unknown kind counts as plain.
 
 Source: proc(5) swaps.
 """
@@ -13,7 +12,7 @@ SWAPS, BLOCKS = Path("/proc/swaps"), Path("/sys/class/block")
 
 
 def plain_swap(swaps: Path = SWAPS, blocks: Path = BLOCKS) -> list[str]:
-    """Names of files and devices; empty: none, or this system does not tell."""
+    """Return the names of plain swap files and devices; empty: none, or unknown."""
     try:
         lines = swaps.read_text(errors="replace").splitlines()[1:]
     except OSError:

@@ -1,9 +1,8 @@
-"""Keeps the read models in one SQLite file: `views.sqlite` of the data directory.
+"""Stores the read models in one SQLite file: `views.sqlite` of the data directory.
 
-1. Rows and the position in the log that they stand for change in one transaction: a crash leaves both as
-   they were.
-2. Nothing here is the only copy. A file that is damaged, of another version or of another log is made anew.
-3. What was deleted or overwritten is overwritten in the file, too (secure_delete).
+1. Rows and their position in the log change in one transaction: a crash leaves both as they were.
+2. Nothing here is the only copy. A file that is damaged, or of another version or log, is built anew.
+3. Deleted and replaced rows are overwritten in the file (secure_delete).
 """
 
 import json
@@ -18,10 +17,10 @@ from schemas.errors import NoSpace, Unavailable
 from schemas.ports.read_models import SessionQuery, SessionRow
 
 VERSION = 1
-"""Of the tables and of what a row shows. Another one: everything is made anew."""
+"""Version of tables and rows. A file of another version is built anew."""
 BUSY_S = 5.0
 PRIMARY_CODE = 0xFF
-"""Of SQLite's extended error codes."""
+"""Mask: the primary part of SQLite's extended error codes."""
 TABLES = f"""
 CREATE TABLE place (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), log_id TEXT, position INTEGER);
 CREATE TABLE sessions (
@@ -37,7 +36,7 @@ Result = TypeVar("Result")
 
 
 class SqliteViews:
-    """The port Views. Opening it touches nothing; the first call makes the file."""
+    """The port Views. Making the object touches nothing; the first call makes the file."""
 
     def __init__(self, path: Path, *, busy_s: float = BUSY_S) -> None:
         self._path, self._busy_s = path, busy_s
@@ -56,7 +55,7 @@ class SqliteViews:
         return self._do(work)
 
     def apply(self, rows: Sequence[SessionRow], position: int) -> None:
-        said = [
+        values = [
             (row.number, row.seq, row.session, row.state, row.host, json.dumps(row.summary)) for row in rows
         ]
 
@@ -65,7 +64,7 @@ class SqliteViews:
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET "
                 "seq = excluded.seq, state = excluded.state, shown = excluded.shown "
                 "WHERE excluded.seq > seq",
-                said,
+                values,
             )
             db.execute("UPDATE place SET position = max(position, ?)", (position,))
 
@@ -90,7 +89,7 @@ class SqliteViews:
         return self._do(work)
 
     def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """One transaction. A damaged file is made anew, once."""
+        """Run one transaction. A damaged file is built anew, once."""
         with self._lock:
             for is_last in (False, True):
                 try:
@@ -99,7 +98,7 @@ class SqliteViews:
                 except sqlite3.Error as error:
                     self._close()
                     if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE == sqlite3.SQLITE_FULL:
-                        raise NoSpace(f"{self._path}: {error}", code="disk.full", hint="free some") from None
+                        raise NoSpace(f"{self._path}: {error}", code="disk.full", hint="free space") from None
                     if is_last or isinstance(error, sqlite3.OperationalError):
                         raise _failed(self._path, error) from None
                     self._remove()
@@ -113,9 +112,9 @@ class SqliteViews:
                 self._db.execute(f"PRAGMA {pragma}")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):
-                raise sqlite3.DatabaseError(f"it is of version {version}")
+                raise sqlite3.DatabaseError(f"it has version {version}")
             if version == 0:
-                with suppress(sqlite3.OperationalError):  # another process makes them now
+                with suppress(sqlite3.OperationalError):  # another process creates the tables now
                     self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
         return self._db
 
@@ -131,5 +130,7 @@ class SqliteViews:
 
 def _failed(path: Path, error: sqlite3.Error) -> Unavailable:
     return Unavailable(
-        f"{path} does not answer: {error}", code="views.failed", hint="it is made from the log: remove it"
+        f"{path} does not answer: {error}",
+        code="views.failed",
+        hint="remove the file; it is built again from the log",
     )

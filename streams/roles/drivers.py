@@ -32,9 +32,8 @@ from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
 from infra.processes.children import Child, die_with, own_pid
-from infra.processes.memory import prepare_memory
+from infra.processes.memory import prepare_memory, refuse_dumps
 from infra.processes.swap import plain_swap
-from infra.processes.undumpable import refuse_dumps
 from infra.read_models.sqlite import SqliteViews
 from schemas import ports
 from schemas.config.settings import Settings

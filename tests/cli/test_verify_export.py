@@ -330,7 +330,7 @@ def test_what_cannot_be_read_is_named_and_no_bug(
 ) -> None:
     """Breaks: who names a folder, or a file of somebody else, reads a stack trace."""
     assert main(["export", "--trust-file", "copy"]) == 2
-    assert "copy cannot be replaced: it is no plain file" in capsys.readouterr().err
+    assert "copy cannot be replaced: it is not a regular file" in capsys.readouterr().err
 
     def refuse(path: Path, limit: int, *, links: bool) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")

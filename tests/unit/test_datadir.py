@@ -223,7 +223,7 @@ def test_a_full_disk_is_no_question_of_rights(tmp_path: Path, monkeypatch: pytes
 def test_a_file_where_a_folder_is_wanted_is_no_question_of_rights(tmp_path: Path, path: str) -> None:
     """Breaks: who named a file is sent to change its owner."""
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(Misuse, match="is no folder") as error:
+    with pytest.raises(Misuse, match="is not a folder") as error:
         DataDir(tmp_path / path).lock()
     assert (error.value.code, error.value.hint) == ("config.path", "")
 

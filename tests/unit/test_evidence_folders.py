@@ -109,7 +109,7 @@ def test_what_is_no_plain_file_is_not_read(case: Case, tmp_path: Path) -> None:
     ):
         chunk.rmdir() if chunk.is_dir() else chunk.unlink()
         make()
-        with pytest.raises(Unreadable, match="is no plain file"):
+        with pytest.raises(Unreadable, match="is not a regular file"):
             verify(copy_at(tmp_path / "copy"), trusted())
 
 
@@ -125,11 +125,11 @@ def test_a_folder_that_is_a_link_is_not_followed(case: Case, tmp_path: Path, nam
     write_copy(case.held, copy)
     (copy / name).rename(tmp_path / "elsewhere")
     (copy / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(Unreadable, match="is no folder"):
+    with pytest.raises(Unreadable, match="is not a folder"):
         verify(copy_at(copy), trusted())
     (copy / name).unlink()
     (copy / name).write_bytes(b"")
-    with pytest.raises(Unreadable, match="is no folder"):
+    with pytest.raises(Unreadable, match="is not a folder"):
         verify(copy_at(copy), trusted())
 
 

@@ -11,7 +11,7 @@ import ctypes, sys
 from pathlib import Path
 from infra.blobs.disk import DiskBlobs
 from infra.keys.session_keys import DiskKeyFiles
-from infra.processes.undumpable import refuse_dumps
+from infra.processes.memory import refuse_dumps
 folder = Path(sys.argv[1])
 files = DiskKeyFiles(folder / "sessions")
 before = files.unproven()
