@@ -1,13 +1,14 @@
-"""Owns the conductor: the service that brings every session to where it should be.
+"""The conductor: a service that brings every session to its next state until nothing is left to do.
 
-1. It asks `evaluate` what a session needs, does that one thing, and asks again, until nothing is needed.
-2. It is woken by events, and looks at every unfinished session by itself every SWEEP_S: a wake that is lost
-   costs time, never correctness.
-3. Everything that it does may be done twice, at once and by several conductors: commands carry a cause that
-   follows from the log, keys and files are made once, all else is repeatable.
-4. What may succeed later is tried again; what never will brings the session to ERROR, with the code.
-5. Each kind of work has slots of its own, and a host has its share of them: no session's slow step keeps
-   another session, or another kind of work, from its turn.
+1. It asks `evaluate` for the next action of a session, carries it out, and asks again, until there is none.
+2. Events wake it, and every SWEEP_S it examines every unfinished session by itself: a lost wake costs time,
+   never correctness.
+3. Every action may be done twice, at once, and by several conductors. Commands carry a cause that follows
+   from the log, keys and files are made once, all else is repeatable.
+4. An action that may succeed later is retried. One that never will brings the session to ERROR, with the
+   code.
+5. Each kind of work has slots of its own, and a host has its share of them: a slow step delays no other
+   session of another host, and no other kind of work.
 """
 
 import asyncio
@@ -55,14 +56,14 @@ from streams.scheduling.session_tasks import SessionTasks, Trouble
 
 SWEEP_S = 10.0
 IDLE_SWEEPS = 6
-"""A session that waits for its host is looked at by itself once in so many sweeps; its events wake it."""
+"""A session that waits for its host is examined once in so many sweeps; its events wake it."""
 AT_ONCE, ONE_HOST = 8, 4
 """Slots of each kind of work, and how many of them one host may hold."""
 STEPS = 100
-"""Actions for one session before it rests for a moment."""
+"""Actions for one session before the others have a turn."""
 WHO = "conductor"
 DECIDING = "deciding"
-"""Reading what is known of a session, and appending to its log what follows."""
+"""Reading the progress of a session, and appending an event to its log."""
 KINDS: dict[type[Action | None], str] = {
     MakeKey: "starting",
     SendEnd: "ending",
@@ -73,16 +74,17 @@ KINDS: dict[type[Action | None], str] = {
 }
 """Work that takes longer."""
 WAITING = (State.ACTIVE, State.PAUSED)
-HEARD = (subjects.RECORDED, subjects.STORED)
+WAKING_STEPS = (subjects.RECORDED, subjects.STORED)
 ROUTINE = {kind.model_fields["type"].default for kind in (Recorded, Stored)}
-"""Types of events that change nothing for a session that waits for its host: they are read with the next."""
+"""Types of events that change nothing for a session that waits for its host: they are read with the next
+event."""
 
 log = logging.getLogger("lucid.conductor")
 
 
 @dataclass(frozen=True, slots=True)
 class ConductorParts:
-    """What a conductor is wired from."""
+    """The parts of a conductor."""
 
     store: EventStore
     keys: KeyStore
@@ -94,13 +96,13 @@ class ConductorParts:
 
 
 @dataclass(slots=True)
-class _Care:
-    """What the conductor remembers of one session between two looks; all of it can be lost."""
+class _Tracked:
+    """The conductor's memory of one session. It may be lost at any time."""
 
-    known: ChunkProgress
+    progress: ChunkProgress
     session: Session
-    look: set[str] = field(default_factory=lambda: set(STEPS_READ))
-    """Which subjects are to be read on."""
+    unread: set[str] = field(default_factory=lambda: set(STEPS_READ))
+    """Steps whose subjects have new events."""
     end_sent: bool = False
 
 
@@ -113,48 +115,46 @@ class Conductor:
         jet, keys, evidence, signers = self._jet, parts.keys, parts.evidence, parts.signers
         self._sealer = Sealer(jet, self._log, keys, evidence, signers)
         self._shredder = Shredder(jet, keys, evidence, signers, parts.require_keys)
-        self._hearing = HostActivity(jet, parts.clock_us())
-        self._care: dict[str, _Care] = {}
-        self._tasks = SessionTasks(self._bring_on)
+        self._activity = HostActivity(jet, parts.clock_us())
+        self._tracked: dict[str, _Tracked] = {}
+        self._tasks = SessionTasks(self._advance)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
     async def run(self) -> None:
-        """Bring sessions on until cancelled."""
+        """Carry out actions until cancelled."""
         await retry(self._directory.ready)
         self._directory.on_change(lambda session: self.wake(session.id))
         try:
             async with asyncio.TaskGroup() as tasks:
-                heard = [subjects.chunk_filter(step) for step in HEARD]
-                tasks.create_task(self._wake_on(subjects.CHUNKS, heard))
+                waking = [subjects.chunk_filter(step) for step in WAKING_STEPS]
+                tasks.create_task(self._wake_on(subjects.CHUNKS, waking))
                 tasks.create_task(self._wake_on(subjects.DEAD, [subjects.ALL_DEAD]))
                 tasks.create_task(self._sweep())
         finally:
             await self._tasks.close()
 
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
-        """Look at this session soon. step: where something new stands; empty: perhaps everywhere."""
+        """Examine this session soon. step: the one with a new event; empty: perhaps every one."""
         session = self._directory.get(session_id)
         if session is None or at_rest(session):
-            self._care.pop(session_id, None)
+            self._tracked.pop(session_id, None)
             return
-        care = self._care.setdefault(session_id, _Care(ChunkProgress(session_id), session))
-        care.look |= {step} if step else set(STEPS_READ)
+        tracked = self._tracked.setdefault(session_id, _Tracked(ChunkProgress(session_id), session))
+        tracked.unread |= {step} if step else set(STEPS_READ)
         if routine and session.state in WAITING:
             return
         self._tasks.wake(session_id)
 
     def trouble(self, session_id: str) -> Trouble | None:
-        """What the session waits for; None: nothing that was heard of."""
+        """The error that delays the session; None: none is known."""
         return self._tasks.trouble(session_id)
-
-    # what wakes
 
     async def _wake_on(self, stream: str, filters: list[str]) -> None:
         start = (await retry(lambda: self._jet.info(stream))).last_seq + 1
         async for item in self._jet.follow(stream, filters, start):
             if isinstance(item, Message):
                 routine = item.headers.get("ce-type") in ROUTINE
-                # What is dead was recorded before, but perhaps not heard of yet: then all is looked at.
+                # A dead chunk was recorded before, perhaps unread yet: then every step is read.
                 step = subjects.step_of(item.subject) if stream == subjects.CHUNKS else ""
                 self.wake(subjects.session_of(item.subject), step, routine=routine)
 
@@ -163,112 +163,114 @@ class Conductor:
         while True:
             try:
                 live = [session for session in self._directory.sessions() if not at_rest(session)]
-                await self._hearing.listen(self._parts.clock_us(), live)
+                await self._activity.listen(self._parts.clock_us(), live)
             except Retryable as error:
-                log.warning("hearing_failed error=%s", error)
+                log.warning("host_watch_failed error=%s", error)
             for session in self._directory.sessions():
                 turn = (crc32(session.id.encode()) + number) % IDLE_SWEEPS == 0
-                # The first sweep takes all: nobody listened to what happened before this process.
+                # The first sweep takes all: events before this process woke nobody.
                 if number == 0 or turn or session.state not in WAITING:
                     self.wake(session.id)
             number += 1
             await asyncio.sleep(SWEEP_S)
 
-    # one session
-
-    async def _bring_on(self, session_id: str) -> None:
-        care = self._care.get(session_id)
-        if care is None:
+    async def _advance(self, session_id: str) -> None:
+        tracked = self._tracked.get(session_id)
+        if tracked is None:
             return
         for _ in range(STEPS):
-            action = await self._decide(care)
+            action = await self._decide(tracked)
             if action is None:
                 return
-            log.debug("action session=%s action=%s", care.session.id, action)
+            log.debug("action session=%s action=%s", tracked.session.id, action)
             try:
-                # Destroying pauses, and takes its turns by itself.
-                turn = nullcontext() if isinstance(action, Shred) else self._turn(care, action)
+                # Destroying pauses between its turns, and takes them by itself.
+                turn = nullcontext() if isinstance(action, Shred) else self._turn(tracked, action)
                 async with turn:
-                    await self._carry_out(care, action, self._parts.clock_us())
+                    await self._carry_out(tracked, action, self._parts.clock_us())
             except (RefusedByState, Conflict):
-                # The session has moved on: look again at everything.
-                care.session = await self._log.advance(care.session)
-                care.look = set(STEPS_READ)
+                # The session has moved on: read every step again.
+                tracked.session = await self._log.advance(tracked.session)
+                tracked.unread = set(STEPS_READ)
             except Rejected as error:
-                await self._give_up(care, error)
+                await self._give_up(tracked, error)
                 return
         self._tasks.wake(session_id)
 
-    def _turn(self, care: _Care, action: Action | None = None) -> AbstractAsyncContextManager[None]:
-        created = care.session.created
+    def _turn(self, tracked: _Tracked, action: Action | None = None) -> AbstractAsyncContextManager[None]:
+        created = tracked.session.created
         return self._slots[KINDS.get(type(action), DECIDING)].turn(created.host if created else "")
 
-    async def _decide(self, care: _Care) -> Action | None:
-        """What the session needs next, by all that is known of it now."""
-        async with self._turn(care):
-            # The log first, then the chunks: what a run drives is read after the run was.
-            followed = self._directory.get(care.session.id)
-            if followed is not None and followed.last_seq > care.session.last_seq:
-                care.session = followed
-            look, care.look = care.look, set()
+    async def _decide(self, tracked: _Tracked) -> Action | None:
+        """The next action of the session, by all events up to now; None: there is none."""
+        async with self._turn(tracked):
+            # The log first, then the chunks: the chunks of a run are read after its start was.
+            followed = self._directory.get(tracked.session.id)
+            if followed is not None and followed.last_seq > tracked.session.last_seq:
+                tracked.session = followed
+            steps, tracked.unread = tracked.unread, set()
             try:
-                await care.known.read_on(self._jet, look)
+                await tracked.progress.read_on(self._jet, steps)
             except BaseException:
-                care.look |= look
+                tracked.unread |= steps
                 raise
-            session, now_us = care.session, self._parts.clock_us()
-            facts = care.known.facts(
+            session, now_us = tracked.session, self._parts.clock_us()
+            facts = tracked.progress.facts(
                 session,
                 now_us,
-                end_sent=care.end_sent,
-                heard_us=self._hearing.heard_us(session),
-                looked_us=self._hearing.looked_us(session),
+                end_sent=tracked.end_sent,
+                heard_us=self._activity.heard_us(session),
+                looked_us=self._activity.looked_us(session),
             )
             return evaluate(facts, self._parts.limits)
 
-    async def _carry_out(self, care: _Care, action: Action, now_us: int) -> None:
-        session, created = care.session, care.session.created
+    async def _carry_out(self, tracked: _Tracked, action: Action, now_us: int) -> None:
+        session, created = tracked.session, tracked.session.created
         assert created is not None
         match action:
-            case Do(command, said):
-                await self._do(care, command, now_us, **said)
+            case Do(command, fields):
+                await self._do(tracked, command, now_us, **fields)
             case MakeKey():
                 await self._parts.require_keys()
                 # The key is durable before the log names it: a crash between finds it again.
                 keys = await self._parts.keys.make(created.uid)
                 await note_key(self._jet, session.id, created.uid)
                 intake = await asyncio.to_thread(lambda: keys.intake_public)
-                await self._do(care, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
+                await self._do(tracked, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
                 assert session.end_requested is not None
                 await send_end(self._jet, session, session.end_requested, self._parts.signers)
-                care.end_sent = True
+                tracked.end_sent = True
             case Redrive(indices):
-                await self._redrive(care, created.uid, indices)
+                await self._redrive(tracked, created.uid, indices)
             case StartSeal(n, stored):
                 signer = await asyncio.to_thread(self._parts.signers.at, now_us)
                 sealed_us = max(now_us, signer.from_us)
-                said = {"n": n, "stored": stored, "signer": signer.fingerprint}
-                await self._do(care, commands.BeginSeal, now_us, sealed_us=sealed_us, **said)
+                fields = {"n": n, "stored": stored, "signer": signer.fingerprint}
+                await self._do(tracked, commands.BeginSeal, now_us, sealed_us=sealed_us, **fields)
             case MakeSeal():
-                await self._do(care, commands.CompleteSeal, now_us, **await self._sealer.make(session))
+                await self._do(tracked, commands.CompleteSeal, now_us, **await self._sealer.make(session))
             case Shred():
-                tombstone = await self._shredder.shred(session, lambda: self._turn(care, action))
-                await self._do(care, commands.RecordShredding, now_us, tombstone=tombstone)
+                tombstone = await self._shredder.shred(session, lambda: self._turn(tracked, action))
+                await self._do(tracked, commands.RecordShredding, now_us, tombstone=tombstone)
 
-    async def _do(self, care: _Care, kind: type[Command], now_us: int, **said: object) -> None:
-        """Execute a command whose cause follows from where the log stands: done once, whoever does it."""
-        session = care.session
+    async def _do(self, tracked: _Tracked, kind: type[Command], now_us: int, **fields: object) -> None:
+        """Execute a command once, however many conductors do: its cause follows from the end of the log."""
+        session = tracked.session
         cause = f"{WHO}.{kind.__name__}.{session.last_seq}"
         head = {"session": session.id, "at_us": now_us, "who": WHO, "cause": cause}
-        care.session = await self._log.execute(kind.model_validate({**head, **said}), session)
+        tracked.session = await self._log.execute(kind.model_validate({**head, **fields}), session)
 
-    async def _redrive(self, care: _Care, uid: bytes, indices: tuple[int, ...]) -> None:
-        session = care.session
+    async def _redrive(self, tracked: _Tracked, uid: bytes, indices: tuple[int, ...]) -> None:
+        session = tracked.session
         for index in indices:
-            # Published twice after a crash, it drives twice: doubles change nothing.
+            # After a crash it may be published twice: a duplicate changes nothing.
             event = Redriven(
-                session=session.id, uid=uid, run=session.run, index=index, recorded=care.known.recorded[index]
+                session=session.id,
+                uid=uid,
+                run=session.run,
+                index=index,
+                recorded=tracked.progress.recorded[index],
             )
             await self._jet.publish(
                 subjects.chunk(subjects.REDRIVEN, session.id),
@@ -276,12 +278,12 @@ class Conductor:
                 headers=headers(event.type),
                 msg_id=f"{uid.hex()}.{session.run}.redriven.{index}",
             )
-        care.look.add(subjects.REDRIVEN)
+        tracked.unread.add(subjects.REDRIVEN)
 
-    async def _give_up(self, care: _Care, error: LucidError) -> None:
-        """Bring the session to ERROR, unless it is on its way out: then the next sweep tries again."""
-        session = care.session
+    async def _give_up(self, tracked: _Tracked, error: LucidError) -> None:
+        """Bring the session to ERROR; one that is being destroyed is retried with the next sweep instead."""
+        session = tracked.session
         log.error("conducting_refused session=%s state=%s error=%s", session.id, session.state, error)
-        on_its_way = session.state in (State.CLEANUP, State.DESTROYED)
-        if not on_its_way and Trigger.ERROR in allowed(session):
-            await self._do(care, commands.Error, self._parts.clock_us(), reason=error.code)
+        is_leaving = session.state in (State.CLEANUP, State.DESTROYED)
+        if not is_leaving and Trigger.ERROR in allowed(session):
+            await self._do(tracked, commands.Error, self._parts.clock_us(), reason=error.code)

@@ -1,4 +1,4 @@
-"""Watches hosts for silence, and writes the platform's own end of a recording whose host does not end it.
+"""Watches hosts for silence, and ends recordings in place of hosts that do not.
 
 Silence:
 1. A host is heard when the stage `record` takes a fragment that its key signed. Fragments of others under its
@@ -42,7 +42,7 @@ REST_S = 0.2
 GRACE_S = 2.0
 """How long a host may take for the fragments under way."""
 
-log = logging.getLogger("lucid.hearing")
+log = logging.getLogger("lucid.conductor")
 
 
 @dataclass(slots=True)

@@ -1,11 +1,10 @@
-"""Owns how commands travel: one request, one answer, JSON both ways; and `call`, the caller's side.
+"""Sends commands to the command service: `call`, one request and one answer, JSON both ways.
 
     request {…}      answer {"ok": {…}}  or  {"error": {kind, code, message, hint, place}}
 
-1. An error arrives as the same class with the same code, so a verb on this side of the wire treats it as if
-   it had happened here.
-2. Every command carries a `cause`; one is made here where the caller gives none. Who calls again after
-   Unavailable gives the same one, and has asked once.
+1. An error arrives as the same class with the same code, as if it had been raised on this side.
+2. Every command carries a `cause`. A request without one gets a new one here. A caller that repeats a request
+   after Unavailable gives the same cause: the command is carried out once.
 """
 
 import json
@@ -18,7 +17,7 @@ from schemas.errors import LucidError, Unavailable
 from schemas.ports import Jet
 
 TIMEOUT_S = 60.0
-"""Longer than anything that a command waits for on the other side."""
+"""Longer than any wait of a command on the other side."""
 
 KINDS: dict[str, type[LucidError]] = {
     kind.__name__: kind
@@ -28,12 +27,13 @@ KINDS: dict[str, type[LucidError]] = {
 
 
 async def call(jet: Jet, name: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
-    """Ask for one command of streams.control.commands, and return its answer.
+    """Send the command `name` to streams/control/commands.py, and return its answer.
 
-    Raises what the command raises; Unavailable when nobody answers, and then it may have been carried out.
+    Raises the error of the command; Unavailable when nobody answers: it may have been carried out all the
+    same.
     """
-    said = {"cause": secrets.token_hex(12), **body}
-    raw = await jet.request(subjects.command(name), json.dumps(said).encode(), timeout_s)
+    fields = {"cause": secrets.token_hex(12), **body}
+    raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s)
     return read_answer(raw)
 
 
@@ -44,31 +44,33 @@ def answer(result: Mapping[str, Any]) -> bytes:
 
 def answer_error(error: LucidError) -> bytes:
     """The text of a refusal."""
-    return json.dumps({"error": told(error)}).encode()
+    return json.dumps({"error": error_fields(error)}).encode()
 
 
-def told(error: LucidError) -> dict[str, str]:
-    """An error as it travels."""
-    said = {name: getattr(error, name) for name in ("message", "code", "hint", "place")}
-    return {"kind": _kind(error), **said}
+def error_fields(error: LucidError) -> dict[str, str]:
+    """An error as the fields of an answer."""
+    fields = {name: getattr(error, name) for name in ("message", "code", "hint", "place")}
+    return {"kind": _kind(error), **fields}
 
 
-def untold(said: Mapping[str, str]) -> LucidError:
-    """The error that travelled. Raises KeyError, TypeError: it is none."""
-    kind = KINDS[said["kind"]]
-    return kind(said["message"], code=said["code"], hint=said["hint"], place=said["place"])
+def read_error(fields: Mapping[str, str]) -> LucidError:
+    """The error in the fields of an answer. Raises KeyError, TypeError: it is none."""
+    kind = KINDS[fields["kind"]]
+    return kind(fields["message"], code=fields["code"], hint=fields["hint"], place=fields["place"])
 
 
 def read_answer(raw: bytes) -> dict[str, Any]:
-    """What the other side answered. Raises the error that it raised, Unavailable (command.answer)."""
+    """The fields of an answer. Raises the error that it holds, Unavailable (command.answer)."""
     try:
-        said = json.loads(raw)
-        if "ok" in said:
-            result: dict[str, Any] = said["ok"]
+        fields = json.loads(raw)
+        if "ok" in fields:
+            result: dict[str, Any] = fields["ok"]
             return result
-        raised = untold(said["error"])
+        raised = read_error(fields["error"])
     except (ValueError, KeyError, TypeError):
-        raise Unavailable(f"the answer is not one: {raw[:80]!r}", code="command.answer") from None
+        raise Unavailable(
+            f"the command service sent no answer of ours: {raw[:80]!r}", code="command.answer"
+        ) from None
     raise raised
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from schemas.events.commands import RevokeSigner
 from schemas.ports import DatedSigner, Keyring, Signers
-from streams.control.client import told
+from streams.control.client import error_fields
 from streams.keys.folder import KeyFolder
 from streams.keys.keystore import KeyStore
 from streams.scheduling.clock import Clock
@@ -46,7 +46,7 @@ class KeyCommands:
         return {
             **done._asdict(),
             "refused": len(done.refused),
-            "first_refused": told(first) if first else None,
+            "first_refused": error_fields(first) if first else None,
             "after": done.after.hex(),
         }
 

@@ -1,9 +1,9 @@
-"""Waits until a session is as a command wants it, and says what keeps it from getting there.
+"""Waits until a session reaches the state that a command asks for, and reports the error that delays it.
 
-1. The conductor brings a session on, and tries again what fails. A command that waits tells the person the
-   reason when it lasts: the same kind of error with the same code and cure, and that nothing is lost.
-2. A reason counts only if a try failed after the command began. A command wakes the conductor, which tries at
-   once: one that is repeated when the cause is gone is not answered with what was.
+1. The conductor advances sessions, and retries failures. If a failure lasts, the waiting command reports it:
+   the same kind of error with the same code and hint. Nothing is lost.
+2. A failure counts only if it happened after the command began. A command wakes the conductor, which tries at
+   once: after the cause is gone, a repeated command does not report the old failure.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from streams.event_store.session_directory import SessionDirectory
 from streams.scheduling.session_tasks import Trouble
 
 LASTS_S = 5.0
-"""What is over sooner is nobody's trouble: a server that restarts takes less."""
+"""A shorter failure is not reported: a server that restarts takes less."""
 LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What commands wait with. One for each process."""
+    """Lets commands wait for sessions. One for each process."""
 
     directory: SessionDirectory
     trouble: Callable[[str], Trouble | None]
@@ -33,9 +33,9 @@ class Outcomes:
     async def until(
         self, session_id: str, timeout_s: float, wanted: Callable[[Session], bool], what: str
     ) -> Session:
-        """The session once it is as wanted. what: to be told, as "is not destroyed".
+        """The session once `wanted` is true of it. what: the state that is missing, as "is not destroyed".
 
-        Raises the Retryable that keeps it from that for LASTS_S, Unavailable (command.slow).
+        Raises the Retryable that delays it for LASTS_S, Unavailable (command.slow).
         """
         began_s = time.monotonic()
         self.wake(session_id)
@@ -48,9 +48,9 @@ class Outcomes:
                 trouble = self.trouble(session_id)
                 if trouble and trouble.last_s > began_s and time.monotonic() > trouble.since_s + LASTS_S:
                     error = trouble.error
-                    told = f"session {session_id} {what} yet, and goes on by itself when this passes"
+                    text = f"session {session_id} {what} yet, and goes on by itself when this passes"
                     raise type(error)(
-                        f"{told}: {error.message}", code=error.code, hint=error.hint, place=error.place
+                        f"{text}: {error.message}", code=error.code, hint=error.hint, place=error.place
                     )
         finally:
             reaching.cancel()
@@ -61,7 +61,7 @@ class Outcomes:
         )
 
     def waits_for(self, session_id: str) -> dict[str, Any]:
-        """What is told of a session that waits; empty: it does not."""
+        """The error that delays a session, as a member of its details; empty: there is none."""
         trouble = self.trouble(session_id)
         if trouble is None or time.monotonic() < trouble.since_s + LASTS_S:
             return {}

@@ -13,7 +13,7 @@ from streams.cli import attach, output
 from streams.cli.groups import group
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs import key_copies, key_moves
-from streams.control.client import call, untold
+from streams.control.client import call, read_error
 from streams.scheduling.clock import now_us
 
 TRUST_HINT = "hand out a new trust file: lucid export --trust-file FILE"
@@ -128,7 +128,7 @@ def _rotated() -> dict[str, Any]:
                     continue
                 if counted["refused"]:
                     told = f"master key version {done['version']}: {rewrapped} wrapped anew"
-                    raise _not_rotated(told, counted["refused"], untold(first_refused))
+                    raise _not_rotated(told, counted["refused"], read_error(first_refused))
                 return {"version": done["version"], **counted}
 
     return attach.run(work())
