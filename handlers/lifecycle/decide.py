@@ -1,10 +1,10 @@
-"""Owns what a command does to a session: which event it appends, or why it is refused.
+"""Decides the event that a command appends to a session's log, or refuses the command.
 
-1. What may happen is read off the tables of transitions.py; no rule stands here.
-2. One command gives at most one event, so one append is the whole command and no crash can part it.
-3. A command whose `cause` the log already holds gives nothing: whoever asks twice has asked once.
-4. Pure: times come in with commands.
-5. It must not know how a log becomes a Session: that fold is session.py's.
+1. The rules are the tables of rules.py; this module has none of its own.
+2. One command gives at most one event: one append is the whole command, and a crash cannot split it.
+3. A command with a `cause` that the log already holds gives no event: a repeated command counts once.
+4. Pure: times come with commands.
+5. session.py folds the log into a Session; this module does not know how.
 """
 
 from handlers.crypto.signatures import verify_signature
@@ -50,7 +50,7 @@ from schemas.format.fragment import session_uid
 
 
 def decide(session: Session, command: Command) -> list[Event]:
-    """The events that `command` appends to this session's log: none or one.
+    """Return the events that `command` appends to this session's log: none or one.
 
     Raises NotFound (session.absent), RefusedByState (state.refused, session.exists), Denied (host.signature).
     """
@@ -66,7 +66,7 @@ def decide(session: Session, command: Command) -> list[Event]:
 
 
 def check_request(command: Create) -> None:
-    """Raises Denied (host.signature): it is not signed by the key that it names."""
+    """Raises Denied (host.signature): the key in the request did not sign it."""
     if not verify_signature(command.host_key, command.signed_part, command.request, CREATE_PREFIX):
         raise Denied(
             f"the request to create {command.session} is not signed by the key it names",
@@ -93,7 +93,7 @@ def _move(session: Session, command: Move) -> list[Event]:
         raise _refused(session, command.trigger, row.unless if row else ())
     if row.quiet:
         return []
-    said = {
+    fields = {
         **command.model_dump(),
         "trigger": command.trigger,
         "from_state": session.state,
@@ -101,12 +101,12 @@ def _move(session: Session, command: Move) -> list[Event]:
     }
     match command:
         case StartComplete():
-            return [StartCompleted(**said)]
+            return [StartCompleted(**fields)]
         case Recover():
-            return [Recovered(**said, run=session.run + 1)]
+            return [Recovered(**fields, run=session.run + 1)]
         case Cleanup() | Destroy():
-            return [DestroyOrdered(**said)]
-    return [Transitioned(**said)]
+            return [DestroyOrdered(**fields)]
+    return [Transitioned(**fields)]
 
 
 def _fact(session: Session, command: Command) -> list[Event]:
@@ -115,29 +115,29 @@ def _fact(session: Session, command: Command) -> list[Event]:
         return []
     if session.state not in rule.states or blockers(session, rule.unless):
         raise _refused(session, rule.words, rule.unless)
-    said = command.model_dump()
+    fields = command.model_dump()
     match command:
         case RequestEnd():
-            return [EndRequested(**said)]
+            return [EndRequested(**fields)]
         case AllotRun():
-            return [RunAllotted(**said, run=session.run + 1)]
+            return [RunAllotted(**fields, run=session.run + 1)]
         case AcceptLoss():
-            return [LossAccepted(**said)]
+            return [LossAccepted(**fields)]
         case ReleaseSource():
-            return [SourceReleased(**said)]
+            return [SourceReleased(**fields)]
         case ChangeHold():
-            return [HoldChanged(**said)]
+            return [HoldChanged(**fields)]
         case BeginSeal():
-            return [SealStarted(**said, seal_no=len(session.seals) + 1)]
+            return [SealStarted(**fields, seal_no=len(session.seals) + 1)]
         case CompleteSeal():
-            return [Sealed(**said)]
+            return [Sealed(**fields)]
         case RecordShredding():
-            return [Shredded(**said)]
+            return [Shredded(**fields)]
     raise TypeError(f"EVENT_RULES names {type(command).__name__}, _fact does not")
 
 
 def _refused(session: Session, asked: str, unless: tuple[Blocker, ...]) -> RefusedByState:
-    """The one refusal: what was asked, what the session is, what is allowed, what to type."""
+    """Return the refusal: the request, the session's state, the allowed triggers, the next command."""
     stands: tuple[Blocker, ...] = ("sealed", *(bar for bar in unless if bar != "sealed"))
     is_now = ", ".join((session.state, *blockers(session, stands)))
     return RefusedByState(

@@ -1,9 +1,10 @@
-"""Owns what a session needs next, seen from everything that is known of it: one action, or none.
+"""Decides the next action of a session from its facts: one action, or none.
 
-1. Level-triggered: it looks at facts, never at what has just happened. Whoever asks after a crash, twice, or
-   in two processes is told the same; every action is safe to begin again.
-2. An action is done whole, then the facts are read again and it is asked again, until it says None.
-3. Pure: `now_us` comes in with the facts.
+1. Level-triggered: it reads facts, never the last change. After a crash, a second time, or in two processes
+   the answer is the same. Every action may be started again.
+2. The conductor completes an action, reads the facts again and asks again, until the answer is None.
+3. Pure: `now_us` comes with the facts.
+
 Source: docs/design.md §2 (Sealing).
 """
 
@@ -18,26 +19,26 @@ from schemas.events.commands import Command
 from schemas.events.session import State
 
 HOST_SILENT = "HOST_SILENT"
-"""Reason of an ERROR that the host itself can end, by being heard again."""
+"""Reason of an ERROR that ends when the host sends again."""
 HOST_RETURNED = "HOST_RETURNED"
 NO_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
 FILLING = (State.ACTIVE, State.STOPPING)
-"""States in which the host is expected to send, unless its recording has ended."""
+"""States in which the host must send, unless its recording has ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """How long a host may be silent. Seconds; 0 switches a limit off."""
+class SilenceLimits:
+    """Limits for the silence of a host, seconds; 0: no limit."""
 
     host_silent_s: float = 60
-    """Six of the ticks that an idle host sends."""
+    """Six times the interval of ticks from an idle host."""
     host_return_s: float = 7 * 86_400
-    """From ERROR(HOST_SILENT) until the platform ends the recording."""
+    """Time from ERROR(HOST_SILENT) until the platform ends the recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one session."""
+    """The facts about one session."""
 
     session: Session
     now_us: int
@@ -46,26 +47,26 @@ class Facts:
     stored: Mapping[int, int] = field(default_factory=dict)
     """Chunk index → stream sequence of its newest `stored`."""
     driven: Mapping[int, int] = field(default_factory=dict)
-    """Chunk index → newest run under which its claim was given out again."""
+    """Chunk index → newest run that has driven it again."""
     dead: Mapping[tuple[int, int], str] = field(default_factory=dict)
-    """(chunk index, run) → code of what ended its way."""
+    """(chunk index, run) → code of its dead letter."""
     ended_chunks: int | None = None
-    """How many chunks the recording has in all; None while it goes on."""
+    """Number of chunks of the whole recording; None: it has not ended."""
     end_sent: bool = False
-    """Our `end` fragment stands in the recording."""
+    """The recording holds the platform's `end` fragment."""
     heard_us: int = 0
-    """When the newest fragment came that was taken of the host; 0: never."""
+    """Arrival of the host's newest accepted fragment, µs; 0: none was accepted."""
     looked_us: int = 0
-    """Up to when all that the recording holds was looked at; 0: nobody knows."""
+    """Time up to which every fragment of the recording was read, µs; 0: unknown."""
 
     @property
     def missing(self) -> list[int]:
-        """Recorded, neither stored nor given up."""
+        """Indices of recorded chunks that are neither stored nor lost."""
         return sorted(self.recorded.keys() - self.stored.keys() - self.session.losses.keys())
 
     @property
     def died(self) -> dict[int, str]:
-        """Missing chunks that came to an end in the run that drives them, with the code."""
+        """Missing chunks with a dead letter in the run that drives them: index → code."""
         found = {}
         for index in self.missing:
             run = self.session.run if index < self.session.run_chunks else 0
@@ -74,40 +75,40 @@ class Facts:
         return found
 
     @property
-    def whole(self) -> bool:
-        """Every chunk that the recording has is stored or given up."""
+    def complete(self) -> bool:
+        """Whether the recording has ended and every chunk is stored or lost."""
         n = self.ended_chunks
         return n is not None and not self.missing and len(self.recorded) == n
 
 
 @dataclass(frozen=True, slots=True)
 class MakeKey:
-    """Make the session's data key, or find the one that was made; then START_COMPLETE."""
+    """Make the session's data key, or find the existing one; then START_COMPLETE."""
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
-    """Execute a command. Who asks adds session, time, name and cause."""
+class Execute:
+    """Execute a command. The conductor adds session, at_us, who and cause to its fields."""
 
     command: type[Command]
-    said: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SendEnd:
-    """Put the platform's `end` fragment into the recording."""
+    """Publish the platform's `end` fragment to the recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redrive:
-    """Give out the claims of these chunks again, under the session's run."""
+    """Publish the claims of these chunks again, under the session's run."""
 
     indices: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StartSeal:
-    """Fix what the seal is made from: n chunks, and `stored` up to this sequence."""
+    """Fix the input of the seal: n chunks, and `stored` up to this sequence."""
 
     n: int
     stored: int
@@ -115,25 +116,25 @@ class StartSeal:
 
 @dataclass(frozen=True, slots=True)
 class MakeSeal:
-    """Make what SealStarted fixed: index chunks, manifest, then Sealed."""
+    """Make the seal that SealStarted has fixed: index chunks, manifest, then Sealed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shred:
-    """Fence, erase, purge, tombstone; then Shredded."""
+    """Erase the key, purge the data, write the tombstone; then Shredded."""
 
 
-STOP = Do(commands.Stop, {"reason": "ended"})
-Action = MakeKey | Do | SendEnd | Redrive | StartSeal | MakeSeal | Shred
+STOP = Execute(commands.Stop, {"reason": "ended"})
+Action = MakeKey | Execute | SendEnd | Redrive | StartSeal | MakeSeal | Shred
 
 
-def evaluate(facts: Facts, limits: Silence) -> Action | None:
-    """What the session needs next; None: nothing, until a fact changes or time passes."""
+def evaluate(facts: Facts, limits: SilenceLimits) -> Action | None:
+    """Return the next action; None: nothing, until a fact changes or a limit passes."""
     session = facts.session
     match session.state:
         case State.CLEANUP:
-            # Tombstone first: a session that is DESTROYED and not shredded would look finished.
-            return Do(commands.CleanupComplete) if session.shredded else Shred()
+            # The tombstone comes first: DESTROYED without it would look finished.
+            return Execute(commands.CleanupComplete) if session.shredded else Shred()
         case State.DESTROYED:
             return None if session.shredded else Shred()
         case State.STARTING:
@@ -143,16 +144,16 @@ def evaluate(facts: Facts, limits: Silence) -> Action | None:
         case State.STOPPED:
             return MakeSeal() if session.seal_started else None
         case State.ERROR if session.destroy is not None:
-            # An error that was decided on before the order, and appended after it: the order still stands.
+            # The error was decided before the order and appended after it: the order stands.
             order = ("who", "reason", "approver", "backups_until_us")
-            return Do(commands.Cleanup, {name: getattr(session.destroy, name) for name in order})
+            return Execute(commands.Cleanup, {name: getattr(session.destroy, name) for name in order})
         case State.ERROR:
             return _silent(facts, limits)
     return None
 
 
-def at_rest(session: Session) -> bool:
-    """Whether nothing is needed until a person asks."""
+def is_idle(session: Session) -> bool:
+    """Whether the session needs nothing until a person sends a command."""
     if session.finished:
         return True
     match session.state:
@@ -165,52 +166,53 @@ def at_rest(session: Session) -> bool:
     return False
 
 
-def _running(facts: Facts, limits: Silence) -> Action | None:
+def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
     session = facts.session
     if not session.dek_id:
         return MakeKey()
     if session.sealed and not session.seal_started:
-        return Do(commands.StopComplete, {"reason": "sealed"})
+        return Execute(commands.StopComplete, {"reason": "sealed"})
     again = [
         index
         for index in facts.missing
         if index < session.run_chunks and facts.driven.get(index, 0) < session.run
     ]
     if again:
-        # Before anything is called dead: what died in an older run has not been tried in this one.
+        # Before the dead letters: a chunk that died in an older run was not tried in this one yet.
         return Redrive(tuple(again))
     for index, code in facts.died.items():
-        return Do(commands.Error, {"reason": NO_LABEL.sub("_", f"{code}.{index}")[:100]})
+        return Execute(commands.Error, {"reason": NO_LABEL.sub("_", f"{code}.{index}")[:100]})
     if session.state == State.PAUSING:
-        return None if facts.missing else Do(commands.PauseComplete, {"reason": "drained"})
+        return None if facts.missing else Execute(commands.PauseComplete, {"reason": "drained"})
     if session.seal_started:
-        # Begun before an ERROR that was recovered: whatever comes now changes no byte of it.
+        # The seal began before an ERROR that was recovered: later facts change no byte of it.
         return MakeSeal() if session.state == State.STOPPING else STOP
     if session.end_requested and facts.ended_chunks is None:
         return None if facts.end_sent else SendEnd()
     if facts.ended_chunks is not None:
         if session.state != State.STOPPING:
             return STOP
-        return StartSeal(facts.ended_chunks, max(facts.stored.values(), default=0)) if facts.whole else None
+        newest = max(facts.stored.values(), default=0)
+        return StartSeal(facts.ended_chunks, newest) if facts.complete else None
     if session.state in FILLING and _silence_s(facts) > limits.host_silent_s > 0:
-        return Do(commands.Error, {"reason": HOST_SILENT})
+        return Execute(commands.Error, {"reason": HOST_SILENT})
     return None
 
 
-def _silent(facts: Facts, limits: Silence) -> Action | None:
-    """A session in ERROR comes back by itself only from the host's silence."""
+def _silent(facts: Facts, limits: SilenceLimits) -> Action | None:
+    """The action in ERROR: only a silent host can end the error by itself."""
     session = facts.session
     if session.reason != HOST_SILENT or session.sealed or session.destroy:
         return None
     returned = facts.heard_us > session.moved_us or facts.ended_chunks is not None
     if returned or session.end_requested:
         chunks = len(facts.recorded)
-        return Do(commands.Recover, {"reason": HOST_RETURNED if returned else "ended", "chunks": chunks})
+        return Execute(commands.Recover, {"reason": HOST_RETURNED if returned else "ended", "chunks": chunks})
     if (facts.now_us - session.moved_us) / 1e6 > limits.host_return_s > 0 and session.dek_id:
-        return Do(commands.RequestEnd, {"end": "host_lost", "reason": HOST_SILENT})
+        return Execute(commands.RequestEnd, {"end": "host_lost", "reason": HOST_SILENT})
     return None
 
 
 def _silence_s(facts: Facts) -> float:
-    """How long the host was silent, as far as was looked at: what nobody has looked at may be its own."""
+    """Seconds of silence up to `looked_us`: later fragments may be the host's, and were not read."""
     return (facts.looked_us - max(facts.heard_us, facts.session.moved_us)) / 1e6

@@ -1,7 +1,7 @@
-"""Owns the rules of a session's life: the table of its states, and the rules of all other events.
+"""The rules of a session's life: the table of its states, and the rules of all other events.
 
 1. Every rule of movement is a row of TABLE, every other event a row of EVENT_RULES. A new rule is a new row.
-2. Pure. decide.py says which event a rule appends.
+2. Pure. decide.py chooses the event that a rule appends.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ Blocker = Literal[
 ]
 BLOCKERS: dict[Blocker, Callable[[Session], bool]] = {
     "sealed": lambda session: session.sealed,
-    # From the order on the fence may stand, so the order alone counts as shredded.
+    # After the order the key may be erased, so the order alone counts as shredded.
     "ordered to be destroyed": lambda session: session.destroy is not None or session.shredded is not None,
     "under legal hold": lambda session: session.held,
     "keyed": lambda session: bool(session.dek_id),
@@ -55,11 +55,11 @@ BLOCKERS: dict[Blocker, Callable[[Session], bool]] = {
     "being sealed": lambda session: session.seal_started is not None,
     "not being sealed": lambda session: session.seal_started is None,
 }
-"""What can stand in the way of a row whose state and trigger fit."""
+"""Conditions that block a row although its state and trigger fit."""
 
 
 class Row(NamedTuple):
-    """One allowed movement. A `quiet` row changes nothing and appends nothing."""
+    """One allowed transition. A `quiet` row changes nothing and appends nothing."""
 
     from_state: str
     trigger: str
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 TABLE: tuple[Row, ...] = (
     Row(State.CREATED, Trigger.START, State.STARTING),
     Row(State.STARTING, Trigger.START_COMPLETE, State.ACTIVE),
-    # ERROR before START_COMPLETE, then RECOVER: the key is made now, the state is right already.
+    # ERROR before START_COMPLETE, then RECOVER: the key is made now; the state is ACTIVE already.
     Row(State.ACTIVE, Trigger.START_COMPLETE, State.ACTIVE, ("keyed",)),
     Row(State.ACTIVE, Trigger.PAUSE, State.PAUSING),
     Row(State.PAUSING, Trigger.PAUSE_COMPLETE, State.PAUSED),
@@ -92,10 +92,10 @@ ROWS = {(row.from_state, row.trigger): row for row in TABLE}
 
 
 class EventRule(NamedTuple):
-    """An event that moves no state: what it does, where it may happen, when it has happened already."""
+    """The rule of an event that moves no state: its states, its blockers, when it has happened already."""
 
     words: str
-    """After "cannot"."""
+    """Text after "cannot" in a refusal."""
     states: tuple[str, ...]
     unless: tuple[Blocker, ...]
     already: Callable[[Session, Any], bool] = lambda session, command: False
@@ -118,9 +118,9 @@ EVENT_RULES: dict[type[Command], EventRule] = {
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.index in session.losses,
     ),
-    # Not once a seal has begun: its source goes whole, when the seal is complete.
+    # Not after a seal has begun: the complete seal releases the whole source.
     ReleaseSource: EventRule(
-        "let its source go",
+        "release its source",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.chunks <= session.released_chunks,
@@ -151,12 +151,12 @@ EVENT_RULES: dict[type[Command], EventRule] = {
 
 
 def allowed(session: Session) -> list[str]:
-    """The triggers that would move this session now."""
+    """Return the triggers that can move this session now."""
     return [
         row.trigger for row in TABLE if row.from_state == session.state and not blockers(session, row.unless)
     ]
 
 
 def blockers(session: Session, unless: tuple[Blocker, ...]) -> list[Blocker]:
-    """What of `unless` stands in the way."""
+    """Return the conditions of `unless` that hold."""
     return [bar for bar in unless if BLOCKERS[bar](session)]

@@ -1,7 +1,7 @@
-"""Owns the fold of a session's log: what is known of a session after its events, and nothing else.
+"""Folds a session's log into a Session, event by event.
 
-1. `evolve` never refuses: what is in the log has happened. What may happen, transitions.py says.
-2. An event of a kind that this version does not know leaves everything but the counts as it was.
+1. `evolve` never refuses: an event in the log has happened. rules.py says which events may happen.
+2. An event of a kind that this version does not know changes only `events` and `last_seq`.
 3. Pure: the same events give the same Session.
 """
 
@@ -28,7 +28,7 @@ from schemas.events.session import (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One session as its log tells it. `state` is empty while there is no such session."""
+    """One session, folded from its log. `state` is empty while there is no such session."""
 
     id: str
     state: str = ""
@@ -39,33 +39,33 @@ class Session:
     """The intake public key, 1216 bytes; empty until START_COMPLETE."""
     started_us: int = 0
     run: int = 0
-    """The newest run that was allotted."""
+    """The newest run."""
     run_chunks: int = 0
-    """Chunks below this index are driven by `run`, the others by run 0."""
+    """`run` drives the chunks below this index; run 0 drives the others."""
     losses: dict[int, str] = field(default_factory=dict)
-    """Chunk indices that were given up, with the reason."""
+    """Lost chunks: index → reason."""
     released_chunks: int = 0
-    """The first so many chunks were read back from the store, and are never made again."""
+    """Number of first chunks that were read back from the store; none of them is made again."""
     released_to: int = 0
-    """Stream sequence up to which fragments may be gone."""
+    """Stream sequence up to which fragments may be purged."""
     end_requested: EndRequested | None = None
     seal_started: SealStarted | None = None
-    """The seal that is being made; None when there is none, or when it is complete."""
+    """The seal in progress; None: there is none, or it is complete."""
     seals: tuple[Sealed, ...] = ()
     held: bool = False
     destroy: DestroyOrdered | None = None
     shredded: Shredded | None = None
     reason: str = "none"
-    """Of the last transition."""
+    """Reason of the last transition."""
     moved_us: int = 0
     """Time of the last transition."""
     causes: frozenset[str] = frozenset()
     events: int = 0
-    """How many there are; as a line number of the history, the last one's."""
+    """Number of events; also the line number of the last one in the history."""
     first_seq: int = 0
-    """Stream sequence of Created: sessions were created in this order."""
+    """Stream sequence of Created: sessions are numbered in this order."""
     last_seq: int = 0
-    """Stream sequence of the last event; 0: none. What an append expects."""
+    """Stream sequence of the last event, which an append expects; 0: none."""
 
     @property
     def uid(self) -> bytes:
@@ -78,7 +78,7 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do until a person asks. Its source may still have to be let go."""
+        """Whether nothing is left to do until a person sends a command. Its source may still exist."""
         match self.state:
             case "":
                 return True
@@ -89,20 +89,20 @@ class Session:
         return False
 
     def is_settled(self, index: int) -> bool:
-        """Whether nothing of this chunk is to be made any more; what it was made of may be gone."""
+        """Whether this chunk is never made again; its source may be gone."""
         gone = self.sealed or self.state in (State.CLEANUP, State.DESTROYED)
         return gone or index in self.losses or index < self.released_chunks
 
 
 def initial(session_id: str) -> Session:
-    """A session of which nothing is known."""
+    """Return a session without events."""
     return Session(session_id)
 
 
 def evolve(session: Session, event: Event | None, seq: int) -> Session:
-    """The session after `event`, which stands at stream sequence `seq`; None: of an unknown kind.
+    """Return the session after `event` at stream sequence `seq`. event None: of an unknown kind.
 
-    An event at or below `last_seq` was folded already and changes nothing: followers may see one twice.
+    An event at or below `last_seq` changes nothing: a follower may deliver an event twice.
     """
     if seq <= session.last_seq:
         return session

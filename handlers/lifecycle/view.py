@@ -1,4 +1,4 @@
-"""Owns what people and programs are told of a session: one JSON object, from its fold."""
+"""Renders a session as JSON for `show` and lists, and names the commands that fit its state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,15 @@ from schemas.events.commands import RequestEnd, Trigger
 from schemas.events.session import State
 
 NEVER = 0
-
-
 LOST_MOST = 1000
-"""Lost chunks that are told one by one: the answer fits into a message."""
+"""Lost chunks that an answer lists one by one: it must fit into a message."""
 
 
 def session_details(session: Session) -> dict[str, Any]:
-    """The session as `show` tells it. Binary in lowercase hex, times in µs, 0: never."""
+    """Return the session as `show` answers it. Binary in lowercase hex, times in µs, 0: never."""
     created = session.created
     assert created is not None
-    said = {
+    members = {
         **summary(session),
         "allowed": allowed(session),
         "next": next_commands(session),
@@ -31,18 +29,18 @@ def session_details(session: Session) -> dict[str, Any]:
         "events": session.events,
     }
     if session.end_requested is not None:
-        said["end"] = {"end": session.end_requested.end, "reason": session.end_requested.reason}
+        members["end"] = {"end": session.end_requested.end, "reason": session.end_requested.reason}
     if session.shredded is not None:
-        said["tombstone"] = session.shredded.tombstone.hex()
-    return said
+        members["tombstone"] = session.shredded.tombstone.hex()
+    return members
 
 
 def summary(session: Session) -> dict[str, Any]:
-    """The session as a list shows it: the members of `session_details` that a table needs."""
+    """Return the session as a list shows it: a part of `session_details`."""
     created = session.created
     assert created is not None
     newest = session.seals[-1] if session.seals else None
-    said: dict[str, Any] = {
+    members: dict[str, Any] = {
         "session": session.id,
         "uid": created.uid.hex(),
         "state": session.state,
@@ -56,7 +54,7 @@ def summary(session: Session) -> dict[str, Any]:
         "shredded": session.shredded is not None,
     }
     if newest is not None:
-        said["seal"] = {
+        members["seal"] = {
             "seal_no": newest.seal_no,
             "sealed_us": newest.at_us,
             "manifest": newest.manifest.hex(),
@@ -65,19 +63,19 @@ def summary(session: Session) -> dict[str, Any]:
             "plain": newest.plain,
             "sealed": newest.sealed,
         }
-    return said
+    return members
 
 
 def next_commands(session: Session) -> list[str]:
-    """What a person can type about this session now, the likeliest first."""
+    """Return the commands that a person can type about this session now, the likeliest first."""
     return [verb.format(session.id) for verb, fits in VERBS if fits(session)]
 
 
 def refusal_hint(session: Session, most: int = 2) -> str:
-    """What to type for who was refused: never what destroys, and what aborts only with a warning."""
+    """Return the hint of a refused command: never `destroy`, and `--abort` only with a condition."""
     found = [verb for verb, fits in VERBS if verb != DESTROY and fits(session)][:most]
-    told = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
-    return ", or ".join(verb.format(session.id) for verb in told or ["lucid sessions show {}"])
+    hints = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
+    return ", or ".join(verb.format(session.id) for verb in hints or ["lucid sessions show {}"])
 
 
 def _moved_by(trigger: str) -> Callable[[Session], bool]:
@@ -110,4 +108,4 @@ VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
     (ABORT, _may_be_ended),
     (DESTROY, _may_be_destroyed),
 )
-"""What a person can type about a session, the likeliest first, and when."""
+"""Commands for people, the likeliest first, each with the condition under which it fits."""

@@ -9,14 +9,13 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer
 from schemas.ports.files import Blobs, DataDir
-from schemas.ports.key_places import KeyPlace
+from schemas.ports.key_folder import KeyFolder, KeyPlace
 from schemas.ports.keys import (
     DatedSigner,
     Erasure,
     HostIdentity,
     Identities,
     KeyFiles,
-    KeyFolder,
     Keyring,
     MasterKeys,
     OpenKeyFile,

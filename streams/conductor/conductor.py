@@ -19,16 +19,16 @@ from zlib import crc32
 
 from handlers.lifecycle.next_action import (
     Action,
-    Do,
+    Execute,
     MakeKey,
     MakeSeal,
     Redrive,
     SendEnd,
     Shred,
-    Silence,
+    SilenceLimits,
     StartSeal,
-    at_rest,
     evaluate,
+    is_idle,
 )
 from handlers.lifecycle.rules import allowed
 from handlers.lifecycle.session import Session
@@ -91,7 +91,7 @@ class ConductorParts:
     evidence: EvidenceStore
     signers: Signers
     require_keys: RequireKeys
-    limits: Silence = field(default_factory=Silence)
+    limits: SilenceLimits = field(default_factory=SilenceLimits)
     clock_us: Clock = now_us
 
 
@@ -136,7 +136,7 @@ class Conductor:
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
         """Examine this session soon. step: the one with a new event; empty: perhaps every one."""
         session = self._directory.get(session_id)
-        if session is None or at_rest(session):
+        if session is None or is_idle(session):
             self._tracked.pop(session_id, None)
             return
         tracked = self._tracked.setdefault(session_id, _Tracked(ChunkProgress(session_id), session))
@@ -162,7 +162,7 @@ class Conductor:
         number = 0
         while True:
             try:
-                live = [session for session in self._directory.sessions() if not at_rest(session)]
+                live = [session for session in self._directory.sessions() if not is_idle(session)]
                 await self._activity.listen(self._parts.clock_us(), live)
             except Retryable as error:
                 log.warning("host_watch_failed error=%s", error)
@@ -228,7 +228,7 @@ class Conductor:
         session, created = tracked.session, tracked.session.created
         assert created is not None
         match action:
-            case Do(command, fields):
+            case Execute(command, fields):
                 await self._do(tracked, command, now_us, **fields)
             case MakeKey():
                 await self._parts.require_keys()

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from handlers.lifecycle.session import Session, evolve, initial
-from handlers.retention.space import may_go
+from handlers.retention.space import may_purge
 from schemas import subjects
 from schemas.errors import Misuse, Rejected
 from schemas.events.session import Created, Event
@@ -168,7 +168,7 @@ class SessionDirectory:
                 self._open[session.id] = session
         if self._sources:
             self._sealed.update(known.sealed)
-            for session in filter(may_go, loaded):  # sealed, and its last event told something else
+            for session in filter(may_purge, loaded):  # sealed, and its last event told something else
                 self.has_source(session)
         self._position = known.position
         log.info("directory_started position=%d open=%d", known.position, len(self._open))
@@ -210,7 +210,7 @@ class SessionDirectory:
         else:
             self._recent.pop(session.id, None)
             self._open[session.id] = session
-        if self._sources and may_go(session):
+        if self._sources and may_purge(session):
             self.has_source(session)
         else:
             self.source_gone(session.id)

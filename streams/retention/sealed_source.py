@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from handlers.lifecycle.session import Session
-from handlers.retention.space import is_filling, may_go, may_release, next_to_purge
+from handlers.retention.space import is_filling, may_purge, may_release, next_to_purge
 from schemas import subjects
 from schemas.buffers import Bytes
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
@@ -124,7 +124,7 @@ class SourceRetention:
                 break  # sessions that were sealed later are not due either
             session = await self.directory.find(name)
             # A session that is being destroyed takes its source with it.
-            if session is None or not may_go(session) or not await is_recorded(self.jet, name):
+            if session is None or not may_purge(session) or not await is_recorded(self.jet, name):
                 self.directory.source_gone(name)
             elif await self._is_whole(session, at_us, now_us) and await self._is_unchanged(session):
                 await self._purge(name)
@@ -156,7 +156,7 @@ class SourceRetention:
                 session = await self.directory.find(name)
             if session is not None and session.shredded is not None:
                 await self._purge_late(name)
-            elif session is not None and may_go(session):
+            elif session is not None and may_purge(session):
                 self.directory.has_source(session)
             elif session is None or session.finished:
                 self._foreign_names.add(name)
@@ -208,7 +208,7 @@ class SourceRetention:
     async def _is_unchanged(self, session: Session) -> bool:
         """Whether the session is as it was when its chunks were read."""
         now = await self.directory.find(session.id)
-        return now is not None and may_go(now) and now.seals == session.seals
+        return now is not None and may_purge(now) and now.seals == session.seals
 
     async def _purge(self, name: str) -> None:
         recorded = subjects.chunk(subjects.RECORDED, name)

@@ -8,7 +8,7 @@ import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from handlers.lifecycle.next_action import Silence
+from handlers.lifecycle.next_action import SilenceLimits
 from schemas.config.settings import Settings, StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
@@ -135,9 +135,9 @@ async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:
     return True
 
 
-def silence(settings: Settings) -> Silence:
+def silence(settings: Settings) -> SilenceLimits:
     """How long a host may be silent."""
-    return Silence(settings.host_silent_max_s, settings.host_return_max_s)
+    return SilenceLimits(settings.host_silent_max_s, settings.host_return_max_s)
 
 
 def _limits(stage: StageLimits) -> Limits:

@@ -12,14 +12,14 @@ from handlers.lifecycle.decide import decide
 from handlers.lifecycle.next_action import (
     HOST_SILENT,
     Action,
-    Do,
+    Execute,
     Facts,
     MakeKey,
     MakeSeal,
     Redrive,
     SendEnd,
     Shred,
-    Silence,
+    SilenceLimits,
     StartSeal,
     evaluate,
 )
@@ -27,7 +27,7 @@ from handlers.lifecycle.session import Session, evolve, initial
 from schemas.events import commands
 from schemas.events.commands import Command
 
-LIMITS = Silence()
+LIMITS = SilenceLimits()
 NAME = "demo-01"
 
 
@@ -72,7 +72,8 @@ class World:
             action = self.next()
             if action is None:
                 return self
-            self.done.append(action.command.__name__ if isinstance(action, Do) else type(action).__name__)
+            kind = action.command if isinstance(action, Execute) else type(action)
+            self.done.append(kind.__name__)
             self.carry_out(action)
         raise AssertionError(f"it never comes to rest: {self.done[-10:]}")
 
@@ -80,7 +81,7 @@ class World:
         match action:
             case MakeKey():
                 self.do(commands.StartComplete, dek_id="aa" * 16, intake="bb" * 1216)
-            case Do(command, said):
+            case Execute(command, said):
                 self.do(command, **said)
             case SendEnd():
                 self.ended = len(self.recorded)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from handlers.lifecycle.session import Session, initial
-from handlers.retention.space import ASK_BYTES, may_go, next_to_purge, send_quota_bytes
+from handlers.retention.space import ASK_BYTES, may_purge, next_to_purge, send_quota_bytes
 from schemas.events.session import DestroyOrdered, Sealed, SealStarted
 
 DAY_S = 86_400.0
@@ -34,11 +34,11 @@ def test_only_a_sealed_session_that_is_left_alone_may_lose_its_source() -> None:
         **HEAD, session="s", trigger="CLEANUP", from_state="STOPPED", to_state="CLEANUP", approver="a",
         backups_until_us=0,
     )  # fmt: skip
-    assert may_go(sealed("s"))
-    assert may_go(replace(sealed("s"), held=True)), "a hold keeps evidence, and the evidence stays"
-    assert not may_go(replace(initial("s"), state="STOPPED"))
-    assert not may_go(replace(sealed("s"), seal_started=begun))
-    assert not may_go(replace(sealed("s"), destroy=order))
+    assert may_purge(sealed("s"))
+    assert may_purge(replace(sealed("s"), held=True)), "a hold keeps evidence, and the evidence stays"
+    assert not may_purge(replace(initial("s"), state="STOPPED"))
+    assert not may_purge(replace(sealed("s"), seal_started=begun))
+    assert not may_purge(replace(sealed("s"), destroy=order))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.lifecycle.next_action import Silence
+from handlers.lifecycle.next_action import SilenceLimits
 from infra.config.load import data_dir, load_settings
 from schemas.config.reference import page, template
 from schemas.config.settings import STAGES, VARIABLES, Settings, StageLimits
@@ -63,9 +63,9 @@ def test_a_variable_under_any_of_its_names_sets_its_field(
 
 def test_how_long_a_host_may_be_silent_is_a_setting() -> None:
     """Breaks: on a slow line every session ends in ERROR, and nothing that is set helps."""
-    assert silence(load_settings({})) == Silence()
+    assert silence(load_settings({})) == SilenceLimits()
     given = {"HOST_SILENT_MAX": "5m", "HOST_RETURN_MAX": "2d"}
-    assert silence(load_settings(given)) == Silence(host_silent_s=300, host_return_s=2 * 86_400)
+    assert silence(load_settings(given)) == SilenceLimits(host_silent_s=300, host_return_s=2 * 86_400)
 
 
 def test_the_limits_of_one_stage_are_its_own() -> None:
