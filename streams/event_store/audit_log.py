@@ -13,7 +13,7 @@ AUDIT = "audit.ndjson"
 
 
 def audit(data: DataDir, what: str, session: str, uid: bytes, **more: str | int) -> None:
-    """Record that `what` (past tense, such as `key_exported`) happened to a session's contents."""
+    """Add one line. what: the event in the past tense, such as `key_exported`."""
     record = {
         "at_us": now_us(),
         "who": data.user(),

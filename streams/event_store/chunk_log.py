@@ -1,4 +1,4 @@
-"""Owns reading a session's chunk events back: what was recorded, where a fragment went."""
+"""Reads a session's chunk events back: its checkpoint, its recorded chunks, the place of one fragment."""
 
 from collections.abc import AsyncIterator
 
@@ -28,12 +28,12 @@ def data_seqs(recorded: Recorded) -> list[int]:
 
 
 async def last_recorded(jet: Reader, session: str) -> tuple[int, Recorded | Ended] | None:
-    """The session's checkpoint as the leader knows it, and its stream sequence; None: there is none yet."""
+    """The session's checkpoint, read from the leader, with its stream sequence; None: there is none yet."""
     message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
     if message is None:
         return None
     event = recorded_in(message)
-    if event is None:  # somebody wrote nonsense after it: the next event of ours goes after the nonsense
+    if event is None:  # a foreign message stands after it: our next event goes after that message
         async for earlier in recorded_events(jet, session):
             event = earlier
     return (message.seq, event) if event else None
@@ -54,7 +54,7 @@ async def recorded_events(jet: Reader, session: str) -> AsyncIterator[Recorded |
 
 
 def recorded_in(message: Message) -> Recorded | Ended | None:
-    """None: it is no event at all. Of a type that only a newer version knows, it is Rejected."""
+    """The event of a message; None: it is no event. Raises Rejected: its type belongs to a newer version."""
     try:
         return read_recorded(message.data)
     except Rejected as error:
@@ -64,7 +64,7 @@ def recorded_in(message: Message) -> Recorded | Ended | None:
 
 
 async def find_fragment(jet: Reader, session: str, wanted: Header) -> tuple[bytes, bytes] | None:
-    """Head and proof (header ‖ H(body) ‖ signature) of what was taken for a track and seq, or None."""
+    """Head and proof (header ‖ H(body) ‖ signature) of the fragment taken at this place, or None."""
     async for event in recorded_events(jet, session):
         if isinstance(event, Ended) or event.track != wanted.track:
             continue

@@ -1,8 +1,8 @@
-"""Owns what the conductor knows of one session's chunks: a fold of its events, read on from where it stands.
+"""Folds the chunk events of one session into the conductor's facts, and reads on from its last position.
 
-1. Each subject is read from the sequence after the last that was folded, so a look costs what is new.
-2. Every event folds by chunk index: a doubled or redelivered one changes nothing.
-3. It is a cache: thrown away and made anew at will.
+1. Each subject is read from the sequence after the last folded one, so a look costs only new events.
+2. Every event folds by chunk index: a doubled or redelivered event changes nothing.
+3. It is a cache: it can be dropped and made again at any time.
 """
 
 from collections.abc import Collection
@@ -20,12 +20,12 @@ from schemas.types import Frozen
 READ_BYTES = 4 << 20
 DEAD_STEP = "dead"
 STEPS_READ = (DEAD_STEP, subjects.REDRIVEN, subjects.STORED, subjects.RECORDED)
-"""In the order in which they are read: whatever is stored or dead was recorded before, and is known then."""
+"""In reading order. A stored or dead chunk was recorded before, so `recorded` is read last and knows it."""
 
 
 @dataclass(slots=True)
 class ChunkProgress:
-    """One session. Used by one task at a time."""
+    """The progress of one session. Used by one task at a time."""
 
     session_id: str
     recorded: dict[int, int] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class ChunkProgress:
     _position: dict[str, int] = field(default_factory=dict)
 
     async def read_on(self, jet: Reader, steps: Collection[str] = STEPS_READ) -> None:
-        """Fold what came on the subjects of these steps since they were last read."""
+        """Fold the events on the subjects of these steps since the last read. Raises Unavailable."""
         for step in STEPS_READ:
             if step not in steps:
                 continue
@@ -70,7 +70,7 @@ class ChunkProgress:
                 try:
                     self._fold(read_chunk_event(message.data), message.seq)
                 except Rejected:
-                    continue  # whoever wrote it is newer than we, or wrote nonsense: no fact of ours
+                    continue  # of a newer version, or foreign: no fact of ours
                 finally:
                     self._position[subject] = message.seq
 

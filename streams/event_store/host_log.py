@@ -1,10 +1,10 @@
-"""Says which host may ask for sessions with which evidence key, and lets no counter serve two sessions.
+"""Registers the evidence key of each host, and lets no counter serve two sessions.
 
 1. A host's key is registered on first use; another key is then denied.
-2. A counter is taken in the log before the session is created: a crash between leaves it with its session,
-   which asks again. So a uid, which names files and keys, never belongs to two sessions.
-3. Each counter of a key has a subject of its own: whether it is free is one look, however many were used, and
-   sessions of one host that begin at once are in nobody's way.
+2. A counter is taken in the log before the session is created. After a crash between the two the counter
+   stays with its session, which asks again. So a uid, which names files and keys, never serves two sessions.
+3. Each counter of a key has a subject of its own. One look tells whether it is free, however many were used;
+   sessions of one host that begin at once do not conflict.
 """
 
 from collections.abc import AsyncIterator
@@ -21,8 +21,8 @@ from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import retry_conflicts
 
 CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
-"""Sessions that are created at once, how many of them for one host, and how many more of its requests wait:
-less than half of the requests that the command service works on together."""
+"""Sessions created at once, those of one key, and the requests of one key that may wait. All requests of one
+key are less than half of those that the command service works on at once."""
 
 
 class HostLog:
@@ -34,20 +34,20 @@ class HostLog:
 
     @asynccontextmanager
     async def turn(self, create: Create) -> AsyncIterator[None]:
-        """Hold one of the turns to ask for a session. Its signature must have been checked.
+        """Hold one of the turns to create a session. The request's signature must have been checked.
 
-        They are of the key, not of the name: whoever asks under the name of another host takes his own.
+        A turn belongs to the key, not to the name: a request under a foreign name uses its own turns.
         Raises Unavailable (create.busy).
         """
-        whose = create.host_key.hex()
-        if self._creating.waiting_of(whose) >= CREATES_WAIT:
-            said = f"host {create.host} has asked for too many sessions at once"
-            raise Unavailable(said, code="create.busy", hint="ask again")
-        async with self._creating.turn(whose):
+        key = create.host_key.hex()
+        if self._creating.waiting_of(key) >= CREATES_WAIT:
+            text = f"host {create.host} has asked for too many sessions at once"
+            raise Unavailable(text, code="create.busy", hint="ask again")
+        async with self._creating.turn(key):
             yield
 
     async def admit(self, create: Create) -> None:
-        """Check and note what a request to create says of its host. Its signature must have been checked.
+        """Register the key of a request, and take its counter. The signature must have been checked.
 
         Safe to repeat. Raises Denied (host.key), RefusedByState (host.counter).
         """
@@ -55,7 +55,7 @@ class HostLog:
         await self._take_counter(create)
 
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
-        """Let this key speak for the host. Raises Denied (host.key): another one does already."""
+        """Register the host's evidence key. Raises Denied (host.key): another key is registered."""
         event = HostRegistered(host=host, key=key, at_us=at_us, who=who)
         first = await self._append_first(subjects.host_log(host), event, host)
         if first is not None:
@@ -75,7 +75,7 @@ class HostLog:
     async def _append_first(
         self, subject: str, event: HostRegistered | CounterTaken, host: str
     ) -> Message | None:
-        """Append the only event of a subject; the message that stands there already comes back."""
+        """Append the only event of a subject; or return the message that is there already."""
 
         async def attempt() -> Message | None:
             # After a Conflict: another process was first, or our ack was lost.

@@ -1,13 +1,13 @@
-"""Writes down, and reads, which sessions are not finished: so a service starts without reading the whole log.
+"""Stores the list of unfinished sessions, so that a service starts without reading the whole log.
 
     lucid.open.part   names, at most PART_BYTES of them a message
     lucid.open.head   position in LIFECYCLE, and the sequences of the parts
 
-1. It is derived from LIFECYCLE: true of the log up to `position`. The reader folds everything after that.
-   So a crash between any two writes, an old list or a lost one costs time at the next start, nothing else.
-2. Parts are durable before the head that names them. Several conductors may write: a head expects the one
-   that its writer has read, and only the winner removes what is older than its own parts.
-3. The stream or a part is gone: the list is made from the last event of each session, once (60 µs each).
+1. The list is derived from LIFECYCLE and true up to `position`; the reader folds all later events. So a
+   crash between any two writes, an old list or a lost list costs time at the next start, nothing else.
+2. Parts are durable before the head that names them. Several conductors may write. A head expects the head
+   that its writer has read; only the winner removes parts older than its own.
+3. If the stream or a part is gone, the list is made once from each session's last event (60 µs each).
 """
 
 import asyncio
@@ -30,22 +30,22 @@ from streams.scheduling.retry import retry
 
 PART_BYTES = 256 << 10
 EVERY_EVENTS, EVERY_S = 1000, 60.0
-"""The list is written again after so many events of the log; after so long where there were fewer."""
+"""The list is written again after so many events, or after so many seconds if there was any event."""
 LOOK_S = 5.0
 LASTS, LASTS_AT_ONCE = 500, 4
-"""Last events in one answer, and answers that are under way at once."""
+"""Last events in one answer, and answers under way at once."""
 
 log = logging.getLogger("lucid.directory")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSessions:
-    """Which sessions are not finished, after the event at stream sequence `position` of LIFECYCLE."""
+    """The unfinished sessions after the event at stream sequence `position` of LIFECYCLE."""
 
     position: int = 0
     names: tuple[str, ...] = ()
     sealed: Mapping[str, int] = field(default_factory=dict)
-    """Sealed sessions whose source may still be there, with the time of their seal in µs."""
+    """Sealed sessions with a source that may still be there, by the time of their seal in µs."""
 
 
 class _Head(BaseModel):
@@ -64,13 +64,13 @@ class _Part(BaseModel):
 
 
 async def read_open(jet: Reader) -> OpenSessions:
-    """The newest list, or one that is made from the log. Raises Unavailable."""
+    """The newest list, or a list made from the log. Raises Unavailable."""
     found = await _read_list(jet)
     return found if found is not None else await list_from_log(jet)
 
 
 async def list_from_log(jet: Reader) -> OpenSessions:
-    """The list as the last event of each session tells it; what it cannot tell counts as open."""
+    """The list by the last event of each session; a session with any other last event counts as open."""
     position = (await jet.info(subjects.LIFECYCLE)).last_seq
     log.info("open_sessions_made_anew position=%d", position)
     logs = list(await jet.subject_counts(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE))
@@ -84,7 +84,7 @@ async def list_from_log(jet: Reader) -> OpenSessions:
         for subject in some:
             name = subjects.session_of(subject)
             if subjects.SESSION_ID.fullmatch(name) and name not in subjects.RESERVED_IDS:
-                if (last := _last_words(found.get(subject))) is None:
+                if (last := _closing_event(found.get(subject))) is None:
                     names.append(name)
                 elif last.to_state == State.STOPPED:
                     sealed[name] = last.at_us
@@ -95,8 +95,8 @@ async def list_from_log(jet: Reader) -> OpenSessions:
     return OpenSessions(position, tuple(names), sealed)
 
 
-def _last_words(message: Message | None) -> Transition | None:
-    """The event after which nothing is left to do: sealed, or destroyed and shredded."""
+def _closing_event(message: Message | None) -> Transition | None:
+    """The event of the message if it ends a session: sealed, or destroyed and shredded."""
     if message is None:
         return None
     with suppress(Rejected):
@@ -119,22 +119,22 @@ async def _read_list(jet: Reader) -> OpenSessions | None:
         if found is None or head is None:
             return None
         if head.position > (await jet.info(subjects.LIFECYCLE)).last_seq:
-            return None  # the log was taken back to an older state
+            return None  # the log was restored to an older state
         parts = await jet.get_many(subjects.OPEN, head.parts)
         if len(parts) == len(head.parts):
             return _joined(head, [parts[seq].data for seq in head.parts])
         again = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
         if again is None or again.seq == found.seq:
             return None
-        # Another conductor wrote a newer list while the older one was read, and removed its parts.
+        # Another conductor has written a newer list meanwhile, and removed these parts.
 
 
 async def write_open(jet: Jet, now: OpenSessions) -> None:
-    """Make `now` the newest list, unless a newer one is there. Raises LucidError."""
+    """Make `now` the newest list, unless there is a newer one. Raises LucidError."""
     found = await jet.last(subjects.OPEN, subjects.OPEN_HEAD)
     held = _read_head(found.data) if found else None
     if held is not None and now.position < held.position <= (await jet.info(subjects.LIFECYCLE)).last_seq:
-        return  # beyond the log it is of a log that was taken back, and would be believed when this one grows
+        return  # a head beyond the log belongs to a log that was restored to an older state: replace it
     seqs = [
         (await jet.publish(subjects.OPEN_PART, part.model_dump_json().encode())).seq for part in _parts(now)
     ]
@@ -142,18 +142,18 @@ async def write_open(jet: Jet, now: OpenSessions) -> None:
     try:
         seq = await jet.append(subjects.OPEN_HEAD, head.model_dump_json().encode(), found.seq if found else 0)
     except Conflict:
-        return  # another conductor's is as good; the next head removes our parts
-    # A crash here leaves old parts and heads, which the next list removes.
+        return  # another conductor's list is as good; the next head removes our parts
+    # A crash here leaves old parts and heads; the next list removes them.
     await jet.purge(subjects.OPEN, subjects.ALL_OPEN, min([*seqs, seq]) - 1)
 
 
 @dataclass(slots=True)
 class OpenSessionsWriter:
-    """Writes the list while the log grows. Runs until cancelled; any number of conductors may run one."""
+    """Writes the list while the log grows. Any number of conductors may run one."""
 
     jet: Jet
     now: Callable[[], OpenSessions]
-    """What the directory knows. It must be ready."""
+    """The directory's list. It must be ready."""
     ready: Callable[[], Awaitable[None]]
 
     async def run(self) -> None:
@@ -169,7 +169,7 @@ class OpenSessionsWriter:
                     await write_open(self.jet, now)
                     written, written_s = now.position, loop.time()
                 except LucidError as error:
-                    # The next start reads more of the log; nothing else comes of it.
+                    # The next start reads more of the log: no other effect.
                     log.warning("open_sessions_unwritten error=%s", error)
             await asyncio.sleep(LOOK_S)
 

@@ -1,10 +1,10 @@
-"""Knows the sessions that are not finished, and finds every other one; each is the fold of its log.
+"""Keeps the unfinished sessions in memory, and finds every other session; each is the fold of its log.
 
-1. In memory are the sessions that are not finished, and the RECENT others that were asked for last. So a
-   finished session costs no memory and no time; its log is read when somebody names it (`find`).
-2. It starts from the list of open sessions (open_sessions.py) and folds what the log says after that.
-3. It may lag behind the log by a moment, never contradict it; who needs the newest asks `caught_up`.
-4. One task runs `run` until it is cancelled; all else is read by anyone on the same event loop.
+1. In memory are the unfinished sessions, and the RECENT finished ones that were asked for last. So a finished
+   session costs no memory and no time; `find` reads its log.
+2. It starts from the list of open sessions (open_sessions.py) and folds all later events of the log.
+3. It may lag behind the log, but never contradicts it; `caught_up` waits for the newest event.
+4. One task runs `run` until it is cancelled; any task on the same event loop may read.
 5. It decides nothing and appends nothing.
 """
 
@@ -25,39 +25,39 @@ from streams.event_store.session_log import read_event
 from streams.scheduling.retry import retry
 
 RECENT = 500
-"""Finished sessions that are kept in memory, about 7 kB each."""
+"""Finished sessions in memory, about 7 kB each."""
 LOADS_AT_ONCE = 16
 SLICE = 50
-"""Events that are folded before the event loop has its turn: about 3 ms."""
+"""Events that are folded before other tasks run: about 3 ms."""
 
 log = logging.getLogger("lucid.directory")
 
 
 class SessionDirectory:
-    """Every session by id. `run` keeps it; nothing is known before `ready`."""
+    """Every session by id. `run` fills it; it is incomplete before `ready` returns."""
 
     def __init__(
         self,
         jet: Reader,
         start: Callable[[Reader], Awaitable[OpenSessions]] = read_open,
-        rest: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
+        pause: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0),
         sources: bool = False,
     ) -> None:
-        """start: where to begin. rest: awaited after every SLICE of events. sources: keep `sealed`."""
-        self._jet, self._start, self._rest, self._sources = jet, start, rest, sources
+        """start: reads the first list. pause: awaited after every SLICE of events. sources: keep `sealed`."""
+        self._jet, self._start, self._pause, self._sources = jet, start, pause, sources
         self._open: dict[str, Session] = {}
         self._recent: OrderedDict[str, Session] = OrderedDict()
         self._sealed: dict[str, int] = {}
         self._callbacks: list[Callable[[Session], None]] = []
         self._position = 0
-        """Stream sequence of the last event that was folded."""
+        """Stream sequence of the last folded event."""
         self._moved = asyncio.Condition()
         self._ready = False
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
         await retry(self._begin)
-        await self._tell()
+        await self._notify()
         follower = self._jet.follow(subjects.LIFECYCLE, [subjects.ALL_LIFECYCLE], self._position + 1)
         try:
             while items := await follower.batch():
@@ -65,25 +65,25 @@ class SessionDirectory:
                     for item in items[start : start + SLICE]:
                         if isinstance(item, Message):
                             await self._take(item)
-                    await self._tell()
-                    await self._rest()
+                    await self._notify()
+                    await self._pause()
         finally:
             await follower.close()
 
     async def ready(self) -> None:
-        """Return when everything that stood in the log at the first call is known."""
+        """Return when every event that was in the log at the first call is folded."""
         if not self._ready:
             await self.caught_up()
             self._ready = True
 
     async def caught_up(self) -> None:
-        """Return when everything that stands in the log now is known."""
+        """Return when every event that is in the log now is folded."""
         last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
         if last is not None:
             await self.reached(last.seq)
 
     async def reached(self, seq: int) -> None:
-        """Return when the log is known up to a stream sequence."""
+        """Return when the log is folded up to a stream sequence."""
         async with self._moved:
             await self._moved.wait_for(lambda: self._position >= seq)
 
@@ -92,14 +92,14 @@ class SessionDirectory:
         return self._open.get(session_id) or self._recent.get(session_id)
 
     async def find(self, session_id: str) -> Session | None:
-        """The session, from its log where it is not in memory; None: there is none. Raises Unavailable."""
+        """The session, read from its log if it is not in memory; None: there is none. Raises Unavailable."""
         session = self.get(session_id)
         if session is not None:
             if session_id in self._recent:
                 self._recent.move_to_end(session_id)
             return session
         loaded = await self._load(session_id)
-        # Read while the log was followed: what was folded meanwhile may be newer.
+        # The log was followed meanwhile: the session in memory may be newer.
         session = self.get(session_id)
         if session is not None and session.last_seq >= loaded.last_seq:
             return session
@@ -115,27 +115,27 @@ class SessionDirectory:
 
     @property
     def position(self) -> int:
-        """Stream sequence of the last event that is known."""
+        """Stream sequence of the last folded event."""
         return self._position
 
     @property
     def sealed(self) -> Mapping[str, int]:
-        """Sealed sessions whose source may still be there, with the time of their seal in µs.
+        """Sealed sessions with a source that may still be there, by the time of their seal in µs.
 
-        Whoever asked for `sources` says `source_gone` of each, or they are kept for ever.
+        The owner of a directory with `sources` calls `source_gone` for each; otherwise they stay for ever.
         """
         return self._sealed
 
     def source_gone(self, session_id: str) -> None:
-        """Nothing of the session's source is left."""
+        """Forget a session: its source is gone."""
         self._sealed.pop(session_id, None)
 
     def has_source(self, session: Session) -> None:
-        """Something came under the name of a sealed session."""
+        """Remember a sealed session: something came under its name."""
         self._sealed[session.id] = session.seals[-1].at_us
 
     def open_sessions(self) -> OpenSessions:
-        """What a directory that starts later needs to know."""
+        """The list from which a later directory can start."""
         return OpenSessions(self._position, tuple(self._open), dict(self._sealed))
 
     def on_change(self, callback: Callable[[Session], None]) -> None:
@@ -143,7 +143,7 @@ class SessionDirectory:
         self._callbacks.append(callback)
 
     async def until(self, session_id: str, wanted: Callable[[Session], bool]) -> Session:
-        """Return the session once it is as wanted. Waits for ever: bound it from outside."""
+        """Return the session when `wanted` is true of it. Without a bound: the caller sets one."""
         await self.find(session_id)
         async with self._moved:
             while True:
@@ -168,12 +168,12 @@ class SessionDirectory:
                 self._open[session.id] = session
         if self._sources:
             self._sealed.update(known.sealed)
-            for session in filter(may_purge, loaded):  # sealed, and its last event told something else
+            for session in filter(may_purge, loaded):  # sealed, though its last event was another one
                 self.has_source(session)
         self._position = known.position
         log.info("directory_started position=%d open=%d", known.position, len(self._open))
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._moved:
             self._moved.notify_all()
 
@@ -194,7 +194,7 @@ class SessionDirectory:
         event = _event(message)
         session = self.get(name)
         if session is None and not isinstance(event, Created):
-            # It was finished, and somebody asks something of it again.
+            # It was finished, and a command changed it again.
             session = await retry(lambda: self._load(name))
             session = max(session, self.get(name) or session, key=lambda one: one.last_seq)
         session = evolve(session or initial(name), event, message.seq)
@@ -226,7 +226,7 @@ def _event(message: Message) -> Event | None:
     try:
         return read_event(message.data)
     except Rejected as error:
-        # One bad line must not hide every other session; the session itself refuses all commands.
+        # One bad event must not hide every other session; this session refuses all commands.
         name = subjects.session_of(message.subject)
         log.error("event_unreadable session=%s seq=%d error=%s", name, message.seq, error)
         return None

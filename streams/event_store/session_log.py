@@ -1,9 +1,9 @@
-"""Owns reading and appending a session's event log; what may be appended is decided in handlers/lifecycle.
+"""Reads and appends a session's event log; handlers/lifecycle decides which events may be appended.
 
-1. An append expects the last sequence that the decision was made on. On Conflict the log is read again from
-   there and the decision made again: if the command's own event is there (its ack was lost), it is done.
+1. An append expects the last sequence that the decision was made on. After a Conflict the log is read on from
+   there and the decision made again. If the command's own event is there (its ack was lost), it is done.
 2. So a command may be executed again after any failure, and any number of writers may execute at once.
-3. Reads may lag behind the leader; then the append conflicts, and reading goes on. Nothing is overwritten.
+3. A read may lag behind the leader. Then the append conflicts, and reading goes on; nothing is overwritten.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger("lucid.lifecycle")
 
 
 def read_event(data: Bytes) -> Event | None:
-    """The event in one message of a session's log; None: of a kind that this version does not know.
+    """The event in one message of a session's log; None: its type is unknown to this version.
 
     Raises Rejected (event.malformed).
     """
@@ -40,13 +40,13 @@ def read_event(data: Bytes) -> Event | None:
 
 
 class SessionLog:
-    """The logs of all sessions. Holds nothing but the connection."""
+    """The logs of all sessions. It holds the connection alone."""
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
 
     async def load(self, session_id: str) -> Session:
-        """The session as its log tells it now; `created` is None when there is none."""
+        """The fold of the session's log; `created` is None when there is no such session."""
         return await self.advance(initial(subjects.session_id(session_id)))
 
     async def existing(self, session_id: str) -> Session:
@@ -57,7 +57,7 @@ class SessionLog:
         return session
 
     async def advance(self, session: Session) -> Session:
-        """The session with every event since `last_seq` folded in."""
+        """The session with every later event folded in. Raises Unavailable, Rejected (event.malformed)."""
         subject = subjects.lifecycle(session.id)
         async for message in self._jet.read_all(subjects.LIFECYCLE, subject, session.last_seq + 1):
             session = evolve(session, read_event(message.data), message.seq)
@@ -69,15 +69,15 @@ class SessionLog:
         return [bytes(message.data) async for message in self._jet.read_all(subjects.LIFECYCLE, subject)]
 
     async def execute(self, command: Command, known: Session | None = None) -> Session:
-        """Append what the command decides; the session after it comes back. Safe to repeat.
+        """Append the event that the command decides, and return the session after it. Safe to repeat.
 
         known: a fold of the same session to go on from; it may be stale.
-        Raises what `decide` raises, Unavailable (repeat with the same `cause`), Conflict (log.busy).
+        Raises the errors of `decide`, Unavailable (repeat with the same `cause`), Conflict (log.busy).
         """
         session = known or initial(subjects.session_id(command.session))
 
         async def attempt() -> Session:
-            # After a Conflict: ours with a lost ack, or another writer's. Reading on tells which.
+            # After a Conflict: our event with a lost ack, or another writer's. Reading on tells which.
             nonlocal session
             session = await self.advance(session)
             events = decide(session, command)

@@ -1,13 +1,11 @@
-"""Owns which streams there are, what each may take of the disk, and how long it keeps what it holds.
+"""Declares the streams: their subjects, their shares of the disk, how long they keep messages.
 
-1. All limits together are below what the server promises; what is left is the reserve in which sessions
-   can still end.
-2. Nothing that is evidence, or a way to it, expires by age or is pushed out by something newer: a full
-   stream refuses (NoSpace), and the publisher waits. Only DEAD lets the oldest go, so that a refusal can
-   always be written down.
-3. Nothing forbids deletion or purge: a destroyed session's fragments and events are purged. No stream holds a
-   key: what a broker deletes is never trusted to be erased.
-4. RECORDINGS knows no message ids worth remembering: dedupe would let one host swallow another's message.
+1. All limits together stay below the server's promise. The rest is the reserve in which sessions still end.
+2. Evidence, and events that lead to it, never expire by age; no newer message pushes them out. A full stream
+   refuses (NoSpace), and the publisher waits. Only DEAD drops the oldest: a refusal can always be written.
+3. Deletion and purge are allowed: a destroyed session's fragments and events are purged. No stream holds a
+   key, because deletion by a broker is never trusted as erasure.
+4. RECORDINGS has the shortest window for message ids: dedupe would let one host swallow another's message.
 """
 
 from dataclasses import replace
@@ -36,19 +34,19 @@ from schemas.subjects import (
 )
 
 SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005}
-"""Of what the server promises to all streams; the rest is left over."""
+"""Shares of the bytes that the server promises to all streams; the rest is the reserve."""
 DEFAULT_STORAGE_BYTES = 64 << 30
-"""Shared out on a server that is not ours, when no setting says how much it gives."""
+"""Shared out on a foreign server, when no setting says how much it gives."""
 NAMES = tuple(SHARES)
 EVENT_BYTES = 800 << 10
-"""The largest event with its headers; a test makes it. A server that takes less would end that recording."""
+"""The largest event with its headers; a test makes it. A lower limit would end that recording."""
 DEAD_AGE_S = 30 * 86_400
 SHORTEST_WINDOW_S = 0.1
-"""The least duplicate window that a server takes."""
+"""The shortest duplicate window that the server accepts."""
 
 
 def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
-    """Return every stream, sharing out `storage_bytes`."""
+    """Every stream, with its share of `storage_bytes`."""
 
     def spec(
         name: str,
@@ -99,7 +97,7 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
 
 
 def check_payload(jet: Jet) -> None:
-    """For services, before they start. Raises Misuse (nats.max_payload)."""
+    """Check before a service starts that the largest event fits. Raises Misuse (nats.max_payload)."""
     if jet.max_payload < EVENT_BYTES:
         raise Misuse(
             f"the NATS server takes messages of at most {jet.max_payload} bytes; "
@@ -110,9 +108,9 @@ def check_payload(jet: Jet) -> None:
 
 
 async def declare(jet: Jet, storage_bytes: int = 0, replicas: int = 1) -> dict[str, list[str]]:
-    """Make every stream what it should be and return what was changed, by stream. A second call does nothing.
+    """Create or change every stream as declared; return the changes by stream. A second call does nothing.
 
-    storage_bytes: what the server promises to all; 0: streams that exist keep their limits, others share
+    storage_bytes: the server's promise to all streams; 0: existing streams keep their limits, others share
     DEFAULT_STORAGE_BYTES. Raises Misuse (topology.drift), NoSpace (stream.full, account.streams).
     """
     changes = {}

@@ -1,10 +1,10 @@
-"""Keeps the list of all sessions, finished ones too, as a read model; answers it page by page.
+"""Keeps the list of all sessions, finished ones included, as a read model; answers it page by page.
 
-1. The list is made from LIFECYCLE alone, from the position that is stored with it. Its log is followed
-   beside the directory's, and after it: a list that is made anew delays neither a start nor a command.
-2. A page names its last session's number; the next page begins below it. Sessions that are created meanwhile
-   have higher numbers, so pages are complete and disjoint.
-3. The answer says how many events of the log the list does not know yet.
+1. The list is made from LIFECYCLE alone, from the position stored with it. It follows the log beside the
+   directory and after it: building the list again delays neither a start nor a command.
+2. A page names the number of its last session; the next page begins below it. Sessions created meanwhile have
+   higher numbers, so pages are complete and disjoint.
+3. The answer says how many events of the log the list does not contain yet.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from streams.scheduling.retry import retry
 PAGE_MOST = 500
 """Sessions in one answer: about 700 bytes each, and a message holds 1 MiB."""
 WAITING_MOST = 2000
-"""Rows that may wait to be written before the log is followed on."""
+"""Rows that may wait to be written before the log is followed further."""
 NEAR_EVENTS, NEAR_S = 2000, 2.0
-"""A list that lacks no more than that is waited for, so long."""
-AGAIN_S = 10.0
+"""A page waits up to NEAR_S for a list that lacks at most NEAR_EVENTS events."""
+RETRY_S = 10.0
 EMPTY_S = 0.2
-REST_MOST_S = 0.01
+PAUSE_MOST_S = 0.01
 
 log = logging.getLogger("lucid.list")
 
@@ -51,31 +51,31 @@ class PageAsked(BaseModel):
 
 
 class SessionList:
-    """One for each process that answers commands. `run` keeps it."""
+    """One for each process that answers commands. `run` fills it."""
 
     def __init__(self, jet: Jet, views: Views, ready: Callable[[], Awaitable[None]]) -> None:
-        """ready: returns when commands can be answered."""
+        """ready: returns when the process can answer commands."""
         self._jet, self._views, self._ready = jet, views, ready
         self._changed: dict[str, Session] = {}
         self._moved, self._written = asyncio.Event(), asyncio.Condition()
         self._position = 0
-        """What the rows stand for."""
+        """Stream sequence of the last event that the rows contain."""
         self._slice_began_s = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. The list may fail; nothing else does with it."""
+        """Follow the log until cancelled. A failure stops the list for RETRY_S, and no other service."""
         await retry(self._ready)
         while True:
             try:
                 await self._follow()
             except LucidError as error:
-                log.warning("list_stands error=%s again_s=%g", error, AGAIN_S)
+                log.warning("list_stands error=%s again_s=%g", error, RETRY_S)
             except Exception:
-                log.exception("list_failed again_s=%g", AGAIN_S)
-            await asyncio.sleep(AGAIN_S)
+                log.exception("list_failed again_s=%g", RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
     async def page(self, body: dict[str, Any]) -> dict[str, Any]:
-        """One page, newest first. next: what `after` of the next page is; 0: there is none."""
+        """One page, newest first. `next` in the answer is the `after` of the next page; 0: there is none."""
         asked = PageAsked.model_validate(body)
         last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
         newest = last.seq if last else 0
@@ -103,7 +103,7 @@ class SessionList:
         async def start(_: Reader) -> OpenSessions:
             return OpenSessions(position)
 
-        directory = SessionDirectory(self._jet, start, self._rest)
+        directory = SessionDirectory(self._jet, start, self._pause)
         directory.on_change(lambda session: self._changed.update({session.id: session}))
         following = asyncio.create_task(directory.run(), name="list")
         following.add_done_callback(lambda _: self._moved.set())
@@ -123,30 +123,30 @@ class SessionList:
             await asyncio.gather(following, return_exceptions=True)
 
     async def _begin(self) -> int:
-        """Where the rows stand in this log. A log is known by its first event, which never changes."""
+        """The position of the rows in this log. A log is identified by the time of its first event."""
         while not (info := await retry(lambda: self._jet.info(subjects.LIFECYCLE))).messages:
             await asyncio.to_thread(self._views.begin, "")
             await asyncio.sleep(EMPTY_S)
         first = await retry(lambda: self._jet.get(subjects.LIFECYCLE, info.first_seq))
         log_id = f"{first.stream_time_ns}" if first else ""
         position = await asyncio.to_thread(self._views.begin, log_id)
-        if position > info.last_seq:  # the log was taken back to an older state
+        if position > info.last_seq:  # the log was restored to an older state
             await asyncio.to_thread(self._views.begin, "")
             position = await asyncio.to_thread(self._views.begin, log_id)
         return position
 
-    async def _rest(self) -> None:
-        """Leave half of the time to others, and let no more wait than WAITING_MOST."""
+    async def _pause(self) -> None:
+        """Leave half of the time to other tasks, and bound the waiting rows by WAITING_MOST."""
         loop = asyncio.get_running_loop()
         self._moved.set()
-        await asyncio.sleep(min(loop.time() - self._slice_began_s, REST_MOST_S))
+        await asyncio.sleep(min(loop.time() - self._slice_began_s, PAUSE_MOST_S))
         if len(self._changed) > WAITING_MOST:
             async with self._written:
                 await self._written.wait_for(lambda: len(self._changed) <= WAITING_MOST)
         self._slice_began_s = loop.time()
 
     def _write(self, changed: list[Session], position: int) -> None:
-        """In a thread."""
+        """Write rows; runs in a thread."""
         rows = [
             SessionRow(one.first_seq, one.last_seq, one.id, one.state, one.created.host, summary(one))
             for one in changed

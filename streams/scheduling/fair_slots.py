@@ -1,9 +1,8 @@
 """Shares a number of slots, or bytes, fairly between hosts.
 
-1. Hosts that wait take turns: a host waits for at most one job of each other host, whatever those ask for.
-2. One host holds at most its share at once, so a job that takes long leaves slots for the others.
-3. A job that is larger than the limit, or than the share, runs when nothing else does, or nothing else of its
-   host.
+1. Hosts that wait take turns: a host waits for at most one job of each other host.
+2. One host holds at most its share at once, so slots stay free for the others.
+3. A job larger than the limit runs alone. A job larger than the share runs as its host's only job.
 """
 
 import asyncio
@@ -12,20 +11,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 Turn = tuple[int, asyncio.Future[None]]
-"""Size of a job that waits, and what wakes it."""
+"""Size of a job that waits, and the future that wakes it."""
 
 
 class FairSlots:
-    """At most `limit` in use at once, of which one host holds `share`. Used from one event loop only."""
+    """At most `limit` slots in use at once, at most `share` by one host. Used from one event loop only."""
 
     def __init__(self, limit: int, share: int = 0) -> None:
-        """share: 0 for all of it."""
+        """share: 0 means the whole limit."""
         self.limit = limit
         self.used = 0
         self._share = share or limit
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[Turn]] = {}
-        """By host, in the order of their turns."""
+        """By host; the first host has the next turn."""
 
     @property
     def waiting(self) -> int:
@@ -62,6 +61,7 @@ class FairSlots:
             raise
 
     def give(self, host: str, size: int = 1) -> None:
+        """Return `size` of this host, and start the jobs that now fit."""
         self.used -= size
         self._held[host] -= size
         if not self._held[host]:
@@ -70,13 +70,13 @@ class FairSlots:
             pass
 
     def _serve(self) -> bool:
-        """Let the first job in that may; False: none may, now."""
+        """Start the first job that fits; False: none fits."""
         for host, turns in self._waiting.items():
             size, turn = turns[0]
             if self._held[host] and self._held[host] + size > self._share:
                 continue
             if self.used and self.used + size > self.limit:
-                return False  # smaller ones do not overtake it: it would wait for ever
+                return False  # smaller jobs must not overtake it, or it waits for ever
             turns.popleft()
             del self._waiting[host]
             if turns:

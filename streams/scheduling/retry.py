@@ -41,7 +41,7 @@ class Policy:
 
 
 OUTAGE = Policy(Backoff(0.05, 5.0, jitter=0.5))
-"""The server or a disk does not answer: what waits for it waits for ever."""
+"""The server or a disk does not answer: the caller waits for it without a bound."""
 SEND = Policy(Backoff(0.1, 5.0, jitter=0.5))
 """A fragment of a host that is not acknowledged."""
 START = Policy(Backoff(0.05, 0.05), Unavailable, for_s=60)
@@ -50,7 +50,7 @@ that restarts is back in that time, too."""
 ACKNOWLEDGE = Policy(Backoff(0, 0), attempts=3)
 """A lost ack only brings the message again."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
-"""Nobody answers commands: the recording that is to be ended waits for it."""
+"""The command service does not answer while a recording is to be ended."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
 """Each conflict means that another writer of the same log got through."""
 LOG_OUTAGE = Policy(Backoff(0.2, 0.2), Unavailable, attempts=3)
@@ -68,10 +68,10 @@ async def retry(
     when: Callable[[LucidError], bool] = lambda _: True,
     on_error: Callable[[LucidError], None] | None = None,
 ) -> T:
-    """Return what `call` returns, called again after each failure as the policy says.
+    """Call `call`, again after each failure as the policy says, and return its result.
 
-    when: which errors of the policy's kind are retried. on_error: is told of each that is. Without it, the
-    log is.
+    when: which errors of the policy's kind are retried. on_error: receives each retried error, instead of
+    the log.
     """
 
     async def attempt() -> T:

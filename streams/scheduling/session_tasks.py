@@ -1,9 +1,9 @@
-"""Runs one task a session: one at a time, again when it was woken meanwhile, and again after an outage.
+"""Runs one task for each session: one at a time, again after each wake, and again after an outage.
 
-1. A wake is never lost: it begins the task, or has the running one followed by another.
-2. A session's failure reaches no other session.
-3. What keeps a session waiting can be asked for (`trouble`): who waits for the session is told.
-4. Which work waits for which is the job's own business (fair_slots.py): here every session may run.
+1. A wake is never lost. It starts the task, or the running task is followed by another run.
+2. A failure of one session reaches no other session.
+3. `trouble` tells the caller which error keeps a session waiting.
+4. All sessions may run at once; the job itself takes turns (fair_slots.py).
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from schemas.errors import Retryable
 from streams.scheduling.retry import SESSION
 
 CALM_S = 0.1
-"""Between two runs for one session: many chunks are stored in that time, and one look sees them all."""
+"""Between two runs of one session: one run handles all chunks that were stored meanwhile."""
 
 log = logging.getLogger("lucid.conductor")
 
 
 class Trouble(NamedTuple):
-    """What a session waits for. Times of `time.monotonic`."""
+    """The error that keeps a session waiting. Times of `time.monotonic`."""
 
     error: Retryable
     since_s: float
-    """When the first of the tries failed that have all failed since."""
+    """When the first failure of the present row of failures came."""
     last_s: float
-    """When the newest try failed."""
+    """When the newest failure came."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class _Task:
 
 
 class SessionTasks:
-    """`job` brings one session on. Used from one event loop only."""
+    """`job` does the work of one session. Used from one event loop only."""
 
     def __init__(self, job: Callable[[str], Awaitable[None]]) -> None:
         self._job = job
@@ -58,12 +58,12 @@ class SessionTasks:
         task.again = True
 
     def trouble(self, session_id: str) -> Trouble | None:
-        """Why the session's job did not come to its end the last time; None: it did, or never began."""
+        """The failure of the session's last run; None: it succeeded, or there was none."""
         task = self._tasks.get(session_id)
         return task.trouble if task is not None else None
 
     async def close(self) -> None:
-        """Cancel what runs; nothing begins any more."""
+        """Cancel the running tasks; no other task starts."""
         self._closed = True
         for running in self._running:
             running.cancel()
@@ -84,7 +84,7 @@ class SessionTasks:
         except Retryable as error:
             self._later(session_id, task, error)
         except Exception:
-            # A bug in one session's way must not stop the others'; the sweep tries it again.
+            # A bug that one session meets must not stop the others. The next sweep tries it again.
             log.exception("conducting_failed session=%s", session_id)
         finally:
             task.busy = False
@@ -100,5 +100,5 @@ class SessionTasks:
         task.trouble = Trouble(error, task.trouble.since_s if task.trouble else now_s, now_s)
         log.warning("conducting_waits session=%s delay_s=%.1f error=%s", session_id, delay_s, error)
         if task.retry is not None:
-            task.retry.cancel()  # one timer a session, however often it is woken between
+            task.retry.cancel()  # one timer for each session, however often it is woken
         task.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, session_id)

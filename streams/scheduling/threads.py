@@ -20,9 +20,9 @@ from streams.scheduling.fair_slots import FairSlots
 THREADS = 2
 SLOW_THREADS = 1
 QUICK_S = 0.1
-"""What a codec may take for a whole chunk at worst, without being called slow."""
+"""A codec that may take longer for one whole chunk counts as slow."""
 NICE = 10
-"""Of slow threads: beside busy ones of the usual priority they get a tenth of a core."""
+"""Of slow threads: beside busy threads of normal priority they get a tenth of a core."""
 
 T = TypeVar("T")
 
@@ -53,14 +53,14 @@ class Threads:
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def run(self, host: str, call: Callable[[], T], *, slow: bool = False) -> T:
-        """What `call` returns, called in a thread when it is the host's turn."""
+        """Call `call` in a thread at the host's turn, and return its result."""
         pool = self._slow if slow else self._quick
         async with pool.slots.turn(host):
             return await asyncio.get_running_loop().run_in_executor(pool.threads, call)
 
 
 class _Pool:
-    """As many slots as threads: what waits, waits in the order of turns, never in the threads' own queue."""
+    """As many slots as threads: calls wait for their turn, never in the queue of the executor."""
 
     def __init__(self, name: str, threads: int, begin: Callable[[], None] | None = None) -> None:
         self.threads = ThreadPoolExecutor(threads, name, begin)
@@ -68,5 +68,5 @@ class _Pool:
 
 
 def _be_nice() -> None:
-    if sys.platform == "linux":  # elsewhere it would be the whole process
+    if sys.platform == "linux":  # other systems would change the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
