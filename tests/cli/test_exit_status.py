@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_verify_export import tombstone
 
 from handlers.crypto.trust import build_trust
 from infra.jetstream import Jet
@@ -24,6 +23,7 @@ from schemas.format.jcs import jcs
 from schemas.format.trust import TrustKey
 from streams.event_store import topology
 from tests.support.evidence.recorded_session import HOST_PUBLIC, NAME, ROOT, SIGNER, SIGNING, RecordedSession
+from tests.support.evidence.tombstones import tombstone
 from tests.support.program import forked_lucid
 from tests.support.program.exit_situations import SITUATIONS, Call
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_up import Lucid, end, met, up
 
 from infra.disk.data_dir import DataDir
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.program.up_process import Lucid, end, met, up
 
 
 def blocks(count: int) -> bytes:

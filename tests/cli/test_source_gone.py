@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from test_system import end, ok, up
-
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.program.running import end, ok, up
 
 WORDS = ("is gone", "[chunk.source_gone]", "lucid verify old-01")
 

@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.crypto.trust import build_trust
 from schemas.format import dsse
 from schemas.format.jcs import jcs
-from schemas.format.trust import Tombstone, TrustKey
+from schemas.format.trust import TrustKey
 from streams.cli.main import main
 from streams.cli.verbs import export
 from streams.cli.verbs import verify as verb
 from tests.support.evidence.recorded_session import ROOT, SIGNING, RecordedSession, trust
+from tests.support.evidence.tombstones import tombstone
 
 ROOT_PUBLIC = ROOT.public_key().public_bytes_raw()
 ROOT_PRINT = dsse.fingerprint(ROOT_PUBLIC).hex()
@@ -228,21 +229,6 @@ def test_a_stray_file_is_a_note_beside_the_verdict(here: Path, capsys: Said) -> 
     assert "demo-01 is true" in out
     assert main(["verify", "copy", "--trust", "trust.json", "--strict"]) == 3
     assert "demo-01 is FALSE [file.unsealed] and 2 more" in capsys.readouterr().out
-
-
-def tombstone(signer: Ed25519PrivateKey) -> bytes:
-    said = Tombstone(
-        uid=bytes(16),
-        dek_id=bytes(16),
-        manifest=bytes(32),
-        who="ann",
-        approver="bob",
-        reason="expired",
-        at_us=1_700_000_000_000_000,
-        places=({"place": "keys", "outcome": "overwritten"},),  # type: ignore[arg-type]
-        backups_until_us=0,
-    )
-    return dsse.build(said.build(), dsse.TOMBSTONE, signer.sign, signer.public_key().public_bytes_raw())
 
 
 @pytest.mark.parametrize("arguments", [["verify", ""], ["verify", "copy", "--trust", "trust.json", "--open"]])

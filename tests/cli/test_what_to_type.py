@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_system import encoded, ok, running, until
 
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.program.running import encoded, ok, running, until
 
 Lucid = Any
 """The `Program` of conftest.py."""

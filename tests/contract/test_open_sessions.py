@@ -7,18 +7,18 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
 from schemas import subjects
 from schemas.errors import NoSpace, Unavailable
 from schemas.events import commands
-from streams.bench.finished import FinishedHost, finished_sessions
+from streams.bench.finished import FinishedHost
 from streams.event_store import open_sessions, topology
 from streams.event_store import session_directory as directory_module
 from streams.event_store.open_sessions import OpenSessions, OpenSessionsWriter, read_open, write_open
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.open_log import begin, fill, order
 
 FINISHED = 300
 RECENT = 20
@@ -30,27 +30,6 @@ async def _log(jet: Jet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_module, "RECENT", RECENT)
     await topology.declare(jet, 2 << 30)
     await fill(jet, FINISHED)
-
-
-async def fill(jet: Jet, count: int, first: int = 0) -> None:
-    for lines in finished_sessions(count, 3, first):
-        for subject, body in lines:
-            await jet.publish(subject, body)
-
-
-async def begin(jet: Jet, name: str, host: str = "host-9999", *, start: bool = True) -> Session:
-    """A session that is not finished."""
-    made = FinishedHost(host)
-    log = SessionLog(jet)
-    session = await log.execute(made.create(name, 1))
-    if start:
-        session = await log.execute(order(commands.Start, name), session)
-    return session
-
-
-def order(kind: type[commands.Command], name: str, **more: object) -> commands.Command:
-    said = {"session": name, "at_us": 2, "who": "tester", "cause": f"{kind.__name__}-{len(more)}"}
-    return kind.model_validate({**said, **more})
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_open_sessions import begin, fill, order
 
 from infra.jetstream import Jet
 from infra.read_models.sqlite import SqliteViews
@@ -21,6 +20,7 @@ from streams.event_store.session_log import SessionLog
 from streams.projections import session_list
 from streams.projections.session_list import SessionList
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.open_log import begin, fill, order
 
 FINISHED = 60
 

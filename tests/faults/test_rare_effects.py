@@ -7,20 +7,6 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from test_every_effect import (
-    CHUNKS,
-    PATIENCE_S,
-    SEAL_EFFECTS,
-    WORKER_EFFECTS,
-    begin,
-    by_uid,
-    each,
-    prepare,
-    sealed,
-    send,
-    table,
-)
-
 from infra.blobs.disk import DiskBlobs
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -34,6 +20,19 @@ from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor, run_worker
 from tests.support.pipeline.conducted import World, connected, running
+from tests.support.pipeline.effects import (
+    CHUNKS,
+    PATIENCE_S,
+    SEAL_EFFECTS,
+    WORKER_EFFECTS,
+    begin,
+    by_uid,
+    each,
+    prepare,
+    sealed,
+    send,
+    table,
+)
 from tests.support.pipeline.faulty import CALM, Faults, struck_conductor, struck_worker
 from tests.support.pipeline.prepared import Prepared, outcome
 from tests.support.pipeline.record_stage import ended as recorded_to_its_end

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_conducted import verified
 
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment, Identity
@@ -22,6 +21,7 @@ from streams.pipeline.record import held_fragments, subject_reader
 from streams.pipeline.record import recording as record
 from streams.pipeline.record.held_fragments import HELD_BYTES
 from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import system
 from tests.support.pipeline.prepared import Prepared, Step
 from tests.support.pipeline.record_stage import (

@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from test_conducted import verified
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from streams.pipeline import chunk_memory
 from streams.roles.services import run_worker
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import World, running, system
 
 SESSIONS = [f"demo-{n:02}" for n in range(6)]

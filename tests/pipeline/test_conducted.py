@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 
 from handlers.crypto.signatures import verify_signature
 from infra.blobs.disk import DiskBlobs
-from infra.disk.evidence_copy import history_lines, stored_at, write_copy
 from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -20,44 +17,15 @@ from schemas.events.chunk import Dead
 from schemas.format import dsse
 from schemas.format.file_names import tombstone_name
 from schemas.format.fragment import Kind, parse
-from schemas.format.manifest import Manifest
-from schemas.format.trust import Tombstone, TrustFile, TrustKey
+from schemas.format.trust import Tombstone
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.control.client import call
 from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import World, connected, requested, running, system
 from tests.support.pipeline.prepared import key_of
-
-READER = Path(__file__).parents[1] / "independent" / "reader.py"
-
-
-async def verified(world: World, session: str, path: Path) -> Manifest:
-    """Copy the evidence out, and let the independent reader judge it, with and without keys."""
-    shown = await world.ask("show", session)
-    uid = bytes.fromhex(shown["uid"])
-    lines = history_lines(await SessionLog(world.jet).history(session))
-    store = stored_at(world.data.manifests, world.data.chunks, uid, lines)
-    await asyncio.to_thread(write_copy, store, path / session)
-    signers = Signers(world.data.keys)
-    signer, root = signers.at(0), signers.root()
-    raw = (world.data.manifests / uid.hex() / "1").read_bytes()
-    manifest = Manifest.within(dsse.parse(raw, dsse.MANIFEST))
-    span = {"from_us": 0, "until_us": 2**52, "revoked_us": 0}
-    keys = tuple(
-        TrustKey.model_validate({"key": key, "role": role, "name": name, **span})
-        for key, role, name in (
-            (signer.public, "signer", signer.name),
-            (manifest.host.key, "host", manifest.host.name),
-        )
-    )
-    trust = TrustFile(serial=1, root=root.public, issued_us=1, expires_us=2**52, keys=keys)
-    (path / "trust.json").write_bytes(dsse.build(trust.build(), dsse.TRUST, root.sign, root.public))
-    command = [sys.executable, str(READER), str(path / session), "--trust", str(path / "trust.json")]
-    told = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
-    return manifest
 
 
 async def test_a_recording_is_sealed_by_itself_and_true_for_a_stranger(

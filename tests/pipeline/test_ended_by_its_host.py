@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_conducted import verified
 
 from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
@@ -18,6 +17,7 @@ from streams.cli.board import View
 from streams.host.publisher import fragment_bytes
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import SETTINGS, World, system
 
 BLOCKS = [bytes([number]) * 100_000 for number in range(8)]

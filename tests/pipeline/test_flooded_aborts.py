@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from test_conducted import verified
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
@@ -21,6 +20,7 @@ from streams.control.client import call
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import SessionLog
 from streams.host.publisher import Grant
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import World, system
 from tests.support.pipeline.flood import flood
 from tests.support.pipeline.prepared import HOST, HOST_KEY, Prepared

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_conducted import verified
 
 from infra.jetstream import Jet
 from infra.nats_server.server import NatsServer
@@ -23,6 +22,7 @@ from streams.host.session_start import start_session
 from streams.pipeline.record.recording import Recording
 from streams.roles.services import run_worker
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import SETTINGS, World, running, system
 
 BLOCK = bytes(60_000)

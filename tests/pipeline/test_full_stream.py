@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from test_conducted import verified
-from test_source_purge import limit_recordings
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -19,7 +17,9 @@ from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.retention import sealed_source
 from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import SETTINGS, World, system
+from tests.support.pipeline.purging import limit_recordings
 
 LIMIT = 8 << 20
 MORE = 3 * LIMIT

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_conducted import verified
-from test_source_purge import held, limit_recordings, looking, replayed, seal
 
 from handlers.evidence.replay import Judgement
 from handlers.format.fragment import FragmentSealer
@@ -27,7 +25,9 @@ from streams.pipeline.record.ingest import Ingest
 from streams.retention import live_source, sealed_source
 from streams.roles.services import run_worker
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import PART, Host, World, running, system
+from tests.support.pipeline.purging import held, limit_recordings, looking, replayed, seal
 
 FRAGMENTS = 26
 """Of 50,000 bytes; five fill a chunk of 256 KiB."""

@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from test_conducted import verified
 
 from infra.jetstream import Jet, StreamSpec, connect
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from streams.event_store import topology
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import World, system
 
 ODD = [

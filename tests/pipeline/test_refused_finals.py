@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from test_conducted import verified
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -16,6 +15,7 @@ from streams.roles.services import run_conductor, run_worker
 from streams.scheduling.retry import Policy
 from tests.support.evidence.offences import ABORTED, WHOLE, Offence, a_final_with_a_flag
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import PART, Host, World, connected, running, system
 
 BEFORE, SIZE = 5, 1000

@@ -2,34 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_conducted import verified
 
 from handlers.evidence.replay import Judgement
-from infra.blobs.disk import DiskBlobs
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.config.settings import Settings
 from schemas.errors import RefusedByState, Unavailable, outcome
-from streams.event_store import recordings, topology
-from streams.event_store.session_directory import SessionDirectory
-from streams.event_store.session_log import SessionLog
-from streams.evidence.evidence_store import EvidenceStore
-from streams.evidence.replay import Replay
-from streams.evidence.sealing import material_of
+from streams.event_store import recordings
 from streams.retention import sealed_source
-from streams.retention.sealed_source import SourceRetention
 from streams.roles.services import run_conductor, run_worker
-from streams.scheduling.threads import Threads
 from tests.support.machine.waiting import PATIENCE_S
-from tests.support.pipeline.conducted import Host, World, connected, running, system
-from tests.support.pipeline.faulty import key_store
+from tests.support.pipeline.both_verifiers import verified
+from tests.support.pipeline.conducted import World, connected, running, system
+from tests.support.pipeline.purging import held, limit_recordings, looking, replayed, seal
 
 DAY_S = 86_400.0
 
@@ -38,23 +27,6 @@ DAY_S = 86_400.0
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The conductor looks once, at its start; then who looks is the test."""
     monkeypatch.setattr(sealed_source, "SWEEP_S", 10 * PATIENCE_S)
-
-
-async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]:
-    """Recorded and sealed, one after the other."""
-    hosts = {}
-    for name in names:
-        hosts[name] = await world.start(name)
-        await hosts[name].record(fragments)
-        await hosts[name].final()
-        await world.until(name, "STOPPED")
-    return hosts
-
-
-async def held(world: World) -> set[str]:
-    """Sessions of which RECORDINGS holds something."""
-    found = await world.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
-    return {subjects.session_of(subject) for subject in found}
 
 
 async def emptied(world: World) -> None:
@@ -68,49 +40,6 @@ async def events(world: World, name: str) -> list[str]:
     """Steps of which CHUNKS holds an event, and how many."""
     found = await world.jet.subject_counts(subjects.CHUNKS, subjects.chunk("*", name))
     return sorted(f"{subjects.step_of(subject)} {count}" for subject, count in found.items())
-
-
-async def limit_recordings(world: World, max_bytes: int) -> None:
-    spec = next(spec for spec in topology.streams(1 << 30) if spec.name == subjects.RECORDINGS)
-    await world.jet.declare(replace(spec, max_bytes=max_bytes))
-
-
-@dataclass
-class Clock:
-    us: int
-
-    def __call__(self) -> int:
-        return self.us
-
-
-@asynccontextmanager
-async def looking(
-    world: World, retention_s: float = 0, jet: Any = None
-) -> AsyncIterator[tuple[SourceRetention, Clock]]:
-    """A SourceRetention of its own that knows every session and looks only when it is told to."""
-    directory, clock = SessionDirectory(world.jet, sources=True), Clock(2**51)
-    following = asyncio.create_task(directory.run())
-    quarantine = DiskBlobs(world.data.quarantine)
-    evidence = EvidenceStore(DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests), quarantine)
-    try:
-        await directory.ready()
-        yield SourceRetention(jet or world.jet, directory, evidence, retention_s, clock), clock
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-
-async def replayed(world: World, name: str) -> list[Judgement]:
-    log, session = SessionLog(world.jet), await SessionLog(world.jet).load(name)
-    keys = await key_store(world.data).open(session.uid)
-    assert keys is not None
-    blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
-    manifest = EvidenceStore(blobs, DiskBlobs(world.data.manifests), blobs).manifest(session)
-    material = await material_of(world.jet, log, session)
-    with Threads() as threads:
-        return [
-            one.outcome async for one in Replay(world.jet, blobs, threads, keys, manifest, material).run()
-        ]
 
 
 async def test_a_sealed_source_goes_by_itself_and_the_evidence_stays_true(

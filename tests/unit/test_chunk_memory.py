@@ -9,7 +9,6 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_record_fold import IDENTITY, PUBLIC, Host
 
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
@@ -20,6 +19,7 @@ from streams.event_store.chunk_log import data_seqs
 from streams.pipeline import chunk_memory as memory
 from streams.pipeline.chunk_memory import ChunkMemory, Work
 from streams.scheduling.fair_slots import FairSlots
+from tests.support.evidence.folding import IDENTITY, PUBLIC, Host
 from tests.support.machine.waiting import PATIENCE_S
 
 SESSIONS, CHUNKS = 2, 4

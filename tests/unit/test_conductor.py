@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lifecycle import BEGIN, COMPLETE, create
 
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.next_action import (
@@ -26,6 +25,7 @@ from handlers.lifecycle.next_action import (
 from handlers.lifecycle.session import Session, evolve, initial
 from schemas.events import commands
 from schemas.events.commands import Command
+from tests.support.evidence.session_commands import BEGIN, COMPLETE, create
 
 LIMITS = SilenceLimits()
 NAME = "demo-01"

@@ -14,7 +14,7 @@ from handlers.lifecycle.session import Session, evolve, initial
 from handlers.lifecycle.view import VERBS, next_commands, session_details
 from schemas.errors import Denied, NotFound, RefusedByState
 from schemas.events import commands
-from schemas.events.commands import CREATE_PREFIX, Command, Create, Move, create_request
+from schemas.events.commands import Command, Create, Move
 from schemas.events.session import (
     EVENT,
     Created,
@@ -23,14 +23,11 @@ from schemas.events.session import (
     Recovered,
     Sealed,
     SealStarted,
-    SessionSettings,
     Shredded,
     StartCompleted,
 )
 from streams.event_store.session_log import read_event
-
-HOST = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-HOST_KEY = HOST.public_key().public_bytes_raw()
+from tests.support.evidence.session_commands import BEGIN, COMPLETE, HOST_KEY, create
 
 CREATED, STARTING, ACTIVE, PAUSING, PAUSED = "CREATED", "STARTING", "ACTIVE", "PAUSING", "PAUSED"
 STOPPING, STOPPED, ERROR, CLEANUP, DESTROYED = "STOPPING", "STOPPED", "ERROR", "CLEANUP", "DESTROYED"
@@ -58,15 +55,6 @@ EXTRA: dict[str, dict[str, object]] = {
     "START_COMPLETE": {"dek_id": "aa" * 16, "intake": "bb" * 1216},
     "RECOVER": {"chunks": 4},
 }
-
-
-def create(session: str = "demo-01", counter: int = 1, key: Ed25519PrivateKey = HOST) -> Create:
-    settings = SessionSettings()
-    signed = CREATE_PREFIX + create_request(session, "host-1", HOST_KEY, counter, bytes(32), settings)
-    return Create(
-        session=session, at_us=1, who="host-1", cause=f"create-{counter}", host="host-1", host_key=HOST_KEY,
-        counter=counter, prev_genesis=bytes(32), settings=settings, request=key.sign(signed),
-    )  # fmt: skip
 
 
 def command(trigger: str, cause: str = "c", **more: object) -> Move:
@@ -249,10 +237,6 @@ def test_a_command_to_no_session_is_not_found() -> None:
 
 def order(kind: type[Command], cause: str = "f", **more: object) -> Command:
     return kind.model_validate({"session": "demo-01", "at_us": 7, "who": "tester", "cause": cause, **more})
-
-
-BEGIN = {"sealed_us": 9, "signer": "cc" * 32, "n": 2, "stored": 40}
-COMPLETE = {"manifest": "dd" * 32, "root": "ee" * 32, "chunks": 3, "plain": 10, "sealed": 20}
 
 
 def seal(session: Session) -> Session:

@@ -1,7 +1,6 @@
 """The fold of record at its limits: what hosts may send for ever, and nothing grows or gets stuck."""
 
 import pytest
-from test_record_fold import IDENTITY, PART, Host, looked_at, run
 
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT
@@ -12,6 +11,7 @@ from schemas.format.fragment import WINDOW, GapBody
 from schemas.format.index import fragment_rows
 from schemas.format.manifest import MAX_EQUIVOCATIONS
 from streams.event_store.topology import EVENT_BYTES
+from tests.support.evidence.folding import IDENTITY, PART, Host, looked_at, run
 
 HEADERS_BYTES = 64 << 10
 """What JetStream takes of headers in one message."""

@@ -1,7 +1,6 @@
 """What a host signs against the rules: nothing waits for ever, and nothing that came before is lost."""
 
 import pytest
-from test_record_fold import HOST, IDENTITY, PUBLIC, SIGNER, UID, Host, run
 
 from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import end_fragment
@@ -10,6 +9,7 @@ from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment, Output
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Kind
+from tests.support.evidence.folding import HOST, IDENTITY, PUBLIC, SIGNER, UID, Host, run
 from tests.support.evidence.offences import ABORTED, WHOLE, Offence
 
 BEFORE = 5

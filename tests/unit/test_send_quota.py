@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from test_publisher import Stream, blocks, check_chain, grant
 
 from schemas.errors import NoSpace, Unavailable
 from schemas.format.fragment import GapBody, Kind
@@ -11,6 +10,7 @@ from streams.host import publisher
 from streams.host.publisher import Progress, Publisher
 from streams.host.send_quota import UNANSWERED_BYTES, SendQuota
 from streams.host.source_feed import publish
+from tests.support.evidence.published import Stream, blocks, check_chain, grant
 from tests.support.machine.waiting import PATIENCE_S, until
 
 SOME = 65_536
