@@ -45,9 +45,10 @@ class Raised:
     kind: str
     sentence: str
     cure: str
+    path: str
 
 
-def raised(tree: ast.AST) -> Iterator[Raised]:
+def raised(tree: ast.AST, path: str) -> Iterator[Raised]:
     """The errors that one source makes under codes of its own, in order.
 
     Where code and sentence are parameters of a small function, its calls in the same source say them.
@@ -66,7 +67,7 @@ def raised(tree: ast.AST) -> Iterator[Raised]:
                 code = text_of(words["code"], texts, "*") if "code" in words else ""
                 sentence = text_of(node.args[0], texts) if node.args else ""
                 if code:
-                    yield Raised(code, kind, sentence, text_of(words.get("hint"), texts))
+                    yield Raised(code, kind, sentence, text_of(words.get("hint"), texts), path)
 
 
 def parameters(tree: ast.AST, scope: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[dict[str, ast.expr]]:
@@ -128,7 +129,7 @@ def errors() -> dict[str, list[Raised]]:
     sources = "".join(path.read_text() for path in (ROOT / "schemas").rglob("*.py"))
     documents = re.findall(r'NAME: ClassVar\[str\] = "(\w+)"', sources)
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
-        for one in raised(ast.parse(path.read_text())):
+        for one in raised(ast.parse(path.read_text()), str(path.relative_to(ROOT))):
             codes = (
                 [f"{name}{one.code[1:]}" for name in documents] if one.code.startswith("*") else [one.code]
             )
@@ -143,7 +144,8 @@ def row(code: str, places: list[Raised]) -> str:
     sentences = list(dict.fromkeys(cell(one.sentence) for one in places if one.sentence))
     cures = list(dict.fromkeys(cell(one.cure) for one in places if one.cure))
     told = "; or: ".join(sentences[:MOST_SENTENCES]) or "(the sentence comes from its cause)"
-    return f"| `{code}` | {told} | {outcome.exit_code} | {outcome.http_status} | {'; or: '.join(cures[:2])} |"
+    cure, made = "; or: ".join(cures[:2]), ", ".join(dict.fromkeys(f"`{one.path}`" for one in places))
+    return f"| `{code}` | {told} | {outcome.exit_code} | {outcome.http_status} | {cure} | {made} |"
 
 
 def page() -> str:
@@ -159,8 +161,8 @@ def page() -> str:
             "",
             f"## {area}",
             "",
-            "| code | sentence | exit | HTTP | cure |",
-            "|---|---|---|---|---|",
+            "| code | sentence | exit | HTTP | cure | made in |",
+            "|---|---|---|---|---|---|",
             *rows,
         ]
     return "\n".join(lines) + "\n"
