@@ -1,4 +1,4 @@
-"""Owns the stage `chunk`: the fragments of a closed chunk, opened and joined in order (format.md §4, §6)."""
+"""The stage `chunk`: opens and joins the fragments of a closed chunk, in order (format.md §4, §6)."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from schemas.format.fragment import Fragment, parse
 def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Chunked, bytearray]:
     """Return the event and the chunk's plain bytes.
 
-    fragments: the chunk's data fragments in order of seq, as they came from the host.
+    fragments: the chunk's data fragments in order of seq, as the host sent them.
     Raises Rejected (keys.part, fragment.tag, chunk.length).
     """
     recorded = context.recorded

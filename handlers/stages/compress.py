@@ -1,4 +1,4 @@
-"""Owns the stage `compress`: the payload of one chunk, or its plain bytes where a codec does not pay."""
+"""The stage `compress`: returns the payload of one chunk, or its plain bytes if compression does not pay."""
 
 from handlers.format.compression import compress as encode
 from handlers.stages.context import Context
@@ -8,7 +8,7 @@ from schemas.format.digest import Buffer
 
 
 def compress(run: int, plain: Buffer, context: Context) -> tuple[Compressed, Buffer]:
-    """Return the event and the payload, by the codec and level that the session froze."""
+    """Return the event and the payload, with the session's frozen codec and level."""
     settings = context.settings
     codec, payload, build = encode(plain, Codec(settings.codec), settings.level, settings.threshold)
     return (

@@ -1,4 +1,4 @@
-"""Owns what a stage is given beside its input: the `recorded` event, the session's settings and keys."""
+"""The context of a stage: the `recorded` event, the session's settings and its keys."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from schemas.events.session import SessionSettings
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One chunk's surroundings. `sequence`: stream sequence of `recorded` in CHUNKS."""
+    """The context of one chunk. sequence: stream sequence of `recorded` in CHUNKS."""
 
     recorded: Recorded
     sequence: int
@@ -18,7 +18,7 @@ class Context:
     keys: SessionKeys
 
     def claim(self, run: int) -> dict[str, Any]:
-        """The members that every stage event shares."""
+        """Return the members that every stage's event has."""
         recorded = self.recorded
         return {
             "session": recorded.session,

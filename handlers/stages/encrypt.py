@@ -1,4 +1,4 @@
-"""Owns the stage `encrypt`: one sealed chunk (format.md §6)."""
+"""The stage `encrypt`: seals one chunk (format.md §6)."""
 
 from handlers.format.chunk import ChunkFields, seal_chunk
 from handlers.stages.context import Context

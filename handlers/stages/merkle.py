@@ -1,4 +1,4 @@
-"""Owns the stage `merkle`: one chunk's entry and leaf (format.md §7). The tree is a fold over leaves."""
+"""The stage `merkle`: makes entry and leaf of one chunk (format.md §7). The seal builds the tree."""
 
 from handlers.stages.context import Context
 from schemas.events.chunk import Encrypted, Proven
@@ -7,7 +7,7 @@ from schemas.format.index import Entry
 
 
 def merkle(event: Encrypted, context: Context) -> Proven:
-    """Return the event with the entry that the sealed chunk's digest makes."""
+    """Return the event with the entry of the sealed chunk."""
     entry = Entry.of(context.recorded, event.sealed, event.digest)
     return Proven(
         **context.claim(event.run),

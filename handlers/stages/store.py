@@ -1,9 +1,8 @@
-"""Owns the stage `store`'s decision: is what was read back the sealed chunk that was proven?
+"""The stage `store`: decides whether the bytes read back are the proven chunk.
 
-Rules
-1. `stored` is said only of bytes that were read back; its entry is recomputed from them.
-2. What exists already and authenticates wins, even if another codec build made other bytes of it.
-3. What exists and does not authenticate is quarantined by the caller, never overwritten.
+1. A `stored` event is only about bytes that were read back; its entry is recomputed from them.
+2. An existing file that authenticates wins, even if another codec build made other bytes.
+3. An existing file that does not authenticate is never overwritten: the caller moves it to the quarantine.
 """
 
 from handlers.format.chunk import open_plain, read_header
@@ -15,9 +14,9 @@ from schemas.format.index import Entry
 
 
 def store(event: Proven, read_back: Content, context: Context) -> Stored | None:
-    """Return the event that may be said of the proven chunk; None: the store holds something else.
+    """Return the event of the proven chunk; None: the store holds another file.
 
-    read_back: what the store gave back under the chunk's name.
+    read_back: length and digest of the file that the store holds under the chunk's name.
     """
     if read_back.digest != Entry.parse(event.entry).digest:
         return None
@@ -25,9 +24,9 @@ def store(event: Proven, read_back: Content, context: Context) -> Stored | None:
 
 
 def keep(run: int, read_back: Buffer, context: Context) -> Stored | None:
-    """Return the event of the same chunk from another codec build; None: it is no such chunk.
+    """Return the event of the same chunk from another codec build; None: the file is no such chunk.
 
-    read_back: the whole file, as the store gave it back.
+    read_back: the whole file.
     """
     try:
         header = read_header(read_back)

@@ -1,9 +1,9 @@
-"""Tells whether one message of a recording is a fragment that its signer made, as far as no fold is needed.
+"""Checks messages of a recording before the fold: form, body and signature of one fragment.
 
-1. Pure, and without the interpreter's lock where bytes are many: called in threads, a batch at a time.
-2. Who may sign: the session's host; of an `end` fragment, the installation (the manifest's signers).
-3. A final that its host has signed is known as one even where it breaks a rule of its bytes: its host sends
-   no more.
+1. Pure. Hashing and signature checks run without the interpreter's lock: called in threads, in batches.
+2. The session's host signs its fragments. The installation (the manifest's signers) signs an `end` fragment.
+3. A final that its host signed counts as one even if its bytes break another rule: the host sends no more.
+4. An unexpected exception is kept in the Arrival and raised when it is folded: it affects one session only.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -48,22 +48,22 @@ _BODIES: dict[Kind, type[PartBody | GapBody | ReasonBody | FinalBody | EndBody]]
 
 
 EndKeys = Callable[[], Collection[bytes]]
-"""Raw public keys (32 bytes each) that may sign an `end`; asked only for one."""
+"""Returns the raw public keys (32 bytes each) that may sign an `end`. Called only for an `end`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """A message that is no fragment of this session, and why."""
+    """A message that is no fragment of this session, with code and reason."""
 
     code: str
     message: str
     final_of: bytes = b""
-    """Of a final that its host has signed: the uid that it names."""
+    """The uid in a final that the host has signed; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message and what was found in it."""
+    """A message and the result of its check."""
 
     message: Message
     found: Fragment | Unfit | Exception
@@ -74,7 +74,7 @@ class Arrival:
 
     @property
     def folded(self) -> FoldedFragment | None:
-        """For the fold; None: it is unfit. Raises what nobody foresaw."""
+        """The fragment for the fold; None: it is unfit. Raises an unexpected exception of the check."""
         match self.found:
             case Fragment() as fragment:
                 return FoldedFragment.of(self.seq, fragment)
@@ -84,7 +84,7 @@ class Arrival:
                 raise error
 
     def is_ending(self, uid: bytes) -> bool:
-        """Whether nothing is to be expected after it, from the host of the session `uid`."""
+        """Whether the host of session `uid` sends nothing after this message."""
         match self.found:
             case Fragment() as fragment:
                 header = fragment.header
@@ -99,7 +99,7 @@ class Arrival:
 
 
 def admit_all(messages: Iterable[Message], host_key: bytes, end_keys: EndKeys) -> list[Arrival]:
-    """Check messages of one session. Keys as in `admit`. Never raises."""
+    """Check messages of one session, in order. Keys as in `admit`. Never raises."""
     return [Arrival(message, _admit(message, host_key, end_keys)) for message in messages]
 
 
@@ -113,7 +113,7 @@ def _admit(message: Message, host_key: bytes, end_keys: EndKeys) -> Fragment | U
 
 
 def admit(whole: Bytes, host_key: bytes, end_keys: EndKeys = tuple) -> Fragment | Unfit:
-    """Return the fragment in a message, or why it may not come to the fold.
+    """Return the fragment in a message, or the reason why the fold must not see it.
 
     host_key: raw public key, 32 bytes.
     """
@@ -129,7 +129,7 @@ def admit(whole: Bytes, host_key: bytes, end_keys: EndKeys = tuple) -> Fragment 
 
 
 def signed_final(whole: Bytes, host_key: bytes) -> bytes:
-    """The uid in a final that the host has signed, whatever else is wrong with it; empty: it is none."""
+    """Return the uid in a final that the host signed, even if it breaks other rules; else empty."""
     raw, signature = bytes(whole[:HEADER_BYTES]), bytes(whole[-SIGNATURE_BYTES:])
     if (
         len(whole) < HEADER_BYTES + SIGNATURE_BYTES

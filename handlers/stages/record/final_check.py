@@ -1,8 +1,8 @@
-"""Checks what a final says of the tracks against what was taken of them (format.md §5).
+"""Checks the tracks in a final against the accepted fragments (format.md §5).
 
-1. What a final says of track 0 is where it stands itself.
-2. Another track may lack fragments at its end: they were lost, and are a gap.
-3. Where fragments are lost, the plain bytes that a final names may be more than were taken.
+1. For track 0 a final names its own place in the chain.
+2. Another track may lack fragments at its end: they are lost, and become a gap.
+3. If fragments are lost, a final may name more plain bytes than were accepted.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from schemas.format.fragment import MAIN, FinalBody, TrackTail
 
 
 def check_final(tracks: Mapping[int, Track], final: FoldedFragment, gap: bool) -> tuple[str, str] | None:
-    """Why this final cannot be taken as the next fragment of track 0: code and message; None: it can.
+    """Return code and message of the refusal of this final; None: it is the next fragment of track 0.
 
     gap: fragments right before it are missing.
     """

@@ -1,15 +1,14 @@
 """Folds one session's fragments into chunks (format.md §5).
 
-1. Pure: the same fragments in the same stream order give the same chunks; nothing looks at a clock.
-2. A fragment whose signature was not checked never comes here (the `end` fragment's, by the signer's key).
+1. Pure: the same fragments in the same stream order give the same chunks. No clock is read.
+2. Every fragment has passed admit.py: its signature is checked.
 3. An invalid fragment is refused and changes neither fold nor session.
-4. A gap is declared only by content: a fragment WINDOW or more ahead, a part, gap or final fragment (whose
-   sender had every fragment before it acknowledged or gave it up), or `end`. So the place of a refused
-   fragment becomes a gap, and what stands behind it never waits for ever.
-5. `end` ends the recording where it stands in the stream, with all that came before it.
-6. A `final` that cannot be taken ends nothing by itself, but its host sends no more: `refused_final` says
-   that the platform is to end the recording.
-7. `state()` after each step, with the fragments that it names, continues the fold exactly.
+4. Only content declares a gap: a fragment WINDOW or more ahead; a PART, GAP or FINAL; or END. The sender of
+   a PART, GAP or FINAL has an ack for every earlier fragment, or has given it up. So a refused fragment
+   leaves a gap, and later fragments never wait for ever.
+5. END ends the recording at its place in the stream, with every fragment before it.
+6. A refused FINAL ends nothing, but its host sends no more: `refused_final` asks the platform to end it.
+7. `state()` after each step, with its named fragments, continues the fold exactly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,13 +25,13 @@ KEPT = (
     *("at", "next_index", "fragments", "plain", "equivocations"),
     *("host_gaps", "host_gap_reason", "refused_final"),
 )
-"""Members of a fold that its state has under the same name."""
+"""Members that a fold and its state share by name."""
 BARRIERS = frozenset({Kind.PART, Kind.GAP})
-"""Sent when all before them is acknowledged, so what is missing before them does not come any more."""
+"""Sent after every earlier fragment is acknowledged: a missing one before them never arrives."""
 
 
 class Fold:
-    """The fold of one session. `take` each fragment in stream order; it answers with what follows from it."""
+    """The fold of one session: `take` each fragment in stream order and get its outcomes."""
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
@@ -46,7 +45,7 @@ class Fold:
         self.host_gaps = 0
         self.host_gap_reason = ""
         self.refused_final = ""
-        """Why the host's own final cannot end the recording; empty: none came that was refused."""
+        """Code of the refused final of the host; empty: none was refused."""
         self._ending: FoldedFragment | None = None
         self._forcing = False
         self._found: list[Equivocation] = []
@@ -54,9 +53,9 @@ class Fold:
 
     @classmethod
     def restore(cls, identity: Identity, state: FoldState, fragments: Iterable[FoldedFragment]) -> "Fold":
-        """The fold as it was at `state`. `fragments`: every fragment that the state names, in any order.
+        """Return the fold at `state`. fragments: every fragment that the state names, in any order.
 
-        Call `drain()` next: the step that ended in `state` may have been one of several for one fragment.
+        Call `drain()` next: one fragment may cause several steps, and `state` may be in between.
         """
         fold = cls(identity)
         by_seq = {fragment.stream_seq: fragment for fragment in fragments}
@@ -76,7 +75,7 @@ class Fold:
         return fold
 
     def state(self) -> FoldState:
-        """What `restore` needs, after the step that was just taken."""
+        """Return the state after the last step, for `restore`."""
         return FoldState(
             **{name: getattr(self, name) for name in KEPT},
             ending=self._ending.stream_seq if self._ending else 0,
@@ -92,17 +91,17 @@ class Fold:
         )  # fmt: skip
 
     def tails(self) -> tuple[TrackTail, ...]:
-        """Where each track that holds a fragment stands now; those that wait are not counted."""
+        """Return the tail of each track with an accepted fragment. Waiting fragments do not count."""
         return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
 
     def open_fragments(self) -> Iterator[FoldedFragment]:
-        """Fragments that are in no closed chunk: those of open chunks and those that wait."""
+        """Yield the fragments outside closed chunks: those of open chunks, and waiting ones."""
         for track in self._tracks.values():
             yield from track.open
             yield from track.early.values()
 
     def take(self, fragment: FoldedFragment) -> list[Output]:
-        """Fold one fragment. Returns, in order, the chunks that it closes and whether it was refused."""
+        """Fold one fragment. Returns its outcomes in order: closed chunks, refusals, the end."""
         out: list[Output] = []
         self.at = fragment.stream_seq
         if fragment.header.uid != self.identity.uid:
@@ -127,14 +126,14 @@ class Fold:
         return out
 
     def refuse_final(self, kind: Kind, code: str) -> None:
-        """Note that this final does not end the recording. code: why."""
+        """Note that this final does not end the recording. code: reason."""
         if kind is Kind.FINAL and not self.ended:
             self.refused_final = self.refused_final or code
 
     def drain(self) -> list[Output]:
-        """Take every waiting fragment whose turn has come."""
+        """Accept every waiting fragment that is next on its track."""
         out: list[Output] = []
-        for track_id in sorted(self._tracks, reverse=True):  # 0 last: its `final` waits for the others
+        for track_id in sorted(self._tracks, reverse=True):  # track 0 last: its `final` waits for the others
             self._drain_track(self._tracks[track_id], out)
         if self._ending is not None and not self.ended:
             if self._ending.header.kind is Kind.FINAL:
@@ -144,7 +143,7 @@ class Fold:
         return out
 
     def compare(self, fragment: FoldedFragment, taken_head: bytes, taken_proof: bytes) -> None:
-        """Count `fragment` as a double of what was taken for its place, or note the equivocation.
+        """Count `fragment` as a duplicate of the accepted one in its place, or note the equivocation.
 
         The first in stream order stays. taken_proof: header ‖ H(body) ‖ signature, 192 bytes.
         """
@@ -187,7 +186,7 @@ class Fold:
         )
 
     def _final_is_in(self) -> bool:
-        """Whether a final stands in the stream: whatever it does not find there, on any track, is lost."""
+        """Whether a final waits: fragments missing on any track are then lost."""
         main = self._tracks.get(MAIN)
         return main is not None and any(early.header.kind is Kind.FINAL for early in main.early.values())
 
@@ -212,7 +211,7 @@ class Fold:
         """
         if fragment.header.kind == Kind.FINAL:
             for tail in FinalBody.parse(fragment.row.body).tracks:
-                self._track(tail.id)  # one of which nothing came is a track, too
+                self._track(tail.id)  # a track without fragments is listed, too
             for other_id, other in sorted(self._tracks.items()):
                 if other_id != track.id and other.open:
                     out.append(self._close(other, "final"))

@@ -1,6 +1,6 @@
-"""Owns the open chunk of one track, and when it closes before the next fragment (format.md §5).
+"""The open chunk of one track, and the rule when it closes before the next fragment (format.md §5).
 
-1. Nothing here looks back at a closed chunk, ahead of the next fragment, or at a clock.
+1. The rule sees the open chunk and the next fragment only: no closed chunk, no later fragment, no clock.
 2. A chunk never crosses parts or tracks.
 """
 
@@ -14,7 +14,7 @@ from schemas.format.fragment import KEY_FRAME, Kind, TrackTail
 MAX_FRAGMENTS = 2048
 MAX_CLEAR_BYTES = 256 * 1024
 RECENT = 256
-"""Accepted fragments whose heads are remembered, to tell a double from an equivocation: four windows."""
+"""Number of accepted fragments kept, to tell a duplicate from an equivocation: four windows."""
 
 
 @dataclass(slots=True)
@@ -47,13 +47,13 @@ class Track:
         return self.offset + self.open_plain
 
     def known(self, seq: int) -> FoldedFragment | None:
-        """What was taken for this place, if it still waits, is in the open chunk, or was taken lately."""
+        """Return the fragment accepted for this seq if it waits, is in the open chunk, or is recent."""
         if self.open and self.open[0].header.seq <= seq < self.expected:
             return self.open[seq - self.open[0].header.seq]
         return self.early.get(seq) or self.recent.get(seq)
 
     def add(self, fragment: FoldedFragment) -> None:
-        """Put an accepted fragment into the open chunk."""
+        """Add an accepted fragment to the open chunk."""
         if fragment.header.kind == Kind.PART:
             self.part, self.part_fragment = fragment.header.part, fragment.whole
         self.lossy = self.lossy or fragment.header.seq != self.expected
@@ -66,12 +66,12 @@ class Track:
             del self.recent[next(iter(self.recent))]
 
     def ends_at(self, tail: TrackTail) -> bool:
-        """Whether `tail` is this track's end; it may count more bytes where fragments were lost."""
+        """Whether `tail` is this track's end. It may name more bytes if fragments are lost."""
         stands = (tail.last_seq, tail.head) == (self.expected - 1, self.live_head)
         return stands and self.allows_plain(tail.plain)
 
     def allows_plain(self, plain: int, *, lossy: bool = False) -> bool:
-        """Whether the whole track may have so many plain bytes. lossy: its end is missing, too."""
+        """Whether the track may have `plain` bytes in all. lossy: its end is missing, too."""
         return plain >= self.plain if self.lossy or lossy else plain == self.plain
 
     def tail(self) -> TrackTail:
@@ -80,7 +80,7 @@ class Track:
 
 
 def closes_before(track: Track, fragment: FoldedFragment, settings: SessionSettings) -> ClosedBy | None:
-    """Why the open chunk closes before `fragment` is added, or None (format.md §5, in its order)."""
+    """Return why the open chunk closes before `fragment`; None: it stays open (order as in format.md §5)."""
     if not track.open:
         return None
     header, plain, size = fragment.header, track.open_plain, settings.chunk_bytes

@@ -1,4 +1,4 @@
-"""Owns what goes into record's fold beside fragments, and what comes out of it."""
+"""The input and output types of the fold: identity, folded fragment, and the outcomes of one fragment."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from schemas.format.index import FragmentRow
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the fold must know of its session before the first fragment."""
+    """The session of a fold, known before the first fragment."""
 
     session: str
     uid: bytes
@@ -22,7 +22,7 @@ class Identity:
 
     @classmethod
     def of(cls, created: Created, intake_public: bytes) -> "Identity":
-        """Of a session that has its key. intake_public: 1216 bytes."""
+        """Return the identity of a session that has its key. intake_public: 1216 bytes."""
         who = created.host_key, created.counter, created.prev_genesis, intake_public
         return cls(
             session=created.session,
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class FoldedFragment:
-    """A fragment as the fold sees it: everything but the sealed bytes of a data fragment."""
+    """A fragment without the sealed bytes of DATA, as the fold keeps it."""
 
     stream_seq: int
     header: Header
@@ -43,11 +43,11 @@ class FoldedFragment:
     head: bytes
     row: FragmentRow
     whole: bytes = b""
-    """The whole fragment, of kinds part, final and end."""
+    """The whole fragment of kind PART, FINAL or END; else empty."""
 
     @classmethod
     def of(cls, stream_seq: int, fragment: Fragment) -> "FoldedFragment":
-        """What the fold keeps of a fragment; `fragment` and its body are not kept alive."""
+        """Return the parts of a fragment that the fold keeps. Neither `fragment` nor its body stays alive."""
         keeps = fragment.header.kind in (Kind.PART, Kind.FINAL, Kind.END)
         whole = fragment.whole if keeps else b""
         return cls(
@@ -56,13 +56,13 @@ class FoldedFragment:
 
     @property
     def proof(self) -> bytes:
-        """header ‖ H(body) ‖ signature, 192 bytes: what shows an equivocation."""
+        """header ‖ H(body) ‖ signature, 192 bytes: the proof of an equivocation."""
         return self.raw_header + self.row.body_digest + self.row.signature
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A fragment that changed nothing, and why."""
+    """A refused fragment. It changed nothing."""
 
     fragment: FoldedFragment
     code: str
@@ -71,14 +71,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """A copy of a fragment that was taken, or another for its place (then it was noted as equivocation)."""
+    """A copy of an accepted fragment, or another one for its place: the fold noted an equivocation."""
 
     fragment: FoldedFragment
 
 
 @dataclass(frozen=True, slots=True)
 class LateDuplicate:
-    """A fragment for a place taken long ago: only the recorded events can tell a double from another."""
+    """A fragment for a place filled long ago: only `recorded` events tell a copy from an equivocation."""
 
     fragment: FoldedFragment
 
@@ -87,7 +87,7 @@ Output = Recorded | Ended | Refused | Duplicate | LateDuplicate
 
 
 def is_taken(outputs: Iterable[Output], stream_seq: int) -> bool:
-    """Whether the fragment at this place of the stream was taken: new, and neither a double nor refused."""
+    """Whether the fragment at `stream_seq` was accepted: neither refused nor a duplicate."""
     return not any(
         isinstance(output, Refused | Duplicate | LateDuplicate) and output.fragment.stream_seq == stream_seq
         for output in outputs
