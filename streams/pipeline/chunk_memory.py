@@ -87,7 +87,7 @@ class ChunkMemory:
 
     # record's side
 
-    def hold(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
+    def add(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
         """Keep a data fragment until its chunk closes."""
         session = self._open.setdefault(uid, _Open())
         if session.spilled or stream_seq in session.fragments:
@@ -141,7 +141,7 @@ class ChunkMemory:
             self._host_chunks[host] >= HOST_CHUNKS or self._host_bytes[host] * HOST_SHARE > self.record_limit
         )
 
-    async def room(self, host: str = "") -> None:
+    async def wait_for_space(self, host: str = "") -> None:
         """Wait until the closed, unstarted chunks of all hosts are few enough, and this host is not full."""
         while self.unstarted_bytes * 2 > self.record_limit or self.full(host):
             self._moved.clear()

@@ -97,7 +97,7 @@ async def test_a_host_that_sends_on_while_its_session_catches_up_loses_nothing(
 ) -> None:
     """Breaks: as above, through the reader, with as many overflows as come."""
     monkeypatch.setattr(held_fragments, "HELD_BYTES", 4000)
-    monkeypatch.setattr(subject_reader, "WALK_BYTES", 8000)
+    monkeypatch.setattr(subject_reader, "READ_BYTES", 8000)
     prepared = Prepared("demo-01", 1, [("data", 900)] * 300)
     await begin(jet, prepared)
     await send(jet, prepared, range(60))
@@ -178,7 +178,7 @@ async def test_sixty_open_sessions_come_back_without_a_disconnect(
     """Breaks: a worker that restarts asks for more than the server gives, is cut off, and asks again."""
     # A thirty-second of the real bytes, and of the real limit.
     monkeypatch.setattr(nats_server, "MAX_PENDING", nats_server.MAX_PENDING // 32)
-    monkeypatch.setattr(subject_reader, "WALK_BYTES", subject_reader.WALK_BYTES // 32)
+    monkeypatch.setattr(subject_reader, "READ_BYTES", subject_reader.READ_BYTES // 32)
     server = NatsServer(tmp_path / "nats", max_file=4 << 30)
     await server.start()
     jet = await connect(server.url, name="host")

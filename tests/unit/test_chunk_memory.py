@@ -79,13 +79,13 @@ class Process:
         seqs = sorted(tape.fragments)
         if self.taken[session] < len(seqs):
             seq = seqs[self.taken[session]]
-            self.chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.add(tape.uid, seq, tape.fragments[seq])
             self.taken[session] += 1
 
     def hold_again(self, tape: Tape, session: int, number: int) -> None:
         seen = sorted(tape.fragments)[: self.taken[session]][-2:]
         for seq in seen:
-            self.chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.add(tape.uid, seq, tape.fragments[seq])
 
     def drop(self, tape: Tape, session: int, number: int) -> None:
         """A fragment was refused, or is a double."""
@@ -221,14 +221,14 @@ def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, 
 
 def holding(chunk_memory: ChunkMemory, tape: Tape, chunk: int) -> None:
     for seq in tape.seqs[chunk]:
-        chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
+        chunk_memory.add(tape.uid, seq, tape.fragments[seq])
 
 
 async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     """Breaks: bytes cross the wire twice, or a chunk is joined in the wrong order."""
     chunk_memory, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
     for seq in reversed(tape.seqs[3]):
-        chunk_memory.hold(tape.uid, seq, tape.fragments[seq])
+        chunk_memory.add(tape.uid, seq, tape.fragments[seq])
     chunk_memory.close(tape.chunks[3], tape.seqs[3])
     work = chunk_memory.work(tape.chunks[3])
     assert chunk_memory.start(work) == [tape.fragments[seq] for seq in tape.seqs[3]]
@@ -246,7 +246,7 @@ async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away(
     assert chunk_memory.open_bytes == sum(len(small.fragments[seq].body) for seq in small.seqs[1])
     kept = chunk_memory.open_bytes
     first = large.seqs[3][0]
-    chunk_memory.hold(large.uid, first, large.fragments[first])
+    chunk_memory.add(large.uid, first, large.fragments[first])
     assert chunk_memory.open_bytes == kept, "nothing more is kept of a chunk that must be read again anyway"
     for tape, chunk in ((large, 3), (small, 1)):
         chunk_memory.close(tape.chunks[chunk], tape.seqs[chunk])
@@ -264,12 +264,12 @@ async def test_record_waits_when_half_of_its_memory_is_closed_and_not_started(he
     chunk_memory = ChunkMemory(2 * tape.chunks[2].plain - 1, 1 << 20)
     if held:
         holding(chunk_memory, tape, 2)
-    await asyncio.wait_for(chunk_memory.room(), PATIENCE_S)
+    await asyncio.wait_for(chunk_memory.wait_for_space(), PATIENCE_S)
     chunk_memory.close(tape.chunks[2], tape.seqs[2])
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(chunk_memory.room(), 0.01)
+        await asyncio.wait_for(chunk_memory.wait_for_space(), 0.01)
     chunk_memory.start(chunk_memory.work(tape.chunks[2]))
-    await asyncio.wait_for(chunk_memory.room(), PATIENCE_S)
+    await asyncio.wait_for(chunk_memory.wait_for_space(), PATIENCE_S)
 
 
 async def test_credit_is_given_in_order_of_asking() -> None:

@@ -1,8 +1,8 @@
-"""Owns the `recorded` events of one session on their way into the log: in order, each after the one before.
+"""Appends the `recorded` events of one session in order, and restores a fold from the last one.
 
-1. Two owners cannot fork a session: the loser finds the winner's event equal and goes on, or is told that its
-   fold is void, and nothing that it made afterwards is appended.
-2. Outages are waited out; what waits is bounded by `room`.
+1. Two owners cannot fork a session. If the loser's event equals the winner's, it goes on. Otherwise its fold
+   is void, and none of its later events is appended.
+2. Outages are waited out. `wait_for_space` bounds the events that wait.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from streams.event_store.chunk_log import last_recorded, recorded_in
 from streams.scheduling.retry import OUTAGE, retry
 
 WAITING = 64
-"""Events that may wait before the reader does."""
+"""Events that may wait before the reader waits, too."""
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = logging.getLogger("lucid.record")
 
 
 class Checkpoints:
-    """One session's appends. `void` is called when another owner's event stands where ours should."""
+    """The appends of one session. `void` is called when another owner's event is at the place of ours."""
 
     def __init__(self, jet: Jet, session: str, void: Callable[[], None]) -> None:
         self._jet, self._void = jet, void
@@ -43,36 +43,36 @@ class Checkpoints:
         self._queue: deque[tuple[Recorded | Ended, str]] = deque()
         self._trace = ""
         self._task: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
-        self._room.set()
+        self._has_space = asyncio.Event()
+        self._has_space.set()
 
     @property
     def full(self) -> bool:
-        return not self._room.is_set()
+        return not self._has_space.is_set()
 
-    async def room(self) -> None:
-        await self._room.wait()
+    async def wait_for_space(self) -> None:
+        await self._has_space.wait()
 
     def trace(self, traceparent: str) -> None:
-        """The trace of the next event, unless an earlier fragment has set it. Hosts may send anything."""
+        """Set the trace of the next event, unless an earlier fragment has. An ill-formed value is ignored."""
         if not self._trace and TRACEPARENT.fullmatch(traceparent):
             self._trace = traceparent
 
     def append(self, event: Recorded | Ended) -> None:
-        """Append soon, after those that wait."""
+        """Append soon, after the waiting events."""
         self._queue.append((event, self._trace))
         self._trace = ""
         if len(self._queue) >= WAITING:
-            self._room.clear()
+            self._has_space.clear()
         if self._task is None:
             self._task = asyncio.create_task(self._append_all(), name=f"append {self._subject}")
 
     def restart(self, last: int) -> None:
-        """The session's last event is at this stream sequence. Only after `close`."""
+        """Go on after the event at this stream sequence. Only after `close`."""
         self._last = last
 
     async def close(self) -> None:
-        """Drop what waits: whoever restores the fold makes it again."""
+        """Drop the waiting events: a restored fold makes them again."""
         task, self._task = self._task, None
         self._forget()
         if task is not None:
@@ -80,14 +80,14 @@ class Checkpoints:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _append_all(self) -> None:
-        """Until nothing waits. Whatever else goes wrong voids the fold: it is made again from the log."""
+        """Append until no event waits. Any error but an outage voids the fold, which is then restored."""
         try:
             while self._queue:
                 event, trace = self._queue[0]
                 await retry(partial(self._append, event, trace))
                 self._queue.popleft()
                 if len(self._queue) < WAITING:
-                    self._room.set()
+                    self._has_space.set()
             self._task = None
         except Exception as error:
             if not isinstance(error, _ForkedError):
@@ -104,11 +104,11 @@ class Checkpoints:
                 self._subject, body, self._last, headers=headers(event.type, trace)
             )
         except Conflict:
-            # Ours with a lost ack, an equal one of another owner, or a fork.
+            # Our event with a lost ack, an equal event of another owner, or a fork.
             after = self._last + 1
             following, _ = await self._jet.batch(subjects.CHUNKS, self._subject, after, max_messages=1)
             if following and recorded_in(following[0]) is None:
-                self._last = following[0].seq  # nonsense that somebody wrote: ours goes after it
+                self._last = following[0].seq  # a foreign message: our event goes after it
                 raise
             if not following or following[0].data != body:
                 raise _ForkedError from None
@@ -117,7 +117,7 @@ class Checkpoints:
     def _forget(self) -> None:
         self._queue.clear()
         self._trace = ""
-        self._room.set()
+        self._has_space.set()
 
 
 class _ForkedError(Exception):
@@ -130,34 +130,34 @@ Look = Callable[[Sequence[Message]], Awaitable[list[Arrival]]]
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A fold, and what it was restored from. Call `fold.drain()` next."""
+    """A restored fold and its sources. Call `fold.drain()` next."""
 
     fold: Fold
     event_seq: int = 0
     """Stream sequence of the session's last event; 0: there is none."""
     arrivals: Sequence[Arrival] = ()
-    """The fragments that the event names: they are in no closed chunk."""
+    """The fragments that the event names: those in no closed chunk."""
 
 
-async def restore(jet: Reader, who: Identity, look: Look) -> Restored:
-    """Return record's fold as its last event left it.
+async def restore(jet: Reader, identity: Identity, look: Look) -> Restored:
+    """Restore a recording's fold from its last event: the one way back, for every caller.
 
     Raises Unavailable (record.stream): a fragment that the event names cannot be read.
     """
-    found = await last_recorded(jet, who.session)
+    found = await last_recorded(jet, identity.session)
     if found is None:
-        return Restored(Fold(who))
+        return Restored(Fold(identity))
     seq, event = found
     named = [] if isinstance(event, Ended) else event.state.named
     found_again = await jet.get_many(subjects.RECORDINGS, named)
-    # What was taken stays taken: its headers were looked at then, and may read otherwise now.
+    # A taken fragment stays taken: its headers were checked then, and are not checked again.
     arrivals = await look([replace(message, headers={}) for message in found_again.values()])
-    pieces = [arrival.folded for arrival in arrivals if arrival.folded is not None]
-    if len(pieces) < len(named):
+    fragments = [arrival.folded for arrival in arrivals if arrival.folded is not None]
+    if len(fragments) < len(named):
         raise Unavailable(
-            f"{len(named) - len(pieces)} fragments of the checkpoint of {who.session} cannot be read",
+            f"{len(named) - len(fragments)} fragments of the checkpoint of {identity.session} cannot be read",
             code="record.stream",
         )
-    fold = Fold.restore(who, event.state, pieces)
+    fold = Fold.restore(identity, event.state, fragments)
     fold.ended = isinstance(event, Ended)
     return Restored(fold, seq, arrivals)

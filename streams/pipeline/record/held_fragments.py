@@ -1,4 +1,4 @@
-"""The fragments that one session holds while it is behind, within a budget that all sessions share."""
+"""Holds the fragments of one session while it is behind, within a budget that all sessions share."""
 
 from collections import deque
 
@@ -6,9 +6,9 @@ from handlers.stages.record.admit import Arrival
 from streams.pipeline.record.shared import Shared
 
 HELD_BYTES = 16 << 20
-"""Of all sessions."""
+"""The budget of all sessions."""
 HELD_SHARE = 4
-"""One session holds a quarter of it at most."""
+"""One session holds at most a quarter of the budget."""
 
 
 class HeldFragments:
@@ -22,7 +22,7 @@ class HeldFragments:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def has_room(self, size: int) -> bool:
+    def fits(self, size: int) -> bool:
         return (
             self._shared.held_bytes + size <= HELD_BYTES and (self._bytes + size) * HELD_SHARE <= HELD_BYTES
         )
@@ -37,7 +37,7 @@ class HeldFragments:
         return arrival
 
     def drop(self) -> int:
-        """Forget all; the stream sequence of the last one, 0 when there was none."""
+        """Drop all; the stream sequence of the last one, 0 when there was none."""
         last = self._queue[-1].seq if self._queue else 0
         self._count(-self._bytes)
         self._queue.clear()

@@ -1,11 +1,11 @@
-"""Owns the stage `record`: one reader over the partitions of this worker, one Recording for each session.
+"""Runs the stage `record`: one reader over the partitions of this worker, one Recording for each session.
 
-1. The reader acknowledges nothing. Where it stands is not remembered: on start the stream's last sequence
-   is noted, open sessions are brought up to it on their own subjects, and the reader follows from there.
-2. A session that is not known yet leaves its fragments in the stream; when it appears, it catches up.
+1. The reader acknowledges nothing and stores no position. At the start the stream's last sequence is noted.
+   Open sessions catch up to it on their own subjects, and the reader follows from there.
+2. Fragments of an unknown session stay in the stream; when the session appears, it catches up.
 3. Fragments of a session that is sealed, being cleaned up or destroyed are dropped.
-4. No session can hold up or stop another one: of one that takes more than its part (`Recording` says when)
-   the rest is left in the stream, and read by the session itself, in its own time.
+4. No session slows down another one. If a session exceeds its share (recording.py, rule 4), its other
+   messages stay in the stream, and the session reads them by itself.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from streams.pipeline.runner import Limits
 from streams.scheduling.retry import retry
 
 BATCH_BYTES = 4 << 20
-"""What is looked at in one thread job, at most RECORDER_BUFFER_SIZE messages."""
+"""Checked in one call of a thread, at most RECORDER_BUFFER_SIZE messages."""
 STRAYS = 100
-"""Messages of one host under another's session that this process keeps in DEAD."""
+"""Messages under the session of another host that this process writes into DEAD."""
 GATHER_S = 0.005
-"""Between two reads: a flood of small messages is a few reads, not one for each."""
-ROOM_S = 0.1
-"""How long the reader waits for a host that has too much under way, before its session falls behind."""
+"""Between two reads: a flood of small messages costs a few reads, not one for each message."""
+FULL_S = 0.1
+"""The reader waits so long for a host with too many chunks under way; then its session falls behind."""
 
 log = logging.getLogger("lucid.ingest")
 
@@ -54,21 +54,21 @@ class Ingest:
         partitions: Collection[int],
         limits: Limits,
     ) -> None:
-        """limits: `workers` + 1 batches of `slots` messages are looked at while an earlier one is folded."""
+        """limits: `workers` + 1 batches of `slots` messages are checked while an earlier batch is folded."""
         self._jet, self._directory, self._threads = store.jet, store.directory, threads
         self._partitions = partitions
         self._shared = Shared(store.jet, chunk_memory, threads, end_keys)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen = 0
-        """The last stream sequence that the reader has looked at: a session that appears catches up to it."""
+        """The last stream sequence of the reader: a new session catches up to it."""
         self._strays = 0
         self._looks: asyncio.Queue[asyncio.Future[list[tuple[Recording, list[Arrival]]]]]
         self._looks = asyncio.Queue(limits.workers + 1)
         self._batch_messages = limits.slots
 
     async def run(self) -> None:
-        """Until cancelled. Raises what nobody foresaw: the worker ends, and is started again."""
+        """Run until cancelled. An unforeseen error ends the worker, which is started again."""
         await retry(self._directory.ready)
         self._seen = (await retry(lambda: self._jet.info(subjects.RECORDINGS))).last_seq
         self._directory.on_change(self._changed)
@@ -77,8 +77,8 @@ class Ingest:
         try:
             async with AsyncExitStack() as serving, asyncio.TaskGroup() as tasks:
                 for p in self._partitions:
-                    told = partial(self._told, p)
-                    await serving.enter_async_context(self._jet.serve(subjects.heard(p), told))
+                    answer = partial(self._progress, p)
+                    await serving.enter_async_context(self._jet.serve(subjects.heard(p), answer))
                 for service in (self._shared.side_tasks.run(), self._fold_all(), self._read_all()):
                     tasks.create_task(service)
         finally:
@@ -88,7 +88,7 @@ class Ingest:
     # the sessions
 
     def _changed(self, session: Session) -> None:
-        """A session's log grew: take it up, pause it, or let it go."""
+        """A session's log has a new event: start, pause or close its recording."""
         if subjects.partition(session.id) not in self._partitions:
             return
         recording = self._recordings.get(session.id)
@@ -108,14 +108,14 @@ class Ingest:
             recording.released(session.released_chunks)
             recording.pause(session.state in (State.PAUSING, State.PAUSED))
 
-    def _told(self, p: int) -> bytes:
-        """What streams.conductor.host_watch is told of a partition: JSON, by session."""
-        told = {
-            name: recording.told
+    def _progress(self, p: int) -> bytes:
+        """The answer to streams.conductor.host_watch about one partition: JSON, by session."""
+        progress = {
+            name: recording.progress
             for name, recording in self._recordings.items()
-            if recording.told and subjects.partition(name) == p
+            if recording.progress and subjects.partition(name) == p
         }
-        return json.dumps(told).encode()
+        return json.dumps(progress).encode()
 
     # the reader
 
@@ -127,16 +127,15 @@ class Ingest:
                 looked: Counter[Recording] = Counter()
                 for batch in _batches(items, self._batch_messages):
                     await self._look(batch, looked)
-                await self._room(looked)
+                await self._wait_for_space(looked)
                 await asyncio.sleep(GATHER_S)
         finally:
             await follower.close()
 
     async def _look(self, batch: Sequence[Message], looked: "Counter[Recording]") -> None:
-        """Check a batch in a thread; several batches are looked at while an earlier one is folded.
+        """Check a batch in a thread; several batches are checked while an earlier one is folded.
 
-        A message whose session is unknown stays in the stream, and is found when the session appears.
-        looked: how many messages of this read were, by recording.
+        looked: messages of this read that were checked, by recording.
         """
         groups: dict[Recording, list[Message]] = {}
         for message in batch:
@@ -155,20 +154,20 @@ class Ingest:
             known = list(groups.items())
             await self._looks.put(asyncio.get_running_loop().run_in_executor(self._threads, _look_at, known))
 
-    async def _room(self, looked: Iterable[Recording]) -> None:
-        """Wait until there is room for more; sessions whose host has none of its own soon fall behind."""
+    async def _wait_for_space(self, looked: Iterable[Recording]) -> None:
+        """Wait until memory has space. A session falls behind if its host stays full for FULL_S."""
         chunk_memory = self._shared.chunk_memory
         with suppress(TimeoutError):
-            async with asyncio.timeout(ROOM_S):
+            async with asyncio.timeout(FULL_S):
                 for host in {recording.identity.host for recording in looked}:
-                    await chunk_memory.room(host)
+                    await chunk_memory.wait_for_space(host)
         for recording in looked:
             if recording.full:
                 recording.leave()
-        await chunk_memory.room()
+        await chunk_memory.wait_for_space()
 
     def _stray(self, recording: Recording, message: Message) -> None:
-        """One host's message under another's session: never the other's business, but a few are kept."""
+        """A message under the session of another host: it counts for nothing, but STRAYS go to DEAD."""
         self._strays += 1
         if self._strays <= STRAYS:
             why = f"host {subjects.host_of(message.subject)} is not the session's"
@@ -184,7 +183,7 @@ class Ingest:
 
 
 def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[list[Message]]:
-    """Messages in groups of at most `most` and about BATCH_BYTES."""
+    """Messages in groups of at most `most` messages and about BATCH_BYTES."""
     batch: list[Message] = []
     size = 0
     for item in items:

@@ -1,15 +1,15 @@
-"""Records one session in this process: its fold and its place in the stream.
+"""Records one session in this process: keeps its fold and its position in the stream.
 
-1. Nothing is acknowledged: the last `recorded` event is the checkpoint, and holds the whole fold.
-2. Folding is synchronous: between a fragment and what follows from it nothing can slip in.
-3. While the session is behind, new fragments are held (HELD_BYTES for all sessions together) or dropped;
-   what was dropped is read again from the stream. A session falls behind at a start, when its host has more
-   chunks under way than its share, when it sends more than its part of one read, and when much of what it
-   sends is refused: then it takes its time, and no other session's.
-4. Another owner may have recorded on (`Checkpoints` says so): then our fold is void, and theirs is taken up.
-5. A paused session folds nothing: its fragments stay in the stream. But what has ended cannot rest: the
-   recording's ending is looked for, and taken with all that came before it.
-6. An error that nobody foresaw stops this session for RETRY_S, is logged, and never reaches another one.
+1. Nothing is acknowledged. The last `recorded` event is the checkpoint and contains the whole fold.
+2. Folding is synchronous: no other task runs between a fragment and its outputs.
+3. While the session is behind, new fragments are held within HELD_BYTES, or dropped and read again.
+4. A session falls behind at its start, or when its host has too many chunks under way.
+   It also falls behind when it exceeds its share of one read, or when many of its fragments are refused.
+5. If another owner has recorded on (`Checkpoints` finds out), our fold is void: theirs is restored.
+6. A paused session folds nothing: its fragments stay in the stream. An ending (FINAL or END) ends the pause;
+   everything up to it is folded.
+7. An unforeseen error stops this session for RETRY_S and is logged; it reaches no other session.
+
 A crash anywhere loses only memory: the next owner restores the fold from the checkpoint and reads on.
 """
 
@@ -18,18 +18,12 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
+from itertools import count
 
+from handlers.stages.record import pieces
 from handlers.stages.record.admit import Arrival, Unfit, admit_all
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.pieces import (
-    Duplicate,
-    FoldedFragment,
-    Identity,
-    LateDuplicate,
-    Output,
-    Refused,
-    is_taken,
-)
+from handlers.stages.record.pieces import FoldedFragment, Identity, Output
 from schemas import subjects
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
@@ -45,9 +39,9 @@ from streams.scheduling.threads import is_slow
 
 RETRY_S = 60.0
 READ_SHARE, SUSPECT_SHARE = 256, 16
-"""Messages of a session that are looked at of one read; fewer if many were refused before."""
+"""Messages of one session checked per read; fewer for a session with many refusals."""
 TURN = 64
-"""Fragments that are folded before the event loop has its turn."""
+"""Fragments that are folded before other tasks run."""
 
 log = logging.getLogger("lucid.record")
 
@@ -64,28 +58,28 @@ class Recording:
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
         self._position = 0
-        """Stream sequence of the last fragment that was folded, or looked at and not needed."""
+        """Stream sequence of the last message that was folded, or checked and not needed."""
         self._heard_us = 0
-        """When the newest fragment was stored that was taken of the host, by the server's clock."""
-        self._behind = 0
-        """Fragments up to here are read from the stream again."""
+        """Server time at which the newest folded fragment of the host was stored."""
+        self._read_up_to = 0
+        """Fragments up to this sequence are read from the stream again."""
         self._held = HeldFragments(shared)
         self._catching: asyncio.Task[None] | None = None
-        self._is_void = self._paused = self._over = self._stalled = self._closed = False
+        self._is_void = self._paused = self._ending_seen = self._stalled = self._closed = False
 
     @property
     def full(self) -> bool:
-        """Whether more of it waits to be appended, or is under way of its host, than may be."""
+        """Whether too many events wait to be appended, or too many chunks of its host are under way."""
         return self._checkpoints.full or self._shared.chunk_memory.full(self.identity.host)
 
     @property
     def suspect(self) -> bool:
-        """Whether so much of what it sent was refused that a flood of it is looked at aside, and slowly."""
+        """Whether so many fragments were refused that the next ones are checked apart, and slowly."""
         return self._refusals.count >= DEAD_LETTERS
 
     @property
-    def told(self) -> tuple[int, int] | None:
-        """Up to where the stream was looked at, and when the host was heard (µs; 0: unknown)."""
+    def progress(self) -> tuple[int, int] | None:
+        """Position in the stream, and the time at which the host was last heard (µs; 0: unknown)."""
         return None if self._is_void or self._closed else (self._position, self._heard_us)
 
     def look(self, messages: Sequence[Message]) -> list[Arrival]:
@@ -93,11 +87,11 @@ class Recording:
         return admit_all(messages, self._host_key, self._shared.end_keys)
 
     def take(self, arrival: Arrival) -> None:
-        """Fold a message that was followed, or keep it until the session has caught up."""
+        """Fold a new message, or hold or drop it while the session is behind."""
         if self._closed:
             return
         if self._paused and arrival.is_ending(self.identity.uid):
-            self._over = True
+            self._ending_seen = True
             self.pause(False)
         if self._catching is None and not self._paused:
             try:
@@ -106,44 +100,44 @@ class Recording:
                 log.exception("recording_failed session=%s", self.identity.session)
                 self._is_void = True
                 self.catch_up(arrival.seq)
-        elif self._holds(arrival.size):
+        elif self._can_hold(arrival.size):
             self._held.add(arrival)
         else:
-            self._behind = max(self._behind, arrival.seq)
+            self._read_up_to = max(self._read_up_to, arrival.seq)
             self._drop_held()
 
     def leave(self, up_to: int = 0) -> None:
-        """Leave what was sent, up to a sequence, in the stream; go on in the background when it may."""
+        """Leave the messages up to a sequence in the stream, and read them later in the background."""
         if up_to > self._position:
-            self._behind = max(self._behind, up_to)
+            self._read_up_to = max(self._read_up_to, up_to)
             self._drop_held()
         if not self._paused:
             self._begin_catching(restored=True)
 
     def leaves(self, size: int, looked: int) -> bool:
-        """Whether a message stays in the stream, not looked at. looked: at how many, of this read."""
+        """Whether a message stays in the stream, unchecked. looked: messages of this read checked so far."""
         enough = looked >= (SUSPECT_SHARE if self.suspect else READ_SHARE)
-        late = self._catching is not None and not self._holds(size)
-        return not self._paused and (enough or late)  # paused: its ending must be seen
+        late = self._catching is not None and not self._can_hold(size)
+        return not self._paused and (enough or late)  # paused: an ending must be found
 
     def catch_up(self, up_to: int = 0) -> None:
         """Restore the fold from its checkpoint and read the stream up to a sequence, in the background."""
-        self._behind = max(self._behind, up_to)
+        self._read_up_to = max(self._read_up_to, up_to)
         self._begin_catching()
 
     def pause(self, paused: bool) -> None:
-        """Stop folding, so that fragments stay in the stream; or go on with what came meanwhile."""
-        self._paused = paused and not self._over
-        if not self._paused and self._behind > self._position:
+        """Stop folding, so that fragments stay in the stream; or go on with those that came meanwhile."""
+        self._paused = paused and not self._ending_seen
+        if not self._paused and self._read_up_to > self._position:
             self.catch_up()
 
     def released(self, chunks: int) -> None:
-        """What the first chunks were made of is gone: a fold that has not closed them waits in vain."""
+        """The fragments of the first `chunks` chunks are purged: a fold that has not closed them is void."""
         if chunks > self._fold.next_index:
             self._void()
 
     async def close(self) -> None:
-        """Stop working on this session; nothing that matters is only here."""
+        """Stop working on this session. Only memory is lost."""
         self._closed = True
         if self._catching is not None:
             self._catching.cancel()
@@ -153,12 +147,12 @@ class Recording:
         self._drop_held()
         self._shared.chunk_memory.forget_open(self.identity.uid)
 
-    def _holds(self, size: int) -> bool:
-        """Whether a message of so many bytes is kept until the session has caught up."""
-        return not self._paused and not self._stalled and self._held.has_room(size)
+    def _can_hold(self, size: int) -> bool:
+        """Whether a message of this size can be held until the session has caught up."""
+        return not self._paused and not self._stalled and self._held.fits(size)
 
     def _begin_catching(self, *, restored: bool = False) -> None:
-        """restored: the fold is as it should be."""
+        """restored: the fold is valid and need not be restored."""
         if self._catching is None and not self._closed:
             catching = self._catch_up(restored)
             self._catching = asyncio.create_task(catching, name=f"catch-up {self.identity.session}")
@@ -175,7 +169,7 @@ class Recording:
                 except Exception:
                     log.exception("recording_failed session=%s again_s=%g", self.identity.session, RETRY_S)
                     self._stalled = True
-                    self._behind = max(self._behind, self._position)  # what failed is read again
+                    self._read_up_to = max(self._read_up_to, self._position)  # read it again
                     self._drop_held()
                     await asyncio.sleep(RETRY_S)
                     self._stalled = False
@@ -183,73 +177,73 @@ class Recording:
             self._catching = None
 
     async def _read_on(self) -> bool:
-        """Read what was dropped, then take what was held; False when our fold became void meanwhile."""
+        """Read dropped messages again, then fold the held ones; False: the fold became void meanwhile."""
         while not self._is_void and not self._paused:
-            await self._room()
-            await retry(self._walk)
+            await self._wait_for_space()
+            await retry(self._read_stream)
             await self._take_held()
-            if self._behind <= self._position and not self._held:
-                break  # nothing awaits from here to the end of the task: nothing slips between
+            if self._read_up_to <= self._position and not self._held:
+                break  # no await from here to the end of the task: no message is missed
         self._drop_held()
         return not self._is_void
 
     async def _take_held(self) -> None:
-        turn = 0
-        while self._held and self._behind <= self._position and not self._is_void and not self.full:
+        for number in count(1):
+            if not self._held or self._read_up_to > self._position or self._is_void or self.full:
+                return
             self._take(self._held.pop())
-            turn += 1
-            if turn % TURN == 0:
+            if number % TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _room(self) -> None:
-        await self._checkpoints.room()
-        await self._shared.chunk_memory.room(self.identity.host)
+    async def _wait_for_space(self) -> None:
+        await self._checkpoints.wait_for_space()
+        await self._shared.chunk_memory.wait_for_space(self.identity.host)
 
     async def _restore(self) -> None:
-        """Take up the fold that the checkpoint holds; all of it at once, after the last await."""
+        """Replace the fold by the checkpoint's, in one step after the last await. Raises Unavailable."""
         await self._checkpoints.close()
-        self._is_void = False  # what voids the fold while it is read is about what was read, too
-        async with self._shared.walks.turn(self.identity.host):
+        self._is_void = False  # before reading: a fork found meanwhile voids the restored fold, too
+        async with self._shared.read_slots.turn(self.identity.host):
             restored = await restore(self._shared.jet, self.identity, self._stream.look)
         self._shared.chunk_memory.forget_open(self.identity.uid)
         self._fold, self._position = restored.fold, restored.fold.at
         self._checkpoints.restart(restored.event_seq)
         for arrival in restored.arrivals:
-            self._hold(arrival)
-            self._hear(arrival.message)
+            self._keep(arrival)
+            self._note_heard(arrival.message)
         if not self._fold.ended:
             self._emit(self._fold.drain())
 
     async def _ended_in_pause(self) -> bool:
-        """Whether we rest although an ending stands in the stream: then there is more to read.
+        """Look for an ending in the stream while paused; True: there is more to fold.
 
-        So there is when, while we looked, the session was resumed or our fold became void.
+        True also when the session was resumed, or the fold became void, meanwhile.
         """
         if not self._paused:
             return False
         at = self._position
-        while self._paused and at < self._behind and not self._is_void:
-            arrivals, at = await self._stream.read_after(at, self._behind)
+        while self._paused and at < self._read_up_to and not self._is_void:
+            arrivals, at = await self._stream.read_after(at, self._read_up_to)
             if any(arrival.is_ending(self.identity.uid) for arrival in arrivals):
-                self._over, self._paused = True, False
+                self._ending_seen, self._paused = True, False
         return self._is_void or not self._paused
 
-    async def _walk(self) -> None:
-        """Read this session's own subject from where the fold is up to `_behind`."""
-        while self._position < self._behind and not self._paused and not self._is_void:
-            await self._room()
+    async def _read_stream(self) -> None:
+        """Read this session's own subject from the fold's position up to `_read_up_to`."""
+        while self._position < self._read_up_to and not self._paused and not self._is_void:
+            await self._wait_for_space()
             began_s = time.monotonic()
-            arrivals, at = await self._stream.read_after(self._position, self._behind)
+            arrivals, at = await self._stream.read_after(self._position, self._read_up_to)
             for number, arrival in enumerate(arrivals, 1):
                 self._take(arrival)
                 if number % TURN == 0:
                     await asyncio.sleep(0)
             self._position = max(self._position, at)
-            if self.suspect:  # it rests as long as it was looked at
+            if self.suspect:  # pause as long as this read took
                 await asyncio.sleep(time.monotonic() - began_s)
 
     def _drop_held(self) -> None:
-        self._behind = max(self._behind, self._held.drop())
+        self._read_up_to = max(self._read_up_to, self._held.drop())
 
     def _take(self, arrival: Arrival) -> None:
         if arrival.seq <= self._position or self._is_void:
@@ -262,21 +256,21 @@ class Recording:
             self._refusals.refuse(self._fold, arrival.message, arrival.found, is_ending=ending)
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
-        self._hold(arrival)
+        self._keep(arrival)
         outputs = self._fold.take(FoldedFragment.of(arrival.seq, arrival.found))
-        if arrival.found.header.kind is not Kind.END and is_taken(outputs, arrival.seq):
-            self._hear(arrival.message)
+        if arrival.found.header.kind is not Kind.END and pieces.is_taken(outputs, arrival.seq):
+            self._note_heard(arrival.message)
         self._emit(outputs)
 
-    def _hear(self, message: Message) -> None:
+    def _note_heard(self, message: Message) -> None:
         self._heard_us = max(self._heard_us, message.stream_time_ns // 1000)
 
-    def _hold(self, arrival: Arrival) -> None:
+    def _keep(self, arrival: Arrival) -> None:
         if isinstance(arrival.found, Fragment) and arrival.found.header.kind is Kind.DATA:
-            self._shared.chunk_memory.hold(self.identity.uid, arrival.seq, arrival.found)
+            self._shared.chunk_memory.add(self.identity.uid, arrival.seq, arrival.found)
 
     def _emit(self, outputs: Sequence[Output]) -> None:
-        chunk_memory, uid = self._shared.chunk_memory, self.identity.uid
+        chunk_memory, uid, session = self._shared.chunk_memory, self.identity.uid, self.identity.session
         for output in outputs:
             match output:
                 case Recorded():
@@ -284,22 +278,21 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     chunk_memory.forget_open(uid)
-                    counts = output.fragments, self._fold.duplicates, self._refusals.count
-                    told = (self.identity.session, *counts)
-                    log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *told)
+                    counts = session, output.fragments, self._fold.duplicates, self._refusals.count
+                    log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *counts)
                     self._checkpoints.append(output)
-                case Refused(piece, code, message):
-                    chunk_memory.drop(uid, piece.stream_seq)
-                    self._refusals.dead_letter(piece.stream_seq, code, message, piece.proof)
-                case Duplicate(piece):
-                    chunk_memory.drop(uid, piece.stream_seq)
-                case LateDuplicate(piece):
-                    chunk_memory.drop(uid, piece.stream_seq)
-                    self._shared.side_tasks.add(partial(self._refusals.compare_older, self._fold, piece))
+                case pieces.Refused(fragment, code, message):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self._refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof)
+                case pieces.Duplicate(fragment):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                case pieces.LateDuplicate(fragment):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self._shared.side_tasks.add(partial(self._refusals.compare_late, self._fold, fragment))
         self._refusals.watch(self._fold)
 
     def _void(self) -> None:
-        """Another owner recorded on: forget our fold, take up theirs."""
+        """Another owner recorded on: drop our fold, and restore from their checkpoint."""
         self._is_void = True
         log.info("fold_void session=%s: another owner recorded on", self.identity.session)
         self.catch_up(self._position)

@@ -1,10 +1,9 @@
-"""Counts what a session refuses of its recording, keeps the first of it in DEAD, ends what is over by it.
+"""Counts the refused fragments of a session, writes the first ones to DEAD, ends a recording after its final.
 
-1. A host that has sent its final sends no more. Where that final breaks a rule, its session would stay open
-   for days: so it is aborted, with the reason, and all that came before is sealed.
-2. The abort is the usual one, an `end` in the stream behind all that was sent: every fold of the stream ends
-   at the same fragment.
-3. The fold's checkpoint says that a final was refused: after a crash the same is asked again, harmlessly.
+1. A host that has sent its final sends no more fragments. If that final breaks a rule, its session would stay
+   open for days. So the recording is aborted with the reason, and all earlier fragments are sealed.
+2. The abort is the usual one: an `end` in the stream after all fragments. Every fold ends at that fragment.
+3. The fold's checkpoint records that a final was refused: after a crash the abort is asked again, harmlessly.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ from streams.pipeline.record.shared import Shared
 from streams.scheduling.retry import ABORT, retry
 
 DEAD_LETTERS = 100
-"""Refused fragments of a session that are kept in DEAD; the others are only counted."""
+"""Refused fragments of a session that go to DEAD; the others are only counted."""
 
 log = logging.getLogger("lucid.record")
 
 
 class Refusals:
-    """Those of one session in this process."""
+    """The refusals of one session in this process."""
 
     def __init__(self, shared: Shared, session: str) -> None:
         self.count = 0
@@ -44,37 +43,36 @@ class Refusals:
             self._shared.dead_letter(self._session, seq, code, message, body)
 
     def refuse(self, fold: Fold, message: Message, unfit: Unfit, *, is_ending: bool) -> None:
-        """Count a message that no fold can take. is_ending: it is the session's final all the same."""
+        """Count a message that no fold can take. is_ending: its host signed it as the session's final."""
         self.dead_letter(message.seq, unfit.code, unfit.message, message.data)
         if is_ending:
             fold.refuse_final(Kind.FINAL, unfit.code)
             self.watch(fold)
 
     def watch(self, fold: Fold) -> None:
-        """Ask the platform to end the recording when the fold has refused its final and goes on.
-
-        It is asked in the background, once at a time, until it answers.
-        """
+        """Send `abort` if the fold has refused its final and goes on: in the background, until answered."""
         if self._ending is None and fold.refused_final and not fold.ended:
             self._ending = asyncio.create_task(self._end(fold.refused_final), name=f"end {self._session}")
 
-    async def compare_older(self, fold: Fold, piece: FoldedFragment) -> None:
-        """Find what was taken for this place in the recorded events; the rare path of late doubles."""
-        taken = await find_fragment(self._shared.jet, self._session, piece.header)
+    async def compare_late(self, fold: Fold, fragment: FoldedFragment) -> None:
+        """Compare a late duplicate with the fragment that was taken at its place; a rare path."""
+        taken = await find_fragment(self._shared.jet, self._session, fragment.header)
         if taken is not None:
-            fold.compare(piece, *taken)
-        else:  # inside a declared gap: it stays lost, for a chunk after it may be closed already
-            self.dead_letter(piece.stream_seq, "fragment.late", "its place was declared lost", piece.proof)
+            fold.compare(fragment, *taken)
+        else:  # inside a declared gap: it stays lost, because a later chunk may be closed already
+            self.dead_letter(
+                fragment.stream_seq, "fragment.late", "its place was declared lost", fragment.proof
+            )
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop sending `abort`."""
         if self._ending is not None:
             self._ending.cancel()
             await asyncio.gather(self._ending, return_exceptions=True)
 
     async def _end(self, reason: str) -> None:
         log.warning("final_refused session=%s code=%s", self._session, reason)
-        with suppress(LucidError):  # refused: it is ended already
+        with suppress(LucidError):  # refused: the recording has ended already
             await retry(
                 lambda: call(self._shared.jet, "abort", {"session": self._session, "reason": reason}), ABORT
             )

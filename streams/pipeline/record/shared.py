@@ -14,9 +14,9 @@ from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.scheduling.fair_slots import FairSlots
 
-WALKS_AT_ONCE, WALKS_OF_HOST = 2, 1
-"""Sessions that read from the stream at once, and those of one host. With more of them the server owes one
-connection more than it allows, and cuts it off for all."""
+READS_AT_ONCE, READS_OF_HOST = 2, 1
+"""Sessions that read from the stream at once, and those of one host. With more of them the server would owe
+our connection more than it allows, and cut it off."""
 
 log = logging.getLogger("lucid.record")
 
@@ -28,12 +28,12 @@ class Shared:
     jet: Jet
     chunk_memory: ChunkMemory
     threads: Executor
-    """They check signatures, and nothing else."""
+    """They check signatures and do no other work."""
     end_keys: EndKeys
     side_tasks: SideTasks = field(default_factory=SideTasks)
     held_bytes: int = 0
-    """Of fragments that sessions hold while they are behind (streams.pipeline.record.held_fragments)."""
-    walks: FairSlots = field(default_factory=lambda: FairSlots(WALKS_AT_ONCE, WALKS_OF_HOST))
+    """Of fragments that sessions hold while they are behind (held_fragments.py)."""
+    read_slots: FairSlots = field(default_factory=lambda: FairSlots(READS_AT_ONCE, READS_OF_HOST))
 
     def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
         """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""

@@ -1,4 +1,4 @@
-"""Reads one session's own subject from the recording stream, for a session that is behind."""
+"""Reads one session's own subject from the recording stream, while the session is behind."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -10,11 +10,11 @@ from schemas.errors import Unavailable
 from schemas.ports.messages import Message
 from streams.pipeline.record.shared import Shared
 
-WALK_BYTES = 4 << 20
+READ_BYTES = 4 << 20
 
 
 class SubjectReader:
-    """`check` looks at messages in a thread."""
+    """One reader for each session. `check` runs in a thread."""
 
     def __init__(
         self, shared: Shared, identity: Identity, check: Callable[[Sequence[Message]], list[Arrival]]
@@ -23,18 +23,18 @@ class SubjectReader:
         self._subject = subjects.recording(identity.host, identity.session)
 
     async def read_after(self, at: int, up_to: int) -> tuple[list[Arrival], int]:
-        """What came after `at`, up to `up_to` or as far as one answer goes; and how far that is.
+        """The checked messages after `at` in one answer, at most to `up_to`; and how far the answer goes.
 
-        Raises Unavailable.
+        Raises Unavailable (record.stream): the stream is not readable that far yet.
         """
         jet = self._shared.jet
-        async with self._shared.walks.turn(self._host):
-            messages, more = await jet.batch(subjects.RECORDINGS, self._subject, at + 1, max_bytes=WALK_BYTES)
+        async with self._shared.read_slots.turn(self._host):
+            messages, more = await jet.batch(subjects.RECORDINGS, self._subject, at + 1, max_bytes=READ_BYTES)
             arrivals = await self.look([message for message in messages if message.seq <= up_to])
         at = min(messages[-1].seq, up_to) if messages else at
         if more or at == up_to:
             return arrivals, at
-        # A short answer may come from a replica that lags: the leader knows what is there.
+        # A short answer may come from a lagging replica: ask the leader for the last sequence.
         last = await jet.last(subjects.RECORDINGS, self._subject)
         if last is not None and at < last.seq <= up_to:
             raise Unavailable(f"{self._subject} is not readable up to {last.seq} yet", code="record.stream")
