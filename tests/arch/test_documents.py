@@ -1,6 +1,7 @@
 """Every path and link in the documents leads somewhere."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,11 +44,14 @@ def test_decisions_are_numbered_without_a_hole() -> None:
     assert {path.name for path in (ROOT / "docs/decisions").glob("[0-9]*.md")} <= {name for name, _ in listed}
 
 
-def test_every_room_is_on_the_map() -> None:
-    """Breaks: a room is added and nobody finds it: docs/design.md names every room under its layer."""
+def test_every_room_is_on_the_map_and_streams_in_the_order_of_imports() -> None:
+    """Breaks: a room is added and nobody finds it, or its neighbours on the map may not be imported."""
     text = (ROOT / "docs/design.md").read_text()
     layers = re.split(r"^\| \*\*(\w+)/\*\*", text, flags=re.MULTILINE)
     rows = zip(layers[1::2], layers[2::2], strict=True)
     named = {f"{layer}/{room}" for layer, text in rows for room in re.findall(r"`(\w+)/`", text)}
     signs = (path.parent for layer in layers[1::2] for path in (ROOT / layer).glob("*/__init__.py"))
     assert {str(room.relative_to(ROOT)) for room in signs} <= named
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    order = next(contract["layers"] for contract in contracts if contract.get("containers") == ["streams"])
+    assert re.findall(r"^\| `(\w+)/`", layers[layers.index("streams") + 1], flags=re.MULTILINE) == order
