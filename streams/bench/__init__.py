@@ -1,13 +1,10 @@
-"""How fast this machine is, in figures that can be compared: the pipeline and its rivals, in one run.
+"""`lucid bench`: the speed of this machine, the pipeline and its rivals compared in one run.
 
-    data       the bytes that all contenders get, in one file
-    floor      the pure functions in two threads, durable put and read back; no broker
-    bare       the same behind the least that a broker costs: one publisher, one reader, no stage events
-    pipeline   the real system, supervised, with a publisher process; until stored, until sealed
-    peers      restic and kopia, where they are installed
-    sessions   many sessions at their own pace, and idle ones
+May import every room but cli. Read contender.py first, then rounds.py. The contenders are baselines.py (floor
+and bare loop), pipeline.py (the real system) and peers.py (restic, kopia). sessions.py, hostile.py and
+scale.py measure many sessions, a hostile host and a long history; actors.py runs their processes.
 
-1. Every contender works in processes of its own (actors), on the same disk, one after the other, and what it
-   stored is opened again and compared with the source; that is not timed.
+1. Contenders run one after the other, on one disk, in processes of their own. Their stored bytes are opened
+   and compared with the source afterwards; that is not timed.
 2. Ratios are taken within one round: machines, disks and neighbours change between rounds.
 """

@@ -1,11 +1,11 @@
-"""One hostile host, as an actor: everything at once that a host can do to the others.
+"""Plays one hostile host, as an actor: every load at once that a host can put on the others.
 
-1. Floods: good fragments of a few bytes; garbage under its own name, under each honest host's, and under
+1. Floods: good fragments of a few bytes; garbage under its own name, under each honest host's name, and under
    names of no session.
-2. Work: chunks of a slow codec, as dear as the platform allows, of bytes that cost the most.
-3. Commands: it asks for one session after the other.
-Each flood sends its next message when one is through, unless a rate bounds all floods together. It runs at
-low priority: in earnest its processor is its own, here it may have what the others leave.
+2. Work: chunks of a slow codec, as costly as the platform allows, of bytes that cost the most.
+3. Commands: it creates one session after the other.
+Each flood sends its next message when one is acknowledged, unless a rate bounds all floods together. The
+actor runs at low priority: a real hostile host has a processor of its own.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ from streams.roles.drivers import Installation, connected
 
 HOST = "mallory"
 UNDER_WAY = 16
-"""Messages of each flood."""
+"""Unacknowledged messages of each flood."""
 LEVEL = 11
-"""Of brotli: the slowest that there is."""
+"""The slowest level of brotli."""
 NICE = 19
 PART = PartSettings(encoder="opaque", reason="start")
 PLAIN_BYTES = 512 << 10
@@ -44,11 +44,9 @@ Send = Callable[[], Awaitable[Any]]
 
 
 async def attack(cue: Cue, spec: JsonObject) -> JsonObject:
-    """Actor: attack from the word to begin to the word to stop.
+    """Actor: attack from the first signal to the second; report the acknowledged messages of each kind.
 
     spec: url, subjects (of honest recordings), rate (messages a second of all floods together; 0: no bound).
-
-    Says how many messages of each kind came through.
     """
     os.nice(NICE)
     async with connected(spec["url"], "lucid-hostile") as jet:
@@ -69,7 +67,7 @@ async def attack(cue: Cue, spec: JsonObject) -> JsonObject:
 
 
 class _Pace:
-    """When the next message may be sent, so that all floods together keep to one rate."""
+    """Delays messages so that all floods together keep to one rate."""
 
     def __init__(self, rate: float) -> None:
         self._gap_s = 1 / rate if rate else 0.0
@@ -90,11 +88,11 @@ async def _flood(name: str, send: Send, done: "Counter[str]", pace: _Pace) -> No
 
 
 async def _floods(jet: Jet, honest: list[str]) -> dict[str, tuple[Send, int]]:
-    """By name: how one message is sent, and how many are under way."""
+    """By name: a function that sends one message, and how many may be unacknowledged."""
     here = Installation.here()
-    dearest = SessionSettings(codec=Codec.BROTLI.value, level=LEVEL, chunk_bytes=_dearest(here))
+    costliest = SessionSettings(codec=Codec.BROTLI.value, level=LEVEL, chunk_bytes=_largest(here))
     small = await _Own.start(jet, here, "hostile-small", SessionSettings())
-    slow = await _Own.start(jet, here, "hostile-slow", dearest)
+    slow = await _Own.start(jet, here, "hostile-slow", costliest)
     letters = bytes(random.choices(b"ab", k=PLAIN_BYTES))
 
     def garbage() -> bytes:
@@ -116,14 +114,14 @@ async def _floods(jet: Jet, honest: list[str]) -> dict[str, tuple[Send, int]]:
     }
 
 
-def _dearest(here: Installation) -> int:
-    """The largest chunks that the platform takes of the slowest codec."""
+def _largest(here: Installation) -> int:
+    """Bytes of the largest chunk that the platform accepts with the slowest codec."""
     seconds = codec_seconds(Codec.BROTLI, LEVEL, MAX_PLAIN)
     return int(min(1.0, here.settings.compression_max_s / seconds) * MAX_PLAIN)
 
 
 class _Own:
-    """A session of the hostile host's own, in good order."""
+    """A valid session of the hostile host itself."""
 
     def __init__(self, jet: Jet, grant: Grant) -> None:
         self._jet = jet
@@ -141,6 +139,6 @@ class _Own:
         self._time_us += 1000
         fragment = self._sealer.data(plain, self._time_us)
         while True:
-            with suppress(LucidError):  # it must come, or what follows would only wait for it
+            with suppress(LucidError):  # without it the following fragments would only wait
                 await self._jet.publish(self.subject, fragment)
                 return

@@ -1,7 +1,7 @@
-"""Owns a session as floor and bare loop have it: its keys and settings, and no log of its life.
+"""Makes the session that floor and bare loop record: its keys and settings, without an event log.
 
-1. It is the same session as the pipeline's: same keys hierarchy, same fragments, same frozen settings.
-2. Its secrets are made for one measurement, and travel to its processes over a pipe.
+1. It equals the pipeline's session: same key hierarchy, same fragments, same frozen settings.
+2. Its secrets are made for one measurement, and reach its processes over a pipe.
 """
 
 import time
@@ -47,7 +47,7 @@ class Case:
         return cls(case["session"], bytes.fromhex(case["seed"]), bytes.fromhex(case["dek"]), settings)
 
     def as_json(self) -> dict[str, Any]:
-        """What `of` reads, as JSON knows it."""
+        """The JSON that `of` reads."""
         return {
             "session": self.session,
             "seed": self.seed.hex(),
@@ -80,7 +80,7 @@ class Case:
         return Identity(self.session, self.uid, HOST, self.settings, both)
 
     def fragments(self, source: Path) -> Iterator[bytearray]:
-        """The whole recording of a file, sealed while it is asked for."""
+        """All fragments of a file's recording, each sealed when the caller takes it."""
         sealer = FragmentSealer(self.uid, MAIN, self.host_key, self.keys.intake_public, self.genesis(MAIN))
         yield sealer.part(PartSettings(encoder="opaque", reason="start"), _now_us())
         for plain, key_frame in units(source, fragment_bytes(self.settings.chunk_bytes)):

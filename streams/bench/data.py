@@ -1,7 +1,7 @@
-"""Owns the bytes that are measured with: one file, made once, and the units in which it is recorded.
+"""Makes the data set of a measurement, and cuts it into the units that are recorded.
 
-1. `incompressible` is random. `screen` is a drawn desktop, encoded as a capture would; repeated to size, with
-   bytes that differ in every repetition, so that nobody stores one for many.
+1. `incompressible` is random. `screen` is a drawn desktop, encoded as a capture encodes it and repeated to
+   size. Bytes differ in every repetition, so that no contender stores one for many.
 2. A recording is cut the same way for every contender: as the publisher cuts it.
 """
 
@@ -24,11 +24,11 @@ from streams.roles.drivers import drawn
 INCOMPRESSIBLE, SCREEN = "incompressible", "screen"
 BLOCK_BYTES = 8 << 20
 SCREEN_S = 20.0
-"""4 MB of recording: twice zstd's window, so that a repetition is out of sight."""
+"""4 MB of recording: twice zstd's window, so that the codec sees no repetition."""
 HALF_BYTES_PER_S = 400_000
-"""Of a small size, half is drawn: the other half repeats it."""
+"""Half of a small data set is drawn; the other half repeats it."""
 TOUCH_EVERY_BYTES = 4096
-"""One byte in so many differs from the repetition before: no block of theirs is twice the same."""
+"""One byte in so many differs from the repetition before, so that no block of a peer occurs twice."""
 MOOF_AT = slice(4, 8)
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -72,7 +72,7 @@ def parse_rate(text: str) -> int:
 def make_source(kind: str, size: int, folder: Path) -> Source:
     """The data set `kind`, or the file of that name; its bytes are in the page cache on return.
 
-    size: of what is made; a file has its own. Raises NotFound (bench.data), Misuse (bench.empty), Unavailable
+    size: bytes to make; a file has its own. Raises NotFound (bench.data), Misuse (bench.empty), Unavailable
     (capture.*).
     """
     if kind not in (INCOMPRESSIBLE, SCREEN):
@@ -84,7 +84,7 @@ def make_source(kind: str, size: int, folder: Path) -> Source:
             made += file.write(block[: size - made])
             if made >= size:
                 break
-        os.fsync(file.fileno())  # its write-back must not disturb the first contender
+        os.fsync(file.fileno())  # so that its write-back does not disturb the first contender
     return _hashed(kind, path)
 
 

@@ -1,8 +1,8 @@
-"""Makes finished sessions without recording anything: the events that a real one leaves in the streams.
+"""Makes finished sessions without recording anything: the events of a real session, and nothing else.
 
-1. Every event is what the commands of a real session append: made by the same `decide`, signed by a host.
-   The first session of a host is made so; the others are its text with other names, times and signatures.
-2. There are no chunks, keys or fragments: what is measured with it never looks at them.
+1. The same `decide` as a real session's makes every event of a host's first session, signed by the host. The
+   other sessions are copies of its text with other names, times and signatures.
+2. There are no chunks, keys or fragments: the measurements never read them.
 """
 
 import time
@@ -62,7 +62,7 @@ class FinishedHost:
         )
 
     def finished(self, session: str, at_us: int) -> list[Line]:
-        """All that a sealed session leaves."""
+        """All events of one sealed session."""
         create = self.create(session, at_us)
         words = _words(create)
         if self._first is None:
@@ -75,7 +75,7 @@ class FinishedHost:
         ]
 
     def lines(self, create: Create) -> list[Line]:
-        """What a session of this request leaves, every event made by itself."""
+        """All events of the session of this request, each made anew."""
         session, at_us = create.session, create.at_us
         taken = CounterTaken(counter=self.counter, session=session)
         uid = session_uid(self.public, self.counter)
@@ -87,7 +87,7 @@ class FinishedHost:
 
 
 def finished_sessions(count: int, hosts: int, first: int = 0) -> Iterator[list[Line]]:
-    """What `count` sessions of so many hosts leave, one session after the other; all a year old."""
+    """The events of `count` sessions of so many hosts, a list a session; all a year old."""
     known = [FinishedHost(f"host-{number:04}") for number in range(hosts)]
     began_us = time.time_ns() // 1000 - YEAR_US
     yield [host.registered() for host in known]
@@ -96,7 +96,7 @@ def finished_sessions(count: int, hosts: int, first: int = 0) -> Iterator[list[L
 
 
 def _words(create: Create) -> dict[str, str]:
-    """What differs from session to session, as text."""
+    """The texts that differ from session to session."""
     times = {f"time {step}": f":{create.at_us + step * STEP_US // 10}" for step in range(11)}
     return {
         "session": create.session,
@@ -124,20 +124,20 @@ def _history(create: Create) -> Iterator[bytes]:
 
 
 def _life(create: Create) -> Iterable[Command]:
-    def said(number: int) -> dict[str, object]:
+    def head(number: int) -> dict[str, object]:
         at_us = create.at_us + number * STEP_US // 10
         return {"session": create.session, "at_us": at_us, "who": "conductor", "cause": f"cause-{number}"}
 
-    yield commands.Start.model_validate(said(1))
-    yield commands.StartComplete.model_validate({**said(2), "dek_id": DIGEST[:16], "intake": INTAKE})
-    yield commands.Stop.model_validate({**said(3), "reason": "ended"})
+    yield commands.Start.model_validate(head(1))
+    yield commands.StartComplete.model_validate({**head(2), "dek_id": DIGEST[:16], "intake": INTAKE})
+    yield commands.Stop.model_validate({**head(3), "reason": "ended"})
     begun = {"sealed_us": create.at_us + STEP_US, "signer": DIGEST, "n": 2, "stored": 9}
-    yield commands.BeginSeal.model_validate({**said(4), **begun})
+    yield commands.BeginSeal.model_validate({**head(4), **begun})
     sums = {"chunks": 3, "plain": 20 << 20, "sealed": 18 << 20}
     yield commands.CompleteSeal.model_validate(
-        {**said(5), "seal_no": 1, "manifest": DIGEST, "root": DIGEST, **sums}
+        {**head(5), "seal_no": 1, "manifest": DIGEST, "root": DIGEST, **sums}
     )
-    yield commands.StopComplete.model_validate({**said(6), "reason": "sealed"})
+    yield commands.StopComplete.model_validate({**head(6), "reason": "sealed"})
 
 
 def _ended(session: str, uid: bytes, at_us: int) -> bytes:

@@ -1,8 +1,7 @@
-"""Owns what a process has used: CPU seconds and peak memory, by process id; and what others took meanwhile.
+"""Measures CPU seconds and peak memory of processes, and the CPU share of all others meanwhile.
 
-1. Peak memory is the kernel's own mark of the largest resident set; where there is none, the largest that was
-   seen in samples.
-2. What others took stands beside every figure: a speed that was measured beside other work is none.
+1. Peak memory is the kernel's mark of the largest resident set (VmHWM); without it, the largest sample.
+2. The share of others stands beside every figure: a speed measured beside other work means nothing.
 """
 
 import asyncio
@@ -21,27 +20,27 @@ SAMPLE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """By one process while it was measured. peak_bytes: since it was started."""
+    """The use of one process during the measurement. peak_bytes: since its start."""
 
     cpu_s: float
     peak_bytes: int
 
 
 class Neighbours:
-    """What other processes take of all cores, from its making on."""
+    """The CPU time of other processes since this object was made."""
 
     def __init__(self) -> None:
         self._began_s, self._busy_s = time.monotonic(), _busy_s()
 
     def share(self, used: Iterable[Used]) -> float:
-        """Of all cores, without `used`: 0 to 1. The kernel's own threads are others, too."""
+        """The share of all cores, without `used`: 0 to 1. The kernel's threads count as others."""
         whole_s = (time.monotonic() - self._began_s) * (psutil.cpu_count() or 1)
         others_s = _busy_s() - self._busy_s - sum(one.cpu_s for one in used)
         return min(1.0, max(0.0, others_s / whole_s)) if whole_s else 0.0
 
 
 class Meter:
-    """Measures some processes from `async with` to its end. Then `used`, by name, and `others`."""
+    """Measures processes during an `async with` block; afterwards `used`, by name, and `others` are set."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         """Raises Unavailable (bench.gone)."""
@@ -80,7 +79,7 @@ class Meter:
 
 
 def _busy_s() -> float:
-    """CPU seconds that all cores have worked since the machine was started."""
+    """CPU seconds of all cores since the machine was started."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
 
@@ -91,7 +90,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _peak_bytes(pid: int) -> int:
-    """VmHWM; 0 where the kernel does not say."""
+    """VmHWM; 0 without one."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

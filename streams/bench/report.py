@@ -59,61 +59,63 @@ def comparison(result: dict[str, Any]) -> list[str]:
         "",
         HEAD,
     ]
-    for name, said in result["results"].items():
+    for name, figures in result["results"].items():
         called = " ".join([NAMES.get(name, name), versions.get(name, "")]).strip()
-        lines.append(_row(called, said["mb_per_s"], said.get("ratio_to_bare"), said["cpu_s_per_gb"], 0))
-        if "sealed" in said["more"]:
-            seconds = said["more"]["sealed"]
-            ratio = said.get("ratio_to_bare", 0) * said["seconds"] / seconds
+        lines.append(
+            _row(called, figures["mb_per_s"], figures.get("ratio_to_bare"), figures["cpu_s_per_gb"], 0)
+        )
+        if "sealed" in figures["more"]:
+            seconds = figures["more"]["sealed"]
+            ratio = figures.get("ratio_to_bare", 0) * figures["seconds"] / seconds
             lines.append(_row("  until sealed", data["bytes"] / 1e6 / seconds, ratio, None, 0))
-        for process, used in said["processes"].items():
+        for process, used in figures["processes"].items():
             called = f"  {process}" if process != name else "  its process"
             lines.append(_row(called, None, None, used["cpu_s_per_gb"], used["peak_bytes"]))
-    return [*lines, *_disturbance(max(said["others_share"] for said in result["results"].values()))]
+    return [*lines, *_disturbance(max(figures["others_share"] for figures in result["results"].values()))]
 
 
 def load(result: dict[str, Any]) -> list[str]:
     """The table of many sessions."""
-    said = result["results"]
-    pace = f"at {said['rate_bits'] / 1e6:g} Mbit/s each" if said["rate_bits"] else "idle"
-    lines = [f"{said['sessions']:,} sessions {pace}, {said['seconds']:.0f} s, {machine_line(result)}"]
-    if "wait_ms" in said:
-        waits = "   ".join(f"{name} {value:.0f} ms" for name, value in said["wait_ms"].items())
-        lines.append(f"from closed to stored: {waits}, {said['chunks']:,} chunks of {size_text(1 << 20)}")
-        kept = "keeps up" if said["keeps_up"] else "DOES NOT KEEP UP"
-        lines.append(
-            f"{kept}: the latest fragment was {said['late_s']:.2f} s late, {said['missing']} chunks missing"
-        )
-    silent = said.get("silent", {}).get("processes", {})
+    figures = result["results"]
+    pace = f"at {figures['rate_bits'] / 1e6:g} Mbit/s each" if figures["rate_bits"] else "idle"
+    lines = [f"{figures['sessions']:,} sessions {pace}, {figures['seconds']:.0f} s, {machine_line(result)}"]
+    if "wait_ms" in figures:
+        waits = "   ".join(f"{name} {value:.0f} ms" for name, value in figures["wait_ms"].items())
+        lines.append(f"from closed to stored: {waits}, {figures['chunks']:,} chunks of {size_text(1 << 20)}")
+        kept = "keeps up" if figures["keeps_up"] else "DOES NOT KEEP UP"
+        late, missing = figures["late_s"], figures["missing"]
+        lines.append(f"{kept}: the latest fragment was {late:.2f} s late, {missing} chunks missing")
+    silent = figures.get("silent", {}).get("processes", {})
     lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}{'  without ticks' if silent else ''}"]
-    for process, used in said["processes"].items():
+    for process, used in figures["processes"].items():
         row = f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size_text(used['peak_bytes']):>14}"
         lines.append(row + (f"{100 * silent[process]['cpu_share']:>13.1f} %" if silent else ""))
-    return [*lines, *_disturbance(said["others_share"])]
+    return [*lines, *_disturbance(figures["others_share"])]
 
 
 def finished(result: dict[str, Any]) -> list[str]:
-    """The table of a system that has seen very many sessions."""
-    said = result["results"]
-    whose = "one host" if said["hosts"] == 1 else f"{said['hosts']:,} hosts"
-    lines = [f"{said['sessions']:,} finished sessions of {whose}, {machine_line(result)}"]
-    for name, start in (("first start", said["first_start"]), ("start", said["start"])):
+    """The table of a system with very many finished sessions."""
+    figures = result["results"]
+    owners = "one host" if figures["hosts"] == 1 else f"{figures['hosts']:,} hosts"
+    lines = [f"{figures['sessions']:,} finished sessions of {owners}, {machine_line(result)}"]
+    for name, start in (("first start", figures["first_start"]), ("start", figures["start"])):
         lines.append(f"{name}: commands are answered after {start['answered_s']:.1f} s; peak memory")
         lines.append(
             "  " + ", ".join(f"{role} {size_text(peak)}" for role, peak in start["peak_bytes"].items())
         )
     for what in ("create", "room", "show"):
-        p50, p99 = (said[f"{what}_ms"][name] for name in ("p50", "p99"))
+        p50, p99 = (figures[f"{what}_ms"][name] for name in ("p50", "p99"))
         lines.append(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    return [*lines, *(f"list, {name}: {seconds:.2f} s" for name, seconds in said["list_s"].items())]
+    return [*lines, *(f"list, {name}: {seconds:.2f} s" for name, seconds in figures["list_s"].items())]
 
 
 def hostile(result: dict[str, Any]) -> list[str]:
     """The table of honest hosts beside a hostile one."""
-    said = result["results"]
-    calm, disturbed, ratio = said["calm"], said["hostile"], said["ratio"]
+    figures = result["results"]
+    calm, disturbed, ratio = figures["calm"], figures["hostile"], figures["ratio"]
+    rate = figures["rate_bits"] / 1e6
     lines = [
-        f"{said['hosts']} honest hosts at {said['rate_bits'] / 1e6:g} Mbit/s each, {said['seconds']:.0f} s",
+        f"{figures['hosts']} honest hosts at {rate:g} Mbit/s each, {figures['seconds']:.0f} s",
         machine_line(result),
         "the hostile one sent",
         "  " + ", ".join(f"{count:,} {kind}" for kind, count in disturbed["sent"].items()),
@@ -123,10 +125,10 @@ def hostile(result: dict[str, Any]) -> list[str]:
     for name in ratio:
         waits = f"{calm['wait_ms'][name]:>9.0f} ms{disturbed['wait_ms'][name]:>9.0f} ms"
         lines.append(f"  {name:<16}{waits}{ratio[name]:>8.2f}")
-    kept = "held" if said["held"] else "NOT HELD"
+    kept = "held" if figures["held"] else "NOT HELD"
     return [
         *lines,
-        f"{kept}: p99 within {said['allowed']:g} times; {disturbed['chunks']:,} honest chunks, "
+        f"{kept}: p99 within {figures['allowed']:g} times; {disturbed['chunks']:,} honest chunks, "
         f"{disturbed['missing']} missing",
     ]
 

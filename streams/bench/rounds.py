@@ -1,8 +1,8 @@
-"""Owns a comparison: every contender once a round, in a folder of its own, and what the rounds say together.
+"""Runs a comparison: every contender once a round, in a folder of its own, and the summary of all rounds.
 
-1. Before each contender the disk is quiet (sync), the source is in the page cache, and nothing of the one
-   before is left.
-2. A ratio is taken within its round; of several rounds the median counts, of memory the most.
+1. Before each contender the disk is synced, the source is in the page cache, and the files of the contender
+   before are removed.
+2. A ratio is taken within its round. Over several rounds the median counts; for memory, the maximum.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Figures = dict[str, Any]
 
 
 def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
-    """Those that can be measured here, or of them the named ones. Raises Misuse (bench.contender)."""
+    """The contenders that are installed here; `only`: the named ones. Raises Misuse (bench.contender)."""
     found = {**OURS, **peers.installed()}
     if unknown := [name for name in only if name not in found]:
         raise Misuse(
@@ -45,15 +45,15 @@ async def compare(
     runs: int,
     task: Callable[[Path], Task],
     folder: Path,
-    told: Callable[[str, int, Measure], None],
+    report: Callable[[str, int, Measure], None],
 ) -> list[Round]:
-    """Measure `runs` rounds. task: the measurement in a folder; told: hears of each as it ends."""
+    """Measure `runs` rounds. task: makes the measurement in a folder; report: called after each."""
     rounds: list[Round] = []
     for number in range(runs):
         rounds.append({})
         for name, measure in wanted.items():
             rounds[-1][name] = await _one(measure, task, folder / f"{name}-{number}")
-            told(name, number, rounds[-1][name])
+            report(name, number, rounds[-1][name])
     return rounds
 
 
@@ -76,10 +76,10 @@ def _prepare(task: Task) -> None:
 
 
 def figures(name: str, of: Round, source: Source) -> Figures:
-    """One contender in one round, as JSON tells it."""
+    """The figures of one contender in one round."""
     measure = of[name]
     gigabytes = source.size / 1e9
-    said: Figures = {
+    result: Figures = {
         "seconds": measure.seconds,
         "mb_per_s": source.size / 1e6 / measure.seconds,
         "cpu_s_per_gb": sum(used.cpu_s for used in measure.used.values()) / gigabytes,
@@ -99,20 +99,20 @@ def figures(name: str, of: Round, source: Source) -> Figures:
         },
     }
     if BARE in of:
-        said["ratio_to_bare"] = of[BARE].seconds / measure.seconds
-    return said
+        result["ratio_to_bare"] = of[BARE].seconds / measure.seconds
+    return result
 
 
 def summary(runs: Sequence[dict[str, Figures]]) -> dict[str, Figures]:
-    """Of each contender, what its rounds say together: the same names, medians and most memory."""
+    """By contender: the same figures over all rounds, as medians; for memory the maximum."""
     return {name: _joined([run[name] for run in runs]) for name in runs[0]}
 
 
-def _joined(said: Sequence[Figures]) -> Figures:
-    """Figure by figure; texts and truths are the same in every round."""
+def _joined(rounds: Sequence[Figures]) -> Figures:
+    """Figure by figure; texts and booleans are the same in every round."""
     joined: Figures = {}
-    for name, value in said[0].items():
-        values = [figures[name] for figures in said]
+    for name, value in rounds[0].items():
+        values = [figures[name] for figures in rounds]
         if isinstance(value, dict):
             joined[name] = _joined(values)
         elif isinstance(value, bool | str):

@@ -1,8 +1,8 @@
-"""Measures a system that has seen very many sessions, all finished: start, memory, create, list, room.
+"""Measures a system with very many finished sessions: start, memory, create, list, quota, show.
 
-1. The sessions are written into the streams of a system that has run once and is stopped (bench.finished), by
-   a server that does not sync: what is measured afterwards does.
-2. Two starts are measured: the first finds a log that nobody has followed, the second one as on any day.
+1. The sessions are written into the streams of a system that has run once and is stopped (bench.finished).
+   The server that writes them does not sync; the measured one does.
+2. Two starts are measured. The first finds a log without projections; the second is a start as on any day.
 """
 
 import asyncio
@@ -25,31 +25,31 @@ TRIES = 200
 PAGE = 100
 PATIENCE_S = 900.0
 SETTLE_S = 20.0
-"""After a start: by then the list of open sessions is written."""
+"""After a start, the list of open sessions is written within this time."""
 
 
-async def measure(task: Task, count: int, hosts: int, told: Callable[[str], None]) -> dict[str, Any]:
-    """What was measured, as JSON tells it."""
+async def measure(task: Task, count: int, hosts: int, note: Callable[[str], None]) -> dict[str, Any]:
+    """The figures of both starts and of each command."""
     async with system(task):
         pass  # its keys are made, and its streams
     began_s = time.monotonic()
     await _fill(task, count, hosts)
-    told(f"{count:,} finished sessions of {hosts:,} hosts written in {time.monotonic() - began_s:.0f} s")
+    note(f"{count:,} finished sessions of {hosts:,} hosts written in {time.monotonic() - began_s:.0f} s")
     first = await _start(task, lambda _: asyncio.sleep(SETTLE_S))
-    said: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
 
     async def look(up: Running) -> None:
         host = FinishedHost("host-0000") if hosts == 1 else FinishedHost("host-new")
         host.counter = count if hosts == 1 else 0
-        said["list_s"] = await _list(up.jet)
-        said["create_ms"] = await _create(up.jet, host)
-        said["room_ms"] = await _times(TRIES, lambda _: call(up.jet, "room", {}))
-        said["show_ms"] = await _times(
+        figures["list_s"] = await _list(up.jet)
+        figures["create_ms"] = await _create(up.jet, host)
+        figures["room_ms"] = await _times(TRIES, lambda _: call(up.jet, "room", {}))
+        figures["show_ms"] = await _times(
             TRIES, lambda n: call(up.jet, "show", {"session": _name(n * count // TRIES)})
         )
 
     second = await _start(task, look)
-    return {"sessions": count, "hosts": hosts, "first_start": first, "start": second, **said}
+    return {"sessions": count, "hosts": hosts, "first_start": first, "start": second, **figures}
 
 
 async def _fill(task: Task, count: int, hosts: int) -> None:
@@ -78,7 +78,7 @@ async def _write(jet: Jet, sessions: Iterable[list[Line]]) -> None:
 
 
 async def _start(task: Task, work: Callable[[Running], Awaitable[None]]) -> dict[str, Any]:
-    """Seconds until commands are answered, and what each process takes until `work` is done."""
+    """Seconds until commands are answered, and the peak memory of each process until `work` is done."""
     began_s = time.monotonic()
     async with system(task) as up:
         answered_s = time.monotonic() - began_s
@@ -94,7 +94,7 @@ async def _list(jet: Jet) -> dict[str, float]:
     async with asyncio.timeout(PATIENCE_S):
         while (page := await call(jet, "list", {"limit": PAGE}))["behind"]:  # noqa: ASYNC110  # nothing tells
             await asyncio.sleep(0.2)
-    said = {"complete_after": time.monotonic() - began_s}
+    took_s = {"complete_after": time.monotonic() - began_s}
     middle = page["next"] // 2
     asked = {
         "first page": {},
@@ -108,8 +108,8 @@ async def _list(jet: Jet) -> dict[str, float]:
     for name, body in asked.items():
         began_s = time.monotonic()
         await call(jet, "list", {"limit": PAGE, **body})
-        said[name] = time.monotonic() - began_s
-    return said
+        took_s[name] = time.monotonic() - began_s
+    return took_s
 
 
 async def _create(jet: Jet, host: FinishedHost) -> dict[str, float]:
