@@ -4,7 +4,7 @@
    error.
 2. Lines fit 80 columns. MB = 10⁶ bytes. Digests are shown in fours: 16 digits, keys 8; --json has them whole.
 3. Colour marks state only, and never alone. Piped, or under NO_COLOR: no colour and only ASCII marks.
-4. An error says what happened, to which thing, what to do, and its code. Library errors are translated
+4. An error names the fault, the object, the repair and the code. Library errors are translated
    before they come here. Any error but a LucidError is a bug, and is shown with its traceback.
 5. Nothing here raises when a stream cannot be written (streams.cli.outlets). `final_status` turns the loss
    into an exit status; `stdout_gone` and `require_delivery` are for verbs that write for long.
@@ -206,7 +206,7 @@ def report_error(error: LucidError, as_json: bool) -> int:
 
 
 def error_text(error: LucidError) -> str:
-    """`lucid: what happened; what to do  [code]`, wrapped at 80 columns under its own indentation."""
+    """`lucid: MESSAGE; HINT  [code]`, wrapped at 80 columns under its own indentation."""
     text = f"{error.message}; {error.hint}" if error.hint else error.message
     lines, code = wrapped(f"lucid: {text}", " " * INDENT), f"[{error.code}]"
     if len(lines[-1]) + 2 + len(code) <= COLUMNS:

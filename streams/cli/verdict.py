@@ -1,8 +1,8 @@
-"""Owns how the result of a verification is told.
+"""Prints the report of a verification.
 
-1. What holds is told in a few cells, what does not hold is told alone: place, what, digests.
-2. At most SHOWN findings of one area; --json has them all.
-3. Text only: what a stranger chose was made safe by who found it.
+1. True evidence is a few cells. False evidence is its findings alone: place, message, digests.
+2. At most SHOWN findings of one area are printed; --json has them all.
+3. It prints text as it is: the verifier has made every text of a stranger safe.
 """
 
 import re
@@ -57,7 +57,7 @@ AREAS = {
     "cut": "contents",
     "file": "files",
 }
-"""By the area of a finding's code, where it is told."""
+"""By the area of a finding's code: the cell that shows it."""
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -73,25 +73,25 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def lines(report: Report, name: str, trust_name: str, hint: str = "") -> Iterator[str]:
-    """What to print. name: of evidence that cannot say its own; hint: what to do when it is false."""
-    told = report.summary.session or name
+    """The lines of a report. name: of evidence without a readable name; hint: the repair if it is false."""
+    shown = report.summary.session or name
     yield from _false(report) if report.findings else _cells(report, trust_name)
     if report.summary.on_signers_word and not report.findings:
         yield from wrapped(f"  on the signer's word: {', '.join(report.summary.on_signers_word)}", "    ")
     for note in report.notes:
         yield from wrapped(f"NOTE {note.place}: {note.message} [{note.code}]", "     ")
     if report.findings:
-        yield _verdict_false(report, told, hint)
+        yield _verdict_false(report, shown, hint)
     elif report.exit_code == EXIT_SIGNER_UNKNOWN:
-        who, verb, code = _unlisted(report)
-        unknown = f"{told} is consistent, but {trust_name} {verb} its {who}"
+        party, verb, code = _unlisted(report)
+        unknown = f"{shown} is consistent, but {trust_name} {verb} its {party}"
         yield from wrapped(f"{coloured(unknown, YELLOW)} [{code}]", "  ")
     elif report.exit_code == EXIT_OK:
-        yield coloured(f"{told} is true: nothing changed since {utc_text(report.summary.sealed_us)}", GREEN)
+        yield coloured(f"{shown} is true: nothing changed since {utc_text(report.summary.sealed_us)}", GREEN)
 
 
 def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> Iterator[str]:
-    """What to print of a tombstone that is not false."""
+    """The lines of a tombstone that is not false."""
     uid, signer = digits(tombstone.uid, 32), key_digits(report.summary.signer)
     yield f"session {uid}"
     yield f"  destroyed {utc_text(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
@@ -107,18 +107,18 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
 
 
 def _unlisted(report: Report) -> tuple[str, str, str]:
-    """Who does not count, what the trust file does to them, and the code for it; the signer comes first."""
+    """The untrusted party, its standing in the trust file, and the code. The signer comes before the host."""
     summary = report.summary
     if not summary.signer_listed:
         return f"signer {key_digits(summary.signer)}", *_unknown(report)
-    who = f"host {summary.host} with the key {key_digits(summary.host_key)}"
+    party = f"host {summary.host} with the key {key_digits(summary.host_key)}"
     if summary.host_revoked:
-        return who, "revokes", "host.revoked"
-    return who, "does not list", "host.unlisted"
+        return party, "revokes", "host.revoked"
+    return party, "does not list", "host.unlisted"
 
 
 def _unknown(report: Report) -> tuple[str, str]:
-    """What the trust file does to a signer that does not count, and the code for it."""
+    """The standing of an untrusted signer in the trust file, and the code."""
     if report.summary.signer_revoked:
         return "revokes", "signer.revoked"
     return "does not list", "signer.unlisted"
@@ -148,7 +148,7 @@ def _cells(report: Report, trust_name: str) -> Iterator[str]:
 
 
 def _width(cell: str) -> int:
-    """Columns that it takes."""
+    """Visible columns."""
     return len(COLOUR.sub("", cell))
 
 

@@ -1,7 +1,7 @@
-"""Owns `lucid bench`: how fast this machine is, compared in one run with what it could be.
+"""The verb `lucid bench`: measures the speed of this machine, all contenders in one run.
 
-1. It has a temporary data directory of its own, on the disk of the data directory, and touches no other.
-2. Settings that decide bytes (chunk size, codec, suite) and limits are the environment's; paths are not.
+1. It uses a temporary data directory on the disk of the data directory, and touches no other.
+2. Settings that decide bytes (chunk size, codec, suite) and limits come from the environment; paths do not.
 """
 
 import asyncio
@@ -28,40 +28,40 @@ from streams.cli.output import JsonFlag
 from streams.roles.drivers import Installation
 
 NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption_key"}
-"""Settings that would lead to another place; paths do, too."""
-ROOM, ROOM_BYTES = 4, 2 << 30
-"""Times the source: itself, the stream, the chunks, and what a server wants free; and so much beside."""
+"""Settings that would lead to another installation; paths do, too."""
+SPACE, SPACE_BYTES = 4, 2 << 30
+"""Times the source: itself, the stream, the chunks, the server's reserve; and so much beside."""
 LOAD_SOURCE_BYTES = 4 << 20
 FINISHED_BYTES = 7000
-"""What a finished session leaves in the streams."""
+"""Bytes of one finished session in the streams."""
 HONEST = 9
 """Hosts beside the hostile one."""
 HOSTILE_BYTES = 2 << 30
-"""What a hostile host may fill in a minute."""
+"""Bytes that a hostile host may fill in a minute."""
 
 
 def bench(
     size: Annotated[str, typer.Option(help="Bytes to record.")] = "1GB",
     data: Annotated[str, typer.Option(help=f"{SCREEN}, {INCOMPRESSIBLE}, or a file.")] = INCOMPRESSIBLE,
     runs: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 1,
-    only: Annotated[str, typer.Option(help="Some contenders, such as bare,pipeline.")] = "",
+    only: Annotated[str, typer.Option(help="Only these contenders, such as bare,pipeline.")] = "",
     many: Annotated[int, typer.Option("--sessions", help="Instead: so many sessions at once.", min=0)] = 0,
     idle: Annotated[int, typer.Option(help="Instead: so many idle sessions.", min=0)] = 0,
     with_hostile: Annotated[
         bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
     ] = False,
     hostile_rate: Annotated[
-        float, typer.Option(help="Messages a second of the hostile host; 0: all that come through.", min=0)
+        float, typer.Option(help="Messages a second of the hostile host; 0: no bound.", min=0)
     ] = 0,
     finished: Annotated[
-        int, typer.Option(help="Instead: a system that has seen so many sessions.", min=0)
+        int, typer.Option(help="Instead: a system with so many finished sessions.", min=0)
     ] = 0,
     one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
     seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
     rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure this machine: the pipeline beside what it could be at best, and beside other programs."""
+    """Measure this machine: the pipeline beside its best possible speed, and beside other programs."""
     if (many and idle) or (with_hostile and idle) or (finished and (many or idle or with_hostile)):
         raise Misuse(
             "--sessions, --idle, --hostile and --finished are measurements of their own",
@@ -101,7 +101,7 @@ def bench(
 
 
 def own_environment() -> dict[str, str]:
-    """Our environment without what would lead to another place: paths, a NATS, a configuration file."""
+    """Our environment without paths, NATS address and configuration file: they lead elsewhere."""
     elsewhere = {
         name
         for variable in VARIABLES
@@ -115,7 +115,7 @@ def own_environment() -> dict[str, str]:
 def own_folder(size_bytes: int) -> Iterator[Path]:
     """A folder on the data directory's disk, gone afterwards. Raises NoSpace (bench.space)."""
     where = Installation.here().data.temp
-    needed, free = ROOM * size_bytes + ROOM_BYTES, shutil.disk_usage(where).free
+    needed, free = SPACE * size_bytes + SPACE_BYTES, shutil.disk_usage(where).free
     if free < needed:
         raise NoSpace(
             f"{where} has {size_text(free)} free, this measurement wants {size_text(needed)}",
@@ -138,17 +138,17 @@ async def _compare(
     before = machine()
     source = await asyncio.to_thread(make_source, kind, size_bytes, folder)
 
-    def told(name: str, number: int, measure: Measure) -> None:
+    def report_one(name: str, number: int, measure: Measure) -> None:
         output.note(f"  {number + 1}/{runs} {name:<10}{source.size / 1e6 / measure.seconds:>6.0f} MB/s")
 
     task = partial(Task, source, settings=settings, environment=environment)
-    measured = await rounds.compare(wanted, runs, task, folder, told)
-    said = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
+    measured = await rounds.compare(wanted, runs, task, folder, report_one)
+    figures = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
     return {
         **_head("comparison", before, settings),
         "data": {"kind": source.kind, "bytes": source.size, "blake3": source.digest.hex()},
-        "results": rounds.summary(said),
-        "runs": said,
+        "results": rounds.summary(figures),
+        "runs": figures,
     }
 
 

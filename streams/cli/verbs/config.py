@@ -1,4 +1,4 @@
-"""Owns `lucid config`: which settings hold, where each came from, and which there are."""
+"""The verb `lucid config`: shows the settings in effect and their origins, and lists all of them."""
 
 from typing import Annotated
 
@@ -31,8 +31,8 @@ def show(context: typer.Context, as_json: JsonFlag = False) -> None:
         for variable in VARIABLES
     ]
     if as_json:
-        told = [{"name": name, "value": value, "from": origin} for name, value, origin in shown]
-        output.emit({"file": path or None, "settings": told})
+        listed = [{"name": name, "value": value, "from": origin} for name, value, origin in shown]
+        output.emit({"file": path or None, "settings": listed})
         return
     output.note(f"the environment over {path or f'a file (none: {CONFIG} is unset)'} over defaults")
     for name, value, origin in shown:

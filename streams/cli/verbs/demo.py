@@ -1,10 +1,9 @@
-"""Owns `lucid demo`: one real recording from screen to exported evidence, and the proof that it is true.
+"""The verb `lucid demo`: one real recording from screen to exported evidence, and the proof that it is true.
 
-1. Nothing is staged for it: it takes the way of every session, with smaller chunks so that there are many.
-2. Where a system runs it is used; else one is started, and stopped at the end.
-3. It compares what it exports with what the encoder wrote, byte for byte, and decodes it. A demo that would
-   only look good fails.
-4. It writes three things into --out, all of them named after the session, and overwrites nothing.
+1. It records as every session does, with smaller chunks so that there are many.
+2. It uses a running system; without one it starts a system, and stops it at the end.
+3. It compares the export with the encoder's bytes, and decodes it. A wrong export fails the demo.
+4. It writes three things into --out, all named after the session, and overwrites nothing.
 """
 
 import asyncio
@@ -63,7 +62,7 @@ def demo(
 ) -> None:
     """Record, seal, verify and export a session, all on this machine. Ctrl-C ends the recording early."""
     began_s, here, stop = time.monotonic(), Installation.here(), asyncio.Event()
-    _try(out)
+    _check_out(out)
     log, level = here.data.logs / "demo.log", here.settings.log_level
     logging.basicConfig(filename=log, level=level, format=output.LOG_FORMAT)
 
@@ -80,8 +79,8 @@ def demo(
             output.say(line)
 
 
-def _try(out: Path) -> None:
-    """Refuse now what could not be written in the end. Raises Misuse (demo.out)."""
+def _check_out(out: Path) -> None:
+    """Check before the recording that --out can be written. Raises Misuse (demo.out)."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
@@ -91,7 +90,7 @@ def _try(out: Path) -> None:
 
 @asynccontextmanager
 async def _system(here: Installation, as_json: bool) -> AsyncIterator[Jet]:
-    """The system that runs, or one of our own."""
+    """The running system, or one of our own."""
     if here.settings.nats_url or here.data.is_owned():
         async with connection(here, "lucid-demo", serving=True) as jet:
             yield jet
@@ -118,7 +117,7 @@ async def _demo(
     try:
         async with view.following() as following:
             async with drawn_desktop(seconds, Picture(key_frame_s=KEY_FRAME_S)) as capture:
-                source = _Witness(capture)
+                source = _Hashed(capture)
                 grant = await start_session(jet, here.identity, HOST, session, frozen)
                 sent = await record_session(jet, grant, source, "x264", view, stop)
             shown = await wait_sealed(jet, session)
@@ -135,8 +134,8 @@ async def _demo(
     return result
 
 
-class _Witness:
-    """The encoder's bytes on their way to the publisher, digested."""
+class _Hashed:
+    """Hashes the encoder's bytes on their way to the publisher."""
 
     def __init__(self, capture: Source) -> None:
         self._capture = capture
@@ -155,7 +154,7 @@ class _Witness:
 
 
 async def _free_name(jet: Jet, used: set[str]) -> str:
-    """The first name that is not used, and that no session ever had."""
+    """The first name that no file and no session ever had."""
     log = SessionLog(jet)
     for name in NAMES:
         if name not in used and not (await log.load(name)).events:
@@ -164,7 +163,7 @@ async def _free_name(jet: Jet, used: set[str]) -> str:
 
 
 async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256: str) -> dict[str, Any]:
-    """Verify and write out; what was written where. Raises EvidenceFalse where anything is not true."""
+    """Verify and write out; return places and figures. Raises EvidenceFalse (a finding's code, demo.*)."""
     found = await load_sealed(jet, here.data, session)
     keys = (await open_keys(here.key_files, here.keyring, found.session)).keys
     trust = await own_trust(jet, here.signers)

@@ -1,4 +1,4 @@
-"""The verb `lucid doctor`: checks whether this machine can run lucid, and says what to do if it cannot.
+"""The verb `lucid doctor`: checks whether this machine can run lucid, and names the repair if it cannot.
 
 1. It changes nothing: the file that measures the disk has no name.
 2. Every check stands alone: a failed check does not hide the next.
@@ -44,7 +44,7 @@ class Check:
 
 
 def doctor(as_json: JsonFlag = False) -> int:
-    """Say whether this machine can run lucid, and what to do."""
+    """Check whether this machine can run lucid, and name each repair."""
     here = Installation.here()
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", _python),

@@ -1,4 +1,4 @@
-"""Owns `lucid hosts`: whose keys may sign recordings here."""
+"""The verb `lucid hosts`: lists the hosts that may record here, and their keys."""
 
 from schemas.format.digest import h
 from streams.cli import attach, output
@@ -11,7 +11,7 @@ hosts = group()
 
 @hosts.callback()
 def _group() -> None:
-    """The hosts whose evidence keys are registered."""
+    """The hosts with a registered evidence key."""
 
 
 @hosts.command("list")
@@ -29,7 +29,7 @@ def list_hosts(as_json: JsonFlag = False) -> None:
         )
         return
     if not found:
-        output.note("lucid: no hosts; one is registered when it records first")
+        output.note("lucid: no hosts; a host is registered when it first records")
     width = max((len(host) for host, _ in found), default=0)
     for host, key in found:
         output.say(f"{host:<{width}}  {output.digits(h(key))}")

@@ -1,4 +1,4 @@
-"""`lucid keys copy` and `lucid keys restore`: a sealed copy of keys/, taken while all runs, and put back."""
+"""The verbs `lucid keys copy` and `lucid keys restore`: seal a copy of keys/, and put one back."""
 
 import re
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        help="Read the passphrase from its first line; else it is asked for.",
+        help="Read the passphrase from its first line; default: ask.",
     ),
 ]
 
@@ -35,16 +35,16 @@ def copy(
     target: Annotated[
         Path, typer.Argument(metavar="FILE|DIR", help="Where the copy goes; nothing is overwritten.")
     ],
-    label: Annotated[str, typer.Option(help="A name for it in the log; default: its time.")] = "",
+    label: Annotated[str, typer.Option(help="Its name in the log; default: its time.")] = "",
     keep_days: Annotated[
-        int, typer.Option(min=1, max=36_500, help="So long it is kept: tombstones will say so.")
+        int, typer.Option(min=1, max=36_500, help="How long you keep it; tombstones name it so long.")
     ] = KEPT_DAYS,
     passphrase_file: PassphraseFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Seal a copy of keys/ under a passphrase. It opens every session whose key is there now.
+    """Seal a copy of keys/ under a passphrase. It opens every session that has a key now.
 
-    A plain backup of the data directory must leave keys/ out: what was destroyed would be opened by it.
+    Leave keys/ out of plain backups of the data directory: they would open sessions destroyed later.
     """
     now_us = clock.now_us()
     label = label or datetime.fromtimestamp(now_us / 1e6, UTC).strftime("keys-%Y%m%d-%H%M%S")
@@ -61,19 +61,19 @@ def copy(
 
     _say(attach.run(work()), target, "sealed in", as_json)
     if not as_json:
-        output.note("without its passphrase it is worth nothing, and with it everything: keep them apart")
+        output.note("with its passphrase it opens everything, without it nothing: keep them apart")
 
 
 def restore_copy(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="As `lucid keys copy` made it.")],
     newest: Annotated[
-        bool, typer.Option("--newest", help="There is no newer copy: give up all keys that this one lacks.")
+        bool, typer.Option("--newest", help="There is no newer copy: give up every key that it lacks.")
     ] = False,
     passphrase_file: PassphraseFile = None,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a copy of keys/ back, while nothing runs. What is newer here, and what is erased, stays."""
+    """Put a copy of keys/ back, while nothing runs. Newer keys here stay; erased keys stay erased."""
     if newest:
         output.confirm("Give up every key that was made after this copy?", yes)
     here, passphrase = Installation.here(), _passphrase(passphrase_file, again=False)
@@ -84,13 +84,13 @@ def restore_copy(
         here.data.unlock()
     _say(restored, here.key_folder.path, "put back into", as_json)
     if not as_json:
-        output.note("what was destroyed since is erased again by the next start; then: lucid doctor")
+        output.note("the next start erases again the keys of sessions destroyed since; then: lucid doctor")
 
 
 async def _copied(
     here: Installation, jet: Jet, target: Path, passphrase: str, label: str, until_us: int
 ) -> Copied:
-    here.key_folder.use()  # a folder that is moved meanwhile would be copied as one of erased keys
+    here.key_folder.use()  # a folder moved meanwhile would be copied with its keys erased
     await key_folder(here, jet).check()
     with new_file(target) as file:
         return await make_copy(
@@ -111,7 +111,7 @@ def _passphrase(file: Path | None, *, again: bool) -> str:
 
 def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
     told = copied.told
-    said: dict[str, Any] = {
+    result: dict[str, Any] = {
         "file": str(where),
         "label": told.label,
         "made_us": told.made_us,
@@ -119,7 +119,7 @@ def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
         "sessions": copied.sessions,
     }
     if as_json:
-        output.emit(said)
+        output.emit(result)
         return
     made = utc_text(told.made_us, seconds=False)
     count = output.count_of(copied.sessions, "session")

@@ -1,4 +1,4 @@
-"""`lucid keys move` and `lucid keys mirror`: keys/ in another folder, and in a second one."""
+"""The verbs `lucid keys move` and `lucid keys mirror`: put keys/ into another or a second folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +19,10 @@ def move_folder(
     ],
     as_json: JsonFlag = False,
 ) -> None:
-    """Move keys/ to another folder, while nothing runs, and overwrite what is left of it here.
+    """Move keys/ to another folder, while nothing runs, and overwrite the old files.
 
-    Set KEYS_PATH to the new folder afterwards. If it is interrupted, run it once more: until it is complete
-    nothing starts.
+    Set KEYS_PATH to the new folder afterwards. If it is interrupted, run it again: nothing starts until it is
+    complete.
     """
     here = Installation.here()
     old, new = here.key_place(), here.key_place(folder)
@@ -46,15 +46,13 @@ def move_folder(
 
 
 def mirror_folder(
-    is_end: Annotated[
-        bool, typer.Option("--end", help="Do without the mirror from now on, and overwrite it.")
-    ] = False,
+    is_end: Annotated[bool, typer.Option("--end", help="Give up the mirror, and overwrite it.")] = False,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring keys/ and its mirror (LUCID_KEYS_MIRROR) to one state, while nothing runs.
 
-    The one of them that is empty is filled from the other: a new mirror, or keys/ on a new disk.
+    The empty one is filled from the other: a new mirror, or keys/ on a new disk.
     """
     here = Installation.here()
     mirror = here.mirror_place()
@@ -99,14 +97,14 @@ def _say_ended(done: Mirrored) -> None:
 
 
 def _left(moved: Moved, old: Path) -> str:
-    """What is known of the old place."""
+    """The text for the old folder."""
     may = [f"the keys of {output.count_of(moved.unproven, 'session')}"] if moved.unproven else []
     may += ["the master key and the signers"] if moved.rest == "unproven" else []
-    said = f"{output.short_path(old)} is overwritten"
+    text = f"{output.short_path(old)} is overwritten"
     if moved.resumed:
-        return f"{said}; what the call before this one proved is in its output alone: docs/keys.md"
+        return f"{text}; what the call before this one proved is in its output alone: docs/keys.md"
     if may:
-        return f"{said}, but its disk may still hold {' and '.join(may)}: destroy that disk; docs/keys.md"
+        return f"{text}, but its disk may still hold {' and '.join(may)}: destroy that disk; docs/keys.md"
     return (
-        f"{said}, and that is proven: nothing of {output.count_of(moved.sessions, 'session')} is left there"
+        f"{text}, and that is proven: nothing of {output.count_of(moved.sessions, 'session')} is left there"
     )

@@ -1,4 +1,4 @@
-"""Owns `lucid keys`: the master key that wraps every session's data key, and the signers of manifests."""
+"""The verb `lucid keys`: the master key, copies and places of keys/, and the signers of manifests."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ keys.command("mirror", short_help="Fill the mirror of keys/, or keys/ from it.")
 
 @keys.callback()
 def _group() -> None:
-    """The master key that wraps every session's data key, and who signs."""
+    """The master key, which wraps every session's data key, and the signers."""
 
 
 @signer.callback()
 def _signers() -> None:
-    """Who signs manifests and tombstones."""
+    """The signers of manifests and tombstones."""
 
 
 @keys.command(short_help="Make a new version of the master key.")
@@ -56,27 +56,27 @@ def rotate(as_json: JsonFlag = False) -> None:
 
 @signer.command("list")
 def list_signers(as_json: JsonFlag = False) -> None:
-    """Every signer that there has been, oldest first."""
+    """Every signer, past and present, oldest first."""
     done = attach.ask("signers", {})
     if as_json:
         output.emit(done)
         return
     for one in done["signers"]:
-        output.say(f"{one['name']}  {output.key_digits(one['fingerprint'])}  {_standing(one)}")
+        output.say(f"{one['name']}  {output.key_digits(one['fingerprint'])}  {_validity(one)}")
 
 
 @signer.command("rotate")
 def rotate_signer(as_json: JsonFlag = False) -> None:
-    """Make a new signer; what the one before signed goes on to count."""
+    """Make a new signer; the signatures of the one before stay valid."""
     made = attach.ask("rotate_signer", {})
     if as_json:
         output.emit(made)
     else:
-        output.say(f"{made['name']}  {output.key_digits(made['fingerprint'])}  {_standing(made)}")
+        output.say(f"{made['name']}  {output.key_digits(made['fingerprint'])}  {_validity(made)}")
         output.note(TRUST_HINT)
 
 
-@signer.command("revoke", short_help="Let nothing that a signer ever signed count.")
+@signer.command("revoke", short_help="Make every signature of a signer invalid.")
 def revoke_signer(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `lucid keys signer list` shows it.")],
     since: Annotated[
@@ -86,19 +86,19 @@ def revoke_signer(
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let nothing that a signer ever signed count, whenever it was: its key is in other hands."""
+    """Make every signature of a signer invalid, old ones too: its key is in other hands."""
     since_us = parse_time(since) if since else now_us()
     output.confirm(f"Revoke {name}? Of all that it ever signed, verify will say: signer unknown.", yes)
     revoked = attach.ask("revoke_signer", {"name": name, "since_us": since_us})
     if as_json:
         output.emit(revoked)
     else:
-        output.say(f"{revoked['name']}  {output.key_digits(revoked['fingerprint'])}  {_standing(revoked)}")
+        output.say(f"{revoked['name']}  {output.key_digits(revoked['fingerprint'])}  {_validity(revoked)}")
         output.note(TRUST_HINT)
 
 
 def parse_time(text: str) -> int:
-    """µs of a time that has been, UTC where it names no zone. Raises Misuse (usage)."""
+    """A past time in µs; UTC if it names no zone. Raises Misuse (usage)."""
     try:
         given = datetime.fromisoformat(text)
         at_us = int((given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp() * 1e6)
@@ -112,7 +112,7 @@ def parse_time(text: str) -> int:
 
 
 def _rotated() -> dict[str, Any]:
-    """Rotate to the end. One answer covers the keys of some seconds; what follows goes on after them."""
+    """Rotate all keys. One answer covers the keys of some seconds; the next call continues after them."""
 
     async def work() -> dict[str, Any]:
         counted = Counter[str]()
@@ -127,24 +127,24 @@ def _rotated() -> dict[str, Any]:
                     output.note(f"{rewrapped} wrapped anew, going on")
                     continue
                 if counted["refused"]:
-                    told = f"master key version {done['version']}: {rewrapped} wrapped anew"
-                    raise _not_rotated(told, counted["refused"], read_error(first_refused))
+                    text = f"master key version {done['version']}: {rewrapped} wrapped anew"
+                    raise _not_rotated(text, counted["refused"], read_error(first_refused))
                 return {"version": done["version"], **counted}
 
     return attach.run(work())
 
 
-def _not_rotated(told: str, refused: int, first: LucidError) -> LucidError:
-    """What is said of keys that stay as they were. What ails the disk, or passes, keeps its own code."""
-    told = f"{told}, {refused} could not be and stay as they were; the first: {first.message}"
+def _not_rotated(text: str, refused: int, first: LucidError) -> LucidError:
+    """The error of a rotation that left keys unchanged. An error that a retry may cure keeps its own code."""
+    text = f"{text}, {refused} could not be and stay as they were; the first: {first.message}"
     if isinstance(first, Retryable):
         hint = f"{first.hint}, then rotate again" if first.hint else "rotate again"
-        return type(first)(told, code=first.code, hint=hint)
+        return type(first)(text, code=first.code, hint=hint)
     hint = "mend the key files that the conductor's log names, then rotate again"
-    return Denied(told, code="keys.not_rotated", hint=hint)
+    return Denied(text, code="keys.not_rotated", hint=hint)
 
 
-def _standing(one: Mapping[str, Any]) -> str:
+def _validity(one: Mapping[str, Any]) -> str:
     if one["revoked_us"]:
         return f"revoked since {utc_text(one['revoked_us'])}"
     begin = f"from {utc_text(one['from_us'])}" if one["from_us"] else "from the beginning"

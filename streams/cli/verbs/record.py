@@ -1,7 +1,7 @@
-"""`lucid record`: one recording from a source, sealed as it comes, until it ends or is stopped.
+"""The verb `lucid record`: records one source until it ends or is stopped.
 
-The exit status tells whether it is whole: 7 where the source broke off, 4 where it was empty, 8 where there
-was no room for all of it. Its session is ended and sealed in each of these cases.
+The exit status says whether the recording is complete: 7 if the source broke off, 4 if it was empty, 8 if
+there was no space for all of it. The session is ended and sealed in each of these cases.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ def record(
     desktop: Annotated[
         bool, typer.Option("--desktop", help="Record a desktop that is drawn for it.")
     ] = False,
-    session: Annotated[str, typer.Option(help="Its name; default: host, time, chance.")] = "",
-    host: Annotated[str, typer.Option(help="Who records; default: this machine's name.")] = "",
+    session: Annotated[str, typer.Option(help="Its name; default: host, time, random digits.")] = "",
+    host: Annotated[str, typer.Option(help="The recording host; default: this machine's name.")] = "",
     seconds: Annotated[float, typer.Option(help="Stop after so long; 0: never.", min=0)] = 0,
     size: Annotated[str, typer.Option(help="Of the drawn desktop.")] = "1280x720",
     frame_rate: Annotated[int, typer.Option(help="Of the drawn desktop.", min=1, max=120)] = 30,
@@ -50,13 +50,13 @@ def record(
     """Record a session: a file, standard input, or a drawn desktop. Ctrl-C ends it in order."""
     if bool(source) == desktop:
         raise Misuse(
-            "one source is wanted: --input FILE, --input - or --desktop",
+            "name one source: --input FILE, --input - or --desktop",
             code="usage",
             hint="see lucid record --help",
         )
     here = Installation.here()
     host = subjects.host_id(host or this_host())
-    asked = _Asked(
+    options = _Options(
         host=host,
         session=subjects.session_id(session or new_name(host)),
         named=bool(session),
@@ -69,18 +69,18 @@ def record(
 
     async def work() -> dict[str, Any]:
         async with attach.attached(serving=True) as jet:
-            return await _record(jet, here, asked, stop)
+            return await _record(jet, here, options, stop)
 
     result = attach.run(work(), stop.set)
     if as_json:
         output.emit(result)
     else:
-        output.say(told(result))
+        output.say(summary(result))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What the command line says. named: the person chose the session's name. path: empty: the desktop."""
+class _Options:
+    """The command line. named: the person chose the session's name. path: empty for the desktop."""
 
     host: str
     session: str
@@ -91,9 +91,9 @@ class _Asked:
     wait: bool
 
 
-async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Event) -> dict[str, Any]:
-    host, session, path, seconds = asked.host, asked.session, asked.path, asked.seconds
-    view, once = View(jet, session), not asked.named
+async def _record(jet: Jet, here: Installation, options: _Options, stop: asyncio.Event) -> dict[str, Any]:
+    host, session, path, seconds = options.host, options.session, options.path, options.seconds
+    view, once = View(jet, session), not options.named
     prepare_memory()
     if path and seconds:
         asyncio.get_running_loop().call_later(seconds, stop.set)
@@ -101,7 +101,7 @@ async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Eve
         async with view.following():
             frozen = here.settings.session()
             block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
-            # the source first: one that cannot be read must not leave a session behind
+            # the source first: an unreadable one must not leave a session behind
             if path:
                 file = FileSource(path, block_bytes)
                 grant = await start_session(jet, here.identity, host, session, frozen, once=once)
@@ -110,10 +110,10 @@ async def _record(jet: Jet, here: Installation, asked: _Asked, stop: asyncio.Eve
                 if file.changed:
                     tell(f"lucid: NOTE {path} was written to while it was read: the bytes read are sealed")
             else:
-                async with drawn_desktop(seconds or FOREVER_S, asked.picture) as capture:
+                async with drawn_desktop(seconds or FOREVER_S, options.picture) as capture:
                     grant = await start_session(jet, here.identity, host, session, frozen, once=once)
                     sent = await record_session(jet, grant, capture, "x264", view, stop)
-            shown = await wait_sealed(jet, session) if asked.wait else {}
+            shown = await wait_sealed(jet, session) if options.wait else {}
     finally:
         view.clear()
     result = _result(session, host, sent.progress, shown)
@@ -138,7 +138,7 @@ def parse_picture(size: str, frame_rate: int) -> Picture:
 
 
 def new_name(host: str) -> str:
-    """A name that no other recording of this host gets, in the same second too."""
+    """A name that no other recording of this host gets, not even in the same second."""
     return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
@@ -147,7 +147,7 @@ def this_host() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
 
 
-def told(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
     """The result in one sentence."""
     sent = amount(result)
     if "seal" not in result:
@@ -162,12 +162,12 @@ def amount(result: dict[str, Any]) -> str:
 
 
 def incomplete(sent: Sent, result: dict[str, Any]) -> LucidError:
-    """What broke a recording off, and what there is of it all the same."""
+    """The error that broke a recording off, with its recorded part."""
     error, session = sent.broken, result["session"]
     assert error is not None
     state = "recorded and sealed" if "seal" in result else "recorded"
-    told = f"{error.message}; {session} is {state} up to there: {amount(result)}"
-    return type(error)(told, code=error.code, hint=f"lucid sessions show {session}")
+    text = f"{error.message}; {session} is {state} up to there: {amount(result)}"
+    return type(error)(text, code=error.code, hint=f"lucid sessions show {session}")
 
 
 def _result(session: str, host: str, done: Progress, shown: dict[str, Any]) -> dict[str, Any]:

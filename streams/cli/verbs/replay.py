@@ -1,7 +1,7 @@
-"""Owns `lucid replay`: chunks made again from the recording stream.
+"""The verb `lucid replay`: makes chunks again from the recording stream.
 
-1. A sealed session is compared with its signed manifest, and the store is mended where it is wrong.
-2. An unsealed one has what is missing driven again by the workers, under a new run.
+1. A sealed session is compared with its signed manifest; damaged chunks in the store are replaced.
+2. For an unsealed session, the workers make the missing chunks again under a new run.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from streams.evidence.sealing import material_of
 from streams.roles.drivers import Installation
 from streams.scheduling.threads import Threads
 
-TOLD = {
+TEXTS = {
     Judgement.SAME: "made again to the byte",
     Judgement.RESTORED: "restored",
     Judgement.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
@@ -55,14 +55,14 @@ async def _replay(name: str, as_json: bool) -> int:
             if as_json:
                 output.emit(shown)
             else:
-                output.say(f"{name}: what is missing is made again; see lucid watch {name}")
+                output.say(f"{name}: missing chunks are made again; see lucid watch {name}")
             return 0
         chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
     good = all(chunk.outcome.good for chunk in chunks)
     if as_json:
         output.emit({"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]})
     else:
-        _tell(name, chunks)
+        _print(name, chunks)
     return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
 
 
@@ -79,18 +79,18 @@ async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
     )
 
 
-def _tell(name: str, chunks: list[Replayed]) -> None:
+def _print(name: str, chunks: list[Replayed]) -> None:
     for chunk in chunks:
         if chunk.outcome not in (Judgement.SAME, Judgement.RELEASED):
             moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
             mark = output.mark(chunk.outcome.good)
-            output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TOLD[chunk.outcome]}{moved}")
+            output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TEXTS[chunk.outcome]}{moved}")
     counts = Counter(chunk.outcome for chunk in chunks)
     if counts[Judgement.RELEASED]:
         released = output.count_of(counts[Judgement.RELEASED], "chunk")
         output.say(f"  {released} as sealed; not made again: the source went while the session ran")
     same = output.count_of(counts[Judgement.SAME], "chunk")
-    output.say(f"{name}: {same} of {len(chunks)} {TOLD[Judgement.SAME]}")
+    output.say(f"{name}: {same} of {len(chunks)} {TEXTS[Judgement.SAME]}")
 
 
 def _json(chunk: Replayed) -> dict[str, Any]:

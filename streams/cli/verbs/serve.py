@@ -1,4 +1,4 @@
-"""Owns `lucid serve ROLE`: one role in this process, until it is told to stop."""
+"""The verb `lucid serve ROLE`: runs one role in this process until it is told to stop."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Owns `lucid sessions`: what there is; pausing it, and ending it, in order or for good."""
+"""The verb `lucid sessions`: lists, shows, pauses, resumes, ends and destroys sessions."""
 
 import asyncio
 import shlex
@@ -23,7 +23,7 @@ from streams.projections.session_list import PAGE_MOST
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
 Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
 DESTROYED_AT_ONCE = 16
-"""Far less than the service answers together: whoever else destroys something has a place, too."""
+"""Far fewer than the service carries out together: other callers keep their turn."""
 Shown = Mapping[str, Any]
 Teller = Callable[[dict[str, Any]], list[str]]
 
@@ -32,11 +32,11 @@ sessions = group()
 
 @sessions.command("list")
 def list_sessions(
-    state: Annotated[str, typer.Option(help="Only those in this state.")] = "",
-    host: Annotated[str, typer.Option(help="Only those of this host.")] = "",
-    name: Annotated[str, typer.Option(help="Only those with this in their name.")] = "",
-    limit: Annotated[int, typer.Option(help="So many.", min=1)] = 100,
-    after: Annotated[int, typer.Option(help="Go on where another list said.", min=0)] = 0,
+    state: Annotated[str, typer.Option(help="Only sessions in this state.")] = "",
+    host: Annotated[str, typer.Option(help="Only sessions of this host.")] = "",
+    name: Annotated[str, typer.Option(help="Only sessions with this text in their name.")] = "",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
+    after: Annotated[int, typer.Option(help="Continue where another list ended.", min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Sessions, the newest first."""
@@ -57,13 +57,13 @@ def list_sessions(
         elif not found["sessions"] and not found["behind"]:
             output.note("lucid: no sessions; record one: lucid demo")
     if found["behind"]:
-        output.note(f"lucid: this list is made anew: {output.count_of(found['behind'], 'event')} to go")
+        output.note(f"lucid: this list is being rebuilt: {output.count_of(found['behind'], 'event')} to go")
     if found["next"] and not as_json:
         output.note(f"lucid: there are more: lucid sessions list --after {found['next']}{filters}")
 
 
 async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any]:
-    """So many sessions, however many answers that takes."""
+    """Up to `limit` sessions, collected page by page."""
     found: list[Shown] = []
     async with attach.attached(serving=True) as jet:
         while True:
@@ -77,19 +77,19 @@ async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any
 
 @sessions.command(short_help="One session: its state, its chunks, its seal.")
 def show(session: Name, as_json: JsonFlag = False) -> None:
-    """One session: its state, its chunks, its seal, what may be done with it."""
+    """One session: its state, its chunks, its seal, the commands that it allows."""
     _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
 
 
-@sessions.command(short_help="Let a recording rest until it is resumed.")
+@sessions.command(short_help="Pause a recording until it is resumed.")
 def pause(session: Name, as_json: JsonFlag = False) -> None:
-    """Let a recording rest: its host sends nothing of the screen until it is resumed."""
+    """Pause a recording: its host sends nothing of the screen until it is resumed."""
     _ask("pause", {"session": subjects.session_id(session)}, as_json, _moved)
 
 
 @sessions.command()
 def resume(session: Name, as_json: JsonFlag = False) -> None:
-    """Let a paused recording go on."""
+    """Resume a paused recording."""
     _ask("resume", {"session": subjects.session_id(session)}, as_json, _moved)
 
 
@@ -106,9 +106,9 @@ def stop(
 
 @sessions.command()
 def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> int:
-    """Shred a session's key and erase what it opened, for good. Its history stays.
+    """Shred a session's key and erase its chunks, for good. Its history stays.
 
-    Of several that are named each is tried; the exit status is that of the first that was refused.
+    Each named session is tried; the exit status is that of the first refusal.
     """
     for name in names:
         subjects.session_id(name)
@@ -119,11 +119,11 @@ def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> in
     if len(names) == 1 and refused:
         raise refused[0]
     if as_json:
-        told = [
+        results = [
             {"session": name, **output.problem_document(answer)} if isinstance(answer, LucidError) else answer
             for name, answer in zip(names, answers, strict=True)
         ]
-        output.emit({"sessions": told} if len(names) > 1 else told[0])
+        output.emit({"sessions": results} if len(names) > 1 else results[0])
     else:
         for answer in answers:
             if isinstance(answer, LucidError):
@@ -134,7 +134,7 @@ def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> in
 
 
 async def _destroyed(names: list[str]) -> list[dict[str, Any] | LucidError]:
-    """What each came to. Many at once take little longer than one."""
+    """The answer or error for each name. Many at once take little longer than one."""
     at_once = asyncio.Semaphore(DESTROYED_AT_ONCE)
 
     async def destroyed(jet: Jet, name: str) -> dict[str, Any] | LucidError:
@@ -183,7 +183,7 @@ def _details(shown: dict[str, Any]) -> list[str]:
         told = f"waits: {waits['message']}" + (f"; {waits['hint']}" if waits["hint"] else "")
         lines += output.wrapped(f"  {told} [{waits['code']}]", "  ")
     if shown["shredded"]:
-        lines.append("  its key is shredded, and nothing opens what was recorded")
+        lines.append("  its key is shredded, and nothing opens its recording")
     elif shown["sealed"]:
         lines.append(f"  {chunks} + index, {size}, {lost} · {hold}")
     else:
@@ -192,7 +192,7 @@ def _details(shown: dict[str, Any]) -> list[str]:
         seal = shown["seal"]
         lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
     if shown["released"]:
-        lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is let go")
+        lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is released")
     if shown["state"] == State.ERROR:
         lines.append(f"  {shown['reason']}")
     if shown["missing"]:
@@ -215,17 +215,17 @@ def _details(shown: dict[str, Any]) -> list[str]:
 
 
 def _moved(shown: dict[str, Any]) -> list[str]:
-    told = {
-        State.PAUSING: "what is under way is stored, then it rests",
+    texts = {
+        State.PAUSING: "chunks in flight are stored, then it is paused",
         State.STOPPING: "its host ends it, then it is sealed",
         State.DESTROYED: f"its key is shredded; tombstone {output.digits(shown.get('tombstone', ''))}",
     }
-    why = told.get(shown["state"])
+    why = texts.get(shown["state"])
     return [f"{shown['session']} is {_state(shown)}" + (f": {why}" if why else "")]
 
 
 def _aborted(shown: dict[str, Any]) -> list[str]:
-    return [f"{shown['session']} ends here, without its host; then what came of it is sealed"]
+    return [f"{shown['session']} ends here, without its host; then its stored part is sealed"]
 
 
 def _state(shown: Shown) -> str:

@@ -38,7 +38,7 @@ def up(as_json: JsonFlag = False) -> None:
 
 
 async def stopped(system: System, stop: asyncio.Event) -> None:
-    """Return when it is to stop. Raises what ends the system by itself."""
+    """Return on the signal to stop. Raises the error that ends the system by itself."""
     asked = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait({asked, system.minding}, return_when=asyncio.FIRST_COMPLETED)

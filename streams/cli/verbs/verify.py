@@ -1,7 +1,8 @@
-"""Owns `lucid verify`: whether evidence is what was recorded, sealed and signed.
+"""The verb `lucid verify`: checks that evidence is still as it was recorded, sealed and signed.
 
-1. A copy and a tombstone need nothing but a trust file: no server, no installation.
-2. A session of this installation is verified where it lies, with its own trust file unless another is named.
+1. A copy and a tombstone need only a trust file: no server, no installation.
+2. A session of this installation is verified in place, with the installation's trust file unless another is
+   named.
 3. Exit status as format.md §13 says: 0 true, 2 usage or trust file, 3 false, 9 signer not listed.
 """
 
@@ -29,13 +30,13 @@ from streams.scheduling.clock import now_us
 
 FINGERPRINT_DIGITS = 64
 HERE = "this installation"
-"""Whose keys count when no trust file is named."""
+"""The name of the installation's own trust file."""
 RESTORED = {"chunk.missing", "chunk.length", "chunk.digest", "chunk.header"}
 """Findings that a replay can mend."""
 NAME_A_FOLDER = "name the folder that holds manifests/ and chunks/, or a tombstone"
 
 TrustOption = Annotated[
-    Path | None, typer.Option("--trust", metavar="FILE", readable=False, help="Whose keys count.")
+    Path | None, typer.Option("--trust", metavar="FILE", readable=False, help="The keys that are trusted.")
 ]
 RootKey = Annotated[
     str | None,
@@ -49,12 +50,12 @@ def verify(
     root: RootKey = None,
     keys: Annotated[
         Path | None,
-        typer.Option("--keys", metavar="FILE", readable=False, help="Data key: contents are checked too."),
+        typer.Option("--keys", metavar="FILE", readable=False, help="The data key: check the contents, too."),
     ] = None,
     open_contents: Annotated[
-        bool, typer.Option("--open", help="Of a session here: check its contents with its own key.")
+        bool, typer.Option("--open", help="Check a session's contents with its own key.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Gaps and other notes make it false.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat gaps and other notes as false.")] = False,
     as_json: JsonFlag = False,
 ) -> int:
     """Check that nothing changed since a session was sealed."""
@@ -64,12 +65,12 @@ def verify(
             "an empty name is no folder and no session", code="usage", hint="see lucid verify --help"
         )
     if root is not None and trust is None:
-        raise Misuse("--root is of a trust file, and none is named", code="usage", hint="give --trust FILE")
+        raise Misuse("--root needs a trust file, and none is named", code="usage", hint="give --trust FILE")
     mode = mode_at(path)
     copied = is_copy(target, complete=trust is not None)
     is_file = bool(mode) and not stat.S_ISDIR(mode)
     if trust is None and SESSION_ID.fullmatch(target):
-        is_file = False  # a session of this name counts first, as for a folder
+        is_file = False  # a session of this name wins over a file, as over a folder
     if open_contents and (copied or is_file):
         raise Misuse(
             f"{path} is a copy here, and --open is for a session of this installation",
@@ -100,7 +101,7 @@ def verify(
         output.emit(verdict.as_json(report))
         return report.exit_code
     if trust is not None and root is None:
-        _tell_root(opened.root)
+        _print_root(opened.root)
     for line in verdict.lines(report, path.name or target, trust.name if trust else HERE, hint):
         output.say(line)
     return report.exit_code
@@ -123,10 +124,10 @@ def _tombstone(
     opened = load_trust(trust, root)
     report, tombstone = verify_tombstone(raw, opened, strict=strict)
     if root is None and not as_json:
-        _tell_root(opened.root)
+        _print_root(opened.root)
     if as_json:
-        said = {} if tombstone is None else {"tombstone": tombstone.model_dump()}
-        output.emit(verdict.as_json(report) | said)
+        signed = {} if tombstone is None else {"tombstone": tombstone.model_dump()}
+        output.emit(verdict.as_json(report) | signed)
     elif tombstone is None or report.findings:
         for line in verdict.lines(report, path.name, trust.name):
             output.say(line)
@@ -165,7 +166,7 @@ async def _here(
 
 
 def load_trust(path: Path, root: str | None) -> Trust:
-    """The trust file at `path`. Raises Misuse (trust.*), also when it is not there."""
+    """The trust file at `path`. Raises Misuse (trust.*), also if it does not exist."""
     wanted = _fingerprint(root) if root is not None else None
     try:
         raw = read_bounded(path, dsse.MAX_BYTES[dsse.TRUST], links=True)
@@ -187,7 +188,7 @@ def read_keys(path: Path) -> bytes:
 
 
 def read_beside(path: Path) -> bytes | None:
-    """The bytes of a copy's own keys.json; None: it carries none. Raises Unreadable."""
+    """The bytes of a copy's own keys.json; None: it has none. Raises Unreadable."""
     return _keys(path, links=False)
 
 
@@ -212,7 +213,7 @@ def _fingerprint(text: str) -> bytes:
     )
 
 
-def _tell_root(root: bytes) -> None:
-    """The whole fingerprint, to be compared with one that came another way."""
+def _print_root(root: bytes) -> None:
+    """Write the whole fingerprint, for comparison with one from another source."""
     output.note("root key of the trust file (compare it, or give it with --root):")
     output.note(output.digits(root, FINGERPRINT_DIGITS))

@@ -1,4 +1,4 @@
-"""Owns `lucid watch`: a session's chunks on their way through the six stages, as they go."""
+"""The verb `lucid watch`: follows a session's chunks through the six stages."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def _board(session: str, follow: bool) -> None:
         found = await SessionLog(jet).existing(session)
         view = View(jet, session)
         try:
-            # Of a sealed session nothing more comes, and its events may be gone with its source.
+            # a sealed session has no more events, and its old ones may be gone with its source
             if follow and not found.sealed and found.shredded is None:
                 async with view.following() as following:
                     await _unless_destroyed(jet, session, view.complete(following))
@@ -63,10 +63,10 @@ async def _events(session: str, follow: bool) -> None:
                 if output.stdout_gone():
                     return
             return
-        await _unless_destroyed(jet, session, _emit_to_its_end(jet, filters))
+        await _unless_destroyed(jet, session, _emit_to_end(jet, filters))
 
 
-async def _emit_to_its_end(jet: Jet, filters: list[str]) -> None:
+async def _emit_to_end(jet: Jet, filters: list[str]) -> None:
     follower = jet.follow(subjects.CHUNKS, filters)
     try:
         async for item in follower:
@@ -81,7 +81,7 @@ async def _emit_to_its_end(jet: Jet, filters: list[str]) -> None:
 
 async def _unless_destroyed(jet: Jet, session: str, watching: Coroutine[Any, Any, None]) -> None:
     """Watch to the end. Raises RefusedByState (session.destroyed)."""
-    both = asyncio.create_task(watching), asyncio.create_task(_gone(jet, session))
+    both = asyncio.create_task(watching), asyncio.create_task(_destruction(jet, session))
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         for task in both:
@@ -91,7 +91,7 @@ async def _unless_destroyed(jet: Jet, session: str, watching: Coroutine[Any, Any
         await cancelled(*both)
 
 
-async def _gone(jet: Jet, session: str) -> NoReturn:
+async def _destruction(jet: Jet, session: str) -> NoReturn:
     """Wait until the session is destroyed. Raises RefusedByState (session.destroyed)."""
     events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
     try:
