@@ -42,6 +42,18 @@ def open_file(path: str | Path, flags: int, mode: int = 0o600, directory: int | 
     return file
 
 
+@contextlib.contextmanager
+def opened_file(
+    path: str | Path, flags: int, mode: int = 0o600, directory: int | None = None
+) -> Iterator[int]:
+    """Yield the descriptor of `open_file`."""
+    file = open_file(path, flags, mode, directory)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
 def write_all(file: int, data: bytes | bytearray | memoryview) -> None:
     """Write `data` as the whole content of an empty file; it is durable on return. Raises OSError."""
     view, piece, whole = memoryview(data), _piece.view, 0

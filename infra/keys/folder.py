@@ -26,8 +26,9 @@ from pathlib import Path
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import nearest_there
-from infra.disk.durable import write_private
+from infra.disk.durable import opened_folder, write_private
 from infra.disk.errors import translated
+from infra.keys.json_files import damaged
 from infra.keys.medium import medium
 from infra.keys.overwriting import overwrite
 from schemas.errors import Denied, Unavailable
@@ -94,7 +95,7 @@ class KeyFolder:
         self._let_go = weakref.finalize(self, os.close, folder)
         self.require_usable()  # it may have been moved away between the last look and the lock
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         if self._let_go is not None:
             self._let_go()
             self._let_go = None
@@ -102,7 +103,7 @@ class KeyFolder:
     def installation(self) -> bytes:
         name = self._files.read(INSTALLATION)
         if name is not None and len(name) != NAME_BYTES:
-            raise self._damaged(INSTALLATION)
+            raise damaged(self.path / INSTALLATION)
         return name or b""
 
     def begin(self) -> None:
@@ -115,24 +116,20 @@ class KeyFolder:
         self._files.put(JOINED, b"")
 
     def erased_up_to(self) -> int:
-        said = self._files.read(ERASED)
-        if said is None:
+        number = self._files.read(ERASED)
+        if number is None:
             return 0
-        if not said.isdigit():
-            raise self._damaged(ERASED)
-        return int(said)
+        if not number.isdigit():
+            raise damaged(self.path / ERASED)
+        return int(number)
 
     def note_erased(self, up_to: int) -> None:
         with translated(self.path, "keys"):
             write_private(self.path / ERASED, str(up_to).encode())
 
     def unproven(self) -> str:
-        with translated(self.path, "keys"):
-            folder = os.open(nearest_there(self.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                return medium(folder).unproven
-            finally:
-                os.close(folder)
+        with translated(self.path, "keys"), opened_folder(nearest_there(self.path)) as folder:
+            return medium(folder).unproven
 
     def restoring(self) -> bool:
         return self._files.read(RESTORING) is not None
@@ -180,12 +177,11 @@ class KeyFolder:
         self._files.put(name, content)
 
     def _overwrite(self, name: str) -> None:
-        with translated(self.path, "keys"):
-            file = direct_io.open_file(self.path / name, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                overwrite(file)
-            finally:
-                os.close(file)
+        with (
+            translated(self.path, "keys"),
+            direct_io.opened_file(self.path / name, os.O_RDWR | os.O_NOFOLLOW) as file,
+        ):
+            overwrite(file)
 
     def _require_no_move(self) -> None:
         moving = self._files.read(MOVING)
@@ -202,8 +198,3 @@ class KeyFolder:
                 code="keys.moving",
                 hint=f"with the same settings run it once more: {arriving.decode()}",
             )
-
-    def _damaged(self, name: str) -> Unavailable:
-        return Unavailable(
-            f"{self.path / name} is damaged", code="keys.damaged", hint="put it back: lucid keys restore FILE"
-        )

@@ -17,13 +17,14 @@ import json
 import os
 import secrets
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from infra.blobs.disk import DiskBlobs
 from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
+from infra.keys.json_files import Members, parsed
 from schemas.errors import Unavailable
 from schemas.subjects import host_id
 
@@ -86,17 +87,16 @@ class HostIdentity:
         if state["pending"] == session:
             write_private(self.directory / "state.json", _state(state["counter"], genesis, ""))
 
-    def _read(self, name: str) -> dict[str, Any]:
-        raw = self._files.read(name)
-        try:
-            said: dict[str, Any] = json.loads(raw or b"")
-        except ValueError:
-            raise Unavailable(
-                f"{self.directory / name} is damaged",
-                code="host.damaged",
-                hint="restore it, or register this host under a new name: a counter must never be used twice",
-            ) from None
-        return said
+    def _read(self, name: str) -> Members:
+        return parsed(self._files.read(name) or b"", self.directory / name, _damaged)
+
+
+def _damaged(path: Path) -> Unavailable:
+    return Unavailable(
+        f"{path} is damaged",
+        code="host.damaged",
+        hint="restore it, or register this host under a new name: a counter must never be used twice",
+    )
 
 
 def _state(counter: int, genesis: bytes, pending: str) -> bytes:

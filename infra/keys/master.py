@@ -13,18 +13,17 @@
 
 import base64
 import binascii
-import json
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from blake3 import blake3
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-from infra.keys.mirrored_files import key_blobs
+from infra.keys.json_files import JsonFiles, Members, lost
 from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_BYTES = SALT_BYTES = 32
@@ -48,16 +47,16 @@ class Keyring:
     ) -> None:
         self.directory = directory
         self._text, self._kdf = encryption_key, kdf
-        self._files = key_blobs(directory, mirror)
+        self._files = JsonFiles(directory, mirror)
 
     def keks(self) -> dict[int, bytes]:
         """Reads the folder: a new version shows at once. Without ENCRYPTION_KEY those from it are missing."""
         found = {}
         for name in self._versions():
-            said = self._read(name)
-            key = self._key_of(said)
+            members = self._files.read(name)
+            key = self._key_of(members)
             if key is not None:
-                found[said["version"]] = key
+                found[members["version"]] = key
         return found
 
     def begin(self) -> tuple[int, bytes]:
@@ -66,53 +65,49 @@ class Keyring:
     def newest(self) -> tuple[int, bytes]:
         names = self._versions()
         if not names:
-            raise Unavailable(
-                f"{self.directory} holds no master key; none is made anew",
-                code="keys.lost",
-                hint="put keys/ back from its copy",
-            )
-        said = self._read(names[-1])
-        if self._text and said["source"] == "file":
+            raise lost(self.directory, "master key")
+        members = self._files.read(names[-1])
+        if self._text and members["source"] == "file":
             # ENCRYPTION_KEY was set since: what is new goes under it; `keys rotate` brings the old along.
-            return self._add(said["version"] + 1)
-        key = self._key_of(said)
+            return self._add(members["version"] + 1)
+        key = self._key_of(members)
         if key is None:
             raise Denied(
-                f"master key version {said['version']} comes from ENCRYPTION_KEY, which is not set",
+                f"master key version {members['version']} comes from ENCRYPTION_KEY, which is not set",
                 code="keys.kek",
                 hint="set ENCRYPTION_KEY as it was",
             )
-        return said["version"], key
+        return members["version"], key
 
     def checks(self) -> dict[int, bytes]:
-        return {said["version"]: _check_of(said) for said in map(self._read, self._versions())}
+        return {members["version"]: _check_of(members) for members in map(self._files.read, self._versions())}
 
     def add_version(self, above: int = 0) -> int:
         return self._add(max(self.newest()[0], above) + 1)[0]
 
     def _versions(self) -> list[str]:
-        return self._files.list("master-")
+        return self._files.names("master-")
 
     def _add(self, version: int) -> tuple[int, bytes]:
         """Make this version, or take the one that another process made meanwhile."""
         key = self._derived(version) if self._text else secrets.token_bytes(KEY_BYTES)
-        said: dict[str, Any] = {"version": version, "source": "file", "key": key.hex()}
+        members: Members = {"version": version, "source": "file", "key": key.hex()}
         if self._text:
-            said = {"version": version, "source": "environment", "check": _check(key).hex()}
-        # Only a durable version may wrap: a key that a crash takes back would take sessions with it.
-        if self._files.put(f"master-{version:08}.json", json.dumps(said).encode()) == "created":
+            members = {"version": version, "source": "environment", "check": _check(key).hex()}
+        # Only a durable version may wrap: if a crash took the key back, its sessions would be lost too.
+        if self._files.make(f"master-{version:08}.json", members):
             return version, key
         return self.newest()
 
-    def _key_of(self, said: dict[str, Any]) -> bytes | None:
-        if said["source"] == "file":
-            return bytes.fromhex(said["key"])
+    def _key_of(self, members: Members) -> bytes | None:
+        if members["source"] == "file":
+            return bytes.fromhex(members["key"])
         if not self._text:
             return None
-        key = self._derived(said["version"])
-        if _check(key) != _check_of(said):
+        key = self._derived(members["version"])
+        if _check(key) != _check_of(members):
             raise Denied(
-                f"ENCRYPTION_KEY is not the one that master key version {said['version']} was made with",
+                f"ENCRYPTION_KEY is not the one that master key version {members['version']} was made with",
                 code="keys.master",
                 hint="set ENCRYPTION_KEY as it was",
             )
@@ -138,9 +133,9 @@ class Keyring:
                 f"passphrase of at least {PASSPHRASE_LEAST} characters)",
                 code="config.encryption_key",
             )
-        if all(self._read(name)["source"] == "file" for name in self._versions()):
-            self._files.put("salt", secrets.token_bytes(SALT_BYTES))
-        salt = self._files.read("salt")
+        if all(self._files.read(name)["source"] == "file" for name in self._versions()):
+            self._files.blobs.put("salt", secrets.token_bytes(SALT_BYTES))
+        salt = self._files.blobs.read("salt")
         if salt is None:
             raise Unavailable(
                 f"{self.directory / 'salt'} is gone, and ENCRYPTION_KEY needs it; none is made anew",
@@ -149,25 +144,17 @@ class Keyring:
             )
         return _stretch(self._text.encode(), salt, self._kdf)
 
-    def _read(self, name: str) -> dict[str, Any]:
-        raw = self._files.read(name)
-        if raw is None:
-            raise Unavailable(f"{self.directory / name} is gone", code="keys.lost")
-        try:
-            said: dict[str, Any] = json.loads(raw)
-        except ValueError:
-            raise Unavailable(
-                f"{self.directory / name} is damaged", code="keys.damaged", hint="restore it from a backup"
-            ) from None
-        return said
-
 
 def _check(key: bytes) -> bytes:
     return blake3(key, derive_key_context=CHECK_CONTEXT).digest(16)
 
 
-def _check_of(said: dict[str, Any]) -> bytes:
-    return _check(bytes.fromhex(said["key"])) if said["source"] == "file" else bytes.fromhex(said["check"])
+def _check_of(members: Members) -> bytes:
+    return (
+        _check(bytes.fromhex(members["key"]))
+        if members["source"] == "file"
+        else bytes.fromhex(members["check"])
+    )
 
 
 def _stretch(passphrase: bytes, salt: bytes, kdf: Kdf) -> bytes:

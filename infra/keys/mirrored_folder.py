@@ -85,9 +85,9 @@ class MirroredKeyFolder:
         for folder in self._both:
             folder.use()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         for folder in self._both:
-            folder.let_go()
+            folder.release()
 
     def installation(self) -> bytes:
         return self._first.installation()

@@ -18,7 +18,7 @@ from pathlib import Path
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import make_writable_folder, nearest_there
-from infra.disk.durable import write_private
+from infra.disk.durable import opened_folder, write_private
 from infra.disk.errors import translated
 from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder
 from infra.keys.medium import disks, medium
@@ -102,12 +102,8 @@ class DiskKeyPlace:
 
     def begin_arriving(self, command: str) -> None:
         make_writable_folder(self.path)
-        with translated(self.path, "keys"):
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                found = medium(folder)
-            finally:
-                os.close(folder)
+        with translated(self.path, "keys"), opened_folder(self.path) as folder:
+            found = medium(folder)
         if found.is_network:
             raise Misuse(
                 f"{self.path} lies on {found.kind}; a key on a network file system cannot be erased",
@@ -133,13 +129,10 @@ def _removed(path: Path) -> bool:
     """Overwrite a file and take it away; whether that is proven to leave nothing. A link just goes."""
     proven = True
     if not path.is_symlink():
-        file = direct_io.open_file(path, os.O_RDWR | os.O_NOFOLLOW)
-        try:
+        with direct_io.opened_file(path, os.O_RDWR | os.O_NOFOLLOW) as file:
             proven = overwrite(file)
             os.ftruncate(file, 0)
             os.fsync(file)
-        finally:
-            os.close(file)
     # A crash before this leaves an empty file, one after it perhaps its name: the next try takes it away.
     path.unlink()
     return proven

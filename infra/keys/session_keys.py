@@ -23,19 +23,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from infra.blobs import direct_io
+from infra.disk.durable import FILE_MODE, FOLDER_MODE, opened_folder, sync_folder
 from infra.disk.errors import translated
 from infra.keys.medium import medium
-from infra.keys.open_key import OpenKey
 from infra.keys.overwriting import is_marked, mark, overwrite, unmark, write_new
 from schemas.errors import LucidError, Misuse
 from schemas.ports import Erasure
 
 KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
 LEFTOVER = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
-FILE_MODE, FOLDER_MODE = 0o600, 0o700
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 READ_MOST_BYTES = 64 << 10
 """No key file is so long; a longer one is cut, and refused by who reads it."""
+
+
+class OpenKey:
+    """The port OpenKeyFile. The open file itself tells whether the key stands: no disk is asked."""
+
+    def __init__(self, file: int, data: bytes) -> None:
+        self._file, self.data = file, data
+
+    def stands(self) -> bool:
+        status = os.fstat(self._file)
+        return status.st_size > 0 and status.st_nlink > 0
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 class DiskKeyFiles:
@@ -152,7 +167,7 @@ class DiskKeyFiles:
     def unproven(self) -> str:
         with translated(self.root, "keys"):
             _make_folder(self.root)
-            with _opened(self.root) as folder:
+            with opened_folder(self.root) as folder:
                 return medium(folder).unproven
 
     @contextlib.contextmanager
@@ -162,7 +177,7 @@ class DiskKeyFiles:
         with translated(path, "keys"):
             _make_folder(self.root)
             _make_folder(path)
-            with _opened(path) as folder:
+            with opened_folder(path) as folder:
                 self._refuse_network(folder)
                 fcntl.flock(folder, fcntl.LOCK_EX)
                 yield folder
@@ -173,7 +188,7 @@ class DiskKeyFiles:
         path = self._folder(uid)
         with translated(path, "keys"), contextlib.ExitStack() as stack:
             try:
-                folder = stack.enter_context(_opened(path))
+                folder = stack.enter_context(opened_folder(path))
             except FileNotFoundError:
                 yield None
                 return
@@ -267,23 +282,9 @@ def _outcome(file: int) -> Erasure:
     return "overwritten" if is_marked(file) else "unproven"
 
 
-@contextlib.contextmanager
-def _file(folder: int, name: str, flags: int = 0) -> Iterator[int]:
-    """A key file or leftover, for reading and writing past the cache. Links are not followed."""
-    file = direct_io.open_file(name, os.O_RDWR | os.O_NOFOLLOW | flags, FILE_MODE, folder)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
+def _file(folder: int, name: str, flags: int = 0) -> contextlib.AbstractContextManager[int]:
+    """Open a key file or leftover, for reading and writing past the cache. Links are not followed."""
+    return direct_io.opened_file(name, os.O_RDWR | os.O_NOFOLLOW | flags, FILE_MODE, folder)
 
 
 def _make_folder(path: Path) -> None:
@@ -292,5 +293,4 @@ def _make_folder(path: Path) -> None:
         path.mkdir(mode=FOLDER_MODE)
     except FileExistsError:
         return
-    with _opened(path.parent) as above:
-        os.fsync(above)
+    sync_folder(path.parent)

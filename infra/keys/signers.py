@@ -13,19 +13,17 @@
    Both are made by `begin` alone: a folder that lost its keys gets no others.
 """
 
-import json
 import re
 import secrets
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra.keys.mirrored_files import key_blobs
-from schemas.errors import Misuse, NotFound, RefusedByState, Unavailable, Unreadable
+from infra.keys.json_files import JsonFiles, Members, damaged, lost, parsed
+from schemas.errors import Misuse, NotFound, RefusedByState, Unreadable
 
 SEED_BYTES = 32
 OVERLAP_US = 3_600_000_000
@@ -65,16 +63,16 @@ class Signers:
 
     def __init__(self, directory: Path, mirror: Path | None = None) -> None:
         self.directory = directory
-        self._files = key_blobs(directory, mirror)
+        self._files = JsonFiles(directory, mirror)
 
     def held(self) -> list[Signer]:
         """Every signer that there has been, oldest first; empty: none was made yet."""
-        made = [_signer(self._read(file), self.directory / file) for _, file in self._numbered()]
+        made = [_signer(self._files.read(file), self.directory / file) for _, file in self._numbered()]
         ends = {one.name: later.from_us + OVERLAP_US for one, later in pairwise(made)}
         revoked = {}
-        for file in self._files.list("revoked-"):
-            said = _parsed(self._read(file), self.directory / file)
-            revoked[said["name"]] = _time_us(said, "revoked_us", self.directory / file)
+        for file in self._files.names("revoked-"):
+            path, members = self.directory / file, self._files.read(file)
+            revoked[_name(members, path)] = _time_us(members, "revoked_us", path)
         return [
             replace(one, until_us=ends.get(one.name, 0), revoked_us=revoked.get(one.name, 0)) for one in made
         ]
@@ -120,7 +118,7 @@ class Signers:
                 code="keys.in_use",
                 hint="lucid keys signer rotate",
             )
-        self._files.put(f"revoked-{name}.json", json.dumps({"name": name, "revoked_us": revoked_us}).encode())
+        self._files.make(f"revoked-{name}.json", {"name": name, "revoked_us": revoked_us})
         revoked = next(one for one in self.held() if one.name == name)
         if revoked.revoked_us != revoked_us:
             raise RefusedByState(f"{name} is revoked already, with another time", code="keys.revoked")
@@ -140,7 +138,7 @@ class Signers:
                 hint="where it is kept offline: --root-key FILE; if it is lost for good: --new-root",
             )
         try:
-            root = _signer(path.read_bytes(), path)
+            root = _signer(parsed(path.read_bytes(), path), path)
         except OSError as error:
             raise Unreadable(f"{path} cannot be read: {error.strerror}", code="keys.unreadable") from None
         if not root.name.startswith("root-"):  # a signer that signs trust files vouches for itself
@@ -152,7 +150,7 @@ class Signers:
 
         Raises RefusedByState (keys.root_there): there is one.
         """
-        if self._files.read(ROOT) is not None:
+        if self._files.blobs.read(ROOT) is not None:
             raise RefusedByState(f"{self.directory / ROOT} is there, and signs", code="keys.root_there")
         self._make(ROOT, "root")
         return self.root()
@@ -160,57 +158,38 @@ class Signers:
     def _some(self) -> list[Signer]:
         held = self.held()
         if not held:
-            raise Unavailable(
-                f"{self.directory} holds no signer; none is made anew",
-                code="keys.lost",
-                hint="put keys/ back from its copy",
-            )
+            raise lost(self.directory, "signer")
         return held
 
     def _numbered(self) -> list[tuple[int, str]]:
         """The files of signers, by number."""
-        found = [(SIGNER_FILE.fullmatch(name), name) for name in self._files.list("signer")]
+        found = [(SIGNER_FILE.fullmatch(name), name) for name in self._files.names("signer")]
         return sorted((int(match[1] or 1), name) for match, name in found if match)
 
     def _make(self, file: str, role: str, **more: int) -> None:
         """Make a key, or leave the one that another process made meanwhile."""
         seed = secrets.token_bytes(SEED_BYTES)
         public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
-        said = {"name": f"{role}-{blake3(public).hexdigest(4)}", "seed": seed.hex(), **more}
-        self._files.put(file, json.dumps(said).encode())
-
-    def _read(self, name: str) -> bytes:
-        raw = self._files.read(name)
-        if raw is None:
-            raise Unavailable(f"{self.directory / name} is gone", code="keys.lost")
-        return raw
+        self._files.make(file, {"name": f"{role}-{blake3(public).hexdigest(4)}", "seed": seed.hex(), **more})
 
 
-def _signer(raw: bytes, path: Path) -> Signer:
-    said = _parsed(raw, path)
+def _signer(members: Members, path: Path) -> Signer:
     try:
-        private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(said["seed"]))
+        private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(members["seed"]))
     except (ValueError, LookupError, TypeError):
-        raise _damaged(path) from None
-    return Signer(said["name"], private, _time_us({"from_us": 0, **said}, "from_us", path))
+        raise damaged(path) from None
+    return Signer(_name(members, path), private, _time_us({"from_us": 0, **members}, "from_us", path))
 
 
-def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
-    try:
-        said: Any = json.loads(raw)
-    except ValueError:
-        raise _damaged(path) from None
-    if not isinstance(said, dict) or not isinstance(said.get("name"), str):
-        raise _damaged(path)
-    return said
+def _name(members: Members, path: Path) -> str:
+    name = members.get("name")
+    if not isinstance(name, str):
+        raise damaged(path)
+    return name
 
 
-def _time_us(said: dict[str, Any], member: str, path: Path) -> int:
-    value = said.get(member)
+def _time_us(members: Members, member: str, path: Path) -> int:
+    value = members.get(member)
     if not isinstance(value, int):
-        raise _damaged(path)
+        raise damaged(path)
     return value
-
-
-def _damaged(path: Path) -> Unavailable:
-    return Unavailable(f"{path} is damaged", code="keys.damaged", hint="restore it from a backup")

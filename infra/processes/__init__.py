@@ -1,4 +1,4 @@
 """The room of processes: supervision of children, memory, swap.
 
-It imports nothing of ours. Begin with `children`.
+It may import schemas. Begin with `children`.
 """

@@ -34,12 +34,12 @@ class KeyFolder(Protocol):
         """Return if keys can be made and erased here. Raises Unavailable (keys.read_only, keys.access)."""
 
     def use(self) -> None:
-        """Keep the folder from being moved until `let_go`, or the end of this object. Repeatable.
+        """Keep the folder from being moved until `release`, or the end of this object. Repeatable.
 
         Raises Unavailable (as `require_writable`; keys.busy), Denied (keys.moving, keys.moved).
         """
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Allow the folder to be moved. A second call does nothing."""
 
     def installation(self) -> bytes:

@@ -62,7 +62,7 @@ async def run_worker(
         if following.done():
             following.result()
     finally:
-        here.key_folder.let_go()
+        here.key_folder.release()
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
@@ -119,7 +119,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         for task in running:
             task.cancel()
         await asyncio.gather(stopped, *running, return_exceptions=True)
-        here.key_folder.let_go()
+        here.key_folder.release()
 
 
 async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:

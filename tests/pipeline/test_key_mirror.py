@@ -138,7 +138,7 @@ async def test_an_installation_gets_its_mirror_by_command_alone(pair: Pair, tmp_
     assert not list(pair.mirror.path.glob("*")), "nothing is left in what was given up"
     await pair.open(alone)
     made = pair.make(LATER, alone)
-    alone.key_folder.let_go()
+    alone.key_folder.release()
     with_mirror = pair.at(pair.first, one.mirror)
     with_both = (with_mirror.key_folder, with_mirror.key_files, with_mirror.keyring)
     assert await pair.refused(with_mirror) == "keys.mirror"
