@@ -1,4 +1,4 @@
-"""Seals a copy of `keys/` under a passphrase, and opens it.
+"""Seals and opens a copy of `keys/` under a passphrase.
 
     off  size  field                     off  size  field
       0     4  magic `LKCP`               16     4  Argon2id memory, KiB
@@ -10,10 +10,10 @@
     key = Argon2id(passphrase, salt), 32      nonce = piece number u64 ‖ last u8 (1 for the last) ‖ 15 zero
     AAD = bytes 0 to 36                       content: records, name length u16 ‖ length u32 ‖ name ‖ bytes
 
-1. Each copy has a salt of its own, and so a key of its own: no nonce is used twice.
-2. A copy that was cut ends without a last piece, and nothing of a piece is released before its tag.
-3. The first record is named `copy` and says whose keys these are (schemas.format.key_copy). Names and sizes
-   are bounded before anything is allocated.
+1. Each copy has its own salt, so its own key: no nonce is used twice.
+2. A truncated copy has no last piece. No byte of a piece is released before its tag is checked.
+3. The first record is named `copy` and names the installation (schemas.format.key_copy). Names and sizes are
+   checked before memory is allocated.
 """
 
 import re
@@ -39,7 +39,7 @@ SALT_BYTES = 16
 PIECE_BYTES = 1 << 20
 PASSES, LANES, MEMORY_KIB = 3, 4, 64 << 10
 PASSES_MOST, LANES_MOST, MEMORY_MOST_KIB = 64, 64, 4 << 20
-"""What a copy may ask of who opens it."""
+"""Limits on the cost that a copy may demand from its reader."""
 PASSPHRASE_LEAST = 12
 """Characters."""
 _RECORD = struct.Struct("<HI")
@@ -64,7 +64,7 @@ def new_header() -> bytes:
 
 
 def copy_key(header: bytes, passphrase: str) -> bytes:
-    """The key of one copy; takes about a second. Raises Misuse (keys.no_copy, keys.passphrase)."""
+    """Return the key of one copy, in about a second. Raises Misuse (keys.no_copy, keys.passphrase)."""
     if len(header) != HEADER_BYTES:
         _no_copy()
     magic, version, reserved, passes, lanes, memory_kib, salt = _HEADER.unpack(header)
@@ -84,13 +84,13 @@ def copy_key(header: bytes, passphrase: str) -> bytes:
 
 
 def seal_copy(header: bytes, key: bytes, records: Iterable[Record]) -> Iterator[bytes]:
-    """All that follows the header, piece by piece."""
+    """Yield the sealed pieces after the header."""
     held, number = bytearray(), 0
     for name, content in records:
         assert NAME.fullmatch(name), name
         assert len(content) <= CONTENT_MOST_BYTES, name
         held += _RECORD.pack(len(name), len(content)) + name.encode() + content
-        while len(held) > PIECE_BYTES:  # not at the limit: the last piece is never empty
+        while len(held) > PIECE_BYTES:  # not >=: the last piece is never empty
             yield xchacha20poly1305_encrypt(key, _nonce(number, last=False), held[:PIECE_BYTES], header)
             del held[:PIECE_BYTES]
             number += 1
@@ -98,7 +98,7 @@ def seal_copy(header: bytes, key: bytes, records: Iterable[Record]) -> Iterator[
 
 
 def open_copy(header: bytes, key: bytes, file: BinaryIO) -> Iterator[Record]:
-    """The records of an open copy whose header was read. Raises Denied (keys.copy)."""
+    """Yield the records of a copy. file: positioned after the header. Raises Denied (keys.copy)."""
     held, number = bytearray(), 0
     following = file.read(PIECE_BYTES + TAG_BYTES)
     while following:
@@ -106,7 +106,7 @@ def open_copy(header: bytes, key: bytes, file: BinaryIO) -> Iterator[Record]:
         try:
             held += xchacha20poly1305_decrypt(key, _nonce(number, last=not following), piece, header)
         except EvidenceFalse:
-            _denied("the passphrase does not open it, or it was changed or cut")
+            _denied("the passphrase is wrong, or the file was changed or cut")
         number += 1
         while (record := _taken(held)) is not None:
             yield record
@@ -115,7 +115,7 @@ def open_copy(header: bytes, key: bytes, file: BinaryIO) -> Iterator[Record]:
 
 
 def _taken(held: bytearray) -> Record | None:
-    """Take one record off the front; None: more must be read."""
+    """Remove and return the first record; None: more bytes are needed."""
     if len(held) < _RECORD.size:
         return None
     name_length, length = _RECORD.unpack_from(held)
@@ -126,7 +126,7 @@ def _taken(held: bytearray) -> Record | None:
         return None
     name = held[_RECORD.size : _RECORD.size + name_length].decode("ascii", "replace")
     if NAME.fullmatch(name) is None:
-        _denied("it names a file that keys/ does not have")
+        _denied("it holds a file name that keys/ does not have")
     content = bytes(held[_RECORD.size + name_length : end])
     del held[:end]
     return Record(name, content)
@@ -137,7 +137,7 @@ def _nonce(number: int, *, last: bool) -> bytes:
 
 
 def _no_copy() -> NoReturn:
-    raise Misuse("the file is no copy of keys/ that this version can read", code="keys.no_copy")
+    raise Misuse("the file is not a copy of keys/ that this version can read", code="keys.no_copy")
 
 
 def _denied(why: str) -> NoReturn:

@@ -7,10 +7,10 @@
       8     4   master version             116  3980   padding, random
      12    16   uid
 
-1. The wrapping key is derived from the master key and the padding, so the file opens only while every byte of
-   it is known: one sector that was overwritten is enough to lose it.
-2. All that stands before the nonce is authenticated, and the DEK must have the id that the file names.
-3. A file that does not open is Denied: it cannot be told whether key or bytes are wrong.
+1. The wrapping key is derived from the master key and the padding. The file opens only while every byte of it
+   is known: one overwritten sector destroys it.
+2. Every byte before the nonce is authenticated. The DEK must have the id in the file.
+3. A file that does not open is Denied: a wrong key and wrong bytes look the same.
 """
 
 import struct
@@ -40,7 +40,7 @@ WRAP_CONTEXT = "lucid v1 session wrap"
 
 
 class KeyFileHead(NamedTuple):
-    """What a key file says before it is opened."""
+    """The readable head of a key file."""
 
     master_version: int
     uid: bytes
@@ -50,7 +50,7 @@ class KeyFileHead(NamedTuple):
 def build_key_file(
     master: bytes, version: int, uid: bytes, dek: bytes, *, nonce: bytes = b"", padding: bytes = b""
 ) -> bytes:
-    """The 4,096 bytes of a key file. nonce, padding: fresh unless given."""
+    """Return the 4,096 bytes of a key file. nonce, padding: random unless given."""
     nonce, padding = nonce or random_bytes(XNONCE_BYTES), padding or random_bytes(PADDING_BYTES)
     head = _HEAD.pack(MAGIC, VERSION, bytes(3), version, uid, dek_id(dek))
     key = d(WRAP_CONTEXT, master + padding)
@@ -58,7 +58,7 @@ def build_key_file(
 
 
 def read_head(raw: bytes) -> KeyFileHead:
-    """Raises Denied (keys.file)."""
+    """Return the head of a key file. Raises Denied (keys.file)."""
     if len(raw) != KEY_FILE_BYTES:
         _denied(f"a key file has {KEY_FILE_BYTES} bytes, not {len(raw)}")
     magic, version, reserved, master_version, uid, key_id = _HEAD.unpack_from(raw)
@@ -68,7 +68,7 @@ def read_head(raw: bytes) -> KeyFileHead:
 
 
 def open_key_file(masters: Mapping[int, bytes], uid: bytes, raw: bytes) -> bytes:
-    """The DEK. Raises Denied: keys.file (not of this session, or changed), keys.kek (version not held)."""
+    """Return the DEK. Raises Denied: keys.file (another session's, or changed), keys.kek (version absent)."""
     head = read_head(raw)
     if head.uid != uid:
         _denied(f"the key file of session {uid.hex()} is of session {head.uid.hex()}")

@@ -1,8 +1,8 @@
-"""Decides whether a `keys/` folder belongs to the log, and what the log must note of it.
+"""Decides whether a `keys/` folder belongs to the log, and which of its keys the log must note.
 
-1. Nothing is made beside a log that knows keys: a folder that is missing, foreign or older is refused.
-2. A folder may be ahead of the log: a crash after a rotation leaves that. The log then notes what it holds.
-3. The trust root may be absent: it is kept offline on purpose.
+1. If the log knows keys, no new folder is made: a missing, foreign or older folder is refused.
+2. A folder may be ahead of the log after a crash in a rotation. The log then notes the new keys.
+3. The trust root may be absent: it may be offline.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from schemas.types import utc_text
 
 @dataclass(frozen=True, slots=True)
 class KeysHeld:
-    """What a `keys/` folder holds now."""
+    """The content of a `keys/` folder now."""
 
     path: str
     installation: bytes
@@ -24,19 +24,19 @@ class KeysHeld:
     joined: bool
     """Whether a log has named this folder."""
     restoring: bool
-    """Whether a copy is being put back."""
+    """Whether a restore is running."""
     is_newest: bool
-    """Whether a person said that there is no newer copy."""
+    """Whether a person said that no newer copy exists."""
     masters: Mapping[int, bytes]
     """Check values by version."""
     signers: tuple[bytes, ...]
     """Fingerprints, oldest first."""
     root: bytes
-    """Fingerprint; empty: it is not here."""
+    """Fingerprint of the root; empty: it is absent."""
 
 
 def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -> None:
-    """Return if the folder belongs to the log, or if both are new. sessions: whether the log knows any.
+    """Return if the folder belongs to the log, or if both are new. sessions: whether the log has any.
 
     Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring).
     """
@@ -81,7 +81,7 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
 
 
 def require_key(held: KeysHeld, made: KeyMade, is_there: bool) -> None:
-    """Return if the folder has the newest key that was made. is_there: its file, or the fence in its place.
+    """Return if the folder has the newest key. is_there: whether its file, or a fence, is there.
 
     Raises Denied (keys.older).
     """
@@ -94,16 +94,16 @@ def require_key(held: KeysHeld, made: KeyMade, is_there: bool) -> None:
 
 
 def lost_version(held: KeysHeld, noted: KeysNoted | None) -> int:
-    """The highest version of the master key that the log knows and nobody has; 0: none is lost.
+    """Return the highest master key version in the log that the folder lacks; 0: none is lost.
 
-    Its number is never used again: what it wrapped would be taken for damaged.
+    Its number is never used again: key files of the lost version would look damaged.
     """
     known = [master.version for master in noted.masters] if noted else []
     return max((version for version in known if version not in held.masters), default=0)
 
 
 def copy_wanted(noted: KeysNoted, made: Sequence[KeysCopied], now_us: int, most_s: float) -> str:
-    """Why a copy of keys/ should be made now; empty: it need not. made: copies, oldest first."""
+    """Return why a copy of keys/ should be made now; empty: none is needed. made: copies, oldest first."""
     kept = [copy for copy in made if copy.until_us > now_us]
     if not kept:
         return "there is no copy of keys/: with this disk every recording is lost"
@@ -116,7 +116,7 @@ def copy_wanted(noted: KeysNoted, made: Sequence[KeysCopied], now_us: int, most_
 
 
 def to_note(held: KeysHeld, noted: KeysNoted | None, at_us: int) -> KeysNoted | None:
-    """What the log must note of a folder that belongs to it; None: it knows all of it."""
+    """Return the event that the log needs about its folder; None: it knows all keys."""
     now = KeysNoted(
         installation=held.installation,
         masters=tuple(

@@ -1,12 +1,12 @@
-"""Derives everything of a session from its data key, the DEK (format.md §3).
+"""Derives every key of a session from its data key, the DEK (format.md §3).
 
     DEK ── Expand "lucid/v1/id", 16                       dek id
         ── Expand "lucid/v1/intake", 32                   seed of the intake pair (HPKE, X-Wing)
         ── Expand "lucid/v1/chunk\\0" ‖ header[0:72], 32   cs, the secret of one chunk
     cs  ── Expand "lucid/v1/seal\\0", 96                   key 32 ‖ K_nonce 32 ‖ commitment 32
 
-1. Nothing here stores a key or decides when one is made.
-2. Who has cs can open that one chunk and no other.
+1. This module neither stores a key nor decides when one is made.
+2. cs opens its own chunk and no other.
 """
 
 import hashlib
@@ -18,11 +18,7 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from handlers.crypto.primitives import (
-    KEY_BYTES,
-    expand,
-    random_bytes,
-)
+from handlers.crypto.primitives import KEY_BYTES, expand, random_bytes
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.format.fragment import Fragment, Kind, PartBody
 
@@ -34,17 +30,17 @@ _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AE
 
 
 def new_key() -> bytes:
-    """32 fresh bytes: a DEK or a part key."""
+    """Return 32 fresh bytes: a DEK or a part key."""
     return random_bytes(KEY_BYTES)
 
 
 def dek_id(dek: bytes) -> bytes:
-    """16 bytes that name a DEK and tell nothing of it."""
+    """Return the 16 bytes that name a DEK. They reveal nothing about it."""
     return expand(dek, b"lucid/v1/id", DEK_ID_BYTES)
 
 
 class ChunkKeys(NamedTuple):
-    """What one chunk is sealed with."""
+    """The keys that seal one chunk."""
 
     key: bytes
     nonce_key: bytes
@@ -52,7 +48,7 @@ class ChunkKeys(NamedTuple):
 
 
 def chunk_secret(dek: bytes, named: bytes) -> bytes:
-    """cs. named: the first 72 bytes of the chunk's header."""
+    """Return cs, 32 bytes. named: the first 72 bytes of the chunk's header."""
     return expand(dek, b"lucid/v1/chunk\0" + named, KEY_BYTES)
 
 
@@ -62,13 +58,13 @@ def seal_keys(cs: bytes) -> ChunkKeys:
 
 
 class SessionKeys:
-    """What a session's DEK gives; the intake pair is made when first wanted."""
+    """The keys derived from a session's DEK. The intake pair is derived at its first use."""
 
     def __init__(self, dek: bytes) -> None:
         self.dek = dek
         self.dek_id = dek_id(dek)
         self._opened = (b"", b"")
-        """Head of the part fragment that was opened last, and its key: the next chunk is often of it, too."""
+        """Head and key of the last opened part fragment: the next chunk is often of the same part."""
 
     def __repr__(self) -> str:
         return f"SessionKeys({self.dek_id.hex()})"
@@ -84,7 +80,7 @@ class SessionKeys:
 
     @cached_property
     def intake_public(self) -> bytes:
-        """1,216 bytes, to which hosts seal their part keys."""
+        """The public key to which hosts seal their part keys, 1,216 bytes."""
         mlkem, x25519 = self._intake
         return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
 
@@ -93,9 +89,9 @@ class SessionKeys:
         return hpke.MLKEM768X25519PrivateKey(*self._intake)
 
     def open_part_key(self, fragment: Fragment) -> bytes:
-        """The key of the data fragments of a part. fragment: the part fragment.
+        """Return the key of a part's data fragments. fragment: the part fragment.
 
-        Raises EvidenceFalse (fragment.part_key): sealed to another session, or changed.
+        Raises Misuse (fragment.kind), EvidenceFalse (fragment.part_key: of another session, or changed).
         """
         if fragment.header.kind is not Kind.PART:
             raise Misuse(f"a {fragment.header.kind.name} fragment carries no key", code="fragment.kind")
@@ -122,7 +118,7 @@ class SessionKeys:
 
 
 def seal_part_key(intake_public: bytes, part_key: bytes, raw_header: bytes, settings: bytes) -> bytes:
-    """enc 1120 ‖ ciphertext 48: the part key, readable by the platform only. 1,168 bytes."""
+    """Return enc 1120 ‖ ciphertext 48: the part key, sealed to the platform. Raises Misuse (keys.intake)."""
     if len(intake_public) != INTAKE_BYTES:
         raise Misuse(f"intake key of {len(intake_public)} bytes, wanted {INTAKE_BYTES}", code="keys.intake")
     public = hpke.MLKEM768X25519PublicKey(
@@ -133,5 +129,5 @@ def seal_part_key(intake_public: bytes, part_key: bytes, raw_header: bytes, sett
 
 
 def part_info(raw_header: bytes, settings: bytes) -> bytes:
-    """What binds a part key to its fragment."""
+    """Return the HPKE info that binds a part key to its fragment."""
     return b"lucid v1 part" + raw_header + settings

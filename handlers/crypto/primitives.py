@@ -1,8 +1,8 @@
-"""Owns the primitives: Expand, XChaCha20-Poly1305, AES-256-GCM (format.md §1, §6).
+"""The cryptographic primitives: Expand, XChaCha20-Poly1305, AES-256-GCM (format.md §1, §6).
 
-1. Everything is made of `cryptography`, `hashlib` and `blake3`; no cipher is written here, only composed.
-2. `seal_into` and `open_into` write into the caller's buffer and run without the interpreter's lock.
-3. The one door to randomness of everything pure is `random_bytes`.
+1. Ciphers and digests come from `cryptography`, `hashlib` and `blake3`; this module only composes them.
+2. `seal_into` writes into the caller's buffer. Both directions run without the interpreter's lock.
+3. handlers/ gets random bytes from `random_bytes` alone.
 
 Source: RFC 5869 §2.3, RFC 8439, draft-irtf-cfrg-xchacha-03 §2.
 """
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from schemas.errors import EvidenceFalse
 from schemas.format.chunk_header import Suite
-from schemas.format.digest import Buffer, d, h
+from schemas.format.digest import Buffer
 
 KEY_BYTES = 32
 XNONCE_BYTES = 24
@@ -31,12 +31,12 @@ _BLAKE2B_BYTES = 64
 
 
 def random_bytes(count: int) -> bytes:
-    """Fresh bytes from the operating system."""
+    """Return random bytes from the operating system."""
     return secrets.token_bytes(count)
 
 
 def expand(key: bytes, info: bytes, count: int) -> bytes:
-    """Expand(key, info, count): HKDF-Expand with HMAC over BLAKE2b-512; count ≤ 16,320."""
+    """Return Expand(key, info, count): HKDF-Expand with HMAC over BLAKE2b-512; count ≤ 16,320 bytes."""
     made = block = b""
     for number in range(1, -(-count // _BLAKE2B_BYTES) + 1):
         block = hmac.digest(key, block + info + bytes((number,)), "blake2b")
@@ -45,10 +45,10 @@ def expand(key: bytes, info: bytes, count: int) -> bytes:
 
 
 def hchacha20(key: bytes, nonce: bytes) -> bytes:
-    """The 32-byte subkey of a 16-byte nonce.
+    """Return the 32-byte subkey for a 16-byte nonce.
 
-    A keystream block is the permuted state plus the state itself; taking the constants and the nonce
-    words away again leaves the eight words that HChaCha20 wants.
+    A keystream block is the permuted state plus the state itself. Subtracting constants and nonce words
+    leaves the eight words of HChaCha20.
     """
     block = Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(64))
     words = _WORDS.unpack(block)
@@ -66,7 +66,7 @@ def seal_into(suite: Suite, key: bytes, nonce: bytes, plain: Buffer, aad: bytes,
 
 
 def open_sealed(suite: Suite, key: bytes, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
-    """The plain bytes of ciphertext ‖ tag. Raises EvidenceFalse (crypto.tag)."""
+    """Return the plain bytes of ciphertext ‖ tag. Raises EvidenceFalse (crypto.tag)."""
     try:
         if suite == Suite.XCHACHA20_POLY1305:
             return _chacha(key, nonce).decrypt(bytes(4) + nonce[16:], sealed, aad)
@@ -76,12 +76,12 @@ def open_sealed(suite: Suite, key: bytes, nonce: bytes, sealed: Buffer, aad: byt
 
 
 def xchacha20poly1305_encrypt(key: bytes, nonce: bytes, plain: Buffer, aad: bytes) -> bytes:
-    """ciphertext ‖ tag. nonce: 24 bytes."""
+    """Return ciphertext ‖ tag. nonce: 24 bytes."""
     return _chacha(key, nonce).encrypt(bytes(4) + nonce[16:], plain, aad)
 
 
 def xchacha20poly1305_decrypt(key: bytes, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
-    """Raises EvidenceFalse (crypto.tag)."""
+    """Return the plain bytes. nonce: 24 bytes. Raises EvidenceFalse (crypto.tag)."""
     return open_sealed(Suite.XCHACHA20_POLY1305, key, nonce, sealed, aad)
 
 
@@ -94,21 +94,3 @@ def _chacha(key: bytes, nonce: bytes) -> ChaCha20Poly1305:
     if len(nonce) != XNONCE_BYTES:
         raise ValueError(f"nonce of {len(nonce)} bytes, wanted {XNONCE_BYTES}")
     return ChaCha20Poly1305(hchacha20(key, nonce[:16]))
-
-
-__all__ = [
-    "GCM_NONCE_BYTES",
-    "KEY_BYTES",
-    "TAG_BYTES",
-    "XNONCE_BYTES",
-    "d",
-    "expand",
-    "h",
-    "hchacha20",
-    "open_sealed",
-    "random_bytes",
-    "same",
-    "seal_into",
-    "xchacha20poly1305_decrypt",
-    "xchacha20poly1305_encrypt",
-]

@@ -1,8 +1,8 @@
-"""Owns Ed25519 as the format wants it: one signature has one reading everywhere (format.md §1).
+"""Strict Ed25519: every verifier gives the same answer for a signature (format.md §1).
 
-1. Refused before the equation: S ≥ L, a public key or R that is not canonical or of small order.
-2. The equation has no cofactor. OpenSSL computes R and compares encodings, which is just that.
-3. What is signed always begins with a prefix of its own, so that no signature serves two ends.
+1. Refused before the equation: S ≥ L; a public key or R that is not canonical, or of small order.
+2. The equation has no cofactor: OpenSSL computes R and compares encodings.
+3. Each kind of signed message begins with its own prefix, so no signature fits two kinds.
 
 Source: RFC 8032 §5.1.7; Chalkias, Garillot, Nikolaenko: Taming the many EdDSAs.
 """
@@ -24,7 +24,7 @@ CACHED_KEYS = 1024
 
 
 def public_bytes(private: Ed25519PrivateKey) -> bytes:
-    """The 32 raw bytes of the public key."""
+    """Return the raw public key, 32 bytes."""
     return private.public_key().public_bytes_raw()
 
 
@@ -33,7 +33,7 @@ def sign(private: Ed25519PrivateKey, prefix: bytes, message: bytes) -> bytes:
 
 
 def verify_signature(public: bytes, message: bytes, signature: bytes, prefix: bytes = b"") -> bool:
-    """Whether `signature` is the key's over prefix ‖ message. Never raises, whatever the bytes are."""
+    """Whether the key signed prefix ‖ message. Never raises, for any bytes."""
     if len(signature) != SIGNATURE_BYTES or not _good_point(signature[:32]):
         return False
     if int.from_bytes(signature[32:], "little") >= _L:
@@ -59,6 +59,6 @@ def _public_key(public: bytes) -> Ed25519PublicKey | None:
 
 
 def _good_point(encoded: bytes) -> bool:
-    """Canonical and not of small order. (x = 0 with a sign bit happens only for y = ±1: small order.)"""
+    """Whether a point is canonical and not of small order (x = 0 with a sign bit is: there y = ±1)."""
     y = int.from_bytes(encoded, "little") & (_SIGN - 1)
     return y < _P and y not in _SMALL_ORDER_Y

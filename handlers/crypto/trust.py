@@ -1,10 +1,10 @@
-"""Owns the trust file: which keys count as signers and hosts, and when; opened here, and built.
+"""Opens and builds the trust file: the keys that count as signers and hosts, with their periods.
 
-1. It is signed by a root key kept offline, whose fingerprint people compare by other means. A key that
-   lies beside evidence is never trusted.
-2. A file that is malformed, expired or of another root is Misuse: without it nothing can be said at all.
-3. A key that any line revokes for a role counts for nothing in it, whatever other lines say.
-4. It is never replaced by one with a lower serial; whoever writes the file asks `replaces` first.
+1. An offline root key signs it; people compare the root's fingerprint by other means. A key file beside
+   evidence is never trusted.
+2. A malformed or expired file, or one of another root, is Misuse: no verdict is possible without it.
+3. A key that any line revokes for a role counts for nothing in that role, despite other lines.
+4. A lower serial never replaces a higher one: the writer of the file calls `replaces` first.
 
 Source: format.md §10.
 """
@@ -22,7 +22,7 @@ SIGNER: Literal["signer"] = "signer"
 HOST: Literal["host"] = "host"
 YEAR_US = 365 * 24 * 3600 * 1_000_000
 LIFE_US = 2 * YEAR_US
-"""How long a trust file that we write is good."""
+"""Life of a trust file that we write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Trust:
     """An opened trust file."""
 
     root: bytes
-    """Fingerprint of the root key, 32 bytes; empty: an installation's own word, which no root signed."""
+    """Fingerprint of the root key, 32 bytes; empty: the installation's own keys, which no root signed."""
     serial: int
     keys: tuple[TrustKey, ...]
 
@@ -47,11 +47,11 @@ class Trust:
         )
 
     def revokes(self, key: bytes, role: str) -> bool:
-        """Whether nothing counts that the key ever signed in this role."""
+        """Whether none of the key's signatures in this role count."""
         return any(line.revoked_us for line in self._lines(key, role))
 
     def name(self, key: bytes, role: str) -> str:
-        """The name that the file gives the key; empty when it lists none."""
+        """Return the key's name in the file; empty: it is not listed."""
         return next((line.name for line in self._lines(key, role)), "")
 
     def _lines(self, key: bytes, role: str) -> list[TrustKey]:
@@ -59,7 +59,7 @@ class Trust:
 
 
 def open_trust(raw: bytes, *, now_us: int, root: bytes | None = None) -> Trust:
-    """The trust file, checked. root: the fingerprint that it must have, when the caller knows it.
+    """Return the checked trust file. root: the fingerprint that it must have, if the caller knows it.
 
     Raises Misuse: trust.malformed, trust.root, trust.signature, trust.expired.
     """
@@ -89,7 +89,7 @@ def build_trust(
     sign: Callable[[bytes], bytes],
     life_us: int = LIFE_US,
 ) -> bytes:
-    """The trust file's bytes. root: public key, 32 bytes; sign: Ed25519 by it over what it is given."""
+    """Return the trust file's bytes. root: public key, 32 bytes; sign: returns its Ed25519 signature."""
     value = TrustFile(
         serial=serial,
         root=root,
@@ -101,7 +101,7 @@ def build_trust(
 
 
 def replaces(old: bytes, new: bytes) -> bool:
-    """Whether `new` may be written over `old`: another file than a trust file, root or lower serial never."""
+    """Whether `new` may overwrite `old`: both are trust files of one root, and no serial falls."""
     try:
         known = TrustFile.within(dsse.parse(old, dsse.TRUST))
         coming = TrustFile.within(dsse.parse(new, dsse.TRUST))

@@ -1,8 +1,8 @@
-"""Owns sealing and opening of one chunk: header 128 ‖ ciphertext ‖ tag 16 (format.md §6).
+"""Seals and opens one chunk: header 128 ‖ ciphertext ‖ tag 16 (format.md §6).
 
-1. The same DEK, fields and payload always give the same bytes; nothing comes from a clock or from chance.
-2. The nonce depends on the exact payload, so another payload under one key never meets the same nonce.
-3. Opening keeps its order: lengths, commitment, tag, nonce, and only then payload leaves.
+1. The same DEK, fields and payload always give the same bytes: no clock, no random value.
+2. The nonce depends on the exact payload, so two payloads under one key never share a nonce.
+3. Checks are made in order: lengths, commitment, tag, nonce. No payload is returned before the last.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from schemas.format.file_names import copied_chunk
 
 @dataclass(frozen=True, slots=True)
 class ChunkFields:
-    """What names a chunk and says how its payload was made."""
+    """The identity of a chunk and the codec of its payload."""
 
     uid: bytes
     index: int
     track: int
     part: int
     offset: int
-    """Within the track."""
+    """Byte offset in the track."""
     codec: Codec
     plain: int
 
@@ -37,11 +37,11 @@ class ChunkFields:
 class OpenedChunk(NamedTuple):
     header: ChunkHeader
     payload: bytes
-    """As the codec made it; `compression.decompress` gives the plain bytes."""
+    """Output of the codec; `compression.decompress` returns the plain bytes."""
 
 
 def seal_chunk(suite: Suite, dek: bytes, fields: ChunkFields, payload: Buffer) -> bytearray:
-    """The sealed chunk, in one buffer of 128 + payload + 16 bytes. Pure."""
+    """Return the sealed chunk, in one buffer of 128 + payload + 16 bytes. Pure."""
     blank = ChunkHeader(
         Suite(suite),
         Codec(fields.codec),
@@ -68,7 +68,7 @@ def seal_chunk(suite: Suite, dek: bytes, fields: ChunkFields, payload: Buffer) -
 
 
 def open_chunk(dek: bytes, sealed: Buffer) -> OpenedChunk:
-    """Header and payload of a sealed chunk; none leave before tag and nonce are checked. Pure.
+    """Return header and payload of a sealed chunk, after every check. Pure.
 
     Raises EvidenceFalse: chunk.header, chunk.length, chunk.commitment (another key), chunk.tag, chunk.nonce.
     """
@@ -79,7 +79,7 @@ def open_chunk(dek: bytes, sealed: Buffer) -> OpenedChunk:
 
 
 def open_with_secret(cs: bytes, sealed: Buffer) -> OpenedChunk:
-    """The same with the secret of this one chunk. A wrong secret shows as chunk.commitment."""
+    """As `open_chunk`, with the secret of this one chunk. A wrong secret is chunk.commitment."""
     header = read_header(sealed)
     keys = seal_keys(cs)
     if not same(keys.commitment, header.commitment):
@@ -91,18 +91,18 @@ def open_with_secret(cs: bytes, sealed: Buffer) -> OpenedChunk:
     except EvidenceFalse:
         _refuse(header, "tag", "authentication tag does not fit")
     if chunk_nonce(header.suite, keys.nonce_key, raw_header[:NAMED_BYTES], payload) != header.nonce:
-        _refuse(header, "nonce", "nonce is not the one of these bytes")
+        _refuse(header, "nonce", "nonce does not follow from these bytes")
     return OpenedChunk(header, payload)
 
 
 def open_plain(dek: bytes, sealed: Buffer) -> bytes:
-    """The plain bytes: opened and decompressed. Raises as both, EvidenceFalse also chunk.payload."""
+    """Return the plain bytes, opened and decompressed. Raises as `open_chunk`, and chunk.payload."""
     header, payload = open_chunk(dek, sealed)
     return decompress(header.codec, payload, header.plain)
 
 
 def read_header(sealed: Buffer) -> ChunkHeader:
-    """The header, and that the file has the length it says. Raises EvidenceFalse (chunk.header, .length)."""
+    """Return the header of a file with the right length. Raises EvidenceFalse (chunk.header, .length)."""
     header = ChunkHeader.parse(memoryview(sealed)[:HEADER_BYTES])
     if len(sealed) != header.sealed:
         _refuse(header, "length", f"file has {len(sealed)} bytes, its header says {header.sealed}")
@@ -110,7 +110,7 @@ def read_header(sealed: Buffer) -> ChunkHeader:
 
 
 def chunk_nonce(suite: Suite, nonce_key: bytes, named: bytes, payload: Buffer) -> bytes:
-    """24 bytes bound to what the chunk is and holds; suite 2 keeps 12, the rest is zero."""
+    """Return 24 bytes bound to identity and payload of the chunk; suite 2 uses 12, the rest is zero."""
     nonce = blake3(b"lucid v1 nonce" + named + h(payload), key=nonce_key).digest()[:24]
     return nonce if suite == Suite.XCHACHA20_POLY1305 else nonce[:12] + bytes(12)
 

@@ -1,10 +1,10 @@
-"""Owns compression of a chunk's plain bytes, and its strict, bounded opposite (format.md §6).
+"""Compresses a chunk's plain bytes, and decompresses strictly within bounds (format.md §6).
 
-1. The same plain bytes, codec, level and build give the same payload: one API shape for each codec, one
-   thread, no clock in any header. `build` names the library, since another one may give other bytes.
-2. What a probe finds incompressible, what is small, and what grew is stored raw (codec none).
-3. Decompression takes one frame or member and nothing after it, never more than the plain length that
-   was promised, and no window above 16 MiB.
+1. The same plain bytes, codec, level and build give the same payload: one API per codec, one thread, no time
+   in a header. `build` names the library, because another one may give other bytes.
+2. Small input, input that a probe finds incompressible, and input that grows are stored raw (codec NONE).
+3. Decompression accepts one frame or member and no byte after it, at most the promised plain length, and no
+   window above 16 MiB.
 """
 
 import threading
@@ -24,7 +24,7 @@ from schemas.format.digest import Buffer
 PROBE_PIECES = 16
 PROBE_PIECE_BYTES = 16 * 1024
 PROBE_FROM_BYTES = 4 * PROBE_PIECES * PROBE_PIECE_BYTES
-"""Below this a probe costs a good part of what it could save."""
+"""Shorter input is not probed: the probe would cost much of the gain."""
 PROBE_LEVEL = 1
 RAW_ABOVE = 0.95
 MAX_WINDOW = 16 << 20
@@ -32,19 +32,19 @@ RAW_BUILD = "none"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"
 _GZIP_WINDOW = 31
-"""zlib's way to say: 32 KiB window, gzip header."""
+"""zlib's code for a 32 KiB window and a gzip header."""
 _UNKNOWN_SIZE = 2**64 - 1
 
 
 class Packed(NamedTuple):
     codec: Codec
-    """The one used: NONE where the asked one did not pay."""
+    """The codec in use; NONE: the requested codec did not pay."""
     payload: Buffer
     build: str
 
 
 class _PerThread(threading.local):
-    """zstd contexts are not for two threads; each keeps one compressor a level and one decompressor."""
+    """zstd contexts are not thread-safe: each thread has one compressor per level and one decompressor."""
 
     def __init__(self) -> None:
         self.by_level: dict[int, zstandard.ZstdCompressor] = {}
@@ -60,7 +60,7 @@ _zstd = _PerThread()
 
 
 def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Packed:
-    """What to seal for `plain`. threshold: fewer plain bytes are stored raw.
+    """Return the payload of `plain`. threshold: fewer plain bytes are stored raw.
 
     Raises Misuse (compression.level).
     """
@@ -75,7 +75,7 @@ def compress(plain: Buffer, codec: Codec, level: int, threshold: int) -> Packed:
 
 
 def check_level(codec: Codec, level: int) -> int:
-    """The level as it is, or Misuse (compression.level). Codec none has no use for one, and takes any."""
+    """Return the level unchanged. Codec NONE ignores it. Raises Misuse (compression.level)."""
     allowed = LEVELS[codec]
     if codec is not Codec.NONE and level not in allowed:
         raise Misuse(
@@ -86,8 +86,9 @@ def check_level(codec: Codec, level: int) -> int:
 
 
 def check_cost(codec: Codec, level: int, chunk_bytes: int, allowed_s: float) -> None:
-    """Raises Misuse: no such level (compression.level), or a chunk may take longer than `allowed_s`
-    (compression.cost).
+    """Return if a chunk takes at most `allowed_s` CPU seconds.
+
+    Raises Misuse (compression.level: no such level; compression.cost: too slow).
     """
     check_level(codec, level)
     seconds = codec_seconds(codec, level, chunk_bytes)
@@ -95,19 +96,19 @@ def check_cost(codec: Codec, level: int, chunk_bytes: int, allowed_s: float) -> 
         return
     cheap = [one for one in LEVELS[codec] if codec_seconds(codec, one, chunk_bytes) <= allowed_s]
     fits = int(chunk_bytes * allowed_s / seconds / MIB * 4) / 4
-    cures = [f"COMPRESSION_LEVEL up to {max(cheap)}"] if cheap else []
-    cures += [f"CHUNK_SIZE_MB up to {fits:g}"] if fits else []
+    hints = [f"COMPRESSION_LEVEL up to {max(cheap)}"] if cheap else []
+    hints += [f"CHUNK_SIZE_MB up to {fits:g}"] if fits else []
     raise Misuse(
         f"{codec.name.lower()} {level} may take {seconds:.0f} s for a chunk of {chunk_bytes / MIB:g} MiB "
         f"(allowed: {allowed_s:g} s)",
         code="compression.cost",
-        hint=f"take {' or '.join(cures) or 'another codec'}; the platform may raise COMPRESSION_MAX_SECONDS",
+        hint=f"take {' or '.join(hints) or 'another codec'}; the platform may raise COMPRESSION_MAX_SECONDS",
     )
 
 
 @cache
 def build(codec: Codec) -> str:
-    """The label of the library that makes this codec's bytes."""
+    """Return name and version of the codec's library."""
     match codec:
         case Codec.NONE:
             return RAW_BUILD
@@ -122,7 +123,7 @@ def build(codec: Codec) -> str:
 
 
 def decompress(codec: Codec, payload: Buffer, plain_length: int) -> bytes:
-    """Exactly `plain_length` bytes. Raises EvidenceFalse (chunk.payload)."""
+    """Return exactly `plain_length` bytes. Raises EvidenceFalse (chunk.payload)."""
     codec = Codec(codec)
     if plain_length > MAX_PLAIN:
         _refuse(codec, f"plain length {plain_length} is above {MAX_PLAIN}")
@@ -136,7 +137,7 @@ def decompress(codec: Codec, payload: Buffer, plain_length: int) -> bytes:
 
 
 def _pays(plain: Buffer) -> bool:
-    """Whether pieces taken evenly over the whole, end included, shrink enough."""
+    """Whether pieces at even distances, the end included, shrink enough."""
     if len(plain) < PROBE_FROM_BYTES:
         return True
     view = memoryview(plain)

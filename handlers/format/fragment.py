@@ -1,8 +1,10 @@
-"""Owns sealing, opening and ending of fragments (format.md §4). Bytes: schemas.format.fragment.
+"""Seals and opens fragments, and makes the platform's `end` fragment (format.md §4).
 
 1. A `FragmentSealer` makes each (track, seq) once: a retry sends the same bytes.
-2. The chain covers ciphertext, so checking it needs no key.
-3. The platform opens a part key from its part fragment alone.
+2. The chain covers ciphertext: its check needs no key.
+3. The platform opens a part key from the part fragment alone.
+
+The bytes of a fragment are in schemas.format.fragment.
 """
 
 import threading
@@ -47,7 +49,7 @@ from schemas.types import ForcedEnd
 
 
 class _Scratch(threading.local):
-    """Fresh memory for every body costs more than its encryption; each thread has one place for it."""
+    """One reusable buffer per thread: new memory for each body would cost more than its encryption."""
 
     def __init__(self) -> None:
         self.body = memoryview(bytearray(MAX_BODY))
@@ -58,7 +60,7 @@ _scratch = _Scratch()
 
 @dataclass(frozen=True, slots=True)
 class SealerState:
-    """Where a track stands on its host."""
+    """The state of a track on its host."""
 
     next_seq: int
     head: bytes
@@ -70,7 +72,7 @@ class SealerState:
 
 
 class FragmentSealer:
-    """One track of one session on its host. Not for two threads."""
+    """Seals one track of one session on its host. Not thread-safe."""
 
     def __init__(
         self,
@@ -88,7 +90,7 @@ class FragmentSealer:
         self.state = SealerState(0, genesis, -1, 0)
 
     def part(self, settings: PartSettings, time_us: int) -> bytearray:
-        """Begin a part under a new key: the first fragment of a track, and of a new encoder."""
+        """Return the part fragment that begins a part under a new key: of a new track or encoder."""
         text = jcs(settings.model_dump())
         header = replace(
             self._header(Kind.PART, time_us, 2 + len(text) + PartBody.ENC_BYTES + PartBody.CIPHERTEXT_BYTES),
@@ -102,7 +104,10 @@ class FragmentSealer:
         return whole
 
     def data(self, plain: Buffer, time_us: int, key_frame: bool = False) -> bytearray:
-        """plain: up to MAX_DATA_PLAIN bytes. key_frame: it begins with a video key frame."""
+        """Return a data fragment. plain: up to MAX_DATA_PLAIN bytes; key_frame: it starts with a key frame.
+
+        Raises Misuse (fragment.size, fragment.first).
+        """
         if len(plain) > MAX_DATA_PLAIN:
             raise Misuse(
                 f"{len(plain)} bytes in one fragment, allowed {MAX_DATA_PLAIN}", code="fragment.size"
@@ -119,7 +124,7 @@ class FragmentSealer:
         return self._marker(Kind.TICK, b"", time_us)
 
     def gap(self, from_us: int, to_us: int, frames: int, reason: str, time_us: int) -> bytearray:
-        """What the host lost."""
+        """Return a gap fragment: the time and the frames that the host could not record."""
         body = GapBody(from_us=from_us, to_us=to_us, frames=frames, reason=reason)
         return self._marker(Kind.GAP, body.build(), time_us)
 
@@ -130,14 +135,17 @@ class FragmentSealer:
         return self._marker(Kind.RESUME, ReasonBody(reason=reason).build(), time_us)
 
     def final(self, others: Iterable[TrackTail], time_us: int) -> bytearray:
-        """End the session. Of track 0; others: the tails of the other tracks that made a fragment."""
+        """Return the final fragment. others: tails of the other tracks with a fragment.
+
+        Raises Misuse (fragment.track): this is not track 0.
+        """
         if self._track != MAIN:
             raise Misuse("only track 0 ends a session", code="fragment.track")
         tails = sorted((self.tail(), *others), key=lambda tail: tail.id)
         return self._marker(Kind.FINAL, FinalBody(tracks=tuple(tails)).build(), time_us)
 
     def tail(self) -> TrackTail:
-        """Where this track stands, as `final` names it."""
+        """Return the tail of this track. Raises Misuse (fragment.first): it has no fragment."""
         state = self.state
         if state.next_seq == 0:
             raise Misuse(f"track {self._track} has no fragment", code="fragment.first")
@@ -167,7 +175,7 @@ class FragmentSealer:
         )
 
     def _finish(self, header: Header, whole: bytearray, plain: int = 0) -> bytearray:
-        """Put header and signature around the body that stands in `whole`."""
+        """Write header and signature around the body in `whole`."""
         raw = header.pack()
         Header.parse(raw)
         with memoryview(whole) as view, view[HEADER_BYTES:-SIGNATURE_BYTES] as body:
@@ -190,7 +198,7 @@ def end_fragment(
     time_us: int,
     signer: SigningKey,
 ) -> bytes:
-    """The platform's own ending, kind 8. tracks: in a manifest those with a chunk, in the stream none."""
+    """Return the platform's `end` fragment. tracks: in a manifest those with a chunk, in the stream none."""
     tails = tuple(sorted(tracks, key=lambda tail: tail.id))
     body = EndBody(tracks=tails, end=end, reason=reason).build()
     raw = Header(Kind.END, 0, MAIN, 0, uid, 0, time_us, len(body), ZERO).pack()
@@ -199,13 +207,13 @@ def end_fragment(
 
 
 def verify_fragment(public: bytes, fragment: Fragment) -> bool:
-    """Whether its signature is the key's: the host's, or for kind 8 the signer's."""
+    """Whether the key signed the fragment: the host's key, or a signer's for kind 8."""
     prefix = END_SIGNED if fragment.header.kind is Kind.END else SIGNED
     return verify_signature(public, fragment.head, fragment.signature, prefix)
 
 
 def open_data(part_key: bytes, fragment: Fragment) -> bytes:
-    """The plain bytes of a data fragment. Raises EvidenceFalse (fragment.tag)."""
+    """Return the plain bytes of a data fragment. Raises EvidenceFalse (fragment.tag)."""
     _check_data(fragment.header)
     try:
         return AESGCM(part_key).decrypt(_nonce(fragment.header), fragment.body, fragment.raw_header)
@@ -214,9 +222,9 @@ def open_data(part_key: bytes, fragment: Fragment) -> bytes:
 
 
 def open_data_into(part_key: bytes, fragment: Fragment, buffer: memoryview) -> int:
-    """Write the plain bytes to the front of `buffer`, and say how many. Raises EvidenceFalse (fragment.tag).
+    """Write the plain bytes to the front of `buffer`; return how many. Raises EvidenceFalse (fragment.tag).
 
-    What `buffer` holds after a failure is not defined.
+    After a failure the content of `buffer` is undefined.
     """
     _check_data(fragment.header)
     nonce = _nonce(fragment.header)
@@ -228,7 +236,7 @@ def open_data_into(part_key: bytes, fragment: Fragment, buffer: memoryview) -> i
 
 
 def reseal_digest(part_key: bytes, header: Header, plain: Buffer) -> bytes:
-    """H(body) of the data fragment that this header and these plain bytes make."""
+    """Return H(body) of the data fragment with this header and these plain bytes."""
     _check_data(header)
     body = _scratch.body[: len(plain) + TAG_BYTES]
     AESGCM(part_key).encrypt_into(_nonce(header), plain, header.pack(), body)
@@ -250,15 +258,3 @@ def _tag(fragment: Fragment) -> EvidenceFalse:
         f"fragment {header.seq} of track {header.track} does not open under the key of part {header.part}",
         code="fragment.tag",
     )
-
-
-__all__ = [
-    "FragmentSealer",
-    "SealerState",
-    "end_fragment",
-    "open_data",
-    "open_data_into",
-    "reseal_digest",
-    "verify_fragment",
-    "verify_signature",
-]

@@ -1,9 +1,9 @@
-"""Owns the session's tree: BLAKE3 in the shape of RFC 9162 (format.md §7).
+"""The Merkle tree of a session: BLAKE3 in the shape of RFC 9162 (format.md §7).
 
     leaf = H(0x00 ‖ entry)    node = H(0x01 ‖ left ‖ right)    empty tree = H("")
 
-1. `Tree` keeps only the roots of its full subtrees, so appending costs one or two digests.
-2. Proofs are made from the leaves and verified from root and size alone.
+1. `Tree` keeps only the roots of its full subtrees: an append costs one digest on average.
+2. Proofs are made from the leaves, and verified with root and size alone.
 
 Source: RFC 9162 §2.1.
 """
@@ -20,6 +20,7 @@ _SIZE_BYTES = 8
 
 
 def leaf(entry: bytes) -> bytes:
+    """Return the leaf of a packed entry, 32 bytes."""
     return h(b"\x00" + entry)
 
 
@@ -28,7 +29,7 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A tree that grows at its right end."""
+    """A Merkle tree that grows at its right end."""
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         self.size = 0
@@ -55,12 +56,12 @@ class Tree:
         return top
 
     def pack(self) -> bytes:
-        """size u64 ‖ roots of the full subtrees, largest first, 32 bytes each."""
+        """Return size u64 ‖ roots of the full subtrees, largest first, 32 bytes each."""
         return self.size.to_bytes(_SIZE_BYTES, "little") + b"".join(self._peaks)
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """The tree, ready to grow. Raises Rejected (merkle.tree)."""
+        """Return the tree, ready to grow. Raises Rejected (merkle.tree)."""
         size, peaks = _numbered(raw, 1, "tree")
         if len(peaks) != size[0].bit_count():
             _refuse("tree", f"{len(peaks)} subtrees cannot hold {size[0]} leaves")
@@ -75,14 +76,14 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class InclusionProof:
-    """That a leaf stands at `index` of a tree of `size` leaves."""
+    """The proof that a leaf has place `index` in a tree of `size` leaves."""
 
     index: int
     size: int
     path: tuple[bytes, ...]
 
     def pack(self) -> bytes:
-        """index u64 ‖ size u64 ‖ path, 32 bytes each."""
+        """Return index u64 ‖ size u64 ‖ path, 32 bytes each."""
         return _pack((self.index, self.size), self.path)
 
     @classmethod
@@ -94,14 +95,14 @@ class InclusionProof:
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyProof:
-    """That a tree of `size` leaves begins with the tree of `old_size`."""
+    """The proof that a tree of `size` leaves begins with the tree of `old_size`."""
 
     old_size: int
     size: int
     path: tuple[bytes, ...]
 
     def pack(self) -> bytes:
-        """old size u64 ‖ size u64 ‖ path, 32 bytes each."""
+        """Return old size u64 ‖ size u64 ‖ path, 32 bytes each."""
         return _pack((self.old_size, self.size), self.path)
 
     @classmethod
@@ -112,7 +113,7 @@ class ConsistencyProof:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> InclusionProof:
-    """0 ≤ index < len(leaves)."""
+    """Return the proof of leaf `index`, 0 ≤ index < len(leaves). Raises Rejected (merkle.index)."""
     if not 0 <= index < len(leaves):
         _refuse("index", f"no leaf {index} in a tree of {len(leaves)}")
     return InclusionProof(index, len(leaves), tuple(_path(leaves, index)))
@@ -172,7 +173,7 @@ def verify_consistency(proof: ConsistencyProof, old_root: bytes, root: bytes) ->
 
 
 def _split(size: int) -> int:
-    """The greatest power of two below size (size ≥ 2)."""
+    """Return the greatest power of two below size (size ≥ 2)."""
     return 1 << (size - 1).bit_length() - 1
 
 
@@ -199,7 +200,7 @@ def _pack(numbers: tuple[int, ...], path: Iterable[bytes]) -> bytes:
 
 
 def _numbered(raw: bytes, count: int, what: str) -> tuple[list[int], list[bytes]]:
-    """`count` numbers, then digests."""
+    """Return `count` numbers and the digests after them."""
     start = count * _SIZE_BYTES
     if len(raw) < start or (len(raw) - start) % DIGEST_BYTES:
         _refuse(what, f"{len(raw)} bytes are no {what}")

@@ -1,16 +1,17 @@
-"""Finds where a recording may be cut: the units of a fragmented MP4, while its bytes arrive.
+"""Cuts a fragmented MP4 into units while its bytes arrive: the places where a recording may be cut.
 
-1. All units of `feed`, `flush` and `finish`, joined, are the input, byte for byte.
-2. A unit is the init segment (ftyp ... moov), or one movie fragment (moof, its mdat and what precedes it).
-   It is a key frame when the first video sample of the fragment is a sync sample.
-3. Units that one `feed` completes are given out as one, up to `join_bytes`; a key frame begins one always.
-   So what comes live is cut at every box, and what is read faster than it was made costs fewer fragments.
-4. No unit is waited for: `flush` gives out what is there of it, and so does `feed` from `join_bytes` on.
-   Its rest follows without a flag: a flag stands only where a unit truly begins.
-5. An init segment after a movie fragment begins another film, and its unit says so.
-6. Anything else (another container, a damaged box, a header box over MAX_BOX_BYTES) is opaque from there on:
-   given out in pieces of `join_bytes`, never a key frame. Being opaque costs good cut places, never bytes.
-7. It must not know what a chunk, a fragment, a host or a clock is.
+1. The joined units of `feed`, `flush` and `finish` are the input, byte for byte.
+2. A unit is the init segment (ftyp ... moov), or one movie fragment (moof, its mdat, the boxes before it).
+   It is a key frame if the first video sample of the fragment is a sync sample.
+3. `feed` joins the units that it completes, up to `join_bytes`; a key frame always begins a new one. So a
+   live source is cut at every box, and a source faster than real time costs fewer fragments.
+4. An incomplete unit never waits: `flush` returns its bytes so far, and so does `feed` from `join_bytes` on.
+   The rest follows without a flag: only the true begin of a unit has one.
+5. An init segment after a movie fragment begins another film; its unit has the flag `begins_film`.
+6. After any other input (another container, a damaged box, a header box over MAX_BOX_BYTES) the rest is
+   opaque: pieces of `join_bytes`, never a key frame. Opaque input costs cut places, never bytes.
+7. This module does not know chunks, fragments, hosts or clocks.
+
 Source: ISO/IEC 14496-12 §4.2 (boxes), §8.8 (movie fragments).
 """
 
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from schemas.format.digest import Buffer
 
 MAX_BOX_BYTES = 16 << 20
-"""Of any box but mdat: it is kept in memory until it is whole. A moof of 8K screen stays far below."""
+"""Greatest box except mdat: it stays in memory until it is complete. A moof of 8K screen is smaller."""
 
 BOX_HEADER = struct.Struct(">I4s")
 LARGE_SIZE = struct.Struct(">Q")
@@ -40,41 +41,41 @@ NOWHERE = -1
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Bytes that belong together, and whether a new chunk would best begin with them."""
+    """Bytes that belong together. key_frame: a new chunk should begin here."""
 
     data: Buffer
     key_frame: bool = False
     begins_film: bool = False
-    """An init segment begins here, and a film came before it."""
+    """An init segment begins here, after another film."""
 
 
 class BoxSplitter:
-    """Cuts one recording into units as its bytes arrive. `opaque` says that no more cuts will be found."""
+    """Cuts one recording into units as its bytes arrive. opaque: no more cut places are found."""
 
     def __init__(self, join_bytes: int = 0) -> None:
         self.opaque = False
         self._join_bytes = join_bytes
         self._kept = bytearray()
-        """What was not given out, and before it what must still be parsed."""
+        """Bytes that are not returned yet, and before them bytes that are not parsed yet."""
         self._base = 0
-        """Place of the first kept byte; places are offsets in the whole input."""
+        """Offset of the first kept byte. All offsets count from the start of the input."""
         self._given = self._whole = self._scanned = 0
-        """Ends of what was given out, of whole units, of whole boxes."""
+        """End offsets of the returned bytes, of complete units, of complete boxes."""
         self._box: tuple[bytes, int] | None = None
-        """Type and size of the box at _scanned, once its header was accepted."""
+        """Type and size of the box at _scanned; None: its header is not accepted yet."""
         self._key_frame_at = self._film_at = NOWHERE
-        """Where the last key frame begins, and the last film that is not the first."""
+        """Offsets of the last key frame, and of the last film after the first."""
         self._seen_moov = self._has_moof = False
         self._video: dict[int, int] = {}
         """Video track id → default sample flags."""
 
     @property
     def holds(self) -> bool:
-        """Whether bytes were fed that were not given out."""
+        """Whether some fed bytes are not returned yet."""
         return self._given < self._end
 
     def feed(self, data: bytes) -> list[Unit]:
-        """Return the units that `data` completes; what is not complete stays inside, up to `join_bytes`."""
+        """Return the units that `data` completes; incomplete bytes stay inside, up to `join_bytes`."""
         if self.opaque:
             return self._pass_on(data)
         self._kept += data
@@ -95,15 +96,15 @@ class BoxSplitter:
         return units
 
     def flush(self) -> list[Unit]:
-        """Return what is there of an incomplete unit; its rest may still come.
+        """Return the bytes so far of an incomplete unit; its rest may still come.
 
-        Half a box header stays inside where it may turn out to begin another film.
+        Half a box header stays inside if it may begin another film.
         """
         unknown = self._box is None and self._seen_moov and not self._has_moof and not self.opaque
         return self._rest(self._scanned if unknown else self._end)
 
     def finish(self) -> list[Unit]:
-        """Return what is left: the input ended here."""
+        """Return the remaining bytes: the input has ended."""
         return self._rest(self._end)
 
     def _rest(self, end: int) -> list[Unit]:
@@ -117,7 +118,7 @@ class BoxSplitter:
         return self._base + len(self._kept)
 
     def _begins_box(self, units: list[Unit]) -> bool:
-        """Accept the box at _scanned, or turn opaque; False: its header is not there yet."""
+        """Accept the box at _scanned, or turn opaque. False: its header is incomplete."""
         at = self._scanned - self._base
         if len(self._kept) < at + BOX_HEADER.size:
             return False
@@ -128,7 +129,7 @@ class BoxSplitter:
             if len(self._kept) < at + smallest:
                 return False
             size = LARGE_SIZE.unpack_from(self._kept, at + BOX_HEADER.size)[0]
-        # size 0 means "to the end of the file": its end cannot be seen
+        # size 0 means "to the end of the file": the end is unknown
         if size < smallest or (kind != b"mdat" and size > MAX_BOX_BYTES):
             self.opaque = True
             return False
@@ -151,7 +152,7 @@ class BoxSplitter:
         return kind == b"moof" or kind in BEFORE_MOOF or kind in AFTER_LAST
 
     def _end_box(self, kind: bytes, size: int, units: list[Unit]) -> None:
-        """Add the whole box at _scanned to its unit; give out the units that are not joined to it."""
+        """Add the complete box at _scanned to its unit; return the units that are not joined to it."""
         begin, self._scanned, self._box = self._scanned, self._scanned + size, None
         try:
             if kind == b"moov":
@@ -173,7 +174,7 @@ class BoxSplitter:
         return bytes(memoryview(self._kept)[begin - self._base : self._scanned - self._base])
 
     def _give(self, end: int, units: list[Unit]) -> None:
-        """Give out what was not given up to `end`."""
+        """Append the bytes up to `end` that are not returned yet."""
         begin = self._given
         if end > begin:
             self._given = end
@@ -181,14 +182,14 @@ class BoxSplitter:
             units.append(Unit(data, begin == self._key_frame_at, begin == self._film_at))
 
     def _trim(self, given: list[Unit]) -> None:
-        """Let go of what was given out and is parsed. Units are views of it: they keep it while they live."""
+        """Drop the returned and parsed bytes. Units are views: they keep the bytes alive."""
         if given:
             streams = self.opaque or (self._box is not None and self._box[0] == b"mdat")
             keep = self._given if streams else min(self._given, self._scanned)
             self._kept, self._base = self._kept[keep - self._base :], keep
 
     def _pass_on(self, data: bytes) -> list[Unit]:
-        """Give out whole pieces of `join_bytes`, together; the rest stays until it is flushed."""
+        """Return full pieces of `join_bytes`, joined; the rest stays until it is flushed."""
         size = len(self._kept) + len(data)
         rest = size % self._join_bytes if self._join_bytes else 0
         if rest == size:
@@ -201,7 +202,7 @@ class BoxSplitter:
 
 
 def video_tracks(moov: bytes) -> dict[int, int]:
-    """Video track id → default sample flags of its trex (NON_SYNC where it has none)."""
+    """Return video track id → default sample flags of its trex (NON_SYNC if it has none)."""
     ids, defaults = [], {}
     for kind, body in children(moov):
         if kind == b"trak":
@@ -222,7 +223,7 @@ def begins_with_key_frame(moof: bytes, video: dict[int, int]) -> bool:
     for kind, traf in children(moof):
         if kind != b"traf":
             continue
-        boxes = dict(reversed(list(children_of(traf))))  # of several runs the first one counts
+        boxes = dict(reversed(list(children_of(traf))))  # the first of several runs counts
         header, run = boxes.get(b"tfhd"), boxes.get(b"trun")
         if header is None or run is None:
             continue
@@ -233,7 +234,7 @@ def begins_with_key_frame(moof: bytes, video: dict[int, int]) -> bool:
 
 
 def first_sample_flags(tfhd: bytes, trun: bytes, default: int) -> int:
-    """Flags of a run's first sample: its own, the fragment's default, or the track's (§8.8.7, §8.8.8)."""
+    """Return the flags of a run's first sample: its own, the fragment's, or the track's (§8.8.7, §8.8.8)."""
     flags = U32.unpack_from(trun)[0] & 0xFFFFFF
     at = 8 + 4 * bool(flags & 0x1)
     if flags & 0x4:
@@ -248,13 +249,13 @@ def first_sample_flags(tfhd: bytes, trun: bytes, default: int) -> int:
 
 
 def children(box: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and bodies of the boxes inside a whole container box."""
+    """Yield types and bodies of the boxes inside a complete container box."""
     large = U32.unpack_from(box)[0] == 1
     return children_of(box[BOX_HEADER.size + (LARGE_SIZE.size if large else 0) :])
 
 
 def children_of(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Types and bodies of the boxes in a container's body. Raises ValueError where sizes lie."""
+    """Yield types and bodies of the boxes in a container's body. Raises ValueError: a size is wrong."""
     at = 0
     while at < len(body):
         size, kind = BOX_HEADER.unpack_from(body, at)

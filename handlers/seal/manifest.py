@@ -11,7 +11,7 @@
 from collections.abc import Iterator, Sequence
 
 from handlers.format.fragment import end_fragment
-from handlers.format.merkle_tree import Tree
+from handlers.format.merkle_tree import Tree, leaf
 from handlers.seal.material import Material
 from schemas import ports
 from schemas.errors import Denied
@@ -95,7 +95,7 @@ def manifest(
         chunks=tuple(_chunk(material, number) for number in range(len(material.entries))),
         gaps=tuple(gaps(material)),
         equivocations=_equivocations(material),
-        merkle=Merkle(tree_size=len(entries), root=Tree(entry.leaf for entry in entries).root),
+        merkle=Merkle(tree_size=len(entries), root=Tree(leaf(entry.pack()) for entry in entries).root),
         totals=Totals(
             chunks=len(material.entries),
             index_chunks=len(index),

@@ -6,6 +6,7 @@
 """
 
 from handlers.format.chunk import open_plain, read_header
+from handlers.format.merkle_tree import leaf
 from handlers.stages.context import Context
 from schemas.errors import Rejected
 from schemas.events.chunk import Proven, Stored
@@ -39,5 +40,5 @@ def keep(run: int, read_back: Buffer, context: Context) -> Stored | None:
 
 
 def _stored(run: int, read_back: Content, context: Context, codec: int, build: str) -> Stored:
-    entry = Entry.of(context.recorded, *read_back)
-    return Stored(**context.claim(run), entry=entry.pack(), leaf=entry.leaf, build=build, codec=codec)
+    entry = Entry.of(context.recorded, *read_back).pack()
+    return Stored(**context.claim(run), entry=entry, leaf=leaf(entry), build=build, codec=codec)

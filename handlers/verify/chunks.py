@@ -11,7 +11,7 @@ Source: format.md §2, §6, §7, §9, §11, §13.
 
 from collections.abc import Iterator
 
-from handlers.format.merkle_tree import Tree
+from handlers.format.merkle_tree import Tree, leaf
 from handlers.stages.record.open_chunk import MAX_FRAGMENTS
 from handlers.verify.report import Finding, Summary, stray_files
 from schemas.errors import Rejected
@@ -92,7 +92,7 @@ def check_tracks(manifest: Manifest, named: set[int] | None) -> Iterator[Finding
 
 def check_tree(manifest: Manifest) -> Iterator[Finding]:
     """Check that the root follows from the listed entries (format.md §7)."""
-    tree = Tree(entry.leaf for entry in entries(manifest))
+    tree = Tree(leaf(entry.pack()) for entry in entries(manifest))
     if manifest.merkle.tree_size != tree.size:
         text = f"{manifest.merkle.tree_size} leaves, for {tree.size} listed chunks"
         yield Finding("tree.size", "merkle", text)

@@ -72,10 +72,6 @@ class Entry:
         """Every field but those of the file."""
         return tuple(getattr(self, name) for name in SPAN_NAMES)
 
-    @property
-    def leaf(self) -> bytes:
-        return h(b"\0" + self.pack())
-
     def pack(self) -> bytes:
         return ENTRY.pack(
             self.index,

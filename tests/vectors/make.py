@@ -165,7 +165,8 @@ def _index(track: dict[str, Any], sealed: list[dict[str, Any]]) -> dict[str, Any
     ]
     return {
         "entries": [
-            {"fields": asdict(each), "packed": each.pack(), "leaf": each.leaf} for each in (entry, index)
+            {"fields": asdict(each), "packed": each.pack(), "leaf": merkle_tree.leaf(each.pack())}
+            for each in (entry, index)
         ],
         "rows": b"".join(pack_row(row) for row in rows),
     }

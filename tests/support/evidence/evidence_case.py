@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from handlers.crypto.trust import Trust, open_trust
-from handlers.format.merkle_tree import Tree
+from handlers.format.merkle_tree import Tree, leaf
 from handlers.verify.report import Report
 from handlers.verify.session import verify
 from schemas.format import dsse
@@ -143,7 +143,7 @@ def mend(manifest: dict[str, Any]) -> None:
     """Make tree and totals fit what is listed, as a careful liar would; leave them where nothing fits."""
     every = [*manifest["chunks"], *manifest["index"]]
     try:
-        leaves = [entry_of(item).leaf for item in every]
+        leaves = [leaf(entry_of(item).pack()) for item in every]
     except (ValueError, KeyError, TypeError, struct.error):
         return
     tree = Tree(leaves)

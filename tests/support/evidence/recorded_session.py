@@ -10,6 +10,7 @@ from handlers.crypto.keys import SessionKeys
 from handlers.format.chunk import ChunkFields, seal_chunk
 from handlers.format.compression import compress
 from handlers.format.fragment import FragmentSealer, end_fragment, open_data
+from handlers.format.merkle_tree import leaf
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import Session, evolve, initial
 from handlers.seal.index import index_chunks, index_entry, seal_index_chunk
@@ -208,7 +209,13 @@ class RecordedSession:
         )  # fmt: skip
         said = {"session": NAME, "uid": self.uid.hex(), "index": event.index, "recorded": event.index + 1}
         stored = Stored.model_validate(
-            {**said, "entry": entry.pack(), "leaf": entry.leaf, "build": made.build, "codec": made.codec}
+            {
+                **said,
+                "entry": entry.pack(),
+                "leaf": leaf(entry.pack()),
+                "build": made.build,
+                "codec": made.codec,
+            }
         )
         self.stored.append((event.index + 10, stored))
 

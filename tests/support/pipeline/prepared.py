@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.crypto.key_file import build_key_file
 from handlers.crypto.keys import SessionKeys
 from handlers.format.fragment import FragmentSealer
-from handlers.format.merkle_tree import Tree
+from handlers.format.merkle_tree import Tree, leaf
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import evolve, initial
 from handlers.seal.index import index_chunks, index_entry, seal_index_chunk
@@ -160,7 +160,7 @@ def outcome(prepared: Prepared) -> Outcome:
     return Outcome(
         borders,
         [entry.digest for entry in entries],
-        Tree(entry.leaf for entry in entries).root,
+        Tree(leaf(entry.pack()) for entry in entries).root,
         plain_sha.hexdigest(),
         sum(entry.plain for entry in material.entries),
     )
