@@ -1,14 +1,14 @@
-"""Owns the bytes of chunks while they are in this process, and how many there may be.
+"""Keeps the bytes of chunks in this process, and limits how many there are.
 
-1. Memory is an advantage, never a need: what is missing is made again from the recording stream.
-2. Two budgets, or it deadlocks. Record's bytes (open chunks, and closed ones that no job started) can be
-   dropped and are never waited for. Credit is taken when a `chunk` job starts and is given back when its
-   chunk is stored or dead; later stages never wait for it, even when they must make bytes again.
-3. No host takes it all: of credit three quarters at most, and a session whose codec is slow takes from a
-   small credit of its own. A host with more than its share of chunks under way is `full`: record leaves what
-   else it sends in the stream.
-4. Over the record budget one whole open chunk is dropped, and nothing more of it is kept: a chunk that
-   misses one fragment in memory must read them all again anyway.
+1. Memory is an advantage, never a need: missing bytes are made again from the recording stream.
+2. There are two budgets; one budget could deadlock. Record's bytes (open chunks, and closed chunks without a
+   started job) can be dropped, and nothing waits for them. Credit is taken when a `chunk` job starts, and
+   returned when its chunk is stored or dead. Later stages never wait for credit, even to recompute bytes.
+3. One host gets at most three quarters of the credit. A session with a slow codec takes from a small credit
+   of its own. A host with more than its share of chunks under way is `full`: record leaves its other
+   fragments in the stream.
+4. Over the record budget, one whole open chunk is dropped, and its later fragments are not kept. A chunk that
+   misses one fragment must read all of them again anyway.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from schemas.format.fragment import Fragment
 from streams.scheduling.fair_slots import FairSlots
 
 IDLE_S = 30.0
-"""A chunk that no job here touched for so long is dead, or at work elsewhere: its bytes are dropped."""
+"""A chunk that no job here touched for so long is dead, or under way elsewhere: its bytes are evicted."""
 HOST_CHUNKS, SLOW_WEIGHT = 16, 4
 """Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
-so that the others find a place. One whose codec is slow counts as four."""
+so that other hosts find a place. A chunk with a slow codec counts as four."""
 HOST_SHARE = 4
-"""The part of record's budget that one host's chunks may fill before a job starts them: a quarter."""
+"""One host's chunks without a started job may fill one part of so many of record's budget: a quarter."""
 STORED_KEPT = 1024
-"""Chunks that another owner stored before they closed here."""
+"""Remembered chunks that another owner stored before they closed here."""
 
 Key = tuple[bytes, int]
 """(uid, chunk index)."""
@@ -37,7 +37,7 @@ Key = tuple[bytes, int]
 
 @dataclass(slots=True)
 class Work:
-    """What is in memory of one closed chunk; each member goes when the next one exists."""
+    """The bytes of one closed chunk in memory; each form is dropped when the next one exists."""
 
     recorded: Recorded
     unstarted: bool = False
@@ -47,18 +47,18 @@ class Work:
     payload: tuple[Compressed, Buffer] | None = None
     sealed: tuple[Encrypted, Buffer] | None = None
     weight: int = 0
-    """What it counts among the chunks of its host; 0: it closed elsewhere, or waits for an outage to end."""
+    """Its weight among the chunks of its host; 0: it closed elsewhere, or waits for an outage to end."""
     credit: int = 0
     slow: bool = False
-    """Its credit is of those whose codec is slow."""
+    """Its credit was taken from the credit of slow codecs."""
     jobs: int = 0
-    """How many are at work on it now: it is not evicted meanwhile."""
+    """Jobs that use it now: it is not evicted meanwhile."""
     touched_s: float = 0.0
 
 
 @dataclass(slots=True)
 class _Open:
-    """Data fragments of one session that are in no closed chunk, by stream sequence."""
+    """Data fragments of one session in no closed chunk, by stream sequence."""
 
     bytes_held: int = 0
     fragments: dict[int, Fragment] = field(default_factory=dict)
@@ -73,16 +73,16 @@ class ChunkMemory:
         self.credit = FairSlots(credit_bytes, credit_bytes * 3 // 4)
         self.slow_credit = FairSlots(credit_bytes // 4)
         self.open_bytes = self.closed_bytes = 0
-        """Held of open chunks, and of closed ones that no job started."""
+        """Bytes in memory: of open chunks, and of closed chunks without a started job."""
         self.unstarted_bytes = 0
-        """Of all closed chunks that no job started: what is not held must be read again, and is work, too."""
+        """Of all closed chunks without a started job, also of those whose bytes must be read again."""
         self._open: dict[bytes, _Open] = {}
         self._work: dict[Key, Work] = {}
         self._stored: dict[Key, None] = {}
-        """In the order in which they were."""
+        """In the order in which they were stored."""
         self._host_chunks: Counter[str] = Counter()
         self._host_bytes: Counter[str] = Counter()
-        """Of closed chunks that no job started."""
+        """Of closed chunks without a started job."""
         self._moved = asyncio.Event()
 
     # record's side
@@ -101,8 +101,8 @@ class ChunkMemory:
     def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
         """A chunk closed: its fragments wait for their job.
 
-        data_seqs: stream sequences of its data fragments, by seq. slow: its session's codec is; such a chunk
-        waits long, so its bytes are not kept, but read again.
+        data_seqs: stream sequences of its data fragments, by seq. slow: its codec is slow. Such a chunk waits
+        long, so its bytes are not kept, but read again.
         """
         session = self._open.get(recorded.uid)
         fragments: list[Fragment] | None = []
@@ -126,23 +126,23 @@ class ChunkMemory:
             self._count(work, 1)
 
     def drop(self, uid: bytes, stream_seq: int) -> None:
-        """A held fragment was not taken."""
+        """Drop a fragment that the fold has not taken."""
         self._release(self._open.get(uid), stream_seq)
 
     def forget_open(self, uid: bytes) -> None:
-        """Drop what is held of a session's open chunks (it will be walked again)."""
+        """Drop the fragments of a session's open chunks; they are read again."""
         session = self._open.pop(uid, None)
         if session is not None:
             self.open_bytes -= session.bytes_held
 
     def full(self, host: str) -> bool:
-        """Whether so much of this host is under way that more is left in the stream."""
+        """Whether the host has its share under way: then its other fragments stay in the stream."""
         return (
             self._host_chunks[host] >= HOST_CHUNKS or self._host_bytes[host] * HOST_SHARE > self.record_limit
         )
 
     async def wait_for_space(self, host: str = "") -> None:
-        """Wait until the closed, unstarted chunks of all hosts are few enough, and this host is not full."""
+        """Wait until the unstarted chunks of all hosts leave space, and this host is not full."""
         while self.unstarted_bytes * 2 > self.record_limit or self.full(host):
             self._moved.clear()
             await self._moved.wait()
@@ -150,7 +150,7 @@ class ChunkMemory:
     # the stages' side
 
     def work(self, recorded: Recorded) -> Work:
-        """The chunk's memory, made when there is none, or when a void fold cut another chunk here."""
+        """The chunk's memory; a new one if there is none, or if a void fold had cut another chunk here."""
         key = (recorded.uid, recorded.index)
         work = self._work.get(key)
         if work is None or work.recorded != recorded:
@@ -166,31 +166,31 @@ class ChunkMemory:
         return work
 
     async def take_credit(self, work: Work, *, slow: bool = False) -> None:
-        """Wait until the chunk's bytes fit into memory; a chunk has credit once, however often it comes."""
+        """Wait until the chunk's bytes fit into memory. A redelivered chunk takes no second credit."""
         if work.credit == 0:
             size, host = max(1, work.recorded.plain), work.recorded.host
             credit = self.slow_credit if slow else self.credit
             await credit.take(host, size)
             key = (work.recorded.uid, work.recorded.index)
-            if work.credit or self._work.get(key) is not work:  # doubled, or finished, while we waited
+            if work.credit or self._work.get(key) is not work:  # doubled or finished meanwhile
                 credit.give(host, size)
             else:
                 work.credit, work.slow = size, slow
 
     def start(self, work: Work) -> list[Fragment] | None:
-        """Hand out a chunk's fragments, if they are here."""
+        """Hand out the chunk's fragments; None: they are not in memory."""
         fragments = work.fragments
         self._begun(work)
         return fragments
 
     def put_back(self, uid: bytes, index: int) -> None:
-        """The chunk is not under way for now: it counts no more among those of its host."""
+        """The chunk waits for an outage to end: it does not count among its host's chunks meanwhile."""
         work = self._work.get((uid, index))
         if work is not None:
             self._weigh(work, 0)
 
     def finish(self, uid: bytes, index: int) -> None:
-        """The chunk is stored, dead or obsolete: forget it."""
+        """Forget a chunk that is stored, dead or obsolete."""
         work = self._work.pop((uid, index), None)
         if work is None:
             return
@@ -201,14 +201,14 @@ class ChunkMemory:
         self._begun(work)
 
     def stored(self, uid: bytes, index: int) -> None:
-        """Whoever stored the chunk: forget it, and keep nothing of it should it close here only now."""
+        """Forget a chunk that this or another owner stored, also if it closes here only later."""
         self.finish(uid, index)
         self._stored[uid, index] = None
         if len(self._stored) > STORED_KEPT:
             del self._stored[next(iter(self._stored))]
 
     def evict_idle(self) -> None:
-        """Forget chunks that were not touched for IDLE_S; called now and then by the worker."""
+        """Forget chunks that were not touched for IDLE_S. The worker calls it every few seconds."""
         limit = _now_s() - IDLE_S
         old = [key for key, work in self._work.items() if work.touched_s <= limit and not work.jobs]
         for uid, index in old:

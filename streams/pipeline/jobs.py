@@ -1,11 +1,11 @@
-"""Owns what a stage does around its pure function: find the claim and its bytes, keep what was made.
+"""Does each stage's job around its pure function: finds the claim and its bytes, keeps the result.
 
-1. A job finds bytes in memory (streams.pipeline.chunk_memory) or has them made again (pipeline.recompute).
-2. A claim of a session that is sealed or shredded, or of a chunk that is lost on purpose, is obsolete: the
-   job says nothing, and its message is acknowledged.
-3. A missing key is waited for; a shredded session's is not.
-4. A job holds its session's key while it works, and looks again before its result counts: what was made
-   across an erasure is dropped, and taken out of the store.
+1. A job finds bytes in memory (chunk_memory.py) or has them made again (recompute.py).
+2. A claim is obsolete if its session is sealed or shredded, or if its chunk's loss was accepted. Then the job
+   has no result, and its message is acknowledged.
+3. A missing key is waited for; a shredded session's key is not.
+4. A job holds its session's key, and checks the key again before its result counts. A result that was made
+   across an erasure is dropped, and removed from the store.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ S = TypeVar("S", bound=StageEvent)
 
 
 class Claim(NamedTuple):
-    """One claim that is being redeemed."""
+    """One claim while a job redeems it."""
 
     run: int
     context: Context
@@ -60,6 +60,7 @@ class Claim(NamedTuple):
 
 
 JobMethod = Callable[["Jobs", Message], Awaitable[StageEvent | None]]
+"""The method of `Jobs` that a row of the stage table names."""
 
 
 class Jobs:
@@ -73,7 +74,7 @@ class Jobs:
         self._recompute = Recompute(store.jet, threads)
 
     async def do(self, job: JobMethod, message: Message) -> StageEvent | None:
-        """One stage's job. None also when its chunk was settled meanwhile, and the source is gone."""
+        """Do one stage's job. None also if its chunk was settled meanwhile and the source is purged."""
         try:
             return await job(self, message)
         except RefusedByState:
@@ -95,8 +96,8 @@ class Jobs:
                     return
                 work, slow = claim.work, is_slow(claim.context.settings)
         except RefusedByState:
-            return  # destroyed meanwhile, as the job finds, too
-        # The key is let go for as long as this takes, the chunk's memory is not.
+            return  # destroyed meanwhile; the job finds the same
+        # The key is released during this wait, the chunk's memory is not.
         work.jobs += 1
         try:
             await self._chunk_memory.take_credit(work, slow=slow)
@@ -137,13 +138,13 @@ class Jobs:
             try:
                 await self._keys.check(claim.keys)
             except RefusedByState:
-                # Who destroyed the session may have emptied its folder before this file was there.
+                # The session was destroyed; its folder may have been emptied before this file was there.
                 await loop.run_in_executor(self._disk, self._blobs.remove, name)
                 raise
             return made
 
     def lane(self, message: Message) -> Lane:
-        """Whose job it is, and whether its session's codec is slow."""
+        """The host of a message's session, and whether the session's codec is slow."""
         session_id = subjects.session_of(message.subject)
         session = self._directory.get(session_id)
         if session is None or session.created is None:
@@ -151,25 +152,25 @@ class Jobs:
         return Lane(session.created.host, is_slow(session.created.settings))
 
     def touch(self, message: Message) -> None:
-        """A chunk's message waits here for its turn: its memory is not idle."""
+        """A message waits here for its turn: its chunk's memory is not idle."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
             self._chunk_memory.find(claim.uid, claim.index)
 
     def put_back(self, message: Message) -> None:
-        """A chunk waits for an outage to end: what else its host sends does not wait for it."""
+        """A chunk waits for an outage to end: other chunks of its host do not wait for it."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
             self._chunk_memory.put_back(claim.uid, claim.index)
 
     def forget(self, message: Message) -> None:
-        """A chunk is through, stored or dead: give its memory and its credit back."""
+        """A chunk is stored or dead: return its memory and its credit."""
         with suppress(ValidationError):
             claim = ChunkEvent.model_validate_json(message.data)
             self._chunk_memory.finish(claim.uid, claim.index)
 
     def _store(self, name: str, sealed: Buffer, event: Proven, context: Context) -> Stored:
-        """Put, read back, judge; in a thread. A crash anywhere: the next try finds the same file or none."""
+        """Put, read back, check; in a thread. After a crash the next try finds the same file or none."""
         self._blobs.put(name, sealed)
         read_back = self._blobs.content(name)
         if read_back is None:
@@ -177,7 +178,7 @@ class Jobs:
         return store(event, read_back, context) or self._keep(name, event, context)
 
     def _keep(self, name: str, event: Proven, context: Context) -> Stored:
-        """Judge the other bytes that were there already."""
+        """Check the other bytes that were in the store already."""
         read_back = self._blobs.read(name)
         if read_back is None:
             raise _vanished(name)
@@ -196,7 +197,7 @@ class Jobs:
 
     @asynccontextmanager
     async def _claimed(self, message: Message) -> AsyncIterator[Claim | None]:
-        """The claim of a `recorded` event, or one that is given out again."""
+        """The claim of a `recorded` or a `redriven` event."""
         event = read_chunk_event(message.data)
         if isinstance(event, Ended):
             yield None
@@ -206,9 +207,9 @@ class Jobs:
 
     @asynccontextmanager
     async def _claim(self, event: ChunkEvent, sequence: int = 0) -> AsyncIterator[Claim | None]:
-        """A claim with its chunk's memory, which is not evicted meanwhile; None when it is obsolete.
+        """A claim with its chunk's memory, which is not evicted meanwhile; None: the claim is obsolete.
 
-        sequence: the event's own, of a `recorded`; all others name it.
+        sequence: the stream sequence of a `recorded` event; all other events name it.
         """
         session = await self._live(event)
         async with AsyncExitStack() as stack:
@@ -232,7 +233,7 @@ class Jobs:
 
     @asynccontextmanager
     async def _using(self, session: Session) -> AsyncIterator[HeldKeys | None]:
-        """The session's keys. A missing master key is the installation's trouble, not the chunk's."""
+        """The session's keys. A missing master key is an outage, not the chunk's fault."""
         async with AsyncExitStack() as stack:
             try:
                 held = await stack.enter_async_context(self._keys.using(session.uid, session.dek_id))
@@ -241,7 +242,7 @@ class Jobs:
             yield held
 
     async def _live(self, event: ChunkEvent) -> Session | None:
-        """The event's session; None when nothing of the chunk is wanted any more."""
+        """The event's session; None: the chunk is settled. Raises Rejected (chunk.session)."""
         session = self._directory.get(event.session)
         if session is None or session.created is None:
             session = await self._directory.find(event.session)

@@ -1,6 +1,6 @@
-"""Owns making a chunk's bytes again from the recording stream, by the same pure functions as the first time.
+"""Makes a chunk's bytes again from the recording stream, by the same pure functions as the first time.
 
-1. There is no staging area: what is not in memory comes from here, on a miss, in a replay, after a crash.
+1. There is no staging area: bytes that are not in memory come from here, after a miss, a replay or a crash.
 2. Pure functions run in threads; the event loop only fetches.
 """
 
@@ -19,7 +19,7 @@ from streams.scheduling.threads import Threads, is_slow
 
 
 class Recompute:
-    """Makes plain, payload and sealed bytes of a chunk. `run` only labels the events."""
+    """Makes the plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
     def __init__(self, jet: Reader, threads: Threads) -> None:
         self._jet, self._threads = jet, threads
@@ -40,7 +40,7 @@ class Recompute:
     async def plain(
         self, run: int, context: Context, fragments: list[Fragment] | None = None
     ) -> tuple[Chunked, Buffer]:
-        """fragments: when they are in memory already."""
+        """fragments: given if they are in memory."""
         held = fragments if fragments is not None else await self.fragments(context.recorded)
         return await self._threads.run(context.recorded.host, lambda: chunk(run, held, context))
 

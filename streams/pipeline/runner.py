@@ -1,18 +1,18 @@
-"""Owns the one loop that every stage runs: take a message, do the job in its slot, publish, acknowledge.
+"""Runs the loop of every stage: take a message, do its job in a slot, publish the result, acknowledge.
 
-Rules
-1. A slot is taken before a message is asked for, and given back when the outcome is written.
-2. The result is published before the input is acknowledged: a crash between the two redelivers the input,
-   the job gives the same bytes again, and the doubled result is swallowed by its message id or is harmless.
-3. An outage (Unavailable, NoSpace, Conflict) is waited out for ever; any other failure spends a retry;
-   spent or rejected messages go to DEAD with the reason, then are acknowledged (never `term`: it is not
-   confirmed by the server).
-4. A job that outlives its time naks its message, and its slot stays busy until the job returns. Slowness
-   spends no retry and starts no second job: the next delivery waits for the same one, or finds its result.
-5. What is taken, or was fetched ahead and waits for a slot, is kept: it is not delivered to anyone else.
-6. Hosts take turns at a stage's workers. Sessions whose codec is slow have workers of their own: at any stage
-   their jobs may have to compress again. What a job waits for, it waits for without a worker.
-7. On stop nothing new is taken; what is in work is finished, or handed back after STOP_S.
+1. A slot is taken before a message is asked for, and returned when the outcome is written.
+2. The result is published before the input is acknowledged. After a crash between the two the input is
+   redelivered, and the job makes the same bytes. The server drops the doubled result by its message id.
+   After the window of the ids a doubled result is harmless: its readers fold by chunk index.
+3. An outage (Unavailable, NoSpace, Conflict) is retried for ever; any other failure spends a retry. Messages
+   without a retry left, and rejected messages, go to DEAD with the reason, and are then acknowledged. They
+   are never ended with `term`, which the server does not confirm.
+4. A job that exceeds its time naks its message, and its slot stays taken until the job returns. Slowness
+   spends no retry and starts no second job: the next delivery waits for the same job, or finds its result.
+5. The lease of every taken or fetched message is extended: no other reader gets it.
+6. Hosts take turns at a stage's workers. Sessions with a slow codec have workers of their own, because any
+   stage may have to compress again. Waiting for memory takes no worker.
+7. On stop no new message is taken. Jobs that run are finished, or their messages handed back after STOP_S.
 """
 
 import asyncio
@@ -34,37 +34,37 @@ from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 
 ACK_WAIT_S = 8.0
-"""30 s left a tail of 27 s after a kill; `in_progress` every third of it keeps long jobs."""
+"""With 30 s a kill left a tail of 27 s. The lease of a long job is extended every third of this time."""
 STOP_S = 8.0
 
 log = logging.getLogger("lucid.runner")
 T = TypeVar("T")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
-"""Do one stage's work for one message. None: there is nothing (more) to say of it."""
+"""Does one stage's job for one message. None: there is no result."""
 
 
 class Lane(NamedTuple):
-    """Whose turn a job takes, and among which."""
+    """The host that takes a turn, and its workers: those of slow codecs or the others."""
 
     host: str
     slow: bool = False
 
 
 Wait = Callable[[Message], Awaitable[None]]
-"""Wait for what a job needs (memory), before it has a worker, and before its time begins."""
+"""Waits for a job's memory, before it has a worker and before its time begins."""
 
 
 Hook = Callable[[Message], None]
 
 
 class Limits(NamedTuple):
-    """What one stage may use: {STAGE}_WORKERS, _BUFFER_SIZE, _TIMEOUT, _RETRY_COUNT, _MAX_MEMORY_MB."""
+    """The limits of one stage: {STAGE}_WORKERS, _BUFFER_SIZE, _TIMEOUT, _RETRY_COUNT, _MAX_MEMORY_MB."""
 
     workers: int
     """Jobs that run at once."""
     slots: int
-    """Messages that are taken and not yet acknowledged."""
+    """Messages taken and not yet acknowledged."""
     timeout_s: float
     retries: int
     memory_bytes: int
@@ -84,8 +84,8 @@ class BoundStage:
     job: Job
     wait: Wait | None = None
     lane: Callable[[Message], Lane] = _by_session
-    on_kept: Hook | None = None
-    """Called every ACK_WAIT_S / 3 while a message is taken."""
+    on_extended: Hook | None = None
+    """Called whenever the lease of a message is extended."""
     on_failed: Hook | None = None
     """Called before a message is handed back."""
     on_done: Hook | None = None
@@ -107,17 +107,17 @@ class Runner:
         self._spent: Counter[int] = Counter()
         """Failures by stream sequence. The server's own count holds outages and kills as well."""
         self._started: dict[int, asyncio.Future[StageEvent | None]] = {}
-        """Jobs by stream sequence, until a delivery has taken the outcome."""
-        self._kept: dict[str, Message] = {}
-        """Messages in work, by ack subject."""
+        """Jobs by stream sequence, until a delivery has their outcome."""
+        self._taken: dict[str, Message] = {}
+        """Messages of running jobs, by ack subject."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Take messages until `stop` is set, then finish what is in work."""
+        """Take messages until `stop` is set, then finish the running jobs."""
         stopped = asyncio.ensure_future(stop.wait())
-        keeping = asyncio.create_task(self._keep())
+        extending = asyncio.create_task(self._extend_leases())
         try:
-            while await _first(self._slots.acquire(), stopped) is not None:
-                message = await _first(self._reader.get(), stopped)
+            while await _unless_stopped(self._slots.acquire(), stopped) is not None:
+                message = await _unless_stopped(self._reader.get(), stopped)
                 if message is None:
                     break
                 task = asyncio.create_task(self._handle(message))
@@ -129,9 +129,9 @@ class Runner:
             if busy:
                 await asyncio.wait(busy, timeout=STOP_S)
             for task in busy:
-                task.cancel()  # hands its message back
+                task.cancel()  # then it hands its message back
             await asyncio.gather(*busy, return_exceptions=True)
-            keeping.cancel()
+            extending.cancel()
             await self._reader.close()
             log.info("stage_stopped stage=%s done=%d failed=%d", self.verb, self.done, self.failed)
 
@@ -140,7 +140,7 @@ class Runner:
         """The job, if this delivery began it."""
         slow = False
         try:
-            self._kept[message.reply] = message
+            self._taken[message.reply] = message
             if too_long(message.headers):
                 raise Rejected(TOO_LONG, code="event.headers")
             if self._stage.wait is not None:
@@ -164,22 +164,22 @@ class Runner:
             if self._stage.on_done is not None:
                 self._stage.on_done(message)
         except asyncio.CancelledError:
-            del self._kept[message.reply]
+            del self._taken[message.reply]
             with suppress(LucidError):
                 await self._reader.nak(message)
             raise
         except Exception as error:
-            del self._kept[message.reply]
+            del self._taken[message.reply]
             self.failed += 1
             await self._fail(message, error, slow=slow)
             if slow and ours is not None:
                 await asyncio.wait({ours})
-                forget = asyncio.get_running_loop().call_later  # if another worker has the next delivery
+                forget = asyncio.get_running_loop().call_later  # another worker may have the next delivery
                 forget(2 * self._limits.timeout_s + ACK_WAIT_S, self._started.pop, message.seq, None)
         finally:
             if ours is not None and not ours.done():
                 ours.cancel()
-            self._kept.pop(message.reply, None)
+            self._taken.pop(message.reply, None)
             self._slots.release()
 
     async def _acknowledge(self, message: Message) -> None:
@@ -193,18 +193,18 @@ class Runner:
             msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
         )
 
-    async def _keep(self) -> None:
-        """Tell the server every third of the acknowledgement time which messages are in our hands."""
+    async def _extend_leases(self) -> None:
+        """Extend the lease of every taken or fetched message, every third of ACK_WAIT_S."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
-            for message in (*self._kept.values(), *self._reader.waiting):
-                if self._stage.on_kept is not None:
-                    self._stage.on_kept(message)
+            for message in (*self._taken.values(), *self._reader.waiting):
+                if self._stage.on_extended is not None:
+                    self._stage.on_extended(message)
                 with suppress(LucidError):
                     await self._reader.in_progress(message)
 
     async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
-        """Write the outcome of a failed job. When even that fails, the message comes again by itself."""
+        """Write the outcome of a failed job. If even that fails, the message is redelivered."""
         counts = not slow and not isinstance(error, Retryable)
         self._spent[message.seq] += counts
         spent = self._spent[message.seq]
@@ -236,14 +236,14 @@ class Runner:
         session = subjects.session_of(message.subject)
         if subjects.SESSION_ID.fullmatch(session) is None:
             log.error("unnameable stage=%s seq=%d subject=%.200r", self.verb, message.seq, message.subject)
-            return  # it has no place in DEAD; it stays in its stream
+            return  # DEAD has no subject for it; the message stays in its stream
         dead = dead_letter(self.verb, session, message, error)
         log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
         await publish_dead_letter(self._jet, dead)
 
 
-async def _first(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
-    """What `wanted` gives, or None when it is time to stop; what came at the same moment is not lost."""
+async def _unless_stopped(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
+    """The result of `wanted`, or None on stop. A result that came at the same moment is not lost."""
     task: asyncio.Future[T] = asyncio.ensure_future(wanted)
     both: set[asyncio.Future[Any]] = {task, stopped}
     await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

@@ -1,13 +1,12 @@
-"""Owns the stage table: what each of the six stages reads, runs and publishes. Begin reading here.
+"""Lists the six stages: which subjects each reads, which job it runs, which step it publishes. Begin here.
 
     publisher → RECORDINGS → [record] → recorded → [chunk] → chunked → [compress] → compressed
               → [encrypt] → encrypted → [merkle] → proven → [store] → stored
 
-1. `record` is pipeline/record/ingest.py over handlers/stages/record/fold.py; every other stage is one loop of
+1. `record` is pipeline/record/ingest.py over handlers/stages/record/fold.py. Every other stage is the loop of
    runner.py over one job of jobs.py, which runs the pure function of the same name in handlers/stages/.
 2. A stage reads only `reads` and publishes only `makes` (and DEAD); all are subjects lucid.chunk.<step>.….
-3. streams.roles.services starts them all; what they know as a port (schemas/ports) roles/drivers.py gives a
-   driver.
+3. streams/roles/services.py starts all stages; roles/drivers.py gives each port (schemas/ports) its driver.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,7 +36,7 @@ class Stage(NamedTuple):
     variables: str
     job: JobMethod | None
     waits: Callable[[Jobs, Message], Awaitable[None]] | None = None
-    """What the job waits for before its time begins."""
+    """The wait for memory, before the job's time begins."""
 
 
 STAGES = (

@@ -41,7 +41,7 @@ log = logging.getLogger("lucid.worker")
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """What a worker is wired from."""
+    """The parts of a worker."""
 
     store: EventStore
     keys: KeyStore
@@ -86,7 +86,7 @@ async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> l
             partial(jobs.do, stage.job),
             wait=partial(stage.waits, jobs) if stage.waits else None,
             lane=jobs.lane,
-            on_kept=jobs.touch,
+            on_extended=jobs.touch,
             on_failed=jobs.put_back,
             on_done=jobs.forget if stage is STAGES[-1] else None,
             on_dead=jobs.forget,
@@ -98,7 +98,7 @@ async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> l
 async def _until_stopped(
     stop: asyncio.Event, services: list[asyncio.Task[None]], runners: list[asyncio.Task[None]]
 ) -> None:
-    """Return when `stop` was set and the runners are through; raise what ended any of them before."""
+    """Return when `stop` is set and the runners have finished. Raises the error that ended one of them."""
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({stopped, *services, *runners}, return_when=asyncio.FIRST_COMPLETED)
     over = [task for task in (*services, *runners) if task.done()]
@@ -111,7 +111,7 @@ async def _until_stopped(
 
 
 async def _watch_stored(jet: Jet, chunk_memory: ChunkMemory, owned: Collection[int]) -> None:
-    """Another worker may store what is in memory here: one of our group, or of another number of groups."""
+    """Forget chunks that another worker has stored, of our group or of another number of groups."""
     start = (await retry(lambda: jet.info(subjects.CHUNKS))).last_seq + 1
     filters = [subjects.chunk_filter(subjects.STORED, p) for p in owned]
     async for item in jet.follow(subjects.CHUNKS, filters, start):
@@ -128,7 +128,7 @@ async def _evict(chunk_memory: ChunkMemory) -> None:
 
 
 async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:
-    """Make the consumer of one stage and group what it should be; its name."""
+    """Create or change the consumer of one stage and group, and return its name."""
     wanted = consumer(stage, group, groups, ACK_WAIT_S)
     known = [one for one in await jet.consumers(subjects.CHUNKS) if one.name.startswith(f"{stage.verb}-")]
     await jet.upsert_consumer(subjects.CHUNKS, replace(wanted, start_seq=_done(wanted, known) + 1))
@@ -142,5 +142,5 @@ async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:
 
 
 def _done(wanted: ConsumerSpec, known: list[ConsumerInfo]) -> int:
-    """The stream sequence up to which all that the consumer's filters name is done."""
+    """The stream sequence up to which every message of the consumer's filters is done."""
     return min(max((one.floor for one in known if name in one.filters), default=0) for name in wanted.filters)
