@@ -1,8 +1,8 @@
-"""Owns the replay of a sealed session: every chunk made again from the recording stream and compared.
+"""Replays a sealed session: makes every chunk again from the recording stream, and compares.
 
-1. The signed manifest decides what is true; the store is mended, the manifest never touched.
-2. A damaged file goes to quarantine before the right bytes take its name. Killed between the two, the name
-   is free and the next replay fills it; killed anywhere else, nothing has changed.
+1. The signed manifest decides which bytes are true. The store is repaired, the manifest never changed.
+2. A damaged file is quarantined before the right bytes take its name. After a kill between the two the name
+   is free, and the next replay fills it; after a kill anywhere else nothing has changed.
 3. An unsealed session is not replayed here: its missing chunks are driven again under a new run
    (handlers/lifecycle/next_action.py, Redrive).
 """
@@ -30,7 +30,7 @@ from streams.scheduling.threads import Threads
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """One chunk of a replay. quarantined: where the damaged file went, empty when none did."""
+    """One chunk of a replay. quarantined: the new name of the damaged file; empty: there was none."""
 
     index: int
     outcome: Judgement
@@ -50,11 +50,11 @@ class Replay:
     material: Material
 
     async def run(self) -> AsyncIterator[Replayed]:
-        """Every listed chunk in order; lost ones are passed over. One whose source went is only read.
+        """Every listed chunk in order, without lost ones. A chunk whose source was released is only read.
 
-        Raises RefusedByState (chunk.source_gone): the stream no longer holds what a chunk was made of.
+        Raises RefusedByState (chunk.source_gone): the stream no longer holds the source of a chunk.
         """
-        remake = Recompute(self.jet, self.threads)
+        recompute = Recompute(self.jet, self.threads)
         recorded = {event.index: event for event in self.material.recorded}
         for chunk in self.manifest.chunks:
             if chunk.entry.lost:
@@ -62,19 +62,19 @@ class Replay:
             event = recorded.get(chunk.entry.index)
             if event is None:
                 raise RefusedByState(
-                    f"what chunk {chunk.entry.index} was made of is no longer known", code="chunk.source_gone"
+                    f"the source of chunk {chunk.entry.index} is no longer known", code="chunk.source_gone"
                 )
-            yield await self._compare(chunk.entry, await self._made(remake, event))
+            yield await self._compare(chunk.entry, await self._made(recompute, event))
         made_index = {chunk.index: chunk for chunk in index_chunks(self.material)}
         for item in self.manifest.index:
             chunk_bytes = seal_index_chunk(self.material, self.keys.keys.dek, made_index[item.entry.index])
             yield await self._compare(item.entry, chunk_bytes)
 
-    async def _made(self, remake: Recompute, event: Recorded) -> Buffer | None:
-        """The sealed chunk; None: its source went while the session ran."""
+    async def _made(self, recompute: Recompute, event: Recorded) -> Buffer | None:
+        """The sealed chunk; None: its source was released while the session ran."""
         context = Context(event, 0, self.material.created.settings, self.keys.keys)
         try:
-            return (await remake.sealed(0, context))[1]
+            return (await recompute.sealed(0, context))[1]
         except RefusedByState:
             if event.index < self.material.session.released_chunks:
                 return None
@@ -84,7 +84,7 @@ class Replay:
         return await self.threads.run(self.material.created.host, partial(self._mend, entry, made))
 
     def _mend(self, entry: Entry, made: Buffer | None) -> Replayed:
-        """In a thread: judge one chunk, and put the right bytes where wrong or no bytes were."""
+        """In a thread: judge one chunk, and repair it if it is missing or damaged."""
         name = file_names.stored_chunk(self.manifest.uid, entry.index)
         found = self._found(name)
         outcome = judge(entry, self.keys.keys.dek, made, found)
@@ -100,7 +100,7 @@ class Replay:
         return Replayed(entry.index, outcome, entry.sealed, kept or "")
 
     def _found(self, name: str) -> bytes | None:
-        """The stored file; empty bytes: what stands there is no file, and goes as a damaged one does."""
+        """The stored file; empty bytes: its name is no plain file, which counts as damaged."""
         try:
             return self.blobs.read(name)
         except Unavailable as error:
@@ -109,7 +109,7 @@ class Replay:
             return b""
 
     def _refuse_destroyed(self, name: str) -> None:
-        """What was put into the folder of a session that was destroyed meanwhile must not stay there."""
+        """Remove the chunk again if its session was destroyed meanwhile."""
         try:
             self.keys.check()
         except RefusedByState:

@@ -63,7 +63,7 @@ async def open_keys(files: KeyFiles, master: MasterKeys, session: Session) -> He
 
 @dataclass(frozen=True, slots=True)
 class GuardedEvidence:
-    """Evidence whose chunks are read only while the session has its key; an Evidence of schemas.ports."""
+    """Evidence that gives no chunk once the session has lost its key; an Evidence of schemas.ports."""
 
     evidence: Evidence
     held: HeldKeys

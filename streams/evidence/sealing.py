@@ -1,10 +1,10 @@
-"""Owns carrying out a seal that SealStarted has begun: index chunks, manifest, then Sealed.
+"""Seals a session after SealStarted: index chunks, manifest, then Sealed.
 
     SealStarted → index chunks durable → manifest durable → Sealed
 
-1. Everything derives from events up to SealStarted. A crash anywhere: the same call makes the same bytes,
-   finds some of them in place, and goes on.
-2. What is in place and authenticates is used as it is; another codec build may have made it. What does not is
+1. Everything derives from events up to SealStarted. After a crash anywhere the same call makes the same
+   bytes, finds some of them stored, and goes on.
+2. A stored file that authenticates is used as it is: another codec build may have made it. Any other is
    quarantined, but never while an earlier seal names it.
 3. A manifest that is durable and not yet Sealed binds nobody: only Sealed makes it the session's.
 """
@@ -40,7 +40,7 @@ log = logging.getLogger("lucid.sealing")
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """What sealing works with."""
+    """Makes seals. Several processes may seal one session at once."""
 
     jet: Reader
     log: SessionLog
@@ -49,26 +49,27 @@ class Sealer:
     signers: Signers
 
     async def make(self, session: Session) -> dict[str, object]:
-        """Make what SealStarted fixed durable; what CompleteSeal says of it comes back. Safe to repeat.
+        """Make the index and the manifest of the newest SealStarted durable; return the fields of
+        CompleteSeal.
 
-        Raises Rejected (seal.*), Denied (seal.signer), Retryable.
+        Safe to repeat. Raises Rejected (seal.*), Denied (seal.signer), Retryable.
         """
         material = await material_of(self.jet, self.log, session)
         uid = material.created.uid
         async with self.keys.using(uid, session.dek_id) as held:
             if held is None:
                 raise Rejected(f"the key of {session.id} is shredded", code="seal.shredded")
-            said = await asyncio.to_thread(self._seal, material, held.keys.dek)
+            fields = await asyncio.to_thread(self._seal, material, held.keys.dek)
             try:
                 await self.keys.check(held)
             except RefusedByState as error:
-                # Who destroyed the session may have emptied its folder before the index was there.
+                # The session was destroyed, perhaps before the index was there: its folder was empty then.
                 await asyncio.to_thread(self.evidence.chunks.remove, f"{uid.hex()}/")
                 raise Unavailable(error.message, code=error.code) from error
-            return said
+            return fields
 
     def _seal(self, material: Material, dek: bytes) -> dict[str, object]:
-        """In a thread. The order is the order of durability: a manifest never names what is not there."""
+        """In a thread. Index first, then manifest: a manifest never names a file that is not durable."""
         index = [self._put_index(material, dek, chunk) for chunk in index_chunks(material)]
         started = material.started
         signer = self.signers.of(started.signer) or self.signers.at(started.sealed_us)
@@ -113,7 +114,7 @@ class Sealer:
         raise Unavailable(f"manifest {name} cannot be read back", code="seal.read_back", place=name)
 
     def _is_ours(self, material: Material, index: Sequence[Entry], found: bytes) -> bool:
-        """Whether a manifest that exists is this seal's: another version of this program may have made it."""
+        """Whether a stored manifest is of this seal: another version of this program may have made it."""
         try:
             envelope = dsse.parse(found, dsse.MANIFEST)
             manifest = Manifest.within(envelope)
@@ -139,7 +140,7 @@ class Sealer:
 
 
 async def material_of(jet: Reader, log: SessionLog, session: Session) -> Material:
-    """What the newest seal is made from.
+    """Gather the material of the newest seal: history, recorded chunks, stored chunks, end.
 
     Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).
     """
@@ -154,8 +155,8 @@ async def material_of(jet: Reader, log: SessionLog, session: Session) -> Materia
     assert then.seal_started is not None
     if session.sealed and len(recorded) < then.seal_started.n:
         raise RefusedByState(
-            f"the source of {session.id} is gone: its chunks were read back after sealing, and what they "
-            "were made of was purged",
+            f"the source of {session.id} is gone: its chunks were read back after sealing, and their "
+            "source was purged",
             code="chunk.source_gone",
             hint=f"nothing can be made again; lucid verify {session.id} says whether it is still true",
         )
@@ -163,10 +164,10 @@ async def material_of(jet: Reader, log: SessionLog, session: Session) -> Materia
         raise Rejected(f"the recording of {session.id} has not ended", code="seal.incomplete")
     stored: list[tuple[int, Stored]] = []
     async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
-        with suppress(Rejected):  # nonsense that somebody wrote: a chunk that it hides would be missing
-            said = read_chunk_event(message.data)
-            if isinstance(said, Stored):
-                stored.append((message.seq, said))
+        with suppress(Rejected):  # malformed: if it stood for a chunk, that chunk would be missing
+            one = read_chunk_event(message.data)
+            if isinstance(one, Stored):
+                stored.append((message.seq, one))
     return gather(then, history, recorded, stored, ended)
 
 

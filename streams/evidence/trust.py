@@ -1,4 +1,4 @@
-"""Says whom this installation trusts: its own signers, each for its time, and the registered hosts.
+"""Lists the keys that this installation trusts: its own signers, each for its time, and registered hosts.
 
 1. The trust file for others is signed by the root key. Nothing else needs that key: it may be kept offline.
 2. A host's key, and the newest signer, have no end of their own: the trust file ends them with itself.

@@ -1,7 +1,7 @@
-"""Owns which driver stands behind which port: nothing else in streams/ imports infra.
+"""Chooses the driver behind each port: no other module in streams/ imports infra.
 
-1. It composes and decides nothing: what is done with a driver is up to whoever asked for it.
-2. Whoever asks for keys is kept out of core dumps before the first one is in memory.
+1. It composes and decides nothing: its callers decide the use of a driver.
+2. A process that asks for keys is excluded from core dumps before the first key is in memory.
 3. A plain function of this machine or process needs no port, and is handed on by its name.
 """
 
@@ -74,7 +74,7 @@ __all__ = [
 
 
 class Installation:
-    """The drivers of one data directory, under its settings. Making it touches nothing."""
+    """The drivers of one data directory, under its settings. Making one touches nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -90,8 +90,8 @@ class Installation:
     @cached_property
     def keyring(self) -> ports.Keyring:
         refuse_dumps()
-        said = self.settings
-        return Keyring(self._data.keys, said.encryption_key, said.key_derivation, self._mirror)
+        settings = self.settings
+        return Keyring(self._data.keys, settings.encryption_key, settings.key_derivation, self._mirror)
 
     @cached_property
     def key_folder(self) -> ports.KeyFolder:
@@ -105,12 +105,12 @@ class Installation:
         return MirroredKeyFiles(files, DiskKeyFiles(mirror / "sessions")) if mirror else files
 
     def key_place(self, path: Path | None = None) -> ports.KeyPlace:
-        """One folder with keys, by itself; None: the one that is used."""
+        """One folder with keys, without its mirror; None: the one in use."""
         refuse_dumps()
         return DiskKeyPlace(path or self._data.where("keys"))
 
     def mirror_place(self) -> ports.KeyPlace | None:
-        """The mirror of the keys, by itself; None: there is none."""
+        """The mirror of the keys; None: there is none."""
         return self.key_place(self._mirror) if self._mirror else None
 
     @cached_property
@@ -130,7 +130,7 @@ class Installation:
         return SqliteViews(self._data.path / "views.sqlite")
 
     def sweep(self) -> None:
-        """Remove what a crash left half written. For the owner, before it starts anything."""
+        """Remove files that a crash left incomplete. For the owner, before it starts anything."""
         for folder in (self._data.chunks, self._data.manifests, self._data.quarantine):
             DiskBlobs(folder).sweep()
 
@@ -146,26 +146,26 @@ class Installation:
         return server(self._data.nats, self.settings.nats_memory_mib)
 
     def unsynced_server(self) -> ports.Server:
-        """A power failure takes what it was given: for what can be made again."""
+        """A server that does not sync: a power failure takes its data. For data that can be made again."""
         return NatsServer(self._data.nats, memory_mib=self.settings.nats_memory_mib, synced=False)
 
 
 async def dialled(where: Where, name: str) -> Any:
-    """The driver's own client, connected as ours are: for a library that is built on it."""
+    """A connected client of the driver itself, for a library that is built on it."""
     client = jetstream.Client(where)
-    await client.dial(name=name, error_cb=_unheard)
+    await client.dial(name=name, error_cb=_ignore)
     return client
 
 
-async def _unheard(error: Exception) -> None:
-    """It tries again; the connection beside it says what is wrong."""
+async def _ignore(error: Exception) -> None:
+    """The client tries again; the connection beside it reports the error."""
 
 
 @asynccontextmanager
 async def connected(
     where: str | Where, name: str, timeout_s: float = jetstream.CONNECT_TIMEOUT_S
 ) -> AsyncIterator[ports.Jet]:
-    """A connection, closed afterwards. where: URLs, or what says them before every try.
+    """A connection, closed afterwards. where: URLs, or a function that gives them before every try.
 
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
@@ -184,12 +184,12 @@ def server(folder: Path, memory_mib: int) -> ports.Server:
 def supervised(
     name: str, command: tuple[str, ...], environment: Mapping[str, str], log: Path | None
 ) -> ports.Child:
-    """A process of ours, not started yet. log: where its output goes; None: where ours goes."""
+    """A process of ours, not started yet. log: the file for its output; None: it shares ours."""
     return Child(name, command, environment, log)
 
 
 def blobs(folder: Path) -> ports.Blobs:
-    """Of one folder that belongs to no installation."""
+    """The blobs of one folder that belongs to no installation."""
     return DiskBlobs(folder)
 
 

@@ -1,12 +1,13 @@
-"""Runs a whole system on one machine: starts its parts in order, minds them, and ends them in order.
+"""Runs a whole system on one machine: starts its parts in order, watches them, and stops them in order.
 
     data directory (lock) → nats-server → streams → conductor, worker → run.json, and the same way back
 
-1. Whoever holds the lock starts everything; all others attach through run.json (`streams.cli.attach`).
-2. run.json appears when commands are answered, and is gone before anything stops answering. Where somebody
-   removes it, it is written again; where somebody removes the whole folder, the system ends.
-3. Everything dies with the supervisor; a killed one leaves nothing that the next start does not clear.
-4. The password of the server is in run.json and in the children's environment, both readable by us alone.
+1. The process that holds the lock starts everything; all others attach through run.json
+   (streams/cli/attach.py).
+2. run.json appears when commands are answered, and is removed before they stop being answered. If it is
+   removed by others, it is written again. If the whole folder is removed, the system ends.
+3. Everything dies with the supervisor. The next start clears everything that a killed one left.
+4. The password of the server is in run.json and in the children's environment. Both are readable by us alone.
 """
 
 import asyncio
@@ -25,27 +26,27 @@ from streams.roles.drivers import Installation, connected, own_pid, supervised
 READY_S = 180.0
 """A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
 ASK_S = 0.1
-MIND_S = 2.0
+WATCH_S = 2.0
 STARTS_MOST = 4
-"""A child that needs more of them before anything is answered will not live."""
+"""A child that needs more starts before commands are answered will not live."""
 
 ROLES = ("conductor", "worker")
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system that runs. `jet` is the supervisor's own connection; `minding` ends only by what ends it."""
+    """A system that runs. jet: the supervisor's own connection. watching: ends only with an error."""
 
     data: DataDir
     server: Server
     children: tuple[Child, ...]
     jet: Jet
-    minding: "asyncio.Task[None]"
+    watching: "asyncio.Task[None]"
 
 
 @asynccontextmanager
 async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
-    """Start everything, and stop it in order afterwards. quiet: what children say goes to logs/ only.
+    """Start everything, and stop it in order afterwards. quiet: the children's output goes to logs/ only.
 
     Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
     Denied (keys.*): a wrong ENCRYPTION_KEY, or keys/ and the log do not belong together.
@@ -70,25 +71,25 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
-        await _answered(jet, data, children)
+        await _until_answered(jet, data, children)
         stack.callback(data.remove_run)
-        _tell(data, server)
-        minding = asyncio.create_task(_mind(data, server))
-        stack.callback(minding.cancel)
-        yield System(data, server, children, jet, minding)
+        _write_run(data, server)
+        watching = asyncio.create_task(_watch_folder(data, server))
+        stack.callback(watching.cancel)
+        yield System(data, server, children, jet, watching)
 
 
-def _tell(data: DataDir, server: Server) -> None:
+def _write_run(data: DataDir, server: Server) -> None:
     data.write_run({"pid": own_pid(), "nats_url": server.url})
 
 
-async def _mind(data: DataDir, server: Server) -> None:
-    """Let others find us for as long as the folder is there. Raises Unavailable (datadir.gone)."""
+async def _watch_folder(data: DataDir, server: Server) -> None:
+    """Keep run.json until the folder is gone. Raises Unavailable (datadir.gone)."""
     while data.is_there():
         if not data.has_run():
             with suppress(OSError):  # a full disk: the next round tries again
-                _tell(data, server)
-        await asyncio.sleep(MIND_S)
+                _write_run(data, server)
+        await asyncio.sleep(WATCH_S)
     raise Unavailable(
         f"{data.path} was removed or replaced while it was in use",
         code="datadir.gone",
@@ -107,7 +108,7 @@ async def _stop_all(children: tuple[Child, ...]) -> None:
     await asyncio.gather(*(child.stop() for child in children))
 
 
-async def _answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> None:
+async def _until_answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> None:
     """Return when commands are answered. Raises Unavailable (server.slow, server.child)."""
     end_s = asyncio.get_running_loop().time() + READY_S
     while True:

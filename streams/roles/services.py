@@ -1,19 +1,20 @@
-"""Owns the roles, and which services each is made of.
+"""Runs the roles `worker` and `conductor`, each composed of its services.
 
-Each is one coroutine that runs until its `stop` is set, over one connection and one installation.
+A role is one coroutine that runs until `stop` is set, over one connection and one installation.
 """
 
 import asyncio
 import multiprocessing
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 from handlers.lifecycle.next_action import SilenceLimits
 from schemas.config.settings import Settings, StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
-from streams.conductor import conductor
-from streams.conductor.conductor import Conductor
+from streams.conductor.conductor import Conductor, ConductorParts
 from streams.control.commands import Control
 from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
@@ -23,7 +24,7 @@ from streams.control.session_quota import SessionQuota
 from streams.event_store.event_store import EventStore
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.session_directory import SessionDirectory
-from streams.keys.folder import KeyFolder, key_folder
+from streams.keys.folder import key_folder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
@@ -35,7 +36,7 @@ from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
 
 CONDUCTOR_THREADS = 64
-"""More than all slots of the conductor's kinds of work: none waits for a thread that another kind holds."""
+"""More than all slots of the conductor's kinds of work: no kind waits for a thread of another."""
 
 
 async def run_worker(
@@ -43,7 +44,7 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
-    if not await _opened(key_folder(here, jet), stop):
+    if not await _unless_stopped(stop, retry(key_folder(here, jet).open)):
         return
     store = EventStore.over(jet, SessionDirectory(jet))
     parts = WorkerParts(
@@ -69,15 +70,15 @@ async def run_worker(
 
 
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
-    """Lifecycle, sealing, the source's end and the command service."""
+    """Lifecycle, sealing, retention of sources, and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
     store = EventStore.over(jet, directory)
     folder = key_folder(here, jet)
-    if not await _opened(folder, stop):
+    if not await _unless_stopped(stop, retry(folder.open)):
         return
     keys = KeyStore(here.key_files, keyring)
-    parts = conductor.ConductorParts(
+    parts = ConductorParts(
         store=store,
         keys=keys,
         evidence=here.evidence,
@@ -98,41 +99,38 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         now_us,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
-    stopped = asyncio.create_task(stop.wait())
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     services = (directory, conducting, retention, writer, listed)
-    running = [asyncio.create_task(service.run()) for service in services]
     try:
-        # A command is answered only by one who knows every session.
-        known = asyncio.create_task(retry(directory.ready))
-        await asyncio.wait({known, stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
-        known.cancel()
-        await broker.start()
-        await asyncio.wait({stopped, *running}, return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
-            if task.done():
-                task.result()
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(service.run()) for service in services]
+            try:
+                # Commands are answered by a process that knows every open session.
+                if await _unless_stopped(stop, retry(directory.ready)):
+                    await broker.start()
+                    await stop.wait()
+            finally:
+                # Commands first: requests under way still need the directory to move.
+                await broker.stop()
+                for task in running:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     finally:
-        # Commands first: what is under way still finds the directory moving.
-        await broker.stop()
-        stopped.cancel()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(stopped, *running, return_exceptions=True)
         here.key_folder.release()
 
 
-async def _opened(folder: KeyFolder, stop: asyncio.Event) -> bool:
-    """Wait until keys/ can be used; False: it was stopped before. Raises Denied (keys.*)."""
-    opening = asyncio.create_task(retry(folder.open))
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not opening.done():
-        opening.cancel()
-        return False
-    opening.result()
-    return True
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Await `work`; False: `stop` was set before it was done. Raises its errors."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        stopped.cancel()
 
 
 def silence(settings: Settings) -> SilenceLimits:
@@ -141,7 +139,7 @@ def silence(settings: Settings) -> SilenceLimits:
 
 
 def _limits(stage: StageLimits) -> Limits:
-    """A job holds a chunk as it came and as it goes: so many of the largest fit into the stage's memory."""
+    """A job holds a chunk twice, as input and output: so many of the largest fit into the stage's memory."""
     fit = stage.memory_bytes // (2 * MAX_PLAIN)
     workers = max(1, min(stage.workers or multiprocessing.cpu_count(), fit))
     return Limits(workers, max(stage.slots, workers), stage.timeout_s, stage.retries, stage.memory_bytes)

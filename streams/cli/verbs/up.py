@@ -41,9 +41,9 @@ async def stopped(system: System, stop: asyncio.Event) -> None:
     """Return on the signal to stop. Raises the error that ends the system by itself."""
     asked = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({asked, system.minding}, return_when=asyncio.FIRST_COMPLETED)
-        if system.minding.done():
-            system.minding.result()
+        await asyncio.wait({asked, system.watching}, return_when=asyncio.FIRST_COMPLETED)
+        if system.watching.done():
+            system.watching.result()
     finally:
         asked.cancel()
 
