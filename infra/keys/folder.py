@@ -1,17 +1,17 @@
-"""The folder `keys/` as a whole: whose it is, how far it is, what a copy of it holds.
+"""Holds the state of the folder `keys/` as a whole: its installation, its notes, the files that a copy has.
 
     keys/installation     16 random bytes, made at the first start
-    keys/joined           empty; made when a log has named this folder: it belongs to that log for good
+    keys/joined           empty; a log has named this folder: it belongs to that log for good
     keys/erased           a number: all erasures up to this place of the log are done here
-    keys/restoring        empty; while a copy is put back: whatever finds it uses nothing here
-    keys/newest           empty; a person said that there is no newer copy: the next start may lack keys
+    keys/restoring        empty; a copy is being put back: no process uses the folder
+    keys/newest           empty; a person confirmed that there is no newer copy: the next start may lack keys
     keys/mirrored         empty; there is a second folder: this one is not used without it
     keys/moving, moved, arriving    while the folder is moved, and after it (infra.keys.place)
 
 1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
-2. A copy of this folder, made in any way, has the number that was true then: it is never too high.
-3. A file that is put back over a damaged one overwrites its bytes first.
-4. A role holds a shared flock on the folder while it runs, so that nobody moves it away below it.
+2. A copy of this folder, made in any way, holds the number of its own time, which is never too high.
+3. A file that replaces a damaged one overwrites its bytes first.
+4. A role holds a shared flock on the folder while it runs, so that nobody moves the folder away.
 """
 
 import errno
@@ -38,7 +38,7 @@ INSTALLATION, JOINED, ERASED = "installation", "joined", "erased"
 RESTORING, NEWEST = "restoring", "newest"
 MOVING, MOVED, ARRIVING, MIRRORED = "moving", "moved", "arriving", "mirrored"
 COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
-"""What a copy holds beside the key files of sessions."""
+"""The files of a copy, apart from the key files of sessions."""
 
 
 class KeyFolder:
@@ -47,7 +47,7 @@ class KeyFolder:
     def __init__(self, directory: Path, *, is_alone: bool = True) -> None:
         self.path, self._is_alone = directory, is_alone
         self._files = DiskBlobs(directory, area="keys")
-        self._let_go: weakref.finalize[[int], KeyFolder] | None = None
+        self._release: weakref.finalize[[int], KeyFolder] | None = None
 
     def require_usable(self) -> None:
         self._require_no_move()
@@ -76,7 +76,7 @@ class KeyFolder:
 
     def use(self) -> None:
         self.require_writable()
-        if self._let_go is not None:
+        if self._release is not None:
             return
         with translated(self.path, "keys"):
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -87,18 +87,18 @@ class KeyFolder:
                 raise Unavailable(
                     f"{self.path} is being moved, or filled",
                     code="keys.busy",
-                    hint="try again when that is over",
+                    hint="try again when that is complete",
                 ) from None
             except BaseException:
                 os.close(folder)
                 raise
-        self._let_go = weakref.finalize(self, os.close, folder)
-        self.require_usable()  # it may have been moved away between the last look and the lock
+        self._release = weakref.finalize(self, os.close, folder)
+        self.require_usable()  # it may have been moved before the lock
 
     def release(self) -> None:
-        if self._let_go is not None:
-            self._let_go()
-            self._let_go = None
+        if self._release is not None:
+            self._release()
+            self._release = None
 
     def installation(self) -> bytes:
         name = self._files.read(INSTALLATION)
@@ -139,7 +139,7 @@ class KeyFolder:
         self._files.put(RESTORING, b"")
 
     def end_restore(self) -> None:
-        self._files.remove(MOVED)  # from now on the keys are here again
+        self._files.remove(MOVED)  # the keys are here again
         self._files.remove(RESTORING)
 
     def is_newest(self) -> bool:
@@ -172,7 +172,7 @@ class KeyFolder:
         assert COPIED.fullmatch(name), name
         if self._files.read(name) not in (None, content):
             self._overwrite(name)
-            # A crash here leaves a folder that is being restored, and the next try puts the file there.
+            # After a crash here the folder is still being restored, and the next try puts the file back.
             self._files.remove(name)
         self._files.put(name, content)
 

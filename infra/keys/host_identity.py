@@ -1,16 +1,16 @@
-"""Owns what an RDP host must never lose or use twice: its evidence key, counter and last genesis.
+"""Keeps the identity of one RDP host: its evidence key, its counter, its last genesis.
 
     hosts/<host>/evidence.json   {seed}                      made once
     hosts/<host>/state.json      {counter, genesis, pending} replaced as a whole, durably
 
-The folder itself is locked (infra.disk.folder_lock).
+The folder itself is locked (infra.disk.folder_lock). None of the three may be lost or used twice.
 
-1. A counter is durable before anyone hears of it, so no two sessions have one uid.
-2. `pending` names the session that has a counter and no genesis yet. A crash there costs nothing: the same
-   session asks again with the same counter; another one takes the next.
-3. The genesis is durable before the first fragment is sent (`settle`): a session with fragments is always in
-   the host's line.
-4. Hold the lock from `open` to `settle`; after that another session of this host may begin.
+1. A counter is durable before it leaves the host, so no two sessions have one uid.
+2. `pending` names the session that has a counter and no genesis yet. After a crash there the same session
+   asks again with the same counter, and another session takes the next one.
+3. The genesis is durable before the first fragment is sent (`settle`): every session with fragments is in the
+   host's line.
+4. Hold the lock from `open` to `settle`; after that the next session of this host may begin.
 """
 
 import json
@@ -32,7 +32,7 @@ GENESIS_BYTES = 32
 
 
 class HostIdentity:
-    """The port of the same name: one host's folder, locked."""
+    """The port HostIdentity over one locked folder."""
 
     def __init__(self, hosts: Path, host: str) -> None:
         """Lock the folder. Raises Unavailable (host.locked)."""
@@ -43,7 +43,7 @@ class HostIdentity:
             self._lock = lock_folder(self.directory)
         except BlockingIOError:
             raise Unavailable(
-                f"another process starts a session of host {host} now",
+                f"another process is starting a session of host {host}",
                 code="host.locked",
                 hint="try again in a moment",
             ) from None
@@ -59,7 +59,7 @@ class HostIdentity:
         self.close()
 
     def close(self) -> None:
-        """Give the lock back. Harmless when it was."""
+        """Release the lock. A second call does nothing."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

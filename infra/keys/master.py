@@ -1,14 +1,14 @@
-"""Owns the versions of the master key, which wraps every session's data key.
+"""Keeps the versions of the master key, which wraps every session's data key.
 
     keys/master-<version:08>.json   {version, source: "file", key} or {version, source: "environment", check}
-    keys/salt                       32 bytes, where ENCRYPTION_KEY is a passphrase
+    keys/salt                       32 bytes, if ENCRYPTION_KEY is a passphrase
 
-1. Every file is made once, durably, and never overwritten: of two processes that start at once, one makes
-   the key and the other reads it. The first version is made by `begin` alone: a folder that lost its keys
-   gets no others, nor another salt.
-2. A master key from the environment is on no disk: its versions are derived from ENCRYPTION_KEY, and a check
-   value tells a wrong one before it wraps anything.
-3. It hands out raw keys; what is wrapped with them, and when, is decided elsewhere.
+1. Every file is made once, durably, and never overwritten: if two processes start at once, one makes the key
+   and the other reads it. Only `begin` makes the first version: a folder that lost its keys gets no new ones,
+   and no new salt.
+2. A master key from the environment is on no disk. Its versions are derived from ENCRYPTION_KEY, and a check
+   value detects a wrong one before it wraps anything.
+3. It returns raw keys; its callers decide about wrapping.
 """
 
 import base64
@@ -28,7 +28,7 @@ from schemas.errors import Denied, Misuse, Unavailable
 
 KEY_BYTES = SALT_BYTES = 32
 PASSPHRASE_LEAST = 12
-"""Characters; a shorter one is a mistake more often than a choice."""
+"""Characters; a shorter passphrase is more often a mistake than a choice."""
 ARGON2_PASSES, ARGON2_LANES, ARGON2_MEMORY_KIB = 3, 4, 64 * 1024
 PBKDF2_ROUNDS = 600_000
 DERIVE_CONTEXT, CHECK_CONTEXT = "lucid v1 master key", "lucid v1 master check"
@@ -39,7 +39,7 @@ Kdf = Literal["argon2id", "pbkdf2"]
 class Keyring:
     """The folder `keys/` of a data directory. encryption_key: the text of ENCRYPTION_KEY; empty: unset.
 
-    mirror: the second folder, where there is one.
+    mirror: the second folder, if there is one.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Keyring:
         self._files = JsonFiles(directory, mirror)
 
     def keks(self) -> dict[int, bytes]:
-        """Reads the folder: a new version shows at once. Without ENCRYPTION_KEY those from it are missing."""
+        """Read from the folder. Without ENCRYPTION_KEY the versions derived from it are missing."""
         found = {}
         for name in self._versions():
             members = self._files.read(name)
@@ -68,14 +68,14 @@ class Keyring:
             raise lost(self.directory, "master key")
         members = self._files.read(names[-1])
         if self._text and members["source"] == "file":
-            # ENCRYPTION_KEY was set since: what is new goes under it; `keys rotate` brings the old along.
+            # ENCRYPTION_KEY was set since: new keys go under it; `keys rotate` re-wraps the old ones.
             return self._add(members["version"] + 1)
         key = self._key_of(members)
         if key is None:
             raise Denied(
-                f"master key version {members['version']} comes from ENCRYPTION_KEY, which is not set",
+                f"master key version {members['version']} needs ENCRYPTION_KEY, which is not set",
                 code="keys.kek",
-                hint="set ENCRYPTION_KEY as it was",
+                hint="set ENCRYPTION_KEY to its earlier value",
             )
         return members["version"], key
 
@@ -89,7 +89,7 @@ class Keyring:
         return self._files.names("master-")
 
     def _add(self, version: int) -> tuple[int, bytes]:
-        """Make this version, or take the one that another process made meanwhile."""
+        """Make this version, or return the one that another process made meanwhile."""
         key = self._derived(version) if self._text else secrets.token_bytes(KEY_BYTES)
         members: Members = {"version": version, "source": "file", "key": key.hex()}
         if self._text:
@@ -107,9 +107,9 @@ class Keyring:
         key = self._derived(members["version"])
         if _check(key) != _check_of(members):
             raise Denied(
-                f"ENCRYPTION_KEY is not the one that master key version {members['version']} was made with",
+                f"ENCRYPTION_KEY differs from the one that made master key version {members['version']}",
                 code="keys.master",
-                hint="set ENCRYPTION_KEY as it was",
+                hint="set ENCRYPTION_KEY to its earlier value",
             )
         return key
 
@@ -120,7 +120,7 @@ class Keyring:
 
     @cached_property
     def _master(self) -> bytes:
-        """32 bytes: given in base64, or from a passphrase."""
+        """32 bytes: decoded from base64, or derived from a passphrase."""
         try:
             raw = base64.b64decode(self._text, validate=True)
         except (binascii.Error, ValueError):
@@ -138,9 +138,9 @@ class Keyring:
         salt = self._files.blobs.read("salt")
         if salt is None:
             raise Unavailable(
-                f"{self.directory / 'salt'} is gone, and ENCRYPTION_KEY needs it; none is made anew",
+                f"{self.directory / 'salt'} is missing, and ENCRYPTION_KEY needs it; it is never made again",
                 code="keys.lost",
-                hint="put keys/ back from its copy: lucid keys restore FILE",
+                hint="put keys/ back: lucid keys restore FILE",
             )
         return _stretch(self._text.encode(), salt, self._kdf)
 

@@ -1,11 +1,10 @@
-"""Tells what a file lies on, and whether overwriting it there takes the old bytes off the disk.
+"""Identifies the medium of a file, and tells whether overwriting there removes the old bytes from the disk.
 
-1. It knows two file systems that write a block where it was: ext4 whose journal takes no data, and xfs. Of
-   every other one (btrfs, zfs, overlay, tmpfs, network) it says why overwriting proves nothing.
-2. What lies below the file system counts too: flash, thin volumes, volumes with snapshots and zfs volumes
-   keep old blocks.
-3. What it cannot see is no proof: then the answer is "unknown". What no program can see (a hypervisor's
-   snapshots, a disk that claims to rotate) is named in docs/keys.md.
+1. Two file systems write a block in place: ext4 without data in its journal, and xfs. For every other one
+   (btrfs, zfs, overlay, tmpfs, network) it returns why overwriting proves nothing.
+2. The layers below count too: flash, thin volumes, volumes with snapshots and zfs volumes keep old blocks.
+3. An unknown layer is no proof. docs/keys.md names the layers that no program can see: a hypervisor's
+   snapshots, a disk that claims to rotate.
 
 Source: proc(5) mountinfo and fdinfo, Documentation/filesystems/ext4, Documentation/ABI/testing/sysfs-block.
 """
@@ -23,17 +22,17 @@ NETWORK = re.compile(
 )
 """File systems whose bytes lie on other machines, or are shared with them."""
 DEVICE = re.compile(r"(sd|vd|hd|xvd|nvme|md|loop)\w+")
-"""Block devices that write a block where it was; device-mapper ones are looked into."""
+"""Block devices that write a block in place; device-mapper ones are checked layer by layer."""
 FS_IOC_GETFLAGS, JOURNAL_DATA = 0x80086601, 0x4000
 
 
 class Medium(NamedTuple):
-    """What a file lies on."""
+    """The medium of a file."""
 
     kind: str
     """The file system, as the kernel names it; empty: unknown."""
     unproven: str
-    """Why overwriting proves nothing here; empty: it does."""
+    """Why overwriting proves nothing here; empty: it is proof."""
 
     @property
     def is_network(self) -> bool:
@@ -41,7 +40,7 @@ class Medium(NamedTuple):
 
 
 class Mount(NamedTuple):
-    """A line of mountinfo, as far as it matters here."""
+    """The parts of a mountinfo line that matter here."""
 
     device: str
     kind: str
@@ -49,7 +48,7 @@ class Mount(NamedTuple):
 
 
 def medium(file: int) -> Medium:
-    """What an open file or folder lies on. Raises nothing: what cannot be read is unknown."""
+    """Return the medium of an open file or folder. Raises nothing: an unreadable one is unknown."""
     try:
         fdinfo = Path(f"/proc/self/fdinfo/{file}").read_text()
         mount = find_mount(Path("/proc/self/mountinfo").read_text(errors="replace"), fdinfo)
@@ -64,7 +63,7 @@ def medium(file: int) -> Medium:
 
 
 def disks(path: Path) -> frozenset[str]:
-    """The disks that a folder lies on; where none is seen, the number of its file system. Raises OSError."""
+    """Return the disks below a folder; if none is visible, the number of its file system. Raises OSError."""
     device = os.stat(path).st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     block = Path(f"/sys/dev/block/{number}")
@@ -79,7 +78,7 @@ def _disks(device: Path) -> set[str]:
 
 
 def find_mount(mountinfo: str, fdinfo: str) -> Mount | None:
-    """The mount that an open file belongs to: by its id, since paths and devices may be mounted twice."""
+    """Find the mount of an open file by its id: paths and devices may be mounted twice."""
     wanted = re.search(r"^mnt_id:\s*(\d+)$", fdinfo, re.MULTILINE)
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
@@ -94,7 +93,7 @@ def _file_system(file: int, mount: Mount) -> str:
         return f"{mount.kind} keeps old blocks, or has no disk"
     (flags,) = struct.unpack("=l", fcntl.ioctl(file, FS_IOC_GETFLAGS, bytes(struct.calcsize("=l"))))
     if mount.kind == "ext4":
-        # mountinfo leaves out what is a default of this file system, and data=journal can be one
+        # mountinfo omits the defaults of a file system, and data=journal can be a default
         name = os.path.basename(os.path.realpath(f"/sys/dev/block/{mount.device}"))
         options = Path(f"/proc/fs/ext4/{name}/options").read_text().split()
         if "data=journal" in (*options, *mount.options) or flags & JOURNAL_DATA:
@@ -103,25 +102,25 @@ def _file_system(file: int, mount: Mount) -> str:
 
 
 def _device(number: str) -> str:
-    """Why a block device keeps old blocks; empty: it does not. number: major:minor."""
+    """Return why a block device keeps old blocks; empty: it does not. number: major:minor."""
     device = Path(os.path.realpath(f"/sys/dev/block/{number}"))
     whole = device.parent if (device / "partition").exists() else device
     if (whole / "queue" / "rotational").read_text().strip() != "1":
-        return f"{device.name} is flash, which writes elsewhere"
+        return f"{device.name} is flash, which writes to other blocks"
     if (whole / "dm").exists():
         return _mapped(whole)
     return "" if DEVICE.fullmatch(device.name) else f"{device.name} may keep old blocks"
 
 
 def _mapped(device: Path) -> str:
-    """A volume straight on disks, or an encrypted one; pools, snapshots and their origins lie on volumes."""
+    """Check a device-mapper volume. On other volumes lie encrypted ones, or thin ones and snapshots."""
     is_crypt = (device / "dm" / "uuid").read_text().startswith("CRYPT-")
     for below in sorted((device / "slaves").iterdir()):
         lower = Path(os.path.realpath(below))
         if (lower / "dm").exists():
-            said = _mapped(lower) if is_crypt else f"{device.name} is thin, or has snapshots"
+            why = _mapped(lower) if is_crypt else f"{device.name} is thin, or has snapshots"
         else:
-            said = "" if DEVICE.fullmatch(lower.name) else f"{lower.name} may keep old blocks"
-        if said:
-            return said
+            why = "" if DEVICE.fullmatch(lower.name) else f"{lower.name} may keep old blocks"
+        if why:
+            return why
     return ""

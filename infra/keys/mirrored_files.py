@@ -1,8 +1,8 @@
-"""Keeps the small files of `keys/`, which are made once, in two folders at once.
+"""Stores the small files of `keys/`, which are made once, in two folders.
 
-1. The mirror gets a file first: whatever `keys/` has, a new master key above all, survives its disk. Of two
-   makers at once the mirror decides whose bytes count.
-2. Reading takes `keys/`, and the mirror where a file is missing or unreadable there.
+1. The mirror gets a file first: then every file of `keys/`, above all a new master key, survives its disk. If
+   two processes make one at once, the bytes in the mirror count.
+2. Reading takes `keys/`, or the mirror if the file is missing or unreadable there.
 """
 
 import contextlib
@@ -23,17 +23,15 @@ class MirroredBlobs:
         is_ours = self._mirror.put(name, data) == "created"
         decided = self._mirror.read(name)
         if decided is None:
-            raise Unavailable(f"{name} is gone from the mirror of keys/", code="keys.mirror_gone")
-        # A crash here leaves a file that nothing reads; the next start puts it into keys/, too.
+            raise Unavailable(f"{name} disappeared from the mirror of keys/", code="keys.mirror_gone")
+        # A crash here leaves a file that nothing reads; the next start copies it into keys/.
         try:
             outcome = self._first.put(name, decided)
         except BaseException:
             if is_ours:
                 with contextlib.suppress(Unavailable):
                     if self._first.read(name) is None:
-                        self._mirror.remove(
-                            name
-                        )  # made for nothing: what took it later would bear an old date
+                        self._mirror.remove(name)  # else a later use of it would have an old date
             raise
         if outcome == "exists" and self._first.read(name) != decided:
             raise differs(name, self._first.root, self._mirror.root)
@@ -57,13 +55,13 @@ class MirroredBlobs:
 
 
 def key_blobs(directory: Path, mirror: Path | None) -> DiskBlobs | MirroredBlobs:
-    """The small files of `keys/`; mirror: the second folder, where there is one."""
+    """Return the store of the small files of `keys/`. mirror: the second folder, if there is one."""
     return DiskBlobs(directory, area="keys") if mirror is None else MirroredBlobs(directory, mirror)
 
 
 def differs(name: str, first: Path, mirror: Path) -> Denied:
     return Denied(
-        f"{first / name} and {mirror / name} are not the same",
+        f"{first / name} and {mirror / name} differ",
         code="keys.mirror_differs",
-        hint="move the damaged one away (lucid keys copy holds the right one): the other takes its place",
+        hint="move the damaged one away (a copy of keys/ shows which); the other one replaces it",
     )

@@ -1,13 +1,13 @@
-"""The folder `keys/` with its mirror: nothing is used before both are there and say the same.
+"""Runs the folder `keys/` with its mirror: neither is used before both are there and agree.
 
-    mirror/mirrored, keys/mirrored    a second folder exists: from then on none is used without the other
+    mirror/mirrored, keys/mirrored    a second folder exists: none of the two is used alone
 
-1. A folder that is missing, empty or another installation's is never filled by a start: that may be a disk
-   that is not mounted. `lucid keys mirror` fills it, because a person says that it is to be.
-2. What a crash left in one folder alone, `reconcile` brings into the other. The trust root is left alone: it
-   may be taken away on purpose.
-3. The mirror gets each file first, as in infra.keys.mirrored_files. A note that holds back (restoring) counts
-   if either folder has it, and the lower of the two numbers counts (erased).
+1. A start never fills a folder that is missing, empty or another installation's: its disk may not be mounted.
+   `lucid keys mirror` fills it, on a person's order.
+2. `reconcile` copies a file that a crash left in one folder into the other. It leaves the trust root alone:
+   that may have been moved offline.
+3. The mirror gets each file first (infra.keys.mirrored_files). A note that blocks use (restoring) counts if
+   either folder has it; of two numbers (erased) the lower counts.
 """
 
 from collections.abc import Iterator
@@ -35,14 +35,14 @@ class MirroredKeyFolder:
         one, two = self.path.resolve(), self._mirror.path.resolve()
         if one == two or one in two.parents or two in one.parents:
             raise Misuse(
-                f"LUCID_KEYS_MIRROR is {two}, and keys/ is {one}: one holds the other",
+                f"LUCID_KEYS_MIRROR is {two} and keys/ is {one}: one contains the other",
                 code="config.keys_mirror",
                 hint="set LUCID_KEYS_MIRROR to a folder on another disk",
             )
         for folder in self._both:
             folder.require_usable()
-        # In this order, against that in which a first start writes them: one that is under way in another
-        # process is never taken for a folder that was lost.
+        # The reverse of the order in which a first start writes: so a first start of another process never
+        # looks like a lost folder.
         joined = self._mirror.joined()
         first = self._first.installation()
         mirrored = self._mirror.installation()
@@ -54,7 +54,7 @@ class MirroredKeyFolder:
             )
         if mirrored and not first and joined:
             raise Denied(
-                f"{self.path} is missing or empty; its mirror {self._mirror.path} is there",
+                f"{self.path} is missing or empty; its mirror {self._mirror.path} exists",
                 code="keys.missing",
                 hint="mount its disk; to fill a new one from the mirror: lucid keys mirror",
             )
@@ -64,7 +64,7 @@ class MirroredKeyFolder:
     def reconcile(self) -> None:
         self.require_usable()
         if self.restoring() or not self._first.installation():
-            return  # a restore, or the first start, is under way: it writes into both
+            return  # a restore, or the first start, is writing into both
         self.note_mirrored()
         first, mirrored = dict(self._first.files()), dict(self._mirror.files())
         for name in sorted(first.keys() | mirrored.keys()):
@@ -95,7 +95,7 @@ class MirroredKeyFolder:
     def begin(self) -> None:
         self.note_mirrored()
         self._mirror.begin()
-        # A crash here leaves a name in the mirror that no log knows: the next start takes it.
+        # A crash here leaves a name in the mirror that no log knows; the next start uses it.
         self._first.put_back(INSTALLATION, self._mirror.installation())
 
     def joined(self) -> bool:
@@ -119,9 +119,9 @@ class MirroredKeyFolder:
         return any(folder.restoring() for folder in self._both)
 
     def begin_restore(self) -> None:
-        with suppress(Unavailable):  # a name that is damaged is put back from the copy
+        with suppress(Unavailable):  # the copy replaces a damaged name
             if self._first.installation() and not self.restoring():
-                self.require_usable()  # a copy must not go into the place where a disk will be mounted
+                self.require_usable()  # the disk of a folder may not be mounted
         for folder in self._both:
             folder.begin_restore()
 

@@ -1,13 +1,13 @@
-"""Keeps the key file of each session in two folders: in `keys/` and in its mirror on another disk.
+"""Stores the key file of each session in two folders: in `keys/` and in its mirror on another disk.
 
-1. A key counts when it is durable in both. Making looks into the mirror before it makes anything new: a key
-   that only the mirror has is the session's key.
-2. Reading takes the first folder, and the mirror where a file is missing or unreadable in the first.
-3. Erasing reaches for both, whatever one of them says, and is done only when it is done in both.
-4. The two files of a session hold one data key, and need not be equal: each is replaced for what it holds, so
-   a damaged one never takes the place of a whole one. The first one's lock is held for both.
-5. An erasure in one folder is an erasure in both (`sweep`). What one lacks it gets from the other; since its
-   bytes may have lain there before, it is not proven there.
+1. A key counts once it is durable in both. Making checks the mirror first: a key that only the mirror has is
+   the session's key.
+2. Reading takes the first folder, or the mirror if the file is missing or unreadable in the first.
+3. Erasing tries both folders even if one fails, and is complete only when both are erased.
+4. The two files of a session hold one data key, and may differ. Each is replaced according to its own
+   content, so a damaged one never replaces a whole one. The lock of the first covers both.
+5. An erasure in one folder becomes an erasure in both (`sweep`). A missing file is copied from the other
+   folder; its erasure is not proven there, because its bytes may have been there before.
 """
 
 import heapq
@@ -32,11 +32,11 @@ class MirroredKeyFiles:
     def _made(self, uid: bytes, data: bytes, *, is_new: bool) -> bytes:
         mirrored = _content(self._mirror, uid)
         if mirrored == b"":
-            return b""  # it is being erased: whoever erases it comes to the first folder, too
+            return b""  # it is being erased, and the eraser will reach the first folder
         if mirrored:
             return self._first.put_back(uid, mirrored)
         there = (self._first.make if is_new else self._first.put_back)(uid, data)
-        # A crash here leaves a key that nobody was told of: the next call, or the next start, mirrors it.
+        # A crash here leaves a key that no caller knows; the next call, or the next start, mirrors it.
         if there:
             put = self._mirror.make if is_new and there == data else self._mirror.put_back
             if not put(uid, there):
@@ -49,7 +49,7 @@ class MirroredKeyFiles:
         except Unavailable:
             mirrored = self._mirror.open(uid)
             if mirrored is None:
-                raise  # nobody knows that there is none
+                raise  # it is unknown whether there is one
             return mirrored
         return self._mirror.open(uid) if file is None else file
 
@@ -59,7 +59,7 @@ class MirroredKeyFiles:
         def make_both(old: bytes) -> bytes | None:
             nonlocal mirrored
             made = make(old)
-            # A crash after this leaves the new file in the mirror alone: the next rotation brings both along.
+            # A crash after this leaves the new file in the mirror alone; the next rotation replaces both.
             mirrored = self._mirror.replace(uid, lambda there: made if there == old else make(there))
             return made
 
@@ -69,8 +69,8 @@ class MirroredKeyFiles:
     def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         outcomes: list[Erasure | None] = []
         failed: LucidError | None = None
-        # The first folder first: who reads takes that one. A crash between the two is brought to its end by
-        # the same call, or by the next start.
+        # The first folder first, as readers use it. After a crash between the two the same call, or the next
+        # start, completes the erasure.
         for files in (self._first, self._mirror):
             try:
                 outcomes.append(files.erase(uid, was_made=was_made))
@@ -80,13 +80,13 @@ class MirroredKeyFiles:
             raise failed
         return _both(*outcomes) or "unproven"
 
-    def vouch(self, uid: bytes, data: bytes) -> None:
-        self._first.vouch(uid, data)
-        self._mirror.vouch(uid, data)
+    def mark_proven(self, uid: bytes, data: bytes) -> None:
+        self._first.mark_proven(uid, data)
+        self._mirror.mark_proven(uid, data)
 
-    def doubt(self, uid: bytes) -> None:
-        self._first.doubt(uid)
-        self._mirror.doubt(uid)
+    def mark_unproven(self, uid: bytes) -> None:
+        self._first.mark_unproven(uid)
+        self._mirror.mark_unproven(uid)
 
     def uids(self) -> Iterator[bytes]:
         last = b""
@@ -120,7 +120,7 @@ class MirroredKeyFiles:
                 other.put_back(uid, data)
 
     def _pairs(self) -> Iterator[tuple[bytes, bool | None, bool | None]]:
-        """Each session, and whether it is erased in the first folder, and in the mirror; None: no file."""
+        """Yield each session; whether it is erased in the first folder, in the mirror; None: no file."""
         first, mirrored = self._first.states(), self._mirror.states()
         one, other = next(first, None), next(mirrored, None)
         while one is not None or other is not None:
@@ -137,7 +137,7 @@ class MirroredKeyFiles:
 
 
 def _content(files: KeyFiles, uid: bytes) -> bytes | None:
-    """Empty: it is erased; None: there is none."""
+    """Return the content; empty: it is erased; None: there is no file."""
     file = files.open(uid)
     if file is None:
         return None
@@ -146,7 +146,7 @@ def _content(files: KeyFiles, uid: bytes) -> bytes | None:
 
 
 def _both(*outcomes: Erasure | None) -> Erasure | None:
-    """What is known of both; None: neither had anything."""
+    """Combine two outcomes; None: neither folder had a file."""
     known = [outcome for outcome in outcomes if outcome is not None]
     if not known:
         return None

@@ -1,13 +1,12 @@
-"""Overwrites a file in place, and keeps account of whether nothing of its old bytes is left on the disk.
+"""Overwrites a file in place, and records whether any of its old bytes can be left on the disk.
 
-1. Random bytes, never zeros: a host may turn zeros into a discard, which leaves the old bytes.
-2. Past the page cache where the file system allows it; always synced, and read back from the disk.
-3. An overwriting is proven only where the blocks are known to be the same before and after: FIEMAP gives
-   them, none shared, inline, compressed or unwritten, on a medium that writes a block where it was
-   (infra.keys.medium).
-4. The mark of a file (an extended attribute) says that all bytes it ever held, and those of the files that it
-   replaced, are on no other blocks. It names the file (inode, generation) and its blocks: one that was copied
-   with its attributes, or moved on the disk, is another. Where there are no attributes there is no proof.
+1. It writes random bytes, never zeros: a host may turn zeros into a discard, which leaves the old bytes.
+2. It writes past the page cache where the file system allows it, always syncs, and reads back from the disk.
+3. An overwriting is proven only if FIEMAP shows the same blocks before and after. None may be shared, inline,
+   compressed or unwritten, and the medium must write a block in place (infra.keys.medium).
+4. The mark of a file (an extended attribute) states: all bytes that it, and the files that it replaced, ever
+   held are on no other blocks. It names the file (inode, generation) and its blocks, so a copy of the file,
+   or a file that moved on the disk, is not marked. Without attributes there is no proof.
 
 Source: Documentation/filesystems/fiemap.rst.
 """
@@ -26,16 +25,16 @@ FIEMAP, FIEMAP_SYNC = 0xC020660B, 1
 HEAD, EXTENT = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
 EXTENTS_MOST = 64
 PLAIN = 0x1 | 0x1000
-"""Flags of an extent that is nothing but blocks of its own: LAST, MERGED."""
+"""Flags of an extent with blocks of its own: LAST, MERGED."""
 MARK = "user.lucid.proven"
 GETVERSION, VERSION = 0x80087601, struct.Struct("=i4x")
-"""FS_IOC_GETVERSION: what tells a file from one that had its inode before."""
+"""FS_IOC_GETVERSION: the generation tells a file from an earlier one with its inode."""
 
 
 def write_new(file: int, data: bytes, folder: int) -> None:
-    """Give an empty file its content, durably, so that no crash leaves any of it outside the file's blocks.
+    """Write the content of an empty file, durably; no crash leaves any of it outside the file's blocks.
 
-    file: from `direct.open_file`, with a name in `folder`. Raises OSError, Unavailable (keys.read_back).
+    file: from `direct_io.open_file`, with a name in `folder`. Raises OSError, Unavailable (keys.read_back).
     """
     # Blocks first: without them a power failure could leave the content in blocks that belong to no file.
     direct_io.write_all(file, secrets.token_bytes(len(data)))
@@ -44,9 +43,9 @@ def write_new(file: int, data: bytes, folder: int) -> None:
 
 
 def overwrite(file: int) -> bool:
-    """Put random bytes over a whole file, durably; whether that is proven to leave nothing.
+    """Overwrite a whole file with random bytes, durably; return whether nothing is proven to be left.
 
-    file: from `direct.open_file`, for reading and writing. Raises OSError, Unavailable (keys.read_back).
+    file: from `direct_io.open_file`, for reading and writing. Raises OSError, Unavailable (keys.read_back).
     """
     size = os.fstat(file).st_size
     before = blocks(file, size)
@@ -55,7 +54,7 @@ def overwrite(file: int) -> bool:
 
 
 def blocks(file: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Where the extents of a file lie: (byte on the disk, bytes) each; empty: it cannot be told."""
+    """Return the extents of a file, (byte on the disk, bytes) each; empty: unknown."""
     asked = bytearray(HEAD.size + EXTENTS_MOST * EXTENT.size)
     HEAD.pack_into(asked, 0, 0, size, FIEMAP_SYNC, 0, EXTENTS_MOST, 0)
     try:
@@ -81,7 +80,7 @@ def is_marked(file: int) -> bool:
 
 
 def mark(file: int, *, erased: bool = False) -> None:
-    """Durable on return, where the medium allows it at all. erased: it holds no key any more."""
+    """Mark the file, durably, if its medium allows proof. erased: it holds no key any more."""
     if not medium(file).unproven:
         with contextlib.suppress(OSError):
             os.setxattr(file, MARK, _here(file, erased=erased))
@@ -89,14 +88,14 @@ def mark(file: int, *, erased: bool = False) -> None:
 
 
 def unmark(file: int) -> None:
-    """Durable on return: a crash does not bring a proof back."""
+    """Remove the mark, durably: no crash brings it back."""
     if is_marked(file):
         os.removexattr(file, MARK)
         os.fsync(file)
 
 
 def _here(file: int, *, erased: bool = False) -> bytes:
-    """Which file this is, and where its blocks lie. Raises OSError."""
+    """Return the identity of the file and its blocks. Raises OSError."""
     status = os.fstat(file)
     (generation,) = VERSION.unpack(fcntl.ioctl(file, GETVERSION, bytes(VERSION.size)))
     extents = " ".join(f"{at}+{length}" for at, length in blocks(file, status.st_size))
@@ -109,4 +108,6 @@ def _put(file: int, data: bytes) -> None:
     direct_io.write_all(file, data)
     os.lseek(file, 0, os.SEEK_SET)
     if direct_io.read_all(file) != data:
-        raise Unavailable("a key file does not hold what was written into it", code="keys.read_back")
+        raise Unavailable(
+            "a key file, read back from the disk, differs from the written bytes", code="keys.read_back"
+        )

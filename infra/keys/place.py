@@ -1,12 +1,12 @@
-"""One `keys/` folder as a place that keys are moved from and to.
+"""Moves keys from and to one `keys/` folder.
 
-    <keys>/moving      the path of the new place; until the move is complete nothing uses the folder
-    <keys>/moved       the same path, for good; the new place has all keys: this one is never served again
-    <keys>/arriving    a command; until it is complete, and this folder filled or emptied, nothing uses it
+    <keys>/moving      the path of the new place; until the move is complete no process uses the folder
+    <keys>/moved       the same path, for good: the keys are there, and this folder is never used again
+    <keys>/arriving    a command; until it has filled or emptied the folder, no process uses it
 
 1. Each note is durable before the step that it announces.
-2. Emptying overwrites a file before it takes away its name: whatever a crash leaves is found by the next try.
-3. A role that uses the folder holds a shared flock on it (infra.keys.folder), moving an exclusive one.
+2. Emptying overwrites a file before it removes its name, so after a crash the next try finds every rest.
+3. A role holds a shared flock on the folder that it uses (infra.keys.folder); a move holds an exclusive one.
 """
 
 import contextlib
@@ -50,7 +50,9 @@ class DiskKeyPlace:
             yield
         except BlockingIOError:
             raise Unavailable(
-                f"{self.path} is in use", code="keys.busy", hint="stop everything that serves, then try again"
+                f"{self.path} is in use",
+                code="keys.busy",
+                hint="stop the system that uses it, then try again",
             ) from None
         finally:
             os.close(folder)
@@ -108,7 +110,7 @@ class DiskKeyPlace:
             raise Misuse(
                 f"{self.path} lies on {found.kind}; a key on a network file system cannot be erased",
                 code="keys.network",
-                hint="name a folder on a disk of this machine",
+                hint="name a folder on a local disk",
             )
         with translated(self.path, "keys"):
             write_private(self.path / ARRIVING, command.encode())
@@ -126,13 +128,13 @@ class DiskKeyPlace:
 
 
 def _removed(path: Path) -> bool:
-    """Overwrite a file and take it away; whether that is proven to leave nothing. A link just goes."""
+    """Overwrite and unlink a file; return whether nothing is proven to be left. A link is only unlinked."""
     proven = True
     if not path.is_symlink():
         with direct_io.opened_file(path, os.O_RDWR | os.O_NOFOLLOW) as file:
             proven = overwrite(file)
             os.ftruncate(file, 0)
             os.fsync(file)
-    # A crash before this leaves an empty file, one after it perhaps its name: the next try takes it away.
+    # A crash around here leaves an empty file, or its name: the next try removes it.
     path.unlink()
     return proven

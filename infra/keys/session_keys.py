@@ -1,16 +1,16 @@
-"""Keeps one small file a session: makes it once, reads it, replaces it, and erases its bytes for good.
+"""Keeps one small file per session: makes it once, reads it, replaces it, and erases its bytes for good.
 
-    <root>/<2 hex>/<uid>.key            the key file; empty: erased for ever, the fence
-    <root>/<2 hex>/.<uid>.<8 hex>       while a file is made or replaced; after a crash: a leftover
+    <root>/<2 hex>/<uid>.key            the key file; empty: erased for good, and never made again
+    <root>/<2 hex>/.<uid>.<8 hex>       a file that is being made or replaced; after a crash: a leftover
 
-1. Making, replacing and erasing hold an exclusive flock on the folder, reading holds a shared one. So the
-   holder of the exclusive one knows that every leftover there is of a process that died.
-2. A secret is written only over blocks that a durable name leads to: no power failure puts it elsewhere.
-3. A file never loses its last name before its bytes are overwritten: a replaced file has a second name.
-4. Before a leftover is overwritten the folder is synced: the name that replaced it cannot be taken back.
+1. Making, replacing and erasing hold an exclusive flock on the folder, reading holds a shared one. So under
+   an exclusive lock every leftover there belongs to a dead process.
+2. A secret is written only into blocks of a file with a durable name: no power failure leaves it elsewhere.
+3. A file keeps a name until its bytes are overwritten: a replaced file has a second name.
+4. The folder is synced before a leftover is overwritten: then a crash cannot undo the name that replaced it.
    A leftover that is another name of the key file itself is only unlinked.
-5. The mark of a key file (overwriting.py) also stands on the fence, so an erasure that is repeated after a
-   crash says the same.
+5. The mark of a key file (infra.keys.overwriting) stays on the erased file, so a repeated erasure gives the
+   same outcome.
 6. Calls block: run them in threads. Any number of threads and processes may share one root.
 """
 
@@ -34,7 +34,7 @@ KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
 LEFTOVER = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 READ_MOST_BYTES = 64 << 10
-"""No key file is so long; a longer one is cut, and refused by who reads it."""
+"""Longer than any key file; a longer one is cut, and then refused."""
 
 
 class OpenKey:
@@ -71,7 +71,7 @@ class DiskKeyFiles:
             name = _name(uid)
             there = _content(folder, name)
             if there is not None:
-                os.fsync(folder)  # who made it may have died before: a power failure would take it back
+                os.fsync(folder)  # its maker may have died before: a power failure would remove the name
                 return there
             _clear(folder, uid)
             with _or_undone(folder, uid):
@@ -119,24 +119,24 @@ class DiskKeyFiles:
             is_new = _content(folder, _name(uid)) is None
             with _file(folder, _name(uid), os.O_CREAT) as file:
                 if is_new and not was_made:
-                    mark(file, erased=True)  # with this file none can be
+                    mark(file, erased=True)  # no bytes of a key can be here
                 elif os.fstat(file).st_size:
                     if overwrite(file) and is_marked(file):
                         mark(file, erased=True)
                     else:
                         unmark(file)
-                    # A crash before this leaves a file that nothing opens; the next try overwrites it again.
+                    # A crash before this leaves a file without a key; the next try overwrites it again.
                     os.ftruncate(file, 0)
                 os.fsync(file)
                 os.fsync(folder)
                 return _outcome(file)
 
-    def vouch(self, uid: bytes, data: bytes) -> None:
+    def mark_proven(self, uid: bytes, data: bytes) -> None:
         with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
             if data and direct_io.read_all(file) == data:
                 mark(file)
 
-    def doubt(self, uid: bytes) -> None:
+    def mark_unproven(self, uid: bytes) -> None:
         with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
             unmark(file)
 
@@ -172,7 +172,7 @@ class DiskKeyFiles:
 
     @contextlib.contextmanager
     def _exclusive(self, uid: bytes) -> Iterator[int]:
-        """The session's folder, made if need be, held alone."""
+        """Yield the session's folder, made if need be, under an exclusive lock."""
         path = self._folder(uid)
         with translated(path, "keys"):
             _make_folder(self.root)
@@ -184,7 +184,7 @@ class DiskKeyFiles:
 
     @contextlib.contextmanager
     def _shared(self, uid: bytes) -> Iterator[int | None]:
-        """The session's folder, held with other readers; None: there is none."""
+        """Yield the session's folder under a shared lock; None: there is none."""
         path = self._folder(uid)
         with translated(path, "keys"), contextlib.ExitStack() as stack:
             try:
@@ -204,13 +204,13 @@ class DiskKeyFiles:
             raise Misuse(
                 f"{self.root} lies on {found.kind}; a key on a network file system cannot be erased",
                 code="keys.network",
-                hint="set KEYS_PATH to a folder on a disk of this machine",
+                hint="set KEYS_PATH to a folder on a local disk",
             )
         self._is_local = True
 
 
 def _write(folder: int, uid: bytes, data: bytes, *, marked: bool) -> str:
-    """A durable file under a temporary name. marked: no bytes of this key are anywhere else."""
+    """Write a durable file under a temporary name. marked: no bytes of this key are elsewhere."""
     name = _temporary(uid)
     with _file(folder, name, os.O_CREAT | os.O_EXCL) as file:
         write_new(file, data, folder)
@@ -220,7 +220,7 @@ def _write(folder: int, uid: bytes, data: bytes, *, marked: bool) -> str:
 
 
 def _clear(folder: int, uid: bytes) -> int:
-    """Overwrite and unlink what a crash, or a replacement, left of this session; how many."""
+    """Overwrite and unlink the leftovers of this session; return how many."""
     left = [name for name in _names(folder) if name.startswith(f".{uid.hex()}.")]
     if not left:
         return 0
@@ -241,7 +241,7 @@ def _clear(folder: int, uid: bytes) -> int:
 
 @contextlib.contextmanager
 def _or_undone(folder: int, uid: bytes) -> Iterator[None]:
-    """Where making fails, leave nothing half made. What cannot be cleared now the next start clears."""
+    """On failure remove the half-made file now; if that fails too, the next start does."""
     try:
         yield
     except OSError:
@@ -251,7 +251,7 @@ def _or_undone(folder: int, uid: bytes) -> Iterator[None]:
 
 
 def _names(folder: int) -> list[str]:
-    """A folder that has been open for longer may not show newer names (btrfs)."""
+    """List through a new descriptor: on btrfs an older one may miss newer names."""
     again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         return os.listdir(again)
@@ -288,7 +288,7 @@ def _file(folder: int, name: str, flags: int = 0) -> contextlib.AbstractContextM
 
 
 def _make_folder(path: Path) -> None:
-    """Durable on return, also if another process made it a moment ago."""
+    """Make a folder, durable on return, also if another process made it a moment ago."""
     try:
         path.mkdir(mode=FOLDER_MODE)
     except FileExistsError:

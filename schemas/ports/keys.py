@@ -117,10 +117,10 @@ class KeyFiles(Protocol):
         or may have been; without a file its bytes may then be anywhere. A second call repeats the outcome.
         """
 
-    def vouch(self, uid: bytes, data: bytes) -> None:
+    def mark_proven(self, uid: bytes, data: bytes) -> None:
         """Note that no other copy of the bytes is left, if they equal `data`. A file must exist."""
 
-    def doubt(self, uid: bytes) -> None:
+    def mark_unproven(self, uid: bytes) -> None:
         """Note that the bytes of the file may also be elsewhere. A file must exist."""
 
     def uids(self) -> Iterator[bytes]:
@@ -174,7 +174,7 @@ class Signers(Protocol):
     def of(self, fingerprint: bytes) -> DatedSigner | None:
         """Return the signer with this fingerprint, whether it still counts or not."""
 
-    def publics(self) -> Sequence[bytes]:
+    def public_keys(self) -> Sequence[bytes]:
         """Return every signer's public key, revoked or not: a recording that one ended stays ended."""
 
     def rotate(self, now_us: int) -> DatedSigner:

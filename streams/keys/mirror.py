@@ -138,5 +138,5 @@ def _end_session(first: KeyFiles, mirror: KeyFiles, uid: bytes) -> bool:
 def _doubt(first: KeyFiles, uid: bytes) -> bool:
     if not content_of(first, uid):
         return False
-    first.doubt(uid)
+    first.mark_unproven(uid)
     return True

@@ -139,7 +139,7 @@ def _overwrite(old: KeyFiles, new: KeyFiles, uid: bytes) -> Erasure | None:
         return None
     outcome = old.erase(uid)
     if outcome == "overwritten":
-        new.vouch(uid, data)
+        new.mark_proven(uid, data)
     return outcome
 
 

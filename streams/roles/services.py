@@ -51,7 +51,7 @@ async def run_worker(
         store=store,
         keys=KeyStore(here.key_files, here.keyring),
         blobs=here.evidence.chunks,
-        end_keys=here.signers.publics,
+        end_keys=here.signers.public_keys,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )
     following = asyncio.create_task(store.directory.run())

@@ -106,7 +106,7 @@ def test_a_wrong_encryption_key_ends_the_start(lucid: Lucid, tmp_path: Path) -> 
     for wrong in ({"ENCRYPTION_KEY": "correct horse cattery"}, {}):
         done = lucid("up", data=data, **wrong)
         assert done.returncode == 6, said_of(done)
-        assert "set ENCRYPTION_KEY as it was" in said_of(done)
+        assert "set ENCRYPTION_KEY to its earlier value" in said_of(done)
 
 
 def test_moved_keys_are_found_by_the_setting_that_the_command_names(

@@ -33,7 +33,7 @@ async def admitted(jet: Jet, data: Path) -> list[FoldedFragment]:
     """What the stream holds of the session, without what is no fragment."""
     created = (await SessionLog(jet).load(SESSION)).created
     assert created is not None
-    signers = Signers(data).publics
+    signers = Signers(data).public_keys
     found = jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", SESSION))
     looked_at = [(message.seq, admit(message.data, created.host_key, signers)) async for message in found]
     return [FoldedFragment.of(seq, one) for seq, one in looked_at if isinstance(one, Fragment)]

@@ -420,7 +420,7 @@ def strike_nth(monkeypatch: pytest.MonkeyPatch, pair: Pair, wanted: str, form: s
         "note_erased": (pair.mirror.folder, "note_erased"),
         "key": (pair.mirror.files, "put_back"),
         "erase": (pair.mirror.files, "erase"),
-        "doubt": (pair.first.files, "doubt"),
+        "mark_unproven": (pair.first.files, "mark_unproven"),
     }
     count = iter(range(1000))
     target, attribute = targets[name]
@@ -452,7 +452,15 @@ async def test_filling_that_a_power_failure_interrupts_is_completed_by_the_same_
     assert are_alike(pair)
 
 
-ENDED = ["begin_arriving 0", "erase 0", "erase 1", "doubt 0", "vacate 0", "forget_mirror 0", "end_arriving 0"]
+ENDED = [
+    "begin_arriving 0",
+    "erase 0",
+    "erase 1",
+    "mark_unproven 0",
+    "vacate 0",
+    "forget_mirror 0",
+    "end_arriving 0",
+]
 
 
 @pytest.mark.parametrize("form", ["failed", "applied"])

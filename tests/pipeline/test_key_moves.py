@@ -157,7 +157,16 @@ async def test_a_folder_that_is_not_fit_for_keys_is_refused_and_nothing_is_writt
 NOTES = ("begin_leaving", "begin_arriving", "note_left", "vacate", "end_arriving", "end_leaving")
 FILLED = ("put_back", "join", "note_erased")
 EFFECTS = [f"{name} 0" for name in (*NOTES, *FILLED)]
-EFFECTS += ["put_back 2", "carry 0", "carry 1", "erase 0", "erase 1", "erase 2", "vouch 0", "vouch 1"]
+EFFECTS += [
+    "put_back 2",
+    "carry 0",
+    "carry 1",
+    "erase 0",
+    "erase 1",
+    "erase 2",
+    "mark_proven 0",
+    "mark_proven 1",
+]
 
 
 def strike(moving: Move, monkeypatch: pytest.MonkeyPatch, wanted: str, form: str) -> None:
@@ -186,7 +195,7 @@ def strike(moving: Move, monkeypatch: pytest.MonkeyPatch, wanted: str, form: str
         struck(moving.new.folder, name, name)
     struck(moving.new.files, "put_back", "carry")
     struck(moving.old.files, "erase", "erase")
-    struck(moving.new.files, "vouch", "vouch")
+    struck(moving.new.files, "mark_proven", "mark_proven")
 
 
 @pytest.mark.parametrize("form", ["failed", "applied"])

@@ -41,7 +41,7 @@ def test_the_signer_of_a_date_signs_what_bears_it(signers: Signers) -> None:
     assert (old.from_us, old.until_us, old.revoked_us) == (0, ROTATED_US + OVERLAP_US, 0)
     assert (held.from_us, held.until_us, held.revoked_us) == (ROTATED_US, 0, 0)
     assert [signers.of(one.fingerprint).name for one in (SIGNING, new)] == [SIGNING.name, new.name]
-    assert Signers(signers.directory).publics() == [SIGNING.public, new.public], "another process sees it"
+    assert Signers(signers.directory).public_keys() == [SIGNING.public, new.public], "another process sees it"
 
 
 def test_a_rotation_follows_the_one_before_whatever_the_clock_says(signers: Signers) -> None:

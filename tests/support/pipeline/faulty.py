@@ -259,7 +259,7 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
     store = EventStore.over(faulty, SessionDirectory(jet))
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
-    parts = worker.WorkerParts(store, key_store(data), blobs, Signers(data.keys).publics, LIMITS)
+    parts = worker.WorkerParts(store, key_store(data), blobs, Signers(data.keys).public_keys, LIMITS)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(store.directory.run())]
     working = asyncio.create_task(worker.work(parts, stop))
