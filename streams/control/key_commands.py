@@ -15,7 +15,7 @@ from typing import Any
 from schemas.events.commands import RevokeSigner
 from schemas.ports import DatedSigner, Keyring, Signers
 from streams.control.client import error_fields
-from streams.keys.folder import KeyFolder
+from streams.keys.folder import LoggedKeyFolder
 from streams.keys.keystore import KeyStore
 from streams.scheduling.clock import Clock
 
@@ -31,7 +31,7 @@ class KeyCommands:
     keys: KeyStore
     keyring: Keyring
     signers: Signers
-    folder: KeyFolder
+    folder: LoggedKeyFolder
     clock_us: Clock
 
     async def rotate(self, body: Body) -> Body:

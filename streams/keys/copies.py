@@ -16,7 +16,6 @@
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -161,7 +160,7 @@ def _held(folder: Folder, files: KeyFiles, uids: list[bytes]) -> Iterator[Record
 
 def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
     """Read a whole copy, and refuse one that does not belong here before anything is written."""
-    there = dict(folder.files()) if os.path.isdir(folder.path) else {}
+    there = dict(folder.files()) if folder.path.is_dir() else {}
     told: KeyCopy | None = None
     sessions = 0
     for name, content in records:

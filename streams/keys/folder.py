@@ -1,19 +1,20 @@
-"""Proves at each start that `keys/` and the log belong together, and makes the first keys of an installation.
+"""Checks at each start that `keys/` and the log belong together, and makes an installation's first keys.
 
     keys/installation, master key, root, signer   →   KeysNoted in the log   →   keys/joined
     a key file is made   →   KeyMade in the log   →   the session names its key
     ErasureOrdered in the log   →   the key file is erased   →   at the next start: keys/erased
 
 1. Each step is durable before the next. A crash before KeysNoted leaves a log that knows no keys: the next
-   start makes what is missing. A crash after it leaves a folder that the log names: the next start joins it.
-2. A role calls `open` before it serves anything; whatever makes or lists keys later calls `check` before.
-3. A folder that was put back from an older copy holds keys that were erased since. `open` erases all that the
-   log names from `keys/erased` on, before anything is served: a folder that never left costs one look.
-4. A folder that lacks the newest key that was made is older: what lacks any lacks that one. Where a person
-   said that there is no newer copy, it serves.
-5. The log is read before the folder: another process may add a key in between, and none is ever taken away.
-   One that begins the installation in between is seen by looking again before anything is refused.
-6. Whoever may publish can write anything under these names: what is no event counts for nothing.
+   start makes the missing ones. A crash after it leaves a folder that the log names: the next start joins it.
+2. A role calls `open` before it serves anything. Each function that makes or lists keys later calls `check`
+   before.
+3. A folder that was put back from an older copy holds keys that were erased since. Before anything is served,
+   `open` erases all that the log names from `keys/erased` on. A folder that never left costs one read.
+4. A folder that lacks the newest key is older: one that lacks any key lacks the newest. If a person said that
+   there is no newer copy, it serves.
+5. The log is read before the folder: another process may add a key in between, and none is ever removed. A
+   process that begins the installation in between is seen by a second read, before anything is refused.
+6. Anyone who may publish can write anything under these names: a malformed event counts for nothing.
 """
 
 import asyncio
@@ -33,23 +34,23 @@ from schemas.events.installation import (
     read_installation_event,
 )
 from schemas.format.jcs import jcs
-from schemas.ports import Jet, KeyFiles, Keyring, Reader, Signers, Writer
-from schemas.ports import KeyFolder as Folder
+from schemas.ports import Jet, KeyFiles, KeyFolder, Keyring, Reader, Signers, Writer
 from schemas.ports.messages import Message
 from streams.event_store.session_log import read_event
-from streams.roles.drivers import Installation
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry_conflicts
 
 log = logging.getLogger("lucid.keys")
 RequireKeys = Callable[[], Awaitable[None]]
-"""`KeyFolder.require`."""
+"""`LoggedKeyFolder.require`."""
 
 
-class KeyFolder:
-    """The `keys/` folder of this installation, and what the log says of it."""
+class LoggedKeyFolder:
+    """The `keys/` folder of this installation, checked against its log."""
 
-    def __init__(self, jet: Jet, folder: Folder, keyring: Keyring, signers: Signers, files: KeyFiles) -> None:
+    def __init__(
+        self, jet: Jet, folder: KeyFolder, keyring: Keyring, signers: Signers, files: KeyFiles
+    ) -> None:
         self._jet, self._folder, self._files = jet, folder, files
         self._keyring, self._signers = keyring, signers
 
@@ -75,7 +76,7 @@ class KeyFolder:
         await asyncio.to_thread(self._folder.use)
         # Before the log's erasures, which pass by a key that only the mirror has still.
         await asyncio.to_thread(self._files.sweep)
-        await self._erase_again()
+        await self._catch_up_erasures()
 
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""
@@ -89,7 +90,7 @@ class KeyFolder:
             raise Unavailable(error.message, code=error.code, hint=error.hint) from error
 
     async def note(self) -> None:
-        """Let the log know every key that the folder holds. Safe to repeat."""
+        """Write every key of the folder into the log. Safe to repeat."""
 
         async def once() -> None:
             await self._note(*await keys_noted(self._jet))
@@ -97,7 +98,7 @@ class KeyFolder:
         await retry_conflicts(once, "the installation")
 
     async def _belonging(self) -> tuple[KeysNoted | None, int]:
-        """What the log knows, when the folder belongs to it. Raises Denied."""
+        """The keys that the log knows, if the folder belongs to it. Raises Denied."""
         noted, seq = await keys_noted(self._jet)
         while True:
             held = await asyncio.to_thread(self._held)
@@ -129,12 +130,12 @@ class KeyFolder:
         if event is not None:
             await self._jet.append(subjects.INSTALLATION, jcs(event.model_dump(mode="json")), seq)
 
-    async def _erase_again(self) -> None:
+    async def _catch_up_erasures(self) -> None:
         """Bring a folder that is older than the log's last erasure up to it."""
         last = await _last(self._jet, subjects.ALL_ERASURES)
         done = await asyncio.to_thread(self._folder.erased_up_to)
         if done and not await self._is_erasure(done):
-            done = 0  # the number is of another history: this log was put back from an older copy
+            done = 0  # the number is of another history: this log was restored from an older copy
         if last is None or last.seq <= done:
             return
         again = 0
@@ -194,30 +195,25 @@ class KeyFolder:
         )
 
 
-def key_folder(here: Installation, jet: Jet) -> KeyFolder:
-    """The installation's keys/, and what this log says of it."""
-    return KeyFolder(jet, here.key_folder, here.keyring, here.signers, here.key_files)
-
-
 async def order_erasure(jet: Jet, uid: bytes) -> None:
-    """Let the log know that this key is to be erased, here and in every folder to come. Safe to repeat."""
+    """Order in the log that this key is erased, here and in every later folder. Safe to repeat."""
     order, subject = ErasureOrdered(uid=uid), subjects.erasure(uid)
     body = jcs(order.model_dump(mode="json"))
     try:
         await jet.append(subject, body, 0)
-    except Conflict:  # it is ordered already, or somebody wrote something else there
+    except Conflict:  # it is ordered already, or something else was written there
         if not any([_event(there) == order async for there in jet.read_all(subjects.LIFECYCLE, subject)]):
             await jet.publish(subject, body)
 
 
 async def note_key(jet: Writer, session: str, uid: bytes) -> None:
-    """Let the log know that the session's key file was made, and is durable. Safe to repeat."""
+    """Write into the log that the session's key file is durable. Safe to repeat."""
     event = KeyMade(uid=uid, session=session, at_us=now_us())
     await jet.publish(subjects.KEYS_MADE, jcs(event.model_dump(mode="json")))
 
 
 async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:
-    """What the log knows of `keys/`, and the sequence of that event; None, 0: nothing yet, or no log."""
+    """The keys that the log knows, and the sequence of that event; None, 0: none yet, or no log."""
     event, seq = await _last_event(jet, subjects.INSTALLATION, KeysNoted)
     return event if isinstance(event, KeysNoted) else None, seq
 
@@ -225,7 +221,7 @@ async def keys_noted(jet: Reader) -> tuple[KeysNoted | None, int]:
 async def _last_event(
     jet: Reader, subject: str, *kinds: type[InstallationEvent]
 ) -> tuple[InstallationEvent | None, int]:
-    """The newest event of these kinds, and the sequence of the newest message, whatever it is."""
+    """The newest event of these kinds, and the sequence of the newest message of any kind."""
     last = await _last(jet, subject)
     if last is None:
         return None, 0
@@ -239,7 +235,7 @@ async def _last_event(
 
 
 def _event(message: Message) -> InstallationEvent | None:
-    """None: it is none."""
+    """The event in a message; None: it is malformed."""
     try:
         return read_installation_event(message.data)
     except Rejected as error:

@@ -39,6 +39,7 @@ from schemas import ports
 from schemas.config.settings import Settings
 from schemas.ports.processes import Picture
 from streams.evidence.evidence_store import EvidenceStore
+from streams.keys.folder import LoggedKeyFolder
 
 __all__ = [
     "CONFIG",
@@ -103,6 +104,10 @@ class Installation:
         refuse_dumps()
         files, mirror = DiskKeyFiles(self._data.keys / "sessions"), self._mirror
         return MirroredKeyFiles(files, DiskKeyFiles(mirror / "sessions")) if mirror else files
+
+    def logged_keys(self, jet: ports.Jet) -> LoggedKeyFolder:
+        """The `keys/` folder, checked against this log."""
+        return LoggedKeyFolder(jet, self.key_folder, self.keyring, self.signers, self.key_files)
 
     def key_place(self, path: Path | None = None) -> ports.KeyPlace:
         """One folder with keys, without its mirror; None: the one in use."""

@@ -20,7 +20,6 @@ from schemas.errors import LucidError, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from streams.control.client import call
 from streams.event_store.topology import declare
-from streams.keys.folder import key_folder
 from streams.roles.drivers import Installation, connected, own_pid, supervised
 
 READY_S = 180.0
@@ -63,7 +62,7 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         await server.start()
         stack.push_async_callback(server.stop)
         jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
-        folder = key_folder(here, jet)
+        folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file)
         await folder.open()

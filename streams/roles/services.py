@@ -24,7 +24,6 @@ from streams.control.session_quota import SessionQuota
 from streams.event_store.event_store import EventStore
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.session_directory import SessionDirectory
-from streams.keys.folder import key_folder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
@@ -44,7 +43,7 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
-    if not await _unless_stopped(stop, retry(key_folder(here, jet).open)):
+    if not await _unless_stopped(stop, retry(here.logged_keys(jet).open)):
         return
     store = EventStore.over(jet, SessionDirectory(jet))
     parts = WorkerParts(
@@ -74,7 +73,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
     store = EventStore.over(jet, directory)
-    folder = key_folder(here, jet)
+    folder = here.logged_keys(jet)
     if not await _unless_stopped(stop, retry(folder.open)):
         return
     keys = KeyStore(here.key_files, keyring)

@@ -6,7 +6,7 @@ from pathlib import Path
 from handlers.crypto.key_file import build_key_file
 from infra.keys.place import DiskKeyPlace
 from schemas.errors import LucidError
-from streams.keys.folder import key_folder, order_erasure
+from streams.keys.folder import order_erasure
 from streams.roles.drivers import Installation
 from tests.support.pipeline.conducted import World
 
@@ -30,7 +30,7 @@ class Pair:
         return Installation(replace(self.world.settings, data=self.world.data.path, **paths))
 
     async def open(self, here: Installation | None = None) -> None:
-        await key_folder(here or self.here, self.world.jet).open()
+        await (here or self.here).logged_keys(self.world.jet).open()
 
     async def refused(self, here: Installation | None = None) -> str:
         """The code of what a start says; empty: it starts."""

@@ -18,7 +18,7 @@ from schemas.format import dsse
 from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Tombstone
 from streams.keys.copies import Copied, copies_made, make_copy, restore
-from streams.keys.folder import KeyFolder, key_folder, order_erasure
+from streams.keys.folder import LoggedKeyFolder, order_erasure
 from streams.roles.drivers import Installation, new_file
 from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
@@ -40,8 +40,8 @@ class Keys:
         self.copy_at = path / "copy.lucid-keys"
 
     @property
-    def folder(self) -> KeyFolder:
-        return key_folder(self.world.here, self.world.jet)
+    def folder(self) -> LoggedKeyFolder:
+        return self.world.here.logged_keys(self.world.jet)
 
     def make(self, uid: bytes) -> bytes:
         here = self.world.here

@@ -15,7 +15,7 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Denied, LucidError, Unavailable
 from streams.control.client import call
-from streams.keys.folder import key_folder, keys_noted
+from streams.keys.folder import keys_noted
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
@@ -30,7 +30,7 @@ def content(keys: Path) -> dict[str, bytes]:
 
 async def opened(world: World, **settings: Any) -> None:
     here = Installation(replace(world.settings, data=world.data.path, **settings))
-    await key_folder(here, world.jet).open()
+    await here.logged_keys(world.jet).open()
 
 
 def taken_away(keys: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_folder_is_checked_before_there_are_streams(server: NatsServer, 
     """Breaks: the first start of all waits for a log that it has not made yet."""
     jet = await connect(server.url, name="first")
     here = Installation(replace(load_settings({}), data=tmp_path / "data"))
-    await key_folder(here, jet).check()
+    await here.logged_keys(jet).check()
     await jet.close()
 
 
@@ -178,7 +178,7 @@ async def test_a_power_failure_at_the_first_start_is_gone_on_from(
     """Breaks: a first start that was interrupted is refused for ever, or names two installations."""
     async with connected(server, tmp_path) as world:
         here = world.here
-        folder = key_folder(here, world.jet)
+        folder = here.logged_keys(world.jet)
         struck: tuple[Any, str] = {
             "begin": (here.key_folder, "begin"),
             "keyring.begin": (here.keyring, "begin"),
@@ -266,7 +266,7 @@ async def test_a_role_that_starts_while_another_begins_the_installation_is_not_r
 ) -> None:
     """Breaks: of two services that start at once one ends: the log of its keys is not there, it says."""
     async with connected(server, tmp_path) as world:
-        slow = key_folder(world.here, world.jet)
+        slow = world.here.logged_keys(world.jet)
         held, began = slow._held, []
 
         def begun_meanwhile() -> Any:

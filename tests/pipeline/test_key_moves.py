@@ -13,7 +13,7 @@ from infra.keys import place as one_place
 from infra.keys.place import DiskKeyPlace
 from infra.nats_server.server import NatsServer
 from schemas.errors import Denied, Misuse, Unavailable
-from streams.keys.folder import key_folder, order_erasure
+from streams.keys.folder import order_erasure
 from streams.keys.move import Moved, move
 from streams.roles.drivers import Installation
 from tests.support.pipeline.conducted import World, connected
@@ -38,7 +38,7 @@ class Move:
         return Installation(settings)
 
     async def open(self, place: DiskKeyPlace) -> None:
-        await key_folder(self.here(place), self.world.jet).open()
+        await self.here(place).logged_keys(self.world.jet).open()
 
     async def prepare(self) -> None:
         await self.open(self.old)
@@ -124,7 +124,7 @@ async def test_the_bytes_in_the_old_folder_are_overwritten_before_their_names_go
 
 async def test_nobody_moves_keys_away_below_who_uses_them(moving: Move) -> None:
     """Breaks: a service finds its keys overwritten, takes its sessions for destroyed, and drops them."""
-    using = key_folder(moving.here(moving.old), moving.world.jet)
+    using = moving.here(moving.old).logged_keys(moving.world.jet)
     await using.open()
     with pytest.raises(Unavailable, match=r"keys\.busy"):
         move(moving.old, moving.new)

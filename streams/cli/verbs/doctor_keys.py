@@ -10,7 +10,7 @@ from schemas.types import utc_text
 from streams.cli import output
 from streams.cli.wait_start import running_url
 from streams.keys.copies import copies_made
-from streams.keys.folder import key_folder, keys_noted
+from streams.keys.folder import keys_noted
 from streams.roles.drivers import Installation, connected
 from streams.scheduling import clock
 
@@ -27,7 +27,7 @@ async def keys_found(here: Installation) -> str:
         text = _beside_no_server(here)
     else:
         async with connected(url, "lucid-doctor") as jet:
-            await key_folder(here, jet).check()
+            await here.logged_keys(jet).check()
         text = f"{output.key_digits(folder.installation().hex())}, as the log knows it"
     if folder.installation():
         folder.require_writable()

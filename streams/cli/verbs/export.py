@@ -35,7 +35,6 @@ from streams.cli.verbs.verify import read_beside, read_keys
 from streams.event_store.audit_log import audit
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import trust_file, trusted_keys
-from streams.keys.folder import key_folder
 from streams.roles.drivers import (
     KEYS,
     Installation,
@@ -250,7 +249,7 @@ async def _made_trust(serial: int, root_key: Path | None, new_root: bool) -> byt
     signers = here.signers
     async with attached() as jet:
         keys = await trusted_keys(jet, signers)
-        folder = key_folder(here, jet)
+        folder = here.logged_keys(jet)
         await folder.check()
         root = signers.new_root() if new_root else signers.root(root_key)
         await folder.note()

@@ -13,7 +13,6 @@ from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.keys.copies import Copied, make_copy, restore
-from streams.keys.folder import key_folder
 from streams.roles.drivers import Installation, new_file
 from streams.scheduling import clock
 
@@ -91,7 +90,7 @@ async def _copied(
     here: Installation, jet: Jet, target: Path, passphrase: str, label: str, until_us: int
 ) -> Copied:
     here.key_folder.use()  # a folder moved meanwhile would be copied with its keys erased
-    await key_folder(here, jet).check()
+    await here.logged_keys(jet).check()
     with new_file(target) as file:
         return await make_copy(
             jet, here.key_folder, here.key_files, file, passphrase, label=label, until_us=until_us

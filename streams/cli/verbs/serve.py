@@ -14,7 +14,6 @@ from streams.cli import attach, output
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
 from streams.event_store.topology import check_payload, declare
-from streams.keys.folder import key_folder
 from streams.roles.drivers import Installation, die_with
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
@@ -56,7 +55,7 @@ def _serve(name: str, role: Role, parent: int) -> None:
         async with connection(here, f"lucid-{name}", serving=False) as jet:
             check_payload(jet)
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
-                await key_folder(here, jet).check()  # before streams are made: others take them for a log
+                await here.logged_keys(jet).check()  # before streams are made: others take them for a log
                 await declare(jet, here.settings.nats_storage_bytes)
             await role(here, jet, stop)
 

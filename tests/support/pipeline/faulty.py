@@ -31,7 +31,7 @@ from streams.conductor.conductor import Conductor
 from streams.event_store.event_store import EventStore
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
-from streams.keys.folder import KeyFolder, RequireKeys
+from streams.keys.folder import LoggedKeyFolder, RequireKeys
 from streams.keys.keystore import KeyStore
 from streams.pipeline import worker
 from streams.pipeline.runner import Limits
@@ -274,7 +274,7 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
 def checked(jet: Jet, data: DataDir) -> RequireKeys:
     """What a conductor asks before it makes or erases a key."""
     folder, files = DiskKeyFolder(data.keys), DiskKeyFiles(data.keys / "sessions")
-    return KeyFolder(jet, folder, Keyring(data.keys), Signers(data.keys), files).require
+    return LoggedKeyFolder(jet, folder, Keyring(data.keys), Signers(data.keys), files).require
 
 
 @asynccontextmanager
