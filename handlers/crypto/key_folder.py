@@ -73,7 +73,7 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
             raise Denied(
                 f"master key version {master.version} in {held.path} is another one than the log knows",
                 code="keys.foreign",
-                hint=_copy_of(noted),
+                hint=_copy_after(noted.at_us),
             )
     for fingerprint in noted.signers:
         if fingerprint not in held.signers and not held.is_newest:
@@ -139,12 +139,10 @@ def _missing(held: KeysHeld, why: str) -> Denied:
 
 def _older(held: KeysHeld, noted: KeysNoted, lacking: str) -> Denied:
     return Denied(
-        f"{held.path} is older than the log: it lacks {lacking}", code="keys.older", hint=_copy_of(noted)
+        f"{held.path} is older than the log: it lacks {lacking}",
+        code="keys.older",
+        hint=_copy_after(noted.at_us),
     )
-
-
-def _copy_of(noted: KeysNoted) -> str:
-    return _copy_after(noted.at_us)
 
 
 def _copy_after(at_us: int) -> str:

@@ -14,35 +14,21 @@ from handlers.lifecycle.view import refusal_hint
 from schemas.errors import Denied, RefusedByState, session_absent
 from schemas.events.commands import (
     CREATE_PREFIX,
-    AcceptLoss,
     AllotRun,
     BeginSeal,
-    ChangeHold,
     Cleanup,
     Command,
-    CompleteSeal,
     Create,
     Destroy,
     Move,
-    RecordShredding,
     Recover,
-    ReleaseSource,
-    RequestEnd,
     StartComplete,
 )
 from schemas.events.session import (
     Created,
     DestroyOrdered,
-    EndRequested,
     Event,
-    HoldChanged,
-    LossAccepted,
     Recovered,
-    RunAllotted,
-    Sealed,
-    SealStarted,
-    Shredded,
-    SourceReleased,
     StartCompleted,
     Transitioned,
 )
@@ -116,24 +102,11 @@ def _fact(session: Session, command: Command) -> list[Event]:
     if session.state not in rule.states or blockers(session, rule.unless):
         raise _refused(session, rule.words, rule.unless)
     fields = command.model_dump()
-    match command:
-        case RequestEnd():
-            return [EndRequested(**fields)]
-        case AllotRun():
-            return [RunAllotted(**fields, run=session.run + 1)]
-        case AcceptLoss():
-            return [LossAccepted(**fields)]
-        case ReleaseSource():
-            return [SourceReleased(**fields)]
-        case ChangeHold():
-            return [HoldChanged(**fields)]
-        case BeginSeal():
-            return [SealStarted(**fields, seal_no=len(session.seals) + 1)]
-        case CompleteSeal():
-            return [Sealed(**fields)]
-        case RecordShredding():
-            return [Shredded(**fields)]
-    raise TypeError(f"EVENT_RULES names {type(command).__name__}, _fact does not")
+    if isinstance(command, AllotRun):
+        fields["run"] = session.run + 1
+    if isinstance(command, BeginSeal):
+        fields["seal_no"] = len(session.seals) + 1
+    return [rule.event(**fields)]
 
 
 def _refused(session: Session, asked: str, unless: tuple[Blocker, ...]) -> RefusedByState:

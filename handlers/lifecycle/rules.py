@@ -1,7 +1,7 @@
 """The rules of a session's life: the table of its states, and the rules of all other events.
 
 1. Every rule of movement is a row of TABLE, every other event a row of EVENT_RULES. A new rule is a new row.
-2. Pure. decide.py chooses the event that a rule appends.
+2. Pure. decide.py applies the rules.
 """
 
 from collections.abc import Callable
@@ -20,20 +20,20 @@ from schemas.events.commands import (
     RequestEnd,
     Trigger,
 )
-from schemas.events.session import State
-
-STATES = (
-    State.CREATED,
-    State.STARTING,
-    State.ACTIVE,
-    State.PAUSING,
-    State.PAUSED,
-    State.STOPPING,
-    State.STOPPED,
-    State.ERROR,
-    State.CLEANUP,
-    State.DESTROYED,
+from schemas.events.session import (
+    EndRequested,
+    Event,
+    HoldChanged,
+    LossAccepted,
+    RunAllotted,
+    Sealed,
+    SealStarted,
+    Shredded,
+    SourceReleased,
+    State,
 )
+
+STATES: tuple[str, ...] = tuple(value for name, value in vars(State).items() if name.isupper())
 ALIVE = tuple(state for state in STATES if state != State.DESTROYED)
 
 Blocker = Literal[
@@ -94,6 +94,8 @@ ROWS = {(row.from_state, row.trigger): row for row in TABLE}
 class EventRule(NamedTuple):
     """The rule of an event that moves no state: its states, its blockers, when it has happened already."""
 
+    event: Callable[..., Event]
+    """The event that the command appends."""
     words: str
     """Text after "cannot" in a refusal."""
     states: tuple[str, ...]
@@ -105,14 +107,18 @@ RUNNING = (State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING, State.ERRO
 SEALING = (State.STOPPING, State.STOPPED)
 EVENT_RULES: dict[type[Command], EventRule] = {
     RequestEnd: EventRule(
+        EndRequested,
         "be ended without its host",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed", "without a data key"),
         lambda session, command: session.end_requested is not None,
     ),
-    AllotRun: EventRule("be driven again", (*RUNNING, State.STOPPED), ("ordered to be destroyed",)),
+    AllotRun: EventRule(
+        RunAllotted, "be driven again", (*RUNNING, State.STOPPED), ("ordered to be destroyed",)
+    ),
     # Once a seal has begun, its bytes are fixed: a loss accepted now would be in no manifest.
     AcceptLoss: EventRule(
+        LossAccepted,
         "give up a chunk",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed"),
@@ -120,28 +126,32 @@ EVENT_RULES: dict[type[Command], EventRule] = {
     ),
     # Not after a seal has begun: the complete seal releases the whole source.
     ReleaseSource: EventRule(
+        SourceReleased,
         "release its source",
         RUNNING,
         ("sealed", "ordered to be destroyed", "being sealed"),
         lambda session, command: command.chunks <= session.released_chunks,
     ),
     ChangeHold: EventRule(
+        HoldChanged,
         "change its legal hold",
         ALIVE,
         ("ordered to be destroyed",),
         lambda session, command: command.held == session.held,
     ),
     BeginSeal: EventRule(
-        "be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")
+        SealStarted, "be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")
     ),
     # Not in ERROR: after RECOVER the same seal is made again, byte for byte, and ends in STOPPED.
     CompleteSeal: EventRule(
+        Sealed,
         "complete its seal",
         SEALING,
         ("not being sealed",),
         lambda session, command: command.seal_no <= len(session.seals),
     ),
     RecordShredding: EventRule(
+        Shredded,
         "record its shredding",
         (State.CLEANUP, State.DESTROYED),
         (),

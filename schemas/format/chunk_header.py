@@ -17,8 +17,9 @@
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from operator import attrgetter
 from typing import NoReturn, Protocol
 
 from schemas.errors import EvidenceFalse
@@ -112,24 +113,7 @@ class ChunkHeader:
         return mine == (uid, chunk.index, chunk.track, chunk.part, chunk.offset, chunk.plain)
 
     def pack(self) -> bytes:
-        return HEADER.pack(
-            MAGIC,
-            VERSION,
-            self.suite,
-            self.codec,
-            0,
-            HEADER_BYTES,
-            self.track,
-            self.part,
-            self.uid,
-            self.index,
-            self.offset,
-            self.plain,
-            self.payload,
-            self.dek_id,
-            self.nonce,
-            self.commitment,
-        )
+        return HEADER.pack(MAGIC, VERSION, self.suite, self.codec, 0, HEADER_BYTES, *_FROM_TRACK(self))
 
     @classmethod
     def parse(cls, raw: Buffer) -> "ChunkHeader":
@@ -137,7 +121,7 @@ class ChunkHeader:
         if len(raw) != HEADER_BYTES:
             _refuse(f"a header has {HEADER_BYTES} bytes, this one {len(raw)}")
         magic, version, suite, codec, flags, size, track, part, *rest = HEADER.unpack(raw)
-        uid, index, offset, plain, payload, dek_id, nonce, commitment = rest
+        _uid, index, offset, plain, payload, _dek_id, nonce, _commitment = rest
         if (magic, version, flags, size) != (MAGIC, VERSION, 0, HEADER_BYTES):
             _refuse("magic, version, flags or header length is wrong")
         if suite not in tuple(Suite) or codec not in tuple(Codec):
@@ -150,20 +134,11 @@ class ChunkHeader:
             _refuse(f"payload of {payload} bytes does not fit {plain} plain bytes under codec {codec}")
         if suite == Suite.AES_256_GCM and any(nonce[12:]):
             _refuse("a nonce of suite 2 has 12 bytes and then zeros")
-        return cls(
-            Suite(suite),
-            Codec(codec),
-            track,
-            part,
-            uid,
-            index,
-            offset,
-            plain,
-            payload,
-            dek_id,
-            nonce,
-            commitment,
-        )
+        return cls(Suite(suite), Codec(codec), track, part, *rest)
+
+
+_FROM_TRACK = attrgetter(*(field.name for field in fields(ChunkHeader)[2:]))
+"""The fields of a header from `track` on: they have one order in the class and in the bytes."""
 
 
 def codec_seconds(codec: Codec, level: int, plain_bytes: int) -> float:

@@ -15,6 +15,7 @@
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, NoReturn
 
 from schemas.errors import EvidenceFalse, Rejected
@@ -60,8 +61,7 @@ class Entry:
     @classmethod
     def of(cls, recorded: Recorded, sealed: int = 0, digest: bytes = ZERO) -> "Entry":
         """Return the entry of a data chunk. sealed, digest: length and H of its file; without, it is lost."""
-        span = {name: getattr(recorded, name) for name in SPAN_NAMES}
-        return cls(**span, sealed=sealed, digest=digest)
+        return cls(**dict(zip(SPAN_NAMES, _SPAN(recorded), strict=True)), sealed=sealed, digest=digest)
 
     @property
     def lost(self) -> bool:
@@ -70,24 +70,10 @@ class Entry:
     @property
     def span(self) -> tuple[int | bytes, ...]:
         """Every field but those of the file."""
-        return tuple(getattr(self, name) for name in SPAN_NAMES)
+        return tuple(_SPAN(self))
 
     def pack(self) -> bytes:
-        return ENTRY.pack(
-            self.index,
-            self.track,
-            self.part,
-            self.offset,
-            self.plain,
-            self.sealed,
-            self.first_us,
-            self.last_us,
-            self.first_seq,
-            self.last_seq,
-            self.prev_head,
-            self.last_head,
-            self.digest,
-        )
+        return ENTRY.pack(*_VALUES(self))
 
     @classmethod
     def parse(cls, raw: Buffer) -> "Entry":
@@ -117,6 +103,7 @@ class Entry:
 
 ENTRY_NAMES = tuple(field.name for field in fields(Entry))
 SPAN_NAMES = tuple(name for name in ENTRY_NAMES if name not in ("sealed", "digest"))
+_VALUES, _SPAN = attrgetter(*ENTRY_NAMES), attrgetter(*SPAN_NAMES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from handlers.stages.record.open_chunk import Track, closes_before
 from handlers.stages.record.pieces import Duplicate, FoldedFragment, Identity, LateDuplicate, Output, Refused
 from schemas.events.chunk import ClosedBy, Ended, Equivocation, FoldState, Recorded, TrackEnd, TrackState
 from schemas.format.fragment import MAIN, WINDOW, EndBody, FinalBody, GapBody, Kind, TrackTail
-from schemas.format.manifest import MAX_EQUIVOCATIONS
+from schemas.format.manifest import FINAL_REASON, MAX_EQUIVOCATIONS
 from schemas.types import EndKind
 
 KEPT = (
@@ -137,7 +137,7 @@ class Fold:
             self._drain_track(self._tracks[track_id], out)
         if self._ending is not None and not self.ended:
             if self._ending.header.kind is Kind.FINAL:
-                out.append(self._end(self._ending, "final", "done"))
+                out.append(self._end(self._ending, "final", FINAL_REASON))
             else:
                 self._take_end(self._ending, out)
         return out
@@ -232,7 +232,7 @@ class Fold:
                 out.append(
                     Refused(track.early.pop(seq), "fragment.after_final", "final has closed its track")
                 )
-            out.append(self._end(fragment, "final", "done"))
+            out.append(self._end(fragment, "final", FINAL_REASON))
 
     def _take_end(self, fragment: FoldedFragment, out: list[Output]) -> None:
         body = EndBody.parse(fragment.row.body)
