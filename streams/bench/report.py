@@ -55,7 +55,7 @@ def comparison(result: dict[str, Any]) -> list[str]:
     lines = [
         f"{size_text(data['bytes'])} of {data['kind']}, {machine_line(result)}",
         f"chunks of {size_text(result['settings']['chunk_bytes'])}, {rounds}; "
-        "what was stored was opened and compared",
+        "stored bytes were opened and compared",
         "",
         HEAD,
     ]
@@ -103,9 +103,9 @@ def finished(result: dict[str, Any]) -> list[str]:
         lines.append(
             "  " + ", ".join(f"{role} {size_text(peak)}" for role, peak in start["peak_bytes"].items())
         )
-    for what in ("create", "room", "show"):
-        p50, p99 = (figures[f"{what}_ms"][name] for name in ("p50", "p99"))
-        lines.append(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    for command in ("create", "room", "show"):
+        p50, p99 = (figures[f"{command}_ms"][name] for name in ("p50", "p99"))
+        lines.append(f"{command}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     return [*lines, *(f"list, {name}: {seconds:.2f} s" for name, seconds in figures["list_s"].items())]
 
 

@@ -34,7 +34,7 @@ RATE_FROM_S = 1.0
 WAITING_NOTE_S = 30.0
 """Without a terminal, a note says so often why a recording waits."""
 ENDING_NOTE = "ending in order; Ctrl-C again gives up"
-ENDED_NOTE = "its session is ended elsewhere; what was read is sent still"
+ENDED_NOTE = "its session is ended elsewhere; the bytes read are still sent"
 
 STAGES = ("record", "chunk", "compress", "encrypt", "merkle", "store")
 SUITES = {Suite.XCHACHA20_POLY1305: "XChaCha20-Poly1305", Suite.AES_256_GCM: "AES-256-GCM"}

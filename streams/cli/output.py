@@ -15,6 +15,7 @@ import os
 import sys
 import textwrap
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -65,9 +66,18 @@ def mark(good: bool, stream: TextIO | None = None) -> str:
     return "ok" if good else "NO"
 
 
-def say(text: str = "") -> None:
-    """Write one line of the result, on stdout."""
-    sys.stdout.write(_for_stream(as_called(text), sys.stdout) + "\n")
+def print_result(result: Any, lines: Iterable[str], as_json: bool) -> None:
+    """Write a verb's result on stdout: as one JSON object, or as its lines."""
+    if as_json:
+        emit(result)
+    else:
+        say(*lines)
+
+
+def say(*lines: str) -> None:
+    """Write lines of the result, on stdout."""
+    for line in lines:
+        sys.stdout.write(_for_stream(as_called(line), sys.stdout) + "\n")
     sys.stdout.flush()
 
 

@@ -103,7 +103,7 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
         yield coloured(f"signed by {signer}, in {trust_name}", GREEN)
     else:
         verb, code = _unknown(report)
-        yield coloured(f"signed by {signer}, whom {trust_name} {verb}", YELLOW) + f" [{code}]"
+        yield coloured(f"signed by {signer}, which {trust_name} {verb}", YELLOW) + f" [{code}]"
 
 
 def _unlisted(report: Report) -> tuple[str, str, str]:

@@ -93,11 +93,7 @@ def bench(
         with own_folder(size_bytes) as folder:
             result = attach.run(_compare(wanted, data, size_bytes, runs, settings, environment, folder))
         lines = report.comparison(result)
-    if as_json:
-        output.emit(result)
-    else:
-        for line in lines:
-            output.say(line)
+    output.print_result(result, lines, as_json)
 
 
 def own_environment() -> dict[str, str]:

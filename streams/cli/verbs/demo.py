@@ -72,11 +72,8 @@ def demo(
 
     result = attach.run(work(), stop.set)
     took_s = time.monotonic() - began_s
-    if as_json:
-        output.emit({**result, "took_s": round(took_s, 1)})
-    else:
-        for line in _closing(result, out, took_s):
-            output.say(line)
+    result["took_s"] = round(took_s, 1)
+    output.print_result(result, _closing(result, out), as_json)
 
 
 def _check_out(out: Path) -> None:
@@ -129,8 +126,7 @@ async def _demo(
     exported = await _export(jet, here, session, out, source.digest())
     result = {**shown, "seconds": round(sent.progress.seconds, 3), **exported}
     if not as_json:
-        for line in [*view.board.lines(), _seal_line(result)]:
-            output.say(line)
+        output.say(*view.board.lines(), _seal_line(result))
     return result
 
 
@@ -212,11 +208,11 @@ def _seal_line(result: Mapping[str, Any]) -> str:
     return f"  {'seal':<9}{leaves:>13}  root {root}, signed by {output.key_digits(result['signer'])}"
 
 
-def _closing(result: Mapping[str, Any], out: Path, took_s: float) -> list[str]:
+def _closing(result: Mapping[str, Any], out: Path) -> list[str]:
     places = out / result["session"], Path(result["recording"]), Path(result["trust_file"])
     folder, movie, trust = (output.short_path(place.absolute()) for place in places)
     return [
-        f"{output.coloured('verified, exported', output.GREEN)}, {took_s:.1f} s",
+        f"{output.coloured('verified, exported', output.GREEN)}, {result['took_s']:.1f} s",
         f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
         f"  verify it    lucid verify {folder} --trust {trust.removeprefix('./')}",
     ]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,12 +71,8 @@ def doctor(as_json: JsonFlag = False) -> int:
         found.append(check)
         if not check.good and check.needed:
             status = status or outcome(Unavailable("", code="doctor")).exit_code
-    if as_json:
-        output.emit({"healthy": status == 0, "checks": [_json(check) for check in found]})
-    else:
-        for check in found:
-            for line in _lines(check):
-                output.say(line)
+    result = {"healthy": status == 0, "checks": [_json(check) for check in found]}
+    output.print_result(result, chain.from_iterable(map(_lines, found)), as_json)
     return status
 
 

@@ -23,13 +23,9 @@ def list_hosts(as_json: JsonFlag = False) -> None:
             return await registered_hosts(jet)
 
     found = sorted(attach.run(work()).items())
-    if as_json:
-        output.emit(
-            {"hosts": [{"host": host, "key": key.hex(), "fingerprint": h(key).hex()} for host, key in found]}
-        )
-        return
-    if not found:
-        output.note("lucid: no hosts; a host is registered when it first records")
     width = max((len(host) for host, _ in found), default=0)
-    for host, key in found:
-        output.say(f"{host:<{width}}  {output.digits(h(key))}")
+    listed = [{"host": host, "key": key.hex(), "fingerprint": h(key).hex()} for host, key in found]
+    lines = (f"{host:<{width}}  {output.digits(h(key))}" for host, key in found)
+    output.print_result({"hosts": listed}, lines, as_json)
+    if not found and not as_json:
+        output.note("lucid: no hosts; a host is registered when it first records")

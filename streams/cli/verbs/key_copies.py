@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -58,7 +58,7 @@ def copy(
         async with attach.attached() as jet:
             return await _copied(here, jet, target, passphrase, label, until_us)
 
-    _say(attach.run(work()), target, "sealed in", as_json)
+    _print(attach.run(work()), target, "sealed in", as_json)
     if not as_json:
         output.note("with its passphrase it opens everything, without it nothing: keep them apart")
 
@@ -81,7 +81,7 @@ def restore_copy(
         restored = restore(here.key_folder, here.key_files, here.keyring, source, passphrase, newest=newest)
     finally:
         here.data.unlock()
-    _say(restored, here.key_folder.path, "put back into", as_json)
+    _print(restored, here.key_folder.path, "put back into", as_json)
     if not as_json:
         output.note("the next start erases again the keys of sessions destroyed since; then: lucid doctor")
 
@@ -108,18 +108,10 @@ def _passphrase(file: Path | None, *, again: bool) -> str:
     return given
 
 
-def _say(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
-    told = copied.told
-    result: dict[str, Any] = {
-        "file": str(where),
-        "label": told.label,
-        "made_us": told.made_us,
-        "until_us": told.until_us,
-        "sessions": copied.sessions,
-    }
-    if as_json:
-        output.emit(result)
-        return
-    made = utc_text(told.made_us, seconds=False)
-    count = output.count_of(copied.sessions, "session")
-    output.say(f"{told.label}, made {made}: the keys of {count}, {verb} {output.short_path(where)}")
+def _print(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
+    copy, count = copied.told, output.count_of(copied.sessions, "session")
+    times = {"made_us": copy.made_us, "until_us": copy.until_us}
+    result = {"file": str(where), "label": copy.label, **times, "sessions": copied.sessions}
+    made = utc_text(copy.made_us, seconds=False)
+    line = f"{copy.label}, made {made}: the keys of {count}, {verb} {output.short_path(where)}"
+    output.print_result(result, [line], as_json)

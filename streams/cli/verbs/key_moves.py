@@ -31,18 +31,12 @@ def move_folder(
         moved = move(old, new)
     finally:
         here.data.unlock()
-    if as_json:
-        output.emit(
-            {
-                "from": str(old.path),
-                "to": str(new.path),
-                **moved._asdict(),
-                "setting": {"KEYS_PATH": str(new.path)},
-            }
-        )
-        return
-    output.say(f"keys/ moved to {output.short_path(new.path)}; set KEYS_PATH={new.path}")
-    output.note(_left(moved, old.path))
+    places = {"from": str(old.path), "to": str(new.path)}
+    result = {**places, **moved._asdict(), "setting": {"KEYS_PATH": str(new.path)}}
+    line = f"keys/ moved to {output.short_path(new.path)}; set KEYS_PATH={new.path}"
+    output.print_result(result, [line], as_json)
+    if not as_json:
+        output.note(_left(moved, old.path))
 
 
 def mirror_folder(
@@ -102,7 +96,7 @@ def _left(moved: Moved, old: Path) -> str:
     may += ["the master key and the signers"] if moved.rest == "unproven" else []
     text = f"{output.short_path(old)} is overwritten"
     if moved.resumed:
-        return f"{text}; what the call before this one proved is in its output alone: docs/keys.md"
+        return f"{text}; the output of the call before names the proven erasures: docs/keys.md"
     if may:
         return f"{text}, but its disk may still hold {' and '.join(may)}: destroy that disk; docs/keys.md"
     return (

@@ -41,39 +41,26 @@ def _signers() -> None:
 def rotate(as_json: JsonFlag = False) -> None:
     """Make a new version of the master key, and put every data key under it."""
     done = _rotated()
-    if as_json:
-        output.emit(done)
-    else:
-        count = output.count_of(done["rewrapped"], "data key")
-        output.say(
-            f"master key version {done['version']}: {count} wrapped anew, the old key files overwritten"
-        )
-        if done["unproven"]:
-            output.note(
-                f"{output.count_of(done['unproven'], 'old key file')} may still be on the disk: docs/keys.md"
-            )
+    count = output.count_of(done["rewrapped"], "data key")
+    line = f"master key version {done['version']}: {count} wrapped anew, the old key files overwritten"
+    output.print_result(done, [line], as_json)
+    if done["unproven"] and not as_json:
+        left = output.count_of(done["unproven"], "old key file")
+        output.note(f"{left} may still be on the disk: docs/keys.md")
 
 
 @signer.command("list")
 def list_signers(as_json: JsonFlag = False) -> None:
     """Every signer, past and present, oldest first."""
     done = attach.ask("signers", {})
-    if as_json:
-        output.emit(done)
-        return
-    for one in done["signers"]:
-        output.say(f"{one['name']}  {output.key_digits(one['fingerprint'])}  {_validity(one)}")
+    output.print_result(done, map(_line, done["signers"]), as_json)
 
 
 @signer.command("rotate")
 def rotate_signer(as_json: JsonFlag = False) -> None:
     """Make a new signer; the signatures of the one before stay valid."""
     made = attach.ask("rotate_signer", {})
-    if as_json:
-        output.emit(made)
-    else:
-        output.say(f"{made['name']}  {output.key_digits(made['fingerprint'])}  {_validity(made)}")
-        output.note(TRUST_HINT)
+    _print_signer(made, as_json)
 
 
 @signer.command("revoke", short_help="Make every signature of a signer invalid.")
@@ -90,11 +77,7 @@ def revoke_signer(
     since_us = parse_time(since) if since else now_us()
     output.confirm(f"Revoke {name}? Of all that it ever signed, verify will say: signer unknown.", yes)
     revoked = attach.ask("revoke_signer", {"name": name, "since_us": since_us})
-    if as_json:
-        output.emit(revoked)
-    else:
-        output.say(f"{revoked['name']}  {output.key_digits(revoked['fingerprint'])}  {_validity(revoked)}")
-        output.note(TRUST_HINT)
+    _print_signer(revoked, as_json)
 
 
 def parse_time(text: str) -> int:
@@ -144,8 +127,17 @@ def _not_rotated(text: str, refused: int, first: LucidError) -> LucidError:
     return Denied(text, code="keys.not_rotated", hint=hint)
 
 
-def _validity(one: Mapping[str, Any]) -> str:
-    if one["revoked_us"]:
-        return f"revoked since {utc_text(one['revoked_us'])}"
-    begin = f"from {utc_text(one['from_us'])}" if one["from_us"] else "from the beginning"
-    return f"{begin} until {utc_text(one['until_us'])}" if one["until_us"] else f"{begin}, signs now"
+def _print_signer(signer: Mapping[str, Any], as_json: bool) -> None:
+    output.print_result(signer, [_line(signer)], as_json)
+    if not as_json:
+        output.note(TRUST_HINT)
+
+
+def _line(signer: Mapping[str, Any]) -> str:
+    if signer["revoked_us"]:
+        validity = f"revoked since {utc_text(signer['revoked_us'])}"
+    else:
+        validity = f"from {utc_text(signer['from_us'])}" if signer["from_us"] else "from the beginning"
+        until_us = signer["until_us"]
+        validity += f" until {utc_text(until_us)}" if until_us else ", signs now"
+    return f"{signer['name']}  {output.key_digits(signer['fingerprint'])}  {validity}"

@@ -72,10 +72,7 @@ def record(
             return await _record(jet, here, options, stop)
 
     result = attach.run(work(), stop.set)
-    if as_json:
-        output.emit(result)
-    else:
-        output.say(summary(result))
+    output.print_result(result, [summary(result)], as_json)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,4 @@ def recover(
             f"Seal {name} without the chunks that cannot be made? The manifest will show each gap.", yes
         )
     shown = attach.ask("recover", {"session": name, "accept_loss": accept_loss})
-    if as_json:
-        output.emit(shown)
-    else:
-        output.say(f"{name} is {shown['state']}; see lucid watch {name}")
+    output.print_result(shown, [f"{name} is {shown['state']}; see lucid watch {name}"], as_json)

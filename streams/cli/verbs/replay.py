@@ -5,13 +5,14 @@
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from handlers.evidence.replay import Judgement
 from schemas import subjects
-from schemas.errors import EvidenceFalse, RefusedByState, outcome
+from schemas.errors import EXIT_OK, EvidenceFalse, RefusedByState, outcome
 from schemas.format.file_names import chunk_file
 from schemas.ports import Jet
 from streams.cli import attach, output
@@ -30,8 +31,8 @@ TEXTS = {
     Judgement.RESTORED: "restored",
     Judgement.CONTENT_EQUAL: "content equal, bytes not reproducible with this build",
     Judgement.CONTRADICTED: "as sealed, but the recording stream holds another content",
-    Judgement.IRREPARABLE: "missing or damaged, and its source went while the session ran",
-    Judgement.UNREPRODUCIBLE: "damaged, and this build does not make what was sealed",
+    Judgement.IRREPARABLE: "missing or damaged, and its source was released while the session ran",
+    Judgement.UNREPRODUCIBLE: "damaged, and this build does not make the sealed bytes",
 }
 
 
@@ -52,18 +53,14 @@ async def _replay(name: str, as_json: bool) -> int:
             if error.code != "evidence.unsealed":
                 raise
             shown = await call(jet, "redrive", {"session": name})
-            if as_json:
-                output.emit(shown)
-            else:
-                output.say(f"{name}: missing chunks are made again; see lucid watch {name}")
-            return 0
+            line = f"{name}: missing chunks are made again; see lucid watch {name}"
+            output.print_result(shown, [line], as_json)
+            return EXIT_OK
         chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
     good = all(chunk.outcome.good for chunk in chunks)
-    if as_json:
-        output.emit({"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]})
-    else:
-        _print(name, chunks)
-    return 0 if good else outcome(EvidenceFalse("", code="replay")).exit_code
+    result = {"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]}
+    output.print_result(result, _lines(name, chunks), as_json)
+    return EXIT_OK if good else outcome(EvidenceFalse("", code="replay")).exit_code
 
 
 async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
@@ -79,18 +76,18 @@ async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
     )
 
 
-def _print(name: str, chunks: list[Replayed]) -> None:
+def _lines(name: str, chunks: list[Replayed]) -> Iterator[str]:
     for chunk in chunks:
         if chunk.outcome not in (Judgement.SAME, Judgement.RELEASED):
             moved = f"; the damaged file is quarantine/{chunk.quarantined}" if chunk.quarantined else ""
             mark = output.mark(chunk.outcome.good)
-            output.say(f"  chunk {chunk_file(chunk.index)} {mark} {TEXTS[chunk.outcome]}{moved}")
+            yield f"  chunk {chunk_file(chunk.index)} {mark} {TEXTS[chunk.outcome]}{moved}"
     counts = Counter(chunk.outcome for chunk in chunks)
     if counts[Judgement.RELEASED]:
         released = output.count_of(counts[Judgement.RELEASED], "chunk")
-        output.say(f"  {released} as sealed; not made again: the source went while the session ran")
+        yield f"  {released} as sealed; not made again: the source was released while the session ran"
     same = output.count_of(counts[Judgement.SAME], "chunk")
-    output.say(f"{name}: {same} of {len(chunks)} {TEXTS[Judgement.SAME]}")
+    yield f"{name}: {same} of {len(chunks)} {TEXTS[Judgement.SAME]}"
 
 
 def _json(chunk: Replayed) -> dict[str, Any]:

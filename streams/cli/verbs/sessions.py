@@ -25,7 +25,7 @@ Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their na
 DESTROYED_AT_ONCE = 16
 """Far fewer than the service carries out together: other callers keep their turn."""
 Shown = Mapping[str, Any]
-Teller = Callable[[dict[str, Any]], list[str]]
+Lines = Callable[[dict[str, Any]], list[str]]
 
 sessions = group()
 
@@ -50,8 +50,7 @@ def list_sessions(
     given = {"--state": wanted, "--host": host, "--name": name}
     filters = "".join(f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value)
     if not as_json:
-        for line in _table(found["sessions"]):
-            output.say(line)
+        output.say(*_table(found["sessions"]))
         if not found["sessions"] and (filters or after):
             output.note("lucid: no session fits; see all: lucid sessions list")
         elif not found["sessions"] and not found["behind"]:
@@ -100,8 +99,8 @@ def stop(
     as_json: JsonFlag = False,
 ) -> None:
     """End a recording; it is sealed when its host has ended it."""
-    command, tell = ("abort", _aborted) if abort else ("stop", _moved)
-    _ask(command, {"session": subjects.session_id(session)}, as_json, tell)
+    command, lines = ("abort", _aborted) if abort else ("stop", _moved)
+    _ask(command, {"session": subjects.session_id(session)}, as_json, lines)
 
 
 @sessions.command()
@@ -129,7 +128,7 @@ def destroy(names: Names, yes: YesFlag = False, as_json: JsonFlag = False) -> in
             if isinstance(answer, LucidError):
                 output.note(output.error_text(answer))
             else:
-                _tell(answer, _moved)
+                output.say(*_moved(answer))
     return outcome(refused[0]).exit_code if refused else EXIT_OK
 
 
@@ -151,17 +150,9 @@ async def _destroyed(names: list[str]) -> list[dict[str, Any] | LucidError]:
         return await asyncio.gather(*(destroyed(jet, name) for name in names))
 
 
-def _ask(command: str, body: Mapping[str, Any], as_json: bool, tell: Teller) -> None:
+def _ask(command: str, body: Mapping[str, Any], as_json: bool, lines: Lines) -> None:
     answer = attach.ask(command, body)
-    if as_json:
-        output.emit(answer)
-    else:
-        _tell(answer, tell)
-
-
-def _tell(answer: dict[str, Any], tell: Teller) -> None:
-    for line in tell(answer):
-        output.say(line)
+    output.print_result(answer, lines(answer), as_json)
 
 
 def _table(found: list[Shown]) -> list[str]:
@@ -180,8 +171,8 @@ def _details(shown: dict[str, Any]) -> list[str]:
     lost = f"{output.count_of(shown['losses'], 'chunk')} lost" if shown["losses"] else "none lost"
     chunks, size = output.count_of(shown["recorded"], "chunk"), size_text(shown["plain"])
     if waits := shown.get("waits_for"):
-        told = f"waits: {waits['message']}" + (f"; {waits['hint']}" if waits["hint"] else "")
-        lines += output.wrapped(f"  {told} [{waits['code']}]", "  ")
+        text = f"waits: {waits['message']}" + (f"; {waits['hint']}" if waits["hint"] else "")
+        lines += output.wrapped(f"  {text} [{waits['code']}]", "  ")
     if shown["shredded"]:
         lines.append("  its key is shredded, and nothing opens its recording")
     elif shown["sealed"]:
@@ -225,7 +216,7 @@ def _moved(shown: dict[str, Any]) -> list[str]:
 
 
 def _aborted(shown: dict[str, Any]) -> list[str]:
-    return [f"{shown['session']} ends here, without its host; then its stored part is sealed"]
+    return [f"{shown['session']} ends here, without its host; then its recorded part is sealed"]
 
 
 def _state(shown: Shown) -> str:

@@ -102,8 +102,7 @@ def verify(
         return report.exit_code
     if trust is not None and root is None:
         _print_root(opened.root)
-    for line in verdict.lines(report, path.name or target, trust.name if trust else HERE, hint):
-        output.say(line)
+    output.say(*verdict.lines(report, path.name or target, trust.name if trust else HERE, hint))
     return report.exit_code
 
 
@@ -129,11 +128,9 @@ def _tombstone(
         signed = {} if tombstone is None else {"tombstone": tombstone.model_dump()}
         output.emit(verdict.as_json(report) | signed)
     elif tombstone is None or report.findings:
-        for line in verdict.lines(report, path.name, trust.name):
-            output.say(line)
+        output.say(*verdict.lines(report, path.name, trust.name))
     else:
-        for line in verdict.tombstone_lines(report, tombstone, trust.name):
-            output.say(line)
+        output.say(*verdict.tombstone_lines(report, tombstone, trust.name))
     return report.exit_code
 
 

@@ -49,8 +49,7 @@ async def _board(session: str, follow: bool) -> None:
             output.say(f"{session} is {is_now}, and its events are gone with its source;")
             output.say(f"see lucid sessions show {session}")
             return
-        for line in view.board.lines():
-            output.say(line)
+        output.say(*view.board.lines())
 
 
 async def _events(session: str, follow: bool) -> None:
