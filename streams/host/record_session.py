@@ -26,13 +26,12 @@ from streams.event_store.session_log import read_event
 from streams.host.publisher import Grant, Progress, Publisher
 from streams.host.send_quota import SendQuota
 from streams.host.source_feed import publish
+from streams.scheduling.retry import HOST_ABORT, retry
 
 log = logging.getLogger("lucid.record")
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 PAUSING = frozenset({State.PAUSING, State.PAUSED})
-ABORT_S, RETRY_S = 5.0, 0.5
-"""How long, and how often, the platform is asked to end a session that cannot be ended here."""
 FAILED = "recorder.failed"
 """Reason of the gap after a failure of the recorder itself."""
 
@@ -129,19 +128,13 @@ async def _finish(publisher: Publisher, broken: LucidError | None) -> Sent:
 
 async def _abort(jet: Jet, session: str, reason: str, view: RecordingView) -> None:
     """Ask the platform to end a session that its host cannot end. reason: a label."""
-    clock = asyncio.get_running_loop().time
-    last_s = clock() + ABORT_S
-    while True:
-        try:
-            await call(jet, "abort", {"session": session, "reason": reason})
-            return
-        except Unavailable:
-            if clock() > last_s:
-                view.unended()
-                return
-            await asyncio.sleep(RETRY_S)
-        except LucidError:  # refused: it has ended meanwhile
-            return
+    try:
+        request = {"session": session, "reason": reason}
+        await retry(lambda: call(jet, "abort", request), HOST_ABORT, on_error=lambda _: None)
+    except Unavailable:
+        view.unended()
+    except LucidError:  # refused: it has ended meanwhile
+        return
 
 
 async def _watch(jet: Jet, publisher: Publisher, stop: asyncio.Event, end: Callable[[bool], None]) -> None:

@@ -22,9 +22,8 @@ from schemas.ports import HostIdentity, Identities, Jet
 from streams.control.client import call
 from streams.host.publisher import Grant
 from streams.scheduling.clock import now_us
-from streams.scheduling.retry import START, retry
+from streams.scheduling.retry import GIVE_UP, START, retry
 
-AGAIN_S = 0.05
 GIVE_UP_S = 5.0
 """The time for destroying a session that was given up."""
 
@@ -82,14 +81,14 @@ async def start_session(
 async def _give_up(jet: Jet, create: Create, uid: bytes) -> None:
     """Destroy the session, unless another one has its name."""
     request = {"session": create.session, "who": create.host, "reason": "never_recorded"}
+
+    async def attempt() -> None:
+        if (await call(jet, "show", request))["uid"] == uid.hex():
+            await call(jet, "destroy", request)
+
     with suppress(TimeoutError):
-        async with asyncio.timeout(GIVE_UP_S):
-            while True:
-                with suppress(LucidError):  # not there yet, or started meanwhile
-                    if (await call(jet, "show", request))["uid"] == uid.hex():
-                        await call(jet, "destroy", request)
-                    return
-                await asyncio.sleep(AGAIN_S)
+        async with asyncio.timeout(GIVE_UP_S):  # the session may be absent yet, or start meanwhile
+            await retry(attempt, GIVE_UP, on_error=_ignore)
 
 
 async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:

@@ -49,6 +49,10 @@ START = Policy(Backoff(0.05, 0.05), Unavailable, for_s=60)
 that restarts is back in that time, too."""
 ACKNOWLEDGE = Policy(Backoff(0, 0), attempts=3)
 """A lost ack only brings the message again."""
+HOST_ABORT = Policy(Backoff(0.5, 0.5), Unavailable, for_s=5)
+"""A host asks the platform to end a session that it cannot end itself."""
+GIVE_UP = Policy(Backoff(0.05, 0.05), LucidError)
+"""A host destroys a session that nobody will ask for again; the caller bounds it."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
 """The command service does not answer while a recording is to be ended."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
