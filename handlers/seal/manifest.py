@@ -129,8 +129,8 @@ def _parts(material: Material) -> tuple[Part, ...]:
 
 
 def _equivocations(material: Material) -> tuple[EquivocationItem, ...]:
-    said = [found for event in material.recorded for found in event.equivocations]
-    items = [EquivocationItem(**one.model_dump()) for one in (*said, *material.ended.equivocations)]
+    recorded = [one for event in material.recorded for one in event.equivocations]
+    items = [EquivocationItem(**one.model_dump()) for one in (*recorded, *material.ended.equivocations)]
     return tuple(items[:MAX_EQUIVOCATIONS])
 
 

@@ -71,9 +71,9 @@ def gather(
         raise Rejected(f"session {session.id} is not being sealed", code="seal.incomplete")
     by_index = {event.index: event for event in recorded}
     last = {event.index: event for seq, event in stored if seq <= started.stored}
-    kept = {index: event for index, event in last.items() if index not in session.losses}
+    valid = {index: event for index, event in last.items() if index not in session.losses}
     missing = [
-        n for n in range(started.n) if n not in by_index or (n not in kept and n not in session.losses)
+        n for n in range(started.n) if n not in by_index or (n not in valid and n not in session.losses)
     ]
     if missing or ended.chunks != started.n:
         raise Rejected(
@@ -82,7 +82,7 @@ def gather(
             code="seal.incomplete",
         )
     material = Material(
-        session, created, started, history, [by_index[n] for n in range(started.n)], kept, ended
+        session, created, started, history, [by_index[n] for n in range(started.n)], valid, ended
     )
     for event, entry in zip(material.recorded, material.entries, strict=True):
         if entry.span != Entry.of(event).span:

@@ -82,8 +82,8 @@ def check_heads(manifest: Manifest) -> Iterator[Finding]:
             )
         if header is None:
             continue
-        said = (header.track, header.part, header.seq, header.time_us)
-        if said != (chunk.track, chunk.part, chunk.last_seq, chunk.last_us):
+        stated = (header.track, header.part, header.seq, header.time_us)
+        if stated != (chunk.track, chunk.part, chunk.last_seq, chunk.last_us):
             yield Finding("chain.header", place, "its last fragment is of another track, part, seq or time")
         if chunk.first_seq == chunk.last_seq and not _alone(chunk, header):
             yield Finding("chain.header", place, "its only fragment contradicts the entry")
@@ -151,8 +151,8 @@ def _check_gaps(manifest: Manifest, missing: Sequence[Missing]) -> Iterator[Find
             count = hole.last_seq - hole.first_seq + 1
             yield Finding("chain.hole", hole.place, f"{count} fragments are missing, and no gap is declared")
             continue
-        said = (gap.part, gap.last_seq, gap.head_before, gap.prev_head_after)
-        if said != (hole.part, hole.last_seq, hole.head_before, hole.prev_head_after):
+        stated = (gap.part, gap.last_seq, gap.head_before, gap.prev_head_after)
+        if stated != (hole.part, hole.last_seq, hole.head_before, hole.prev_head_after):
             yield Finding("gap.false", hole.place, "the declared gap has another part, length or heads")
         yield from _check_after(manifest, gap, hole)
         yield _note(gap, hole)
@@ -173,8 +173,8 @@ def _check_after(manifest: Manifest, gap: Gap, hole: Missing) -> Iterator[Findin
     yield from found
     if header is None:
         return
-    said = (header.track, header.part, header.seq, header.time_us, header.prev_head)
-    if said != (hole.track, chunk.part, chunk.first_seq, chunk.first_us, chunk.prev_head):
+    stated = (header.track, header.part, header.seq, header.time_us, header.prev_head)
+    if stated != (hole.track, chunk.part, chunk.first_seq, chunk.first_us, chunk.prev_head):
         yield Finding("gap.after", hole.place, "the fragment after the gap is not the next chunk's first")
     elif chunk.first_seq == chunk.last_seq and top != chunk.last_head:
         yield Finding("gap.after", hole.place, "the fragment after the gap is not the next chunk's only one")

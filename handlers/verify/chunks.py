@@ -117,9 +117,9 @@ def check_totals(manifest: Manifest) -> Iterator[Finding]:
         "sealed": sum(entry.sealed for entry in every),
     }
     for name, found in sums.items():
-        said = getattr(manifest.totals, name)
-        if said != found:
-            yield Finding("totals.false", f"totals.{name}", f"the manifest says {said}, listed are {found}")
+        stated = getattr(manifest.totals, name)
+        if stated != found:
+            yield Finding("totals.false", f"totals.{name}", f"the manifest says {stated}, listed are {found}")
 
 
 def check_files(evidence: Evidence, manifest: Manifest, summary: Summary) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from blake3 import blake3
 from handlers.crypto.keys import SessionKeys
 from handlers.stages.record.open_chunk import MAX_FRAGMENTS, Track, closes_before
 from handlers.stages.record.pieces import FoldedFragment
-from handlers.verify.opening import PartKeys, Rebuilt, check_bytes, open_listed, rebuild
+from handlers.verify.opening import PartKeys, RebuiltFragment, check_bytes, open_listed, rebuild
 from handlers.verify.report import Finding
 from handlers.verify.silence import Silences
 from schemas.errors import Rejected
@@ -148,16 +148,16 @@ def _check_chunk(walk: Walk, cuts: "Cuts", chunk: Chunk, read: _Reading) -> Iter
     count = chunk.last_seq - chunk.first_seq + 1
     if count > MAX_FRAGMENTS:  # a finding already (chunk.entry); as many rows may take all memory
         raise _Stop("rows.chunk", place, f"no chunk has {count} fragments")
-    pieces, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
+    rebuilt, found = rebuild(walk.manifest, chunk, [read.take(FragmentRow) for _ in range(count)])
     yield from found
-    for piece in pieces:
-        yield from _check_clear(walk, piece, f"{place} seq {piece.header.seq}")
+    for item in rebuilt:
+        yield from _check_clear(walk, item, f"{place} seq {item.header.seq}")
     if chunk.track == MAIN:
-        for before, piece in pairwise(pieces):
-            walk.silences.look(before.header.time_us, piece.header.time_us, piece.header.seq)
-    for row in _key_frames(chunk, pieces):
+        for before, item in pairwise(rebuilt):
+            walk.silences.look(before.header.time_us, item.header.time_us, item.header.seq)
+    for row in _key_frames(chunk, rebuilt):
         walk.key_frames.add(row)
-    yield from cuts.feed(chunk, pieces)
+    yield from cuts.feed(chunk, rebuilt)
     if chunk.entry.lost:
         return
     plain = open_listed(walk.evidence, walk.keys, chunk.index, chunk.sealed)
@@ -165,39 +165,39 @@ def _check_chunk(walk: Walk, cuts: "Cuts", chunk: Chunk, read: _Reading) -> Iter
     if isinstance(plain, Finding):
         yield plain
     elif plain is not None and part_key is not None:  # else check_files or open_parts found it
-        yield from check_bytes(pieces, plain, part_key, chunk.index)
+        yield from check_bytes(rebuilt, plain, part_key, chunk.index)
 
 
-def _check_clear(walk: Walk, piece: Rebuilt, place: str) -> Iterator[Finding]:
+def _check_clear(walk: Walk, item: RebuiltFragment, place: str) -> Iterator[Finding]:
     """Check that clear bodies have their form, and that parts and the final are the manifest's.
 
     A gap of the host's own is a note.
     """
-    header = piece.header
+    header = item.header
     try:
         match header.kind:
             case Kind.GAP:
-                gap = GapBody.parse(piece.row.body)
+                gap = GapBody.parse(item.row.body)
                 lost_s = max(0, gap.to_us - gap.from_us) / 1e6
                 span = f" for {lost_s:.1f} s" if lost_s >= 0.1 else ""
-                told = f"its host could not record{span}: {gap.reason}"
-                yield Finding("host.gap", place, told)
+                text = f"its host could not record{span}: {gap.reason}"
+                yield Finding("host.gap", place, text)
             case Kind.PAUSE | Kind.RESUME:
-                ReasonBody.parse(piece.row.body)
-            case Kind.PART if walk.heads.get((header.track, header.part)) != piece.head:
+                ReasonBody.parse(item.row.body)
+            case Kind.PART if walk.heads.get((header.track, header.part)) != item.head:
                 yield Finding("part.unused", place, "this part fragment is not the one that is listed")
-            case Kind.FINAL if walk.ending_head != piece.head:
+            case Kind.FINAL if walk.ending_head != item.head:
                 yield Finding("ending.place", place, "this final is not the ending")
     except Rejected as error:
         yield Finding("rows.malformed", place, error.message)
 
 
-def _key_frames(chunk: Chunk, pieces: list[Rebuilt]) -> Iterator[KeyFrameRow]:
+def _key_frames(chunk: Chunk, rebuilt: list[RebuiltFragment]) -> Iterator[KeyFrameRow]:
     offset = chunk.offset
-    for piece in pieces:
-        if piece.header.flags & KEY_FRAME:
-            yield KeyFrameRow(chunk.track, piece.header.time_us, chunk.index, offset)
-        offset += piece.row.plain
+    for item in rebuilt:
+        if item.header.flags & KEY_FRAME:
+            yield KeyFrameRow(chunk.track, item.header.time_us, chunk.index, offset)
+        offset += item.row.plain
 
 
 def _part_heads(manifest: Manifest) -> dict[tuple[int, int], bytes]:
@@ -221,10 +221,10 @@ class Cuts:
     """The fold over every track's fragments, fed chunk by chunk in order of index."""
 
     def __init__(self, manifest: Manifest) -> None:
-        known = manifest.settings
+        settings = manifest.settings
         # not validated: a manifest may name more seconds than a new session may
         self._settings = SessionSettings.model_construct(
-            chunk_bytes=known.chunk_bytes, chunk_max_seconds=known.chunk_max_seconds
+            chunk_bytes=settings.chunk_bytes, chunk_max_seconds=settings.chunk_max_seconds
         )
         self._tracks: dict[int, Track] = {
             track.id: Track(track.id, track.genesis, 0, track.genesis) for track in manifest.tracks
@@ -234,26 +234,26 @@ class Cuts:
         self._last: dict[int, int] = {}
         """By track, the index of its last chunk so far."""
 
-    def feed(self, chunk: Chunk, pieces: Sequence[Rebuilt]) -> Iterator[Finding]:
+    def feed(self, chunk: Chunk, rebuilt: Sequence[RebuiltFragment]) -> Iterator[Finding]:
         """Check the next chunk, in order of index."""
         track = self._tracks.get(chunk.track)
-        if track is None or not pieces:
+        if track is None or not rebuilt:
             return  # a finding already (track.unlisted, rows.chunk)
         place = f"chunk {chunk.index}"
-        for piece in pieces:
-            cutting = FoldedFragment(0, piece.header, b"", piece.head, piece.row)
-            why = "pause" if _paused(track) else closes_before(track, cutting, self._settings)
-            first = piece is pieces[0]
+        for item in rebuilt:
+            folded = FoldedFragment(0, item.header, b"", item.head, item.row)
+            why = "pause" if _paused(track) else closes_before(track, folded, self._settings)
+            first = item is rebuilt[0]
             if first and track.open and why is None and not self._closed_by_final(track):
                 yield Finding("cut.false", place, f"the chunk before it on track {track.id} was cut early")
             if not first and why is not None:
-                told = f"goes on at seq {piece.header.seq}, where it ends by the rules ({why})"
-                yield Finding("cut.false", place, told)
+                text = f"goes on at seq {item.header.seq}, where it ends by the rules ({why})"
+                yield Finding("cut.false", place, text)
             if first or why is not None:
                 _close(track)
-            track.add(cutting)
+            track.add(folded)
         self._last[track.id] = chunk.index
-        if pieces[-1].header.kind is Kind.FINAL:
+        if rebuilt[-1].header.kind is Kind.FINAL:
             self._final = chunk.index
 
     def _closed_by_final(self, track: Track) -> bool:

@@ -72,8 +72,8 @@ def _check_ending(manifest: Manifest, whole: Fragment, body: FinalBody | EndBody
     if not verify_fragment(signer, whole):
         by = "host" if final else "manifest's signer"
         yield Finding("ending.signature", "ending", f"is not signed by the {by}")
-    said = (FINAL, DONE) if isinstance(body, FinalBody) else (body.end, body.reason)
-    if (manifest.end, manifest.reason, manifest.ended_us) != (*said, header.time_us):
+    stated = (FINAL, DONE) if isinstance(body, FinalBody) else (body.end, body.reason)
+    if (manifest.end, manifest.reason, manifest.ended_us) != (*stated, header.time_us):
         yield Finding("ending.reason", "ending", "end, reason or time are not the manifest's")
 
 

@@ -114,9 +114,9 @@ def check_created(event: Mapping[str, object], marks: Sequence[Mark]) -> Iterato
             yield Finding("history.session", PLACE, f"{text}: {', '.join(wrong)}")
 
 
-def same(said: object, wanted: str | int) -> bool:
+def same(value: object, expected: str | int) -> bool:
     """Return whether both are equal and of one type: in JSON true is not 1."""
-    return type(said) is type(wanted) and said == wanted
+    return type(value) is type(expected) and value == expected
 
 
 def _is_signed(asked: Mapping[str, object], request: object) -> bool:

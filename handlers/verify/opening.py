@@ -32,7 +32,7 @@ PartKeys = Mapping[tuple[int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuiltFragment:
     """A fragment, rebuilt from its row and the chain."""
 
     header: Header
@@ -96,11 +96,13 @@ def open_listed(evidence: Evidence, keys: SessionKeys, index: int, sealed: int) 
         return Finding("open.payload", copied_chunk(index), error.message)
 
 
-def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[list[Rebuilt], list[Finding]]:
+def rebuild(
+    manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]
+) -> tuple[list[RebuiltFragment], list[Finding]]:
     """Rebuild the fragments of a chunk from its rows: headers and heads, checked against the entry."""
     where = f"chunk {chunk.index}"
     found: list[Finding] = []
-    pieces: list[Rebuilt] = []
+    rebuilt: list[RebuiltFragment] = []
     head = chunk.prev_head
     for seq, row in enumerate(rows, chunk.first_seq):
         header = row.header(manifest.uid, chunk.track, chunk.part, seq, head)
@@ -112,7 +114,7 @@ def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[
         head = fragment.head(raw, row.body_digest)
         if not verify_signature(manifest.host.key, head, row.signature, fragment.SIGNED):
             found.append(Finding("fragment.signature", f"{where} seq {seq}", "the host did not sign it"))
-        pieces.append(Rebuilt(header, head, row))
+        rebuilt.append(RebuiltFragment(header, head, row))
     agreed = {
         "number of fragments": (len(rows), chunk.last_seq - chunk.first_seq + 1),
         "plain bytes": (sum(row.plain for row in rows), chunk.plain),
@@ -132,26 +134,28 @@ def rebuild(manifest: Manifest, chunk: Chunk, rows: list[FragmentRow]) -> tuple[
                 found=head.hex(),
             )
         )
-    return pieces, found
+    return rebuilt, found
 
 
-def check_bytes(pieces: list[Rebuilt], plain: bytes, part_key: bytes, index: int) -> Iterator[Finding]:
+def check_bytes(
+    rebuilt: list[RebuiltFragment], plain: bytes, part_key: bytes, index: int
+) -> Iterator[Finding]:
     """Cut every data fragment out of the chunk, seal it again, and compare its digest with the signed one."""
     view = memoryview(plain)
     at = 0
-    for piece in pieces:
-        if piece.header.kind is not Kind.DATA:
+    for item in rebuilt:
+        if item.header.kind is not Kind.DATA:
             continue
-        part = view[at : at + piece.row.plain]
-        at += piece.row.plain
-        if len(part) != piece.row.plain:
+        part = view[at : at + item.row.plain]
+        at += item.row.plain
+        if len(part) != item.row.plain:
             return  # a finding already (rows.chunk)
-        made = reseal_digest(part_key, piece.header, part)
-        if made != piece.row.body_digest:
+        made = reseal_digest(part_key, item.header, part)
+        if made != item.row.body_digest:
             yield Finding(
                 "fragment.digest",
-                f"chunk {index} seq {piece.header.seq}",
+                f"chunk {index} seq {item.header.seq}",
                 "the bytes are not those that the host signed",
-                sealed=piece.row.body_digest.hex(),
+                sealed=item.row.body_digest.hex(),
                 found=made.hex(),
             )

@@ -188,11 +188,11 @@ class Report:
 
     def put_first(self, found: list[Finding]) -> None:
         """Add findings before those that are kept already."""
-        known, self.findings, self.notes = (self.findings, self.notes), [], []
+        earlier, self.findings, self.notes = (self.findings, self.notes), [], []
         for each in found:
             self.add(each)
-        for filed in known:
-            for each in filed:
+        for kind in earlier:
+            for each in kind:
                 self.add(each)
 
     @property

@@ -169,13 +169,13 @@ def _link(seal: Seal, seal_no: int, before: Seal | None) -> Iterator[Finding]:
         )
     if before is None:
         return
-    known = before.manifest
-    if any(getattr(manifest, name) != getattr(known, name) for name in SAME_IN_ALL_SEALS):
-        told = f"one of {', '.join(SAME_IN_ALL_SEALS)} is not the earlier seal's"
-        yield Finding("manifest.session", copied_manifest(seal_no), told)
-    if manifest.lifecycle.last <= known.lifecycle.last:
-        told = "the history up to it is not longer than that of the earlier seal"
-        yield Finding("manifest.link", copied_manifest(seal_no), told)
+    earlier = before.manifest
+    if any(getattr(manifest, name) != getattr(earlier, name) for name in SAME_IN_ALL_SEALS):
+        text = f"one of {', '.join(SAME_IN_ALL_SEALS)} is not the earlier seal's"
+        yield Finding("manifest.session", copied_manifest(seal_no), text)
+    if manifest.lifecycle.last <= earlier.lifecycle.last:
+        text = "the history up to it is not longer than that of the earlier seal"
+        yield Finding("manifest.link", copied_manifest(seal_no), text)
     # another signer signs the same ending anew; its header and body stay
-    if manifest.ending[:-SIGNATURE_BYTES] != known.ending[:-SIGNATURE_BYTES]:
+    if manifest.ending[:-SIGNATURE_BYTES] != earlier.ending[:-SIGNATURE_BYTES]:
         yield Finding("manifest.session", copied_manifest(seal_no), "the ending is not the earlier seal's")

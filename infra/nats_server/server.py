@@ -161,12 +161,12 @@ class NatsServer:
 
     async def _take_port(self) -> None:
         """Take the port of last time, else a free one, and store it."""
-        known = read_access(self.data)
-        self._port_held = await keep_port(known.port)
-        self._access = Access(int(self._port_held.getsockname()[1]), known.password)
-        if known.port and self.port != known.port:
-            _log.warning("nats_port_taken port=%d instead=%d", known.port, self.port)
-        if self._access != known:
+        before = read_access(self.data)
+        self._port_held = await keep_port(before.port)
+        self._access = Access(int(self._port_held.getsockname()[1]), before.password)
+        if before.port and self.port != before.port:
+            _log.warning("nats_port_taken port=%d instead=%d", before.port, self.port)
+        if self._access != before:
             keep_access(self.data, self._access)  # before any client learns it
         let_listen(self._port_held)
 
