@@ -63,7 +63,7 @@ def read_head(raw: bytes) -> KeyFileHead:
         _denied(f"a key file has {KEY_FILE_BYTES} bytes, not {len(raw)}")
     magic, version, reserved, master_version, uid, key_id = _HEAD.unpack_from(raw)
     if (magic, version, reserved) != (MAGIC, VERSION, bytes(3)):
-        _denied(f"it is no key file of version {VERSION}")
+        _denied(f"the file is not a key file of version {VERSION}")
     return KeyFileHead(master_version, uid, key_id)
 
 
@@ -71,7 +71,7 @@ def open_key_file(masters: Mapping[int, bytes], uid: bytes, raw: bytes) -> bytes
     """Return the DEK. Raises Denied: keys.file (another session's, or changed), keys.kek (version absent)."""
     head = read_head(raw)
     if head.uid != uid:
-        _denied(f"the key file of session {uid.hex()} is of session {head.uid.hex()}")
+        _denied(f"the key file of session {uid.hex()} belongs to session {head.uid.hex()}")
     if head.master_version not in masters:
         raise Denied(
             f"master key version {head.master_version} is not held (held: {sorted(masters) or 'none'})",

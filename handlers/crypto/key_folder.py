@@ -71,7 +71,7 @@ def require_belonging(held: KeysHeld, noted: KeysNoted | None, sessions: bool) -
             raise _older(held, noted, f"master key version {master.version}")
         if check not in (None, master.check):
             raise Denied(
-                f"master key version {master.version} in {held.path} is another one than the log knows",
+                f"master key version {master.version} in {held.path} differs from the one in the log",
                 code="keys.foreign",
                 hint=_copy_after(noted.at_us),
             )
@@ -131,7 +131,7 @@ def to_note(held: KeysHeld, noted: KeysNoted | None, at_us: int) -> KeysNoted | 
 
 def _missing(held: KeysHeld, why: str) -> Denied:
     return Denied(
-        f"{held.path} is missing or empty, and {why}: nothing is made anew",
+        f"{held.path} is missing or empty, and {why}: no new keys are made",
         code="keys.missing",
         hint="put keys/ back from its copy (lucid keys restore FILE), or set LUCID_DATA to where it is",
     )

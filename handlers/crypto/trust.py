@@ -67,7 +67,7 @@ def open_trust(raw: bytes, *, now_us: int, root: bytes | None = None) -> Trust:
         envelope = dsse.parse(raw, dsse.TRUST)
         value = TrustFile.within(envelope)
     except Rejected as error:
-        _refuse("malformed", f"it is no trust file: {error.message}")
+        _refuse("malformed", f"not a trust file: {error.message}")
     fingerprint = dsse.fingerprint(value.root)
     if envelope.keyid != fingerprint or (root is not None and root != fingerprint):
         wanted = fingerprint if root is None else root

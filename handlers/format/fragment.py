@@ -114,7 +114,7 @@ class FragmentSealer:
             )
         header = self._header(Kind.DATA, time_us, len(plain) + TAG_BYTES, KEY_FRAME if key_frame else 0)
         if not self._part_key:
-            raise Misuse("data needs a part that was begun by this sealer", code="fragment.first")
+            raise Misuse("a data fragment needs a part fragment of this sealer first", code="fragment.first")
         whole = _blank(header)
         with memoryview(whole) as view, view[HEADER_BYTES:-SIGNATURE_BYTES] as body:
             AESGCM(self._part_key).encrypt_into(_nonce(header), plain, header.pack(), body)

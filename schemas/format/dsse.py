@@ -89,7 +89,7 @@ def parse(raw: bytes, payload_type: str) -> Envelope:
     if match is None:
         _refuse("form", "it is not the canonical text of payload, payloadType and one signature")
     if match["type"] != payload_type.encode():
-        _refuse("type", f"it is {match['type'][:100]!r}, wanted {payload_type!r}")
+        _refuse("type", f"its type is {match['type'][:100]!r}, wanted {payload_type!r}")
     view = memoryview(raw)
     payload, sig = (_decode(view[slice(*match.span(name))]) for name in ("payload", "sig"))
     return Envelope(raw, payload_type, payload, bytes.fromhex(match["keyid"].decode()), sig)

@@ -121,14 +121,14 @@ class Header:
         match self.kind:
             case Kind.END:
                 if self.track or self.part or self.seq or self.prev_head != ZERO:
-                    _refuse("end", "track, part, seq and previous head of an end are zero")
+                    _refuse("end", "track, part, seq and previous head of an end must be zero")
             case Kind.PART:
                 if (self.part == 0) != (self.seq == 0) or self.part > self.seq:
                     _refuse("part", f"part {self.part} cannot begin at seq {self.seq}")
             case _ if self.seq == 0 or self.part >= self.seq:
-                _refuse("first", "the first fragment of a track is a part fragment")
+                _refuse("first", "the first fragment of a track must be a part fragment")
         if self.kind is Kind.FINAL and self.track != MAIN:
-            _refuse("track", "a final fragment is of track 0")
+            _refuse("track", "a final fragment must be on track 0")
         least, most = _BODY_BYTES.get(self.kind, (2, MAX_CLEAR))
         if not least <= self.body_length <= most:
             _refuse("length", f"body of {self.body_length} bytes, allowed {least} to {most}")

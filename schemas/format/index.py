@@ -235,7 +235,7 @@ def fragment_rows(raw: Buffer) -> list[FragmentRow]:
     """Return the rows of a `recorded` event. Raises EvidenceFalse (index.*)."""
     found = list(rows(raw))
     if not all(isinstance(row, FragmentRow) for row in found):
-        _refuse("row", "a row is not of a fragment")
+        _refuse("row", "a row is not a fragment row")
     return [row for row in found if isinstance(row, FragmentRow)]
 
 

@@ -25,7 +25,7 @@ def jcs(value: object) -> bytes:
         _refuse(value)
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # _refuse has narrowed it
     except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as error:
-        raise Rejected(f"not a value of our JSON: {error}", code="json.form") from None
+        raise Rejected(f"not a value of this JSON: {error}", code="json.form") from None
 
 
 def strict_loads(raw: bytes) -> Any:
@@ -59,11 +59,11 @@ def _refuse(value: object) -> None:
             for item in value:
                 _refuse(item)
         case None:
-            raise Rejected("null appears nowhere in our JSON", code="json.null")
+            raise Rejected("null is not allowed", code="json.null")
         case float():
             _no_float(repr(value))
         case _:
-            raise Rejected(f"{type(value).__name__} has no place in our JSON", code="json.form")
+            raise Rejected(f"{type(value).__name__} is not allowed in this JSON", code="json.form")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,4 +25,4 @@ def read_key_copy(data: Bytes) -> KeyCopy:
     try:
         return KeyCopy.model_validate_json(data)
     except ValidationError:
-        raise Denied("the copy of keys/ does not say whose it is", code="keys.copy") from None
+        raise Denied("the copy of keys/ names no installation", code="keys.copy") from None

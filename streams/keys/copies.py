@@ -166,7 +166,7 @@ def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
     for name, content in records:
         if told is None:
             if name != COPY:
-                raise Denied("the copy of keys/ does not say whose it is", code="keys.copy")
+                raise Denied("the copy of keys/ names no installation", code="keys.copy")
             told = read_key_copy(content)
             if there.get(INSTALLATION, told.installation) != told.installation:
                 raise Denied(

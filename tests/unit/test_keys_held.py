@@ -24,11 +24,11 @@ def noted(held: KeysHeld = HELD) -> KeysNoted:
     ("change", "code", "said"),
     [
         ({"installation": b"", "masters": {}, "signers": ()}, "keys.missing", "missing or empty"),
-        ({"installation": b""}, "keys.missing", "nothing is made anew"),
+        ({"installation": b""}, "keys.missing", "no new keys are made"),
         ({"installation": b"j" * 16}, "keys.foreign", "another installation"),
         ({"masters": {1: b"1" * 16}}, "keys.older", "lacks master key version 2"),
         ({"masters": {2: b"2" * 16}}, "keys.older", "lacks master key version 1"),
-        ({"masters": {1: b"1" * 16, 2: b"3" * 16}}, "keys.foreign", "version 2 in /data/keys is another"),
+        ({"masters": {1: b"1" * 16, 2: b"3" * 16}}, "keys.foreign", "version 2 in /data/keys differs"),
         ({"signers": (b"s" * 32,)}, "keys.older", "lacks signer 7474 7474"),
     ],
 )

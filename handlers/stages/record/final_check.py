@@ -24,7 +24,7 @@ def check_final(tracks: Mapping[int, Track], final: FoldedFragment, gap: bool) -
         track = tracks.get(track_id) or Track(track_id, b"", 0, b"")
         fits = _fits_main(track, tail, final, gap) if track_id == MAIN else _fits(track, tail)
         if not fits:
-            return "fragment.final", f"final says otherwise of track {track_id} than its fragments"
+            return "fragment.final", f"final contradicts the fragments of track {track_id}"
     return None
 
 
