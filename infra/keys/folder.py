@@ -14,6 +14,7 @@
 4. A role holds a shared flock on the folder while it runs, so that nobody moves the folder away.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -99,6 +100,22 @@ class KeyFolder:
         if self._release is not None:
             self._release()
             self._release = None
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with contextlib.ExitStack() as held:
+            with translated(self.path, "keys"), contextlib.suppress(FileNotFoundError):
+                folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                held.callback(os.close, folder)
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise Unavailable(
+                        f"{self.path} is in use",
+                        code="keys.busy",
+                        hint="stop the system that uses it, then try again",
+                    ) from None
+            yield
 
     def installation(self) -> bytes:
         name = self._files.read(INSTALLATION)

@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from infra.keys.folder import INSTALLATION, KeyFolder
@@ -84,6 +84,14 @@ class MirroredKeyFolder:
     def use(self) -> None:
         for folder in self._both:
             folder.use()
+        self.require_usable()  # the mirror may have been given up between the last look and the lock
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with ExitStack() as held:
+            for folder in self._both:
+                held.enter_context(folder.alone())
+            yield
 
     def release(self) -> None:
         for folder in self._both:

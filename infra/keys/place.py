@@ -9,22 +9,20 @@
 3. A role holds a shared flock on the folder that it uses (infra.keys.folder); a move holds an exclusive one.
 """
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from infra.blobs import direct_io
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import make_writable_folder, nearest_there
-from infra.disk.durable import opened_folder, write_private
+from infra.disk.durable import opened_folder, sync_folder, write_private
 from infra.disk.errors import translated
 from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder
 from infra.keys.medium import disks, medium
 from infra.keys.overwriting import overwrite
 from infra.keys.session_keys import DiskKeyFiles
-from schemas.errors import Misuse, Unavailable
+from schemas.errors import Misuse
 from schemas.ports import Erasure
 
 SESSIONS = "sessions"
@@ -41,21 +39,24 @@ class DiskKeyPlace:
         self.files = DiskKeyFiles(self.path / SESSIONS)
         self._notes = DiskBlobs(self.path, area="keys")
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
+        return self.folder.alone()
+
+    def prepare(self) -> None:
+        above = nearest_there(self.path)
+        make_writable_folder(self.path)
         with translated(self.path, "keys"):
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:
-            raise Unavailable(
-                f"{self.path} is in use",
-                code="keys.busy",
-                hint="stop the system that uses it, then try again",
-            ) from None
-        finally:
-            os.close(folder)
+            with opened_folder(self.path) as folder:
+                found = medium(folder)
+            for parent in self.path.parents:
+                if above != self.path and parent.is_relative_to(above):
+                    sync_folder(parent)
+        if found.is_network:
+            raise Misuse(
+                f"{self.path} lies on {found.kind}; a key on a network file system cannot be erased",
+                code="keys.network",
+                hint="name a folder on a local disk",
+            )
 
     def disks(self) -> frozenset[str]:
         with translated(self.path, "keys"):
@@ -103,15 +104,6 @@ class DiskKeyPlace:
         self._notes.remove(MOVING)
 
     def begin_arriving(self, command: str) -> None:
-        make_writable_folder(self.path)
-        with translated(self.path, "keys"), opened_folder(self.path) as folder:
-            found = medium(folder)
-        if found.is_network:
-            raise Misuse(
-                f"{self.path} lies on {found.kind}; a key on a network file system cannot be erased",
-                code="keys.network",
-                hint="name a folder on a local disk",
-            )
         with translated(self.path, "keys"):
             write_private(self.path / ARRIVING, command.encode())
         self._notes.remove(MOVED)

@@ -39,6 +39,12 @@ class KeyFolder(Protocol):
         Raises Unavailable (as `require_writable`; keys.busy), Denied (keys.moving, keys.moved).
         """
 
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep every role from using the folder. A folder that is not there is used by none.
+
+        Raises Unavailable (keys.busy): a role, or another command, uses it.
+        """
+
     def release(self) -> None:
         """Allow the folder to be moved. A second call does nothing."""
 
@@ -113,6 +119,12 @@ class KeyPlace(Protocol):
     def alone(self) -> AbstractContextManager[None]:
         """Keep every role from using the folder. Raises Unavailable (keys.busy): a role uses it."""
 
+    def prepare(self) -> None:
+        """Make the folder if need be; its name is durable on return.
+
+        Raises Misuse (keys.network; config.path: it cannot be written), NoSpace (disk.full).
+        """
+
     def disks(self) -> frozenset[str]:
         """Return the names of the disks under the folder or its future place, as far as they are visible."""
 
@@ -144,7 +156,7 @@ class KeyPlace(Protocol):
         """Note that the move is complete. Durable on return."""
 
     def begin_arriving(self, command: str) -> None:
-        """Make the folder and bar it from use. Durable on return. Raises Misuse (keys.network).
+        """Bar the folder from use. Durable on return.
 
         command: the command that completes the move.
         """

@@ -124,22 +124,23 @@ def restore(
     newest: there is no newer one, so the next start does without the keys that it lacks.
 
     Raises Misuse (keys.no_copy, keys.passphrase), NotFound (keys.copy_absent), Denied (keys.copy,
-    keys.foreign).
+    keys.foreign), Unavailable (keys.busy: a role runs).
     """
     try:
         with open(source, "rb") as file:
             header = file.read(HEADER_BYTES)
             key = copy_key(header, passphrase)
-            copied = _compared(folder, open_copy(header, key, file))
-            file.seek(HEADER_BYTES)
-            folder.begin_restore()
-            # Keys may return that were erased since: the next start walks all erasures that the log knows.
-            folder.note_erased(0)
-            _put_back(folder, files, keyring, open_copy(header, key, file))
-            folder.join()
-            if newest:
-                folder.begin_newest()
-            folder.end_restore()
+            with folder.alone():
+                copied = _compared(folder, open_copy(header, key, file))
+                file.seek(HEADER_BYTES)
+                folder.begin_restore()
+                # Keys may return that were erased since: the next start walks all erasures of the log.
+                folder.note_erased(0)
+                _put_back(folder, files, keyring, open_copy(header, key, file))
+                folder.join()
+                if newest:
+                    folder.begin_newest()
+                folder.end_restore()
     except OSError as error:
         raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy_absent") from None
     log.warning("keys_restored label=%s made_us=%d", copied.told.label, copied.told.made_us)

@@ -71,12 +71,23 @@ class LoggedKeyFolder:
             await asyncio.to_thread(self._folder.end_newest)  # a crash before this makes one version too many
             await asyncio.to_thread(self._folder.join)
 
-        await asyncio.to_thread(self._folder.reconcile)
-        await retry_conflicts(once, "the installation")
-        await asyncio.to_thread(self._folder.use)
-        # Before the log's erasures, which pass by a key that only the mirror has still.
-        await asyncio.to_thread(self._files.sweep)
-        await self._catch_up_erasures()
+        await asyncio.to_thread(self._folder.require_usable)
+        try:
+            if await asyncio.to_thread(self._is_begun):  # else nothing is there that could be moved away
+                # Before anything is written: a file that is made during a move stays behind.
+                await asyncio.to_thread(self._folder.use)
+            await asyncio.to_thread(self._folder.reconcile)
+            await retry_conflicts(once, "the installation")
+            await asyncio.to_thread(self._folder.use)
+            # Before the log's erasures, which pass by a key that only the mirror has still.
+            await asyncio.to_thread(self._files.sweep)
+            await self._catch_up_erasures()
+        except BaseException:
+            self._folder.release()
+            raise
+
+    def _is_begun(self) -> bool:
+        return bool(self._folder.installation()) and not self._folder.restoring()
 
     async def check(self) -> None:
         """Raises Denied (keys.missing, keys.foreign, keys.older, keys.log_missing, keys.restoring)."""

@@ -14,13 +14,14 @@
 """
 
 import logging
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import NamedTuple
 
-from schemas.errors import Denied, Misuse
+from schemas.errors import Denied
 from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace, Keyring
 from streams.keys.copies import Masters, masters_of
-from streams.keys.move import carry, content_of, each
+from streams.keys.move import carry, content_of, each, require_apart, require_target
 
 FILL, END = "lucid keys mirror", "lucid keys mirror --end"
 
@@ -49,14 +50,20 @@ def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles, 
     """
     one, two = first.folder.installation(), mirror.folder.installation()
     if one and two and not first.arriving() and not mirror.arriving():
-        folder.reconcile()
-        files.sweep()
-        mend = partial(_mend, first.files, mirror.files, masters_of(keyring))
-        uids = [uid for uid, is_erased in files.states() if not is_erased]
-        return Mirrored("", 0, mended=sum(each(mend, uids)))
+        with folder.alone():
+            folder.reconcile()
+            files.sweep()
+            mend = partial(_mend, first.files, mirror.files, masters_of(keyring))
+            uids = [uid for uid, is_erased in files.states() if not is_erased]
+            return Mirrored("", 0, mended=sum(each(mend, uids)))
     source, target = (mirror, first) if first.arriving() or not one else (first, mirror)
-    _require_fillable(source, target)
-    with source.alone():
+    require_apart(source, target)
+    _require_fillable(source)
+    with ExitStack() as alone:
+        alone.enter_context(source.alone())
+        target.prepare()
+        alone.enter_context(target.alone())
+        require_target(source, target)
         put = target.files.put_back if source.folder.is_mirrored() else target.files.make
         target.begin_arriving(FILL)
         # Before the first key is there: from now on the whole folder is not used without the other.
@@ -80,15 +87,16 @@ def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
             f"{first.path} is missing or empty", code="keys.missing", hint=f"fill it from its mirror: {FILL}"
         )
     doubted, emptied = 0, 0
-    with first.alone():
-        if mirror is not None and (mirror.folder.installation() == name or mirror.arriving()):
+    if mirror is not None and not (mirror.folder.installation() == name or mirror.arriving()):
+        mirror = None  # it cannot be reached
+    with first.alone(), mirror.alone() if mirror else nullcontext():
+        if mirror is not None:
             emptied = sum(not is_erased for _, is_erased in mirror.files.states())
             mirror.begin_arriving(END)
             doubted = sum(each(partial(_end_session, first.files, mirror.files), mirror.files.uids()))
             mirror.vacate()
         else:
             doubted = sum(each(partial(_doubt, first.files), first.files.uids()))
-            mirror = None
         first.folder.forget_mirror()
         if mirror is not None:
             mirror.end_arriving()
@@ -96,10 +104,10 @@ def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
     return Mirrored("", emptied, doubted)
 
 
-def _require_fillable(source: KeyPlace, target: KeyPlace) -> None:
+def _require_fillable(source: KeyPlace) -> None:
     if not source.folder.installation():
         raise Denied(
-            f"{source.path} and {target.path} are both missing or empty",
+            f"{source.path} and its mirror are both missing or empty",
             code="keys.missing",
             hint="the first start of an installation makes both; else mount their disks",
         )
@@ -109,10 +117,6 @@ def _require_fillable(source: KeyPlace, target: KeyPlace) -> None:
             f"{source.path} is being restored, or that was interrupted",
             code="keys.restoring",
             hint="run it once more: lucid keys restore FILE",
-        )
-    if not (target.is_vacant() or target.arriving()):
-        raise Misuse(
-            f"{target.path} is not empty", code="keys.move", hint="name an empty folder, or a new one"
         )
 
 

@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -50,16 +51,22 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
     keys.foreign), Unavailable (keys.busy, keys.io), NoSpace.
     """
     _require_places(old, new)
-    with old.alone():
-        resumed = old.is_left()
+    resumed = old.is_left()
+    if resumed and not old.is_leaving():
+        return Moved(0, 0, "overwritten", resumed)
+    with ExitStack() as alone:
+        alone.enter_context(old.alone())
         if not resumed:
-            _require_movable(old, new)
+            new.prepare()  # a place that can take no keys is refused before a note bars the start
+        alone.enter_context(new.alone())
+        _require_movable(old, new)
+        if not resumed:
             old.begin_leaving(new.path)
             new.begin_arriving(f"lucid keys move {new.path}")
             carry(old, new, new.files.put_back)
             old.note_left(new.path)
         outcomes = Counter(each(partial(_overwrite, old.files, new.files), old.files.uids()))
-        rest = old.vacate() if old.is_leaving() else "overwritten"
+        rest = old.vacate()
         new.end_arriving()
         old.end_leaving()
     moved = Moved(outcomes["overwritten"] + outcomes["unproven"], outcomes["unproven"], rest, resumed)
@@ -68,12 +75,7 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
 
 
 def _require_places(old: KeyPlace, new: KeyPlace) -> None:
-    if old.path == new.path or old.path in new.path.parents or new.path in old.path.parents:
-        raise Misuse(
-            f"keys/ cannot be moved from {old.path} to {new.path}: one holds the other",
-            code="keys.move",
-            hint="name a folder on another disk",
-        )
+    require_apart(old, new)
     if (to := old.moving_to()) not in ("", str(new.path)):
         raise Denied(
             f"the keys of {old.path} were moved to {to}, or are being moved there",
@@ -97,8 +99,43 @@ def _require_movable(old: KeyPlace, new: KeyPlace) -> None:
             code="keys.restoring",
             hint="run it once more: lucid keys restore FILE",
         )
-    if not (new.is_vacant() or new.arriving()):
-        raise Misuse(f"{new.path} is not empty", code="keys.move", hint="name an empty folder, or a new one")
+    if old.is_left():
+        if new.folder.installation():
+            return
+        raise Denied(
+            f"{new.path} is missing or empty, and all keys of {old.path} were put there",
+            code="keys.missing",
+            hint="mount its disk, then run it once more",
+        )
+    require_target(old, new)
+
+
+def require_apart(source: KeyPlace, target: KeyPlace) -> None:
+    """Refuse one folder inside the other. Raises Misuse (keys.move)."""
+    one, two = source.path, target.path
+    if one == two or one in two.parents or two in one.parents:
+        raise Misuse(
+            f"keys cannot go from {one} to {two}: one holds the other",
+            code="keys.move",
+            hint="name a folder on another disk",
+        )
+
+
+def require_target(source: KeyPlace, target: KeyPlace) -> None:
+    """Refuse a folder with other keys than the source's, before anything is written.
+
+    Raises Misuse (keys.move), Denied (keys.foreign).
+    """
+    if not (target.is_vacant() or target.arriving()):
+        raise Misuse(
+            f"{target.path} is not empty", code="keys.move", hint="name an empty folder, or a new one"
+        )
+    if target.folder.installation() not in (b"", source.folder.installation()):
+        raise Denied(
+            f"{target.path} holds keys of another installation than {source.path}",
+            code="keys.foreign",
+            hint="name an empty folder, or a new one",
+        )
 
 
 def carry(old: KeyPlace, new: KeyPlace, put: PutKey) -> None:

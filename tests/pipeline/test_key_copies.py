@@ -13,7 +13,7 @@ import pytest
 from handlers.crypto.key_file import build_key_file
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.errors import Denied, LucidError, Misuse
+from schemas.errors import Denied, LucidError, Misuse, Unavailable
 from schemas.format import dsse
 from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Tombstone
@@ -98,6 +98,21 @@ async def test_a_copy_from_before_a_destroy_does_not_bring_the_destroyed_key_bac
     assert keys.held(KEPT) == kept
     assert keys.held(EARLIER) == b"", "the fence of an older erasure is there, too"
     assert earlier
+
+
+async def test_no_copy_is_put_back_below_a_service_that_uses_the_keys(keys: Keys) -> None:
+    """Breaks: beside a service on another server a destroyed key returns, and it goes on serving it."""
+    keys.make(DESTROYED)
+    await keys.copy()
+    await keys.destroy(DESTROYED)
+    using = keys.folder
+    await using.open()
+    with pytest.raises(Unavailable, match=r"keys\.busy"):
+        keys.restore()
+    await using.check()
+    assert keys.held(DESTROYED) == b""
+    del using
+    assert keys.restore().sessions == 1
 
 
 async def test_a_folder_put_back_by_hand_is_brought_up_to_the_log(keys: Keys, tmp_path: Path) -> None:
