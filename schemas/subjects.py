@@ -28,15 +28,8 @@ SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 RESERVED_IDS = frozenset({"statistics", "health", "metrics"})
 
-RECORDED, CHUNKED, COMPRESSED, ENCRYPTED, PROVEN, STORED, REDRIVEN = (
-    "recorded",
-    "chunked",
-    "compressed",
-    "encrypted",
-    "proven",
-    "stored",
-    "redriven",
-)
+RECORDED, CHUNKED, COMPRESSED, ENCRYPTED = "recorded", "chunked", "compressed", "encrypted"
+PROVEN, STORED, REDRIVEN = "proven", "stored", "redriven"
 
 
 def session_id(text: str) -> str:
@@ -109,7 +102,7 @@ def command(name: str) -> str:
     return f"lucid.cmd.{name}"
 
 
-def heard(p: int) -> str:
+def host_activity(p: int) -> str:
     """Request subject: the worker of partition `p` answers with the activity of its hosts."""
     return f"lucid.heard.{p}"
 

@@ -58,7 +58,7 @@ BLOCKERS: dict[Blocker, Callable[[Session], bool]] = {
 """Conditions that block a row although its state and trigger fit."""
 
 
-class Row(NamedTuple):
+class TransitionRule(NamedTuple):
     """One allowed transition. A `quiet` row changes nothing and appends nothing."""
 
     from_state: str
@@ -68,25 +68,27 @@ class Row(NamedTuple):
     quiet: bool = False
 
 
-TABLE: tuple[Row, ...] = (
-    Row(State.CREATED, Trigger.START, State.STARTING),
-    Row(State.STARTING, Trigger.START_COMPLETE, State.ACTIVE),
+TABLE: tuple[TransitionRule, ...] = (
+    TransitionRule(State.CREATED, Trigger.START, State.STARTING),
+    TransitionRule(State.STARTING, Trigger.START_COMPLETE, State.ACTIVE),
     # ERROR before START_COMPLETE, then RECOVER: the key is made now; the state is ACTIVE already.
-    Row(State.ACTIVE, Trigger.START_COMPLETE, State.ACTIVE, ("keyed",)),
-    Row(State.ACTIVE, Trigger.PAUSE, State.PAUSING),
-    Row(State.PAUSING, Trigger.PAUSE_COMPLETE, State.PAUSED),
-    Row(State.PAUSED, Trigger.RESUME, State.ACTIVE),
-    Row(State.ACTIVE, Trigger.STOP, State.STOPPING),
-    Row(State.PAUSED, Trigger.STOP, State.STOPPING),
-    Row(State.STOPPING, Trigger.STOP_COMPLETE, State.STOPPED),
-    *(Row(state, Trigger.ERROR, State.ERROR, quiet=state == State.ERROR) for state in ALIVE),
-    Row(State.ERROR, Trigger.RECOVER, State.ACTIVE, ("sealed", "ordered to be destroyed")),
+    TransitionRule(State.ACTIVE, Trigger.START_COMPLETE, State.ACTIVE, ("keyed",)),
+    TransitionRule(State.ACTIVE, Trigger.PAUSE, State.PAUSING),
+    TransitionRule(State.PAUSING, Trigger.PAUSE_COMPLETE, State.PAUSED),
+    TransitionRule(State.PAUSED, Trigger.RESUME, State.ACTIVE),
+    TransitionRule(State.ACTIVE, Trigger.STOP, State.STOPPING),
+    TransitionRule(State.PAUSED, Trigger.STOP, State.STOPPING),
+    TransitionRule(State.STOPPING, Trigger.STOP_COMPLETE, State.STOPPED),
+    *(TransitionRule(state, Trigger.ERROR, State.ERROR, quiet=state == State.ERROR) for state in ALIVE),
+    TransitionRule(State.ERROR, Trigger.RECOVER, State.ACTIVE, ("sealed", "ordered to be destroyed")),
     *(
-        Row(state, Trigger.CLEANUP, State.CLEANUP, ("under legal hold",), quiet=state == State.CLEANUP)
+        TransitionRule(
+            state, Trigger.CLEANUP, State.CLEANUP, ("under legal hold",), quiet=state == State.CLEANUP
+        )
         for state in ALIVE
     ),
-    Row(State.CLEANUP, Trigger.CLEANUP_COMPLETE, State.DESTROYED),
-    Row(State.CREATED, Trigger.DESTROY, State.DESTROYED, ("under legal hold",)),
+    TransitionRule(State.CLEANUP, Trigger.CLEANUP_COMPLETE, State.DESTROYED),
+    TransitionRule(State.CREATED, Trigger.DESTROY, State.DESTROYED, ("under legal hold",)),
 )
 ROWS = {(row.from_state, row.trigger): row for row in TABLE}
 

@@ -32,7 +32,7 @@ LEAST_FRAGMENT = 96 + 64
 SLIM = ConfigDict(extra="forbid")
 
 U32 = Annotated[int, Field(ge=0, lt=2**32)]
-Track = Literal[0, 1]
+TrackId = Literal[0, 1]
 
 
 class SealedSettings(Strict):
@@ -65,13 +65,13 @@ class Lifecycle(Strict):
 
 
 class TrackGenesis(Strict):
-    id: Track
+    id: TrackId
     genesis: Hex32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=SLIM)
 class Part:
-    track: Track
+    track: TrackId
     part: U32
     fragment: Annotated[B64, Field(min_length=LEAST_FRAGMENT)]
     """The whole part fragment."""
@@ -154,7 +154,7 @@ class IndexChunk(EntryFields):
 class Gap:
     """A range of missing seqs, or a lost chunk."""
 
-    track: Track
+    track: TrackId
     part: U32
     first_seq: Count
     last_seq: Count
@@ -169,7 +169,7 @@ class Gap:
 class EquivocationItem(Strict):
     """Two signed fragments for one seq. a, b: header ‖ H(body) ‖ signature."""
 
-    track: Track
+    track: TrackId
     seq: Count
     a: Annotated[B64, Field(min_length=SIGNED_HEAD_BYTES, max_length=SIGNED_HEAD_BYTES)]
     b: Annotated[B64, Field(min_length=SIGNED_HEAD_BYTES, max_length=SIGNED_HEAD_BYTES)]

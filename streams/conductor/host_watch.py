@@ -108,7 +108,7 @@ class HostActivity:
         """Position and time heard, by session; empty when no worker answers."""
         try:
             answer: dict[str, tuple[int, int]] = json.loads(
-                await self._jet.request(subjects.heard(p), b"", ANSWER_S)
+                await self._jet.request(subjects.host_activity(p), b"", ANSWER_S)
             )
         except (LucidError, ValueError, TimeoutError) as error:
             log.info("no_worker_answers partition=%d error=%s", p, error)

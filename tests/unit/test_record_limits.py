@@ -35,7 +35,7 @@ def begun(host: Host) -> Fold:
 
 def held(fold: Fold) -> int:
     """Fragments that are in no closed chunk: in memory, and named by a checkpoint."""
-    waiting = len(list(fold.open_fragments()))
+    waiting = sum(len(track.open) + len(track.early) for track in fold._tracks.values())
     assert len(fold.state().named) == waiting
     return waiting
 

@@ -11,7 +11,7 @@
 7. `state()` after each step, with its named fragments, continues the fold exactly.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from handlers.stages.record.final_check import check_final
 from handlers.stages.record.open_chunk import Track, closes_before
@@ -93,12 +93,6 @@ class Fold:
     def tails(self) -> tuple[TrackTail, ...]:
         """Return the tail of each track with an accepted fragment. Waiting fragments do not count."""
         return tuple(track.tail() for _, track in sorted(self._tracks.items()) if track.expected)
-
-    def open_fragments(self) -> Iterator[FoldedFragment]:
-        """Yield the fragments outside closed chunks: those of open chunks, and waiting ones."""
-        for track in self._tracks.values():
-            yield from track.open
-            yield from track.early.values()
 
     def take(self, fragment: FoldedFragment) -> list[Output]:
         """Fold one fragment. Returns its outcomes in order: closed chunks, refusals, the end."""

@@ -78,7 +78,7 @@ class Ingest:
             async with AsyncExitStack() as serving, asyncio.TaskGroup() as tasks:
                 for p in self._partitions:
                     answer = partial(self._progress, p)
-                    await serving.enter_async_context(self._jet.serve(subjects.heard(p), answer))
+                    await serving.enter_async_context(self._jet.serve(subjects.host_activity(p), answer))
                 for service in (self._shared.side_tasks.run(), self._fold_all(), self._read_all()):
                     tasks.create_task(service)
         finally:
