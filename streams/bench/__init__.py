@@ -3,8 +3,4 @@
 May import every room but cli. Read contender.py first, then rounds.py. The contenders are baselines.py (floor
 and bare loop), pipeline.py (the real system) and peers.py (restic, kopia). sessions.py, hostile.py and
 scale.py measure many sessions, a hostile host and a long history; actors.py runs their processes.
-
-1. Contenders run one after the other, on one disk, in processes of their own. Their stored bytes are opened
-   and compared with the source afterwards; that is not timed.
-2. Ratios are taken within one round: machines, disks and neighbours change between rounds.
 """

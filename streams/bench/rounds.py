@@ -1,15 +1,17 @@
 """Runs a comparison: every contender once a round, in a folder of its own, and the summary of all rounds.
 
-1. Before each contender the disk is synced, the source is in the page cache, and the files of the contender
-   before are removed.
-2. A ratio is taken within its round. Over several rounds the median counts; for memory, the maximum.
+1. Contenders run one after the other on one disk. Before each, the disk is synced, the source is in the page
+   cache, and the files of the contender before are removed.
+2. Stored bytes are opened and compared with the source afterwards; that is not timed.
+3. A ratio is taken within its round: machines, disks and neighbours change between rounds. Over several
+   rounds the median counts; for memory, the maximum.
 """
 
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -41,31 +43,32 @@ def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
 
 
 async def compare(
-    wanted: dict[str, Contender],
-    runs: int,
-    task: Callable[[Path], Task],
-    folder: Path,
-    report: Callable[[str, int, Measure], None],
-) -> list[Round]:
-    """Measure `runs` rounds. task: makes the measurement in a folder; report: called after each."""
+    task: Task, *, wanted: dict[str, Contender], runs: int, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """The figures of `runs` rounds, and their summary. note: takes a line after each measurement."""
     rounds: list[Round] = []
     for number in range(runs):
         rounds.append({})
         for name, measure in wanted.items():
-            rounds[-1][name] = await _one(measure, task, folder / f"{name}-{number}")
-            report(name, number, rounds[-1][name])
-    return rounds
+            measured = await _one(measure, replace(task, folder=task.folder / f"{name}-{number}"))
+            rounds[-1][name] = measured
+            speed = task.source.size / 1e6 / measured.seconds
+            note(f"  {number + 1}/{runs} {name:<10}{speed:>6.0f} MB/s")
+    of_runs = [{name: figures(name, of, task.source) for name in of} for of in rounds]
+    source = task.source
+    return {
+        "data": {"kind": source.kind, "bytes": source.size, "blake3": source.digest.hex()},
+        "results": summary(of_runs),
+        "runs": of_runs,
+    }
 
 
-async def _one(
-    measure: Callable[[Task], Awaitable[Measure]], task: Callable[[Path], Task], folder: Path
-) -> Measure:
-    given = task(folder)
-    await asyncio.to_thread(_prepare, given)
+async def _one(measure: Contender, task: Task) -> Measure:
+    await asyncio.to_thread(_prepare, task)
     try:
-        return await measure(given)
+        return await measure(task)
     finally:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, task.folder, ignore_errors=True)
 
 
 def _prepare(task: Task) -> None:

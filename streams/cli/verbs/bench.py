@@ -10,17 +10,18 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schemas.config.settings import VARIABLES, Settings
+from schemas.config.settings import VARIABLES
 from schemas.config.values import size_text
 from schemas.errors import Misuse, NoSpace
 from streams.bench import hostile, report, rounds, scale, sessions
-from streams.bench.contender import Contender, Measure, Task
+from streams.bench.contender import Task
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
 from streams.bench.report import machine, versions
 from streams.cli import attach, output
@@ -31,13 +32,27 @@ NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption
 """Settings that would lead to another installation; paths do, too."""
 SPACE, SPACE_BYTES = 4, 2 << 30
 """Times the source: itself, the stream, the chunks, the server's reserve; and so much beside."""
-LOAD_SOURCE_BYTES = 4 << 20
 FINISHED_BYTES = 7000
 """Bytes of one finished session in the streams."""
 HONEST = 9
 """Hosts beside the hostile one."""
 HOSTILE_BYTES = 2 << 30
 """Bytes that a hostile host may fill in a minute."""
+
+
+Measurement = Callable[[Task], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One measurement. needed_bytes: on disk; lines: its report; source_bytes: size of its data set."""
+
+    name: str
+    needed_bytes: int
+    measure: Measurement
+    lines: Callable[[dict[str, Any]], list[str]]
+    data: str = INCOMPRESSIBLE
+    source_bytes: int = 4 << 20
 
 
 def bench(
@@ -68,32 +83,43 @@ def bench(
             code="usage",
             hint="see lucid bench --help",
         )
-    environment = own_environment()
-    settings = Installation.here(environment).settings
     if with_hostile:
         load = sessions.Load(many or HONEST, seconds, parse_rate(rate))
-        with own_folder(HOSTILE_BYTES) as folder:
-            measure = partial(hostile.measure, hostile_rate=hostile_rate)
-            result = attach.run(_load(measure, "hostile", load, settings, environment, folder))
-        lines = report.hostile(result)
+        measure: Measurement = partial(hostile.measure, load=load, hostile_rate=hostile_rate)
+        plan = Plan("hostile", HOSTILE_BYTES, measure, report.hostile)
     elif finished:
-        with own_folder(finished * FINISHED_BYTES) as folder:
-            result = attach.run(_finished(finished, one_host, settings, environment, folder))
-        lines = report.finished(result)
+        hosts = 1 if one_host else scale.HOSTS
+        measure = partial(scale.measure, count=finished, hosts=hosts, note=output.note)
+        plan = Plan("finished", finished * FINISHED_BYTES, measure, report.finished)
     elif many or idle:
         load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0, one_host)
         needed = int(load.sessions * load.rate * (seconds + load.spread_s))
-        with own_folder(needed) as folder:
-            kind = "sessions" if load.rate else "idle"
-            result = attach.run(_load(sessions.measure, kind, load, settings, environment, folder))
-        lines = report.load(result)
+        measure = partial(sessions.measure, load=load)
+        plan = Plan("sessions" if load.rate else "idle", needed, measure, report.load)
     else:
         wanted = rounds.contenders([name for name in only.split(",") if name])
         size_bytes = parse_size(size)
-        with own_folder(size_bytes) as folder:
-            result = attach.run(_compare(wanted, data, size_bytes, runs, settings, environment, folder))
-        lines = report.comparison(result)
-    output.print_result(result, lines, as_json)
+        measure = partial(rounds.compare, wanted=wanted, runs=runs, note=output.note)
+        plan = Plan("comparison", size_bytes, measure, report.comparison, data, size_bytes)
+    result = _measured(plan)
+    output.print_result(result, plan.lines(result), as_json)
+
+
+def _measured(plan: Plan) -> dict[str, Any]:
+    """Measure in a folder of its own; the figures, with machine, versions and settings."""
+    environment = own_environment()
+    settings = Installation.here(environment).settings
+    before = machine()
+
+    async def work(folder: Path) -> dict[str, Any]:
+        source = await asyncio.to_thread(make_source, plan.data, plan.source_bytes, folder)
+        return await plan.measure(Task(source, folder, settings, environment))
+
+    with own_folder(plan.needed_bytes) as folder:
+        measured = attach.run(work(folder))
+    frozen = settings.session().model_dump(mode="json")
+    head = {"bench": plan.name, "machine": before, "versions": versions(), "settings": frozen}
+    return {**head, **(measured if plan.name == "comparison" else {"results": measured})}
 
 
 def own_environment() -> dict[str, str]:
@@ -120,58 +146,3 @@ def own_folder(size_bytes: int) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(prefix="bench-", dir=where, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-async def _compare(
-    wanted: dict[str, Contender],
-    kind: str,
-    size_bytes: int,
-    runs: int,
-    settings: Settings,
-    environment: dict[str, str],
-    folder: Path,
-) -> dict[str, Any]:
-    before = machine()
-    source = await asyncio.to_thread(make_source, kind, size_bytes, folder)
-
-    def report_one(name: str, number: int, measure: Measure) -> None:
-        output.note(f"  {number + 1}/{runs} {name:<10}{source.size / 1e6 / measure.seconds:>6.0f} MB/s")
-
-    task = partial(Task, source, settings=settings, environment=environment)
-    measured = await rounds.compare(wanted, runs, task, folder, report_one)
-    figures = [{name: rounds.figures(name, of, source) for name in of} for of in measured]
-    return {
-        **_head("comparison", before, settings),
-        "data": {"kind": source.kind, "bytes": source.size, "blake3": source.digest.hex()},
-        "results": rounds.summary(figures),
-        "runs": figures,
-    }
-
-
-async def _finished(
-    count: int, one_host: bool, settings: Settings, environment: dict[str, str], folder: Path
-) -> dict[str, Any]:
-    before = machine()
-    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, 1 << 20, folder)
-    task = Task(source, folder, settings, environment)
-    measured = await scale.measure(task, count, 1 if one_host else scale.HOSTS, output.note)
-    return {**_head("finished", before, settings), "results": measured}
-
-
-async def _load(
-    measure: Callable[[Task, sessions.Load], Awaitable[dict[str, Any]]],
-    kind: str,
-    load: sessions.Load,
-    settings: Settings,
-    environment: dict[str, str],
-    folder: Path,
-) -> dict[str, Any]:
-    before = machine()
-    source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, LOAD_SOURCE_BYTES, folder)
-    task = Task(source, folder, settings, environment)
-    return {**_head(kind, before, settings), "results": await measure(task, load)}
-
-
-def _head(bench: str, before: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    frozen = settings.session().model_dump(mode="json")
-    return {"bench": bench, "machine": before, "versions": versions(), "settings": frozen}
