@@ -52,11 +52,11 @@ ACKNOWLEDGE = Policy(Backoff(0, 0), attempts=3)
 HOST_ABORT = Policy(Backoff(0.5, 0.5), Unavailable, for_s=5)
 """A host asks the platform to end a session that it cannot end itself."""
 GIVE_UP = Policy(Backoff(0.05, 0.05), LucidError)
-"""A host destroys a session that nobody will ask for again; the caller bounds it."""
+"""A host destroys a session that it will not ask for again; the caller sets the bound."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
 """The command service does not answer while a recording is to be ended."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
-"""Each conflict means that another writer of the same log got through."""
+"""Each conflict means that another writer of the same log has succeeded."""
 LOG_OUTAGE = Policy(Backoff(0.2, 0.2), Unavailable, attempts=3)
 
 JOB = Backoff(0.2, 10.0, jitter=0.5)
@@ -78,10 +78,18 @@ async def retry(
     the log.
     """
 
+    began_s = clock_s()
+    try:
+        return await call()
+    except policy.errors as error:
+        first = [error]
+
     async def attempt() -> T:
+        if first:  # most calls succeed at once, and cost no retry machinery
+            raise first.pop()
         return await call()
 
-    def told(state: tenacity.RetryCallState) -> None:
+    def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         if on_error is not None and isinstance(error, LucidError):
             on_error(error)
@@ -92,13 +100,12 @@ async def retry(
     def is_over(state: tenacity.RetryCallState) -> bool:
         return 0 < policy.attempts <= state.attempt_number or 0 < policy.for_s < clock_s() - began_s
 
-    began_s = clock_s()
     retrying = tenacity.AsyncRetrying(
         sleep=lambda seconds: sleep(seconds),
         stop=is_over,
         wait=lambda state: policy.backoff.delay_s(state.attempt_number),
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, policy.errors) and when(error)),
-        before_sleep=told,
+        before_sleep=report,
         reraise=True,
     )
     return await retrying(attempt)
