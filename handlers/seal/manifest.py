@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from handlers.format.fragment import end_fragment
 from handlers.format.merkle_tree import Tree, leaf
 from handlers.seal.material import Material
-from schemas import ports
 from schemas.errors import Denied
 from schemas.events.chunk import Ended
 from schemas.format import dsse
@@ -35,15 +34,16 @@ from schemas.format.manifest import (
     Merkle,
     Part,
     SealedSettings,
+    SealSigner,
     SignedHead,
-    Signer,
     Totals,
     TrackGenesis,
 )
+from schemas.ports import Signer
 
 
 def seal(
-    material: Material, index: Sequence[Entry], signer: ports.Signer, prev_manifest: bytes = ZERO
+    material: Material, index: Sequence[Entry], signer: Signer, prev_manifest: bytes = ZERO
 ) -> tuple[Manifest, bytes]:
     """Return the manifest and its signed envelope.
 
@@ -61,9 +61,7 @@ def seal(
     return made, dsse.build(made.build(), dsse.MANIFEST, signer.sign, signer.public)
 
 
-def manifest(
-    material: Material, index: Sequence[Entry], signer: ports.Signer, prev_manifest: bytes
-) -> Manifest:
+def manifest(material: Material, index: Sequence[Entry], signer: Signer, prev_manifest: bytes) -> Manifest:
     """Return the manifest, without its envelope."""
     created, ended = material.created, material.ended
     entries = [*material.entries, *index]
@@ -82,7 +80,7 @@ def manifest(
             intake=h(material.session.intake),
             attested=False,
         ),
-        signer=Signer(key=signer.public, name=signer.name),
+        signer=SealSigner(key=signer.public, name=signer.name),
         started_us=material.session.started_us,
         ended_us=ended.ended_us,
         sealed_us=material.started.sealed_us,
@@ -134,7 +132,7 @@ def _equivocations(material: Material) -> tuple[EquivocationItem, ...]:
     return tuple(items[:MAX_EQUIVOCATIONS])
 
 
-def _ending(uid: bytes, ended: Ended, signer: ports.Signer) -> bytes:
+def _ending(uid: bytes, ended: Ended, signer: Signer) -> bytes:
     """Return the host's `final` as it is, or the installation's `end`."""
     if ended.end == "final":
         return ended.ending

@@ -53,7 +53,7 @@ class Host(Strict):
     attested: bool
 
 
-class Signer(Strict):
+class SealSigner(Strict):
     key: Hex32
     name: Label
 
@@ -203,7 +203,7 @@ class Manifest(Document):
     dek_id: Hex16
     settings: SealedSettings
     host: Host
-    signer: Signer
+    signer: SealSigner
     started_us: TimeUs
     ended_us: TimeUs
     sealed_us: TimeUs

@@ -34,7 +34,7 @@ MANIFEST = m.Manifest(
     dek_id=bytes(16),
     settings=m.SealedSettings(suite=1, codec=1, level=3, chunk_bytes=10 << 20, chunk_max_seconds=60),
     host=m.Host(name="h", key=HOST_PUBLIC, counter=7, prev_genesis=ZERO, intake=h(b""), attested=False),
-    signer=m.Signer(key=SIGNER_PUBLIC, name="local"),
+    signer=m.SealSigner(key=SIGNER_PUBLIC, name="local"),
     started_us=START_US,
     ended_us=START_US,
     sealed_us=START_US,
