@@ -1,4 +1,4 @@
-"""Makes sealed copies of `keys/`, and puts them back.
+"""Makes sealed copies of `keys/`, and restores them.
 
     make      KeysCopied in the log → every file is read and sealed → the copy has its name
     restore   the whole copy is opened and compared → keys/restoring → master key and the rest → key files
@@ -7,10 +7,10 @@
 1. The log knows of a copy before its first key is read, and a key that is made after that is not in it. So
    the copies that may hold a session's key stand in the log behind the session's first event.
 2. Nothing is written before the whole copy was opened, and nothing of another installation ever.
-3. A key file that is erased here stays erased, and one that is newer stays, unless it does not open: copies
-   go back in any order. Putting back the same copy again completes what a crash interrupted, and until then
-   no role starts.
-4. What was erased since the copy was made is erased again by the next start (streams.keys.folder).
+3. A key file that is erased here stays erased. A newer one stays, unless it does not open: copies may be
+   restored in any order. After a crash, restoring the same copy again completes it; until then no role
+   starts.
+4. Keys that were erased after the copy was made are erased again by the next start (streams/keys/folder.py).
 """
 
 import asyncio
@@ -39,35 +39,41 @@ from schemas.errors import Denied, LucidError, Misuse, NotFound, Rejected
 from schemas.events.installation import KeysCopied, read_installation_event
 from schemas.format.jcs import jcs
 from schemas.format.key_copy import KeyCopy, read_key_copy
-from schemas.ports import Jet, KeyFiles, Keyring, Reader
-from schemas.ports import KeyFolder as Folder
+from schemas.ports import Jet, KeyFiles, KeyFolder, Keyring, Reader
 from streams.scheduling.clock import now_us
 
 COPY, INSTALLATION = "copy", "installation"
 INSTALLATION_BYTES, SALT_BYTES = 16, 32
 """Sizes of the files that are not JSON."""
 WRITERS, BATCH = 8, 512
-"""Threads that put key files back: each waits for the disk. Records that are held at once."""
+"""Threads that restore key files: each waits for the disk. Records in memory at once."""
 
 log = logging.getLogger("lucid.keys")
 
 
 class Copied(NamedTuple):
-    """What a copy holds."""
+    """The contents of a copy."""
 
-    told: KeyCopy
+    description: KeyCopy
     sessions: int
     """Keys of sessions, erased ones not counted."""
 
 
 async def make_copy(
-    jet: Jet, folder: Folder, files: KeyFiles, file: BinaryIO, passphrase: str, *, label: str, until_us: int
+    jet: Jet,
+    folder: KeyFolder,
+    files: KeyFiles,
+    file: BinaryIO,
+    passphrase: str,
+    *,
+    label: str,
+    until_us: int,
 ) -> Copied:
-    """Seal a copy into `file`, which is new. The folder must have been checked (streams.keys.folder).
+    """Seal a copy into `file`, which is new. The folder must have been checked (LoggedKeyFolder.check).
 
     Raises Misuse (keys.passphrase), OSError, Unavailable.
     """
-    told = KeyCopy(
+    description = KeyCopy(
         installation=await asyncio.to_thread(folder.installation),
         label=label,
         made_us=now_us(),
@@ -75,14 +81,14 @@ async def make_copy(
     )
     header = new_header()
     key = await asyncio.to_thread(copy_key, header, passphrase)
-    event = KeysCopied(label=label, made_us=told.made_us, until_us=until_us)
+    event = KeysCopied(label=label, made_us=description.made_us, until_us=until_us)
 
     def write() -> int:
         sessions = 0
 
         def records() -> Iterator[Record]:
             nonlocal sessions
-            yield Record(COPY, jcs(told.model_dump(mode="json")))
+            yield Record(COPY, jcs(description.model_dump(mode="json")))
             for record in _held(folder, files, uids):
                 sessions += record.name.startswith(SESSIONS) and bool(record.content)
                 yield record
@@ -96,14 +102,14 @@ async def make_copy(
     await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
     sessions = await asyncio.to_thread(write)
     log.info("keys_copied label=%s sessions=%d until_us=%d", label, sessions, until_us)
-    return Copied(told, sessions)
+    return Copied(description, sessions)
 
 
 async def copies_made(jet: Reader, from_seq: int = 1) -> list[KeysCopied]:
     """The copies that the log knows of, from a place in it on, oldest first."""
     found = []
     async for message in jet.read_all(subjects.LIFECYCLE, subjects.KEY_COPIES, from_seq):
-        with suppress(Rejected):  # whoever may publish can write anything: it hides no other copy
+        with suppress(Rejected):  # a malformed event hides no other copy
             event = read_installation_event(message.data)
             if isinstance(event, KeysCopied):
                 found.append(event)
@@ -111,17 +117,23 @@ async def copies_made(jet: Reader, from_seq: int = 1) -> list[KeysCopied]:
 
 
 async def copies_end_us(jet: Reader, session: str) -> int:
-    """When the last copy that may hold this session's key comes to its end; 0: there is none."""
+    """When the last copy that may hold this session's key expires; 0: there is none."""
     first, _ = await jet.batch(subjects.LIFECYCLE, subjects.lifecycle(session), max_messages=1)
     return max((one.until_us for one in await copies_made(jet, first[0].seq if first else 1)), default=0)
 
 
 def restore(
-    folder: Folder, files: KeyFiles, keyring: Keyring, source: Path, passphrase: str, *, newest: bool = False
+    folder: KeyFolder,
+    files: KeyFiles,
+    keyring: Keyring,
+    source: Path,
+    passphrase: str,
+    *,
+    newest: bool = False,
 ) -> Copied:
-    """Put a copy back; no role may be running. Blocks. Safe to repeat.
+    """Restore a copy; no role may be running. Blocks. Safe to repeat.
 
-    newest: there is no newer one, so the next start does without the keys that it lacks.
+    newest: no newer copy exists, so the next start does without the keys that this one lacks.
 
     Raises Misuse (keys.no_copy, keys.passphrase), NotFound (keys.copy_absent), Denied (keys.copy,
     keys.foreign), Unavailable (keys.busy: a role runs).
@@ -134,7 +146,7 @@ def restore(
                 copied = _compared(folder, open_copy(header, key, file))
                 file.seek(HEADER_BYTES)
                 folder.begin_restore()
-                # Keys may return that were erased since: the next start walks all erasures of the log.
+                # Keys that were erased since may return: the next start repeats all erasures of the log.
                 folder.note_erased(0)
                 _put_back(folder, files, keyring, open_copy(header, key, file))
                 folder.join()
@@ -143,11 +155,11 @@ def restore(
                 folder.end_restore()
     except OSError as error:
         raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy_absent") from None
-    log.warning("keys_restored label=%s made_us=%d", copied.told.label, copied.told.made_us)
+    log.warning("keys_restored label=%s made_us=%d", copied.description.label, copied.description.made_us)
     return copied
 
 
-def _held(folder: Folder, files: KeyFiles, uids: list[bytes]) -> Iterator[Record]:
+def _held(folder: KeyFolder, files: KeyFiles, uids: list[bytes]) -> Iterator[Record]:
     for name, content in folder.files():
         yield Record(name, content)
     for uid in uids:
@@ -159,17 +171,17 @@ def _held(folder: Folder, files: KeyFiles, uids: list[bytes]) -> Iterator[Record
                 file.close()
 
 
-def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
-    """Read a whole copy, and refuse one that does not belong here before anything is written."""
+def _compared(folder: KeyFolder, records: Iterator[Record]) -> Copied:
+    """Read a whole copy before anything is written; refuse a copy that does not belong here."""
     there = dict(folder.files()) if folder.path.is_dir() else {}
-    told: KeyCopy | None = None
+    description: KeyCopy | None = None
     sessions = 0
     for name, content in records:
-        if told is None:
+        if description is None:
             if name != COPY:
                 raise Denied("the copy of keys/ names no installation", code="keys.copy")
-            told = read_key_copy(content)
-            if there.get(INSTALLATION, told.installation) != told.installation:
+            description = read_key_copy(content)
+            if there.get(INSTALLATION, description.installation) != description.installation:
                 raise Denied(
                     f"the copy is of another installation than {folder.path}",
                     code="keys.foreign",
@@ -182,13 +194,13 @@ def _compared(folder: Folder, records: Iterator[Record]) -> Copied:
                     raise Denied("the copy of keys/ names a session wrongly", code="keys.copy")
         elif there.get(name, content) != content and _is_whole(there[name]):
             raise Denied(
-                f"{folder.path / name} is another one than the copy's",
+                f"{folder.path / name} differs from the file in the copy",
                 code="keys.foreign",
                 hint="move that folder away first, if the copy is right",
             )
-    if told is None:
+    if description is None:
         raise Misuse("the copy of keys/ is empty", code="keys.no_copy")
-    return Copied(told, sessions)
+    return Copied(description, sessions)
 
 
 class Masters(NamedTuple):
@@ -196,7 +208,7 @@ class Masters(NamedTuple):
 
     known: frozenset[int]
     keys: Mapping[int, bytes]
-    """Without those from an ENCRYPTION_KEY that is not set, or is another."""
+    """Without master keys from an ENCRYPTION_KEY that is not set, or is another."""
 
     def open(self, uid: bytes, raw: bytes) -> bool:
         try:
@@ -206,7 +218,7 @@ class Masters(NamedTuple):
         return True
 
 
-def _put_back(folder: Folder, files: KeyFiles, keyring: Keyring, records: Iterator[Record]) -> None:
+def _put_back(folder: KeyFolder, files: KeyFiles, keyring: Keyring, records: Iterator[Record]) -> None:
     masters: Masters | None = None
     with ThreadPoolExecutor(WRITERS, "lucid-restore") as threads:
         while batch := list(islice(records, BATCH)):
@@ -220,7 +232,7 @@ def _put_back(folder: Folder, files: KeyFiles, keyring: Keyring, records: Iterat
 
 
 def masters_of(keyring: Keyring) -> Masters:
-    """Every master key that can be had now."""
+    """Every master key that can be opened now."""
     known, keys = frozenset(keyring.checks()), {}
     with suppress(LucidError):
         keys = dict(keyring.keks())
@@ -245,14 +257,14 @@ def _is_worse(masters: Masters, uid: bytes, there: bytes, copied: bytes) -> bool
         version, copied_version = read_head(there).master_version, read_head(copied).master_version
     except Denied:
         return True
-    can_be_told = version in masters.keys or version not in masters.known
-    if can_be_told and not masters.open(uid, there):
+    is_provable = version in masters.keys or version not in masters.known
+    if is_provable and not masters.open(uid, there):
         return masters.open(uid, copied)
     return version < copied_version
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a file that is no key file of a session is as it was made: a damaged one is put back over."""
+    """Whether a file of the folder itself, no session's key file, is intact: a damaged one is replaced."""
     if len(content) in (INSTALLATION_BYTES, SALT_BYTES):
         return True
     try:

@@ -1,12 +1,13 @@
-"""Makes, reads, rotates and erases the data keys of sessions, one key file each (handlers.crypto.key_file).
+"""Makes, reads, rotates and erases the data keys of sessions, one key file each
+(handlers/crypto/key_file.py).
 
-1. Keys are held only while somebody works with them (`using`), and shared by all who do so at once. Nothing
-   is remembered by age: the open key file tells at every use whether it still stands.
-2. A worker that awaited something looks again (`HeldKeys.check`) before it publishes: whatever it made across
-   an erasure counts for nothing.
-3. `rotate` brings every file under the newest master key, for a few seconds at a call. A file that is newer
-   already stays, so several rotations at once end alike, and the next one completes what a crash interrupted.
-4. All calls of the disk run in threads of their own: erasing many keys holds up nobody who reads one.
+1. Keys are in memory only while they are in use (`using`), and shared by all users at once. There is no cache
+   by age: at every use the open key file tells whether it still stands.
+2. A worker that awaited anything checks again (`HeldKeys.check`) before it publishes: a result made across an
+   erasure counts for nothing.
+3. `rotate` wraps every key under the newest master key, for a few seconds a call. A newer file stays, so
+   several rotations at once end alike. The next rotation completes one that a crash interrupted.
+4. All calls of the disk run in threads of their own: erasing many keys delays no reader.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from schemas.errors import Denied, LucidError, NoSpace, RefusedByState, Unavaila
 from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
 READERS, WRITERS = 2, 8
-"""Threads. A writer waits for the disk five to ten times, so many of them share what the disk does."""
+"""Threads. A writer waits for the disk five to ten times, so many of them share the disk."""
 ROTATE_S = 10.0
 """How long one call rotates: far less than a caller waits for an answer."""
 
@@ -34,21 +35,21 @@ T = TypeVar("T")
 
 
 class Rotated(NamedTuple):
-    """What a rotation did."""
+    """The result of a rotation."""
 
     version: int
     """The master key version that wraps everything now."""
     rewrapped: int
     unproven: int
-    """Of those: how many old files could not be shown to be gone from the disk."""
+    """Of the rewrapped: old files that may still be on the disk."""
     refused: tuple[LucidError, ...] = ()
-    """What kept single keys from it."""
+    """The errors of keys that were not rotated."""
     after: bytes = b""
-    """The uid after which the next call goes on; empty: this call came to the end."""
+    """The uid after which the next call continues; empty: this call reached the end."""
 
 
 class HeldKeys:
-    """The keys of one session in use, beside the open key file that they came from."""
+    """The keys of one session in use, and their open key file."""
 
     def __init__(self, files: KeyFiles, uid: bytes, file: OpenKeyFile, keys: SessionKeys) -> None:
         self.keys = keys
@@ -94,9 +95,9 @@ class KeyStore:
 
     @asynccontextmanager
     async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator[HeldKeys | None]:
-        """The keys of a session while they are worked with; None: they are shredded.
+        """The keys of a session while they are in use; None: they are shredded.
 
-        key_id: what the session's log says of them, if it is known.
+        key_id: the key that the session's log names, if it is known.
         Raises Unavailable (keys.pending): not made yet. Denied (keys.file, keys.kek, keys.other).
         """
         held = self._held.get(uid)
@@ -118,7 +119,7 @@ class KeyStore:
                 held.close()
 
     async def open(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
-        """As `using`, for a caller who closes it."""
+        """As `using`; the caller closes it."""
         return await _run(self._readers, partial(self._open, uid, key_id))
 
     async def check(self, held: HeldKeys) -> None:
@@ -134,9 +135,9 @@ class KeyStore:
         return await _run(self._writers, partial(self._make, uid))
 
     async def rotate(self, after: bytes = b"", most_s: float = ROTATE_S) -> Rotated:
-        """Bring keys under the newest master key, and erase the older files. Safe to repeat.
+        """Wrap keys under the newest master key, and erase the older files. Safe to repeat.
 
-        after: as the call before it said. A key that cannot be rotated keeps no other from it.
+        after: `Rotated.after` of the previous call. A key that cannot be rotated stops no other.
         """
         version, master = await asyncio.to_thread(self._master.newest)
         uids = await _run(self._writers, lambda: [uid for uid in self._files.uids() if uid > after])
@@ -156,7 +157,7 @@ class KeyStore:
 
         async def rewrap() -> None:
             nonlocal last
-            # At least one each: a call that begins late still brings the rotation on.
+            # At least one each: a call that begins late still makes progress.
             for uid in waiting:
                 last = uid
                 if error := await error_of(uid):
@@ -167,7 +168,7 @@ class KeyStore:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
                 tasks.create_task(rewrap())
-        # One by one there is room where there was none for many at once: each gives back what it took.
+        # One by one they may fit on a disk that was too full for many at once: each frees its space again.
         for uid in [uid for uid, error in failed.items() if isinstance(error, NoSpace)]:
             if error := await error_of(uid):
                 failed[uid] = error
@@ -187,7 +188,7 @@ class KeyStore:
         return done
 
     async def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
-        """Overwrite the session's key, and make sure that none can be made for it again. Safe to repeat."""
+        """Overwrite the session's key, and prevent that another is made for it. Safe to repeat."""
         outcome = await _run(self._writers, partial(self._files.erase, uid, was_made=was_made))
         log.info("key_erased uid=%s outcome=%s", uid.hex(), outcome)
         return outcome

@@ -3,14 +3,14 @@
     fill   arriving in the empty folder → mirrored in the whole one → every file → mirrored → arriving goes
     end    arriving in the mirror → its files are overwritten and removed → mirrored goes → arriving goes
 
-1. Only a person says that an empty folder is to be filled: to a start it may be a disk that is not mounted.
+1. Only a person decides that an empty folder is filled: at a start it may be a disk that is not mounted.
 2. While `arriving` is in a folder, and `mirrored` in the other, no role starts: neither with the mirror nor
-   without it. The same call completes what a crash interrupted.
-3. A key file that does not open is replaced by the other folder's, if that one does.
-4. What is put into the first mirror that there ever was counts as proven as the rest. Later ones do not: keys
-   may lie on the disk of the one before.
-5. A mirror that ends leaves a doubt about each key whose overwriting there was not proven; one that cannot be
-   reached, about each key.
+   without it. After a crash the same call completes it.
+3. A key file that does not open is replaced by the other folder's, if that one opens.
+4. Keys in the first mirror of an installation count as proven as in the folder. In later mirrors they do not:
+   keys may lie on the disk of an earlier one.
+5. A mirror that ends leaves a doubt about each key whose overwriting there was not proven. A mirror that
+   cannot be reached leaves a doubt about every key.
 """
 
 import logging
@@ -29,16 +29,16 @@ log = logging.getLogger("lucid.keys")
 
 
 class Mirrored(NamedTuple):
-    """What was done."""
+    """The result of `fill` or `end`."""
 
     filled: str
-    """The folder that was filled; empty: both were whole."""
+    """The folder that was filled; empty: neither was."""
     sessions: int
-    """Keys of sessions that it was given; where a mirror ended, that were overwritten in it."""
+    """Keys of sessions that were put into it, or overwritten in the mirror that ended."""
     unproven: int = 0
-    """Keys whose erasure cannot be proven any more, because of the mirror that ended."""
+    """Keys that can no longer be proven erased, because of the mirror that ended."""
     mended: int = 0
-    """Damaged key files in whose place the other folder's was put."""
+    """Damaged key files that were replaced by the other folder's."""
 
 
 def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles, keyring: Keyring) -> Mirrored:
@@ -77,7 +77,7 @@ def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles, 
 
 
 def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
-    """Do without the mirror: overwrite it, if it can be reached. No role may be running.
+    """End the mirror: overwrite it, if it can be reached. No role may be running.
 
     Raises Denied (keys.missing), Unavailable.
     """
@@ -121,7 +121,7 @@ def _require_fillable(source: KeyPlace) -> None:
 
 
 def _mend(first: KeyFiles, mirror: KeyFiles, masters: Masters, uid: bytes) -> bool:
-    """Put a whole key file in the place of one that does not open. Two that open may differ."""
+    """Replace a key file that does not open by one that does. Two that open may differ."""
     one, two = content_of(first, uid), content_of(mirror, uid)
     if one == two:
         return False

@@ -1,12 +1,13 @@
-"""Moves `keys/` to another folder, and overwrites what it leaves.
+"""Moves `keys/` to another folder, and overwrites the old one.
 
     old/moving → new/arriving → every file is put into the new folder and read back → old/moved
     → each old file is overwritten and removed → new/arriving goes → old/moving goes
 
-1. From the first step to the last no role starts, in either folder: it says which command completes the move.
-2. The old folder loses nothing before the new one has everything (old/moved). After that nothing is taken
-   from the old one again.
-3. The same call after a crash goes on where the notes say. The keys cannot have changed in between, since
+1. From the first step to the last no role starts, in either folder; the error names the command that
+   completes the move.
+2. The old folder loses nothing before the new one has everything (old/moved). After that nothing is read from
+   the old one again.
+3. After a crash the same call continues where the notes say. The keys cannot have changed in between, since
    nothing started.
 4. A key in the new folder may count as proven later only if the old file was, and its overwriting, too. A
    crash between the two leaves it unproven, never the other way round.
@@ -32,16 +33,16 @@ PutKey = Callable[[bytes, bytes], bytes]
 
 
 class Moved(NamedTuple):
-    """What a move did."""
+    """The result of a move."""
 
     sessions: int
     """Keys of sessions that were overwritten in the old folder by this call."""
     unproven: int
-    """Of those: how many may still be on the old disk."""
+    """Of the overwritten: keys that may still be on the old disk."""
     rest: Erasure
-    """The same of the master key, the signers and the rest."""
+    """The outcome for the master key, the signers and all other files."""
     resumed: bool
-    """An earlier call overwrote some already, or all: what it could prove is not known any more."""
+    """An earlier call overwrote some or all of them: its proofs are not known any more."""
 
 
 def move(old: KeyPlace, new: KeyPlace) -> Moved:
@@ -92,7 +93,7 @@ def _require_places(old: KeyPlace, new: KeyPlace) -> None:
 
 
 def _require_movable(old: KeyPlace, new: KeyPlace) -> None:
-    """Refuse what would lose or mix keys, before anything is written."""
+    """Refuse a move that would lose or mix keys, before anything is written."""
     if old.folder.restoring():
         raise Denied(
             f"{old.path} is being restored, or that was interrupted",
@@ -159,7 +160,7 @@ def carry(old: KeyPlace, new: KeyPlace, put: PutKey) -> None:
 def _carry_session(old: KeyFiles, new: KeyFiles, put: PutKey, uid: bytes) -> None:
     data = content_of(old, uid)
     if not data:
-        # An erasure that is repeated says in the new folder what it said in the old one.
+        # A repeated erasure has the same outcome in the new folder as in the old one.
         new.erase(uid, was_made=old.erase(uid) != "overwritten")
     elif put(uid, data) != data:
         raise Denied(
@@ -170,7 +171,7 @@ def _carry_session(old: KeyFiles, new: KeyFiles, put: PutKey, uid: bytes) -> Non
 
 
 def _overwrite(old: KeyFiles, new: KeyFiles, uid: bytes) -> Erasure | None:
-    """None: there was nothing any more."""
+    """Overwrite one key file; None: it had no key any more."""
     data = content_of(old, uid)
     if not data:
         return None
@@ -181,7 +182,7 @@ def _overwrite(old: KeyFiles, new: KeyFiles, uid: bytes) -> Erasure | None:
 
 
 def content_of(files: KeyFiles, uid: bytes) -> bytes:
-    """What the session's key file holds; empty: it is erased, or not there."""
+    """The contents of the session's key file; empty: it is erased, or absent."""
     file = files.open(uid)
     if file is None:
         return b""

@@ -109,7 +109,7 @@ def _passphrase(file: Path | None, *, again: bool) -> str:
 
 
 def _print(copied: Copied, where: Path, verb: str, as_json: bool) -> None:
-    copy, count = copied.told, output.count_of(copied.sessions, "session")
+    copy, count = copied.description, output.count_of(copied.sessions, "session")
     times = {"made_us": copy.made_us, "until_us": copy.until_us}
     result = {"file": str(where), "label": copy.label, **times, "sessions": copied.sessions}
     made = utc_text(copy.made_us, seconds=False)
