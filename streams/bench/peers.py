@@ -9,6 +9,7 @@
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,34 +32,25 @@ VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 class Peer(NamedTuple):
     """Command lines of one program, with the places {repo}, {cache} and {file}."""
 
-    init: Sequence[str]
-    backup: Sequence[str]
-    restore: Sequence[str]
+    init: str
+    backup: str
+    restore: str
     """To standard output."""
-    version: Sequence[str]
+    version: str
 
 
 PEERS = {
     "restic": Peer(
-        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "init"),
-        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "backup", "{file}"),
-        ("restic", "-r", "{repo}", "--cache-dir", "{cache}", "dump", "latest", "{file}"),
-        ("restic", "version"),
+        "restic -r {repo} --cache-dir {cache} init",
+        "restic -r {repo} --cache-dir {cache} backup {file}",
+        "restic -r {repo} --cache-dir {cache} dump latest {file}",
+        "restic version",
     ),
     "kopia": Peer(
-        (
-            "kopia",
-            "--config-file",
-            "{cache}.config",
-            "repository",
-            "create",
-            "filesystem",
-            "--path",
-            "{repo}",
-        ),
-        ("kopia", "--config-file", "{cache}.config", "snapshot", "create", "{file}"),
-        ("kopia", "--config-file", "{cache}.config", "restore", "{file}", "{cache}.restored"),
-        ("kopia", "--version"),
+        "kopia --config-file {cache}.config repository create filesystem --path {repo}",
+        "kopia --config-file {cache}.config snapshot create {file}",
+        "kopia --config-file {cache}.config restore {file} {cache}.restored",
+        "kopia --version",
     ),
 }
 
@@ -69,7 +61,9 @@ def installed() -> dict[str, Contender]:
 
 
 def version(name: str) -> str:
-    text = subprocess.run(PEERS[name].version, capture_output=True, text=True, check=False).stdout
+    text = subprocess.run(
+        shlex.split(PEERS[name].version), capture_output=True, text=True, check=False
+    ).stdout
     found = VERSION.search(text)
     return found[0] if found else "unknown"
 
@@ -100,11 +94,9 @@ async def _measure(name: str, task: Task) -> Measure:
     return Measure(seconds, 0, stored, {name: used}, others)
 
 
-async def _run(
-    command: Sequence[str], places: Mapping[str, str], environment: Mapping[str, str], folder: Path
-) -> Used:
+async def _run(command: str, places: Mapping[str, str], environment: Mapping[str, str], folder: Path) -> Used:
     """Run to the end, its output in folder/out. Raises Unavailable (bench.peer)."""
-    words = [word.format_map(places) for word in command]
+    words = [word.format_map(places) for word in shlex.split(command)]
     process = _started(words, environment, folder)
     ending = asyncio.ensure_future(asyncio.to_thread(os.wait4, process.pid, 0))
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ async def test_a_program_that_hangs_ends_when_the_bench_is_stopped(
     """Breaks: Ctrl-C waits for ever for a backup program whose repository is gone already."""
     begun = tmp_path / "begun"
     hangs = ("sh", "-c", f"echo $$ > {begun}.part; mv {begun}.part {begun}; exec sleep 600")
-    monkeypatch.setitem(peers.PEERS, "sh", peers.Peer(("true",), hangs, ("true",), ("true",)))
+    monkeypatch.setitem(peers.PEERS, "sh", peers.Peer("true", shlex.join(hangs), "true", "true"))
     (tmp_path / "task").mkdir()
     given = Task(screen, tmp_path / "task", Settings(), {"PATH": os.defpath})
     task = asyncio.ensure_future(peers.installed()["sh"](given))
