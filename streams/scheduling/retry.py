@@ -116,4 +116,5 @@ async def retry_conflicts(call: Callable[[], Awaitable[T]], log_name: str) -> T:
     try:
         return await retry(call, LOG_CONFLICT)
     except Conflict:
-        raise Conflict(f"the log of {log_name} is too busy", code="log.busy") from None
+        text = f"the log of {log_name} is too busy: {LOG_CONFLICT.attempts} conflicts in a row"
+        raise Conflict(text, code="log.busy", hint="repeat the command") from None
