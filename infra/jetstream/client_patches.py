@@ -9,7 +9,6 @@
    that.
 """
 
-import logging
 import re
 from typing import Any
 
@@ -17,11 +16,12 @@ from nats.aio.client import Client
 from nats.protocol import parser
 
 from infra.jetstream import decode
+from schemas.config.logs import logger
 
 _NAME = rb"[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?"
 """Subject, subscription, and a reply with the blank after it."""
 
-log = logging.getLogger("lucid.nats")
+log = logger("lucid.nats")
 
 
 async def _headers(_: Client, headers: bytes | None) -> dict[str, str] | None:
@@ -48,7 +48,7 @@ def patch_nats_py() -> None:
         try:
             await taken(client, sid, subject, *rest)
         except Exception:
-            log.exception("message_unread subject=%.200r", bytes(subject))
+            log.exception("message_unread", subject=str(bytes(subject))[:200])
 
     patched._process_msg, patched._process_headers, patched._build_message = take, _headers, _message
     lines: Any = parser

@@ -10,7 +10,6 @@
 
 import asyncio
 import itertools
-import logging
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, cast
@@ -23,6 +22,7 @@ from infra.jetstream import errors
 from infra.jetstream.client import Client, Failed, Where
 from infra.jetstream.payloads import Payload
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import LucidError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -37,7 +37,7 @@ CLOSE_S = 5.0
 _FORBIDDEN = re.compile(r'permissions violation for (?P<verb>publish|subscription) to "(?P<subject>[^"]*)"')
 """nats-py gives the text in lower case."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Answer = Callable[[Msg | LucidError], None]
 
@@ -231,7 +231,7 @@ class Connection:
 
     async def _broke(self) -> None:
         if not self.closed:
-            _log.warning("nats_disconnected url=%s", self.nc.shown)
+            _log.warning("nats_disconnected", url=self.nc.shown)
         self._fail_all()
 
     async def _ended(self) -> None:
@@ -241,11 +241,11 @@ class Connection:
         self.up.set()
 
     async def _healed(self) -> None:
-        _log.info("nats_reconnected breaks=%d", self.breaks)
+        _log.info("nats_reconnected", breaks=self.breaks)
         self.up.set()
 
     async def _errored(self, error: Exception) -> None:
-        _log.debug("nats_error error=%s", error)
+        _log.debug("nats_error", error=error)
         self._last = error
         if isinstance(error, Failed) and error.final:
             self._final[error.address] = error.error

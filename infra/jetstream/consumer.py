@@ -8,7 +8,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -18,12 +17,13 @@ from infra.jetstream import decode
 from infra.jetstream.connection import Connection
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from schemas.config.backoff import Backoff
+from schemas.config.logs import logger
 from schemas.errors import LucidError, Retryable, Unavailable
 from schemas.ports.messages import Message
 
 ACK_TIMEOUT_S = 5.0
 RETRY = Backoff(0.2, 5.0)
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class PullConsumer:
@@ -100,9 +100,7 @@ class PullConsumer:
         """Repair the consumer and the subscription; ask for more when half of `batch` is used up."""
         await self._conn.wait_up()
         if self._lost and self._upsert is not None:
-            _log.warning(
-                "consumer_lost stream=%s consumer=%s why=%s", self._stream, self._consumer, self._lost
-            )
+            _log.warning("consumer_lost", stream=self._stream, consumer=self._consumer, why=self._lost)
             await self._upsert()
         self._lost = ""
         await self._pulls.start()
@@ -126,7 +124,7 @@ class PullConsumer:
 
     async def _pause(self, error: Retryable) -> None:
         self._failures += 1
-        _log.info("pull_retries consumer=%s code=%s", self._consumer, error.code)
+        _log.info("pull_retries", consumer=self._consumer, code=error.code)
         await asyncio.sleep(RETRY.delay_s(self._failures))
 
     def _take(self, message: Msg) -> None:

@@ -12,7 +12,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import secrets
 from collections import deque
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from infra.jetstream.connection import Connection
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
 from infra.jetstream.read_pace import Pace
 from schemas.config.backoff import Backoff
+from schemas.config.logs import logger
 from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports.messages import Discontinuity, Message
 
@@ -41,7 +41,7 @@ RETRY = Backoff(0.1, 2.0)
 FAREWELL_S = 2.0
 """A consumer that is not deleted by then, the server removes after IDLE_CONSUMER_S."""
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Follower:
@@ -118,7 +118,7 @@ class Follower:
                 if self._conn.closed or (isinstance(error, NotFound) and not self._begun):
                     raise
                 if not self._queue:
-                    _log.info("follow_retries stream=%s code=%s", self._stream, error.code)
+                    _log.info("follow_retries", stream=self._stream, code=error.code)
                     failures += 1
                     await asyncio.sleep(RETRY.delay_s(failures))
                     continue
@@ -151,7 +151,7 @@ class Follower:
             self._broken = reason
             raise
         if self._begun:
-            _log.info("follow_resumed stream=%s seq=%d why=%s", self._stream, self.next_seq, reason)
+            _log.info("follow_resumed", stream=self._stream, seq=self.next_seq, why=reason)
             self._queue.append(Discontinuity(reason, self.next_seq))
         self._begun = True
 

@@ -12,7 +12,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 import socket
@@ -37,6 +36,7 @@ from infra.nats_server.files import (
 from infra.nats_server.own_port import LOOPBACK, keep_port, let_listen
 from infra.nats_server.store_lock import note_server, release_store, take_store
 from infra.processes.children import Child, dying_with_us
+from schemas.config.logs import logger
 from schemas.config.settings import DEFAULT_MEMORY_MIB
 from schemas.errors import NoSpace, Unavailable
 
@@ -49,7 +49,7 @@ START_TIMEOUT_S, LEFT_OVER_S = 30.0, 10.0
 """The time to recover its streams; the time for a left-over server to end."""
 WATCH_S = 2.0
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class NatsServer:
@@ -165,7 +165,7 @@ class NatsServer:
         self._port_held = await keep_port(before.port)
         self._access = Access(int(self._port_held.getsockname()[1]), before.password)
         if before.port and self.port != before.port:
-            _log.warning("nats_port_taken port=%d instead=%d", before.port, self.port)
+            _log.warning("nats_port_taken", port=before.port, instead=self.port)
         if self._access != before:
             keep_access(self.data, self._access)  # before any client learns it
         let_listen(self._port_held)
@@ -196,7 +196,7 @@ class NatsServer:
                 self._was_full = True
             elif self._was_full and free > 2 * reserve and self._child is not None:
                 self._was_full = False
-                _log.warning("nats_restarted_after_full_disk free_bytes=%d", free)
+                _log.warning("nats_restarted_after_full_disk", free_bytes=free)
                 await self._child.end()
 
     def _limit(self) -> int:

@@ -10,7 +10,6 @@
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 from pathlib import Path
@@ -18,12 +17,13 @@ from pathlib import Path
 from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
 from infra.nats_server.files import CONFIG
+from schemas.config.logs import logger
 from schemas.errors import Unavailable
 
 NOTE = "server.json"
 POLL_S = 0.05
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 async def take_store(data: Path, timeout_s: float) -> int:
@@ -63,7 +63,7 @@ def _end_left_over(data: Path) -> bool:
     if _alive(supervisor) and _began(supervisor) == began:
         return False
     if os.fsencode(data / CONFIG) in _arguments(pid):
-        _log.warning("nats_left_over_ended pid=%d", pid)
+        _log.warning("nats_left_over_ended", pid=pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return True

@@ -11,7 +11,6 @@
 import asyncio
 import contextlib
 import ctypes
-import logging
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from schemas.config.backoff import Backoff
+from schemas.config.logs import logger
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 15.0
@@ -37,7 +37,7 @@ if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 
 class Child:
@@ -103,7 +103,7 @@ class Child:
             async with asyncio.timeout(STOP_S):
                 await process.wait()
         except TimeoutError:
-            _log.warning("child_killed name=%s after_s=%g", self.name, STOP_S)
+            _log.warning("child_killed", name=self.name, after_s=STOP_S)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
@@ -124,7 +124,7 @@ class Child:
         self.starts += 1
         self._started.set()
         self._after(self._process.pid)
-        _log.info("child_started name=%s pid=%d", self.name, self._process.pid)
+        _log.info("child_started", name=self.name, pid=self._process.pid)
 
     async def _supervise(self) -> None:
         failures, clock = 0, asyncio.get_running_loop().time
@@ -134,7 +134,7 @@ class Child:
             code = await self._process.wait()
             if clock() - began_s > STEADY_S:
                 failures = 0
-            _log.warning("child_ended name=%s code=%d", self.name, code)
+            _log.warning("child_ended", name=self.name, code=code)
             failures += 1
             await asyncio.sleep(RESTART.delay_s(failures))
             with contextlib.suppress(OSError):  # no process, memory or disk left: the next round tries again

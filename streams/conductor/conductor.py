@@ -12,7 +12,6 @@
 """
 
 import asyncio
-import logging
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -33,6 +32,7 @@ from handlers.lifecycle.next_action import (
 from handlers.lifecycle.rules import allowed
 from handlers.lifecycle.session import Session
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
 from schemas.events import commands
 from schemas.events.chunk import Recorded, Redriven, Stored
@@ -79,7 +79,7 @@ ROUTINE = {kind.model_fields["type"].default for kind in (Recorded, Stored)}
 """Types of events that change nothing for a session that waits for its host: they are read with the next
 event."""
 
-log = logging.getLogger("lucid.conductor")
+log = logger("lucid.conductor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Conductor:
                 live = [session for session in self._directory.sessions() if not is_idle(session)]
                 await self._activity.listen(self._parts.clock_us(), live)
             except Retryable as error:
-                log.warning("host_watch_failed error=%s", error)
+                log.warning("host_watch_failed", error=error)
             for session in self._directory.sessions():
                 turn = (crc32(session.id.encode()) + number) % IDLE_SWEEPS == 0
                 # The first sweep takes all: events before this process woke nobody.
@@ -182,7 +182,7 @@ class Conductor:
             action = await self._decide(tracked)
             if action is None:
                 return
-            log.debug("action session=%s action=%s", tracked.session.id, action)
+            log.debug("action", session=tracked.session.id, action=action)
             try:
                 # Destroying pauses between its turns, and takes them by itself.
                 turn = nullcontext() if isinstance(action, Shred) else self._turn(tracked, action)
@@ -283,7 +283,7 @@ class Conductor:
     async def _give_up(self, tracked: _Tracked, error: LucidError) -> None:
         """Bring the session to ERROR; one that is being destroyed is retried with the next sweep instead."""
         session = tracked.session
-        log.error("conducting_refused session=%s state=%s error=%s", session.id, session.state, error)
+        log.error("conducting_refused", session=session.id, state=session.state, error=error)
         is_leaving = session.state in (State.CLEANUP, State.DESTROYED)
         if not is_leaving and Trigger.ERROR in allowed(session):
             await self._do(tracked, commands.Error, self._parts.clock_us(), reason=error.code)

@@ -18,7 +18,6 @@ The platform's end, an `end` fragment:
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from handlers.format.fragment import end_fragment
 from handlers.lifecycle.next_action import FILLING
 from handlers.lifecycle.session import Session
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.events.session import EndRequested, State
 from schemas.ports import Jet, Signers
@@ -42,7 +42,7 @@ REST_S = 0.2
 GRACE_S = 2.0
 """How long a host may take for the fragments under way."""
 
-log = logging.getLogger("lucid.conductor")
+log = logger("lucid.conductor")
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class HostActivity:
                 await self._jet.request(subjects.host_activity(p), b"", ANSWER_S)
             )
         except (LucidError, ValueError, TimeoutError) as error:
-            log.info("no_worker_answers partition=%d error=%s", p, error)
+            log.info("no_worker_answers", partition=p, error=error)
             return {}
         return answer
 
@@ -143,4 +143,4 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signers: S
     if last is not None and last.data == end:
         return  # its answer was lost
     await jet.publish(subject, end)
-    log.info("end_sent session=%s end=%s reason=%s", session.id, request.end, request.reason)
+    log.info("end_sent", session=session.id, end=request.end, reason=request.reason)

@@ -8,7 +8,6 @@
 """
 
 import json
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +19,7 @@ from handlers.lifecycle.decide import check_request, decide
 from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
+from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse, RefusedByState
 from schemas.events import commands
 from schemas.events.commands import Command, Create
@@ -38,7 +38,7 @@ OPERATOR = "operator"
 
 Handler = Callable[[Body], Awaitable[Body]]
 
-log = logging.getLogger("lucid.control")
+log = logger("lucid.control")
 
 
 class Control:
@@ -94,7 +94,7 @@ class Control:
         except ValueError as error:
             return answer_error(Misuse(f"{name}: not JSON: {error}", code="command.form"))
         except Exception:
-            log.exception("command_failed name=%s", name)
+            log.exception("command_failed", name=name)
             return answer_error(LucidError(f"{name} failed inside; the log says why", code="command.bug"))
 
     async def create(self, body: Body) -> Body:

@@ -6,12 +6,12 @@
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.config.logs import logger
 from schemas.events.commands import RevokeSigner
 from schemas.ports import DatedSigner, Keyring, Signers
 from streams.control.client import error_fields
@@ -21,7 +21,7 @@ from streams.scheduling.clock import Clock
 
 Body = dict[str, Any]
 
-log = logging.getLogger("lucid.control")
+log = logger("lucid.control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class KeyCommands:
         """A new signer: it signs all evidence that is dated from now on."""
         async with self._checked():
             made = await asyncio.to_thread(self.signers.rotate, self.clock_us())
-            log.info("signer_rotated name=%s fingerprint=%s", made.name, made.fingerprint.hex())
+            log.info("signer_rotated", name=made.name, fingerprint=made.fingerprint.hex())
             return _shown(made)
 
     async def revoke_signer(self, body: Body) -> Body:
@@ -67,7 +67,7 @@ class KeyCommands:
         async with self._checked():
             asked = RevokeSigner.model_validate(body)
             revoked = await asyncio.to_thread(self.signers.revoke, asked.name, asked.since_us)
-            log.warning("signer_revoked name=%s since_us=%d", revoked.name, revoked.revoked_us)
+            log.warning("signer_revoked", name=revoked.name, since_us=revoked.revoked_us)
             return _shown(revoked)
 
     @asynccontextmanager

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import Conflict, LucidError, NotFound, Rejected
 from schemas.events.commands import Trigger
 from schemas.events.session import State, Transition
@@ -35,7 +35,7 @@ LOOK_S = 5.0
 LASTS, LASTS_AT_ONCE = 500, 4
 """Last events in one answer, and answers under way at once."""
 
-log = logging.getLogger("lucid.directory")
+log = logger("lucid.directory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ async def read_open(jet: Reader) -> OpenSessions:
 async def list_from_log(jet: Reader) -> OpenSessions:
     """The list by the last event of each session; a session with any other last event counts as open."""
     position = (await jet.info(subjects.LIFECYCLE)).last_seq
-    log.info("open_sessions_made_anew position=%d", position)
+    log.info("open_sessions_made_anew", position=position)
     logs = list(await jet.subject_counts(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE))
     names: list[str] = []
     sealed: dict[str, int] = {}
@@ -170,7 +170,7 @@ class OpenSessionsWriter:
                     written, written_s = now.position, loop.time()
                 except LucidError as error:
                     # The next start reads more of the log: no other effect.
-                    log.warning("open_sessions_unwritten error=%s", error)
+                    log.warning("open_sessions_unwritten", error=error)
             await asyncio.sleep(LOOK_S)
 
 

@@ -9,13 +9,13 @@
 """
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from handlers.lifecycle.session import Session, evolve, initial
 from handlers.retention.space import may_purge
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Misuse, Rejected
 from schemas.events.session import Created, Event
 from schemas.ports import Reader
@@ -30,7 +30,7 @@ LOADS_AT_ONCE = 16
 SLICE = 50
 """Events that are folded before other tasks run: about 3 ms."""
 
-log = logging.getLogger("lucid.directory")
+log = logger("lucid.directory")
 
 
 class SessionDirectory:
@@ -171,7 +171,7 @@ class SessionDirectory:
             for session in filter(may_purge, loaded):  # sealed, though its last event was another one
                 self.has_source(session)
         self._position = known.position
-        log.info("directory_started position=%d open=%d", known.position, len(self._open))
+        log.info("directory_started", position=known.position, open=len(self._open))
 
     async def _notify(self) -> None:
         async with self._moved:
@@ -188,7 +188,7 @@ class SessionDirectory:
         try:
             subjects.session_id(name)
         except Misuse:
-            log.error("session_unnameable name=%.200r seq=%d", name, message.seq)
+            log.error("session_unnameable", name=name[:200], seq=message.seq)
             self._position = message.seq
             return
         event = _event(message)
@@ -228,5 +228,5 @@ def _event(message: Message) -> Event | None:
     except Rejected as error:
         # One bad event must not hide every other session; this session refuses all commands.
         name = subjects.session_of(message.subject)
-        log.error("event_unreadable session=%s seq=%d error=%s", name, message.seq, error)
+        log.error("event_unreadable", session=name, seq=message.seq, error=error)
         return None

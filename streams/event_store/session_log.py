@@ -6,14 +6,13 @@
 3. A read may lag behind the leader. Then the append conflicts, and reading goes on; nothing is overwritten.
 """
 
-import logging
-
 from pydantic import ValidationError
 
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import Session, evolve, initial
 from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import Rejected, session_absent
 from schemas.events.commands import Command
 from schemas.events.session import EVENT, Event
@@ -21,7 +20,7 @@ from schemas.format.jcs import jcs
 from schemas.ports import Jet
 from streams.scheduling.retry import LOG_OUTAGE, retry, retry_conflicts
 
-log = logging.getLogger("lucid.lifecycle")
+log = logger("lucid.lifecycle")
 
 
 def read_event(data: Bytes) -> Event | None:
@@ -88,5 +87,5 @@ class SessionLog:
     async def _append(self, session: Session, event: Event) -> Session:
         body = jcs(event.model_dump(mode="json"))
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
-        log.info("appended session=%s type=%s seq=%d cause=%s", session.id, event.type, seq, event.cause)
+        log.info("appended", session=session.id, type=event.type, seq=seq, cause=event.cause)
         return evolve(session, event, seq)

@@ -10,7 +10,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from handlers.seal.index import PlainIndexChunk, fits, index_chunks, index_entry
 from handlers.seal.manifest import seal
 from handlers.seal.material import Material, gather
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.events.chunk import Ended, Recorded, Stored
 from schemas.events.session import SealStarted
@@ -35,7 +35,7 @@ from streams.event_store.session_log import SessionLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.keystore import KeyStore
 
-log = logging.getLogger("lucid.sealing")
+log = logger("lucid.sealing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,11 @@ class Sealer:
         made, envelope = seal(material, index, signer, _previous(material))
         manifest, stored = self._put_manifest(material, made, envelope, index)
         log.info(
-            "sealed session=%s seal=%d chunks=%d root=%s",
-            *(manifest.session, manifest.seal_no, manifest.merkle.tree_size, manifest.merkle.root.hex()[:16]),
+            "sealed",
+            session=manifest.session,
+            seal=manifest.seal_no,
+            chunks=manifest.merkle.tree_size,
+            root=manifest.merkle.root.hex()[:16],
         )
         return {
             "seal_no": manifest.seal_no,
@@ -136,7 +139,7 @@ class Sealer:
                 code="seal.conflict",
                 place=name,
             )
-        log.error("quarantined name=%s kept=%s", name, blobs.quarantine(name))
+        log.error("quarantined", name=name, kept=blobs.quarantine(name))
 
 
 async def material_of(jet: Reader, log: SessionLog, session: Session) -> Material:

@@ -14,7 +14,6 @@ Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.format.fragment import FragmentSealer
 from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse, NoSpace
 from schemas.events.headers import headers
 from schemas.format.digest import Buffer
@@ -50,7 +50,7 @@ QUOTA_RETRY_S = 2.0
 """Between two requests of a publisher that waits for a quota."""
 EVENT_TYPE = "lucid.fragment.v1"
 
-log = logging.getLogger("lucid.publisher")
+log = logger("lucid.publisher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ class Publisher:
             self._on_progress(self.progress)
             if self._ending.is_set():
                 self._lost_us, self._waiting = self._time_us(), ""
-                log.warning("data_given_up session=%s reason=%s", self.grant.session, NO_SPACE)
+                log.warning("data_given_up", session=self.grant.session, reason=NO_SPACE)
                 break
             with suppress(TimeoutError):
                 async with asyncio.timeout(QUOTA_RETRY_S):

@@ -11,12 +11,12 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import LucidError, NoSpace, Unavailable
 from schemas.events.session import EndRequested, State, Transition
 from schemas.ports import Jet, Source
@@ -28,7 +28,7 @@ from streams.host.send_quota import SendQuota
 from streams.host.source_feed import publish
 from streams.scheduling.retry import HOST_ABORT, retry
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 PAUSING = frozenset({State.PAUSING, State.PAUSED})
@@ -111,7 +111,7 @@ async def _send_all(source: Source, publisher: Publisher, encoder: str) -> Lucid
     except LucidError as error:
         return error
     except Exception:
-        log.exception("recording_failed session=%s", publisher.grant.session)
+        log.exception("recording_failed", session=publisher.grant.session)
         await publisher.break_off(FAILED)
         raise
     return None
@@ -169,7 +169,7 @@ async def _watch(jet: Jet, publisher: Publisher, stop: asyncio.Event, end: Calla
         try:
             by_platform = heard.done() and heard.result()
         except Exception as error:
-            log.error("session_unheard session=%s error=%r", session, error)
+            log.error("session_unheard", session=session, error=error)
             await asked  # the person can still end it
         end(by_platform)
     finally:

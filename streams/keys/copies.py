@@ -15,7 +15,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +34,7 @@ from handlers.crypto.key_copy import (
 )
 from handlers.crypto.key_file import open_key_file, read_head
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Denied, LucidError, Misuse, NotFound, Rejected
 from schemas.events.installation import KeysCopied, read_installation_event
 from schemas.format.jcs import jcs
@@ -48,7 +48,7 @@ INSTALLATION_BYTES, SALT_BYTES = 16, 32
 WRITERS, BATCH = 8, 512
 """Threads that restore key files: each waits for the disk. Records in memory at once."""
 
-log = logging.getLogger("lucid.keys")
+log = logger("lucid.keys")
 
 
 class Copied(NamedTuple):
@@ -101,7 +101,7 @@ async def make_copy(
     uids = await asyncio.to_thread(lambda: list(files.uids()))
     await jet.publish(subjects.KEY_COPIES, jcs(event.model_dump(mode="json")))
     sessions = await asyncio.to_thread(write)
-    log.info("keys_copied label=%s sessions=%d until_us=%d", label, sessions, until_us)
+    log.info("keys_copied", label=label, sessions=sessions, until_us=until_us)
     return Copied(description, sessions)
 
 
@@ -155,7 +155,7 @@ def restore(
                 folder.end_restore()
     except OSError as error:
         raise NotFound(f"{source} cannot be read: {error.strerror}", code="keys.copy_absent") from None
-    log.warning("keys_restored label=%s made_us=%d", copied.description.label, copied.description.made_us)
+    log.warning("keys_restored", label=copied.description.label, made_us=copied.description.made_us)
     return copied
 
 

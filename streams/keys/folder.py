@@ -18,12 +18,12 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from handlers.crypto.key_folder import KeysHeld, lost_version, require_belonging, require_key, to_note
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Conflict, Denied, NoSpace, NotFound, Rejected, Unavailable
 from schemas.events.installation import (
     ErasureOrdered,
@@ -40,7 +40,7 @@ from streams.event_store.session_log import read_event
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry_conflicts
 
-log = logging.getLogger("lucid.keys")
+log = logger("lucid.keys")
 RequireKeys = Callable[[], Awaitable[None]]
 """`LoggedKeyFolder.require`."""
 
@@ -159,9 +159,9 @@ class LoggedKeyFolder:
         try:
             await asyncio.to_thread(self._folder.note_erased, done)
         except NoSpace as error:
-            log.warning("erasures_not_noted up_to=%d error=%s", done, error)
+            log.warning("erasures_not_noted", up_to=done, error=error)
         if again:
-            log.warning("keys_reconciled erased=%d up_to=%d", again, done)
+            log.warning("keys_reconciled", erased=again, up_to=done)
 
     async def _is_erasure(self, seq: int) -> bool:
         message = await self._jet.get(subjects.LIFECYCLE, seq)
@@ -185,7 +185,7 @@ class LoggedKeyFolder:
             self._signers.begin()
         self._keyring.newest()
         if lost := lost_version(self._held(), noted):
-            log.warning("master_key_given_up version=%d", lost)
+            log.warning("master_key_given_up", version=lost)
             self._keyring.add_version(above=lost)
 
     def _held(self) -> KeysHeld:
@@ -250,9 +250,7 @@ def _event(message: Message) -> InstallationEvent | None:
     try:
         return read_installation_event(message.data)
     except Rejected as error:
-        log.warning(
-            "installation_event_malformed subject=%s seq=%d error=%s", message.subject, message.seq, error
-        )
+        log.warning("installation_event_malformed", subject=message.subject, seq=message.seq, error=error)
         return None
 
 

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from typing import NamedTuple, TypeVar
 
 from handlers.crypto.key_file import build_key_file, open_key_file, read_head
 from handlers.crypto.keys import SessionKeys, new_key
+from schemas.config.logs import logger
 from schemas.errors import Denied, LucidError, NoSpace, RefusedByState, Unavailable
 from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
@@ -30,7 +30,7 @@ READERS, WRITERS = 2, 8
 ROTATE_S = 10.0
 """How long one call rotates: far less than a caller waits for an answer."""
 
-log = logging.getLogger("lucid.keys")
+log = logger("lucid.keys")
 T = TypeVar("T")
 
 
@@ -175,7 +175,7 @@ class KeyStore:
                 break
             del failed[uid]
         for uid, error in failed.items():
-            log.error("key_not_rotated uid=%s error=%s", uid.hex(), error)
+            log.error("key_not_rotated", uid=uid.hex(), error=error)
         goes_on = bool(uids) and last != uids[-1]
         done = Rotated(
             version,
@@ -184,13 +184,13 @@ class KeyStore:
             tuple(failed.values()),
             last if goes_on else b"",
         )
-        log.info("keys_rotated version=%d rewrapped=%d unproven=%d through=%s", *done[:3], not goes_on)
+        log.info("keys_rotated", version=version, rewrapped=done[1], unproven=done[2], through=not goes_on)
         return done
 
     async def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         """Overwrite the session's key, and prevent that another is made for it. Safe to repeat."""
         outcome = await _run(self._writers, partial(self._files.erase, uid, was_made=was_made))
-        log.info("key_erased uid=%s outcome=%s", uid.hex(), outcome)
+        log.info("key_erased", uid=uid.hex(), outcome=outcome)
         return outcome
 
     def _open(self, uid: bytes, key_id: bytes) -> HeldKeys | None:
@@ -216,7 +216,7 @@ class KeyStore:
         if not there:
             raise _shredded(uid)
         if there == made:
-            log.info("key_made uid=%s version=%d", uid.hex(), version)
+            log.info("key_made", uid=uid.hex(), version=version)
         version, master = self._master.newest()
         if read_head(there).master_version < version:
             # A rotation began meanwhile, and may have been past this session already.

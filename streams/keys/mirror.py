@@ -13,11 +13,11 @@
    cannot be reached leaves a doubt about every key.
 """
 
-import logging
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import NamedTuple
 
+from schemas.config.logs import logger
 from schemas.errors import Denied
 from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace, Keyring
 from streams.keys.copies import Masters, masters_of
@@ -25,7 +25,7 @@ from streams.keys.move import carry, content_of, each, require_apart, require_ta
 
 FILL, END = "lucid keys mirror", "lucid keys mirror --end"
 
-log = logging.getLogger("lucid.keys")
+log = logger("lucid.keys")
 
 
 class Mirrored(NamedTuple):
@@ -72,7 +72,7 @@ def fill(first: KeyPlace, mirror: KeyPlace, folder: KeyFolder, files: KeyFiles, 
         target.folder.note_mirrored()
         target.end_arriving()
     sessions = sum(not is_erased for _, is_erased in target.files.states())
-    log.warning("keys_mirrored path=%s sessions=%d", target.path, sessions)
+    log.warning("keys_mirrored", path=target.path, sessions=sessions)
     return Mirrored(str(target.path), sessions)
 
 
@@ -100,7 +100,7 @@ def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
         first.folder.forget_mirror()
         if mirror is not None:
             mirror.end_arriving()
-    log.warning("keys_mirror_ended sessions=%d unproven=%d", emptied, doubted)
+    log.warning("keys_mirror_ended", sessions=emptied, unproven=doubted)
     return Mirrored("", emptied, doubted)
 
 

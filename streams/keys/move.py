@@ -13,7 +13,6 @@
    crash between the two leaves it unproven, never the other way round.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +20,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+from schemas.config.logs import logger
 from schemas.errors import Denied, Misuse
 from schemas.ports import Erasure, KeyFiles, KeyPlace
 
 WRITERS = 8
 """Threads: each waits for the disk."""
 
-log = logging.getLogger("lucid.keys")
+log = logger("lucid.keys")
 T = TypeVar("T")
 PutKey = Callable[[bytes, bytes], bytes]
 
@@ -71,7 +71,7 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
         new.end_arriving()
         old.end_leaving()
     moved = Moved(outcomes["overwritten"] + outcomes["unproven"], outcomes["unproven"], rest, resumed)
-    log.warning("keys_moved to=%s sessions=%d unproven=%d rest=%s resumed=%s", new.path, *moved)
+    log.warning("keys_moved", to=new.path, **moved._asdict())
     return moved
 
 

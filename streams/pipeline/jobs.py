@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
@@ -21,6 +20,7 @@ from handlers.stages.context import Context
 from handlers.stages.merkle import merkle
 from handlers.stages.store import keep, store
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Denied, EvidenceFalse, RefusedByState, Rejected, Unavailable
 from schemas.events.chunk import (
     Chunked,
@@ -45,7 +45,7 @@ from streams.pipeline.recompute import Recompute
 from streams.pipeline.runner import Lane
 from streams.scheduling.threads import Threads, is_slow
 
-log = logging.getLogger("lucid.jobs")
+log = logger("lucid.jobs")
 E = TypeVar("E", bound=ChunkEvent)
 S = TypeVar("S", bound=StageEvent)
 
@@ -190,7 +190,7 @@ class Jobs:
                 code="store.false",
                 place=name,
             )
-        log.warning("chunk_kept session=%s index=%d build=other", event.session, event.index)
+        log.warning("chunk_kept", session=event.session, index=event.index, build="other")
         return stored
 
     # claims, and bytes from memory or made again

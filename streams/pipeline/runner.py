@@ -16,7 +16,6 @@
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.events.chunk import StageEvent
 from schemas.events.headers import TOO_LONG, headers, too_long
@@ -37,7 +37,7 @@ ACK_WAIT_S = 8.0
 """With 30 s a kill left a tail of 27 s. The lease of a long job is extended every third of this time."""
 STOP_S = 8.0
 
-log = logging.getLogger("lucid.runner")
+log = logger("lucid.runner")
 T = TypeVar("T")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
@@ -133,7 +133,7 @@ class Runner:
             await asyncio.gather(*busy, return_exceptions=True)
             extending.cancel()
             await self._reader.close()
-            log.info("stage_stopped stage=%s done=%d failed=%d", self.verb, self.done, self.failed)
+            log.info("stage_stopped", stage=self.verb, done=self.done, failed=self.failed)
 
     async def _handle(self, message: Message) -> None:
         ours: asyncio.Future[StageEvent | None] | None = None
@@ -221,24 +221,24 @@ class Runner:
                 self._stage.on_failed(message)
             await self._reader.nak(message, delay_s)
             log.warning(
-                "job_failed stage=%s subject=%s seq=%d deliveries=%d error=%r",
-                self.verb,
-                message.subject,
-                message.seq,
-                message.deliveries,
-                error,
+                "job_failed",
+                stage=self.verb,
+                subject=message.subject,
+                seq=message.seq,
+                deliveries=message.deliveries,
+                error=repr(error),
                 exc_info=error if counts else None,
             )
         except LucidError as worse:
-            log.warning("outcome_unwritten stage=%s seq=%d error=%s", self.verb, message.seq, worse)
+            log.warning("outcome_unwritten", stage=self.verb, seq=message.seq, error=worse)
 
     async def _dead_letter(self, message: Message, error: Exception) -> None:
         session = subjects.session_of(message.subject)
         if subjects.SESSION_ID.fullmatch(session) is None:
-            log.error("unnameable stage=%s seq=%d subject=%.200r", self.verb, message.seq, message.subject)
+            log.error("unnameable", stage=self.verb, seq=message.seq, subject=message.subject[:200])
             return  # DEAD has no subject for it; the message stays in its stream
         dead = dead_letter(self.verb, session, message, error)
-        log.error("dead_lettered stage=%s session=%s index=%d %s", self.verb, session, dead.index, dead.code)
+        log.error("dead_lettered", stage=self.verb, session=session, index=dead.index, code=dead.code)
         await publish_dead_letter(self._jet, dead)
 
 

@@ -11,7 +11,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from handlers.stages.record.admit import EndKeys
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
@@ -36,7 +36,7 @@ from streams.scheduling.threads import Threads
 
 EVICT_S = 5.0
 
-log = logging.getLogger("lucid.worker")
+log = logger("lucid.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
             asyncio.create_task(_watch_stored(store.jet, chunk_memory, owned), name="stored"),
             asyncio.create_task(_evict(chunk_memory), name="evict"),
         ]
-        log.info("worker_started group=%d groups=%d partitions=%s", group, groups, len(owned))
+        log.info("worker_started", group=group, groups=groups, partitions=len(owned))
         await _until_stopped(stop, services, runners)
 
 
@@ -137,7 +137,7 @@ async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:
     for one in known:
         if one.name not in ours and one.filters <= covered and not one.is_read:
             await jet.delete_consumer(subjects.CHUNKS, one.name)
-            log.info("consumer_retired name=%s floor=%d", one.name, one.floor)
+            log.info("consumer_retired", name=one.name, floor=one.floor)
     return wanted.name
 
 

@@ -8,7 +8,6 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import summary
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.ports import Jet, Reader
 from schemas.ports.read_models import SessionQuery, SessionRow, Views
@@ -35,7 +35,7 @@ RETRY_S = 10.0
 EMPTY_S = 0.2
 PAUSE_MOST_S = 0.01
 
-log = logging.getLogger("lucid.list")
+log = logger("lucid.list")
 
 
 class PageAsked(BaseModel):
@@ -69,9 +69,9 @@ class SessionList:
             try:
                 await self._follow()
             except LucidError as error:
-                log.warning("list_stands error=%s again_s=%g", error, RETRY_S)
+                log.warning("list_stopped", error=error, again_s=RETRY_S)
             except Exception:
-                log.exception("list_failed again_s=%g", RETRY_S)
+                log.exception("list_failed", again_s=RETRY_S)
             await asyncio.sleep(RETRY_S)
 
     async def page(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,13 @@ The order of sessions, and the time: handlers/retention/space.py.
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from handlers.lifecycle.session import Session
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import LucidError, RefusedByState, Unavailable
 from schemas.events.chunk import FoldState, Recorded, Stored
 from schemas.events.commands import ReleaseSource
@@ -40,7 +40,7 @@ RETRY_S = 3600.0
 """A session with a missing or false chunk is read again after so long."""
 WHO = "retention"
 
-log = logging.getLogger("lucid.retention")
+log = logger("lucid.retention")
 
 
 class Prefix(NamedTuple):
@@ -117,9 +117,11 @@ class LiveSources:
                     if not await asyncio.to_thread(self._is_whole, session, entry):
                         self._retry_us[session.uid] = now_us + int(RETRY_S * 1e6)
                         log.error(
-                            "source_kept session=%s index=%d: the store does not give back what was stored; "
-                            "once it is sealed: lucid replay %s",
-                            *(session.id, index, session.id),
+                            "source_kept",
+                            session=session.id,
+                            index=index,
+                            error="the store does not give back the stored bytes",
+                            cure=f"once it is sealed: lucid replay {session.id}",
                         )
                         return index
         return chunks
@@ -156,9 +158,7 @@ class LiveSources:
             if message.seq not in named:
                 fragments += await self.jet.delete(subjects.RECORDINGS, message.seq)
         self._purged[session.uid] = session.released_chunks
-        log.info(
-            "prefix_purged session=%s chunks=%d fragments=%d", session.id, session.released_chunks, fragments
-        )
+        log.info("prefix_purged", session=session.id, chunks=session.released_chunks, fragments=fragments)
 
 
 def _entry(message: Message | None, session: Session) -> Entry:

@@ -19,7 +19,6 @@ The order of sessions: handlers/retention/space.py.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from handlers.lifecycle.session import Session
 from handlers.retention.space import is_filling, may_purge, may_release, next_to_purge
 from schemas import subjects
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import EvidenceFalse, LucidError, Rejected, Retryable
 from schemas.events.chunk import Ended
 from schemas.events.upcast import read_chunk_event
@@ -53,7 +53,7 @@ STEPS = (
     subjects.REDRIVEN,
 )
 
-log = logging.getLogger("lucid.retention")
+log = logger("lucid.retention")
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class SourceRetention:
             try:
                 await self.purge_due()
             except Retryable as error:
-                log.warning("retention_waits error=%s", error)
+                log.warning("retention_waits", error=error)
             except Exception:
                 # Space is freed later; sessions must not stop for it.
                 log.exception("retention_failed")
@@ -164,7 +164,7 @@ class SourceRetention:
 
     async def _purge_late(self, name: str) -> None:
         fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
-        log.info("late_purged session=%s fragments=%d", name, fragments)
+        log.info("late_purged", session=name, fragments=fragments)
 
     def _waiting(self, now_us: int) -> dict[str, int]:
         """Sealed sessions whose source may be purged, with the time of their seal."""
@@ -187,7 +187,7 @@ class SourceRetention:
             await asyncio.to_thread(self._read_back, session)
         except LucidError as error:
             self._retry_us[session.id, at_us] = now_us + int(RETRY_S * 1e6)
-            log.error("source_kept session=%s error=%s; lucid replay %s", session.id, error, session.id)
+            log.error("source_kept", session=session.id, error=error, cure=f"lucid replay {session.id}")
             return False
         self._read_back_manifests[digest] = None
         if len(self._read_back_manifests) > MANIFESTS_MOST:
@@ -219,7 +219,7 @@ class SourceRetention:
             events += await self.jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
         # Of every host: fragments of another one under this name never counted.
         fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
-        log.info("source_purged session=%s fragments=%d events=%d", name, fragments, events)
+        log.info("source_purged", session=name, fragments=fragments, events=events)
 
 
 def _is_end(data: Bytes) -> bool:

@@ -15,13 +15,13 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from handlers.lifecycle.session import Session
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Unavailable
 from schemas.events.session import Created, DestroyOrdered
 from schemas.format import dsse
@@ -40,7 +40,7 @@ NO_KEY = bytes(16)
 
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 
-log = logging.getLogger("lucid.shredding")
+log = logger("lucid.shredding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Shredder:
             "chunks": await asyncio.to_thread(self.evidence.chunks.remove, f"{uid}/"),
             "quarantine": await asyncio.to_thread(self.evidence.quarantine.remove, f"{uid}/"),
         }
-        log.info("emptied session=%s items=%d", name, sum(emptied.values()))
+        log.info("emptied", session=name, items=sum(emptied.values()))
         return emptied
 
     def _put_tombstone(

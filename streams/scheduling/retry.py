@@ -19,11 +19,12 @@ from typing import TypeVar
 import tenacity
 
 from schemas.config.backoff import Backoff
+from schemas.config.logs import logger
 from schemas.errors import Conflict, LucidError, Retryable, Unavailable
 
 T = TypeVar("T")
 
-log = logging.getLogger("lucid.retry")
+log = logger("lucid.retry")
 sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 clock_s: Callable[[], float] = time.monotonic
 

@@ -7,19 +7,19 @@
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.config.logs import logger
 from schemas.errors import Retryable
 from streams.scheduling.retry import SESSION
 
 CALM_S = 0.1
 """Between two runs of one session: one run handles all chunks that were stored meanwhile."""
 
-log = logging.getLogger("lucid.conductor")
+log = logger("lucid.conductor")
 
 
 class Trouble(NamedTuple):
@@ -85,7 +85,7 @@ class SessionTasks:
             self._later(session_id, task, error)
         except Exception:
             # A bug that one session meets must not stop the others. The next sweep tries it again.
-            log.exception("conducting_failed session=%s", session_id)
+            log.exception("conducting_failed", session=session_id)
         finally:
             task.busy = False
             if task.again:
@@ -98,7 +98,7 @@ class SessionTasks:
         delay_s = SESSION.delay_s(task.failures)
         now_s = time.monotonic()
         task.trouble = Trouble(error, task.trouble.since_s if task.trouble else now_s, now_s)
-        log.warning("conducting_waits session=%s delay_s=%.1f error=%s", session_id, delay_s, error)
+        log.warning("conducting_waits", session=session_id, delay_s=round(delay_s, 1), error=error)
         if task.retry is not None:
             task.retry.cancel()  # one timer for each session, however often it is woken
         task.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, session_id)

@@ -6,7 +6,6 @@
 """
 
 import asyncio
-import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from handlers.stages.record.admit import Arrival
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.errors import Conflict, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import headers
@@ -29,7 +29,7 @@ WAITING = 64
 """Events that may wait before the reader waits, too."""
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 
 class Checkpoints:
@@ -91,7 +91,7 @@ class Checkpoints:
             self._task = None
         except Exception as error:
             if not isinstance(error, _ForkedError):
-                log.exception("append_failed subject=%s", self._subject)
+                log.exception("append_failed", subject=self._subject)
                 await asyncio.sleep(OUTAGE.backoff.most_s)
             self._task = None
             self._forget()

@@ -10,7 +10,6 @@
 
 import asyncio
 import json
-import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -21,6 +20,7 @@ from handlers.lifecycle.session import Session
 from handlers.stages.record.admit import Arrival, EndKeys
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.events.session import State
 from schemas.ports.messages import Discontinuity, Message
 from streams.event_store.event_store import EventStore
@@ -39,7 +39,7 @@ GATHER_S = 0.005
 FULL_S = 0.1
 """The reader waits so long for a host with too many chunks under way; then its session falls behind."""
 
-log = logging.getLogger("lucid.ingest")
+log = logger("lucid.ingest")
 
 
 class Ingest:
@@ -188,7 +188,7 @@ def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[li
     size = 0
     for item in items:
         if isinstance(item, Discontinuity):
-            log.info("reader_took_up next=%d reason=%s", item.next_seq, item.reason)
+            log.info("reader_took_up", next=item.next_seq, reason=item.reason)
             continue
         batch.append(item)
         size += len(item.data)

@@ -14,7 +14,6 @@ A crash anywhere loses only memory: the next owner restores the fold from the ch
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from handlers.stages.record.admit import Arrival, Unfit, admit_all
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment, Identity, Output
 from schemas import subjects
+from schemas.config.logs import logger
 from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
@@ -43,7 +43,7 @@ READ_SHARE, SUSPECT_SHARE = 256, 16
 TURN = 64
 """Fragments that are folded before other tasks run."""
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 
 class Recording:
@@ -97,7 +97,7 @@ class Recording:
             try:
                 self._take(arrival)
             except Exception:
-                log.exception("recording_failed session=%s", self.identity.session)
+                log.exception("recording_failed", session=self.identity.session)
                 self._is_void = True
                 self.catch_up(arrival.seq)
         elif self._can_hold(arrival.size):
@@ -167,7 +167,7 @@ class Recording:
                     if await self._read_on() and not await retry(self._ended_in_pause):
                         return
                 except Exception:
-                    log.exception("recording_failed session=%s again_s=%g", self.identity.session, RETRY_S)
+                    log.exception("recording_failed", session=self.identity.session, again_s=RETRY_S)
                     self._stalled = True
                     self._read_up_to = max(self._read_up_to, self._position)  # read it again
                     self._drop_held()
@@ -278,8 +278,13 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     chunk_memory.forget_open(uid)
-                    counts = session, output.fragments, self._fold.duplicates, self._refusals.count
-                    log.info("recording_ended session=%s fragments=%d doubles=%d refused=%d", *counts)
+                    log.info(
+                        "recording_ended",
+                        session=session,
+                        fragments=output.fragments,
+                        duplicates=self._fold.duplicates,
+                        refused=self._refusals.count,
+                    )
                     self._checkpoints.append(output)
                 case pieces.Refused(fragment, code, message):
                     chunk_memory.drop(uid, fragment.stream_seq)
@@ -294,5 +299,5 @@ class Recording:
     def _void(self) -> None:
         """Another owner recorded on: drop our fold, and restore from their checkpoint."""
         self._is_void = True
-        log.info("fold_void session=%s: another owner recorded on", self.identity.session)
+        log.info("fold_void", session=self.identity.session, reason="another owner recorded on")
         self.catch_up(self._position)

@@ -7,13 +7,13 @@
 """
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.format.fragment import Kind
 from schemas.ports.messages import Message
@@ -25,7 +25,7 @@ from streams.scheduling.retry import ABORT, retry
 DEAD_LETTERS = 100
 """Refused fragments of a session that go to DEAD; the others are only counted."""
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 
 class Refusals:
@@ -71,7 +71,7 @@ class Refusals:
             await asyncio.gather(self._ending, return_exceptions=True)
 
     async def _end(self, reason: str) -> None:
-        log.warning("final_refused session=%s code=%s", self._session, reason)
+        log.warning("final_refused", session=self._session, code=reason)
         with suppress(LucidError):  # refused: the recording has ended already
             await retry(
                 lambda: call(self._shared.jet, "abort", {"session": self._session, "reason": reason}), ABORT

@@ -1,12 +1,12 @@
 """Holds the parts that all recordings of one process share: connection, memory, threads, turns at reading."""
 
-import logging
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
 from handlers.stages.record.admit import EndKeys
 from schemas.buffers import Bytes
+from schemas.config.logs import logger
 from schemas.events.chunk import Dead
 from schemas.ports import Jet
 from streams.event_store.dead_letters import BODY_BYTES, publish_dead_letter
@@ -18,7 +18,7 @@ READS_AT_ONCE, READS_OF_HOST = 2, 1
 """Sessions that read from the stream at once, and those of one host. With more of them the server would owe
 our connection more than it allows, and cut it off."""
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Shared:
 
     def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
         """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""
-        log.warning("fragment_refused session=%s seq=%d code=%s", session, seq, code)
+        log.warning("fragment_refused", session=session, seq=seq, code=code)
         kept = bytes(body[:BODY_BYTES])
         dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
         self.side_tasks.add(partial(publish_dead_letter, self.jet, dead))

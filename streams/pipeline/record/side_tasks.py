@@ -6,14 +6,14 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
+from schemas.config.logs import logger
 from schemas.errors import LucidError
 
 PLACES = 256
 
-log = logging.getLogger("lucid.record")
+log = logger("lucid.record")
 
 
 class SideTasks:
@@ -32,7 +32,7 @@ class SideTasks:
             try:
                 await task()
             except LucidError as error:
-                log.warning("side_task_failed error=%s", error)
+                log.warning("side_task_failed", error=error)
             except Exception:
                 log.exception("side_task_failed")
             await asyncio.sleep(clock() - began_s)
@@ -44,4 +44,4 @@ class SideTasks:
         except asyncio.QueueFull:
             self._dropped += 1
             if self._dropped.bit_count() == 1:  # 1, 2, 4, 8, ...: a flood does not fill the disk with log
-                log.warning("side_tasks_dropped count=%d", self._dropped)
+                log.warning("side_tasks_dropped", count=self._dropped)
