@@ -88,16 +88,16 @@ class Replay:
         name = file_names.stored_chunk(self.manifest.uid, entry.index)
         found = self._found(name)
         outcome = judge(entry, self.keys.keys.dek, made, found)
-        kept = None
+        quarantined = None
         if made is not None and outcome is Judgement.RESTORED:
-            kept = self.blobs.quarantine(name) if found is not None else None
+            quarantined = self.blobs.quarantine(name) if found is not None else None
             self.blobs.put(name, made)
             self._refuse_destroyed(name)
             again = self.blobs.read(name)
             if again is None or judge(entry, self.keys.keys.dek, made, again) is not Judgement.SAME:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
-        return Replayed(entry.index, outcome, entry.sealed, kept or "")
+        return Replayed(entry.index, outcome, entry.sealed, quarantined or "")
 
     def _found(self, name: str) -> bytes | None:
         """The stored file; empty bytes: its name is no plain file, which counts as damaged."""

@@ -1,13 +1,13 @@
-"""Records one session from a source: start of the stream to its end, whatever breaks it off.
+"""Records one session from a source, from its first block to its end, and ends it after every failure.
 
 1. The recording never waits for its view: a view that fails or hangs stops no recording.
 2. The source is asked to end when the person asks (`stop`), or when the session is ended elsewhere. After an
    EndRequested the host sends the blocks that it has read, and no `final`: the platform writes the end.
 3. While the session is paused, the source is not read. Blocks read before the pause are sent before it; a
    read that was under way is sent after it.
-4. Whatever breaks a recording off, its session is ended: the blocks read are sent, a gap gives the reason of
-   the missing rest, `final` follows. If `final` cannot be sent, or the recording is cancelled, the platform
-   is asked to end the session. If nobody answers, the view is told.
+4. After a failure the blocks read are sent, a gap gives the reason of the missing rest, and `final` follows.
+   If `final` cannot be sent, or the recording is cancelled, the platform is asked to end the session. If
+   nobody answers, the view shows it.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class RecordingView(Protocol):
         """The publisher's progress has changed."""
 
     def ending(self, here: bool) -> None:
-        """The recording is to end. here: the person who began it asked."""
+        """The recording is to end. here: asked for by the person at this recorder."""
 
     def unended(self) -> None:
         """The session could not be ended: neither its host nor the platform could do it."""
@@ -51,7 +51,7 @@ class RecordingView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The progress of a recording whose session is ended. broken: why it is not complete."""
+    """The progress of a recording that has ended. broken: why it is not complete."""
 
     progress: Progress
     broken: LucidError | None = None
@@ -60,7 +60,7 @@ class Sent:
 async def record_session(
     jet: Jet, grant: Grant, source: Source, encoder: str, view: RecordingView, stop: asyncio.Event
 ) -> Sent:
-    """Send the whole source, then `final`. The session is ended, however this ends.
+    """Send the whole source, then `final`. The session is ended in every case.
 
     Raises the error that kept it from ending in order, after the platform was asked to end it.
     """

@@ -155,7 +155,7 @@ class LoggedKeyFolder:
             if isinstance(event, ErasureOrdered) and message.subject == subjects.erasure(event.uid):
                 again += await asyncio.to_thread(self._erase_unless_erased, event.uid)
             done = message.seq
-        # Without this the next start repeats the walk; the number is never ahead of what is done.
+        # Without this the next start repeats the walk; the number is never ahead of them.
         try:
             await asyncio.to_thread(self._folder.note_erased, done)
         except NoSpace as error:
