@@ -20,6 +20,7 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,9 @@ class KeyFolder:
         if moved is not None:
             to = moved.decode()
             raise Denied(
-                f"the keys of {self.path} were moved to {to}", code="keys.moved", hint=f"set KEYS_PATH={to}"
+                f"the keys of {self.path} were moved to {to}",
+                code="keys.moved",
+                hint=f"set KEYS_PATH={shlex.quote(to)}",
             )
         if self._is_alone and self.is_mirrored():
             raise Denied(
@@ -206,7 +209,7 @@ class KeyFolder:
             raise Denied(
                 f"{self.path} is being moved to {moving.decode()}, or that was interrupted",
                 code="keys.moving",
-                hint=f"run it once more: lucid keys move {moving.decode()}",
+                hint=f"run it once more: lucid keys move {shlex.quote(moving.decode())} (or --undo)",
             )
         arriving = self._files.read(ARRIVING)
         if arriving is not None:

@@ -43,6 +43,10 @@ class DiskKeyPlace:
         return self.folder.alone()
 
     def prepare(self) -> None:
+        try:
+            str(self.path).encode()  # the notes hold it
+        except UnicodeError:
+            raise Misuse(f"{str(self.path)!r} is not UTF-8", code="config.path") from None
         above = nearest_there(self.path)
         make_writable_folder(self.path)
         with translated(self.path, "keys"):
@@ -99,6 +103,17 @@ class DiskKeyPlace:
                 elif at.is_symlink() or not at.is_dir():  # a folder in it is not ours
                     proven &= _removed(at)
         return "overwritten" if proven else "unproven"
+
+    def reclaim(self) -> None:
+        # First: a crash after this leaves files that look erased, and the next call removes them.
+        self.folder.note_erased(0)
+        with translated(self.path, "keys"):
+            for folder in (self.path / SESSIONS).glob("*/"):
+                for file in folder.glob("*.key"):
+                    if not file.stat().st_size:
+                        file.unlink()
+                sync_folder(folder)
+        self._notes.remove(MOVED)
 
     def end_leaving(self) -> None:
         self._notes.remove(MOVING)

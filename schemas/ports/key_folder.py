@@ -152,6 +152,12 @@ class KeyPlace(Protocol):
     def vacate(self) -> Erasure:
         """Overwrite and remove every file except the notes of the move."""
 
+    def reclaim(self) -> None:
+        """Take back a folder whose emptying has begun. Durable on return.
+
+        Every empty key file goes, and no erasure is known to be done: the next start repeats all of them.
+        """
+
     def end_leaving(self) -> None:
         """Note that the move is complete. Durable on return."""
 

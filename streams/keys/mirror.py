@@ -93,10 +93,10 @@ def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
         if mirror is not None:
             emptied = sum(not is_erased for _, is_erased in mirror.files.states())
             mirror.begin_arriving(END)
-            doubted = sum(each(partial(_end_session, first.files, mirror.files), mirror.files.uids()))
+            doubted = sum(each(partial(end_session, first.files, mirror.files), mirror.files.uids()))
             mirror.vacate()
         else:
-            doubted = sum(each(partial(_doubt, first.files), first.files.uids()))
+            doubted = sum(each(partial(doubt, first.files), first.files.uids()))
         first.folder.forget_mirror()
         if mirror is not None:
             mirror.end_arriving()
@@ -132,14 +132,14 @@ def _mend(first: KeyFiles, mirror: KeyFiles, masters: Masters, uid: bytes) -> bo
     return files.replace(uid, lambda there: whole if there == damaged else None) is not None
 
 
-def _end_session(first: KeyFiles, mirror: KeyFiles, uid: bytes) -> bool:
+def end_session(first: KeyFiles, mirror: KeyFiles, uid: bytes) -> bool:
     """Whether the key's erasure cannot be proven any more."""
     # Repeated after a crash it says the same.
     outcome: Erasure = mirror.erase(uid)
-    return outcome == "unproven" and _doubt(first, uid)
+    return outcome == "unproven" and doubt(first, uid)
 
 
-def _doubt(first: KeyFiles, uid: bytes) -> bool:
+def doubt(first: KeyFiles, uid: bytes) -> bool:
     if not content_of(first, uid):
         return False
     first.mark_unproven(uid)

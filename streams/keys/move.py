@@ -13,6 +13,7 @@
    crash between the two leaves it unproven, never the other way round.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,7 @@ def move(old: KeyPlace, new: KeyPlace) -> Moved:
         _require_movable(old, new)
         if not resumed:
             old.begin_leaving(new.path)
-            new.begin_arriving(f"lucid keys move {new.path}")
+            new.begin_arriving(f"lucid keys move {shlex.quote(str(new.path))}")
             carry(old, new, new.files.put_back)
             old.note_left(new.path)
         outcomes = Counter(each(partial(_overwrite, old.files, new.files), old.files.uids()))
@@ -81,7 +82,9 @@ def _require_places(old: KeyPlace, new: KeyPlace) -> None:
         raise Denied(
             f"the keys of {old.path} were moved to {to}, or are being moved there",
             code="keys.moved" if old.is_left() else "keys.moving",
-            hint=f"lucid keys move {to} completes it" if old.is_leaving() else f"set KEYS_PATH={to}",
+            hint=f"lucid keys move {shlex.quote(to)} completes it, --undo gives it up"
+            if old.is_leaving()
+            else f"set KEYS_PATH={shlex.quote(to)}",
         )
 
     if not old.is_left() and not old.folder.installation():

@@ -1,6 +1,7 @@
 """A data directory whose keys/ is not its own: what the real verbs say, and that they make nothing."""
 
 import json
+import os
 import shutil
 import signal
 import stat
@@ -178,3 +179,26 @@ def test_doctor_tells_of_the_mirror_and_a_new_disk_is_filled_by_command(lucid: L
     assert not list(mirror.glob("*"))
     both.clear()
     runs()
+
+
+def test_an_interrupted_move_is_given_up_by_one_command(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: the new disk is gone, nothing starts, and a script cannot tell what to do."""
+    (data / "keys" / "moving").write_text(str(tmp_path / "new disk"))
+    refused = lucid("up", "--json", data=data)
+    assert refused.returncode == 6
+    assert f"lucid keys move '{tmp_path / 'new disk'}' (or --undo)" in said_of(refused)
+    undone = lucid("keys", "move", "--undo", "--json", data=data)
+    assert undone.returncode == 0, said_of(undone)
+    assert json.loads(undone.stdout)["overwritten"] is False
+    assert json.loads(undone.stdout)["is_partial"] is False
+    assert lucid("doctor", data=data).returncode == 0
+    for status, code, arguments in (
+        (5, "keys.not_moving", ("--undo",)),
+        (2, "usage", ()),
+        (2, "usage", ("--undo", str(tmp_path))),
+        (2, "config.path", (os.fsdecode(b"/tmp/\xff"),)),
+        (2, "config.path", ("/dev/null/keys",)),
+    ):
+        done = lucid("keys", "move", *arguments, "--json", data=data)
+        assert (done.returncode, json.loads(done.stdout)["code"]) == (status, code)
+    assert lucid("doctor", data=data).returncode == 0

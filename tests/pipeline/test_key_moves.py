@@ -238,7 +238,7 @@ async def test_a_move_that_was_begun_goes_to_no_other_folder(
             move(moving.old, moving.new)
     with pytest.raises(Denied, match=r"keys\.moving") as refused:
         move(moving.old, DiskKeyPlace(moving.path / "other"))
-    assert refused.value.hint == f"lucid keys move {moving.new.path} completes it"
+    assert refused.value.hint == f"lucid keys move {moving.new.path} completes it, --undo gives it up"
     move(moving.old, moving.new)
     await moving.is_complete()
 

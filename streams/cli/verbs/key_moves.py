@@ -6,17 +6,23 @@ from typing import Annotated
 import typer
 
 from schemas.errors import Misuse
+from schemas.ports import KeyPlace
 from streams.cli import output
 from streams.cli.output import JsonFlag, YesFlag
 from streams.keys.mirror import Mirrored, end, fill
 from streams.keys.move import Moved, move
+from streams.keys.move_undo import undo
 from streams.roles.drivers import Installation
 
 
 def move_folder(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Empty or new, on a disk of this machine.")
-    ],
+        Path | None, typer.Argument(metavar="FOLDER", help="Empty or new, on a disk of this machine.")
+    ] = None,
+    is_undo: Annotated[
+        bool, typer.Option("--undo", help="Give up an interrupted move, and use the old folder again.")
+    ] = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Move keys/ to another folder, while nothing runs, and overwrite the old files.
@@ -25,7 +31,13 @@ def move_folder(
     complete.
     """
     here = Installation.here()
-    old, new = here.key_place(), here.key_place(folder)
+    old = here.key_place()
+    if is_undo == (folder is not None):
+        raise Misuse("lucid keys move needs a FOLDER, or --undo", code="usage")
+    if folder is None:
+        _undo(here, old, yes, as_json)
+        return
+    new = here.key_place(folder)
     here.data.lock()
     try:
         moved = move(old, new)
@@ -37,6 +49,28 @@ def move_folder(
     output.print_result(result, [line], as_json)
     if not as_json:
         output.note(_left(moved, old.path))
+
+
+def _undo(here: Installation, old: KeyPlace, yes: bool, as_json: bool) -> None:
+    new = here.key_place(Path(old.moving_to() or old.path))
+    if old.is_leaving() and old.is_left():
+        output.confirm(
+            f"Is the disk of {new.path} lost? Keys that were overwritten here need a copy or a mirror.", yes
+        )
+    here.data.lock()
+    try:
+        undone = undo(old, new)
+    finally:
+        here.data.unlock()
+    result = {"from": str(old.path), "to": str(new.path), **undone._asdict()}
+    output.print_result(result, [f"the move is undone; keys/ is {output.short_path(old.path)}"], as_json)
+    if as_json:
+        return
+    if undone.unproven:
+        keys = output.count_of(undone.unproven, "session")
+        output.note(f"{new.path} may keep the keys of {keys}: their erasure will say unproven; docs/keys.md")
+    if undone.is_partial:
+        output.note("some keys were overwritten: lucid keys restore FILE, or lucid keys mirror")
 
 
 def mirror_folder(
