@@ -1,6 +1,6 @@
 """Records one session from a source, from its first block to its end, and ends it after every failure.
 
-1. The recording never waits for its view: a view that fails or hangs stops no recording.
+1. The recording never waits for its view: the methods of a RecordingView return at once and raise nothing.
 2. The source is asked to end when the person asks (`stop`), or when the session is ended elsewhere. After an
    EndRequested the host sends the blocks that it has read, and no `final`: the platform writes the end.
 3. While the session is paused, the source is not read. Blocks read before the pause are sent before it; a
