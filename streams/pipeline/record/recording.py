@@ -278,13 +278,8 @@ class Recording:
                     self._checkpoints.append(output)
                 case Ended():
                     chunk_memory.forget_open(uid)
-                    log.info(
-                        "recording_ended",
-                        session=session,
-                        fragments=output.fragments,
-                        duplicates=self._fold.duplicates,
-                        refused=self._refusals.count,
-                    )
+                    counts = {"fragments": output.fragments, "duplicates": self._fold.duplicates}
+                    log.info("recording_ended", session=session, refused=self._refusals.count, **counts)
                     self._checkpoints.append(output)
                 case pieces.Refused(fragment, code, message):
                     chunk_memory.drop(uid, fragment.stream_seq)
