@@ -18,7 +18,18 @@ from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import make_writable_folder, nearest_there
 from infra.disk.durable import opened_folder, sync_folder, write_private
 from infra.disk.errors import translated
-from infra.keys.folder import ARRIVING, MOVED, MOVING, KeyFolder
+from infra.keys.folder import (
+    ARRIVING,
+    COPIED,
+    ERASED,
+    JOINED,
+    MIRRORED,
+    MOVED,
+    MOVING,
+    NEWEST,
+    RESTORING,
+    KeyFolder,
+)
 from infra.keys.medium import disks, medium
 from infra.keys.overwriting import overwrite
 from infra.keys.session_keys import DiskKeyFiles
@@ -26,6 +37,7 @@ from schemas.errors import Misuse
 from schemas.ports import Erasure
 
 SESSIONS = "sessions"
+OURS = {JOINED, ERASED, RESTORING, NEWEST, MOVING, MOVED, ARRIVING, MIRRORED, SESSIONS}
 OF_THE_DISK = "lost+found"
 """An empty folder that ext4 has at its top."""
 
@@ -68,6 +80,10 @@ class DiskKeyPlace:
 
     def is_vacant(self) -> bool:
         return not self._names() - {MOVED}
+
+    def strangers(self) -> list[str]:
+        names = sorted(name for name in self._names() if name not in OURS and not COPIED.fullmatch(name))
+        return [name for name in names if not name.startswith(".") and (self.path / name).is_file()]
 
     def moving_to(self) -> str:
         return (self._notes.read(MOVING) or self._notes.read(MOVED) or b"").decode()

@@ -131,6 +131,9 @@ class KeyPlace(Protocol):
     def is_vacant(self) -> bool:
         """Whether the folder holds nothing but the note of an earlier move."""
 
+    def strangers(self) -> list[str]:
+        """Return the names of plain files beside the keys that `vacate` would destroy, and no copy holds."""
+
     def moving_to(self) -> str:
         """Return the target of a move from here, complete or not; empty: there is none."""
 

@@ -21,7 +21,7 @@ from schemas.config.logs import logger
 from schemas.errors import Denied
 from schemas.ports import Erasure, KeyFiles, KeyFolder, KeyPlace, Keyring
 from streams.keys.copies import Masters, masters_of
-from streams.keys.move import carry, content_of, each, require_apart, require_target
+from streams.keys.move import carry, content_of, each, require_apart, require_no_strangers, require_target
 
 FILL, END = "lucid keys mirror", "lucid keys mirror --end"
 
@@ -92,6 +92,7 @@ def end(first: KeyPlace, mirror: KeyPlace | None) -> Mirrored:
     with first.alone(), mirror.alone() if mirror else nullcontext():
         if mirror is not None:
             emptied = sum(not is_erased for _, is_erased in mirror.files.states())
+            require_no_strangers(mirror)
             mirror.begin_arriving(END)
             doubted = sum(each(partial(end_session, first.files, mirror.files), mirror.files.uids()))
             mirror.vacate()

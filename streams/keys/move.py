@@ -111,7 +111,18 @@ def _require_movable(old: KeyPlace, new: KeyPlace) -> None:
             code="keys.missing",
             hint="mount its disk, then run it once more",
         )
+    require_no_strangers(old)
     require_target(old, new)
+
+
+def require_no_strangers(place: KeyPlace) -> None:
+    """Refuse to empty a folder with files that are not carried. Raises Misuse (keys.move)."""
+    if names := place.strangers():
+        raise Misuse(
+            f"{place.path / names[0]} is no key, and would be overwritten",
+            code="keys.move",
+            hint="move it away",
+        )
 
 
 def require_apart(source: KeyPlace, target: KeyPlace) -> None:

@@ -194,3 +194,17 @@ async def test_a_mirror_that_was_given_up_is_filled_by_no_start(
     assert await pair.refused(here) in ("keys.io", "keys.mirror")
     assert await pair.refused(here) == "keys.mirror"
     assert not list(pair.mirror.path.glob("**/*"))
+
+
+async def test_a_file_that_is_no_key_is_never_overwritten_with_the_keys(pair: Pair, tmp_path: Path) -> None:
+    """Breaks: the only copy of keys/ lies in keys/ itself, or in its mirror, and a move destroys it."""
+    for place in (pair.first, pair.mirror):
+        (place.path / "weekly.lucid-keys").write_bytes(b"the only copy")
+    with pytest.raises(Misuse, match=r"weekly.*keys\.move"):
+        move(pair.first, DiskKeyPlace(tmp_path / "new"))
+    with pytest.raises(Misuse, match=r"weekly.*keys\.move"):
+        end(pair.first, pair.mirror)
+    await pair.open()
+    for place in (pair.first, pair.mirror):
+        (place.path / "weekly.lucid-keys").unlink()
+    assert end(pair.first, pair.mirror).sessions == move(pair.first, DiskKeyPlace(tmp_path / "new")).sessions
