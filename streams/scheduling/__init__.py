@@ -1,5 +1,5 @@
-"""Decides which work runs when: fair turns, one task a session, threads, retries, the clock.
+"""Decides when work runs: retries, fair turns of hosts, one task a session, threads, the clock.
 
 This room may import handlers and schemas, and no other room of streams/.
-Read fair_slots.py first; the delays of all retries are in retry.py.
+Read retry.py first (the delays of the services), then fair_slots.py.
 """

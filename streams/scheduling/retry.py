@@ -1,12 +1,15 @@
-"""Repeats calls that failed: the retry policies of all services, each one row here.
+"""Repeats calls that failed. Each retry policy of the services is one row here.
 
 1. Only the errors that a policy names are retried; every other error, and a cancellation, reaches the caller.
 2. A policy without a bound retries for ever. Otherwise the last error is raised when the attempts or the
    seconds are spent.
 3. Time passes by `sleep` and `clock_s` alone, which a test replaces.
 
-The drivers cannot import this room. Their delays are `Backoff` rows beside the calls that they pace:
-infra/jetstream/{consumer,follower,jet,reads}.py, infra/processes/children.py.
+Delays elsewhere:
+- The drivers cannot import this room. Their `Backoff` rows stand beside the calls that they pace:
+  infra/jetstream/{consumer,follower,jet,reads}.py, infra/processes/children.py.
+- A loop that looks again after a while has a constant of its own: QUOTA_RETRY_S in streams/host/publisher.py,
+  RETRY_S in streams/{pipeline/record/recording,projections/session_list,retention/live_source}.py.
 """
 
 import asyncio
@@ -44,7 +47,7 @@ class Policy:
 OUTAGE = Policy(Backoff(0.05, 5.0, jitter=0.5))
 """The server or a disk does not answer: the caller waits for it without a bound."""
 SEND = Policy(Backoff(0.1, 5.0, jitter=0.5))
-"""A fragment of a host that is not acknowledged."""
+"""The outbox of a publisher sends a fragment again until it is acknowledged."""
 START = Policy(Backoff(0.05, 0.05), Unavailable, for_s=60)
 """A start takes less than 0.1 s: all desktops of one host may begin in the same minute. A command service
 that restarts is back in that time, too."""
@@ -55,10 +58,11 @@ HOST_ABORT = Policy(Backoff(0.5, 0.5), Unavailable, for_s=5)
 GIVE_UP = Policy(Backoff(0.05, 0.05), LucidError)
 """A host destroys a session that it will not ask for again; the caller sets the bound."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
-"""The command service does not answer while a recording is to be ended."""
+"""The stage `record` asks the command service to end a recording; that service does not answer."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
 """Each conflict means that another writer of the same log has succeeded."""
 LOG_OUTAGE = Policy(Backoff(0.2, 0.2), Unavailable, attempts=3)
+"""The same writer, while the server does not answer: a command must be answered in time."""
 
 JOB = Backoff(0.2, 10.0, jitter=0.5)
 """Between two deliveries of a message whose job failed."""
