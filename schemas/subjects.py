@@ -19,8 +19,9 @@ OPEN = "OPEN"
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
 INSTALLATION, ALL_ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures.*", "lucid.keycopies"
+"""In LIFECYCLE: the keys that `keys/` must hold, those that must be erased, and the copies of `keys/`."""
 KEYS_MADE = "lucid.keysmade"
-"""In LIFECYCLE: the keys that `keys/` must hold, those that must be erased, and the copies made."""
+"""In LIFECYCLE: the key files of sessions that were made."""
 ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
 OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
 
@@ -103,7 +104,7 @@ def command(name: str) -> str:
 
 
 def host_activity(p: int) -> str:
-    """Request subject: the worker of partition `p` answers with the activity of its hosts."""
+    """Request subject: the worker of partition `p` answers when it last heard the host of each session."""
     return f"lucid.heard.{p}"
 
 

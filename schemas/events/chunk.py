@@ -120,7 +120,7 @@ class Recorded(ChunkEvent):
     last_head: Hex32
     last_header: Hex96
     rows: B64
-    """Length-prefixed rows of type 2 (format.md §8), one per fragment, by seq."""
+    """The fragments' rows, joined: type 2 of an index chunk (format.md §8), by seq."""
     stream: tuple[int, ...]
     """Stream sequences of the fragments by seq, delta-coded: the first, then the differences."""
     equivocations: tuple[Equivocation, ...] = ()
@@ -154,6 +154,7 @@ class Ended(Frozen):
     tracks: tuple[TrackEnd, ...]
     """The accepted fragments of each track: last seq, head and plain bytes."""
     genesis: dict[int, Hex32]
+    """By track id."""
     end: EndKind
     reason: Label
     ended_us: TimeUs
@@ -189,6 +190,7 @@ class Compressed(StageEvent):
     plain: Count
     codec: int
     build: Label
+    """Name and version of the codec's library, in every later event, too."""
     payload: Count
     """Length of the payload, bytes."""
 
@@ -204,7 +206,7 @@ class Encrypted(StageEvent):
 
 
 class Proven(StageEvent):
-    """The chunk has its entry and its leaf in the session's tree."""
+    """The stage `merkle` made the chunk's entry and leaf. The seal builds the tree of all leaves."""
 
     type: Literal["lucid.chunk.proven.v1"] = "lucid.chunk.proven.v1"
     entry: Hex158
@@ -224,7 +226,7 @@ class Stored(StageEvent):
 
 
 class Dead(Frozen):
-    """A dead letter: a job without further retries, or a refused fragment."""
+    """A dead letter: a job that may not be tried again, or a refused fragment."""
 
     type: Literal["lucid.dead.v1"] = "lucid.dead.v1"
     stage: str

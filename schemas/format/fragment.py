@@ -42,11 +42,12 @@ MAX_BYTES = 960 * 1024
 MAX_BODY = MAX_BYTES - HEADER_BYTES - SIGNATURE_BYTES
 MAX_DATA_PLAIN = MAX_BODY - TAG_BYTES
 MAX_CLEAR = 4 * 1024
+"""Greatest body of a fragment that holds no data."""
 KEY_FRAME = 1
 """Flag of a data fragment that begins with a video key frame."""
 WINDOW = 64
-"""Greatest number of unacknowledged fragments of a sender. A fragment so far ahead shows that the missing
-ones before it are lost."""
+"""Greatest number of unacknowledged fragments of a sender on one track. A fragment so far ahead shows that
+the missing ones before it are lost."""
 MAIN, EVENTS = 0, 1
 """The tracks that exist."""
 SIGNED = b"lucid v1 fragment\0"
@@ -97,7 +98,7 @@ class Header:
 
     @classmethod
     def parse(cls, raw: Buffer) -> "Header":
-        """Return the header, checked as far as it can be checked alone. Raises Rejected, as `parse`."""
+        """Return the header, checked as far as it can be checked alone. Raises Rejected (fragment.*)."""
         if len(raw) != HEADER_BYTES:
             _refuse("header", f"a header has {HEADER_BYTES} bytes, this one {len(raw)}")
         magic, version, kind, flags, track, r1, part, uid, seq, time_us, length, r2, prev = HEADER.unpack(raw)
