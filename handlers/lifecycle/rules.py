@@ -47,7 +47,7 @@ Blocker = Literal[
 ]
 BLOCKERS: dict[Blocker, Callable[[Session], bool]] = {
     "sealed": lambda session: session.sealed,
-    # After the order the key may be erased, so the order alone counts as shredded.
+    # After the order the key may be erased, so the order alone blocks.
     "ordered to be destroyed": lambda session: session.destroy is not None or session.shredded is not None,
     "under legal hold": lambda session: session.held,
     "keyed": lambda session: bool(session.dek_id),
