@@ -21,7 +21,8 @@ from schemas.events.session import State
 HOST_SILENT = "HOST_SILENT"
 """Reason of an ERROR that ends when the host sends again."""
 HOST_RETURNED = "HOST_RETURNED"
-NO_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
+"""Reason of the RECOVER that ends such an ERROR."""
+NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
 FILLING = (State.ACTIVE, State.STOPPING)
 """States in which the host must send, unless its recording has ended."""
 
@@ -181,7 +182,7 @@ def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
         # Before the dead letters: a chunk that died in an older run was not tried in this one yet.
         return Redrive(tuple(again))
     for index, code in facts.died.items():
-        return Execute(commands.Error, {"reason": NO_LABEL.sub("_", f"{code}.{index}")[:100]})
+        return Execute(commands.Error, {"reason": NOT_IN_A_LABEL.sub("_", f"{code}.{index}")[:100]})
     if session.state == State.PAUSING:
         return None if facts.missing else Execute(commands.PauseComplete, {"reason": "drained"})
     if session.seal_started:
@@ -200,7 +201,7 @@ def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
 
 
 def _silent(facts: Facts, limits: SilenceLimits) -> Action | None:
-    """The action in ERROR: only a silent host can end the error by itself."""
+    """The action in ERROR. Only the error of a silent host ends without a person: the host sends again."""
     session = facts.session
     if session.reason != HOST_SILENT or session.sealed or session.destroy:
         return None
