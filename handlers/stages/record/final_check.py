@@ -13,7 +13,7 @@ from schemas.format.fragment import MAIN, FinalBody, TrackTail
 
 
 def check_final(tracks: Mapping[int, Track], final: FoldedFragment, gap: bool) -> tuple[str, str] | None:
-    """Return code and message of the refusal of this final; None: it is the next fragment of track 0.
+    """Return code and message of the refusal of this final; None: it fits.
 
     gap: fragments right before it are missing.
     """

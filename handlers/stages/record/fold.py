@@ -8,7 +8,7 @@
    leaves a gap, and later fragments never wait for ever.
 5. END ends the recording at its place in the stream, with every fragment before it.
 6. A refused FINAL ends nothing, but its host sends no more: `refused_final` asks the platform to end it.
-7. `state()` after each step, with its named fragments, continues the fold exactly.
+7. `restore` continues the fold exactly, from `state()` after any step and the fragments that it names.
 """
 
 from collections.abc import Iterable
@@ -47,8 +47,9 @@ class Fold:
         self.refused_final = ""
         """Code of the refused final of the host; empty: none was refused."""
         self._ending: FoldedFragment | None = None
-        self._forcing = False
-        self._found: list[Equivocation] = []
+        """The FINAL or END whose `Ended` is not made yet."""
+        self._end_came = False
+        self._new_equivocations: list[Equivocation] = []
         self._tracks: dict[int, Track] = {}
 
     @classmethod
@@ -58,7 +59,7 @@ class Fold:
         Call `drain()` next: one fragment may cause several steps, and `state` may be in between.
         """
         fold = cls(identity)
-        by_seq = {fragment.stream_seq: fragment for fragment in fragments}
+        by_stream_seq = {fragment.stream_seq: fragment for fragment in fragments}
         for name in KEPT:
             setattr(fold, name, getattr(state, name))
         for saved in state.tracks:
@@ -67,11 +68,12 @@ class Fold:
                 saved.part_fragment, lossy=saved.lossy,
             )  # fmt: skip
             for stream_seq in saved.open:
-                track.add(by_seq[stream_seq])
-            track.early = {by_seq[s].header.seq: by_seq[s] for s in saved.early}
+                track.add(by_stream_seq[stream_seq])
+            early = [by_stream_seq[stream_seq] for stream_seq in saved.early]
+            track.early = {fragment.header.seq: fragment for fragment in early}
             fold._tracks[saved.id] = track
-        fold._ending = by_seq[state.ending] if state.ending else None
-        fold._forcing = fold._ending is not None and fold._ending.header.kind is Kind.END
+        fold._ending = by_stream_seq[state.ending] if state.ending else None
+        fold._end_came = fold._ending is not None and fold._ending.header.kind is Kind.END
         return fold
 
     def state(self) -> FoldState:
@@ -103,7 +105,7 @@ class Fold:
         if fragment.header.kind == Kind.END:
             if self.ended:
                 return [Duplicate(fragment)]
-            self._ending, self._forcing = fragment, True
+            self._ending, self._end_came = fragment, True
         else:
             track = self._track(fragment.header.track)
             known = track.known(fragment.header.seq)
@@ -120,12 +122,12 @@ class Fold:
         return out
 
     def refuse_final(self, kind: Kind, code: str) -> None:
-        """Note that this final does not end the recording. code: reason."""
+        """Note that a final was refused. Other kinds change nothing. code: the reason."""
         if kind is Kind.FINAL and not self.ended:
             self.refused_final = self.refused_final or code
 
     def drain(self) -> list[Output]:
-        """Accept every waiting fragment that is next on its track."""
+        """Accept the waiting fragments that are next on their track, or behind a gap; then the ending."""
         out: list[Output] = []
         for track_id in sorted(self._tracks, reverse=True):  # track 0 last: its `final` waits for the others
             self._drain_track(self._tracks[track_id], out)
@@ -148,7 +150,7 @@ class Fold:
         self.refuse_final(fragment.header.kind, "fragment.equivocation")
         if self.equivocations <= MAX_EQUIVOCATIONS:
             where = {"track": fragment.header.track, "seq": fragment.header.seq}
-            self._found.append(Equivocation(**where, a=taken_proof, b=fragment.proof))
+            self._new_equivocations.append(Equivocation(**where, a=taken_proof, b=fragment.proof))
 
     def _track(self, track_id: int) -> Track:
         if track_id not in self._tracks:
@@ -175,7 +177,7 @@ class Fold:
         return (
             max(track.early) >= track.expected + WINDOW
             or any(other.header.kind in BARRIERS for other in track.early.values())
-            or self._forcing
+            or self._end_came
             or self._final_is_in()
         )
 
@@ -244,7 +246,7 @@ class Fold:
         self.next_index += 1
         self.fragments += len(fragments)
         self.plain += plain
-        seqs = [fragment.stream_seq for fragment in fragments]
+        stream_seqs = [fragment.stream_seq for fragment in fragments]
         return Recorded(
             session=self.identity.session,
             uid=self.identity.uid,
@@ -263,8 +265,8 @@ class Fold:
             last_head=last.head,
             last_header=last.raw_header,
             rows=b"".join(fragment.row.pack() for fragment in fragments),
-            stream=tuple(now - before for now, before in zip(seqs, [0, *seqs], strict=False)),
-            equivocations=self._take_found(),
+            stream=tuple(now - before for now, before in zip(stream_seqs, [0, *stream_seqs], strict=False)),
+            equivocations=self._take_equivocations(),
             state=self.state(),
         )  # fmt: skip
 
@@ -285,10 +287,10 @@ class Fold:
             reason=reason,
             ended_us=fragment.header.time_us,
             ending=fragment.whole,
-            equivocations=self._take_found(),
+            equivocations=self._take_equivocations(),
             state=self.state(),
         )
 
-    def _take_found(self) -> tuple[Equivocation, ...]:
-        found, self._found = tuple(self._found), []
-        return found
+    def _take_equivocations(self) -> tuple[Equivocation, ...]:
+        new, self._new_equivocations = tuple(self._new_equivocations), []
+        return new

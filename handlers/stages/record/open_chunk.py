@@ -19,35 +19,47 @@ RECENT = 256
 
 @dataclass(slots=True)
 class Track:
+    """One track of a fold: the sum of its closed chunks, its open chunk, its early and recent fragments."""
+
     id: int
     genesis: bytes
     next_seq: int
+    """The seq after the closed chunks, as `head` is the head at their end."""
     head: bytes
     offset: int = 0
+    """Plain bytes of the closed chunks."""
     part: int = -1
     part_fragment: bytes = b""
     open: list[FoldedFragment] = field(default_factory=list)
     open_plain: int = 0
+    """Plain bytes of the open chunk."""
     open_clear: int = 0
+    """Bytes of its clear bodies."""
     open_data: bool = False
+    """Whether it holds a plain byte."""
     early: dict[int, FoldedFragment] = field(default_factory=dict)
+    """Fragments that wait for one before them, by seq."""
     recent: dict[int, FoldedFragment] = field(default_factory=dict)
     lossy: bool = False
+    """A fragment of this track was lost."""
 
     @property
     def expected(self) -> int:
+        """The seq after the open chunk."""
         return self.open[-1].header.seq + 1 if self.open else self.next_seq
 
     @property
     def live_head(self) -> bytes:
+        """The head at the end of the open chunk."""
         return self.open[-1].head if self.open else self.head
 
     @property
     def plain(self) -> int:
+        """Plain bytes of the track up to the end of the open chunk."""
         return self.offset + self.open_plain
 
     def known(self, seq: int) -> FoldedFragment | None:
-        """Return the fragment accepted for this seq if it waits, is in the open chunk, or is recent."""
+        """Return the fragment that took this seq first, if it waits, is in the open chunk, or is recent."""
         if self.open and self.open[0].header.seq <= seq < self.expected:
             return self.open[seq - self.open[0].header.seq]
         return self.early.get(seq) or self.recent.get(seq)
@@ -66,12 +78,12 @@ class Track:
             del self.recent[next(iter(self.recent))]
 
     def ends_at(self, tail: TrackTail) -> bool:
-        """Whether `tail` is this track's end. It may name more bytes if fragments are lost."""
+        """Whether the tail that a final names is this track's end. After a loss it may name more bytes."""
         stands = (tail.last_seq, tail.head) == (self.expected - 1, self.live_head)
         return stands and self.allows_plain(tail.plain)
 
     def allows_plain(self, plain: int, *, lossy: bool = False) -> bool:
-        """Whether the track may have `plain` bytes in all. lossy: its end is missing, too."""
+        """Whether the track can have `plain` bytes in all. lossy: fragments at its end are lost, too."""
         return plain >= self.plain if self.lossy or lossy else plain == self.plain
 
     def tail(self) -> TrackTail:
