@@ -1,7 +1,7 @@
-"""Reads a durable consumer: one job at a time out of our own pull requests, and its acks.
+"""Reads a durable consumer: hands out one message at a time, and acknowledges it when it is told to.
 
 1. Requested and queued messages together are at most `batch`: nothing is fetched in advance of the slots.
-2. If the consumer is gone, the given coroutine makes it again. Messages may then come twice; none is lost.
+2. If the consumer is gone, `upsert` makes it again. Messages may then come twice; none is lost.
 3. `close` naks the queued messages, so that another reader has them at once.
 """
 
@@ -23,6 +23,7 @@ from schemas.ports.messages import Message
 
 ACK_TIMEOUT_S = 5.0
 RETRY = Backoff(0.2, 5.0)
+"""Between two tries to read on; the first message ends the count."""
 _log = logger(__name__)
 
 
@@ -109,7 +110,7 @@ class PullConsumer:
             await self._pulls.ask(self._consumer, self._batch - under_way, self._max_bytes)
 
     async def _wait(self) -> None:
-        """Wait for a job, a loss, or too long a silence; at least one heartbeat, as the loop may lag."""
+        """Wait for a message, a loss, or too long a silence; at least one heartbeat, as the loop may lag."""
         self._wake.clear()
         if self._queue or self._lost or self._closed or not self._pulls.open:
             return

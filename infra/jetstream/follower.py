@@ -1,8 +1,8 @@
 """Follows a stream in order without acks: every message from a sequence on, once, with no hole.
 
-1. An unnamed server-side consumer without acks reads; it numbers its deliveries without holes. A hole in
-   them, a heartbeat with a higher number, silence, or a lost connection ends that consumer. A new one begins
-   at the sequence after the last message handed out, and the caller gets a Discontinuity.
+1. It reads by a short-lived consumer of the server, without acks. The server numbers its deliveries without
+   holes. A hole in them, a heartbeat with a higher number, silence, or a lost connection ends that consumer.
+   A new one begins at the sequence after the last queued message, and the caller gets a Discontinuity.
 2. Requested and queued bytes are together at most `batch_bytes`: a slow reader slows the server, and the
    server's 64 MiB per connection are never reached. Close behind a fast writer it asks for little
    (read_pace).
@@ -29,7 +29,7 @@ from schemas.ports.messages import Discontinuity, Message
 
 BATCH_BYTES = 12 << 20
 LEAST_PULL_BYTES = 2 << 20
-"""A smaller pull than the largest message (1 MiB with headers) would never bring it."""
+"""A pull that is smaller than a message never brings it; the largest has 1 MiB with headers."""
 PULL_MESSAGES = 4096
 PULLS = 3
 """Requests under way together; a new one follows when a third of the bytes has arrived."""
@@ -38,8 +38,9 @@ IDLE_CONSUMER_S = 300
 REST_S = 0.1
 """The pause between two small requests of a reader that is too close behind its writer."""
 RETRY = Backoff(0.1, 2.0)
+"""Between two tries to read on, while nothing is queued."""
 FAREWELL_S = 2.0
-"""A consumer that is not deleted by then, the server removes after IDLE_CONSUMER_S."""
+"""How long a delete may take. The server removes a consumer that is left over after IDLE_CONSUMER_S."""
 
 _log = logger(__name__)
 
@@ -66,6 +67,7 @@ class Follower:
         self._rest_until_s = 0.0
         self._wake = asyncio.Event()
         self._broken = "begin"
+        """Why a new consumer is needed; empty: the present one reads."""
         self._begun = False
         self._closed = False
         self._consumer = ""
