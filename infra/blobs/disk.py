@@ -38,7 +38,7 @@ NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9_
 TEMPORARY = ".tmp-"
 """Prefix of temporary names in the root, where O_TMPFILE is missing; no blob's name can begin so."""
 NAMED_KEPT = 2000
-"""Each session has one folder. After the set is cleared, folders in use are synced once more."""
+"""How many folders are remembered as durable. A full set is cleared: folders in use are synced anew."""
 NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """The answers of file systems and kernels without O_TMPFILE."""
 
@@ -81,7 +81,7 @@ class DiskBlobs:
             return sorted(name for name in names if name.startswith(prefix))
 
     def remove(self, prefix: str) -> int:
-        """Folders are synced: a name that a crash brought back would be a chunk of a destroyed session."""
+        """As the port says. Folders are synced: no crash may bring back a chunk of a destroyed session."""
         if not prefix:
             raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
         names = self.list(prefix)
@@ -99,7 +99,7 @@ class DiskBlobs:
         return len(names)
 
     def quarantine(self, name: str) -> str | None:
-        """The new name ends in the file's digest, so a second try after a crash moves nothing twice."""
+        """As the port says. The new name ends in the file's digest: after a crash nothing is moved twice."""
         try:
             data = self.read(name)
         except Unavailable as error:
