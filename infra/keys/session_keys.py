@@ -34,7 +34,7 @@ KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
 LEFTOVER = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 READ_MOST_BYTES = 64 << 10
-"""Longer than any key file; a longer one is cut, and then refused."""
+"""More than a key file has. Of a longer file only so much is read, and its length is then refused."""
 
 
 class OpenKey:
@@ -116,9 +116,9 @@ class DiskKeyFiles:
     def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         with self._exclusive(uid) as folder:
             _clear(folder, uid)
-            is_new = _content(folder, _name(uid)) is None
+            is_absent = _content(folder, _name(uid)) is None
             with _file(folder, _name(uid), os.O_CREAT) as file:
-                if is_new and not was_made:
+                if is_absent and not was_made:
                     mark(file, erased=True)  # no bytes of a key can be here
                 elif os.fstat(file).st_size:
                     if overwrite(file) and is_marked(file):
@@ -172,7 +172,7 @@ class DiskKeyFiles:
 
     @contextlib.contextmanager
     def _exclusive(self, uid: bytes) -> Iterator[int]:
-        """Yield the session's folder, made if need be, under an exclusive lock."""
+        """Yield the folder with the session's file, made if need be, under an exclusive lock."""
         path = self._folder(uid)
         with translated(path, "keys"):
             _make_folder(self.root)
@@ -184,7 +184,7 @@ class DiskKeyFiles:
 
     @contextlib.contextmanager
     def _shared(self, uid: bytes) -> Iterator[int | None]:
-        """Yield the session's folder under a shared lock; None: there is none."""
+        """Yield the folder with the session's file under a shared lock; None: there is none."""
         path = self._folder(uid)
         with translated(path, "keys"), contextlib.ExitStack() as stack:
             try:
