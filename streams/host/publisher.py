@@ -37,7 +37,7 @@ from streams.scheduling.clock import Clock, now_us
 
 TICK_S = 10.0
 READ_FRAGMENTS = 4
-"""Fragments that are read from a source at once: boxes that come together are joined."""
+"""A source is read in blocks of so many fragments: boxes that come together are joined."""
 AROUND_BYTES = HEADER_BYTES + TAG_BYTES + SIGNATURE_BYTES + 1024
 """Bytes of a message that are not plain bytes; its NATS headers have less than 500."""
 USUAL_PAYLOAD = 1 << 20
@@ -105,12 +105,13 @@ class Publisher:
         self._trouble = self._waiting = ""
         self._quota = quota
         self._ending = asyncio.Event()
+        """Set when the recording is to end: data no longer waits for a quota."""
         self._paused = ""
         """Why sending is paused; empty: it is not."""
         self._woken = asyncio.Event()
         """Set when sending is paused or resumed, or the recording is to end."""
         self._lost_us = 0
-        """Since when data is given up without a quota; 0: none was."""
+        """Host time since which data is given up, as no quota came; 0: none was given up."""
         self.block_bytes = fragment_bytes(grant.chunk_bytes, jet.max_payload)
 
     @property
@@ -184,7 +185,10 @@ class Publisher:
             await self.resume("ending" if self._paused else "resumed")
 
     async def idle(self, *awaited: "asyncio.Future[bytes | None]", most_s: float | None = None) -> None:
-        """Return when one of them is done, after `most_s`, or when sending changes; ticks are sent."""
+        """Return when one of `awaited` is done, when sending is paused or resumed, or after `most_s`.
+
+        Without `most_s` a tick is sent every TICK_S meanwhile.
+        """
         self._woken.clear()
         turned = asyncio.ensure_future(self._woken.wait())
         waits: set[asyncio.Future[Any]] = {turned, *awaited}
@@ -220,7 +224,7 @@ class Publisher:
         return self.progress
 
     async def leave(self) -> Progress:
-        """Return when the stream holds all fragments sent; the platform writes the end."""
+        """Return when the stream holds all fragments sent; the platform makes the end."""
         await self._outbox.drain()
         return self.progress
 
@@ -275,6 +279,7 @@ class Publisher:
         )
 
     def _time_us(self) -> int:
+        """Host time of a fragment that is made now; noted in `progress`."""
         self._last_us = max(self._clock_us(), self._last_us)
         self._first_us = self._first_us or self._last_us
         return self._last_us
