@@ -3,8 +3,8 @@
 1. It asks `evaluate` for the next action of a session, carries it out, and asks again, until there is none.
 2. Events wake it, and every SWEEP_S it examines every unfinished session by itself: a lost wake costs time,
    never correctness.
-3. Every action may be done twice, at once, and by several conductors. Commands carry a cause that follows
-   from the log, keys and files are made once, all else is repeatable.
+3. Every action may be done twice, at once, and by several conductors. The cause of a command follows from
+   the log, keys and files are created only if absent, and everything else can be repeated.
 4. An action that may succeed later is retried. One that never will brings the session to ERROR, with the
    code.
 5. Each kind of work has slots of its own, and a host has its share of them: a slow step delays no other
@@ -60,7 +60,7 @@ IDLE_SWEEPS = 6
 AT_ONCE, ONE_HOST = 8, 4
 """Slots of each kind of work, and how many of them one host may hold."""
 STEPS = 100
-"""Actions for one session before the others have a turn."""
+"""The most actions for one session before the others have a turn."""
 WHO = "conductor"
 DECIDING = "deciding"
 """Reading the progress of a session, and appending an event to its log."""
@@ -72,8 +72,9 @@ KINDS: dict[type[Action | None], str] = {
     MakeSeal: "sealing",
     Shred: "destroying",
 }
-"""Work that takes longer."""
+"""The kind of work of each action; an action that is not listed is DECIDING."""
 WAITING = (State.ACTIVE, State.PAUSED)
+"""States in which a session waits for its host."""
 WAKING_STEPS = (subjects.RECORDED, subjects.STORED)
 ROUTINE = {kind.model_fields["type"].default for kind in (Recorded, Stored)}
 """Types of events that change nothing for a session that waits for its host: they are read with the next
@@ -134,7 +135,10 @@ class Conductor:
             await self._tasks.close()
 
     def wake(self, session_id: str, step: str = "", *, routine: bool = False) -> None:
-        """Examine this session soon. step: the one with a new event; empty: perhaps every one."""
+        """Examine this session soon. step: the pipeline step with a new event; empty: perhaps every step.
+
+        routine: the event changes nothing for a session that waits for its host.
+        """
         session = self._directory.get(session_id)
         if session is None or is_idle(session):
             self._tracked.pop(session_id, None)
@@ -198,6 +202,7 @@ class Conductor:
         self._tasks.wake(session_id)
 
     def _turn(self, tracked: _Tracked, action: Action | None = None) -> AbstractAsyncContextManager[None]:
+        """Hold a slot of the action's kind of work. action None: deciding."""
         created = tracked.session.created
         return self._slots[KINDS.get(type(action), DECIDING)].turn(created.host if created else "")
 
