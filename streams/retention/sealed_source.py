@@ -6,8 +6,8 @@
    digest. A chunk that is missing or false keeps the source: a replay repairs it from there. An error says so
    once every RETRY_S.
 2. Events are purged first: fragments without events can be recorded again, events without fragments are of no
-   use. So a session that has fragments left is not completely purged, and the next sweep completes it after a
-   crash anywhere. Purging is idempotent; any number of processes may do it.
+   use. So fragments in the stream mean that a purge is not complete. After a crash anywhere the next sweep
+   completes it. Purging can be repeated; any number of processes may do it.
 3. The last event of a recording, `ended`, stays: it is the checkpoint of `record`, and holds the totals.
 4. Fragments that come under a purged session's name later count for nothing, and are purged the same way.
 5. Fragments under the name of a destroyed session are ciphertext of no key. Each sweep purges them once,
@@ -44,6 +44,7 @@ from streams.scheduling.retry import retry
 
 SWEEP_S = 10.0
 MANIFESTS_MOST = 1000
+"""How many manifests are remembered as read back."""
 STEPS = (
     subjects.CHUNKED,
     subjects.COMPRESSED,
@@ -52,6 +53,7 @@ STEPS = (
     subjects.STORED,
     subjects.REDRIVEN,
 )
+"""Steps whose events are all purged; of `recorded` the last event stays."""
 
 log = logger("lucid.retention")
 
@@ -70,7 +72,7 @@ class SourceRetention:
     _retry_us: dict[tuple[str, int], int] = field(default_factory=dict)
     """Sessions with a missing or false chunk, by name and time of seal: when they are read again."""
     _foreign_names: set[str] = field(default_factory=set)
-    """Names in the stream that belong to no session, or to a finished one without a source."""
+    """Names in the stream that need no look: of no session, or of a finished one that may not be purged."""
     _listed_seq: int = -1
     """The last stream sequence of RECORDINGS when its names were last listed."""
     _live: LiveSources = field(init=False)
@@ -168,10 +170,11 @@ class SourceRetention:
 
     def _waiting(self, now_us: int) -> dict[str, int]:
         """Sealed sessions whose source may be purged, with the time of their seal."""
-        sealed, kept_until_us = self.directory.sealed, self._retry_us
-        return {name: at for name, at in sealed.items() if kept_until_us.get((name, at), 0) <= now_us}
+        sealed, again_us = self.directory.sealed, self._retry_us
+        return {name: at for name, at in sealed.items() if again_us.get((name, at), 0) <= now_us}
 
     async def _next(self, waiting: Mapping[str, int], now_us: int) -> str | None:
+        """The session of `waiting` whose source goes next; None: none is due."""
         info = await self.jet.info(subjects.RECORDINGS)
         return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
 
