@@ -28,7 +28,7 @@ from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 READERS, WRITERS = 2, 8
 """Threads. A writer waits for the disk five to ten times, so many of them share the disk."""
 ROTATE_S = 10.0
-"""How long one call rotates: far less than a caller waits for an answer."""
+"""How long one call rotates: far shorter than its caller waits for an answer."""
 
 log = logger("lucid.keys")
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class KeyStore:
 
     @asynccontextmanager
     async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator[HeldKeys | None]:
-        """The keys of a session while they are in use; None: they are shredded.
+        """The keys of a session while they are in use; None: the key is erased.
 
         key_id: the key that the session's log names, if it is known.
         Raises Unavailable (keys.pending): not made yet. Denied (keys.file, keys.kek, keys.other).
@@ -147,7 +147,8 @@ class KeyStore:
         failed: dict[bytes, LucidError] = {}
         last = b""
 
-        async def error_of(uid: bytes) -> LucidError | None:
+        async def rewrap_one(uid: bytes) -> LucidError | None:
+            """None: it is done, or was done before."""
             try:
                 outcome = await _run(self._writers, partial(self._rewrap, uid, version, master))
             except LucidError as error:
@@ -155,22 +156,22 @@ class KeyStore:
             outcomes.extend([outcome] if outcome else [])
             return None
 
-        async def rewrap() -> None:
+        async def rewrap_waiting() -> None:
             nonlocal last
             # At least one each: a call that begins late still makes progress.
             for uid in waiting:
                 last = uid
-                if error := await error_of(uid):
+                if error := await rewrap_one(uid):
                     failed[uid] = error
                 if time.monotonic() > end_s:
                     return
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(WRITERS):
-                tasks.create_task(rewrap())
+                tasks.create_task(rewrap_waiting())
         # One by one they may fit on a disk that was too full for many at once: each frees its space again.
         for uid in [uid for uid, error in failed.items() if isinstance(error, NoSpace)]:
-            if error := await error_of(uid):
+            if error := await rewrap_one(uid):
                 failed[uid] = error
                 break
             del failed[uid]
