@@ -112,7 +112,7 @@ class Recording:
             self._read_up_to = max(self._read_up_to, up_to)
             self._drop_held()
         if not self._paused:
-            self._begin_catching(restored=True)
+            self._begin_catching(is_valid=True)
 
     def leaves(self, size: int, looked: int) -> bool:
         """Whether a message stays in the stream, unchecked. looked: messages of this read checked so far."""
@@ -151,19 +151,19 @@ class Recording:
         """Whether a message of this size can be held until the session has caught up."""
         return not self._paused and not self._stalled and self._held.fits(size)
 
-    def _begin_catching(self, *, restored: bool = False) -> None:
-        """restored: the fold is valid and need not be restored."""
+    def _begin_catching(self, *, is_valid: bool = False) -> None:
+        """is_valid: the fold need not be restored."""
         if self._catching is None and not self._closed:
-            catching = self._catch_up(restored)
+            catching = self._catch_up(is_valid)
             self._catching = asyncio.create_task(catching, name=f"catch-up {self.identity.session}")
 
-    async def _catch_up(self, restored: bool) -> None:
+    async def _catch_up(self, is_valid: bool) -> None:
         try:
             while not self._closed:
                 try:
-                    if not restored or self._is_void:
+                    if not is_valid or self._is_void:
                         await retry(self._restore)
-                    restored = False
+                    is_valid = False
                     if await self._read_on() and not await retry(self._ended_in_pause):
                         return
                 except Exception:
