@@ -112,10 +112,14 @@ def text_of(node: ast.expr | None, texts: dict[str, ast.expr], filled: str = "")
 
 
 def name_of(node: ast.expr) -> str:
-    """A word in capitals for an expression: the last name in it that says something."""
+    """A word in capitals for an expression: the first name in it that says something, or a member it gets."""
     found = (getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(node))
     names = [name.strip("_").removesuffix("_id") for name in found if name]
-    said = [name for name in names if name not in SILENT] or [name for name in names if name != "self"]
+    said = [name for name in names if name not in SILENT]
+    match node:
+        case ast.Call(ast.Attribute(_, "get"), [ast.Constant(str(member)), *_]) if not said:
+            return member.upper()
+    said = said or [name for name in names if name != "self"]
     return said[0].upper() if said else "…"
 
 
