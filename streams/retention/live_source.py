@@ -4,9 +4,8 @@
 
 1. The prefix ends before the first chunk that is not stored, or that the store returns false: a replay makes
    that chunk from its source.
-2. A fragment is purged if `record` had taken it when the prefix was complete, unless the checkpoint there
-   names it: the fold continues from those. A track with an open chunk, or an early fragment, keeps only
-   these.
+2. A fragment is purged if `record` had taken it when the prefix was complete. The fragments that the
+   checkpoint there names stay, because the fold continues from them: open chunks, early fragments, an ending.
 3. The log comes first: from then on no job needs these chunks, and a replay says why it cannot make them
    again. After a crash before the purge the next sweep purges. Any number of processes may do it at once.
 4. Events of chunks stay until the session is sealed: its seal, `record` and `show` are made from them.
@@ -53,7 +52,7 @@ class Prefix(NamedTuple):
 
 @dataclass(slots=True)
 class LiveSources:
-    """Releases prefixes. Its memory may be lost at any time."""
+    """Releases prefixes of live sessions. Its memory may be lost at any time."""
 
     jet: Jet
     chunks: Blobs
@@ -127,7 +126,7 @@ class LiveSources:
         return chunks
 
     def _is_whole(self, session: Session, entry: Entry) -> bool:
-        """In a thread."""
+        """Whether the store returns the chunk as it was stored. In a thread."""
         try:
             found = self.chunks.content(stored_chunk(session.uid, entry.index))
         except LucidError:
