@@ -34,6 +34,7 @@ from streams.event_store.event_store import EventStore
 from streams.scheduling.clock import Clock
 
 START_S, DESTROY_S = 20.0, 45.0
+"""How long the answer to `start` and to `destroy` waits for the conductor."""
 OPERATOR = "operator"
 
 Handler = Callable[[Body], Awaitable[Body]]
@@ -181,9 +182,11 @@ class Control:
         return session_details(await self._log.execute(kind.model_validate(self._filled(body))))
 
     def _filled(self, body: Body) -> Body:
+        """The request with the members that it leaves out."""
         return {"at_us": self._clock_us(), "who": OPERATOR, "cause": secrets.token_hex(12), **body}
 
     async def _admitted(self, asked: Create, session: Session) -> Session:
+        """Take the host's counter, then append Created."""
         await self._hosts.admit(asked)
         return await self._log.execute(asked, session)
 
