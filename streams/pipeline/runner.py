@@ -36,6 +36,7 @@ from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 ACK_WAIT_S = 8.0
 """With 30 s a kill left a tail of 27 s. The lease of a long job is extended every third of this time."""
 STOP_S = 8.0
+"""How long running jobs may take after a stop."""
 
 log = logger("lucid.runner")
 T = TypeVar("T")
@@ -53,7 +54,6 @@ class Lane(NamedTuple):
 
 Wait = Callable[[Message], Awaitable[None]]
 """Waits for a job's memory, before it has a worker and before its time begins."""
-
 
 Hook = Callable[[Message], None]
 
@@ -89,8 +89,9 @@ class BoundStage:
     on_failed: Hook | None = None
     """Called before a message is handed back."""
     on_done: Hook | None = None
+    """Called after the message of a job with an outcome is acknowledged."""
     on_dead: Hook | None = None
-    """Both called after a message is acknowledged."""
+    """Called after the message of a dead letter is acknowledged."""
 
 
 class Runner:
