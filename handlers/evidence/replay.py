@@ -21,7 +21,6 @@ class Judgement(Enum):
     """The stored file is the sealed one, and the recording stream holds another content."""
     UNREPRODUCIBLE = "unreproducible"
     """The stored file is missing or damaged, and this build does not make the sealed bytes."""
-
     RELEASED = "released"
     """The stored file is the sealed one; its source was released, so nothing makes it again."""
     IRREPARABLE = "irreparable"

@@ -74,6 +74,7 @@ def _create(session: Session, command: Create) -> list[Event]:
 
 
 def _move(session: Session, command: Move) -> list[Event]:
+    """The event of a command that moves the state."""
     row = ROWS.get((session.state, command.trigger))
     if row is None or blockers(session, row.unless):
         raise _refused(session, command.trigger, row.unless if row else ())
@@ -96,6 +97,7 @@ def _move(session: Session, command: Move) -> list[Event]:
 
 
 def _fact(session: Session, command: Command) -> list[Event]:
+    """The event of a command that moves no state."""
     rule = EVENT_RULES[type(command)]
     if rule.already(session, command):
         return []
