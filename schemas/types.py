@@ -56,6 +56,8 @@ B64 = Annotated[
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
 """A code or a pseudonym, never personal data."""
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+CodecNumber = Literal[0, 1, 2, 3, 4]
+"""schemas.format.chunk_header.Codec names them."""
 EndKind = Literal["final", "aborted", "host_lost"]
 """How a recording ended: by its host, by a command, or because its host fell silent."""
 ForcedEnd = Literal["aborted", "host_lost"]

@@ -149,6 +149,8 @@ def _pays(plain: Buffer) -> bool:
 
 def _compress(plain: Buffer, codec: Codec, level: int) -> bytes:
     match codec:
+        case Codec.NONE:
+            return bytes(plain)
         case Codec.ZSTD:
             return _zstd.compress(plain, level)
         case Codec.LZ4:
@@ -159,7 +161,7 @@ def _compress(plain: Buffer, codec: Codec, level: int) -> bytes:
         case Codec.BROTLI:
             packed: bytes = brotli.compress(plain, quality=level, lgwin=24)
             return packed
-        case _:
+        case Codec.GZIP:
             member = zlib.compressobj(level, zlib.DEFLATED, _GZIP_WINDOW)
             return member.compress(plain) + member.flush()
 

@@ -14,7 +14,7 @@ def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Ch
     """Return the event and the chunk's plain bytes.
 
     fragments: the chunk's data fragments in order of seq, as the host sent them.
-    Raises Rejected (keys.part, fragment.tag, chunk.length).
+    Raises Rejected (keys.part, fragment.tag, chunk.plain).
     """
     recorded = context.recorded
     plain = unfilled(recorded.plain)
@@ -28,6 +28,6 @@ def chunk(run: int, fragments: Sequence[Fragment], context: Context) -> tuple[Ch
         raise Rejected(
             f"chunk {recorded.index} of {recorded.session}: its fragments hold {at} bytes, "
             f"record counted {recorded.plain}",
-            code="chunk.length",
+            code="chunk.plain",
         )
     return Chunked(**context.claim(run), plain=at), plain

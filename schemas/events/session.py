@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.types import Count, ForcedEnd, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
+from schemas.types import CodecNumber, Count, ForcedEnd, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
 
 
 class State:
@@ -34,7 +34,7 @@ class SessionSettings(Frozen):
     """The settings that decide bytes of evidence, frozen when the session is created."""
 
     suite: Literal[1, 2] = 1
-    codec: Literal[0, 1, 2, 3, 4] = 1
+    codec: CodecNumber = 1
     level: Annotated[int, Field(ge=0, le=22)] = 3
     chunk_bytes: Annotated[int, Field(ge=1 << 18, le=16 << 20)] = 10 << 20
     chunk_max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 60

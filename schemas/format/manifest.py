@@ -18,7 +18,7 @@ from schemas.errors import EvidenceFalse
 from schemas.format.chunk_header import INDEX_TRACK, MAX_PLAIN
 from schemas.format.document import Document, Strict
 from schemas.format.index import ENTRY_NAMES, Entry
-from schemas.types import B64, Count, EndKind, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
+from schemas.types import B64, CodecNumber, Count, EndKind, Hex16, Hex32, Hex64, Hex96, Label, TimeUs
 
 MAX_EQUIVOCATIONS = 16
 LOST_BUILD = "lost"
@@ -37,7 +37,7 @@ TrackId = Literal[0, 1]
 
 class SealedSettings(Strict):
     suite: Literal[1, 2]
-    codec: Literal[0, 1, 2, 3, 4]
+    codec: CodecNumber
     level: Annotated[int, Field(ge=0, le=22)]
     chunk_bytes: Annotated[int, Field(ge=1 << 18, le=MAX_PLAIN)]
     chunk_max_seconds: Annotated[int, Field(ge=1, lt=2**53)]
@@ -126,7 +126,7 @@ class SignedHead:
 class Chunk(EntryFields):
     """A data chunk. header, body_digest, signature: of its last fragment."""
 
-    codec: Literal[0, 1, 2, 3, 4]
+    codec: CodecNumber
     build: Label
     header: Hex96
     body_digest: Hex32

@@ -37,6 +37,7 @@ from schemas.subjects import SESSION_ID
 from streams.event_store.recordings import is_recorded, recorded_names
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
+from streams.pipeline.stages import STAGES
 from streams.retention.live_source import RETRY_S, LiveSources
 from streams.scheduling import clock
 from streams.scheduling.clock import Clock
@@ -45,14 +46,7 @@ from streams.scheduling.retry import retry
 SWEEP_S = 10.0
 MANIFESTS_MOST = 1000
 """How many manifests are remembered as read back."""
-STEPS = (
-    subjects.CHUNKED,
-    subjects.COMPRESSED,
-    subjects.ENCRYPTED,
-    subjects.PROVEN,
-    subjects.STORED,
-    subjects.REDRIVEN,
-)
+STEPS = (*(stage.makes for stage in STAGES if stage.makes != subjects.RECORDED), subjects.REDRIVEN)
 """Steps whose events are all purged; of `recorded` the last event stays."""
 
 log = logger("lucid.retention")
