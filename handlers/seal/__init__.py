@@ -1,5 +1,5 @@
 """The room of sealing: makes the manifest and the index chunks of a finished session.
 
 Pure. It may import handlers.crypto, handlers.format, handlers.lifecycle and schemas; never handlers.verify.
-Begin with `material` (the input), then `manifest`, then `index`.
+Begin with material.py (the input), then `manifest`, then `index`.
 """

@@ -1,5 +1,5 @@
 """One module per stage of the pipeline: each turns an input into an event and bytes. Pure.
 
-Imports schemas, handlers.crypto and handlers.format. Start with context.py; record/ holds the first stage.
+Imports schemas, handlers.crypto and handlers.format. Begin with context.py; record/ holds the first stage.
 streams/pipeline runs them.
 """

@@ -1,4 +1,4 @@
 """The room of whole files by name: the drivers of the port Blobs (schemas/ports/files.py).
 
-It may import infra.disk and schemas. Begin with `disk`.
+It may import infra.disk and schemas. Begin with disk.py.
 """

@@ -1,6 +1,6 @@
 """The room of NATS JetStream: the drivers behind the ports of schemas/ports/broker.py.
 
-    jet              the port Jet: every call that a service may make; begin here
+    jet              the port Jet: every call that a service may make
     client           how a connection begins            connection   requests, reconnects
     reads            direct gets, without a consumer    declare      streams, consumers, the JetStream API
     consumer         a durable consumer (work queue)    follower     a stream in order, without acks
@@ -9,8 +9,8 @@
     client_patches   mends nats-py                      limits       checks the server
     plain_client     the baseline of `lucid bench`
 
-It may import schemas and nats-py; nothing else may import nats. FastStream's connection begins in `client`
-too.
+It may import schemas and nats-py; nothing else may import nats. FastStream's connection begins in
+client.py, too. Begin with jet.py.
 """
 
 from infra.jetstream.client import Client, Where

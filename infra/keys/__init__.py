@@ -7,5 +7,5 @@
     mirrored_*                          the same ports over two folders
     host_identity                       the key and counter of one RDP host
 
-It may import infra.blobs, infra.disk and schemas. Begin with `session_keys`, then docs/keys.md.
+It may import infra.blobs, infra.disk and schemas. Begin with session_keys.py, then docs/keys.md.
 """

@@ -1,4 +1,4 @@
-"""The ports: protocols through which streams/ uses the drivers in infra/. Read broker.py first.
+"""The ports: protocols through which streams/ uses the drivers in infra/. Begin with broker.py.
 
 streams/roles/drivers.py chooses the driver of each port. Ports import schemas only.
 

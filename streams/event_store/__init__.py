@@ -1,5 +1,5 @@
 """Reads and appends the events of sessions, hosts and chunks in the streams of the broker.
 
 This room may import streams/scheduling, handlers and schemas.
-Read session_log.py first: how an event is appended. topology.py declares the streams.
+Begin with session_log.py: how an event is appended. topology.py declares the streams.
 """

@@ -65,7 +65,7 @@ class SourceRetention:
     """Digests of the manifests whose chunks were all read back, the newest MANIFESTS_MOST."""
     _retry_us: dict[tuple[str, int], int] = field(default_factory=dict)
     """Sessions with a missing or false chunk, by name and time of seal: when they are read again."""
-    _foreign_names: set[str] = field(default_factory=set)
+    _names_to_skip: set[str] = field(default_factory=set)
     """Names in the stream that need no look: of no session, or of a finished one that may not be purged."""
     _listed_seq: int = -1
     """The last stream sequence of RECORDINGS when its names were last listed."""
@@ -145,8 +145,8 @@ class SourceRetention:
         for name in sealed:
             if name not in recorded:
                 self.directory.source_gone(name)
-        self._foreign_names &= recorded
-        for name in recorded.difference(sealed, self._foreign_names):
+        self._names_to_skip &= recorded
+        for name in recorded.difference(sealed, self._names_to_skip):
             session = self.directory.get(name)
             if session is None and SESSION_ID.fullmatch(name):
                 session = await self.directory.find(name)
@@ -155,7 +155,7 @@ class SourceRetention:
             elif session is not None and may_purge(session):
                 self.directory.has_source(session)
             elif session is None or session.finished:
-                self._foreign_names.add(name)
+                self._names_to_skip.add(name)
         self._listed_seq = last_seq
 
     async def _purge_late(self, name: str) -> None:

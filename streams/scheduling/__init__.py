@@ -1,5 +1,5 @@
 """Decides when work runs: retries, fair turns of hosts, one task a session, threads, the clock.
 
 This room may import handlers and schemas, and no other room of streams/.
-Read retry.py first (the delays of the services), then fair_slots.py.
+Begin with retry.py (the delays of the services), then fair_slots.py.
 """

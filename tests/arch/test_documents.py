@@ -55,3 +55,12 @@ def test_every_room_is_on_the_map_and_streams_in_the_order_of_imports() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     order = next(contract["layers"] for contract in contracts if contract.get("containers") == ["streams"])
     assert re.findall(r"^\| `(\w+)/`", layers[layers.index("streams") + 1], flags=re.MULTILINE) == order
+
+
+def test_the_map_and_the_sign_of_a_room_name_the_same_first_file() -> None:
+    """Breaks: the map sends a reader to one file, the door to another."""
+    text = (ROOT / "docs/design.md").read_text()
+    for path in re.findall(r"^\| `\w+/` \|.*\| `([\w/]+\.py)` \|$", text, flags=re.MULTILINE):
+        sign = ((ROOT / path).parent / "__init__.py").read_text()
+        first = re.search(r"Begin with\s(\w+\.py)", sign)
+        assert (first and first[1]) == Path(path).name, path

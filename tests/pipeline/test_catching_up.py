@@ -164,7 +164,7 @@ async def test_who_loses_to_another_owner_takes_up_the_winners_fold(
         monkeypatch.undo()
     rest = Fold.restore(identity(prepared), winner.state, pieces)
     later = [piece for piece in await fragments(jet, prepared) if piece.stream_seq > winner.state.at]
-    outputs = [*rest.drain(), *(output for piece in later for output in rest.take(piece))]
+    outputs = [*rest.settle_waiting(), *(output for piece in later for output in rest.take(piece))]
     found = await events(jet, prepared)
     assert found == [winner, *outputs]
     assert isinstance(found[-1], Ended)

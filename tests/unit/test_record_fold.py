@@ -85,7 +85,7 @@ def test_every_checkpoint_continues_the_fold_exactly(
         by_seq = {piece.stream_seq: piece for piece in pieces}
         named = [by_seq[seq] for seq in event.state.named]
         fold = Fold.restore(IDENTITY, event.state, named)
-        rest = [*fold.drain(), *run(fold, [p for p in pieces if p.stream_seq > event.state.at])]
+        rest = [*fold.settle_waiting(), *run(fold, [p for p in pieces if p.stream_seq > event.state.at])]
         again = [o for o in rest if isinstance(o, Recorded | Ended)]
         later = [(o.track, o.first_seq, o.last_seq) if isinstance(o, Recorded) else "end" for o in again]
         wanted = [

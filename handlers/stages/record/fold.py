@@ -56,7 +56,7 @@ class Fold:
     def restore(cls, identity: Identity, state: FoldState, fragments: Iterable[FoldedFragment]) -> "Fold":
         """Return the fold at `state`. fragments: every fragment that the state names, in any order.
 
-        Call `drain()` next: one fragment may cause several steps, and `state` may be in between.
+        Call `settle_waiting()` next: one fragment may cause several steps, and `state` may be in between.
         """
         fold = cls(identity)
         by_stream_seq = {fragment.stream_seq: fragment for fragment in fragments}
@@ -118,7 +118,7 @@ class Fold:
                 self.refuse_final(fragment.header.kind, "fragment.late")
                 return [LateDuplicate(fragment)]
             track.early[fragment.header.seq] = fragment
-        out.extend(self.drain())
+        out.extend(self.settle_waiting())
         return out
 
     def refuse_final(self, kind: Kind, code: str) -> None:
@@ -126,11 +126,11 @@ class Fold:
         if kind is Kind.FINAL and not self.ended:
             self.refused_final = self.refused_final or code
 
-    def drain(self) -> list[Output]:
+    def settle_waiting(self) -> list[Output]:
         """Accept the waiting fragments that are next on their track, or behind a gap; then the ending."""
         out: list[Output] = []
         for track_id in sorted(self._tracks, reverse=True):  # track 0 last: its `final` waits for the others
-            self._drain_track(self._tracks[track_id], out)
+            self._settle_track(self._tracks[track_id], out)
         if self._ending is not None and not self.ended:
             if self._ending.header.kind is Kind.FINAL:
                 out.append(self._end(self._ending, "final", FINAL_REASON))
@@ -158,7 +158,7 @@ class Fold:
             self._tracks[track_id] = Track(track_id, genesis, 0, genesis)
         return self._tracks[track_id]
 
-    def _drain_track(self, track: Track, out: list[Output]) -> None:
+    def _settle_track(self, track: Track, out: list[Output]) -> None:
         while track.early and not self.ended:
             first = min(track.early)
             fragment = track.early[first]

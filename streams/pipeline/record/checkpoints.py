@@ -130,7 +130,7 @@ Look = Callable[[Sequence[Message]], Awaitable[list[Arrival]]]
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A restored fold and its sources. Call `fold.drain()` next."""
+    """A restored fold and its sources. Call `fold.settle_waiting()` next."""
 
     fold: Fold
     event_seq: int = 0

@@ -212,7 +212,7 @@ class Recording:
             self._keep(arrival)
             self._note_heard(arrival.message)
         if not self._fold.ended:
-            self._emit(self._fold.drain())
+            self._emit(self._fold.settle_waiting())
 
     async def _ended_in_pause(self) -> bool:
         """Look for an ending in the stream while paused; True: there is more to fold.
