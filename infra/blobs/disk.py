@@ -80,18 +80,18 @@ class DiskBlobs:
             names = (path.relative_to(self.root).as_posix() for path in _files(self.root / above, begin))
             return sorted(name for name in names if name.startswith(prefix))
 
-    def remove(self, prefix: str) -> int:
+    def remove(self, name: str) -> int:
         """As the port says. Folders are synced: no crash may bring back a chunk of a destroyed session."""
-        if not prefix:
-            raise Misuse("removing needs a prefix; nothing was removed", code="blobs.name")
-        names = self.list(prefix)
-        with self._translated(prefix):
-            for directory in sorted({self._path(name).parent for name in names}):
+        if not name:
+            raise Misuse("removing needs a name; nothing was removed", code="blobs.name")
+        names = [found for found in self.list(name) if found == name or name.endswith("/")]
+        with self._translated(name):
+            for directory in sorted({self._path(found).parent for found in names}):
                 with opened_folder(directory) as handle:
-                    for name in names:
-                        if self._path(name).parent == directory:
+                    for found in names:
+                        if self._path(found).parent == directory:
                             with contextlib.suppress(FileNotFoundError):
-                                os.unlink(self._path(name).name, dir_fd=handle)
+                                os.unlink(self._path(found).name, dir_fd=handle)
                     os.fsync(handle)
                 self._named.discard(directory)
                 with contextlib.suppress(OSError):

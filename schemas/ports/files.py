@@ -34,8 +34,11 @@ class Blobs(Protocol):
     def content(self, name: str) -> Content | None:
         """Return length and digest of the bytes that `read` returns. Memory holds one piece at a time."""
 
-    def remove(self, prefix: str) -> int:
-        """Remove every file whose name starts with `prefix`. Durable. Returns how many; a second call: 0."""
+    def remove(self, name: str) -> int:
+        """Remove one file; with a name that ends in `/`, every file below. Durable.
+
+        Returns how many; a second call: 0.
+        """
 
     def quarantine(self, name: str) -> str | None:
         """Move a file, or any other object of that name, to the quarantine, and keep it there.

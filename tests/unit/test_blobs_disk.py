@@ -230,6 +230,14 @@ def test_listing_and_removing_keep_to_the_prefix(blobs: DiskBlobs) -> None:
         blobs.remove("")
 
 
+def test_removing_one_file_leaves_a_longer_name(blobs: DiskBlobs) -> None:
+    """Breaks: a damaged root key is replaced, and with it goes the copy that was kept beside it."""
+    for name in ("root.json", "root.json.bak", "aa/1", "aa/10"):
+        blobs.put(name, b"x")
+    assert [blobs.remove("root.json"), blobs.remove("root.json"), blobs.remove("aa/1")] == [1, 0, 1]
+    assert blobs.list() == ["aa/10", "root.json.bak"]
+
+
 def test_a_quarantined_file_is_kept_and_its_name_is_free(blobs: DiskBlobs) -> None:
     """Breaks: a damaged chunk stands in the way of the right one, or is lost for the inquiry."""
     blobs.put(NAME, b"damaged")
