@@ -5,7 +5,8 @@
     keys/erased           a number: all erasures up to this place of the log are done here
     keys/restoring        empty; a copy is being put back: no process uses the folder
     keys/newest           empty; a person confirmed that there is no newer copy: the next start may lack keys
-    keys/mirrored         empty; there is a second folder: this one is not used without it
+    keys/mirrored         a random name, in hex; there is a second folder with the same note: neither is used
+                          without the other, nor with an earlier one
     keys/moving, moved, arriving    while the folder is moved, and after it (infra.keys.place)
 
 1. `installation` and `joined` are made once, durably, and never overwritten; `erased` is replaced atomically.
@@ -44,10 +45,11 @@ COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revok
 
 
 class KeyFolder:
-    """The folder `keys/` of a data directory. is_alone: no mirror of it is in use."""
+    """The folder `keys/` of a data directory, or its mirror."""
 
-    def __init__(self, directory: Path, *, is_alone: bool = True) -> None:
-        self.path, self._is_alone = directory, is_alone
+    def __init__(self, directory: Path, *, is_alone: bool = True, setting: str = "KEYS_PATH") -> None:
+        """is_alone: no mirror of it is in use. setting: the one that names this folder."""
+        self.path, self._is_alone, self._setting = directory, is_alone, setting
         self._files = DiskBlobs(directory, area="keys")
         self._release: weakref.finalize[[int], KeyFolder] | None = None
 
@@ -59,7 +61,7 @@ class KeyFolder:
             raise Denied(
                 f"the keys of {self.path} were moved to {to}",
                 code="keys.moved",
-                hint=f"set KEYS_PATH={shlex.quote(to)}",
+                hint=f"set {self._setting}={shlex.quote(to)}",
             )
         if self._is_alone and self.is_mirrored():
             raise Denied(
@@ -174,8 +176,19 @@ class KeyFolder:
     def is_mirrored(self) -> bool:
         return self._files.read(MIRRORED) is not None
 
-    def note_mirrored(self) -> None:
-        self._files.put(MIRRORED, b"")
+    def pair(self) -> str:
+        return (self._files.read(MIRRORED) or b"").decode("ascii", "replace")
+
+    def note_mirrored(self, name: str) -> None:
+        self._files.put(MIRRORED, name.encode())
+        if self.pair() != name:
+            with translated(self.path, "keys"):
+                write_private(self.path / MIRRORED, name.encode())
+
+    def begin_pair(self) -> str:
+        """Name this folder and another together, unless they are named; return the name."""
+        self._files.put(MIRRORED, secrets.token_hex(NAME_BYTES).encode())
+        return self.pair()
 
     def forget_mirror(self) -> None:
         self._files.remove(MIRRORED)
@@ -206,10 +219,13 @@ class KeyFolder:
     def _require_no_move(self) -> None:
         moving = self._files.read(MOVING)
         if moving is not None:
+            command = f"lucid keys move {shlex.quote(moving.decode())} (or --undo)"
+            if self._setting != "KEYS_PATH":
+                command = f"KEYS_PATH={shlex.quote(str(self.path))} {command}"
             raise Denied(
                 f"{self.path} is being moved to {moving.decode()}, or that was interrupted",
                 code="keys.moving",
-                hint=f"run it once more: lucid keys move {shlex.quote(moving.decode())} (or --undo)",
+                hint=f"run it once more: {command}",
             )
         arriving = self._files.read(ARRIVING)
         if arriving is not None:

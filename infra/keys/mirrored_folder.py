@@ -1,20 +1,24 @@
 """Runs the folder `keys/` with its mirror: neither is used before both are there and agree.
 
-    mirror/mirrored, keys/mirrored    a second folder exists: none of the two is used alone
+    mirror/mirrored, keys/mirrored    one random name for the pair: none of the two is used alone, or with
+                                      another folder
 
 1. A start never fills a folder that is missing, empty or another installation's: its disk may not be mounted.
    `lucid keys mirror` fills it, on a person's order.
 2. `reconcile` copies a file that a crash left in one folder into the other. It leaves the trust root alone:
    that may have been moved offline.
-3. The mirror gets each file first (infra.keys.mirrored_files). A note that blocks use (restoring) counts if
+3. Only `lucid keys mirror` pairs other folders. Otherwise a key could stay on a disk that was the mirror
+   earlier, while its erasure in the two folders at hand is called proven.
+4. The mirror gets each file first (infra.keys.mirrored_files). A note that blocks use (restoring) counts if
    either folder has it; of two numbers (erased) the lower counts.
 """
 
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from infra.keys.folder import INSTALLATION, KeyFolder
+from infra.keys.folder import INSTALLATION, NAME_BYTES, KeyFolder
 from infra.keys.mirrored_files import differs
 from infra.keys.signers import ROOT
 from schemas.errors import Denied, Misuse, Unavailable
@@ -24,7 +28,10 @@ class MirroredKeyFolder:
     """The port KeyFolder over two folders."""
 
     def __init__(self, first: Path, mirror: Path) -> None:
-        self._first, self._mirror = KeyFolder(first, is_alone=False), KeyFolder(mirror, is_alone=False)
+        self._first, self._mirror = (
+            KeyFolder(first, is_alone=False),
+            KeyFolder(mirror, is_alone=False, setting="LUCID_KEYS_MIRROR"),
+        )
         self.path = first
 
     @property
@@ -60,12 +67,13 @@ class MirroredKeyFolder:
             )
         if first and first != mirrored:
             raise self._foreign()
+        if first and not self._is_pair():
+            raise self._other()
 
     def reconcile(self) -> None:
         self.require_usable()
         if self.restoring() or not self._first.installation():
             return  # a restore, or the first start, is writing into both
-        self.note_mirrored()
         first, mirrored = dict(self._first.files()), dict(self._mirror.files())
         for name in sorted(first.keys() | mirrored.keys()):
             if name in first and name in mirrored:
@@ -101,7 +109,7 @@ class MirroredKeyFolder:
         return self._first.installation()
 
     def begin(self) -> None:
-        self.note_mirrored()
+        self._first.note_mirrored(self._mirror.begin_pair())
         self._mirror.begin()
         # A crash here leaves a name in the mirror that no log knows; the next start uses it.
         self._first.put_back(INSTALLATION, self._mirror.installation())
@@ -132,9 +140,15 @@ class MirroredKeyFolder:
                 self.require_usable()  # the disk of a folder may not be mounted
         for folder in self._both:
             folder.begin_restore()
+        if not all(folder.is_mirrored() for folder in self._both):
+            name = secrets.token_hex(NAME_BYTES)
+            # A lost folder last: after a crash before that the next call names the pair anew.
+            for folder in sorted(self._both, key=KeyFolder.is_mirrored, reverse=True):
+                folder.note_mirrored(name)
+        elif not self._is_pair():
+            raise self._other()
 
     def end_restore(self) -> None:
-        self.note_mirrored()
         for folder in self._both:
             folder.end_restore()
 
@@ -152,9 +166,12 @@ class MirroredKeyFolder:
     def is_mirrored(self) -> bool:
         return True
 
-    def note_mirrored(self) -> None:
+    def pair(self) -> str:
+        return self._first.pair()
+
+    def note_mirrored(self, name: str) -> None:
         for folder in self._both:
-            folder.note_mirrored()
+            folder.note_mirrored(name)
 
     def forget_mirror(self) -> None:
         for folder in self._both:
@@ -168,6 +185,17 @@ class MirroredKeyFolder:
             raise self._foreign()
         for folder in self._both:
             folder.put_back(name, content)
+
+    def _is_pair(self) -> bool:
+        name = self._mirror.pair()
+        return name != "" and name == self._first.pair()
+
+    def _other(self) -> Denied:
+        return Denied(
+            f"{self._mirror.path} is not the mirror that {self.path} had last",
+            code="keys.mirror_other",
+            hint="mount the disks that were used together; to go on with these: lucid keys mirror",
+        )
 
     def _foreign(self) -> Denied:
         return Denied(

@@ -21,7 +21,7 @@ class KeyFolder(Protocol):
         """Return if only the log could still refuse the folder.
 
         Raises Denied (keys.moving, keys.moved, keys.mirror_unset; of a mirror: keys.mirror, keys.missing,
-        keys.foreign).
+        keys.foreign, keys.mirror_other).
         """
 
     def reconcile(self) -> None:
@@ -90,8 +90,11 @@ class KeyFolder(Protocol):
     def is_mirrored(self) -> bool:
         """Whether there is a mirror: this folder is not used without it."""
 
-    def note_mirrored(self) -> None:
-        """Note that there is a mirror."""
+    def pair(self) -> str:
+        """Return the name that this folder and its mirror have together; empty: none."""
+
+    def note_mirrored(self, name: str) -> None:
+        """Note that there is a mirror with the same name in its note. Replaces an earlier name."""
 
     def forget_mirror(self) -> None:
         """Note that there is no mirror any more."""

@@ -165,7 +165,7 @@ def carry(old: KeyPlace, new: KeyPlace, put: PutKey) -> None:
     if old.folder.is_newest():
         new.folder.begin_newest()
     if old.folder.is_mirrored():
-        new.folder.note_mirrored()
+        new.folder.note_mirrored(old.folder.pair())
     if up_to := old.folder.erased_up_to():
         new.folder.note_erased(up_to)
     each(partial(_carry_session, old.files, new.files, put), old.files.uids())

@@ -44,8 +44,10 @@ def move_folder(
     finally:
         here.data.unlock()
     places = {"from": str(old.path), "to": str(new.path)}
-    result = {**places, **moved._asdict(), "setting": {"KEYS_PATH": str(new.path)}}
-    line = f"keys/ moved to {output.short_path(new.path)}; set KEYS_PATH={new.path}"
+    mirror = here.mirror_place()
+    setting = "LUCID_KEYS_MIRROR" if mirror and mirror.path == old.path else "KEYS_PATH"
+    result = {**places, **moved._asdict(), "setting": {setting: str(new.path)}}
+    line = f"keys/ moved to {output.short_path(new.path)}; set {setting}={new.path}"
     output.print_result(result, [line], as_json)
     if not as_json:
         output.note(_left(moved, old.path))
@@ -112,16 +114,16 @@ def mirror_folder(
     else:
         mended = f"; {output.count_of(done.mended, 'damaged key file')} replaced" if done.mended else ""
         output.say(f"keys/ and its mirror hold the same{mended}")
+    if done.unproven and not as_json:
+        count = output.count_of(done.unproven, "session")
+        output.note(
+            f"keys of {count} may be left on another disk: their erasure will say unproven; docs/keys.md"
+        )
 
 
 def _say_ended(done: Mirrored) -> None:
     overwritten = f", and {output.count_of(done.sessions, 'key')} in it overwritten" if done.sessions else ""
     output.say(f"the mirror is given up{overwritten}; unset LUCID_KEYS_MIRROR")
-    if done.unproven:
-        count = output.count_of(done.unproven, "session")
-        output.note(
-            f"the keys of {count} may be left on its disk: their erasure will say unproven; docs/keys.md"
-        )
 
 
 def _left(moved: Moved, old: Path) -> str:
