@@ -7,14 +7,17 @@
 2. A fact whose name tells of a secret is masked, in every module.
 3. A value never leaves its line: other characters are escaped, a long value is cut.
 4. Level, time and destination are those of the standard library: a role configures them once.
+5. structlog is imported at the first event: that takes 50 ms, and most commands of `lucid` log nothing.
 """
 
 import logging
 import re
 from collections.abc import MutableMapping
-from typing import Any, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
-import structlog
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
 
 LONGEST = 300
 """Characters of one value: messages of hosts and of files have any length."""
@@ -25,12 +28,9 @@ QUOTED = re.compile(r"[\s\"=]|^$")
 Event = MutableMapping[str, Any]
 
 
-def logger(name: str) -> structlog.stdlib.BoundLogger:
+def logger(name: str) -> "BoundLogger":
     """Return the logger of one component."""
-    bound = structlog.wrap_logger(
-        logging.getLogger(name), processors=PROCESSORS, wrapper_class=structlog.stdlib.BoundLogger
-    )
-    return cast(structlog.stdlib.BoundLogger, bound)
+    return cast("BoundLogger", _Deferred(name))
 
 
 def mask_secrets(_logger: object, _method: str, event: Event) -> Event:
@@ -52,9 +52,21 @@ def _text(value: object) -> str:
     return f'"{line}"' if QUOTED.search(line) else line
 
 
-PROCESSORS = (
-    structlog.stdlib.filter_by_level,
-    mask_secrets,
-    structlog.processors.format_exc_info,
-    render,
-)
+class _Deferred:
+    """A logger that is made when somebody uses it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._bound, method)
+
+    @cached_property
+    def _bound(self) -> Any:
+        from structlog import processors, stdlib, wrap_logger
+
+        return wrap_logger(
+            logging.getLogger(self._name),
+            processors=(stdlib.filter_by_level, mask_secrets, processors.format_exc_info, render),
+            wrapper_class=stdlib.BoundLogger,
+        )
