@@ -27,6 +27,8 @@ EXTENTS_MOST = 64
 PLAIN = 0x1 | 0x1000
 """Flags of an extent with blocks of its own: LAST, MERGED."""
 MARK = "user.lucid.proven"
+DOUBT = b"unproven"
+"""In the place of a mark, for good. Where the medium allows no proof, no file needs it."""
 GETVERSION, VERSION = 0x80087601, struct.Struct("=i4x")
 """FS_IOC_GETVERSION: the generation tells a file from an earlier one with its inode."""
 
@@ -79,19 +81,28 @@ def is_marked(file: int) -> bool:
     return False
 
 
+def is_doubted(file: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getxattr(file, MARK) == DOUBT
+    return False
+
+
 def mark(file: int, *, erased: bool = False) -> None:
-    """Mark the file, durably, if its medium allows proof. erased: it holds no key any more."""
-    if not medium(file).unproven:
+    """Mark the file, durably, unless it is doubted. erased: it holds no key any more."""
+    if not medium(file).unproven and not is_doubted(file):
         with contextlib.suppress(OSError):
             os.setxattr(file, MARK, _here(file, erased=erased))
             os.fsync(file)
 
 
 def unmark(file: int) -> None:
-    """Remove the mark, durably: no crash brings it back."""
+    """Replace the mark by a doubt, durably: no crash and no later `mark` brings it back."""
+    if not medium(file).unproven:
+        with contextlib.suppress(OSError):  # a full disk has no place for a new attribute
+            os.setxattr(file, MARK, DOUBT)
     if is_marked(file):
         os.removexattr(file, MARK)
-        os.fsync(file)
+    os.fsync(file)
 
 
 def _here(file: int, *, erased: bool = False) -> bytes:

@@ -8,7 +8,8 @@
 2. A secret is written only into blocks of a file with a durable name: no power failure leaves it elsewhere.
 3. A file keeps a name until its bytes are overwritten: a replaced file has a second name.
 4. The folder is synced before a leftover is overwritten: then a crash cannot undo the name that replaced it.
-   A leftover that is another name of the key file itself is only unlinked.
+   A leftover that is another name of the key file itself is only unlinked. A doubted one stays, empty, until
+   there is a key file that takes its doubt.
 5. The mark of a key file (infra.keys.overwriting) stays on the erased file, so a repeated erasure gives the
    same outcome.
 6. Calls block: run them in threads. Any number of threads and processes may share one root.
@@ -26,7 +27,7 @@ from infra.blobs import direct_io
 from infra.disk.durable import FILE_MODE, FOLDER_MODE, opened_folder, sync_folder
 from infra.disk.errors import translated
 from infra.keys.medium import medium
-from infra.keys.overwriting import is_marked, mark, overwrite, unmark, write_new
+from infra.keys.overwriting import is_doubted, is_marked, mark, overwrite, unmark, write_new
 from schemas.errors import LucidError, Misuse
 from schemas.ports import Erasure
 
@@ -80,6 +81,7 @@ class DiskKeyFiles:
                 os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
                 os.unlink(temporary, dir_fd=folder)
+            _clear(folder, uid)
             return data
 
     def open(self, uid: bytes) -> OpenKey | None:
@@ -105,7 +107,8 @@ class DiskKeyFiles:
                 return None
             _clear(folder, uid)
             with _or_undone(folder, uid):
-                temporary, old = _write(folder, uid, made, marked=_is_marked(folder, name)), _temporary(uid)
+                with _file(folder, name) as file:
+                    temporary, old = _write(folder, uid, made, marked=is_marked(file)), _temporary(uid)
                 os.link(name, old, src_dir_fd=folder, dst_dir_fd=folder)
                 # A crash before this leaves the new file as leftover, one after it the old file.
                 os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -129,10 +132,12 @@ class DiskKeyFiles:
                     os.ftruncate(file, 0)
                 os.fsync(file)
                 os.fsync(folder)
+                _clear(folder, uid)
                 return _outcome(file)
 
     def mark_proven(self, uid: bytes, data: bytes) -> None:
         with self._exclusive(uid) as folder, _file(folder, _name(uid)) as file:
+            _clear(folder, uid)
             if data and direct_io.read_all(file) == data:
                 mark(file)
 
@@ -220,7 +225,7 @@ def _write(folder: int, uid: bytes, data: bytes, *, marked: bool) -> str:
 
 
 def _clear(folder: int, uid: bytes) -> int:
-    """Overwrite and unlink the leftovers of this session; return how many."""
+    """Overwrite and unlink the leftovers of this session; return how many there were."""
     left = [name for name in _names(folder) if name.startswith(f".{uid.hex()}.")]
     if not left:
         return 0
@@ -232,9 +237,11 @@ def _clear(folder: int, uid: bytes) -> int:
         for name in left:
             with _file(folder, name) as file:
                 if live is None or not os.path.sameopenfile(file, live):
-                    if not overwrite(file) and live is not None:
-                        unmark(live)
+                    if is_doubted(file) or not overwrite(file):
+                        unmark(file if live is None else live)
                     os.ftruncate(file, 0)
+                if live is None and is_doubted(file):
+                    continue
             os.unlink(name, dir_fd=folder)
     return len(left)
 
@@ -271,11 +278,6 @@ def _content(folder: int, name: str) -> bytes | None:
     with contextlib.suppress(FileNotFoundError), _file(folder, name) as file:
         return direct_io.read_all(file)
     return None
-
-
-def _is_marked(folder: int, name: str) -> bool:
-    with _file(folder, name) as file:
-        return is_marked(file)
 
 
 def _outcome(file: int) -> Erasure:

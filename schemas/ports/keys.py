@@ -132,7 +132,7 @@ class KeyFiles(Protocol):
     def sweep(self) -> int:
         """Erase files that a crash left half made, half replaced, or in only one folder of a mirror.
 
-        Returns how many files. Safe at any time; a second call returns 0.
+        Returns how many files. Safe at any time; a second call does nothing more.
         """
 
     def unproven(self) -> str:

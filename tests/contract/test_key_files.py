@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infra.keys import session_keys
+from infra.keys import overwriting, session_keys
 from infra.keys.medium import Medium, find_mount, medium
 from infra.keys.mirrored_session_keys import MirroredKeyFiles
 from infra.keys.session_keys import DiskKeyFiles
@@ -177,6 +178,36 @@ def test_a_leftover_is_erased_and_the_key_beside_it_stays(files: Files) -> None:
     assert held(files) == data
     assert leftovers(files) == [foreign.name]
     assert files.sweep() == 0
+
+
+@pytest.mark.parametrize("then", ["put_back", "make", "erase"])
+def test_a_leftover_that_may_be_left_elsewhere_is_not_forgotten_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Breaks: a move stops half-way, a key stays on old blocks of the new disk, and is called overwritten."""
+    monkeypatch.setattr(overwriting, "medium", lambda file: Medium("ext4", ""))
+    files, data = DiskKeyFiles(tmp_path / "sessions"), content()
+
+    def outcome(overwrites: bool) -> str:
+        folder = files.root / UID.hex()[:2]
+        folder.mkdir(parents=True)
+        (folder / f".{UID.hex()}.0011aabb").write_bytes(data)
+        with monkeypatch.context() as patched:
+            if not overwrites:  # as if the file system wrote to another place
+                patched.setattr(session_keys, "overwrite", lambda file: overwriting.overwrite(file) and False)
+            files.sweep()
+        assert data not in [path.read_bytes() for path in folder.iterdir()]
+        if then != "erase":
+            getattr(files, then)(UID, data)
+            files.mark_proven(UID, data)
+        found = files.erase(UID, was_made=False)
+        assert leftovers(files) == []
+        shutil.rmtree(files.root)
+        return found
+
+    if outcome(overwrites=True) != "overwritten":
+        pytest.skip("this file system tells nothing of its blocks")
+    assert outcome(overwrites=False) == "unproven"
 
 
 REFUSALS = {
