@@ -100,7 +100,7 @@ async def retry(
             on_error(error)
         else:
             level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
-            log.log(level, "call_retried attempt=%d error=%s", state.attempt_number, error)
+            log.log(level, "call_retried", attempt=state.attempt_number, error=error)
 
     def is_over(state: tenacity.RetryCallState) -> bool:
         return 0 < policy.attempts <= state.attempt_number or 0 < policy.for_s < clock_s() - began_s

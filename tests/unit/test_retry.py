@@ -1,6 +1,7 @@
 """The retry policies: which errors are retried, how long each wait is, and where it ends."""
 
 import asyncio
+import logging
 from itertools import pairwise
 
 import pytest
@@ -47,6 +48,16 @@ async def test_an_outage_is_waited_out_with_growing_pauses(waits: list[float]) -
     assert len(waits) == 21
     assert all(0.025 <= wait <= 5.0 for wait in waits)
     assert waits[-1] >= 2.5
+
+
+async def test_each_retry_is_logged_with_its_number_and_its_error(
+    waits: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: the log of an outage shows a pattern in place of the attempt and the reason."""
+    caplog.set_level(logging.WARNING, "lucid.retry")
+    await retry(Failing(unavailable(), unavailable()))
+    error = 'error="no answer [nats.timeout]"'
+    assert caplog.messages == [f"call_retried attempt=1 {error}", f"call_retried attempt=2 {error}"]
 
 
 async def test_without_jitter_each_pause_is_twice_the_one_before(waits: list[float]) -> None:
