@@ -7,7 +7,8 @@
 2. A fact whose name tells of a secret is masked, in every module.
 3. A value never leaves its line: other characters are escaped, a long value is cut.
 4. Level, time and destination are those of the standard library: a role configures them once.
-5. structlog is imported at the first event: that takes 50 ms, and most commands of `lucid` log nothing.
+5. A value that cannot be shown is named by its type: a log call never raises because of a fact.
+6. structlog is imported at the first event: that takes 50 ms, and most commands of `lucid` log nothing.
 """
 
 import logging
@@ -46,7 +47,10 @@ def render(_logger: object, _method: str, event: Event) -> str:
 
 
 def _text(value: object) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    try:
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    except Exception:
+        text = f"<{type(value).__name__} has no text>"
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     line = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
     return f'"{line}"' if QUOTED.search(line) else line

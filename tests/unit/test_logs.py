@@ -36,6 +36,17 @@ def test_a_value_of_a_host_adds_no_line_and_is_cut(caplog: pytest.LogCaptureFixt
     assert len(line) < 2 * LONGEST
 
 
+def test_a_value_that_cannot_be_shown_ends_no_caller(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: an error without a text ends the service that only logs it."""
+
+    class Textless(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    log.warning("job_failed", error=Textless(), stage="store")
+    assert caplog.messages == ['job_failed error="<Textless has no text>" stage=store']
+
+
 def test_a_stack_trace_follows_its_event(caplog: pytest.LogCaptureFixture) -> None:
     """Breaks: a bug is logged without the place where it happened."""
     try:
