@@ -97,7 +97,9 @@ class SessionTasks:
         task.failures += 1
         delay_s = SESSION.delay_s(task.failures)
         now_s = time.monotonic()
-        task.trouble = Trouble(error, task.trouble.since_s if task.trouble else now_s, now_s)
+        # A copy: the stack trace of an error holds what its job worked with, keys among them.
+        plain = type(error)(error.message, code=error.code, hint=error.hint, place=error.place)
+        task.trouble = Trouble(plain, task.trouble.since_s if task.trouble else now_s, now_s)
         log.warning("conducting_waits", session=session_id, delay_s=round(delay_s, 1), error=error)
         if task.retry is not None:
             task.retry.cancel()  # one timer for each session, however often it is woken
