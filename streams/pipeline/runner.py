@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from schemas import subjects
+from schemas.config.backoff import Backoff
 from schemas.config.logs import logger
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.events.chunk import StageEvent
@@ -217,10 +218,10 @@ class Runner:
                 if self._stage.on_dead is not None:
                     self._stage.on_dead(message)
                 return
-            delay_s = self._limits.timeout_s if slow else JOB.delay_s(message.deliveries)
+            again = Backoff(self._limits.timeout_s, self._limits.timeout_s, JOB.jitter) if slow else JOB
             if self._stage.on_failed is not None and not slow:
                 self._stage.on_failed(message)
-            await self._reader.nak(message, delay_s)
+            await self._reader.nak(message, again.delay_s(message.deliveries))
             log.warning(
                 "job_failed",
                 stage=self.verb,

@@ -14,6 +14,7 @@ import pytest
 from handlers.crypto.keys import SessionKeys
 from infra.blobs.disk import DiskBlobs
 from infra.jetstream import Jet, Message
+from infra.jetstream.consumer import PullConsumer
 from schemas import subjects
 from schemas.config.backoff import Backoff
 from schemas.errors import Conflict, LucidError, NoSpace, Rejected, Unavailable
@@ -145,6 +146,31 @@ async def test_a_slow_job_is_never_given_up_and_runs_once(jet: Jet) -> None:
         assert [event.index for event in await stage.results()] == [0]
         assert await stage.dead() == []
         await until(lambda: stage.forgotten == seqs)
+
+
+async def test_jobs_that_were_slow_together_do_not_come_back_together(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: after a slow disk all its chunks return at one moment, and make the disk slow again."""
+    may_end, delays_s = asyncio.Event(), list[float]()
+    nak = PullConsumer.nak
+
+    async def noted(reader: PullConsumer, message: Message, delay_s: float = 0.0) -> None:
+        delays_s.append(delay_s)
+        await nak(reader, message, delay_s)
+
+    async def job(message: Message) -> StageEvent:
+        await may_end.wait()
+        return made(message)
+
+    monkeypatch.setattr(PullConsumer, "nak", noted)
+    async with running(jet, job, LIMITS._replace(timeout_s=0.2)) as stage:
+        seqs = await stage.ask(4)
+        await until(lambda: len(delays_s) >= 4)
+        may_end.set()
+        await stage.settled(seqs[-1])
+        assert len(set(delays_s)) == len(delays_s)
+        assert all(0.1 <= delay_s <= 0.2 for delay_s in delays_s)
 
 
 async def test_a_job_that_ends_as_its_time_runs_out_has_ended(jet: Jet) -> None:
