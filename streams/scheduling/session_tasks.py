@@ -58,7 +58,7 @@ class SessionTasks:
         task.again = True
 
     def trouble(self, session_id: str) -> Trouble | None:
-        """The failure of the session's last run; None: it succeeded, or there was none."""
+        """The outage that ended the session's last run; None: it ended otherwise, or there was none."""
         task = self._tasks.get(session_id)
         return task.trouble if task is not None else None
 
@@ -85,6 +85,7 @@ class SessionTasks:
             self._later(session_id, task, error)
         except Exception:
             # A bug that one session meets must not stop the others. The next sweep tries it again.
+            task.trouble = None
             log.exception("conducting_failed", session=session_id)
         finally:
             task.busy = False

@@ -35,3 +35,22 @@ async def test_a_session_that_waits_keeps_nothing_of_its_failed_run() -> None:
         assert used[0]() is None
     finally:
         await tasks.close()
+
+
+async def test_a_bug_is_not_shown_as_the_outage_before_it() -> None:
+    """Breaks: `sessions show` waits for a disk that works, and nobody reads the log."""
+    runs = 0
+
+    async def job(_: str) -> None:
+        nonlocal runs
+        runs += 1
+        raise ZeroDivisionError if runs > 1 else Unavailable("the store does not answer", code="blobs.io")
+
+    tasks = SessionTasks(job)
+    try:
+        tasks.wake("demo-01")
+        await until(lambda: tasks.trouble("demo-01") is not None)
+        await until(lambda: runs == 2)
+        await until(lambda: tasks.trouble("demo-01") is None)
+    finally:
+        await tasks.close()
