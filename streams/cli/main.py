@@ -98,6 +98,8 @@ def _misuse(error: typer.TyperException, arguments: Sequence[str]) -> Misuse:
     near = sorted(getattr(error, "possibilities", None) or ())
     text = (error.message if near else error.format_message()).rstrip(".")
     hint = f"did you mean: {path} {near[0]}" if near else f"see {path} --help"
+    if path == NAME != verb:
+        hint = f"an option stands behind its verb; see {verb} --help"
     return Misuse(text[:1].lower() + text[1:], code="usage", hint=hint)
 
 

@@ -54,6 +54,9 @@ def test_every_verb_that_exists_answers_help(lucid: Lucid, tmp_path: Path) -> No
         (("sesions", "list"), "did you mean: lucid sessions"),
         (("sessions", "list", "--nope"), "--nope"),
         (("--nope",), "see lucid --help"),
+        (("--strict", "verify", "copy-1"), "lucid verify --help"),
+        (("keys", "copy", "copy-1"), "give --passphrase-file FILE"),
+        (("keys", "restore", "."), "give --passphrase-file FILE"),
         (("export", "demo-01", "--out"), "see lucid export --help"),
     ],
 )
@@ -67,6 +70,15 @@ def test_a_wrong_command_line_exits_2_and_says_what_would_be_right(
     assert said.stderr.startswith("lucid: ")
     assert wanted in said.stderr
     assert said.stderr.rstrip().endswith("[usage]")
+
+
+def test_a_copy_that_is_not_there_is_told_before_its_passphrase_is_asked_for(
+    lucid: Lucid, tmp_path: Path
+) -> None:
+    """Breaks: a person types a long passphrase for a file whose name was mistyped."""
+    said = lucid("keys", "restore", str(tmp_path / "nope"), data=tmp_path)
+    assert said.returncode == 4
+    assert said.stderr.rstrip().endswith("[keys.copy_absent]")
 
 
 def test_nothing_running_exits_7_and_names_the_cure(lucid: Lucid, tmp_path: Path) -> None:

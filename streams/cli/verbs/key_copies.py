@@ -1,13 +1,14 @@
 """The verbs `lucid keys copy` and `lucid keys restore`: seal a copy of keys/, and put one back."""
 
 import re
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from schemas.errors import Misuse
+from schemas.errors import Misuse, NotFound
 from schemas.ports import Jet
 from schemas.types import utc_text
 from streams.cli import attach, output
@@ -75,6 +76,8 @@ def restore_copy(
     """Put a copy of keys/ back, while nothing runs. Newer keys here stay; erased keys stay erased."""
     if newest:
         output.confirm("Give up every key that was made after this copy?", yes)
+    if not source.exists():  # before anybody types its passphrase
+        raise NotFound(f"{source} is not there", code="keys.copy_absent")
     here, passphrase = Installation.here(), _passphrase(passphrase_file, again=False)
     here.data.lock()
     try:
@@ -104,6 +107,9 @@ def _passphrase(file: Path | None, *, again: bool) -> str:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text"
             raise Misuse(f"{file} cannot be read: {why}", code="keys.passphrase") from None
+    if sys.stdin is None or not sys.stdin.isatty():
+        hint = "give --passphrase-file FILE"
+        raise Misuse("nobody can be asked for the passphrase here", code="usage", hint=hint)
     given: str = typer.prompt("Passphrase of the copy", hide_input=True, confirmation_prompt=again, err=True)
     return given
 
