@@ -9,6 +9,7 @@ from tests.support.machine.waiting import until
 
 async def kill(server: NatsServer) -> None:
     """Kill -9; return when its supervisor has started the next one."""
+    await until(lambda: server.pid != 0)  # 0 while it is down; kill(0) would strike the tests themselves
     starts = server.starts
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: server.starts > starts)
