@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirrored import DESTROYED, KEPT, LATER, Pair, held, small_files
 
 from infra.blobs.disk import DiskBlobs
 from infra.keys.folder import KeyFolder
@@ -24,6 +23,7 @@ from streams.retention.shredding import tombstone_name
 from streams.roles.drivers import Installation
 from streams.roles.services import run_conductor, run_worker
 from tests.support.pipeline.conducted import World, connected, running
+from tests.support.pipeline.mirrored import DESTROYED, KEPT, LATER, Pair, held, small_files
 
 
 @pytest.fixture

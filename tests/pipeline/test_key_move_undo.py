@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirrored import DESTROYED, KEPT, LATER, Pair, held
 
 from infra.keys.place import DiskKeyPlace
 from infra.nats_server.server import NatsServer
@@ -18,6 +17,7 @@ from streams.keys.move import move
 from streams.keys.move_undo import undo
 from streams.roles.drivers import Installation, new_file
 from tests.support.pipeline.conducted import connected
+from tests.support.pipeline.mirrored import DESTROYED, KEPT, LATER, Pair, held
 
 PHRASE = "correct horse battery"
 

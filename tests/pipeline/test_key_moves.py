@@ -17,6 +17,7 @@ from streams.keys.folder import order_erasure
 from streams.keys.move import Moved, move
 from streams.roles.drivers import Installation
 from tests.support.pipeline.conducted import World, connected
+from tests.support.pipeline.mirrored import held
 
 KEPT, DESTROYED, LATER = (bytes([number]) * 16 for number in range(1, 4))
 
@@ -58,18 +59,8 @@ class Move:
             return error.code
         return ""
 
-    def held(self, place: DiskKeyPlace) -> dict[bytes, bytes]:
-        """Every key file, by session."""
-        found = {}
-        for uid in place.files.uids():
-            file = place.files.open(uid)
-            assert file is not None
-            file.close()
-            found[uid] = file.data
-        return found
-
     async def is_complete(self) -> None:
-        assert self.held(self.new) == {**self.made, DESTROYED: b""}
+        assert held(self.new) == {**self.made, DESTROYED: b""}
         assert [path.name for path in self.old.path.iterdir()] == ["moved"]
         await self.open(self.new)
         with pytest.raises(Denied, match=r"keys\.moved") as refused:
@@ -221,8 +212,8 @@ async def test_a_move_that_a_power_failure_interrupts_loses_nothing_and_is_compl
         code = await moving.refused(place)
         assert code in ("keys.moving", "keys.moved", "keys.missing", "")
         if not code:
-            assert moving.held(place) == whole, "what starts has everything"
-    found = [*moving.held(moving.old).items(), *moving.held(moving.new).items()]
+            assert held(place) == whole, "what starts has everything"
+    found = [*held(moving.old).items(), *held(moving.new).items()]
     assert {uid: data for uid, data in found if data} == {uid: data for uid, data in whole.items() if data}
     move(moving.old, moving.new)
     await moving.is_complete()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirrored import DESTROYED, KEPT, LATER, Pair, held
 
 from infra.keys.place import DiskKeyPlace
 from infra.keys.session_keys import DiskKeyFiles
@@ -15,6 +14,7 @@ from schemas.errors import Denied, Unavailable
 from streams.keys.mirror import Mirrored, end, fill
 from streams.keys.move import move
 from tests.support.pipeline.conducted import connected
+from tests.support.pipeline.mirrored import DESTROYED, KEPT, LATER, Pair, held
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from mirrored import KEPT, LATER, Pair, held, small_files
 
 from infra.keys.place import DiskKeyPlace
 from infra.nats_server.server import NatsServer
@@ -13,6 +12,7 @@ from schemas.errors import Denied, LucidError, Misuse, Unavailable
 from streams.keys.mirror import end, fill
 from streams.keys.move import move
 from tests.support.pipeline.conducted import connected
+from tests.support.pipeline.mirrored import KEPT, LATER, Pair, held, small_files
 
 
 class PowerFailsError(Exception):
