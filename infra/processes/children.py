@@ -137,8 +137,10 @@ class Child:
             _log.warning("child_ended", name=self.name, code=code)
             failures += 1
             await asyncio.sleep(RESTART.delay_s(failures))
-            with contextlib.suppress(OSError):  # no process, memory or disk left: the next round tries again
+            try:
                 await self._spawn()
+            except OSError as error:  # no process, memory or disk left: the next round tries again
+                _log.error("child_not_started", name=self.name, error=error)
 
 
 def own_pid() -> int:

@@ -1,6 +1,7 @@
 """Supervision of real processes."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -54,6 +55,26 @@ async def test_a_child_that_is_killed_comes_back(tmp_path: Path) -> None:
     await child.stop()
     assert not alive(second)
     assert child.starts == 2
+
+
+async def test_a_start_that_fails_is_told_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: on a full disk a child stays away, and nothing says why."""
+    answers = iter([None, OSError(errno.ENOSPC, "No space left on device"), None])
+
+    def before() -> None:
+        if (error := next(answers)) is not None:
+            raise error
+
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = Child("sleeper", command, {}, tmp_path / "log", before=before)
+    await child.start()
+    os.kill(child.pid, signal.SIGKILL)
+    await until(lambda: child.starts == 2)
+    await child.stop()
+    told = [line for line in caplog.messages if line.startswith("child_not_started")]
+    assert told == ['child_not_started name=sleeper error="[Errno 28] No space left on device"']
 
 
 async def test_a_child_that_does_not_listen_is_killed(
