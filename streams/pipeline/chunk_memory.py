@@ -7,8 +7,9 @@
 3. One host gets at most three quarters of the credit. A session with a slow codec takes from a small credit
    of its own. A host with more than its share of chunks under way is `full`: record leaves its other
    fragments in the stream.
-4. Over the record budget, one whole open chunk is dropped, and its later fragments are not kept. A chunk that
-   misses one fragment must read all of them again anyway.
+4. Over the record budget, whole open chunks are dropped, and their later fragments are not kept. A chunk that
+   misses one fragment must read all of them again anyway. The chunk that began last goes first, so that the
+   older ones are kept to their end. A host with more than its share of the budget drops one of its own.
 """
 
 import asyncio
@@ -27,7 +28,8 @@ HOST_CHUNKS, SLOW_WEIGHT = 16, 4
 """Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
 so that other hosts find a place. A chunk with a slow codec counts as four."""
 HOST_SHARE = 4
-"""One host's chunks without a started job may fill one part of so many of record's budget: a quarter."""
+"""One host's chunks without a started job may fill one part of so many of record's budget: a quarter. Over
+the budget, its open chunks may fill no more."""
 STORED_KEPT = 1024
 """Remembered chunks that another owner stored before they closed here."""
 
@@ -60,9 +62,11 @@ class Work:
 class _Open:
     """Data fragments of one session in no closed chunk, by stream sequence."""
 
+    host: str
     bytes_held: int = 0
     fragments: dict[int, Fragment] = field(default_factory=dict)
     spilled: bool = False
+    touched_s: float = 0.0
 
 
 class ChunkMemory:
@@ -77,6 +81,11 @@ class ChunkMemory:
         self.unstarted_bytes = 0
         """Of all closed chunks without a started job, also of those whose bytes must be read again."""
         self._open: dict[bytes, _Open] = {}
+        self._kept: dict[bytes, _Open] = {}
+        """Those that hold bytes, in the order in which their chunks began."""
+        self._open_of_host: Counter[str] = Counter()
+        self._is_short = False
+        """A chunk was dropped since idle chunks were evicted."""
         self._work: dict[Key, Work] = {}
         self._stored: dict[Key, None] = {}
         """In the order in which they were stored."""
@@ -87,16 +96,18 @@ class ChunkMemory:
 
     # record's side
 
-    def add(self, uid: bytes, stream_seq: int, fragment: Fragment) -> None:
+    def add(self, uid: bytes, host: str, stream_seq: int, fragment: Fragment) -> None:
         """Keep a data fragment until its chunk closes."""
-        session = self._open.setdefault(uid, _Open())
+        session = self._open.get(uid)
+        if session is None:
+            session = self._open[uid] = _Open(host)
         if session.spilled or stream_seq in session.fragments:
             return
         session.fragments[stream_seq] = fragment
-        session.bytes_held += len(fragment.body)
-        self.open_bytes += len(fragment.body)
-        if self.open_bytes + self.closed_bytes > self.record_limit:
-            self._spill()
+        session.touched_s = _now_s()
+        self._hold(uid, session, len(fragment.body))
+        while self._kept and self.open_bytes + self.closed_bytes > self.record_limit:
+            self._spill(self._last_begun(host))
 
     def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
         """A chunk closed: its fragments wait for their job.
@@ -107,7 +118,7 @@ class ChunkMemory:
         session = self._open.get(recorded.uid)
         fragments: list[Fragment] | None = []
         for seq in data_seqs:
-            fragment = self._release(session, seq)
+            fragment = self._release(recorded.uid, seq)
             if fragment is None:
                 fragments = None
             elif fragments is not None:
@@ -116,6 +127,8 @@ class ChunkMemory:
             session.spilled = False
             if not session.fragments:
                 del self._open[recorded.uid]
+            else:
+                self._kept[recorded.uid] = self._kept.pop(recorded.uid)  # its next chunk begins now
         if (recorded.uid, recorded.index) in self._stored:
             return
         work = self.work(recorded)
@@ -127,13 +140,13 @@ class ChunkMemory:
 
     def drop(self, uid: bytes, stream_seq: int) -> None:
         """Drop a fragment that the fold has not taken."""
-        self._release(self._open.get(uid), stream_seq)
+        self._release(uid, stream_seq)
 
     def forget_open(self, uid: bytes) -> None:
         """Drop the fragments of a session's open chunks; they are read again."""
         session = self._open.pop(uid, None)
         if session is not None:
-            self.open_bytes -= session.bytes_held
+            self._hold(uid, session, -session.bytes_held)
 
     def full(self, host: str) -> bool:
         """Whether the host has its share under way: then its other fragments stay in the stream."""
@@ -208,18 +221,37 @@ class ChunkMemory:
             del self._stored[next(iter(self._stored))]
 
     def evict_idle(self) -> None:
-        """Forget chunks that were not touched for IDLE_S. The worker calls it every few seconds."""
+        """Forget chunks that were not touched for IDLE_S. The worker calls it every few seconds.
+
+        An idle open chunk is dropped only where others were dropped for it.
+        """
         limit = _now_s() - IDLE_S
+        if self._is_short:
+            for uid in [uid for uid, session in self._kept.items() if session.touched_s <= limit]:
+                self._spill(uid)
+        self._is_short = False
         old = [key for key, work in self._work.items() if work.touched_s <= limit and not work.jobs]
         for uid, index in old:
             self.finish(uid, index)
 
-    def _release(self, session: _Open | None, stream_seq: int) -> Fragment | None:
+    def _release(self, uid: bytes, stream_seq: int) -> Fragment | None:
+        session = self._open.get(uid)
         fragment = session.fragments.pop(stream_seq, None) if session else None
         if session is not None and fragment is not None:
-            session.bytes_held -= len(fragment.body)
-            self.open_bytes -= len(fragment.body)
+            self._hold(uid, session, -len(fragment.body))
         return fragment
+
+    def _hold(self, uid: bytes, session: _Open, size: int) -> None:
+        """Count bytes of a session's open chunks; fewer if `size` is negative."""
+        session.bytes_held += size
+        self.open_bytes += size
+        self._open_of_host[session.host] += size
+        if not self._open_of_host[session.host]:
+            del self._open_of_host[session.host]
+        if session.bytes_held:
+            self._kept.setdefault(uid, session)
+        else:
+            self._kept.pop(uid, None)
 
     def _begun(self, work: Work) -> None:
         if work.unstarted:
@@ -243,12 +275,18 @@ class ChunkMemory:
             del self._host_bytes[host]
         self._moved.set()
 
-    def _spill(self) -> None:
-        largest = max(self._open.values(), key=lambda session: session.bytes_held)
-        self.open_bytes -= largest.bytes_held
-        largest.fragments.clear()
-        largest.bytes_held = 0
-        largest.spilled = True
+    def _last_begun(self, host: str) -> bytes:
+        """The session whose open chunk began last; one of this host, if the host has more than its share."""
+        greedy = self._open_of_host[host] * HOST_SHARE > self.record_limit
+        return next(
+            uid for uid, session in reversed(self._kept.items()) if not greedy or session.host == host
+        )
+
+    def _spill(self, uid: bytes) -> None:
+        session = self._kept[uid]
+        session.fragments.clear()
+        self._hold(uid, session, -session.bytes_held)
+        session.spilled = self._is_short = True
 
 
 def _now_s() -> float:

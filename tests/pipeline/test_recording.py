@@ -37,6 +37,7 @@ from tests.support.pipeline.record_stage import (
     meeting,
     record_stage,
     recorded,
+    recording,
     send,
 )
 from tests.support.servers.raw_client import publish_raw
@@ -360,3 +361,22 @@ async def test_a_fragment_whose_place_was_declared_lost_stays_lost(jet: Jet) -> 
     assert found == await folded(jet, prepared)
     assert count(found) == 5
     assert (letter.code, letter.seq) == ("fragment.late", 4)
+
+
+async def test_after_a_chunk_that_was_dropped_the_next_one_is_kept_whole(jet: Jet) -> None:
+    """Breaks: memory was short once, and from then on every byte of the session crosses the wire twice."""
+    prepared = Prepared("demo-01", 1, [("data", 100_000)] * 7)
+    await begin(jet, prepared)
+    await send(jet, prepared)
+    messages = [message async for message in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    async with recording(jet, prepared) as one:
+        chunk_memory = one._shared.chunk_memory
+        limit, chunk_memory.record_limit = chunk_memory.record_limit, 150_000
+        for arrival in one.look(messages):
+            one.take(arrival)
+            if chunk_memory.open_bytes == 0 and arrival.seq > messages[1].seq:
+                chunk_memory.record_limit = limit
+        kept = [work.fragments is not None for work in chunk_memory._work.values() if work.recorded.plain]
+    assert kept[0] is False
+    assert kept[1:] == [True] * len(kept[1:])
+    assert len(kept) >= 3

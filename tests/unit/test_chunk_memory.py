@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from unittest.mock import patch
 
 import pytest
@@ -79,13 +79,13 @@ class Process:
         seqs = sorted(tape.fragments)
         if self.taken[session] < len(seqs):
             seq = seqs[self.taken[session]]
-            self.chunk_memory.add(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.add(tape.uid, IDENTITY.host, seq, tape.fragments[seq])
             self.taken[session] += 1
 
     def hold_again(self, tape: Tape, session: int, number: int) -> None:
         seen = sorted(tape.fragments)[: self.taken[session]][-2:]
         for seq in seen:
-            self.chunk_memory.add(tape.uid, seq, tape.fragments[seq])
+            self.chunk_memory.add(tape.uid, IDENTITY.host, seq, tape.fragments[seq])
 
     def drop(self, tape: Tape, session: int, number: int) -> None:
         """A fragment was refused, or is a double."""
@@ -163,7 +163,8 @@ class Process:
         chunk_memory, works = self.chunk_memory, self.chunk_memory._work.values()
         held = [sum(len(f.body) for f in one.fragments.values()) for one in chunk_memory._open.values()]
         assert [one.bytes_held for one in chunk_memory._open.values()] == held
-        assert chunk_memory.open_bytes == sum(held)
+        assert chunk_memory.open_bytes == sum(held) == sum(chunk_memory._open_of_host.values())
+        assert set(chunk_memory._kept) == {uid for uid, one in chunk_memory._open.items() if one.bytes_held}
         waiting = [len(f.body) for work in works for f in work.fragments or ()]
         assert chunk_memory.closed_bytes == sum(waiting)
         assert chunk_memory.open_bytes + chunk_memory.closed_bytes <= RECORD_BYTES
@@ -221,14 +222,14 @@ def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, 
 
 def holding(chunk_memory: ChunkMemory, tape: Tape, chunk: int) -> None:
     for seq in tape.seqs[chunk]:
-        chunk_memory.add(tape.uid, seq, tape.fragments[seq])
+        chunk_memory.add(tape.uid, IDENTITY.host, seq, tape.fragments[seq])
 
 
 async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     """Breaks: bytes cross the wire twice, or a chunk is joined in the wrong order."""
     chunk_memory, tape = ChunkMemory(1 << 20, 1 << 20), TAPES[1]
     for seq in reversed(tape.seqs[3]):
-        chunk_memory.add(tape.uid, seq, tape.fragments[seq])
+        chunk_memory.add(tape.uid, IDENTITY.host, seq, tape.fragments[seq])
     chunk_memory.close(tape.chunks[3], tape.seqs[3])
     work = chunk_memory.work(tape.chunks[3])
     assert chunk_memory.start(work) == [tape.fragments[seq] for seq in tape.seqs[3]]
@@ -236,25 +237,51 @@ async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     assert (chunk_memory.open_bytes, chunk_memory.closed_bytes, chunk_memory.unstarted_bytes) == (0, 0, 0)
 
 
-async def test_over_the_budget_the_largest_open_chunk_goes_whole_and_stays_away() -> None:
-    """Breaks: each chunk loses one fragment, and every one of them is read again."""
-    small, large = TAPES[0], TAPES[2]
-    total = sum(len(large.fragments[seq].body) for seq in large.seqs[3])
-    chunk_memory = ChunkMemory(total, 1 << 20)
-    holding(chunk_memory, small, 1)
-    holding(chunk_memory, large, 3)  # the last of it is too much
-    assert chunk_memory.open_bytes == sum(len(small.fragments[seq].body) for seq in small.seqs[1])
-    kept = chunk_memory.open_bytes
-    first = large.seqs[3][0]
-    chunk_memory.add(large.uid, first, large.fragments[first])
+async def test_over_the_budget_the_chunk_that_began_last_goes_whole_and_stays_away() -> None:
+    """Breaks: each chunk is dropped shortly before its end, and the bytes of all are read twice."""
+    old, young = TAPES[0], TAPES[2]
+    total = sum(len(tape.fragments[seq].body) for tape in (old, young) for seq in tape.seqs[3])
+    chunk_memory = ChunkMemory(total - 1, 1 << 20)
+    holding(chunk_memory, replace(old, seqs=[[], [], [], old.seqs[3][:1]]), 3)
+    holding(chunk_memory, young, 3)
+    holding(chunk_memory, old, 3)  # the last of it is too much
+    kept = sum(len(old.fragments[seq].body) for seq in old.seqs[3])
+    assert chunk_memory.open_bytes == kept
+    first = young.seqs[3][0]
+    chunk_memory.add(young.uid, IDENTITY.host, first, young.fragments[first])
     assert chunk_memory.open_bytes == kept, "nothing more is kept of a chunk that must be read again anyway"
-    for tape, chunk in ((large, 3), (small, 1)):
-        chunk_memory.close(tape.chunks[chunk], tape.seqs[chunk])
-    assert chunk_memory.start(chunk_memory.work(large.chunks[3])) is None
-    assert chunk_memory.start(chunk_memory.work(small.chunks[1])) is not None
-    chunk_memory.forget_open(large.uid)
-    holding(chunk_memory, large, 1)
+    for tape, found in ((young, False), (old, True)):
+        chunk_memory.close(tape.chunks[3], tape.seqs[3])
+        assert (chunk_memory.start(chunk_memory.work(tape.chunks[3])) is not None) is found
+    holding(chunk_memory, young, 1)
     assert chunk_memory.open_bytes > 0, "the next chunk is kept again"
+
+
+async def test_over_the_budget_a_host_with_more_than_its_share_drops_its_own_chunk() -> None:
+    """Breaks: a host that opens chunks and never closes them drives all others out of memory."""
+    greedy, other = TAPES[0], TAPES[1]
+    size = {tape.uid: sum(len(tape.fragments[seq].body) for seq in tape.seqs[3]) for tape in (greedy, other)}
+    chunk_memory = ChunkMemory(size[greedy.uid] + size[other.uid] - 1, 1 << 20)
+    holding(chunk_memory, replace(greedy, seqs=[[], [], [], greedy.seqs[3][:-1]]), 3)
+    for seq in other.seqs[3]:
+        chunk_memory.add(other.uid, "other", seq, other.fragments[seq])
+    last = greedy.seqs[3][-1]
+    chunk_memory.add(greedy.uid, IDENTITY.host, last, greedy.fragments[last])
+    assert chunk_memory.open_bytes == size[other.uid]
+
+
+@pytest.mark.parametrize("short", [True, False])
+async def test_an_idle_open_chunk_goes_where_memory_is_short(short: bool) -> None:
+    """Breaks: chunks that nobody goes on with fill the memory, and all the others are read twice."""
+    idle, new = TAPES[0], TAPES[1]
+    size = sum(len(idle.fragments[seq].body) for seq in idle.seqs[3])
+    chunk_memory = ChunkMemory(size + (0 if short else 1 << 20), 1 << 20)
+    holding(chunk_memory, idle, 3)
+    for seq in new.seqs[1]:
+        chunk_memory.add(new.uid, "new", seq, new.fragments[seq])
+    with patch.object(memory, "IDLE_S", -1.0):
+        chunk_memory.evict_idle()
+    assert (chunk_memory.open_bytes == 0) is short
 
 
 @pytest.mark.parametrize("held", [True, False])

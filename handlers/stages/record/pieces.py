@@ -92,3 +92,8 @@ def is_taken(outputs: Iterable[Output], stream_seq: int) -> bool:
         isinstance(output, Refused | Duplicate | LateDuplicate) and output.fragment.stream_seq == stream_seq
         for output in outputs
     )
+
+
+def closes(outputs: Iterable[Output]) -> bool:
+    """Whether a chunk was closed."""
+    return any(isinstance(output, Recorded) for output in outputs)

@@ -261,13 +261,15 @@ class Recording:
         if arrival.found.header.kind is not Kind.END and pieces.is_taken(outputs, arrival.seq):
             self._note_heard(arrival.message)
         self._emit(outputs)
+        if pieces.closes(outputs) and self._fold.is_open(arrival.seq):
+            self._keep(arrival)  # it begins a chunk, and the chunk before it may have been dropped
 
     def _note_heard(self, message: Message) -> None:
         self._heard_us = max(self._heard_us, message.stream_time_ns // 1000)
 
     def _keep(self, arrival: Arrival) -> None:
         if isinstance(arrival.found, Fragment) and arrival.found.header.kind is Kind.DATA:
-            self._shared.chunk_memory.add(self.identity.uid, arrival.seq, arrival.found)
+            self._shared.chunk_memory.add(self.identity.uid, self.identity.host, arrival.seq, arrival.found)
 
     def _emit(self, outputs: Sequence[Output]) -> None:
         chunk_memory, uid, session = self._shared.chunk_memory, self.identity.uid, self.identity.session
