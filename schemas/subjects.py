@@ -2,6 +2,8 @@
 
 1. Session and host names are checked before they become a token of a subject.
 2. `partition` never changes: it stands in subjects and in the metadata of the streams.
+3. A session's fragments are in one of SHARDS streams: that of its partition mod SHARDS. The number is in the
+   metadata of RECORDINGS, the stream of shard 0, and never changes (streams/event_store/topology.py).
 """
 
 import re
@@ -12,6 +14,10 @@ from blake3 import blake3
 from schemas.errors import Misuse
 
 PARTITIONS = 16
+SHARD_COUNTS = (1, 2, 4, 8, 16)
+"""The allowed numbers of recording streams: each holds as many partitions as the others."""
+PARTITIONS_KEY, SHARDS_KEY = "lucid.partitions", "lucid.shards"
+"""In the metadata of streams."""
 
 RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD"
 OPEN = "OPEN"
@@ -54,6 +60,24 @@ def host_id(text: str) -> str:
 def partition(session: str) -> int:
     """Return the partition of a session, 0 to 15: BLAKE3(session), little-endian, mod PARTITIONS."""
     return blake3(session.encode()).digest()[0] % PARTITIONS
+
+
+def recording_stream(p: int, shards: int) -> str:
+    """Return the stream of the fragments of partition `p`: RECORDINGS, or RECORDINGS-<shard>."""
+    shard = p % shards
+    return f"{RECORDINGS}-{shard}" if shard else RECORDINGS
+
+
+def recording_streams(shards: int) -> tuple[str, ...]:
+    """Return the streams of all fragments by shard."""
+    return tuple(recording_stream(shard, shards) for shard in range(shards))
+
+
+def recording_filters(shard: int, shards: int) -> tuple[str, ...]:
+    """Return the subjects of one recording stream. One stream alone takes every partition by a wildcard."""
+    if shards == 1:
+        return (ALL_RECORDINGS,)
+    return tuple(recording_filter(p) for p in range(shard, PARTITIONS, shards))
 
 
 def recording(host: str, session: str) -> str:

@@ -13,6 +13,7 @@ from infra.jetstream import errors
 from infra.jetstream.connection import Connection
 from schemas.errors import Misuse, Unavailable
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, StreamSpec
+from schemas.subjects import PARTITIONS_KEY, SHARDS_KEY
 
 NO_SUBJECT = "lucid-probe-of-no-stream"
 """No stream has this subject: a purge of it removes nothing."""
@@ -190,8 +191,13 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
         "allow_direct": spec.allow_direct,
         "deny_delete": False,
         "deny_purge": False,
-        "metadata": {"lucid.partitions": str(spec.partitions)} if spec.partitions else {},
+        "metadata": _metadata(spec),
     }
+
+
+def _metadata(spec: StreamSpec) -> dict[str, str]:
+    numbers = {PARTITIONS_KEY: spec.partitions, SHARDS_KEY: spec.shards}
+    return {key: str(number) for key, number in numbers.items() if number}
 
 
 def _consumer_info(info: dict[str, Any]) -> ConsumerInfo:

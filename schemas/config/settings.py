@@ -18,6 +18,7 @@ from schemas.config.values import (
     choice,
     duration,
     mebibytes,
+    one_of,
     whole,
     whole_seconds,
 )
@@ -25,6 +26,7 @@ from schemas.config.variable import Variable, setting
 from schemas.errors import Misuse
 from schemas.events.session import SessionSettings
 from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, Codec
+from schemas.subjects import SHARD_COUNTS
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}
@@ -95,6 +97,13 @@ class Settings:
     )
     nats_memory_mib: int = setting(
         DEFAULT_MEMORY_MIB, "NATS_MEMORY_MB", whole(64, 1 << 20), "GOMEMLIMIT of the server that we run"
+    )
+    shards: int = setting(
+        0,
+        "SHARDS",
+        one_of(0, *SHARD_COUNTS),
+        "how many streams share the recordings and their space, fixed at the first start: with more, a disk "
+        "that syncs files side by side carries more sessions; 0: as it is, on a new installation 1",
     )
     wait_start_s: float | None = setting(
         None,

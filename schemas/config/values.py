@@ -65,6 +65,18 @@ def whole_seconds(low_s: int, high_s: int) -> Kind:
     return Kind(parse, f"{low_s} to {high_s} whole seconds, such as 60, 60s, 5m", in_seconds)
 
 
+def one_of(*numbers: int) -> Kind:
+    """One of a few whole numbers."""
+    listed = {str(number): number for number in numbers}
+
+    def parse(given: str) -> int:
+        if given not in listed:
+            raise ValueError
+        return listed[given]
+
+    return Kind(parse, ", ".join(listed))
+
+
 def choice(*words: str) -> Kind:
     """One of a few words, in any case; the value is the word as it is listed."""
     listed = {word.lower(): word for word in words}

@@ -65,8 +65,13 @@ class Reader(Protocol):
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
         """Yield every message of a subject that the stream holds now, in order."""
 
-    def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> Follower:
-        """Follow the subjects from a sequence on: stored messages first, then new ones."""
+    def follow(
+        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = ...
+    ) -> Follower:
+        """Follow the subjects from a sequence on: stored messages first, then new ones.
+
+        batch_bytes: the most that is requested and queued.
+        """
 
     async def info(self, stream: str) -> StreamInfo:
         """Return the state of a stream. Raises NotFound (stream.absent)."""

@@ -59,7 +59,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """The settings of a stream. partitions: fixed for ever; 0: not partitioned."""
+    """The settings of a stream.
+
+    partitions: fixed for ever; 0: not partitioned. shards: streams that share the partitions, fixed for ever;
+    0: it is not one of several.
+    """
 
     name: str
     subjects: tuple[str, ...]
@@ -72,6 +76,7 @@ class StreamSpec:
     allow_direct: bool = True
     replicas: int = 1
     partitions: int = 0
+    shards: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ async def record(cue: Cue, spec: JsonObject) -> JsonObject:
     async with connected(spec["url"], "lucid-publisher") as jet:
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
-        publisher = Publisher(jet, grant, quota=SendQuota.of(jet))
+        publisher = Publisher(jet, grant, quota=SendQuota.of(jet, grant.session))
         await cue.ready(uid=grant.uid.hex())
         began_s = time.time()
         await publish(aiter(source), publisher, "opaque")

@@ -115,8 +115,8 @@ class Conductor:
         self._jet, self._log, self._directory = parts.store.jet, parts.store.log, parts.store.directory
         jet, keys, evidence, signers = self._jet, parts.keys, parts.evidence, parts.signers
         self._sealer = Sealer(jet, self._log, keys, evidence, signers)
-        self._shredder = Shredder(jet, keys, evidence, signers, parts.require_keys)
-        self._activity = HostActivity(jet, parts.clock_us())
+        self._shredder = Shredder(parts.store.recordings, keys, evidence, signers, parts.require_keys)
+        self._activity = HostActivity(parts.store.recordings, parts.clock_us())
         self._tracked: dict[str, _Tracked] = {}
         self._tasks = SessionTasks(self._advance)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
@@ -244,7 +244,9 @@ class Conductor:
                 await self._do(tracked, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
                 assert session.end_requested is not None
-                await send_end(self._jet, session, session.end_requested, self._parts.signers)
+                await send_end(
+                    self._parts.store.recordings, session, session.end_requested, self._parts.signers
+                )
                 tracked.end_sent = True
             case Redrive(indices):
                 await self._redrive(tracked, created.uid, indices)

@@ -28,7 +28,8 @@ from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.events.session import EndRequested, State
-from schemas.ports import Jet, Signers
+from schemas.ports import Signers
+from streams.event_store.recordings import Recordings
 
 ANSWER_S = 5.0
 """All workers are asked at once: one that hangs delays no answer of another."""
@@ -60,8 +61,8 @@ class _Host:
 class HostActivity:
     """When this process last heard each host, since `began_us`."""
 
-    def __init__(self, jet: Jet, began_us: int) -> None:
-        self._jet, self._began_us = jet, began_us
+    def __init__(self, recordings: Recordings, began_us: int) -> None:
+        self._recordings, self._began_us = recordings, began_us
         self._listened_us = began_us
         self._hosts: dict[str, _Host] = {}
 
@@ -72,7 +73,7 @@ class HostActivity:
         """
         live = [session for session in sessions if session.created is not None]
         self._hosts = {session.id: self._hosts.get(session.id) or _Host() for session in live}
-        ahead_us = now_us - ((await self._jet.info(subjects.RECORDINGS)).now_us or now_us)
+        ahead_us = now_us - (await self._recordings.now_us() or now_us)
         if now_us - self._listened_us > DEAF_S * 1e6:
             self._began_us = now_us
         self._listened_us = now_us
@@ -101,14 +102,14 @@ class HostActivity:
         if session.state in FILLING and host.mark is None and now_us - self.heard_us(session) > QUIET_S * 1e6:
             assert session.created is not None
             recording = subjects.recording(session.created.host, session.id)
-            last = await self._jet.last(subjects.RECORDINGS, recording)
+            last = await self._recordings.last(recording)
             host.mark = (now_us, last.seq if last else 0)
 
     async def _ask(self, p: int) -> dict[str, tuple[int, int]]:
         """Position and time heard, by session; empty when no worker answers."""
         try:
             answer: dict[str, tuple[int, int]] = json.loads(
-                await self._jet.request(subjects.host_activity(p), b"", ANSWER_S)
+                await self._recordings.jet.request(subjects.host_activity(p), b"", ANSWER_S)
             )
         except (LucidError, ValueError, TimeoutError) as error:
             log.info("no_worker_answers", partition=p, error=error)
@@ -123,7 +124,7 @@ def _learn(host: _Host, position: int, heard_us: int, ahead_us: int) -> None:
         host.looked_us, host.mark = host.mark[0], None
 
 
-async def send_end(jet: Jet, session: Session, request: EndRequested, signers: Signers) -> None:
+async def send_end(recordings: Recordings, session: Session, request: EndRequested, signers: Signers) -> None:
     """End the recording as the request says, once its host sends nothing, at latest after GRACE_S.
 
     Safe to repeat.
@@ -134,13 +135,13 @@ async def send_end(jet: Jet, session: Session, request: EndRequested, signers: S
     signer = await asyncio.to_thread(signers.at, request.at_us)
     end = end_fragment(created.uid, request.end, request.reason, (), request.at_us, signer)
     latest_s = clock() + GRACE_S
-    last = await jet.last(subjects.RECORDINGS, subject)
+    last = await recordings.last(subject)
     while clock() < latest_s:
         await asyncio.sleep(REST_S)
-        before, last = last, await jet.last(subjects.RECORDINGS, subject)
+        before, last = last, await recordings.last(subject)
         if before == last:
             break
     if last is not None and last.data == end:
         return  # its answer was lost
-    await jet.publish(subject, end)
+    await recordings.jet.publish(subject, end)
     log.info("end_sent", session=session.id, end=request.end, reason=request.reason)

@@ -1,5 +1,6 @@
 """Answers questions about sessions and space: `show`, `list`, `room`, `ping`. They change nothing."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
+from schemas.subjects import session_id
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
 from streams.event_store.chunk_log import last_recorded
@@ -59,16 +61,24 @@ class Queries:
         return await self.listed.page(body)
 
     async def room(self, body: Body) -> Body:
-        """How many bytes of data a host may send before it asks again. sending: its bytes under way."""
-        info = await self.store.jet.info(subjects.RECORDINGS)
-        data = send_quota_bytes(
-            info.bytes + int(body.get("sending", 0)), info.max_bytes, self.quota.running()
-        )
-        return {"used": info.bytes, "limit": info.max_bytes, "data": data}
+        """How many bytes of data a host may send before it asks again, into the shard of its session.
+
+        sending: its bytes under way. session: absent in requests of older hosts, which get the least quota of
+        all shards.
+        """
+        recordings, sending = self.store.recordings, int(body.get("sending", 0))
+        running = Counter(map(recordings.stream_of, self.quota.running()))
+        named = [recordings.stream_of(session_id(str(body["session"])))] if "session" in body else None
+        rooms = []
+        for stream in named or recordings.streams:
+            info = await recordings.info(stream)
+            data = send_quota_bytes(info.bytes + sending, info.max_bytes, running[stream])
+            rooms.append({"used": info.bytes, "limit": info.max_bytes, "data": data})
+        return min(rooms, key=lambda room: (room["data"], -room["used"]))
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""
         session = await self.store.log.load(str(body.get("session", "")))
         if session.created is None:
-            raise await absent_session(self.store.jet, session.id)
+            raise await absent_session(self.store.recordings, session.id)
         return session

@@ -34,9 +34,9 @@ class SessionQuota:
     _creating: Coming = field(default_factory=dict)
     _starting: Coming = field(default_factory=dict)
 
-    def running(self) -> int:
-        """How many sessions run."""
-        return sum(session.state in RUNNING for session in self.directory.sessions())
+    def running(self) -> list[str]:
+        """The sessions that run."""
+        return [session.id for session in self.directory.sessions() if session.state in RUNNING]
 
     async def create(self, host: str, session: str, creating: Awaitable[Session]) -> Session:
         """Await the creation of a session if its host has a place. Raises RefusedByState (host.places)."""

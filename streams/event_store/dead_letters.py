@@ -18,6 +18,7 @@ from schemas.events.headers import too_long
 from schemas.events.upcast import read_chunk_event
 from schemas.ports import Reader, Writer
 from schemas.ports.messages import Message
+from streams.event_store.recordings import Recordings
 
 BODY_BYTES = 64 * 1024
 """Kept of the message's body: base64 of a whole one would not fit into a message. It stays in its stream."""
@@ -75,11 +76,11 @@ async def dead_letter_count(jet: Reader, session_id: str) -> int:
     return sum((await jet.subject_counts(subjects.DEAD, subjects.dead("*", session_id))).values())
 
 
-async def absent_session(jet: Reader, session_id: str) -> NotFound:
+async def absent_session(recordings: Recordings, session_id: str) -> NotFound:
     """The error session.absent. It tells which messages came under the name all the same."""
-    letters = Counter((one["stage"], one["code"]) for one in await dead_letters(jet, session_id))
+    letters = Counter((one["stage"], one["code"]) for one in await dead_letters(recordings.jet, session_id))
     came = [f"{count} refused by {stage} ({code})" for (stage, code), count in letters.items()]
-    fragments = await jet.subject_counts(subjects.RECORDINGS, subjects.recording_by_anyone(session_id))
+    fragments = await recordings.counts(session_id)
     came += [
         f"{count} of host {subjects.host_of(subject)} waiting for it to begin"
         for subject, count in sorted(fragments.items())[:HOSTS_MOST]

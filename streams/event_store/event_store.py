@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from schemas.ports import Jet
 from streams.event_store.host_log import HostLog
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 
@@ -19,7 +20,9 @@ class EventStore:
     log: SessionLog
     directory: SessionDirectory
     hosts: HostLog
+    recordings: Recordings
 
     @classmethod
-    def over(cls, jet: Jet, directory: SessionDirectory) -> "EventStore":
-        return cls(jet, SessionLog(jet), directory, HostLog(jet))
+    def over(cls, recordings: Recordings, directory: SessionDirectory) -> "EventStore":
+        jet = recordings.jet
+        return cls(jet, SessionLog(jet), directory, HostLog(jet), recordings)

@@ -1,24 +1,127 @@
-"""Tells which sessions have messages in RECORDINGS, at little cost.
+"""The one door to recorded fragments: knows which stream holds a session, and reads, counts and purges there.
 
-Every publisher can make up names of up to 4 KiB. The server cuts off a client to which it owes more than
-64 MiB. So many names are never asked for at once; one name is one small question.
+1. A session's fragments are in one stream, that of its shard (schemas/subjects.py). A stream sequence means
+   something only together with its session.
+2. The number of shards is read from the metadata of RECORDINGS, never from a setting: the first start has
+   frozen it there (topology.py). An installation without that entry has one shard.
+3. Every publisher can make up names of up to 4 KiB. The server cuts off a client to which it owes more than
+   64 MiB. So many names are never asked for at once; one name is one small question.
 """
 
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+
 from schemas import subjects
-from schemas.ports import Reader
+from schemas.errors import Misuse
+from schemas.ports import Follower, Jet
+from schemas.ports.messages import Message, StreamInfo
 
 MOST_NAMES = 10_000
-"""At 4 KiB each, far below the 64 MiB that the server may owe."""
+"""Of all shards together: at 4 KiB each, far below the 64 MiB that the server may owe."""
+READ_BYTES = 12 << 20
+"""Asked for and queued by the follower of one stream that is read alone."""
+READ_BYTES_OF_ALL, LEAST_READ_BYTES = 24 << 20, 2 << 20
+"""The same for the followers of several shards together, and for each at least: together at most 32 MiB."""
 
 
-async def recorded_names(jet: Reader) -> set[str] | None:
-    """Every name with messages; None: there are more than MOST_NAMES."""
-    if (await jet.info(subjects.RECORDINGS)).subjects > MOST_NAMES:
-        return None
-    counts = await jet.subject_counts(subjects.RECORDINGS, subjects.ALL_RECORDINGS)
-    return {subjects.session_of(subject) for subject in counts}
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """The fragments of all sessions. `subject`: of one session, of one host or of any (`*`)."""
+
+    jet: Jet
+    shards: int
+
+    @classmethod
+    async def open(cls, jet: Jet) -> "Recordings":
+        """Raises NotFound (stream.absent): the streams are not declared yet. Misuse (shards.unknown)."""
+        return cls(jet, shards_of(await jet.info(subjects.RECORDINGS)))
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every stream, by shard."""
+        return subjects.recording_streams(self.shards)
+
+    def stream_of(self, session: str) -> str:
+        """The stream of a session's shard."""
+        return subjects.recording_stream(subjects.partition(session), self.shards)
+
+    # one session
+
+    async def last(self, subject: str) -> Message | None:
+        return await self.jet.last(self._holding(subject), subject)
+
+    async def batch(self, subject: str, from_seq: int, max_bytes: int) -> tuple[list[Message], bool]:
+        return await self.jet.batch(self._holding(subject), subject, from_seq, max_bytes=max_bytes)
+
+    def read_all(self, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
+        return self.jet.read_all(self._holding(subject), subject, from_seq)
+
+    async def get_many(self, session: str, seqs: Sequence[int]) -> dict[int, Message]:
+        return await self.jet.get_many(self.stream_of(session), seqs)
+
+    async def purge(self, subject: str, up_to_seq: int | None = None) -> int:
+        return await self.jet.purge(self._holding(subject), subject, up_to_seq)
+
+    async def delete(self, session: str, seq: int) -> bool:
+        return await self.jet.delete(self.stream_of(session), seq)
+
+    async def counts(self, session: str) -> dict[str, int]:
+        """The number of messages under a session's name, by subject: of every host."""
+        return await self.jet.subject_counts(self.stream_of(session), subjects.recording_by_anyone(session))
+
+    async def is_recorded(self, session: str) -> bool:
+        """Whether the session has messages, of any host."""
+        return bool(await self.counts(session))
+
+    # one shard
+
+    async def info(self, stream: str) -> StreamInfo:
+        return await self.jet.info(stream)
+
+    async def names(self, stream: str) -> set[str] | None:
+        """Every name with messages in one stream; None: there are more than its part of MOST_NAMES."""
+        if (await self.jet.info(stream)).subjects > MOST_NAMES // self.shards:
+            return None
+        counts = await self.jet.subject_counts(stream, subjects.ALL_RECORDINGS)
+        return {subjects.session_of(subject) for subject in counts}
+
+    # all shards
+
+    async def infos(self) -> list[StreamInfo]:
+        """The state of every stream, by shard."""
+        return [await self.jet.info(stream) for stream in self.streams]
+
+    async def now_us(self) -> int:
+        """The clock of the server, which stamps fragments; 0: unknown."""
+        return (await self.jet.info(subjects.RECORDINGS)).now_us
+
+    def held_by(self, partitions: Collection[int]) -> dict[str, list[int]]:
+        """The streams that hold some of these partitions, with those."""
+        held: defaultdict[str, list[int]] = defaultdict(list)
+        for p in sorted(partitions):
+            held[subjects.recording_stream(p, self.shards)].append(p)
+        return dict(held)
+
+    def follow(self, stream: str, partitions: Collection[int], from_seq: int) -> Follower:
+        """Follow partitions of one stream; the followers of all shards together keep a bound on bytes."""
+        of_shard = READ_BYTES if self.shards == 1 else READ_BYTES_OF_ALL // self.shards
+        filters = [subjects.recording_filter(p) for p in partitions]
+        return self.jet.follow(stream, filters, from_seq, max(of_shard, LEAST_READ_BYTES))
+
+    def _holding(self, subject: str) -> str:
+        return self.stream_of(subjects.session_of(subject))
 
 
-async def is_recorded(jet: Reader, name: str) -> bool:
-    """Whether the session has messages, of any host."""
-    return bool(await jet.subject_counts(subjects.RECORDINGS, subjects.recording_by_anyone(name)))
+def shards_of(info: StreamInfo) -> int:
+    """The number of shards that the metadata of RECORDINGS tells. Raises Misuse (shards.unknown)."""
+    told = info.metadata.get(subjects.SHARDS_KEY, "1")
+    for shards in subjects.SHARD_COUNTS:
+        if told == str(shards):
+            return shards
+    raise Misuse(
+        f"stream {info.name} tells of {told[:20]!r} shards; "
+        f"allowed: {', '.join(map(str, subjects.SHARD_COUNTS))}",
+        code="shards.unknown",
+        hint="a newer version of this program made it, or it belongs to another",
+    )

@@ -5,14 +5,18 @@
    refuses (NoSpace), and the publisher waits. Only DEAD drops the oldest: a refusal can always be written.
 3. Deletion and purge are allowed: a destroyed session's fragments and events are purged. No stream holds a
    key, because deletion by a broker is never trusted as erasure.
-4. RECORDINGS has the shortest window for message ids: dedupe would let one host swallow another's message.
+4. The recording streams have the shortest window for message ids: dedupe would let one host swallow
+   another's message.
+5. RECORDINGS is SHARDS streams that divide its share equally. The stream of shard 0 is made first: its
+   metadata freezes the number. A start that finds it makes the missing ones, so a crash in between loses
+   nothing; another number is refused. An installation without that entry has one shard.
 """
 
 from dataclasses import replace
 
-from schemas.errors import Misuse, NotFound
+from schemas.errors import Misuse, NoSpace, NotFound
 from schemas.ports import Jet
-from schemas.ports.messages import StreamSpec
+from schemas.ports.messages import Account, StreamSpec
 from schemas.subjects import (
     ALL_CHUNKS,
     ALL_COUNTERS,
@@ -31,13 +35,21 @@ from schemas.subjects import (
     OPEN,
     PARTITIONS,
     RECORDINGS,
+    SHARD_COUNTS,
+    recording_filters,
+    recording_stream,
 )
+from streams.event_store.recordings import shards_of
 
 SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005}
 """Shares of the bytes that the server promises to all streams; the rest is the reserve."""
+OTHERS = tuple(name for name in SHARES if name != RECORDINGS)
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a foreign server, when no setting says how much it gives."""
-NAMES = tuple(SHARES)
+DEFAULT_SHARDS = 1
+"""Of a new installation."""
+LEAST_SHARD_BYTES = 1 << 30
+"""A new installation gets fewer shards if each would have less: one session must find room in its own."""
 EVENT_BYTES = 800 << 10
 """The largest event with its headers; a test makes it. A lower limit would end that recording."""
 DEAD_AGE_S = 30 * 86_400
@@ -45,8 +57,8 @@ SHORTEST_WINDOW_S = 0.1
 """The shortest duplicate window that the server accepts."""
 
 
-def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
-    """Every stream, with its share of `storage_bytes`."""
+def streams(storage_bytes: int, replicas: int = 1, shards: int = 1) -> tuple[StreamSpec, ...]:
+    """Every stream, with its share of `storage_bytes`; the recording streams first, by shard."""
 
     def spec(
         name: str,
@@ -69,14 +81,15 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
             partitions=partitions,
         )
 
+    recordings = spec(
+        RECORDINGS,
+        (ALL_RECORDINGS,),
+        "sealed fragments as hosts sent them",
+        partitions=PARTITIONS,
+        window_s=SHORTEST_WINDOW_S,
+    )
     return (
-        spec(
-            RECORDINGS,
-            (ALL_RECORDINGS,),
-            "sealed fragments as hosts sent them",
-            partitions=PARTITIONS,
-            window_s=SHORTEST_WINDOW_S,
-        ),
+        *(_shard(recordings, shard, shards) for shard in range(shards)),
         spec(CHUNKS, (ALL_CHUNKS,), "what each stage says to the next", partitions=PARTITIONS),
         spec(
             LIFECYCLE,
@@ -96,6 +109,19 @@ def streams(storage_bytes: int, replicas: int = 1) -> tuple[StreamSpec, ...]:
     )
 
 
+def _shard(whole: StreamSpec, shard: int, shards: int) -> StreamSpec:
+    """One of `shards` streams instead of the `whole`. The only one is the whole, to the byte."""
+    if shards == 1:
+        return whole
+    return replace(
+        whole,
+        name=recording_stream(shard, shards),
+        subjects=recording_filters(shard, shards),
+        max_bytes=whole.max_bytes // shards,
+        shards=shards,
+    )
+
+
 def check_payload(jet: Jet) -> None:
     """Check before a service starts that the largest event fits. Raises Misuse (nats.max_payload)."""
     if jet.max_payload < EVENT_BYTES:
@@ -107,19 +133,79 @@ def check_payload(jet: Jet) -> None:
         )
 
 
-async def declare(jet: Jet, storage_bytes: int = 0, replicas: int = 1) -> dict[str, list[str]]:
+async def declare(
+    jet: Jet, storage_bytes: int = 0, replicas: int = 1, shards: int = 0
+) -> dict[str, list[str]]:
     """Create or change every stream as declared; return the changes by stream. A second call does nothing.
 
     storage_bytes: the server's promise to all streams; 0: existing streams keep their limits, others share
-    DEFAULT_STORAGE_BYTES. Raises Misuse (topology.drift), NoSpace (stream.full, account.streams).
+    DEFAULT_STORAGE_BYTES. shards: 0: as many as there are, or the default of a new installation.
+    Raises Misuse (topology.drift, shards.fixed), NoSpace (stream.full, account.streams).
     """
-    changes = {}
-    for spec in streams(storage_bytes or DEFAULT_STORAGE_BYTES, replicas):
+    promised, changes = storage_bytes or DEFAULT_STORAGE_BYTES, {}
+    frozen, made = await _freeze(jet, promised, replicas, shards)
+    for spec in streams(promised, replicas, frozen):
         wanted = spec if storage_bytes else await _as_large_as_it_is(jet, spec)
-        changed = await jet.declare(wanted)
+        changed = await jet.declare(wanted) or (made if spec.name == RECORDINGS else [])
         if changed:
             changes[spec.name] = changed
     return changes
+
+
+async def shards_held(jet: Jet) -> int | None:
+    """How many recording streams there are; None: a new installation. Raises Misuse (shards.unknown)."""
+    try:
+        return shards_of(await jet.info(RECORDINGS))
+    except NotFound:
+        return None
+
+
+def shards_of_new(promised_bytes: int) -> int:
+    """The number of shards of a new installation that asks for none."""
+    share = int(promised_bytes * SHARES[RECORDINGS])
+    return max(
+        one
+        for one in SHARD_COUNTS
+        if one == 1 or (one <= DEFAULT_SHARDS and share // one >= LEAST_SHARD_BYTES)
+    )
+
+
+async def _freeze(jet: Jet, promised: int, replicas: int, asked: int) -> tuple[int, list[str]]:
+    """The number of shards, for ever, and the changes to the first one. Raises Misuse (shards.fixed).
+
+    Of two callers with two numbers the server lets one create the stream. Both find that one's number.
+    """
+    account = await jet.account()  # before the look: streams that another caller makes are not counted
+    held, made = await shards_held(jet), []
+    if held is None:
+        wanted = streams(promised, replicas, asked or shards_of_new(promised))
+        _check_places(account, len(wanted))
+        try:
+            made = await jet.declare(wanted[0])
+            held = len(wanted) - len(SHARES) + 1
+        except Misuse:
+            held = await shards_held(jet)
+            if held is None:
+                raise
+    if asked not in (0, held):
+        raise Misuse(
+            f"this installation has {held} recording {'stream' if held == 1 else 'streams'}, "
+            f"and SHARDS is {asked}: the number is fixed at the first start",
+            code="shards.fixed",
+            hint=f"unset SHARDS, or set it to {held}",
+        )
+    return held, made
+
+
+def _check_places(account: Account, wanted: int) -> None:
+    """Raise NoSpace (account.streams) before a number is frozen that the account has no place for."""
+    if 0 <= account.max_streams < account.streams + wanted:
+        raise NoSpace(
+            f"the account on the NATS server has {account.streams} streams (allowed: "
+            f"{account.max_streams}); {wanted} more are needed",
+            code="account.streams",
+            hint="let it have more (max_streams in the server's configuration), or lower SHARDS",
+        )
 
 
 async def _as_large_as_it_is(jet: Jet, spec: StreamSpec) -> StreamSpec:

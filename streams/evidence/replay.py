@@ -21,8 +21,9 @@ from schemas.format import file_names
 from schemas.format.digest import Buffer
 from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
-from schemas.ports import Blobs, Reader
+from schemas.ports import Blobs
 from schemas.ports.files import NO_FILE
+from streams.event_store.recordings import Recordings
 from streams.keys.keystore import HeldKeys
 from streams.pipeline.recompute import Recompute
 from streams.scheduling.threads import Threads
@@ -42,7 +43,7 @@ class Replayed:
 class Replay:
     """Replays one sealed session."""
 
-    jet: Reader
+    recordings: Recordings
     blobs: Blobs
     threads: Threads
     keys: HeldKeys
@@ -54,7 +55,7 @@ class Replay:
 
         Raises RefusedByState (chunk.source_gone): the stream no longer holds the source of a chunk.
         """
-        recompute = Recompute(self.jet, self.threads)
+        recompute = Recompute(self.recordings, self.threads)
         recorded = {event.index: event for event in self.material.recorded}
         for chunk in self.manifest.chunks:
             if chunk.entry.lost:

@@ -75,7 +75,7 @@ async def record_session(
             view.ending(stop.is_set())
 
     try:
-        publisher = Publisher(jet, grant, view.show, quota=SendQuota.of(jet))
+        publisher = Publisher(jet, grant, view.show, quota=SendQuota.of(jet, grant.session))
         stopping = asyncio.create_task(_watch(jet, publisher, stop, end))
         try:
             broken = await _send_all(source, publisher, encoder)

@@ -20,9 +20,9 @@ Ask = Callable[[int], Awaitable[tuple[int, float]]]
 """Takes the bytes under way; returns the bytes that may be sent, and the share of the stream in use."""
 
 
-async def ask_platform(jet: Jet, sending: int) -> tuple[int, float]:
-    """Ask the command service. Raises Unavailable."""
-    answer = await call(jet, "room", {"sending": sending}, ANSWER_S)
+async def ask_platform(jet: Jet, session: str, sending: int) -> tuple[int, float]:
+    """Ask the command service for the session's part of its stream. Raises Unavailable."""
+    answer = await call(jet, "room", {"session": session, "sending": sending}, ANSWER_S)
     return int(answer["data"]), answer["used"] / answer["limit"] if answer["limit"] > 0 else 0.0
 
 
@@ -36,8 +36,8 @@ class SendQuota:
         self.filled = 0.0
 
     @classmethod
-    def of(cls, jet: Jet) -> "SendQuota":
-        return cls(partial(ask_platform, jet))
+    def of(cls, jet: Jet, session: str) -> "SendQuota":
+        return cls(partial(ask_platform, jet, session))
 
     async def take(self, size: int, sending: int) -> bool:
         """Whether a block of data may be sent now; if so, it is counted. sending: bytes under way."""

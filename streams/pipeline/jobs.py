@@ -71,7 +71,7 @@ class Jobs:
     ) -> None:
         self._jet, self._directory, self._disk = store.jet, store.directory, threads.disk
         self._chunk_memory, self._keys, self._blobs = chunk_memory, keys, blobs
-        self._recompute = Recompute(store.jet, threads)
+        self._recompute = Recompute(store.recordings, threads)
 
     async def do(self, job: JobMethod, message: Message) -> StageEvent | None:
         """Do one stage's job. None also if its chunk was settled meanwhile and the source is purged."""

@@ -8,26 +8,25 @@ from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
-from schemas import subjects
 from schemas.errors import RefusedByState
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
 from schemas.format.fragment import Fragment, parse
-from schemas.ports import Reader
 from streams.event_store.chunk_log import data_seqs
+from streams.event_store.recordings import Recordings
 from streams.scheduling.threads import Threads, is_slow
 
 
 class Recompute:
     """Makes the plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
-    def __init__(self, jet: Reader, threads: Threads) -> None:
-        self._jet, self._threads = jet, threads
+    def __init__(self, recordings: Recordings, threads: Threads) -> None:
+        self._recordings, self._threads = recordings, threads
 
     async def fragments(self, recorded: Recorded) -> list[Fragment]:
         """The chunk's data fragments by seq. Raises RefusedByState (chunk.source_gone)."""
         seqs = data_seqs(recorded)
-        found = await self._jet.get_many(subjects.RECORDINGS, seqs)
+        found = await self._recordings.get_many(recorded.session, seqs)
         missing = [seq for seq in seqs if seq not in found]
         if missing:
             raise RefusedByState(

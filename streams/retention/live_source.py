@@ -30,6 +30,7 @@ from schemas.format.index import Entry
 from schemas.ports import Blobs, Jet
 from schemas.ports.messages import Message
 from streams.event_store.chunk_progress import ChunkProgress
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 
 STEP_BYTES = 1 << 30
@@ -54,13 +55,17 @@ class Prefix(NamedTuple):
 class LiveSources:
     """Releases prefixes of live sessions. Its memory may be lost at any time."""
 
-    jet: Jet
+    recordings: Recordings
     chunks: Blobs
     _known: dict[str, ChunkProgress] = field(default_factory=dict)
     _purged: dict[bytes, int] = field(default_factory=dict)
     """By uid, the number of chunks whose source this process has purged."""
     _retry_us: dict[bytes, int] = field(default_factory=dict)
     """By uid, when a session with a missing or false chunk is read again."""
+
+    @property
+    def jet(self) -> Jet:
+        return self.recordings.jet
 
     async def largest(self, sessions: Iterable[Session], now_us: int) -> Prefix | None:
         """The prefix that frees most, or None. Completes purges that a crash left. Raises Retryable."""
@@ -150,12 +155,12 @@ class LiveSources:
         recording = subjects.recording(created.host, session.id)
         state = await self._state(known, session.released_chunks)
         up_to, named = session.released_to, set(state.named)
-        fragments = await self.jet.purge(subjects.RECORDINGS, recording, min(up_to, state.resume - 1))
-        async for message in self.jet.read_all(subjects.RECORDINGS, recording):
+        fragments = await self.recordings.purge(recording, min(up_to, state.resume - 1))
+        async for message in self.recordings.read_all(recording):
             if message.seq > up_to:
                 break
             if message.seq not in named:
-                fragments += await self.jet.delete(subjects.RECORDINGS, message.seq)
+                fragments += await self.recordings.delete(session.id, message.seq)
         self._purged[session.uid] = session.released_chunks
         log.info("prefix_purged", session=session.id, chunks=session.released_chunks, fragments=fragments)
 

@@ -13,12 +13,14 @@
 5. Fragments under the name of a destroyed session are ciphertext of no key. Each sweep purges them once,
    however many come: destroying waits for none of them.
 6. If no sealed source is left, the stored prefixes of live sessions are released (retention/live_source.py).
+7. Each shard is judged by its own space. A full one frees its own sessions, and waits for no other.
 
 Limits: fragments under the name of a session that was never created stay.
 The order of sessions: handlers/retention/space.py.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,9 +34,8 @@ from schemas.events.chunk import Ended
 from schemas.events.upcast import read_chunk_event
 from schemas.format import file_names
 from schemas.format.digest import h
-from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
-from streams.event_store.recordings import is_recorded, recorded_names
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.pipeline.stages import STAGES
@@ -53,10 +54,24 @@ log = logger("lucid.retention")
 
 
 @dataclass(slots=True)
+class _Shard:
+    """What is remembered of one recording stream."""
+
+    stream: str
+    live: LiveSources
+    sealed: set[str] = field(default_factory=set)
+    """Sealed sessions of the shard that may have a source, as of this sweep."""
+    names_to_skip: set[str] = field(default_factory=set)
+    """Names in the stream that need no look: of no session, or of a finished one that may not be purged."""
+    listed_seq: int = -1
+    """Its last stream sequence when its names were last listed."""
+
+
+@dataclass(slots=True)
 class SourceRetention:
     """Runs until cancelled. Its memory may be lost at any time."""
 
-    jet: Jet
+    recordings: Recordings
     directory: SessionDirectory
     evidence: EvidenceStore
     retention_s: float
@@ -65,14 +80,13 @@ class SourceRetention:
     """Digests of the manifests whose chunks were all read back, the newest MANIFESTS_MOST."""
     _retry_us: dict[tuple[str, int], int] = field(default_factory=dict)
     """Sessions with a missing or false chunk, by name and time of seal: when they are read again."""
-    _names_to_skip: set[str] = field(default_factory=set)
-    """Names in the stream that need no look: of no session, or of a finished one that may not be purged."""
-    _listed_seq: int = -1
-    """The last stream sequence of RECORDINGS when its names were last listed."""
-    _live: LiveSources = field(init=False)
+    _shards: tuple[_Shard, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._live = LiveSources(self.jet, self.evidence.chunks)
+        chunks = self.evidence.chunks
+        self._shards = tuple(
+            _Shard(stream, LiveSources(self.recordings, chunks)) for stream in self.recordings.streams
+        )
 
     async def run(self) -> None:
         """Purge every SWEEP_S until cancelled."""
@@ -90,37 +104,57 @@ class SourceRetention:
     async def purge_due(self) -> list[str]:
         """Purge every source that is due, sealed ones first. Returns session names. Raises Retryable."""
         now_us = self.clock_us()
-        return [*await self._purge_sealed(now_us), *await self._release_live(now_us)]
+        purged: list[str] = []
+        self._divide_sealed()
+        for shard in self._shards:
+            purged += await self._purge_sealed(shard, now_us)
+            purged += await self._release_live(shard, now_us)
+        return purged
 
-    async def _release_live(self, now_us: int) -> list[str]:
+    async def _release_live(self, shard: _Shard, now_us: int) -> list[str]:
         released: list[str] = []
         tried: set[str] = set()
-        while await self._is_filling():
-            live = [one for one in self.directory.sessions() if may_release(one) and one.id not in tried]
-            prefix = await self._live.largest(live, now_us)
+        while await self._is_filling(shard):
+            live = [
+                one
+                for one in self.directory.sessions()
+                if may_release(one) and one.id not in tried and self._is_in(shard, one.id)
+            ]
+            prefix = await shard.live.largest(live, now_us)
             if prefix is None:
                 break
-            if await self._live.release(prefix, now_us):
+            if await shard.live.release(prefix, now_us):
                 released.append(prefix.session.id)
                 await self.directory.caught_up()
             else:
                 tried.add(prefix.session.id)
         return released
 
-    async def _is_filling(self) -> bool:
-        info = await self.jet.info(subjects.RECORDINGS)
+    def _divide_sealed(self) -> None:
+        """Once a sweep: there may be very many."""
+        sealed: defaultdict[str, set[str]] = defaultdict(set)
+        for name in self.directory.sealed:
+            sealed[self.recordings.stream_of(name)].add(name)
+        for shard in self._shards:
+            shard.sealed = sealed[shard.stream]
+
+    def _is_in(self, shard: _Shard, name: str) -> bool:
+        return self.recordings.stream_of(name) == shard.stream
+
+    async def _is_filling(self, shard: _Shard) -> bool:
+        info = await self.recordings.info(shard.stream)
         return is_filling(info.bytes, info.max_bytes)
 
-    async def _purge_sealed(self, now_us: int) -> list[str]:
+    async def _purge_sealed(self, shard: _Shard, now_us: int) -> list[str]:
         purged: list[str] = []
-        await self._list_sources(now_us)
-        waiting = self._waiting(now_us)
+        await self._list_sources(shard, now_us)
+        waiting = self._waiting(shard, now_us)
         for at_us, name in sorted((at_us, name) for name, at_us in waiting.items()):
-            if await self._next({name: at_us}, now_us) is None:
+            if await self._next(shard, {name: at_us}, now_us) is None:
                 break  # sessions that were sealed later are not due either
             session = await self.directory.find(name)
             # A session that is being destroyed takes its source with it.
-            if session is None or not may_purge(session) or not await is_recorded(self.jet, name):
+            if session is None or not may_purge(session) or not await self.recordings.is_recorded(name):
                 self.directory.source_gone(name)
             elif await self._is_whole(session, at_us, now_us) and await self._is_unchanged(session):
                 await self._purge(name)
@@ -128,25 +162,23 @@ class SourceRetention:
                 purged.append(name)
         return purged
 
-    async def _list_sources(self, now_us: int) -> None:
+    async def _list_sources(self, shard: _Shard, now_us: int) -> None:
         """Compare the names in the stream with the sealed and finished sessions, and purge late fragments.
 
         Nothing is listed if nothing came since the last time and nothing is due. If the names are too many to
         list, each source that is due is looked up by itself, and late fragments stay.
         """
-        last_seq = (await self.jet.info(subjects.RECORDINGS)).last_seq
-        due = await self._next(self._waiting(now_us), now_us)
-        if due is None and last_seq == self._listed_seq:
+        last_seq = (await self.recordings.info(shard.stream)).last_seq
+        due = await self._next(shard, self._waiting(shard, now_us), now_us)
+        if due is None and last_seq == shard.listed_seq:
             return
-        recorded = await recorded_names(self.jet)
+        recorded = await self.recordings.names(shard.stream)
         if recorded is None:
             return
-        sealed = tuple(self.directory.sealed)
-        for name in sealed:
-            if name not in recorded:
-                self.directory.source_gone(name)
-        self._names_to_skip &= recorded
-        for name in recorded.difference(sealed, self._names_to_skip):
+        for name in shard.sealed - recorded:
+            self.directory.source_gone(name)
+        shard.names_to_skip &= recorded
+        for name in recorded.difference(shard.sealed, shard.names_to_skip):
             session = self.directory.get(name)
             if session is None and SESSION_ID.fullmatch(name):
                 session = await self.directory.find(name)
@@ -154,22 +186,24 @@ class SourceRetention:
                 await self._purge_late(name)
             elif session is not None and may_purge(session):
                 self.directory.has_source(session)
+                shard.sealed.add(name)
             elif session is None or session.finished:
-                self._names_to_skip.add(name)
-        self._listed_seq = last_seq
+                shard.names_to_skip.add(name)
+        shard.listed_seq = last_seq
 
     async def _purge_late(self, name: str) -> None:
-        fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
+        fragments = await self.recordings.purge(subjects.recording_by_anyone(name))
         log.info("late_purged", session=name, fragments=fragments)
 
-    def _waiting(self, now_us: int) -> dict[str, int]:
-        """Sealed sessions whose source may be purged, with the time of their seal."""
+    def _waiting(self, shard: _Shard, now_us: int) -> dict[str, int]:
+        """Sealed sessions of the shard whose source may be purged, with the time of their seal."""
         sealed, again_us = self.directory.sealed, self._retry_us
-        return {name: at for name, at in sealed.items() if again_us.get((name, at), 0) <= now_us}
+        held = {name: sealed[name] for name in shard.sealed if name in sealed}
+        return {name: at for name, at in held.items() if again_us.get((name, at), 0) <= now_us}
 
-    async def _next(self, waiting: Mapping[str, int], now_us: int) -> str | None:
+    async def _next(self, shard: _Shard, waiting: Mapping[str, int], now_us: int) -> str | None:
         """The session of `waiting` whose source goes next; None: none is due."""
-        info = await self.jet.info(subjects.RECORDINGS)
+        info = await self.recordings.info(shard.stream)
         return next_to_purge(waiting, now_us, self.retention_s, info.bytes, info.max_bytes)
 
     async def _is_whole(self, session: Session, at_us: int, now_us: int) -> bool:
@@ -208,14 +242,14 @@ class SourceRetention:
         return now is not None and may_purge(now) and now.seals == session.seals
 
     async def _purge(self, name: str) -> None:
-        recorded = subjects.chunk(subjects.RECORDED, name)
-        last = await self.jet.last(subjects.CHUNKS, recorded)
+        recorded, jet = subjects.chunk(subjects.RECORDED, name), self.recordings.jet
+        last = await jet.last(subjects.CHUNKS, recorded)
         up_to = last.seq - 1 if last is not None and _is_end(last.data) else None
-        events = await self.jet.purge(subjects.CHUNKS, recorded, up_to)
+        events = await jet.purge(subjects.CHUNKS, recorded, up_to)
         for step in STEPS:
-            events += await self.jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
+            events += await jet.purge(subjects.CHUNKS, subjects.chunk(step, name))
         # Of every host: fragments of another one under this name never counted.
-        fragments = await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name))
+        fragments = await self.recordings.purge(subjects.recording_by_anyone(name))
         log.info("source_purged", session=name, fragments=fragments, events=events)
 
 

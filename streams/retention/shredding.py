@@ -28,7 +28,8 @@ from schemas.format import dsse
 from schemas.format.digest import ZERO, h
 from schemas.format.file_names import tombstone_name
 from schemas.format.trust import Place, Tombstone
-from schemas.ports import Erasure, Jet, Signers
+from schemas.ports import Erasure, Signers
+from streams.event_store.recordings import Recordings
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.copies import copies_end_us
 from streams.keys.folder import RequireKeys, order_erasure
@@ -47,7 +48,7 @@ log = logger("lucid.shredding")
 class Shredder:
     """Destroys sessions."""
 
-    jet: Jet
+    recordings: Recordings
     keys: KeyStore
     evidence: EvidenceStore
     signers: Signers
@@ -65,11 +66,11 @@ class Shredder:
         async with turn():
             await self.require_keys()  # a keys/ that is missing or foreign erases nothing
             # In the log first: an older keys/ that replaces this one erases the key before it serves.
-            await order_erasure(self.jet, created.uid)
+            await order_erasure(self.recordings.jet, created.uid)
             erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
-            until_us = max(order.backups_until_us, await copies_end_us(self.jet, created.session))
+            until_us = max(order.backups_until_us, await copies_end_us(self.recordings.jet, created.session))
             order = order.model_copy(update={"backups_until_us": until_us})
-            up_to = (await self.jet.info(subjects.RECORDINGS)).last_seq
+            up_to = (await self.recordings.info(self.recordings.stream_of(session.id))).last_seq
             await self._empty(created, up_to)
         await asyncio.sleep(PAUSE_S)
         async with turn():
@@ -80,11 +81,11 @@ class Shredder:
 
     async def _empty(self, created: Created, up_to: int) -> dict[str, int]:
         """Empty every place once. Returns the number of items that each held."""
-        name, uid = created.session, created.uid.hex()
+        name, uid, jet = created.session, created.uid.hex(), self.recordings.jet
         emptied = {
-            "fragments": await self.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone(name), up_to),
-            "events": await self.jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
-            "dead": await self.jet.purge(subjects.DEAD, subjects.dead("*", name)),
+            "fragments": await self.recordings.purge(subjects.recording_by_anyone(name), up_to),
+            "events": await jet.purge(subjects.CHUNKS, subjects.chunk("*", name)),
+            "dead": await jet.purge(subjects.DEAD, subjects.dead("*", name)),
             "chunks": await asyncio.to_thread(self.evidence.chunks.remove, f"{uid}/"),
             "quarantine": await asyncio.to_thread(self.evidence.quarantine.remove, f"{uid}/"),
         }

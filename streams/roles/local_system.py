@@ -64,7 +64,7 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
         folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
-        await declare(jet, server.max_file)
+        await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
         children = tuple(_child(role, server, data, quiet) for role in ROLES)
         stack.push_async_callback(_stop_all, children)

@@ -8,7 +8,7 @@ import multiprocessing
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from handlers.lifecycle.next_action import SilenceLimits
 from schemas.config.settings import Settings, StageLimits
@@ -23,7 +23,9 @@ from streams.control.queries import Queries
 from streams.control.session_quota import SessionQuota
 from streams.event_store.event_store import EventStore
 from streams.event_store.open_sessions import OpenSessionsWriter
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
+from streams.keys.folder import LoggedKeyFolder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
@@ -34,6 +36,8 @@ from streams.roles.drivers import Installation, dialled, prepare_memory
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
 
+Result = TypeVar("Result")
+
 CONDUCTOR_THREADS = 64
 """More than all slots of the conductor's kinds of work: no kind waits for a thread of another."""
 
@@ -43,9 +47,10 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
-    if not await _unless_stopped(stop, retry(here.logged_keys(jet).open)):
+    recordings = await _unless_stopped(stop, _opened(here.logged_keys(jet), jet))
+    if recordings is None:
         return
-    store = EventStore.over(jet, SessionDirectory(jet))
+    store = EventStore.over(recordings, SessionDirectory(jet))
     parts = WorkerParts(
         store=store,
         keys=KeyStore(here.key_files, here.keyring),
@@ -72,10 +77,11 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     """Lifecycle, sealing, retention of sources, and the command service."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
-    store = EventStore.over(jet, directory)
     folder = here.logged_keys(jet)
-    if not await _unless_stopped(stop, retry(folder.open)):
+    recordings = await _unless_stopped(stop, _opened(folder, jet))
+    if recordings is None:
         return
+    store = EventStore.over(recordings, directory)
     keys = KeyStore(here.key_files, keyring)
     parts = ConductorParts(
         store=store,
@@ -85,7 +91,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         require_keys=folder.require,
         limits=silence(settings),
     )
-    retention = SourceRetention(jet, directory, here.evidence, settings.source_retention_s)
+    retention = SourceRetention(recordings, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)
@@ -105,7 +111,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
             running = [tasks.create_task(service.run()) for service in services]
             try:
                 # Commands are answered by a process that knows every open session.
-                if await _unless_stopped(stop, retry(directory.ready)):
+                await _unless_stopped(stop, retry(directory.ready))
+                if not stop.is_set():
                     await broker.start()
                     await stop.wait()
             finally:
@@ -119,14 +126,20 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         here.key_folder.release()
 
 
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
-    """Await `work`; False: `stop` was set before it was done. Raises its errors."""
+async def _opened(folder: LoggedKeyFolder, jet: Jet) -> Recordings:
+    """The recordings of the installation, once its keys/ are found to belong to its log."""
+    await retry(folder.open)
+    return await retry(lambda: Recordings.open(jet))
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """Await `work`; None: `stop` was set before it was done. Raises its errors."""
     working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
-            working.result()
-        return working.done()
+            return working.result()
+        return None
     finally:
         working.cancel()
         stopped.cancel()

@@ -54,9 +54,9 @@ class Counting:
     def __getattr__(self, name: str) -> object:
         return getattr(self._jet, name)
 
-    def follow(self, stream: str, filters: list[str], from_seq: int = 1) -> object:
+    def follow(self, stream: str, filters: list[str], from_seq: int = 1, *more: int) -> object:
         self.from_seq = from_seq
-        return self._jet.follow(stream, filters, from_seq)
+        return self._jet.follow(stream, filters, from_seq, *more)
 
 
 async def test_a_finished_session_takes_no_memory(jet: Jet) -> None:

@@ -32,6 +32,7 @@ from schemas.ports import Erasure
 from schemas.ports.messages import Message
 from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.event_store import EventStore
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
@@ -188,8 +189,9 @@ async def conductor(world: World, faults: Faults) -> AsyncIterator[SessionDirect
     manifests = FaultyBlobs(world.data.manifests, world.data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine = DiskBlobs(world.data.quarantine)
+    store = EventStore.over(await Recordings.open(jet), directory)
     parts = ConductorParts(
-        *(EventStore.over(jet, directory), keys, EvidenceStore(chunks, manifests, quarantine), signers),
+        *(store, keys, EvidenceStore(chunks, manifests, quarantine), signers),
         require_keys=checked(world.jet, world.data),
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]

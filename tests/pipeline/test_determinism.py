@@ -20,6 +20,7 @@ from schemas import subjects
 from schemas.errors import Rejected
 from schemas.events.chunk import Dead
 from streams.control.client import call
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealing import material_of
@@ -113,8 +114,9 @@ async def replayed(system: Processes, prepared: Prepared) -> list[Replayed]:
     material = await material_of(system.jet, log, await log.load(prepared.session))
     keys = await key_store(system.data).open(prepared.uid)
     assert keys is not None
+    recordings = await Recordings.open(system.jet)
     with Threads() as threads:
-        replay = Replay(system.jet, chunks, threads, keys, system.manifest(prepared), material)
+        replay = Replay(recordings, chunks, threads, keys, system.manifest(prepared), material)
         return [one async for one in replay.run()]
 
 

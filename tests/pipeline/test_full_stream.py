@@ -50,7 +50,7 @@ class Sender:
     async def of(cls, world: World, session: str) -> "Sender":
         self = cls(Progress())
         grant = await start_session(world.jet, world.here.identity, session, session, SETTINGS)
-        self.publisher = Publisher(world.jet, grant, self.show, quota=SendQuota.of(world.jet))
+        self.publisher = Publisher(world.jet, grant, self.show, quota=SendQuota.of(world.jet, grant.session))
         self.task = asyncio.create_task(publish(self._source(), self.publisher, "opaque"))
         return self
 

@@ -14,6 +14,7 @@ from schemas import subjects
 from schemas.ports.messages import Message
 from streams.conductor import host_watch as listening
 from streams.conductor.host_watch import HostActivity
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.recording import Recording
@@ -31,8 +32,8 @@ def now_us() -> int:
 class Ear:
     """A conductor's side: listens, and says what it knows of one silent session."""
 
-    def __init__(self, jet: Jet, session: Session) -> None:
-        self.hearing, self.session = HostActivity(jet, 1), session
+    def __init__(self, recordings: Recordings, session: Session) -> None:
+        self.hearing, self.session = HostActivity(recordings, 1), session
         self.began_us = 0
 
     async def listen(self) -> int:
@@ -56,7 +57,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def prepare(jet: Jet) -> tuple[Prepared, Ear]:
     prepared = Prepared("demo-01", 1, STEPS)
     await begin(jet, prepared)
-    return prepared, Ear(jet, await SessionLog(jet).load(prepared.session))
+    return prepared, Ear(await Recordings.open(jet), await SessionLog(jet).load(prepared.session))
 
 
 async def folded_up_to(stage: Stage, prepared: Prepared, seq: int) -> None:
@@ -126,7 +127,7 @@ async def test_a_restart_makes_no_host_heard_and_none_silent(jet: Jet) -> None:
     async with record_stage(jet) as stage:
         await known(stage, prepared)
         assert await ear.listen() == later
-        another = Ear(jet, ear.session)
+        another = Ear(await Recordings.open(jet), ear.session)
         assert 0 < await another.listen() < restarted_us, "a conductor that has just begun"
 
 
@@ -135,9 +136,9 @@ async def test_while_a_worker_is_behind_no_host_is_silent(jet: Jet, monkeypatch:
     prepared, ear = await prepare(jet)
     may_look, look = asyncio.Event(), Ingest._look
 
-    async def slow(ingest: Ingest, batch: Sequence[Message], looked: Counter[Recording]) -> None:
+    async def slow(ingest: Ingest, stream: str, batch: Sequence[Message], looked: Counter[Recording]) -> None:
         await may_look.wait()
-        await look(ingest, batch, looked)
+        await look(ingest, stream, batch, looked)
 
     monkeypatch.setattr(Ingest, "_look", slow)
     async with record_stage(jet) as stage:

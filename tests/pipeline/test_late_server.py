@@ -1,6 +1,7 @@
 """A server that is away for a moment when a service begins."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas import subjects
 from schemas.errors import Unavailable
 from streams.conductor.conductor import Conductor, ConductorParts
 from streams.event_store.event_store import EventStore
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.retention.sealed_source import SourceRetention
@@ -49,13 +51,14 @@ class LateJet:
             raise Unavailable(f"{question}: the server is away", code="nats.disconnected")
 
 
-def service(kind: type, jet: Any, directory: SessionDirectory, world: World) -> Any:
+async def service(kind: type, jet: Any, directory: SessionDirectory, world: World) -> Any:
+    recordings = replace(await Recordings.open(world.jet), jet=jet)
     data, keys = world.data, key_store(world.data)
     evidence = EvidenceStore(DiskBlobs(data.chunks), DiskBlobs(data.manifests), DiskBlobs(data.quarantine))
     if kind is Conductor:
-        parts = (EventStore.over(jet, directory), keys, evidence, Signers(data.keys))
+        parts = (EventStore.over(recordings, directory), keys, evidence, Signers(data.keys))
         return Conductor(ConductorParts(*parts, require_keys=checked(world.jet, data)))
-    return SourceRetention(jet, directory, evidence, 0)
+    return SourceRetention(recordings, directory, evidence, 0)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ async def test_a_service_waits_for_a_server_that_is_away_at_its_start(
         jet: Any = LateJet(world.jet)
         directory = SessionDirectory(jet)
         following = asyncio.create_task(directory.run())
-        running = asyncio.create_task(service(kind, jet, directory, world).run())
+        running = asyncio.create_task((await service(kind, jet, directory, world)).run())
         try:
             await until(lambda: running.done() or goes_on <= jet.asked)
             assert not running.done(), running.exception()

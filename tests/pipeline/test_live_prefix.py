@@ -257,14 +257,14 @@ async def test_a_worker_that_lags_takes_up_what_another_recorded_and_let_go(
     """Breaks: a worker that was frozen waits for fragments that are gone, and its session never ends."""
     look, thawed, first = Ingest._look, asyncio.Event(), []
 
-    async def frozen(ingest: Ingest, batch: Sequence[Message], looked: Any) -> None:
+    async def frozen(ingest: Ingest, stream: str, batch: Sequence[Message], looked: Any) -> None:
         first.append(ingest)
         if ingest is first[0] and batch[-1].seq > 13:
             await thawed.wait()
-            there = await ingest._jet.get_many(subjects.RECORDINGS, [message.seq for message in batch])
+            there = await ingest._jet.get_many(stream, [message.seq for message in batch])
             batch = list(there.values())  # it is only now that they are read
         if batch:
-            await look(ingest, batch, looked)
+            await look(ingest, stream, batch, looked)
 
     monkeypatch.setattr(Ingest, "_look", frozen)
     async with system(server, tmp_path) as world:

@@ -161,7 +161,7 @@ def _nats(here: Installation) -> Check:
 
     async def look() -> tuple[str, str]:
         async with connected(url, "lucid-doctor") as jet:
-            return await doctor_link.look(jet, here.settings.nats_storage_bytes)
+            return await doctor_link.look(jet, here.settings.nats_storage_bytes, here.settings.shards)
 
     text, cure = asyncio.run(look())
     return Check("nats", not cure, text, cure)

@@ -19,6 +19,7 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.control.client import call
 from streams.event_store.audit_log import audit
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealed_session import SealedSession, load_sealed, open_keys
@@ -67,7 +68,7 @@ async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
     session = found.session
     audit(here.data, "replayed", session.id, session.uid)
     return Replay(
-        jet=jet,
+        recordings=await Recordings.open(jet),
         blobs=here.evidence.chunks,
         threads=Threads(),
         keys=await open_keys(here.key_files, here.keyring, session),

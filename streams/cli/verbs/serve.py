@@ -56,7 +56,7 @@ def _serve(name: str, role: Role, parent: int) -> None:
             check_payload(jet)
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await here.logged_keys(jet).check()  # before streams are made: others take them for a log
-                await declare(jet, here.settings.nats_storage_bytes)
+                await declare(jet, here.settings.nats_storage_bytes, shards=here.settings.shards)
             await role(here, jet, stop)
 
     attach.run(work(), stop.set)

@@ -20,9 +20,10 @@ from schemas.config.logs import logger
 from schemas.errors import Conflict, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import headers
-from schemas.ports import Jet, Reader
+from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import last_recorded, recorded_in
+from streams.event_store.recordings import Recordings
 from streams.scheduling.retry import OUTAGE, retry
 
 WAITING = 64
@@ -139,17 +140,17 @@ class Restored:
     """The fragments that the event names: those in no closed chunk."""
 
 
-async def restore(jet: Reader, identity: Identity, look: Look) -> Restored:
+async def restore(recordings: Recordings, identity: Identity, look: Look) -> Restored:
     """Restore a recording's fold from its last event: the one way back, for every caller.
 
     Raises Unavailable (record.stream): a fragment that the event names cannot be read.
     """
-    found = await last_recorded(jet, identity.session)
+    found = await last_recorded(recordings.jet, identity.session)
     if found is None:
         return Restored(Fold(identity))
     seq, event = found
     named = [] if isinstance(event, Ended) else event.state.named
-    found_again = await jet.get_many(subjects.RECORDINGS, named)
+    found_again = await recordings.get_many(identity.session, named)
     # A taken fragment stays taken: its headers were checked then, and are not checked again.
     arrivals = await look([replace(message, headers={}) for message in found_again.values()])
     fragments = [arrival.folded for arrival in arrivals if arrival.folded is not None]

@@ -1,10 +1,11 @@
-"""Runs the stage `record`: one reader over the partitions of this worker, one Recording for each session.
+"""Runs the stage `record`: a reader for each shard of this worker, one Recording for each session.
 
-1. The reader acknowledges nothing and stores no position. At the start the stream's last sequence is noted.
+1. A reader acknowledges nothing and stores no position. At the start its stream's last sequence is noted.
    Open sessions catch up to it on their own subjects, and the reader follows from there.
 2. Fragments of an unknown session stay in the stream; when the session appears, it catches up.
 3. Fragments of a session that is sealed, being cleaned up or destroyed are dropped.
-4. No session slows down another one. If a session exceeds its share (recording.py, rule 4), its other
+4. A session is in one shard, so one reader brings its messages, in their order.
+5. No session slows down another one. If a session exceeds its share (recording.py, rule 4), its other
    messages stay in the stream, and the session reads them by itself.
 """
 
@@ -57,11 +58,12 @@ class Ingest:
         """limits: `workers` + 1 batches of `slots` messages are checked while an earlier batch is folded."""
         self._jet, self._directory, self._threads = store.jet, store.directory, threads
         self._partitions = partitions
-        self._shared = Shared(store.jet, chunk_memory, threads, end_keys)
+        self._shared = Shared(store.recordings, chunk_memory, threads, end_keys)
+        self._shards = store.recordings.held_by(partitions)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._seen = 0
-        """The last stream sequence of the reader: a new session catches up to it."""
+        self._seen: dict[str, int] = {}
+        """By stream, the last sequence of its reader: a new session catches up to it."""
         self._strays = 0
         self._looks: asyncio.Queue[asyncio.Future[list[tuple[Recording, list[Arrival]]]]]
         self._looks = asyncio.Queue(limits.workers + 1)
@@ -70,7 +72,8 @@ class Ingest:
     async def run(self) -> None:
         """Run until cancelled. An unforeseen error ends the worker, which is started again."""
         await retry(self._directory.ready)
-        self._seen = (await retry(lambda: self._jet.info(subjects.RECORDINGS))).last_seq
+        for stream in self._shards:
+            self._seen[stream] = (await retry(partial(self._shared.recordings.info, stream))).last_seq
         self._directory.on_change(self._changed)
         for session in self._directory.sessions():
             self._changed(session)
@@ -79,7 +82,8 @@ class Ingest:
                 for p in self._partitions:
                     answer = partial(self._progress, p)
                     await serving.enter_async_context(self._jet.serve(subjects.host_activity(p), answer))
-                for service in (self._shared.side_tasks.run(), self._fold_all(), self._read_all()):
+                readers = (self._read_all(stream, owned) for stream, owned in self._shards.items())
+                for service in (self._shared.side_tasks.run(), self._fold_all(), *readers):
                     tasks.create_task(service)
         finally:
             recordings = list(self._recordings.values())
@@ -103,7 +107,7 @@ class Ingest:
             identity = Identity.of(session.created, session.intake)
             recording = Recording(self._shared, identity, session.created.host_key)
             self._recordings[session.id] = recording
-            recording.catch_up(self._seen)
+            recording.catch_up(self._seen[self._shared.recordings.stream_of(session.id)])
         if recording is not None:
             recording.released(session.released_chunks)
             recording.pause(session.state in (State.PAUSING, State.PAUSED))
@@ -117,22 +121,22 @@ class Ingest:
         }
         return json.dumps(progress).encode()
 
-    # the reader
+    # the readers
 
-    async def _read_all(self) -> None:
-        filters = [subjects.recording_filter(p) for p in sorted(self._partitions)]
-        follower = self._jet.follow(subjects.RECORDINGS, filters, self._seen + 1)
+    async def _read_all(self, stream: str, owned: Collection[int]) -> None:
+        """Follow the owned partitions of one stream."""
+        follower = self._shared.recordings.follow(stream, owned, self._seen[stream] + 1)
         try:
             while items := await follower.batch():
                 looked: Counter[Recording] = Counter()
                 for batch in _batches(items, self._batch_messages):
-                    await self._look(batch, looked)
+                    await self._look(stream, batch, looked)
                 await self._wait_for_space(looked)
                 await asyncio.sleep(GATHER_S)
         finally:
             await follower.close()
 
-    async def _look(self, batch: Sequence[Message], looked: "Counter[Recording]") -> None:
+    async def _look(self, stream: str, batch: Sequence[Message], looked: "Counter[Recording]") -> None:
         """Check a batch in a thread; several batches are checked while an earlier one is folded.
 
         looked: messages of this read that were checked, by recording.
@@ -149,7 +153,7 @@ class Ingest:
             else:
                 looked[recording] += 1
                 groups.setdefault(recording, []).append(message)
-        self._seen = batch[-1].seq
+        self._seen[stream] = batch[-1].seq  # no await since the first look: a new session misses no message
         if groups:
             known = list(groups.items())
             await self._looks.put(asyncio.get_running_loop().run_in_executor(self._threads, _look_at, known))

@@ -204,7 +204,7 @@ class Recording:
         await self._checkpoints.close()
         self._is_void = False  # before reading: a fork found meanwhile voids the restored fold, too
         async with self._shared.read_slots.turn(self.identity.host):
-            restored = await restore(self._shared.jet, self.identity, self._stream.look)
+            restored = await restore(self._shared.recordings, self.identity, self._stream.look)
         self._shared.chunk_memory.forget_open(self.identity.uid)
         self._fold, self._position = restored.fold, restored.fold.at
         self._checkpoints.restart(restored.event_seq)

@@ -10,6 +10,7 @@ from schemas.config.logs import logger
 from schemas.events.chunk import Dead
 from schemas.ports import Jet
 from streams.event_store.dead_letters import BODY_BYTES, publish_dead_letter
+from streams.event_store.recordings import Recordings
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.scheduling.fair_slots import FairSlots
@@ -25,7 +26,7 @@ log = logger("lucid.record")
 class Shared:
     """One for each process."""
 
-    jet: Jet
+    recordings: Recordings
     chunk_memory: ChunkMemory
     threads: Executor
     """They check signatures and do no other work."""
@@ -34,6 +35,10 @@ class Shared:
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (held_fragments.py)."""
     read_slots: FairSlots = field(default_factory=lambda: FairSlots(READS_AT_ONCE, READS_OF_HOST))
+
+    @property
+    def jet(self) -> Jet:
+        return self.recordings.jet
 
     def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
         """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""

@@ -27,15 +27,15 @@ class SubjectReader:
 
         Raises Unavailable (record.stream): the stream is not readable that far yet.
         """
-        jet = self._shared.jet
+        recordings = self._shared.recordings
         async with self._shared.read_slots.turn(self._host):
-            messages, more = await jet.batch(subjects.RECORDINGS, self._subject, at + 1, max_bytes=READ_BYTES)
+            messages, more = await recordings.batch(self._subject, at + 1, READ_BYTES)
             arrivals = await self.look([message for message in messages if message.seq <= up_to])
         at = min(messages[-1].seq, up_to) if messages else at
         if more or at == up_to:
             return arrivals, at
         # A short answer may come from a lagging replica: ask the leader for the last sequence.
-        last = await jet.last(subjects.RECORDINGS, self._subject)
+        last = await recordings.last(self._subject)
         if last is not None and at < last.seq <= up_to:
             raise Unavailable(f"{self._subject} is not readable up to {last.seq} yet", code="record.stream")
         return arrivals, up_to

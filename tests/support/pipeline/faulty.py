@@ -29,6 +29,7 @@ from schemas.ports import Erasure
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.event_store.event_store import EventStore
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import LoggedKeyFolder, RequireKeys
@@ -256,7 +257,7 @@ def key_store(data: DataDir, faults: Faults | None = None) -> KeyStore:
 async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterator[None]:
     """A worker whose effects can be struck."""
     faulty: Any = FaultyJet(jet, faults)
-    store = EventStore.over(faulty, SessionDirectory(jet))
+    store = EventStore.over(await Recordings.open(faulty), SessionDirectory(jet))
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
     parts = worker.WorkerParts(store, key_store(data), blobs, Signers(data.keys).public_keys, LIMITS)
@@ -288,8 +289,9 @@ async def struck_conductor(jet: Jet, data: DataDir, faults: Faults) -> AsyncIter
     manifests = FaultyBlobs(data.manifests, data.quarantine)
     chunks.faults = manifests.faults = faults
     quarantine, signers = DiskBlobs(data.quarantine), Signers(data.keys)
+    store = EventStore.over(await Recordings.open(faulty), directory)
     parts = conductor.ConductorParts(
-        *(EventStore.over(faulty, directory), keys, EvidenceStore(chunks, manifests, quarantine), signers),
+        *(store, keys, EvidenceStore(chunks, manifests, quarantine), signers),
         require_keys=checked(jet, data),
     )
     tasks = [asyncio.create_task(service.run()) for service in (directory, Conductor(parts))]

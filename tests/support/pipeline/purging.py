@@ -8,8 +8,8 @@ from typing import Any
 
 from handlers.evidence.replay import Judgement
 from infra.blobs.disk import DiskBlobs
-from schemas import subjects
 from streams.event_store import topology
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from streams.evidence.evidence_store import EvidenceStore
@@ -33,14 +33,19 @@ async def seal(world: World, *names: str, fragments: int = 8) -> dict[str, Host]
 
 
 async def held(world: World) -> set[str]:
-    """Sessions of which RECORDINGS holds something."""
-    found = await world.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
-    return {subjects.session_of(subject) for subject in found}
+    """Sessions of which the recording streams hold something."""
+    recordings = await Recordings.open(world.jet)
+    held: set[str] = set()
+    for stream in recordings.streams:
+        held |= await recordings.names(stream) or set()
+    return held
 
 
 async def limit_recordings(world: World, max_bytes: int) -> None:
-    spec = next(spec for spec in topology.streams(1 << 30) if spec.name == subjects.RECORDINGS)
-    await world.jet.declare(replace(spec, max_bytes=max_bytes))
+    """Let every recording stream hold at most so much."""
+    shards = (await Recordings.open(world.jet)).shards
+    for spec in topology.streams(1 << 30, shards=shards)[:shards]:
+        await world.jet.declare(replace(spec, max_bytes=max_bytes))
 
 
 @dataclass
@@ -62,7 +67,8 @@ async def looking(
     evidence = EvidenceStore(DiskBlobs(world.data.chunks), DiskBlobs(world.data.manifests), quarantine)
     try:
         await directory.ready()
-        yield SourceRetention(jet or world.jet, directory, evidence, retention_s, clock), clock
+        recordings = await Recordings.open(jet or world.jet)
+        yield SourceRetention(recordings, directory, evidence, retention_s, clock), clock
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -75,7 +81,8 @@ async def replayed(world: World, name: str) -> list[Judgement]:
     blobs = DiskBlobs(world.data.chunks, world.data.quarantine)
     manifest = EvidenceStore(blobs, DiskBlobs(world.data.manifests), blobs).manifest(session)
     material = await material_of(world.jet, log, session)
+    recordings = await Recordings.open(world.jet)
     with Threads() as threads:
         return [
-            one.outcome async for one in Replay(world.jet, blobs, threads, keys, manifest, material).run()
+            one.outcome async for one in Replay(recordings, blobs, threads, keys, manifest, material).run()
         ]

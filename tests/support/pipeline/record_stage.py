@@ -21,6 +21,7 @@ from schemas.events.upcast import read_recorded
 from schemas.format.fragment import Fragment
 from streams.event_store import topology
 from streams.event_store.event_store import EventStore
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from streams.pipeline.chunk_memory import ChunkMemory
@@ -87,7 +88,8 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 @asynccontextmanager
 async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
-    store, chunk_memory = EventStore.over(jet, SessionDirectory(jet)), ChunkMemory(memory_bytes, memory_bytes)
+    store = EventStore.over(await Recordings.open(jet), SessionDirectory(jet))
+    chunk_memory = ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
         ingest = Ingest(store, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
         services = [asyncio.create_task(service.run()) for service in (store.directory, ingest)]
@@ -106,7 +108,7 @@ async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncItera
 async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
     """One session's recording without a reader: the test says what is followed, and when."""
     with ThreadPoolExecutor(2) as threads:
-        shared = Shared(jet, ChunkMemory(MEMORY_BYTES, MEMORY_BYTES), threads, list)
+        shared = Shared(await Recordings.open(jet), ChunkMemory(MEMORY_BYTES, MEMORY_BYTES), threads, list)
         side_tasks = asyncio.create_task(shared.side_tasks.run())
         one = Recording(shared, identity(prepared), HOST_PUBLIC)
         try:
@@ -119,7 +121,7 @@ async def recording(jet: Jet, prepared: Prepared) -> AsyncIterator[Recording]:
 
 async def fragments(jet: Jet, prepared: Prepared) -> list[FoldedFragment]:
     """What the stream holds of the session's own fragments, without what is none."""
-    messages = [m async for m in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    messages = [m async for m in (await Recordings.open(jet)).read_all(prepared.subject)]
     found = [(message.seq, admit(message.data, HOST_PUBLIC)) for message in messages]
     return [FoldedFragment.of(seq, one) for seq, one in found if isinstance(one, Fragment)]
 
