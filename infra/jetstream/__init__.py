@@ -6,6 +6,7 @@
     consumer         a durable consumer (work queue)    follower     a stream in order, without acks
     pull_requests    open requests of one reader        read_pace    the distance of a reader to a fast writer
     wire, payloads   bytes between client and socket    decode, errors   NATS messages and errors to ours
+    wire_parser      messages out of received bytes     direct_callbacks   what the parser calls itself
     client_patches   mends nats-py                      limits       checks the server
     plain_client     the baseline of `lucid bench`
 

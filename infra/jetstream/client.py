@@ -21,7 +21,7 @@ import nats.errors
 from nats.aio.client import Client as DriverClient
 from nats.aio.client import Srv
 
-from infra.jetstream import errors, wire
+from infra.jetstream import errors, wire_parser
 from schemas.config.nats_url import Address, BadUrl, addresses
 from schemas.errors import LucidError, Misuse
 
@@ -51,7 +51,7 @@ class Client(DriverClient):
 
     def __init__(self, where: Where) -> None:
         super().__init__()
-        self.wire = wire.install(self)
+        self.wire = wire_parser.install(self)
         self.addresses: tuple[Address, ...] = ()
         self.urls = ""
         self._where = where

@@ -15,7 +15,7 @@ from typing import Any
 from nats.aio.client import Client
 from nats.protocol import parser
 
-from infra.jetstream import decode
+from infra.jetstream import decode, direct_callbacks
 from schemas.config.logs import logger
 
 _NAME = rb"[ \t]+([^ \t\r\n]+)[ \t]+([0-9]+)[ \t]+(([^ \t\r\n]+)[ \t]+)?"
@@ -44,9 +44,13 @@ def patch_nats_py() -> None:
     patched: Any = Client
     taken = patched._process_msg
 
-    async def take(client: Client, sid: int, subject: bytes, *rest: Any) -> None:
+    async def take(client: Client, sid: int, subject: bytes, reply: bytes, data: Any, block: Any) -> None:
+        direct = direct_callbacks.taker(client, sid)
+        if direct is not None:
+            direct_callbacks.deliver(client, direct, (sid, subject, reply), data, block)
+            return
         try:
-            await taken(client, sid, subject, *rest)
+            await taken(client, sid, subject, reply, data, block)
         except Exception:
             log.exception("message_unread", subject=str(bytes(subject))[:200])
 

@@ -20,6 +20,7 @@ from nats.aio.subscription import Subscription
 
 from infra.jetstream import errors
 from infra.jetstream.client import Client, Failed, Where
+from infra.jetstream.direct_callbacks import direct
 from infra.jetstream.payloads import Payload
 from schemas.buffers import Bytes
 from schemas.config.logs import logger
@@ -134,13 +135,9 @@ class Connection:
             raise errors.disconnected(self.nc.shown)
 
     async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
-        """Subscribe without a limit on pending messages: each caller bounds its requests."""
-
-        async def callback(message: Msg) -> None:
-            take(message)
-
+        """Subscribe; the parser calls `take` itself (direct_callbacks). Each caller bounds its requests."""
         try:
-            return await self.nc.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
+            return await self.nc.subscribe(subject, cb=direct(take))
         except nats.errors.Error as error:
             raise errors.disconnected(f"subscribe to {subject}") from error
 

@@ -1,6 +1,7 @@
 """Holds large payloads that infra.jetstream.wire sends and receives without copying them."""
 
 from schemas.buffers import Bytes, unfilled
+from schemas.format.digest import Buffer
 
 
 class Payload:
@@ -32,11 +33,13 @@ class Command:
 class Landing:
     """A payload that is still arriving, and the memory that receives it."""
 
-    def __init__(self, headers: bytes, size: int) -> None:
+    def __init__(self, headers: bytes, size: int, begun: Buffer) -> None:
+        """begun: the first bytes of the payload."""
         self.headers = headers
         self.payload = unfilled(size)
-        self.rest = memoryview(self.payload)
+        self.rest = memoryview(self.payload)[len(begun) :]
         """The part that is not written yet."""
+        self.payload[: len(begun)] = begun
 
     def put(self, data: bytes) -> bytes:
         """Write the bytes that belong to the payload; return the bytes behind it."""

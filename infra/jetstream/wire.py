@@ -5,7 +5,7 @@
    under way).
 2. Bytes that wait for the socket are bounded: writing waits, reading pauses.
 3. A new connection starts empty: no byte of the old one reaches it.
-4. It replaces transport and parser of nats-py's client, which are private (`install`).
+4. wire_parser.py puts it into nats-py's client.
 """
 
 import asyncio
@@ -13,33 +13,24 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 from urllib.parse import ParseResult
 
-from nats.aio.client import Client
 from nats.aio.transport import Transport
-from nats.protocol.parser import AWAITING_CONTROL_LINE, AWAITING_MSG_PAYLOAD, CRLF_SIZE, Parser
 
 from infra.jetstream.payloads import Command, Landing
 
 PORT = 4222
 SMALL_BYTES = 32 << 10
 """Shorter commands are joined before they are sent."""
-LARGE_BYTES = 64 << 10
-"""A payload with so many bytes still to come is received into its final memory."""
 SCRATCH_BYTES = 64 << 10
 """The most that one read takes of everything else."""
 LINE_BYTES = 1 << 20
 """A longer line is no greeting of a NATS server."""
 CLOSE_S = 2.0
 """The time for a peer that reads no more."""
-
-
-def install(client: Client) -> "WireTransport":
-    """Replace transport and parser of a client that is not connected yet; return the transport."""
-    transport = WireTransport()
-    client._transport, client._ps = transport, WireParser(client, transport)
-    return transport
+Feed = Callable[[bytes], bytes | None]
+"""Takes received bytes at once, and returns those that the reader must have; None: none."""
 
 
 class WireProtocol(asyncio.BufferedProtocol):
@@ -50,6 +41,8 @@ class WireProtocol(asyncio.BufferedProtocol):
         self.chunks: deque[bytes] = deque()
         self.landing: Landing | None = None
         """The payload that the parser waits for; bytes go there once all earlier ones are read."""
+        self.feed: Feed | None = None
+        """Set while the reader waits for nothing but messages."""
         self.eof = False
         self.lost = asyncio.Event()
         self.why = ""
@@ -74,12 +67,20 @@ class WireProtocol(asyncio.BufferedProtocol):
         return self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
+        data = b""
         if self._lands and self.landing is not None:
             self.landing.rest = self.landing.rest[nbytes:]
             if self.landing.rest:
                 return
         else:
-            self.chunks.append(bytes(self._scratch[:nbytes]))
+            data = bytes(self._scratch[:nbytes])
+        if self.feed is not None and not self.chunks:
+            rest = self.feed(data)
+            if rest is None:
+                return
+            self.feed, data = None, rest
+        if data:
+            self.chunks.append(data)
         self._readable.set()
         self._pause(True)  # only the parser knows the place of the next bytes
 
@@ -138,6 +139,7 @@ class WireTransport(Transport):
     def __init__(self) -> None:
         self._protocol = WireProtocol()
         self.on_connect: Callable[[], None] = lambda: None
+        self.feed: Feed | None = None
         self._out: deque[bytes] = deque()
         self._draining = asyncio.Lock()
         self.waiting_bytes = 0
@@ -191,7 +193,13 @@ class WireTransport(Transport):
             await protocol.writable()
 
     async def read(self, buffer_size: int) -> bytes:
-        return await self._protocol.take()
+        """Return the next bytes that `feed` has not taken."""
+        protocol = self._protocol
+        protocol.feed = self.feed
+        try:
+            return await protocol.take()
+        finally:
+            protocol.feed = None
 
     def land(self, landing: Landing | None) -> None:
         """Receive the next bytes into the landing; None: into the queue."""
@@ -242,51 +250,3 @@ class WireTransport(Transport):
             several.append(self._out.popleft())
             size += len(several[-1])
         return b"".join(several) if len(several) > 1 else first
-
-
-class WireParser(Parser):
-    """nats-py's parser, except that a large payload in pieces is received into its final memory."""
-
-    def __init__(self, client: Client, transport: WireTransport) -> None:
-        self._land = transport.land
-        super().__init__(client)
-        transport.on_connect = self.reset  # a rest of the old connection would count as the beginning
-
-    def reset(self) -> None:
-        super().reset()
-        self._landing: Landing | None = None
-        self._ended = CRLF_SIZE
-        """Received bytes of the line end behind a complete landing."""
-
-    async def parse(self, data: bytes = b"") -> None:
-        if self._landing is not None:
-            data = self._landing.put(data)
-            if self._landing.rest:
-                return
-            await self._complete(self._landing)
-        ends = min(CRLF_SIZE - self._ended, len(data))
-        self._ended += ends
-        await super().parse(data[ends:])
-        if self.state == AWAITING_MSG_PAYLOAD and len(self.buf) >= self.header_needed:
-            size = self.needed - self.header_needed
-            if size - (len(self.buf) - self.header_needed) >= LARGE_BYTES:
-                self._begin(size)
-
-    def _begin(self, size: int) -> None:
-        self._landing = Landing(bytes(self.buf[: self.header_needed]), size)
-        self._landing.put(bytes(self.buf[self.header_needed :]))
-        self.buf.clear()
-        self._land(self._landing)
-
-    async def _complete(self, landing: Landing) -> None:
-        self._landing, self._ended = None, 0
-        self._land(None)
-        arguments: dict[str, Any] = self.msg_arg
-        self.header_needed, self.state = 0, AWAITING_CONTROL_LINE
-        await self.nc._process_msg(
-            arguments["sid"],
-            arguments["subject"],
-            arguments["reply"],
-            landing.payload,
-            landing.headers or None,
-        )

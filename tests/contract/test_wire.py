@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import os
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import StaleConnectionError
 from nats.protocol.command import hpub_cmd, pub_cmd
 from nats.protocol.parser import Parser
 
-from infra.jetstream import Jet, StreamSpec, connect, wire
+from infra.jetstream import Jet, StreamSpec, connect, wire_parser
+from infra.jetstream.direct_callbacks import direct
 from infra.jetstream.payloads import Command, Payload
-from infra.jetstream.wire import SCRATCH_BYTES, WireParser, WireProtocol, WireTransport
+from infra.jetstream.wire import SCRATCH_BYTES, WireProtocol, WireTransport
+from infra.jetstream.wire_parser import WireParser
 from infra.nats_server.server import NatsServer, binary
 from schemas.errors import Unavailable
 from tests.support.machine.waiting import PATIENCE_S, until
@@ -63,9 +68,9 @@ STREAM = b"".join(
 )
 
 
-@pytest.fixture(params=[1, wire.LARGE_BYTES], ids=["every payload is large", "none is"])
+@pytest.fixture(params=[1, wire_parser.LARGE_BYTES], ids=["every payload is large", "none is"])
 def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "LARGE_BYTES", request.param)
+    monkeypatch.setattr(wire_parser, "LARGE_BYTES", request.param)
 
 
 def ours(listener: Listener) -> WireParser:
@@ -125,6 +130,54 @@ async def test_what_lands_is_what_was_sent_however_it_comes() -> None:
     assert listener.seen == whole.seen
     assert listener.pings == 1
     assert landed > len(stream) / 10
+
+
+class Fed(Listener):
+    """A driver's client whose odd subscriptions have direct callbacks."""
+
+    msg_class = Msg
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stats: Counter[str] = Counter()
+        self.direct = 0
+        self._subs = {n: Subscription(self, n, cb=direct(self.take) if n % 2 else None) for n in range(40)}
+
+    def take(self, message: Msg) -> None:
+        self.direct += 1
+        block = b"NATS/1.0\r\nA: " + message.headers["A"].encode() + b"\r\n\r\n" if message.headers else None
+        names = message.subject.encode(), message.reply.encode()
+        self.seen.append((message._sid or 0, *names, bytes(message.data), block))
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_messages_for_a_direct_callback_keep_their_place_among_all_others(seed: int) -> None:
+    """Breaks: an answer overtakes a fragment, or a piece of one message is taken for another."""
+    dice = random.Random(seed)
+    sizes = dice.sample([0, 3, 10, 5000, 64 << 10, 65_000, 70_000, 100_000, 200_000, 300_000] * 4, 40)
+    stream = b"".join(message(n, size, n % 3) + b"PING\r\n" * (n % 7 == 0) for n, size in enumerate(sizes))
+    whole = await parsed(Parser, [stream])
+    client, transport = Fed(), WireTransport()
+    parser, protocol, at = WireParser(client, transport), transport._protocol, 0
+
+    async def read_on() -> None:
+        while True:
+            await parser.parse(await transport.read(0))
+
+    reading = asyncio.create_task(read_on())
+    while at < len(stream):
+        view = protocol.get_buffer(-1)
+        count = min(dice.choice([1, 2, 7, 1000, 50_000, 1 << 20]), len(view), len(stream) - at)
+        view[:count] = stream[at : at + count]
+        protocol.buffer_updated(count)
+        at += count
+        if dice.random() < 0.5:
+            await asyncio.sleep(0)
+    await until(lambda: len(client.seen) == len(whole.seen))
+    reading.cancel()
+    assert client.seen == whole.seen
+    assert client.pings == whole.pings
+    assert client.direct > 0
 
 
 async def test_a_new_connection_begins_with_nothing_of_the_old(jet: Jet) -> None:

@@ -35,8 +35,10 @@ BATCH_BYTES = 4 << 20
 """Checked in one call of a thread, at most RECORDER_BUFFER_SIZE messages."""
 STRAYS = 100
 """Messages under the session of another host that this process writes into DEAD."""
-GATHER_S = 0.005
-"""Between two reads: a flood of small messages costs a few reads, not one for each message."""
+GATHER_S, GATHERED_BYTES = 0.02, 2 << 20
+"""Between two reads, unless the last one brought so much: messages cost a few reads, not one each."""
+AT_ONCE_MESSAGES, AT_ONCE_BYTES = 4, 256 << 10
+"""So few messages are checked on the loop (0.1 ms each): a thread would cost more than the check."""
 FULL_S = 0.1
 """The reader waits so long for a host with too many chunks under way; then its session falls behind."""
 
@@ -129,17 +131,22 @@ class Ingest:
         try:
             while items := await follower.batch():
                 looked: Counter[Recording] = Counter()
-                for batch in _batches(items, self._batch_messages):
-                    await self._look(stream, batch, looked)
+                read_bytes = 0
+                for batch, size in _batches(items, self._batch_messages):
+                    await self._look(stream, batch, size, looked)
+                    read_bytes += size
                 await self._wait_for_space(looked)
-                await asyncio.sleep(GATHER_S)
+                if read_bytes < GATHERED_BYTES:
+                    await asyncio.sleep(GATHER_S)
         finally:
             await follower.close()
 
-    async def _look(self, stream: str, batch: Sequence[Message], looked: "Counter[Recording]") -> None:
+    async def _look(
+        self, stream: str, batch: Sequence[Message], size: int, looked: "Counter[Recording]"
+    ) -> None:
         """Check a batch in a thread; several batches are checked while an earlier one is folded.
 
-        looked: messages of this read that were checked, by recording.
+        size: bytes of the batch; looked: messages of this read that were checked, by recording.
         """
         groups: dict[Recording, list[Message]] = {}
         for message in batch:
@@ -155,8 +162,13 @@ class Ingest:
                 groups.setdefault(recording, []).append(message)
         self._seen[stream] = batch[-1].seq  # no await since the first look: a new session misses no message
         if groups:
-            known = list(groups.items())
-            await self._looks.put(asyncio.get_running_loop().run_in_executor(self._threads, _look_at, known))
+            known, loop = list(groups.items()), asyncio.get_running_loop()
+            if len(batch) <= AT_ONCE_MESSAGES and size <= AT_ONCE_BYTES:
+                looking = loop.create_future()
+                looking.set_result(_look_at(known))
+            else:
+                looking = loop.run_in_executor(self._threads, _look_at, known)
+            await self._looks.put(looking)
 
     async def _wait_for_space(self, looked: Iterable[Recording]) -> None:
         """Wait until memory has space. A session falls behind if its host stays full for FULL_S."""
@@ -186,8 +198,8 @@ class Ingest:
                     recording.take(arrival)
 
 
-def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[list[Message]]:
-    """Messages in groups of at most `most` messages and about BATCH_BYTES."""
+def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[tuple[list[Message], int]]:
+    """Messages in groups of at most `most` messages and about BATCH_BYTES, and their bytes."""
     batch: list[Message] = []
     size = 0
     for item in items:
@@ -197,10 +209,10 @@ def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[li
         batch.append(item)
         size += len(item.data)
         if size >= BATCH_BYTES or len(batch) >= most:
-            yield batch
+            yield batch, size
             batch, size = [], 0
     if batch:
-        yield batch
+        yield batch, size
 
 
 def _look_at(groups: Iterable[tuple[Recording, list[Message]]]) -> list[tuple[Recording, list[Arrival]]]:
