@@ -53,6 +53,9 @@ class MirroredKeyFiles:
             return mirrored
         return self._mirror.open(uid) if file is None else file
 
+    def open_now(self, uid: bytes) -> OpenKeyFile | None:
+        return self._first.open_now(uid)
+
     def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
         mirrored: Erasure | None = None
 

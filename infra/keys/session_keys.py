@@ -27,6 +27,7 @@ from infra.blobs import direct_io
 from infra.disk.durable import FILE_MODE, FOLDER_MODE, opened_folder, sync_folder
 from infra.disk.errors import translated
 from infra.keys.medium import medium
+from infra.keys.open_key import OpenKey, open_key, open_key_now
 from infra.keys.overwriting import is_doubted, is_marked, mark, overwrite, unmark, write_new
 from schemas.errors import LucidError, Misuse
 from schemas.ports import Erasure
@@ -34,24 +35,6 @@ from schemas.ports import Erasure
 KEY_FILE = re.compile(r"([0-9a-f]{32})\.key")
 LEFTOVER = re.compile(r"\.([0-9a-f]{32})\.[0-9a-f]{8}")
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
-READ_MOST_BYTES = 64 << 10
-"""More than a key file has. Of a longer file only so much is read, and its length is then refused."""
-
-
-class OpenKey:
-    """The port OpenKeyFile. The open file itself tells whether the key stands: no disk is asked."""
-
-    def __init__(self, file: int, data: bytes) -> None:
-        self._file, self.data = file, data
-
-    def stands(self) -> bool:
-        status = os.fstat(self._file)
-        return status.st_size > 0 and status.st_nlink > 0
-
-    def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
 
 
 class DiskKeyFiles:
@@ -86,17 +69,10 @@ class DiskKeyFiles:
 
     def open(self, uid: bytes) -> OpenKey | None:
         with self._shared(uid) as folder:
-            if folder is None:
-                return None
-            try:
-                file = os.open(_name(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            except FileNotFoundError:
-                return None
-            try:
-                return OpenKey(file, os.pread(file, READ_MOST_BYTES, 0))
-            except BaseException:
-                os.close(file)
-                raise
+            return None if folder is None else open_key(folder, _name(uid))
+
+    def open_now(self, uid: bytes) -> OpenKey | None:
+        return open_key_now(self._folder(uid), _name(uid)) if self._is_local else None
 
     def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
         with self._exclusive(uid) as folder:

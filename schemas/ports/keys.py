@@ -104,6 +104,12 @@ class KeyFiles(Protocol):
     def open(self, uid: bytes) -> OpenKeyFile | None:
         """Open the current file; None: none was made yet. The caller closes it."""
 
+    def open_now(self, uid: bytes) -> OpenKeyFile | None:
+        """As `open`, for a file that this process has opened before, and without waiting for locks or disks.
+
+        None: it would wait, or the file is missing; `open` tells which.
+        """
+
     def replace(self, uid: bytes, make: Callable[[bytes], bytes | None]) -> Erasure | None:
         """Replace the content by the result of `make(content)`, and erase the old bytes.
 

@@ -1,13 +1,15 @@
 """Makes, reads, rotates and erases the data keys of sessions, one key file each
 (handlers/crypto/key_file.py).
 
-1. Keys are in memory only while they are in use (`using`), and shared by all users at once. There is no cache
-   by age: at every use the open key file tells whether it still stands.
+1. Keys are in memory only while they are in use (`hold`, `using`), and shared by all users at once. There is
+   no cache by age: at every use the open key file tells whether it still stands.
 2. A worker that awaited anything checks again (`HeldKeys.check`) before it publishes: a result made across an
    erasure counts for nothing.
 3. `rotate` wraps every key under the newest master key, for a few seconds a call. A newer file stays, so
    several rotations at once end alike. The next rotation completes one that a crash interrupted.
-4. All calls of the disk run in threads of their own: erasing many keys delays no reader.
+4. Calls that may wait for the disk run in threads of their own: erasing many keys delays no reader. A key
+   that was read before is read again on the loop, if that waits for nothing: a thread costs three times as
+   much.
 """
 
 import asyncio
@@ -27,6 +29,8 @@ from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
 
 READERS, WRITERS = 2, 8
 """Threads. A writer waits for the disk five to ten times, so many of them share the disk."""
+READ_KEPT = 10_000
+"""Remembered sessions whose key was read: their key files are in the kernel's cache."""
 ROTATE_S = 10.0
 """How long one call rotates: far shorter than its caller waits for an answer."""
 
@@ -54,7 +58,8 @@ class HeldKeys:
     def __init__(self, files: KeyFiles, uid: bytes, file: OpenKeyFile, keys: SessionKeys) -> None:
         self.keys = keys
         self.users = 0
-        self._files, self._uid, self._file = files, uid, file
+        self.uid = uid
+        self._files, self._file = files, file
         self._changing = threading.Lock()
 
     def stands(self) -> bool:
@@ -70,11 +75,11 @@ class HeldKeys:
         with self._changing:
             if self._file.stands():
                 return
-            again = self._files.open(self._uid)
+            again = self._files.open(self.uid)
             if again is None or not again.data or read_head(again.data).dek_id != self.keys.dek_id:
                 if again is not None:
                     again.close()
-                raise _shredded(self._uid)
+                raise _shredded(self.uid)
             self._file.close()
             self._file = again
 
@@ -90,12 +95,23 @@ class KeyStore:
         self._files, self._master = files, master
         self._masters: dict[int, bytes] = {}
         self._held: dict[bytes, HeldKeys] = {}
+        self._read: set[bytes] = set()
+        """Sessions whose key was read, at most READ_KEPT."""
         self._readers = ThreadPoolExecutor(READERS, "lucid-keys")
         self._writers = ThreadPoolExecutor(WRITERS, "lucid-erase")
 
     @asynccontextmanager
     async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator[HeldKeys | None]:
-        """The keys of a session while they are in use; None: the key is erased.
+        """As `hold`, until the block ends."""
+        held = await self.hold(uid, key_id)
+        try:
+            yield held
+        finally:
+            if held is not None:
+                self.release(held)
+
+    async def hold(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
+        """The keys of a session, in use until `release`; None: the key is erased.
 
         key_id: the key that the session's log names, if it is known.
         Raises Unavailable (keys.pending): not made yet. Denied (keys.file, keys.kek, keys.other).
@@ -104,23 +120,30 @@ class KeyStore:
         if held is None or not held.stands():
             held = await self.open(uid, key_id)
             if held is None:
-                yield None
-                return
+                return None
             self._held[uid] = held
-        held.users += 1
-        try:
+        else:
             _refuse_other(uid, key_id, held.keys)
-            yield held
-        finally:
-            held.users -= 1
-            if not held.users:
-                if self._held.get(uid) is held:
-                    del self._held[uid]
-                held.close()
+        held.users += 1
+        return held
+
+    def release(self, held: HeldKeys) -> None:
+        """End one use of held keys; the last one lets them go."""
+        held.users -= 1
+        if not held.users:
+            if self._held.get(held.uid) is held:
+                del self._held[held.uid]
+            held.close()
 
     async def open(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
-        """As `using`; the caller closes it."""
-        return await _run(self._readers, partial(self._open, uid, key_id))
+        """As `hold`, but shared with nobody; the caller closes it."""
+        held = self._open_now(uid, key_id) if uid in self._read else None
+        if held is None:
+            held = await _run(self._readers, partial(self._open, uid, key_id))
+            if len(self._read) >= READ_KEPT:
+                self._read.clear()
+            self._read.add(uid)
+        return held
 
     async def check(self, held: HeldKeys) -> None:
         """As `HeldKeys.check`, from the event loop."""
@@ -207,6 +230,19 @@ class KeyStore:
         except BaseException:
             file.close()
             raise
+        return HeldKeys(self._files, uid, file, keys)
+
+    def _open_now(self, uid: bytes, key_id: bytes) -> HeldKeys | None:
+        """As `_open`, without waiting; None: only `_open` can tell."""
+        file = self._files.open_now(uid)
+        if file is None:
+            return None
+        try:
+            keys = SessionKeys(open_key_file(self._masters, uid, file.data))
+            _refuse_other(uid, key_id, keys)
+        except Denied:
+            file.close()
+            return None
         return HeldKeys(self._files, uid, file, keys)
 
     def _make(self, uid: bytes) -> SessionKeys:

@@ -10,7 +10,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -90,8 +90,11 @@ class Jobs:
 
     async def await_credit(self, message: Message) -> None:
         """Wait until the chunk's bytes fit into memory; the time of job `chunk` begins after that."""
+        event = _recorded_or_redriven(message)
+        if event is None:
+            return
         try:
-            async with self._claimed(message) as claim:
+            async with self._claim(event, message.seq) as claim:
                 if claim is None:
                     return
                 work, slow = claim.work, is_slow(claim.context.settings)
@@ -105,7 +108,10 @@ class Jobs:
             work.jobs -= 1
 
     async def chunk(self, message: Message) -> StageEvent | None:
-        async with self._claimed(message) as claim:
+        event = _recorded_or_redriven(message)
+        if event is None:
+            return None
+        async with self._claim(event, message.seq) as claim:
             if claim is None:
                 return None
             run, context, work, _ = claim
@@ -196,28 +202,18 @@ class Jobs:
     # claims, and bytes from memory or made again
 
     @asynccontextmanager
-    async def _claimed(self, message: Message) -> AsyncIterator[Claim | None]:
-        """The claim of a `recorded` or a `redriven` event."""
-        event = read_chunk_event(message.data)
-        if isinstance(event, Ended):
-            yield None
-            return
-        async with self._claim(_expect(event, ChunkEvent), message.seq) as claim:
-            yield claim
-
-    @asynccontextmanager
     async def _claim(self, event: ChunkEvent, sequence: int = 0) -> AsyncIterator[Claim | None]:
         """A claim with its chunk's memory, which is not evicted meanwhile; None: the claim is obsolete.
 
         sequence: the stream sequence of a `recorded` event; all other events name it.
         """
         session = await self._live(event)
-        async with AsyncExitStack() as stack:
-            held = None if session is None else await stack.enter_async_context(self._using(session))
-            if session is None or session.created is None or held is None:
-                self._chunk_memory.finish(event.uid, event.index)
-                yield None
-                return
+        held = None if session is None else await self._hold(session)
+        if session is None or session.created is None or held is None:
+            self._chunk_memory.finish(event.uid, event.index)
+            yield None
+            return
+        try:
             sequence = event.recorded if isinstance(event, StageEvent) else sequence
             work = self._chunk_memory.find(event.uid, event.index)
             if work is None or (isinstance(event, Recorded) and work.recorded != event):
@@ -230,16 +226,15 @@ class Jobs:
                 await self._keys.check(held)
             finally:
                 work.jobs -= 1
+        finally:
+            self._keys.release(held)
 
-    @asynccontextmanager
-    async def _using(self, session: Session) -> AsyncIterator[HeldKeys | None]:
-        """The session's keys. A missing master key is an outage, not the chunk's fault."""
-        async with AsyncExitStack() as stack:
-            try:
-                held = await stack.enter_async_context(self._keys.using(session.uid, session.dek_id))
-            except Denied as error:
-                raise Unavailable(error.message, code=error.code, hint=error.hint) from error
-            yield held
+    async def _hold(self, session: Session) -> HeldKeys | None:
+        """The session's keys, until released. A missing master key is an outage, not the chunk's fault."""
+        try:
+            return await self._keys.hold(session.uid, session.dek_id)
+        except Denied as error:
+            raise Unavailable(error.message, code=error.code, hint=error.hint) from error
 
     async def _live(self, event: ChunkEvent) -> Session | None:
         """The event's session; None: the chunk is settled. Raises Rejected (chunk.session)."""
@@ -274,6 +269,12 @@ class Jobs:
             work.payload = None
         event, sealed = work.sealed
         return event.model_copy(update={"run": run}), sealed
+
+
+def _recorded_or_redriven(message: Message) -> ChunkEvent | None:
+    """The event of a chunk that begins here; None: the message tells how its recording ended."""
+    event = read_chunk_event(message.data)
+    return None if isinstance(event, Ended) else _expect(event, ChunkEvent)
 
 
 def _vanished(name: str) -> Unavailable:

@@ -1,6 +1,7 @@
 """Key files on disk, alone and with a mirror: each test names a sentence of the port KeyFiles."""
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from infra.disk.durable import opened_folder
 from infra.keys import overwriting, session_keys
 from infra.keys.medium import Medium, find_mount, medium
 from infra.keys.mirrored_session_keys import MirroredKeyFiles
@@ -122,6 +124,29 @@ def test_a_reader_sees_that_a_key_was_replaced(files: Files) -> None:
     assert held(files) == new
     assert leftovers(files) == []
     opened.close()
+
+
+def test_a_key_is_opened_at_once_or_not_at_all(files: Files) -> None:
+    """Breaks: one slow disk, or one erasure under way, stops everything that a worker does."""
+    old, new = content(), content()
+    assert files.open_now(UID) is None, "there is none"
+    files.make(UID, old)
+    assert held(files) == old
+    at_once = files.open_now(UID)  # None where the system cannot tell what is in memory
+    assert at_once is None or (at_once.data, at_once.stands()) == (old, True)
+    with opened_folder(files.root / UID.hex()[:2]) as folder:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        assert files.open_now(UID) is None, "it waited for whoever changes keys there"
+    files.replace(UID, lambda data: new)
+    assert at_once is None or not at_once.stands()
+    again_at_once = files.open_now(UID)
+    assert again_at_once is None or again_at_once.data == new
+    files.erase(UID)
+    assert files.open_now(UID) is None, "an erased key was handed out"
+    assert again_at_once is None or not again_at_once.stands()
+    for opened in (at_once, again_at_once):
+        if opened is not None:
+            opened.close()
 
 
 def test_every_session_is_named_in_order_and_told_whether_it_is_erased(files: Files) -> None:

@@ -389,9 +389,11 @@ class OneKey:
 
     keys: SessionKeys
 
-    @asynccontextmanager
-    async def using(self, uid: bytes, key_id: bytes = b"") -> AsyncIterator["OneKey"]:
-        yield self
+    async def hold(self, uid: bytes, key_id: bytes = b"") -> "OneKey":
+        return self
+
+    def release(self, held: "OneKey") -> None:
+        assert held is self
 
     async def check(self, held: "OneKey") -> None:
         assert held is self
