@@ -17,10 +17,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from schemas import subjects
 from schemas.config.backoff import Backoff
@@ -40,7 +40,6 @@ STOP_S = 8.0
 """How long running jobs may take after a stop."""
 
 log = logger("lucid.runner")
-T = TypeVar("T")
 
 Job = Callable[[Message], Awaitable[StageEvent | None]]
 """Does one stage's job for one message. None: there is no result."""
@@ -116,17 +115,17 @@ class Runner:
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until `stop` is set, then finish the running jobs."""
         stopped = asyncio.ensure_future(stop.wait())
+        taking = asyncio.create_task(self._take())
         extending = asyncio.create_task(self._extend_leases())
         try:
-            while await _unless_stopped(self._slots.acquire(), stopped) is not None:
-                message = await _unless_stopped(self._reader.get(), stopped)
-                if message is None:
-                    break
-                task = asyncio.create_task(self._handle(message))
-                self._busy.add(task)
-                task.add_done_callback(self._busy.discard)
+            await asyncio.wait({taking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            taking.cancel()
+            await asyncio.wait({taking})
+            if not taking.cancelled():
+                taking.result()  # only a failure ends it
         finally:
             stopped.cancel()
+            taking.cancel()
             busy = set(self._busy)
             if busy:
                 await asyncio.wait(busy, timeout=STOP_S)
@@ -136,6 +135,15 @@ class Runner:
             extending.cancel()
             await self._reader.close()
             log.info("stage_stopped", stage=self.verb, done=self.done, failed=self.failed)
+
+    async def _take(self) -> None:
+        """Take messages for ever. A cancellation strikes only while it waits: no taken message is lost."""
+        while True:
+            await self._slots.acquire()
+            message = await self._reader.get()
+            task = asyncio.create_task(self._handle(message))
+            self._busy.add(task)
+            task.add_done_callback(self._busy.discard)
 
     async def _handle(self, message: Message) -> None:
         ours: asyncio.Future[StageEvent | None] | None = None
@@ -242,14 +250,3 @@ class Runner:
         dead = dead_letter(self.verb, session, message, error)
         log.error("dead_lettered", stage=self.verb, session=session, index=dead.index, code=dead.code)
         await publish_dead_letter(self._jet, dead)
-
-
-async def _unless_stopped(wanted: Coroutine[Any, Any, T], stopped: asyncio.Future[Any]) -> T | None:
-    """The result of `wanted`, or None on stop. A result that came at the same moment is not lost."""
-    task: asyncio.Future[T] = asyncio.ensure_future(wanted)
-    both: set[asyncio.Future[Any]] = {task, stopped}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task})
-    return None if task.cancelled() else task.result()
