@@ -24,6 +24,14 @@ demo *ARGS:
 bench *ARGS:
     lucid bench {{ARGS}}
 
+# the same bench in another checkout and in this one, by turns, ROUNDS times: medians and their ratio
+bench-pair OTHER *ARGS:
+    python -m tests.speed.pair {{OTHER}} {{ARGS}}
+
+# the table of docs/sizing.md, measured on this machine; a column for each number of SHARDS
+sizing *SHARDS:
+    python -m tests.speed.sizing {{SHARDS}}
+
 # kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
 soak:
     python -m tests.soak.soak

@@ -76,9 +76,8 @@ class Actor:
         """After an error the process is terminated: it may be in the middle of its work."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            if kind is not None:
-                self._process.terminate()
+        if kind is not None:
+            self.terminate()
         try:
             await asyncio.wait_for(self._process.wait(), END_S)
         except BaseException:
@@ -90,6 +89,11 @@ class Actor:
     def go(self) -> None:
         """Send the signal that the actor waits for: to begin, or to stop."""
         self._write("go")
+
+    def terminate(self) -> None:
+        """End the process in the middle of its work."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
 
     async def done(self) -> JsonObject:
         """Return the actor's report. Raises Unavailable (bench.actor)."""

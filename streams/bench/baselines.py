@@ -1,14 +1,17 @@
-"""Measures the two baselines that the pipeline is compared with: the floor and the bare loop.
+"""Measures the baselines that the pipeline is compared with: the disk, the floor and the bare loop.
 
+    disk    the same bytes twice, in two files at once, synced chunk by chunk; nothing else
     floor   the pure functions in two threads, durable put and read back; no broker
     bare    the same functions behind one plain publisher, one durable stream and one plain reader
 
-1. The floor is the least that one machine needs for host and platform: its threads seal the fragments, too.
-2. The bare loop is the least that a broker costs. The pipeline costs more, and that buys restarts, replays
+1. Bytes must be durable twice, in the stream and in the store. So the disk is written twice, too.
+2. The floor is the least that one machine needs for host and platform: its threads seal the fragments, too.
+3. The bare loop is the least that a broker costs. The pipeline costs more, and that buys restarts, replays
    and many workers.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -17,14 +20,53 @@ from pathlib import Path
 from infra.jetstream.plain_client import PlainClient
 from streams.bench.actors import Actor, Cue, JsonObject
 from streams.bench.case import Case
-from streams.bench.contender import Measure, Task, check_chunks
+from streams.bench.contender import Measure, Task, check_chunks, check_digest, digest_of
 from streams.bench.line import Line, pools
 from streams.bench.meter import Meter
 from streams.roles.drivers import blobs, prepare_memory, server
 
+COPIES = 2
 BATCH = 4
 """Fragments that the floor seals in one go: about as many as `record` reads in one go."""
 STREAM, SUBJECT = "BARE", "bare.fragments"
+
+
+async def measure_disk(task: Task) -> Measure:
+    """The limit of the disk itself."""
+    copies = [task.folder / f"copy-{number}" for number in range(COPIES)]
+    spec = {
+        "source": str(task.source.path),
+        "block": task.settings.chunk_bytes,
+        "copies": [*map(str, copies)],
+    }
+    async with (
+        Actor(copy, spec, task.folder / "log", task.environment) as actor,
+        Meter({"disk": actor.pid}) as meter,
+    ):
+        actor.go()
+        done = await actor.done()
+    for path in copies:
+        check_digest(await asyncio.to_thread(digest_of, path), task.source, "the disk")
+    stored = sum(path.stat().st_size for path in copies)
+    return Measure(done["seconds"], 0, stored, meter.used, meter.others)
+
+
+async def copy(cue: Cue, spec: JsonObject) -> JsonObject:
+    """Actor: write a file several times, each copy in a thread of its own. spec: source, block, copies."""
+
+    def write(path: str) -> None:
+        with (
+            Path(spec["source"]).open("rb", buffering=0) as source,
+            Path(path).open("wb", buffering=0) as file,
+        ):
+            while block := source.read(spec["block"]):
+                file.write(block)
+                os.fdatasync(file.fileno())
+
+    await cue.ready()
+    began_s = time.monotonic()
+    await asyncio.gather(*(asyncio.to_thread(write, path) for path in spec["copies"]))
+    return {"seconds": time.monotonic() - began_s}
 
 
 async def measure_floor(task: Task) -> Measure:

@@ -1,17 +1,18 @@
 """Defines a contender of the comparison: its task, its figures, and the check that it lost no byte."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from blake3 import blake3
 
 from handlers.format.chunk import open_plain
-from schemas.config.settings import Settings
+from schemas.config.settings import VARIABLES, Settings
+from schemas.config.values import MIB
 from schemas.errors import EvidenceFalse
 from schemas.format.file_names import chunk_file
-from streams.bench.data import Source
+from streams.bench.data import BLOCK_BYTES, Source
 from streams.bench.meter import Used
 
 
@@ -26,6 +27,12 @@ class Task:
     folder: Path
     settings: Settings
     environment: Mapping[str, str]
+
+    def of_chunks(self, chunk_bytes: int) -> "Task":
+        """The same with chunks of another size."""
+        environment = with_chunk_size(self.environment, chunk_bytes)
+        settings = replace(self.settings, chunk_bytes=chunk_bytes)
+        return replace(self, settings=settings, environment=environment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,13 @@ class Measure:
 
 
 Contender = Callable[[Task], Awaitable[Measure]]
+
+
+def with_chunk_size(environment: Mapping[str, str], chunk_bytes: int) -> dict[str, str]:
+    """An environment with chunks of another size."""
+    name, *synonyms = next(one for one in VARIABLES if one.field == "chunk_bytes").names
+    kept = {variable: text for variable, text in environment.items() if variable not in synonyms}
+    return kept | {name: f"{chunk_bytes / MIB:.6f}"}
 
 
 def check_chunks(folder: Path, dek: bytes, chunks: int, source: Source, name: str) -> int:
@@ -73,3 +87,12 @@ def check_digest(found: bytes, source: Source, name: str) -> None:
             f"{name} stored {found.hex()[:16]} instead of the source's {source.digest.hex()[:16]}",
             code="bench.false",
         )
+
+
+def digest_of(path: Path) -> bytes:
+    """BLAKE3 of a file."""
+    digest = blake3()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.digest()

@@ -52,11 +52,11 @@ class Source:
                 yield block
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str = "--size") -> int:
     """Bytes of "1GB", "64MiB", "500000". Raises Misuse (bench.size)."""
     match = SIZE.fullmatch(text.strip())
     if match is None or not float(match[1]) or (match[3] and not match[2]):
-        raise Misuse(f"--size {text} is no size; write 1GB, 64MiB or 500000", code="bench.size")
+        raise Misuse(f"{option} {text} is no size; write 1GB, 64MiB or 500000", code="bench.size")
     power = list(UNITS).index(match[2].lower())
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from schemas import subjects
 from streams.bench.actors import Actor, JsonObject
 from streams.bench.attack import attack
+from streams.bench.chunk_waits import Times
 from streams.bench.contender import Task
+from streams.bench.load import Load, bench_host, bench_session, publishers
 from streams.bench.pipeline import Running, system
-from streams.bench.sessions import Load, Times, bench_host, bench_session, publishers
 
 CHUNK_BYTES = 1 << 18
 """One movie fragment a second makes a chunk each: one minute gives enough chunks for a p99."""
@@ -47,17 +48,18 @@ def _below(task: Task, name: str) -> Task:
 
 
 async def _run(task: Task, load: Load, hostile_rate: float | None) -> JsonObject:
-    async with system(task) as up, publishers(task, up, load, "honest.log") as honest:
+    async with system(task) as up, publishers(task, up, load) as honest:
         async with _attack(task, up, load.sessions, hostile_rate) as sent:
-            honest.go()
-            played = await honest.done()
+            for player in honest.values():
+                player.go()
+            played = await asyncio.gather(*(player.done() for player in honest.values()))
         times = await _drained(up, load.sessions)
     return {
         "sent": sent,
         "chunks": times.recorded,
         "missing": times.missing,
         "not_ended": len(times.open_sessions),
-        "late_s": played["late_s"],
+        "late_s": max(one["late_s"] for one in played),
         "wait_ms": times.waits_ms(),
         "steps_ms": times.steps_ms(),
     }

@@ -1,8 +1,9 @@
-"""Measures two backup programs beside the pipeline: restic and kopia, where they are installed.
+"""Measures other programs beside the pipeline, where they are installed: restic, kopia, and zstd with age.
 
-1. One backup of the source as one file into a new repository on the same disk, as each does by default.
-   Making the repository is not timed.
-2. They encrypt and compress as we do; they record no stream, sign nothing and keep no order. Their figure is
+1. restic and kopia make one backup of the source as one file into a new repository on the same disk, as each
+   does by default. Making the repository is not timed.
+2. zstd and age are the line of a system administrator: one file, compressed and encrypted, then synced.
+3. They encrypt and compress as we do; they record no stream, sign nothing and keep no order. Their figure is
    the speed that people are used to.
 """
 
@@ -18,11 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from blake3 import blake3
-
 from schemas.errors import Unavailable
-from streams.bench.contender import Contender, Measure, Task, check_digest
-from streams.bench.data import BLOCK_BYTES
+from streams.bench.contender import Contender, Measure, Task, check_digest, digest_of
 from streams.bench.meter import Neighbours, Used
 
 PASSWORD = "bench"
@@ -37,6 +35,8 @@ class Peer(NamedTuple):
     restore: str
     """To standard output."""
     version: str
+    programs: tuple[str, ...] = ()
+    """What must be installed; unset: the program of that name."""
 
 
 PEERS = {
@@ -52,12 +52,23 @@ PEERS = {
         "kopia --config-file {cache}.config restore {file} {cache}.restored",
         "kopia --version",
     ),
+    "zstd-age": Peer(
+        "age-keygen -o {cache}.key",
+        "sh -c 'zstd -3 -T0 -q -c {file} | age -e -i {cache}.key -o {repo}/it && sync {repo}/it {repo}'",
+        "sh -c 'age -d -i {cache}.key {repo}/it | zstd -d -q -c'",
+        "age --version",
+        ("zstd", "age", "age-keygen", "sync"),
+    ),
 }
 
 
 def installed() -> dict[str, Contender]:
     """The programs that are installed here, by name."""
-    return {name: _contender(name) for name in PEERS if shutil.which(name)}
+    return {
+        name: _contender(name)
+        for name, peer in PEERS.items()
+        if all(map(shutil.which, peer.programs or (name,)))
+    }
 
 
 def version(name: str) -> str:
@@ -89,7 +100,7 @@ async def _measure(name: str, task: Task) -> Measure:
     seconds, others = time.time() - began_s, neighbours.share([used])
     stored = sum(path.stat().st_size for path in repo.rglob("*") if path.is_file())
     await _run(peer.restore, places, environment, task.folder)
-    digest = await asyncio.to_thread(_digest, _restored(places, task.folder))
+    digest = await asyncio.to_thread(digest_of, _restored(places, task.folder))
     check_digest(digest, task.source, name)
     return Measure(seconds, 0, stored, {name: used}, others)
 
@@ -128,11 +139,3 @@ def _restored(places: Mapping[str, str], folder: Path) -> Path:
     """The file that `restore` wrote: its own, or standard output."""
     restored = Path(f"{places['cache']}.restored")
     return restored if restored.exists() else folder / "out"
-
-
-def _digest(path: Path) -> bytes:
-    digest = blake3()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.digest()

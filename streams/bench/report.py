@@ -12,23 +12,24 @@ from typing import Any
 import psutil
 
 from schemas.config.values import size_text
-from streams.bench import peers
+from streams.bench import peers, sessions
 from streams.roles.drivers import server_version
 
 PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic")
-NAMES = {"bare": "bare loop"}
+NAMES = {"bare": "bare loop", "zstd-age": "zstd | age"}
 DISTURBED = 0.1
 """Share of the cores. Above it, only ratios within one run mean something, speeds do not."""
-HEAD = f"{'':<16}{'MB/s':>8}{'of bare':>10}{'CPU-s/GB':>10}{'peak memory':>14}"
+HEAD = f"{'':<16}{'MB/s':>8}{'of bare':>10}{'pipeline':>10}{'CPU-s/GB':>10}{'peak memory':>14}"
 
 
-def machine() -> dict[str, Any]:
-    """Cores, memory, kernel, and the load of other programs now."""
+def machine(folder: Path) -> dict[str, Any]:
+    """Cores, memory, kernel, the disk of a folder, and the load of other programs now."""
     return {
         "cores": os.cpu_count() or 1,
         "processor": _processor(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "disk": _disk(folder),
         "load": round(os.getloadavg()[0], 2),
     }
 
@@ -48,6 +49,13 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
+def _disk(folder: Path) -> str:
+    """The file system that holds a folder: ext4 on /dev/vda."""
+    mounted = [part for part in psutil.disk_partitions(all=True) if folder.is_relative_to(part.mountpoint)]
+    deepest = max(mounted, key=lambda part: len(part.mountpoint), default=None)
+    return f"{deepest.fstype} on {deepest.device}" if deepest else "unknown"
+
+
 def comparison(result: dict[str, Any]) -> list[str]:
     """The table of a comparison."""
     data, versions = result["data"], result["versions"]
@@ -56,21 +64,21 @@ def comparison(result: dict[str, Any]) -> list[str]:
         f"{size_text(data['bytes'])} of {data['kind']}, {machine_line(result)}",
         f"chunks of {size_text(result['settings']['chunk_bytes'])}, {rounds}; "
         "stored bytes were opened and compared",
+        "pipeline: its speed divided by that of the line",
         "",
         HEAD,
     ]
     for name, figures in result["results"].items():
         called = " ".join([NAMES.get(name, name), versions.get(name, "")]).strip()
-        lines.append(
-            _row(called, figures["mb_per_s"], figures.get("ratio_to_bare"), figures["cpu_s_per_gb"], 0)
-        )
+        ratios = (figures.get("ratio_to_bare"), figures.get("pipeline_ratio"))
+        lines.append(_row(called, figures["mb_per_s"], ratios, figures["cpu_s_per_gb"], 0))
         if "sealed" in figures["more"]:
             seconds = figures["more"]["sealed"]
             ratio = figures.get("ratio_to_bare", 0) * figures["seconds"] / seconds
-            lines.append(_row("  until sealed", data["bytes"] / 1e6 / seconds, ratio, None, 0))
+            lines.append(_row("  until sealed", data["bytes"] / 1e6 / seconds, (ratio, None), None, 0))
         for process, used in figures["processes"].items():
             called = f"  {process}" if process != name else "  its process"
-            lines.append(_row(called, None, None, used["cpu_s_per_gb"], used["peak_bytes"]))
+            lines.append(_row(called, None, (None, None), used["cpu_s_per_gb"], used["peak_bytes"]))
     return [*lines, *_disturbance(max(figures["others_share"] for figures in result["results"].values()))]
 
 
@@ -78,19 +86,96 @@ def load(result: dict[str, Any]) -> list[str]:
     """The table of many sessions."""
     figures = result["results"]
     pace = f"at {figures['rate_bits'] / 1e6:g} Mbit/s each" if figures["rate_bits"] else "idle"
-    lines = [f"{figures['sessions']:,} sessions {pace}, {figures['seconds']:.0f} s, {machine_line(result)}"]
+    return [
+        f"{figures['sessions']:,} sessions {pace}, {figures['seconds']:.0f} s, {machine_line(result)}",
+        *_of_load(figures),
+        *_disturbance(figures["others_share"]),
+    ]
+
+
+def _of_load(figures: dict[str, Any]) -> list[str]:
+    """Waits of chunks, the verdict, and the use of each process."""
+    lines = []
     if "wait_ms" in figures:
-        waits = "   ".join(f"{name} {value:.0f} ms" for name, value in figures["wait_ms"].items())
-        lines.append(f"from closed to stored: {waits}, {figures['chunks']:,} chunks of {size_text(1 << 20)}")
-        kept = "keeps up" if figures["keeps_up"] else "DOES NOT KEEP UP"
-        late, missing = figures["late_s"], figures["missing"]
-        lines.append(f"{kept}: the latest fragment was {late:.2f} s late, {missing} chunks missing")
+        if not figures["keeps_up"]:
+            lines.append(f"DOES NOT KEEP UP: {sessions.worst(figures)[0]}")
+        else:
+            late, missing = figures["late_s"], figures["missing"]
+            lines.append(f"keeps up: the latest fragment was {late:.2f} s late, {missing} chunks missing")
+        lines += [
+            f"from closed to stored:   {_waits(figures['wait_ms'])}",
+            f"with the way to record:  {_waits(figures['whole_ms'])}",
+            f"{figures['timed']:,} chunks of {size_text(figures['chunk_bytes'])}, "
+            f"{figures['cpu_ms_per_fragment']:.2f} ms of CPU a fragment, {_shards(figures['shards'])}",
+        ]
     silent = figures.get("silent", {}).get("processes", {})
     lines += ["", f"{'':<16}{'of a core':>10}{'peak memory':>14}{'  without ticks' if silent else ''}"]
     for process, used in figures["processes"].items():
         row = f"{process:<16}{100 * used['cpu_share']:>8.1f} %{size_text(used['peak_bytes']):>14}"
         lines.append(row + (f"{100 * silent[process]['cpu_share']:>13.1f} %" if silent else ""))
-    return [*lines, *_disturbance(figures["others_share"])]
+    return lines
+
+
+def _waits(waits_ms: dict[str, float]) -> str:
+    return "   ".join(f"{name} {value:,.0f} ms" for name, value in waits_ms.items())
+
+
+def _shards(number: int) -> str:
+    return f"{number} shards" if number > 1 else "1 shard"
+
+
+def most(result: dict[str, Any]) -> list[str]:
+    """The tables of the greatest number of sessions that keep up."""
+    figures = result["results"]
+    lines = [
+        f"sessions at {figures['rate_bits'] / 1e6:g} Mbit/s that keep up, {machine_line(result)},",
+        f"{result['machine']['disk']}; p99 below {figures['longest_ms']:,} ms from the closing fragment to",
+        f"the store, nothing late, missing or dead; {figures['seconds']:g} s a probe",
+    ]
+    for found in figures["of_chunk_size"]:
+        size = size_text(found["chunk_bytes"])
+        lines += ["", f"chunks of {size}: {found['maximum']:,} sessions keep up"]
+        lines.append(f"{found['first_failed']:,} do not: {found['why']}")
+        if found["maximum"]:
+            lines += _of_load(found["at_maximum"])
+    return lines
+
+
+def growth(result: dict[str, Any]) -> list[str]:
+    """The tables of cost by chunks and by sessions."""
+    figures = result["results"]
+    size, rate = size_text(figures["chunk_bytes"]), figures["rate_bits"] / 1e6
+    memory = f"{'worker':>10}{'server':>10}"
+    lines = [
+        f"cost by size, {machine_line(result)}",
+        "",
+        f"{f'chunks of {size}':<18}{'seconds':>9}{'ms a chunk':>12}{'CPU-s/GB':>10}{memory}",
+    ]
+    for row in figures["chunks"]:
+        cost = f"{row['seconds']:>9.1f}{row['cpu_ms_per_chunk']:>12.2f}{row['cpu_s_per_gb']:>10.2f}"
+        lines.append(f"{row['chunks']:<18,}{cost}{_memory(row)}")
+    lines += ["", f"{f'sessions {rate:g} Mbit/s':<18}{'ms a fragment':>15}{'p50 ms':>8}{'p99 ms':>8}{memory}"]
+    for row in figures["sessions"]:
+        cost = (
+            f"{row['cpu_ms_per_fragment']:>15.2f}{row['whole_ms']['p50']:>8.0f}{row['whole_ms']['p99']:>8.0f}"
+        )
+        kept = "" if row["keeps_up"] else "  !"
+        lines.append(f"{row['sessions']:<18,}{cost}{_memory(row)}{kept}")
+    if not all(row["keeps_up"] for row in figures["sessions"]):
+        lines.append("! it does not keep up")
+    ratio = figures["ratio"]
+    disturbed = max(row["others_share"] for row in (*figures["chunks"], *figures["sessions"]))
+    return [
+        *lines,
+        "",
+        f"last row by first: {ratio['cpu_ms_per_chunk']:.2f} a chunk, "
+        f"{ratio['cpu_ms_per_fragment']:.2f} a fragment (1 and less is flat)",
+        *_disturbance(disturbed),
+    ]
+
+
+def _memory(row: dict[str, Any]) -> str:
+    return f"{size_text(row['peak_bytes']['worker']):>10}{size_text(row['peak_bytes']['server']):>10}"
 
 
 def finished(result: dict[str, Any]) -> list[str]:
@@ -150,10 +235,12 @@ def _disturbance(share: float) -> list[str]:
     ]
 
 
-def _row(name: str, speed: float | None, ratio: float | None, cpu: float | None, peak: int) -> str:
+def _row(
+    name: str, speed: float | None, ratios: tuple[float | None, float | None], cpu: float | None, peak: int
+) -> str:
     cells = (
         f"{speed:>8.0f}" if speed is not None else " " * 8,
-        f"{ratio:>10.2f}" if ratio else " " * 10,
+        *(f"{ratio:>10.2f}" if ratio else " " * 10 for ratio in ratios),
         f"{cpu:>10.2f}" if cpu is not None else " " * 10,
         f"{size_text(peak):>14}" if peak else "",
     )

@@ -16,15 +16,16 @@ from statistics import median
 from typing import Any
 
 from schemas.errors import Misuse
-from streams.bench import baselines, peers, pipeline
+from streams.bench import baselines, faststream_rival, peers, pipeline
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import Source
 
-BARE = "bare"
+BARE, PIPELINE = "bare", "pipeline"
 OURS: dict[str, Contender] = {
+    "disk": baselines.measure_disk,
     "floor": baselines.measure_floor,
     BARE: baselines.measure_bare,
-    "pipeline": pipeline.measure,
+    PIPELINE: pipeline.measure,
 }
 
 Round = dict[str, Measure]
@@ -33,7 +34,7 @@ Figures = dict[str, Any]
 
 def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
     """The contenders that are installed here; `only`: the named ones. Raises Misuse (bench.contender)."""
-    found = {**OURS, **peers.installed()}
+    found = {**OURS, **peers.installed(), "faststream": faststream_rival.measure}
     if unknown := [name for name in only if name not in found]:
         raise Misuse(
             f"{', '.join(unknown)} cannot be measured here; there are: {', '.join(found)}",
@@ -103,6 +104,8 @@ def figures(name: str, of: Round, source: Source) -> Figures:
     }
     if BARE in of:
         result["ratio_to_bare"] = of[BARE].seconds / measure.seconds
+    if PIPELINE in of:
+        result["pipeline_ratio"] = measure.seconds / of[PIPELINE].seconds
     return result
 
 

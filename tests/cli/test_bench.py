@@ -15,18 +15,22 @@ from infra.blobs.disk import DiskBlobs
 from schemas.config.settings import Settings
 from schemas.errors import EvidenceFalse, LucidError, Misuse
 from schemas.events.session import SessionSettings
-from streams.bench import contender, data, peers, report, rounds, sessions
+from streams.bench import contender, data, growth, max_sessions, peers, report, rounds, sessions
 from streams.bench.case import Case
+from streams.bench.chunk_waits import STEPS, Times, quantile
 from streams.bench.contender import Measure, Task
 from streams.bench.data import Source, make_source, parse_rate, parse_size
 from streams.bench.line import Line, pools
+from streams.bench.load import Load
 from streams.bench.meter import Used
+from streams.cli.verbs import bench
 from tests.support.machine.waiting import until
 
 Lucid = Any
 """The `Program` of conftest.py."""
 
-OURS = ("floor", "bare", "pipeline")
+OURS = ("disk", "floor", "bare", "pipeline")
+RIVAL = "faststream"
 FIGURES = {
     *(
         "seconds",
@@ -39,9 +43,10 @@ FIGURES = {
         "more",
         "others_share",
     ),
-    *("processes", "ratio_to_bare"),
+    *("processes", "ratio_to_bare", "pipeline_ratio"),
 }
 PROCESSES = {
+    "disk": {"disk"},
     "floor": {"floor"},
     "bare": {"server", "reader", "publisher"},
     "pipeline": {"server", "worker", "conductor", "supervisor", "publisher"},
@@ -76,15 +81,15 @@ def test_json_holds_machine_versions_data_and_every_figure(compared: dict[str, A
     assert compared["data"]["kind"] == "incompressible"
     assert compared["data"]["bytes"] == 8_000_000
     assert compared["settings"]["chunk_bytes"] == 1 << 20
-    assert set(compared["results"]) == {*OURS, *peers.installed()}
+    assert set(compared["results"]) == {*OURS, *peers.installed(), RIVAL}
     for name in OURS:
         said = compared["results"][name]
         assert said.keys() == FIGURES
         assert said["processes"].keys() == PROCESSES[name]
-        assert said["chunks"] == 8
+        assert said["chunks"] == (0 if name == "disk" else 8)
         assert said["mb_per_s"] > 0
         assert all(used["peak_bytes"] > 10_000_000 for used in said["processes"].values())
-        assert said["cpu_s_per_gb"] > 0
+        assert said["cpu_s_per_gb"] > 0 or name == "disk"
     assert compared["results"]["bare"]["ratio_to_bare"] == 1
     assert compared["runs"][0].keys() == compared["results"].keys()
 
@@ -103,7 +108,7 @@ def test_the_table_fits_a_terminal_and_names_every_contender(compared: dict[str,
     """Breaks: what people paste into an issue is unreadable."""
     lines = report.comparison(compared)
     assert all(len(line) <= 80 for line in lines), lines
-    for name in ("floor", "bare loop", "pipeline", "until sealed", "worker", "server"):
+    for name in ("disk", "floor", "faststream", "bare loop", "pipeline", "until sealed", "worker", "server"):
         assert any(line.strip().startswith(name) for line in lines)
 
 
@@ -237,7 +242,7 @@ def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -
     assert found["missing"] == found["dead"] == 0
     assert found["chunks"] >= 4
     assert 0 < found["wait_ms"]["p50"] <= found["wait_ms"]["p99"] <= found["wait_ms"]["max"]
-    assert found["steps_ms"].keys() == set(sessions.STEPS[1:])
+    assert found["steps_ms"].keys() == set(STEPS[1:])
     assert found["unended"] == 0
     assert found["processes"].keys() == PROCESSES["pipeline"]
     assert isinstance(found["keeps_up"], bool)
@@ -282,15 +287,27 @@ def test_idle_sessions_are_counted_by_what_they_cost(lucid: Lucid, tmp_path: Pat
         {"unended": 1},
         {"dead": 1},
         {"late_s": 9.0},
-        {"wait_ms": {"p99": 5e3}},
+        {"whole_ms": {"p99": 1000.0}},
         {"drained_s": 99.0},
     ],
 )
 def test_whatever_piles_up_or_is_lost_shows(trouble: dict[str, Any]) -> None:
     """Breaks: a system that falls behind is told to keep up."""
-    calm = {"missing": 0, "unended": 0, "dead": 0, "late_s": 0.1, "wait_ms": {"p99": 20.0}, "drained_s": 0.5}
+    calm = {
+        "missing": 0,
+        "unended": 0,
+        "dead": 0,
+        "late_s": 0.1,
+        "whole_ms": {"p99": 999.0},
+        "drained_s": 0.5,
+    }
+    calm |= {"drain_most_s": 10.0}
     assert sessions.keeps_up(calm)
     assert not sessions.keeps_up(calm | trouble)
+    why, share = sessions.worst(calm | trouble)
+    (value,) = trouble.values()
+    assert f"{value['p99'] if isinstance(value, dict) else value:,.0f}" in why
+    assert share >= 1
 
 
 async def test_a_program_that_hangs_ends_when_the_bench_is_stopped(
@@ -312,18 +329,134 @@ async def test_a_program_that_hangs_ends_when_the_bench_is_stopped(
 
 def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> None:
     """Breaks: a doubled event, or the end of a session, is told as a wait."""
-    times = sessions.Times()
+    times = Times()
     times.at["recorded"] = {(b"u", 0): 1.0, (b"u", 1): 2.0, (b"u", 2): 3.0}
     times.at["stored"] = {(b"u", 0): 1.5, (b"u", 1): 9.0}
     times.at_end = {(b"u", 1)}
+    times.sealed_at = {(b"u", 0): 0.1, (b"u", 1): 0.75}
     assert times.waits_ms() == {"p50": 500, "p99": 500, "max": 500}
+    assert times.whole_ms() == {"p50": 750, "p99": 750, "max": 750}, "from the fragment that closed it"
+    assert times.so_far_ms(7.0)["max"] == 4000, "a chunk that nobody stores waits still"
     assert times.missing == 1
 
 
 def test_quantiles_are_of_what_was_measured() -> None:
     """Breaks: p99 is told of a value that never was."""
-    assert sessions.quantile([], 0.5) == 0
-    assert sessions.quantile([1.0], 0.99) == 1
-    assert sessions.quantile([float(n) for n in range(1, 101)], 0.5) == 50
-    assert sessions.quantile([float(n) for n in range(1, 101)], 0.99) == 99
-    assert sessions.quantile([float(n) for n in range(1, 101)], 1) == 100
+    assert quantile([], 0.5) == 0
+    assert quantile([1.0], 0.99) == 1
+    assert quantile([float(n) for n in range(1, 101)], 0.5) == 50
+    assert quantile([float(n) for n in range(1, 101)], 0.99) == 99
+    assert quantile([float(n) for n in range(1, 101)], 1) == 100
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def search(most: int, guess: int) -> tuple[dict[str, Any], list[int]]:
+    """A search on a system that takes `most` sessions, and the numbers that it tried."""
+    tried = []
+
+    async def probe(count: int) -> dict[str, Any]:
+        tried.append(count)
+        p99 = 10.0 if count <= most else 9_000.0
+        calm = {"missing": 0, "unended": 0, "dead": 0, "late_s": 0.1, "drained_s": 0.5, "drain_most_s": 10.0}
+        return {**calm, "sessions": count, "whole_ms": {"p99": p99}}
+
+    return await max_sessions.search(probe, guess), tried
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 90, 470, 3000])
+@pytest.mark.parametrize("guess", [1, 200, 5000])
+async def test_the_search_ends_at_the_border_after_few_probes(most: int, guess: int) -> None:
+    """Breaks: the told maximum is no maximum, or it is found after an hour."""
+    found, tried = await search(most, guess)
+    assert found["maximum"] <= most < found["first_failed"]
+    assert found["first_failed"] - found["maximum"] <= max(1, 0.1 * found["first_failed"])
+    assert found["at_maximum"].get("sessions", 0) == found["maximum"]
+    assert "p99 9,000 ms" in found["why"]
+    assert len(tried) == len(set(tried)) == len(found["probes"]) <= 18
+
+
+async def test_a_probe_near_its_border_is_measured_twice_and_both_decide() -> None:
+    """Breaks: one disturbed second halves the maximum."""
+    calm = {"missing": 0, "unended": 0, "dead": 0, "late_s": 0.1, "drained_s": 0.5, "drain_most_s": 10.0}
+    waits = {100: [20.0], 200: [1_200.0, 300.0], 400: [900.0, 1_900.0], 300: [9_000.0]}
+
+    async def probe(count: int) -> dict[str, Any]:
+        return {**calm, "whole_ms": {"p99": waits.get(count, [9_000.0]).pop(0)}}
+
+    found = await max_sessions.search(probe, 100)
+    assert waits[100] == waits[200] == waits[400] == []
+    assert 200 <= found["maximum"] < 300
+
+
+def test_sessions_with_long_chunks_close_as_many_chunks_as_after_hours() -> None:
+    """Breaks: large chunks are measured without one that closes, or only with small ones."""
+    load = Load(sessions=600, seconds=20, rate=150_000, chunk_bytes=10 << 20)
+    assert load.fill_s == 69
+    first_close_s = [
+        load.spread_s * number / load.sessions + load.fill_s - load.beats_before(number)
+        for number in range(load.sessions)
+    ]
+    measured = [at_s for at_s in first_close_s if load.spread_s <= at_s < load.play_s]
+    assert len(measured) == pytest.approx(
+        load.sessions * (load.play_s - load.spread_s) / load.fill_s, rel=0.1
+    )
+    assert load.warm_s < 20
+    small = Load(sessions=600, seconds=20, rate=150_000)
+    assert (small.warm_s, small.spread_s) == (0, 6)
+
+
+@pytest.mark.parametrize("longest_ms", [10**9, 0.001])
+async def test_a_probe_is_a_fresh_system_that_leaves_nothing_and_ends_early_if_it_failed(
+    tmp_path: Path, screen: Source, monkeypatch: pytest.MonkeyPatch, longest_ms: float
+) -> None:
+    """Breaks: `--sessions max` fills the disk, or waits for systems that have failed."""
+    monkeypatch.setattr(sessions, "LONGEST_MS", longest_ms)
+    task = Task(screen, tmp_path, Settings(), bench.own_environment())
+    lines: list[str] = []
+    figures = await max_sessions.probe(task, Load(2, 2, 500_000), lines.append)
+    assert left_in(tmp_path) == []
+    assert figures["ended_early"] is (longest_ms < 1)
+    assert figures["cpu_ms_per_fragment"] > 0
+    assert figures["shards"] >= 1
+    (line,) = lines
+    assert ("keeps up" in line) is sessions.keeps_up(figures)
+
+
+def test_a_search_that_finds_no_room_on_the_disk_says_so(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: `--sessions max` fills the disk of the data directory."""
+    options = ("--sessions", "max", "--rate", "8000Gbit", "--chunk-size", "1MiB", "--json")
+    said = lucid("bench", *options, data=tmp_path)
+    assert said.returncode == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert result["bench"] == "max"
+    (found,) = result["results"]["of_chunk_size"]
+    assert (found["maximum"], found["first_failed"]) == (0, 1)
+    assert "it would fill" in found["why"]
+    assert all(len(line) <= 80 for line in report.most(result)), report.most(result)
+
+
+async def test_the_growth_of_cost_is_a_table_with_a_ratio(tmp_path: Path, screen: Source) -> None:
+    """Breaks: nobody sees that a chunk costs more in a long recording."""
+    task = Task(screen, tmp_path, Settings(), bench.own_environment())
+    lines: list[str] = []
+    figures = await growth.measure(task, Load(0, 1, 1_500_000), lines.append, (2, 4), (1,))
+    assert [row["chunks"] for row in figures["chunks"]] == [2, 4]
+    rows = figures["chunks"]
+    assert figures["ratio"]["cpu_ms_per_chunk"] == rows[1]["cpu_ms_per_chunk"] / rows[0]["cpu_ms_per_chunk"]
+    assert figures["ratio"]["cpu_ms_per_fragment"] == 1
+    assert len(lines) == 3
+    assert left_in(tmp_path) == []
+    head = {"machine": report.machine(tmp_path), "versions": report.versions()}
+    table = report.growth({**head, "results": figures})
+    assert all(len(line) <= 80 for line in table), table
+
+
+def test_a_number_of_sessions_that_is_none_is_misuse(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: a typing mistake measures something else for minutes."""
+    for arguments in (("--sessions", "many"), ("--sessions", "3", "--growth")):
+        said = lucid("bench", *arguments, data=tmp_path)
+        assert said.returncode == 2
+        assert "[usage]" in said.stderr

@@ -10,19 +10,21 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from schemas.config.settings import VARIABLES
+from schemas.config.settings import VARIABLES, Settings
 from schemas.config.values import size_text
 from schemas.errors import Misuse, NoSpace
-from streams.bench import hostile, report, rounds, scale, sessions
-from streams.bench.contender import Task
+from streams.bench import growth, hostile, report, rounds, scale, sessions
+from streams.bench.contender import Task, with_chunk_size
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
+from streams.bench.load import CHUNK_BYTES, Load
+from streams.bench.max_sessions import measure_max
 from streams.bench.report import machine, versions
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
@@ -36,10 +38,14 @@ FINISHED_BYTES = 7000
 """Bytes of one finished session in the streams."""
 HONEST = 9
 """Hosts beside the hostile one."""
+MAX = "max"
+MEASURED_S, PROBE_S = 60.0, 20.0
 HOSTILE_BYTES = 2 << 30
 """Bytes that a hostile host may fill in a minute."""
 
 
+SOURCE_BYTES = 4 << 20
+"""Of a measurement that is not about its source."""
 Measurement = Callable[[Task], Awaitable[dict[str, Any]]]
 
 
@@ -52,7 +58,7 @@ class Plan:
     measure: Measurement
     lines: Callable[[dict[str, Any]], list[str]]
     data: str = INCOMPRESSIBLE
-    source_bytes: int = 4 << 20
+    source_bytes: int = SOURCE_BYTES
 
 
 def bench(
@@ -60,7 +66,9 @@ def bench(
     data: Annotated[str, typer.Option(help=f"{SCREEN}, {INCOMPRESSIBLE}, or a file.")] = INCOMPRESSIBLE,
     runs: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 1,
     only: Annotated[str, typer.Option(help="Only these contenders, such as bare,pipeline.")] = "",
-    many: Annotated[int, typer.Option("--sessions", help="Instead: so many sessions at once.", min=0)] = 0,
+    many: Annotated[
+        str, typer.Option("--sessions", help="Instead: so many sessions at once; max: as many as keep up.")
+    ] = "",
     idle: Annotated[int, typer.Option(help="Instead: so many idle sessions.", min=0)] = 0,
     with_hostile: Annotated[
         bool, typer.Option("--hostile", help="Instead: nine honest hosts, without and beside a hostile one.")
@@ -71,45 +79,77 @@ def bench(
     finished: Annotated[
         int, typer.Option(help="Instead: a system with so many finished sessions.", min=0)
     ] = 0,
+    grow: Annotated[
+        bool, typer.Option("--growth", help="Instead: cost at 100 to 10,000 chunks, 1 to 1,000 sessions.")
+    ] = False,
     one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
-    seconds: Annotated[float, typer.Option(help="How long sessions are measured.", min=1)] = 60,
+    seconds: Annotated[
+        float | None, typer.Option(help="How long sessions are measured; unset: 60, of a probe 20.", min=1)
+    ] = None,
     rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
+    chunk_size: Annotated[
+        str, typer.Option(help="Of chunks; unset: the setting, for --sessions 1MiB, for max both.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure this machine: the pipeline beside its best possible speed, and beside other programs."""
-    if (many and idle) or (with_hostile and idle) or (finished and (many or idle or with_hostile)):
+    if sum(map(bool, (many and not with_hostile, idle, with_hostile, finished, grow))) > 1:
         raise Misuse(
-            "--sessions, --idle, --hostile and --finished are measurements of their own",
+            "--sessions, --idle, --hostile, --finished and --growth are measurements of their own",
             code="usage",
             hint="see lucid bench --help",
         )
+    chunk_bytes = parse_size(chunk_size, "--chunk-size") if chunk_size else 0
+    environment = with_chunk_size(own_environment(), chunk_bytes) if chunk_bytes else own_environment()
+    settings = Installation.here(environment).settings
+    measured_s = seconds or (PROBE_S if many == MAX or grow else MEASURED_S)
+    load = Load(
+        sessions=idle if idle else _number(many, with_hostile),
+        seconds=measured_s,
+        rate=0 if idle else parse_rate(rate),
+        one_host=one_host,
+        chunk_bytes=chunk_bytes or CHUNK_BYTES,
+    )
     if with_hostile:
-        load = sessions.Load(many or HONEST, seconds, parse_rate(rate))
+        load = replace(load, sessions=load.sessions or HONEST)
         measure: Measurement = partial(hostile.measure, load=load, hostile_rate=hostile_rate)
         plan = Plan("hostile", HOSTILE_BYTES, measure, report.hostile)
     elif finished:
         hosts = 1 if one_host else scale.HOSTS
         measure = partial(scale.measure, count=finished, hosts=hosts, note=output.note)
         plan = Plan("finished", finished * FINISHED_BYTES, measure, report.finished)
-    elif many or idle:
-        load = sessions.Load(many or idle, seconds, parse_rate(rate) if many else 0, one_host)
-        needed = int(load.sessions * load.rate * (seconds + load.spread_s))
+    elif grow:
+        measure = partial(growth.measure, load=load, note=output.note)
+        plan = Plan("growth", growth.CHUNK_BYTES * growth.CHUNKS[-1], measure, report.growth)
+    elif many == MAX:
+        sizes = (chunk_bytes,) if chunk_bytes else (settings.chunk_bytes, CHUNK_BYTES)
+        measure = partial(measure_max, load=load, chunk_sizes=sizes, note=output.note)
+        plan = Plan("max", 0, measure, report.most)
+    elif load.sessions:
+        needed = int(load.sessions * load.rate * (load.warm_s + load.play_s))
         measure = partial(sessions.measure, load=load)
         plan = Plan("sessions" if load.rate else "idle", needed, measure, report.load)
     else:
         wanted = rounds.contenders([name for name in only.split(",") if name])
-        size_bytes = parse_size(size)
+        size_bytes = parse_size(size, "--size")
         measure = partial(rounds.compare, wanted=wanted, runs=runs, note=output.note)
         plan = Plan("comparison", size_bytes, measure, report.comparison, data, size_bytes)
-    result = _measured(plan)
+    result = _measured(plan, environment, settings)
     output.print_result(result, plan.lines(result), as_json)
 
 
-def _measured(plan: Plan) -> dict[str, Any]:
+def _number(many: str, with_hostile: bool) -> int:
+    """The number of --sessions; 0: none is given, or the maximum is searched. Raises Misuse (usage)."""
+    if not many or (many == MAX and not with_hostile):
+        return 0
+    if not (many.isascii() and many.isdigit()):
+        raise Misuse(f"--sessions {many} is no number; write 200, or {MAX}", code="usage")
+    return int(many)
+
+
+def _measured(plan: Plan, environment: dict[str, str], settings: Settings) -> dict[str, Any]:
     """Measure in a folder of its own; the figures, with machine, versions and settings."""
-    environment = own_environment()
-    settings = Installation.here(environment).settings
-    before = machine()
+    before = machine(Installation.here().data.temp)
 
     async def work(folder: Path) -> dict[str, Any]:
         source = await asyncio.to_thread(make_source, plan.data, plan.source_bytes, folder)
