@@ -52,6 +52,7 @@ def delivered(message: Msg) -> tuple[Message, int]:
         deliveries=int(tokens[at]),
         pending=int(tokens[at + 4]),
         reply=message.reply,
+        stream=tokens[at - 2],
     )
     return decoded, int(tokens[at + 2])
 

@@ -3,10 +3,10 @@
 1. It reads by a short-lived consumer of the server, without acks. The server numbers its deliveries without
    holes. A hole in them, a heartbeat with a higher number, silence, or a lost connection ends that consumer.
    A new one begins at the sequence after the last queued message, and the caller gets a Discontinuity.
-2. Requested and queued bytes are together at most `batch_bytes`: a slow reader slows the server, and the
-   server's 64 MiB per connection are never reached. Close behind a fast writer it asks for little
-   (read_pace).
+2. Requested and queued bytes are bounded (read_pace): a slow reader slows the server, and the server's 64 MiB
+   per connection are never reached. Close behind a fast writer it asks for little.
 3. One task reads. Its position is the caller's checkpoint: neither this module nor the server keeps one.
+4. Alone, it works while its caller waits in it. One of several (merged_follower) works in a task of its own.
 """
 
 import asyncio
@@ -14,29 +14,24 @@ import contextlib
 import json
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nats.aio.msg import Msg
 
 from infra.jetstream import decode, errors
 from infra.jetstream.connection import Connection
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
-from infra.jetstream.read_pace import Pace
+from infra.jetstream.read_pace import ReadBudget, Share
 from schemas.config.backoff import Backoff
 from schemas.config.logs import logger
 from schemas.errors import LucidError, NotFound, Unavailable
 from schemas.ports.messages import Discontinuity, Message
 
-BATCH_BYTES = 12 << 20
-LEAST_PULL_BYTES = 2 << 20
-"""A pull that is smaller than a message never brings it; the largest has 1 MiB with headers."""
 PULL_MESSAGES = 4096
-PULLS = 3
-"""Requests under way together; a new one follows when a third of the bytes has arrived."""
 HEARTBEAT_S = 2.0
+SHARED_EXPIRES_S = 10.0
+"""A request of one of several readers ends then: an idle stream gives back what it may still bring."""
 IDLE_CONSUMER_S = 300
-REST_S = 0.1
-"""The pause between two small requests of a reader that is too close behind its writer."""
 RETRY = Backoff(0.1, 2.0)
 """Between two tries to read on, while nothing is queued."""
 FAREWELL_S = 2.0
@@ -54,18 +49,20 @@ class Follower:
         stream: str,
         filters: Sequence[str],
         from_seq: int,
-        batch_bytes: int = BATCH_BYTES,
+        share: Share | None = None,
+        arrived: Callable[[], None] | None = None,
     ) -> None:
+        """share, arrived: of one of several; `arrived` is called with every item."""
         self.next_seq = max(from_seq, 1)
         """The first sequence that is not in the queue yet."""
         self._conn, self._stream, self._filters = conn, stream, tuple(filters)
-        self._pull_bytes = max(batch_bytes // PULLS, LEAST_PULL_BYTES)
-        self._batch_bytes = max(batch_bytes, self._pull_bytes)
         self._queue: deque[Message | Discontinuity] = deque()
-        self._queued_bytes = 0
-        self._pace = Pace()
-        self._rest_until_s = 0.0
+        self._share = share or ReadBudget().share()
         self._wake = asyncio.Event()
+        self._arrived = arrived or self._wake.set
+        self._times = PullTimes(heartbeat_s=HEARTBEAT_S)
+        if share is not None:
+            self._times = PullTimes(SHARED_EXPIRES_S, HEARTBEAT_S)
         self._broken = "begin"
         """Why a new consumer is needed; empty: the present one reads."""
         self._begun = False
@@ -79,23 +76,34 @@ class Follower:
         return self
 
     async def __anext__(self) -> Message | Discontinuity:
-        await self._fill()
+        await self.read_on(returns=True)
         if not self._queue:
             raise StopAsyncIteration
         item = self._queue.popleft()
         if isinstance(item, Message):
-            self._queued_bytes -= len(item.data)
+            self._share.queued_bytes -= len(item.data)
         return item
 
     async def batch(self) -> list[Message | Discontinuity]:
-        await self._fill()
+        await self.read_on(returns=True)
+        items = self.queued()
+        await self.ask()
+        return items
+
+    def queued(self) -> list[Message | Discontinuity]:
+        """Take all items that have arrived. Call `ask` next."""
         items = list(self._queue)
         self._queue.clear()
-        self._queued_bytes = 0
+        self._share.queued_bytes = 0
+        return items
+
+    async def ask(self) -> None:
+        """Ask for more, if that is allowed now."""
         if self._pulls is not None and not self._broken:
             with contextlib.suppress(Unavailable):
                 await self._ask(self._pulls)
-        return items
+            if not self._pulls.open:
+                self._wake.set()
 
     async def close(self) -> None:
         if self._closed:
@@ -106,8 +114,8 @@ class Follower:
         self._wake.set()
         await self._discard()
 
-    async def _fill(self) -> None:
-        """Return when the queue holds something, or the follower is closed."""
+    async def read_on(self, *, returns: bool = False) -> None:
+        """Keep a consumer and its requests until the follower is closed. returns: or something is queued."""
         failures = 0
         while not self._closed:
             try:
@@ -115,18 +123,19 @@ class Follower:
                     await self._begin()
                 assert self._pulls is not None
                 await self._ask(self._pulls)
+                failures = 0
             except (Unavailable, NotFound) as error:
                 # An absent stream is the caller's mistake at first; later it is an outage.
                 if self._conn.closed or (isinstance(error, NotFound) and not self._begun):
                     raise
-                if not self._queue:
+                if not (returns and self._queue):
                     _log.info("follow_retries", stream=self._stream, code=error.code)
                     failures += 1
                     await asyncio.sleep(RETRY.delay_s(failures))
                     continue
-            if self._queue:
+            if returns and self._queue:
                 return
-            await self._wait(self._pulls)
+            await self._wait(self._pulls, returns)
 
     async def _begin(self) -> None:
         """Make a new consumer at `next_seq`. After a crash here the server removes it by itself."""
@@ -144,7 +153,7 @@ class Follower:
                     ended=self._wake.set,
                     beat=lambda last: self._beat(consumer, last),
                 ),
-                PullTimes(heartbeat_s=HEARTBEAT_S),
+                self._times,
             )
             self._consumer, self._deliveries, self._pulls = consumer, 0, pulls
             await pulls.start()
@@ -154,7 +163,8 @@ class Follower:
             raise
         if self._begun:
             _log.info("follow_resumed", stream=self._stream, seq=self.next_seq, why=reason)
-            self._queue.append(Discontinuity(reason, self.next_seq))
+            self._queue.append(Discontinuity(reason, self.next_seq, self._stream))
+            self._arrived()
         self._begun = True
 
     async def _create(self, consumer: str) -> None:
@@ -175,28 +185,23 @@ class Follower:
             raise errors.from_answer(answer["error"], f"follow {self._stream}")
 
     async def _ask(self, pulls: PullRequests) -> None:
-        while (
-            not self._broken
-            and pulls.outstanding_bytes + self._queued_bytes + self._pull_bytes <= self._batch_bytes
-        ):
-            now_s = asyncio.get_running_loop().time()
-            if self._pace.allows(pulls.outstanding_bytes, now_s):
-                await pulls.ask(self._consumer, PULL_MESSAGES, self._pull_bytes)
-                continue
-            if not pulls.open and now_s >= self._rest_until_s:
-                self._rest_until_s = now_s + REST_S
-                await pulls.ask(self._consumer, PULL_MESSAGES, LEAST_PULL_BYTES)
-            return
+        while not self._broken:
+            self._share.open_bytes = pulls.outstanding_bytes
+            size = self._share.next_pull(asyncio.get_running_loop().time())
+            if not size:
+                return
+            await pulls.ask(self._consumer, PULL_MESSAGES, size)
 
-    async def _wait(self, pulls: PullRequests | None) -> None:
+    async def _wait(self, pulls: PullRequests | None, returns: bool) -> None:
         """Wait for a message, a break or long silence; at least one heartbeat, as the loop may lag."""
         self._wake.clear()
-        if self._queue or self._broken or self._closed or pulls is None:
+        if (returns and self._queue) or self._broken or self._closed or pulls is None:
             return
+        rest_s: float | None = None  # until the queued items are taken
         if pulls.open:
             rest_s = max(pulls.patience_s - pulls.silent_for_s(), HEARTBEAT_S)
-        else:
-            rest_s = max(self._rest_until_s - asyncio.get_running_loop().time(), 0)
+        elif not self._queue:
+            rest_s = self._share.budget.pace.rest_s(asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout(rest_s):
                 await self._wake.wait()
@@ -206,6 +211,7 @@ class Follower:
 
     async def _discard(self) -> None:
         pulls, self._pulls = self._pulls, None
+        self._share.open_bytes = 0
         if pulls is None:
             return
         with contextlib.suppress(LucidError, Exception):
@@ -224,9 +230,10 @@ class Follower:
         self._deliveries = number
         self.next_seq = decoded.seq + 1
         self._queue.append(decoded)
-        self._queued_bytes += len(decoded.data)
-        self._pace.took(len(decoded.data), decoded.pending, asyncio.get_running_loop().time())
-        self._wake.set()
+        if self._pulls is not None:
+            self._share.open_bytes = self._pulls.outstanding_bytes
+        self._share.took(len(decoded.data), decoded.pending, asyncio.get_running_loop().time())
+        self._arrived()
 
     def _beat(self, consumer: str, last_delivery: int) -> None:
         if last_delivery > self._deliveries:

@@ -5,14 +5,14 @@ Only back-pressure is retried here: the server stored nothing then. All other re
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import nats.errors
 from nats.aio.msg import Msg
 
-from infra.jetstream import declare, decode, errors, follower, limits, reads
+from infra.jetstream import declare, decode, errors, follower, limits, merged_follower, reads
 from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.consumer import PullConsumer
@@ -167,10 +167,11 @@ class Jet:
             upsert=upsert,
         )
 
-    def follow(
-        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = follower.BATCH_BYTES
-    ) -> follower.Follower:
-        return follower.Follower(self._conn, stream, filters, from_seq, batch_bytes)
+    def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> follower.Follower:
+        return follower.Follower(self._conn, stream, filters, from_seq)
+
+    def follow_all(self, sources: Iterable[merged_follower.Source]) -> merged_follower.MergedFollower:
+        return merged_follower.MergedFollower(self._conn, sources)
 
     async def delete(self, stream: str, seq: int) -> bool:
         return await declare.delete_message(self._conn, stream, seq)

@@ -7,7 +7,7 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 3. After Unavailable a call may have taken effect: the caller must tolerate that when it repeats the call.
 """
 
-from schemas.ports.broker import Consumer, Eraser, Follower, Jet, Reader, Writer
+from schemas.ports.broker import Consumer, Eraser, Follower, Jet, MergedFollower, Reader, Writer
 from schemas.ports.files import Blobs, DataDir
 from schemas.ports.key_folder import KeyFolder, KeyPlace
 from schemas.ports.keys import (
@@ -43,6 +43,7 @@ __all__ = [
     "KeyPlace",
     "Keyring",
     "MasterKeys",
+    "MergedFollower",
     "OpenKeyFile",
     "Process",
     "Reader",

@@ -5,7 +5,7 @@
 3. Any number of tasks may call one object at once, except a Follower. Every method may raise Unavailable.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
@@ -34,6 +34,19 @@ class Follower(Protocol):
 
     async def close(self) -> None:
         """End the iteration, also of a task that waits in it. A second call does nothing."""
+
+
+class MergedFollower(Protocol):
+    """Several streams at once, each as a Follower reads it. One task may use it."""
+
+    async def batch(self) -> list[Message | Discontinuity]:
+        """Wait for at least one item and return all that have arrived; empty after `close`.
+
+        Items of one stream are in its order. A stream that is not readable stops no other.
+        """
+
+    async def close(self) -> None:
+        """End, also a task that waits in `batch`. A second call does nothing."""
 
 
 class Reader(Protocol):
@@ -65,13 +78,11 @@ class Reader(Protocol):
     def read_all(self, stream: str, subject: str, from_seq: int = 1) -> AsyncIterator[Message]:
         """Yield every message of a subject that the stream holds now, in order."""
 
-    def follow(
-        self, stream: str, filters: Sequence[str], from_seq: int = 1, batch_bytes: int = ...
-    ) -> Follower:
-        """Follow the subjects from a sequence on: stored messages first, then new ones.
+    def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> Follower:
+        """Follow the subjects from a sequence on: stored messages first, then new ones."""
 
-        batch_bytes: the most that is requested and queued.
-        """
+    def follow_all(self, sources: Iterable[tuple[str, Sequence[str], int]]) -> MergedFollower:
+        """Follow several streams: each with its subjects, from its sequence on."""
 
     async def info(self, stream: str) -> StreamInfo:
         """Return the state of a stream. Raises NotFound (stream.absent)."""

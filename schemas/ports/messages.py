@@ -17,8 +17,8 @@ MSG_ID = "Nats-Msg-Id"
 class Message:
     """One message of a stream, or one request (seq 0).
 
-    pending: messages left at the source when it sent this one; reply: subject of the ack. A message that was
-    read directly has 0 and "".
+    pending: messages left at the source when it sent this one; stream: its name; reply: subject of the ack. A
+    message that was read directly has 0 and "".
     """
 
     subject: str
@@ -29,6 +29,7 @@ class Message:
     deliveries: int = 1
     pending: int = 0
     reply: str = ""
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Discontinuity:
 
     reason: str
     next_seq: int
+    stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

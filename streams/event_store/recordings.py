@@ -9,20 +9,16 @@
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas import subjects
 from schemas.errors import Misuse
-from schemas.ports import Follower, Jet
+from schemas.ports import Jet, MergedFollower
 from schemas.ports.messages import Message, StreamInfo
 
 MOST_NAMES = 10_000
 """Of all shards together: at 4 KiB each, far below the 64 MiB that the server may owe."""
-READ_BYTES = 12 << 20
-"""Asked for and queued by the follower of one stream that is read alone."""
-READ_BYTES_OF_ALL, LEAST_READ_BYTES = 24 << 20, 2 << 20
-"""The same for the followers of several shards together, and for each at least: together at most 32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +99,12 @@ class Recordings:
             held[subjects.recording_stream(p, self.shards)].append(p)
         return dict(held)
 
-    def follow(self, stream: str, partitions: Collection[int], from_seq: int) -> Follower:
-        """Follow partitions of one stream; the followers of all shards together keep a bound on bytes."""
-        of_shard = READ_BYTES if self.shards == 1 else READ_BYTES_OF_ALL // self.shards
-        filters = [subjects.recording_filter(p) for p in partitions]
-        return self.jet.follow(stream, filters, from_seq, max(of_shard, LEAST_READ_BYTES))
+    def follow(self, partitions: Collection[int], after: Mapping[str, int]) -> MergedFollower:
+        """Follow partitions in all their streams. after: by stream, the sequence before the first one."""
+        return self.jet.follow_all(
+            (stream, [subjects.recording_filter(p) for p in held], after[stream] + 1)
+            for stream, held in self.held_by(partitions).items()
+        )
 
     def _holding(self, subject: str) -> str:
         return self.stream_of(subjects.session_of(subject))

@@ -16,8 +16,9 @@ from infra.jetstream import (
     connect,
     pull_requests,
 )
+from infra.jetstream.merged_follower import MergedFollower
 from infra.jetstream.pull_requests import PullCallbacks, PullRequests, PullTimes
-from infra.jetstream.read_pace import Pace
+from infra.jetstream.read_pace import LEAST_PULL_BYTES, POOL_BYTES, Pace, ReadBudget
 from infra.nats_server.server import NatsServer
 from schemas.errors import NotFound, Unavailable
 from tests.support.machine.waiting import PATIENCE_S, until
@@ -41,6 +42,11 @@ async def take(follower: Follower, count: int) -> tuple[list[Message], list[Disc
         if len(messages) == count:
             break
     return messages, breaks
+
+
+def follow_within(jet: Jet, most_bytes: int) -> Follower:
+    """A follower that may hold and request so many bytes."""
+    return Follower(jet._conn, "TAPE", ["tape.>"], 1, ReadBudget(most_bytes).share())
 
 
 async def last_seq(jet: Jet) -> int:
@@ -88,7 +94,7 @@ async def test_large_messages_come_whole_and_within_the_bytes_asked_for(jet: Jet
     await jet.declare(STREAM)
     for n in range(60):
         await jet.publish("tape.a", bytes([n]) * (960 << 10))
-    follower = jet.follow("TAPE", ["tape.>"], batch_bytes=4 << 20)
+    follower = follow_within(jet, 4 << 20)
     await take(follower, 1)
     await asyncio.sleep(0.3)
     assert sum(len(item.data) for item in follower._queue if isinstance(item, Message)) <= 4 << 20
@@ -102,7 +108,7 @@ async def test_a_reader_that_is_held_off_its_writer_misses_nothing(jet: Jet, pat
     """Breaks: a recording that comes faster than it may be followed stands still, or has holes."""
     await jet.declare(STREAM)
     follower = jet.follow("TAPE", ["tape.>"])
-    follower._pace = Pace(1 << 20, 1 << 16)
+    follower._share.budget.pace = Pace(1 << 20, 1 << 16)
     sent = [bytes([n]) * (1 << 19) for n in range(40)]
 
     async def write() -> None:
@@ -264,7 +270,7 @@ async def test_a_reader_that_paused_longer_than_its_requests_live_goes_on(jet: J
     await jet.declare(STREAM)
     for _ in range(10):
         await jet.publish("tape.a", bytes(900_000))
-    follower = jet.follow("TAPE", ["tape.>"], batch_bytes=4 << 20)
+    follower = follow_within(jet, 4 << 20)
     await take(follower, 1)
     await asyncio.sleep(7)
     messages, breaks = await asyncio.wait_for(take(follower, 9), PATIENCE_S)
@@ -283,3 +289,100 @@ async def test_a_closed_follower_leaves_no_consumer_behind(jet: Jet) -> None:
     await follower.close()
     names = json.loads(await jet.request("$JS.API.CONSUMER.NAMES.TAPE", b"{}"))
     assert names["total"] == 0
+
+
+SHARDS = [StreamSpec(f"SHARD-{n}", (f"shard.{n}.>",), 1 << 28) for n in range(16)]
+
+
+@pytest.fixture
+async def shards(jet: Jet) -> MergedFollower:
+    """A reader of sixteen streams."""
+    for spec in SHARDS:
+        await jet.declare(spec)
+    return jet.follow_all((spec.name, spec.subjects, 1) for spec in SHARDS)
+
+
+async def take_all(
+    reader: MergedFollower, count: int
+) -> tuple[dict[str, list[Message]], list[Discontinuity]]:
+    """The next `count` messages by stream, and the discontinuities between them."""
+    messages: dict[str, list[Message]] = {}
+    breaks: list[Discontinuity] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while sum(map(len, messages.values())) < count:
+            for item in await reader.batch():
+                if isinstance(item, Message):
+                    messages.setdefault(item.stream, []).append(item)
+                else:
+                    breaks.append(item)
+    return messages, breaks
+
+
+async def test_each_of_several_streams_is_read_in_its_order(
+    jet: Jet, shards: MergedFollower, patient: None
+) -> None:
+    """Breaks: a shard's fragments are lost, doubled or swapped beside those of another."""
+    for n in range(320):
+        await jet.publish(f"shard.{n % 16}.a", str(n).encode())
+    messages, breaks = await take_all(shards, 320)
+    assert set(messages) == {spec.name for spec in SHARDS}
+    for number, spec in enumerate(SHARDS):
+        assert [message.seq for message in messages[spec.name]] == list(range(1, 21))
+        assert [int(message.data) % 16 for message in messages[spec.name]] == [number] * 20
+    assert breaks == []
+    waiting = asyncio.create_task(shards.batch())
+    await asyncio.sleep(0)
+    await shards.close()
+    assert await asyncio.wait_for(waiting, PATIENCE_S) == []
+
+
+async def test_the_streams_of_one_reader_never_hold_more_than_its_budget_together(
+    jet: Jet, shards: MergedFollower, patient: None
+) -> None:
+    """Breaks: sixteen shards with a backlog owe one connection so much that the server cuts it off."""
+    for n in range(96):
+        await jet.publish(f"shard.{n % 16}.a", bytes([n]) * (900 << 10))
+    first = await shards.batch()
+    budget, most = shards._followers[0]._share.budget, 0
+    for _ in range(40):
+        await asyncio.sleep(0.01)
+        most = max(most, sum(share.held_bytes for share in budget.shares))
+    assert most <= POOL_BYTES + 16 * LEAST_PULL_BYTES <= 32 << 20
+    messages, breaks = await take_all(shards, 96 - len(first))
+    assert breaks == []
+    found = sorted(
+        one.data[0] for part in (first, *messages.values()) for one in part if isinstance(one, Message)
+    )
+    assert found == list(range(96))
+    await shards.close()
+
+
+async def test_a_stream_that_cannot_be_read_stops_no_other(
+    jet: Jet, shards: MergedFollower, patient: None
+) -> None:
+    """Breaks: one shard without a leader ends the recordings in all the others."""
+    for n in range(16):
+        await jet.publish(f"shard.{n}.a", b"before")
+    await take_all(shards, 16)
+    gone = shards._followers[3]
+    await jet._conn.request("$JS.API.STREAM.DELETE.SHARD-3")
+    await until(lambda: bool(gone._broken))
+    await jet.publish("shard.4.a", b"beside")
+    messages, _ = await take_all(shards, 1)
+    assert [message.data for message in messages["SHARD-4"]] == [b"beside"]
+    await jet.declare(SHARDS[3])
+    gone.next_seq = 1
+    await jet.publish("shard.3.a", b"back")
+    messages, breaks = await take_all(shards, 1)
+    assert [message.data for message in messages["SHARD-3"]] == [b"back"]
+    assert [one.stream for one in breaks] == ["SHARD-3"]
+    await shards.close()
+
+
+async def test_an_absent_stream_among_several_is_the_callers_mistake(jet: Jet) -> None:
+    """Breaks: a worker waits for ever for a shard that nobody declares."""
+    await jet.declare(SHARDS[0])
+    reader = jet.follow_all((spec.name, spec.subjects, 1) for spec in SHARDS[:2])
+    with pytest.raises(NotFound):
+        await asyncio.wait_for(reader.batch(), PATIENCE_S)
+    await reader.close()

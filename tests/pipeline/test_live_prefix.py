@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +258,16 @@ async def test_a_worker_that_lags_takes_up_what_another_recorded_and_let_go(
     """Breaks: a worker that was frozen waits for fragments that are gone, and its session never ends."""
     look, thawed, first = Ingest._look, asyncio.Event(), []
 
-    async def frozen(ingest: Ingest, stream: str, batch: Sequence[Message], looked: Any) -> None:
+    async def frozen(ingest: Ingest, batch: Sequence[Message], size: int, looked: Any) -> None:
         first.append(ingest)
         if ingest is first[0] and batch[-1].seq > 13:
             await thawed.wait()
+            stream = batch[0].stream
             there = await ingest._jet.get_many(stream, [message.seq for message in batch])
-            batch = list(there.values())  # it is only now that they are read
+            # it is only now that they are read
+            batch = [replace(message, stream=stream) for message in there.values()]
         if batch:
-            await look(ingest, stream, batch, looked)
+            await look(ingest, batch, size, looked)
 
     monkeypatch.setattr(Ingest, "_look", frozen)
     async with system(server, tmp_path) as world:

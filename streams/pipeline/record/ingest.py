@@ -1,10 +1,10 @@
-"""Runs the stage `record`: a reader for each shard of this worker, one Recording for each session.
+"""Runs the stage `record`: one reader over the shards of this worker, one Recording for each session.
 
-1. A reader acknowledges nothing and stores no position. At the start its stream's last sequence is noted.
+1. The reader acknowledges nothing and stores no position. At the start each stream's last sequence is noted.
    Open sessions catch up to it on their own subjects, and the reader follows from there.
 2. Fragments of an unknown session stay in the stream; when the session appears, it catches up.
 3. Fragments of a session that is sealed, being cleaned up or destroyed are dropped.
-4. A session is in one shard, so one reader brings its messages, in their order.
+4. A session is in one shard, and the reader brings the messages of each shard in their order.
 5. No session slows down another one. If a session exceeds its share (recording.py, rule 4), its other
    messages stay in the stream, and the session reads them by itself.
 """
@@ -61,11 +61,10 @@ class Ingest:
         self._jet, self._directory, self._threads = store.jet, store.directory, threads
         self._partitions = partitions
         self._shared = Shared(store.recordings, chunk_memory, threads, end_keys)
-        self._shards = store.recordings.held_by(partitions)
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen: dict[str, int] = {}
-        """By stream, the last sequence of its reader: a new session catches up to it."""
+        """By stream, the last sequence that was read: a new session catches up to it."""
         self._strays = 0
         self._looks: asyncio.Queue[asyncio.Future[list[tuple[Recording, list[Arrival]]]]]
         self._looks = asyncio.Queue(limits.workers + 1)
@@ -74,7 +73,7 @@ class Ingest:
     async def run(self) -> None:
         """Run until cancelled. An unforeseen error ends the worker, which is started again."""
         await retry(self._directory.ready)
-        for stream in self._shards:
+        for stream in self._shared.recordings.held_by(self._partitions):
             self._seen[stream] = (await retry(partial(self._shared.recordings.info, stream))).last_seq
         self._directory.on_change(self._changed)
         for session in self._directory.sessions():
@@ -84,8 +83,7 @@ class Ingest:
                 for p in self._partitions:
                     answer = partial(self._progress, p)
                     await serving.enter_async_context(self._jet.serve(subjects.host_activity(p), answer))
-                readers = (self._read_all(stream, owned) for stream, owned in self._shards.items())
-                for service in (self._shared.side_tasks.run(), self._fold_all(), *readers):
+                for service in (self._shared.side_tasks.run(), self._fold_all(), self._read_all()):
                     tasks.create_task(service)
         finally:
             recordings = list(self._recordings.values())
@@ -123,17 +121,17 @@ class Ingest:
         }
         return json.dumps(progress).encode()
 
-    # the readers
+    # the reader
 
-    async def _read_all(self, stream: str, owned: Collection[int]) -> None:
-        """Follow the owned partitions of one stream."""
-        follower = self._shared.recordings.follow(stream, owned, self._seen[stream] + 1)
+    async def _read_all(self) -> None:
+        """Follow the owned partitions in all streams."""
+        follower = self._shared.recordings.follow(self._partitions, self._seen)
         try:
             while items := await follower.batch():
                 looked: Counter[Recording] = Counter()
                 read_bytes = 0
                 for batch, size in _batches(items, self._batch_messages):
-                    await self._look(stream, batch, size, looked)
+                    await self._look(batch, size, looked)
                     read_bytes += size
                 await self._wait_for_space(looked)
                 if read_bytes < GATHERED_BYTES:
@@ -141,15 +139,14 @@ class Ingest:
         finally:
             await follower.close()
 
-    async def _look(
-        self, stream: str, batch: Sequence[Message], size: int, looked: "Counter[Recording]"
-    ) -> None:
+    async def _look(self, batch: Sequence[Message], size: int, looked: "Counter[Recording]") -> None:
         """Check a batch in a thread; several batches are checked while an earlier one is folded.
 
         size: bytes of the batch; looked: messages of this read that were checked, by recording.
         """
         groups: dict[Recording, list[Message]] = {}
         for message in batch:
+            self._seen[message.stream] = message.seq  # before any await: a new session misses no message
             recording = self._recordings.get(subjects.session_of(message.subject))
             if recording is None:
                 continue
@@ -160,7 +157,6 @@ class Ingest:
             else:
                 looked[recording] += 1
                 groups.setdefault(recording, []).append(message)
-        self._seen[stream] = batch[-1].seq  # no await since the first look: a new session misses no message
         if groups:
             known, loop = list(groups.items()), asyncio.get_running_loop()
             if len(batch) <= AT_ONCE_MESSAGES and size <= AT_ONCE_BYTES:
@@ -204,7 +200,7 @@ def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[tu
     size = 0
     for item in items:
         if isinstance(item, Discontinuity):
-            log.info("reader_took_up", next=item.next_seq, reason=item.reason)
+            log.info("reader_took_up", stream=item.stream, next=item.next_seq, reason=item.reason)
             continue
         batch.append(item)
         size += len(item.data)
