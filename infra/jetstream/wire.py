@@ -17,6 +17,7 @@ from typing import cast
 from urllib.parse import ParseResult
 
 from nats.aio.transport import Transport
+from nats.protocol.parser import CRLF_SIZE
 
 from infra.jetstream.payloads import Command, Landing
 
@@ -186,9 +187,9 @@ class WireTransport(Transport):
         protocol = self._protocol
         async with self._draining:
             while self._out and protocol is self._protocol:
-                data = self._next()
-                (await protocol.writable()).write(data)
-                self.waiting_bytes -= len(data)
+                pieces = self._next()
+                (await protocol.writable()).writelines(pieces)
+                self.waiting_bytes -= sum(map(len, pieces))
                 self.moved.set()
             await protocol.writable()
 
@@ -242,11 +243,15 @@ class WireTransport(Transport):
         if self._protocol.transport is not None:
             self._protocol.transport.abort()
 
-    def _next(self) -> bytes:
-        """Take the next command, joined with the small ones after it."""
-        first = self._out.popleft()
-        size, several = len(first), [first]
-        while self._out and size + len(self._out[0]) <= SMALL_BYTES:
-            several.append(self._out.popleft())
-            size += len(several[-1])
-        return b"".join(several) if len(several) > 1 else first
+    def _next(self) -> list[bytes]:
+        """Take small commands, joined, then at most one large payload with its line end.
+
+        They go out with one system call: pieces of their own would wake the server for each.
+        """
+        small, size = [self._out.popleft()], 0
+        while self._out and (size := size + len(small[-1])) + len(self._out[0]) <= SMALL_BYTES:
+            small.append(self._out.popleft())
+        pieces = [b"".join(small) if len(small) > 1 else small[0]]
+        while self._out and len(pieces) < 3 and (len(pieces) == 1 or len(self._out[0]) == CRLF_SIZE):
+            pieces.append(self._out.popleft())
+        return pieces
