@@ -56,6 +56,9 @@ class _Host:
     looked_us: int = 0
     mark: tuple[int, int] | None = None
     """When the last fragment of its recording was looked up, and the stream sequence of that fragment."""
+    last_seq: int = 0
+    """Stream sequence of the last fragment, while the stream itself ends at `stream_seq`."""
+    stream_seq: int = -1
 
 
 class HostActivity:
@@ -73,12 +76,13 @@ class HostActivity:
         """
         live = [session for session in sessions if session.created is not None]
         self._hosts = {session.id: self._hosts.get(session.id) or _Host() for session in live}
-        ahead_us = now_us - (await self._recordings.now_us() or now_us)
+        ends = {shard.name: shard for shard in await self._recordings.infos()}
+        ahead_us = now_us - (ends[subjects.RECORDINGS].now_us or now_us)
         if now_us - self._listened_us > DEAF_S * 1e6:
             self._began_us = now_us
         self._listened_us = now_us
         for session in live:
-            await self._mark(session, now_us)
+            await self._mark(session, now_us, ends[self._recordings.stream_of(session.id)].last_seq)
         partitions = {subjects.partition(session.id) for session in live}
         for answer in await asyncio.gather(*map(self._ask, partitions)):
             for name, (position, heard_us) in answer.items():
@@ -96,14 +100,19 @@ class HostActivity:
         host = self._hosts.get(session.id)
         return host.looked_us if host else 0
 
-    async def _mark(self, session: Session, now_us: int) -> None:
-        """Note the last fragment of a quiet host: once it is folded, all up to now was folded."""
+    async def _mark(self, session: Session, now_us: int, stream_seq: int) -> None:
+        """Note the last fragment of a quiet host: once it is folded, all up to now was folded.
+
+        stream_seq: the end of its stream now. While that stands still, no fragment is looked up again.
+        """
         host = self._hosts[session.id]
         if session.state in FILLING and host.mark is None and now_us - self.heard_us(session) > QUIET_S * 1e6:
             assert session.created is not None
             recording = subjects.recording(session.created.host, session.id)
-            last = await self._recordings.last(recording)
-            host.mark = (now_us, last.seq if last else 0)
+            if host.stream_seq != stream_seq:
+                last = await self._recordings.last(recording)
+                host.last_seq, host.stream_seq = last.seq if last else 0, stream_seq
+            host.mark = (now_us, host.last_seq)
 
     async def _ask(self, p: int) -> dict[str, tuple[int, int]]:
         """Position and time heard, by session; empty when no worker answers."""

@@ -88,10 +88,6 @@ class Recordings:
         """The state of every stream, by shard."""
         return [await self.jet.info(stream) for stream in self.streams]
 
-    async def now_us(self) -> int:
-        """The clock of the server, which stamps fragments; 0: unknown."""
-        return (await self.jet.info(subjects.RECORDINGS)).now_us
-
     def held_by(self, partitions: Collection[int]) -> dict[str, list[int]]:
         """The streams that hold some of these partitions, with those."""
         held: defaultdict[str, list[int]] = defaultdict(list)

@@ -153,6 +153,32 @@ async def test_while_a_worker_is_behind_no_host_is_silent(jet: Jet, monkeypatch:
         assert ear.hearing.looked_us(ear.session) > 0
 
 
+async def test_while_a_stream_stands_still_no_fragment_is_looked_up_again(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a thousand silent hosts cost a hundred requests a second; or a new fragment is overlooked."""
+    prepared, ear = await prepare(jet)
+    looked: list[str] = []
+    last = Recordings.last
+
+    async def counted(recordings: Recordings, subject: str) -> Message | None:
+        looked.append(subject)
+        return await last(recordings, subject)
+
+    monkeypatch.setattr(Recordings, "last", counted)
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        for count in (1, 2):
+            await folded_up_to(stage, prepared, await send(jet, prepared, [count - 1]))
+            for _ in range(3):
+                await ear.listen()
+                assert ear.all_looked_at
+            assert looked == [prepared.subject] * count
+    await send(jet, prepared, [2])
+    await ear.listen()
+    assert not ear.all_looked_at
+
+
 async def test_after_a_time_in_which_nobody_listened_every_host_counts_as_heard_once(jet: Jet) -> None:
     """Breaks: a server that was away for a minute makes every session an error."""
     _, ear = await prepare(jet)
