@@ -6,8 +6,14 @@
 1. The machine, the disk and the hour are the same for both: the other checkout first, then this one, ROUNDS
    times. Medians are printed, and the ratio of this checkout to the other.
 2. Each runs in its own environment (.venv) and data directory. The other checkout has had `uv sync`.
-3. Both must measure alike. An older checkout has an older bench; put this one's into it:
-   `cp -r streams/bench ../before/streams/` and `cp streams/cli/verbs/bench.py ../before/streams/cli/verbs/`.
+3. Both must measure alike. An older checkout has an older bench; put this one's into it. Only pipeline.py
+   stays as it is there: it starts the system and records as that checkout does.
+
+       git worktree add ../before COMMIT
+       cp streams/bench/*.py ../before/streams/bench/
+       git -C ../before checkout streams/bench/pipeline.py
+       cp streams/cli/verbs/bench.py ../before/streams/cli/verbs/
+       (cd ../before && uv sync)
 """
 
 import json
@@ -37,7 +43,7 @@ def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from figures(inner, f"{path}.{name}" if path else str(name))
     elif isinstance(value, int | float) and path.rpartition(".")[2] in TOLD:
-        yield path, float(value)
+        yield path, value / 1e6 if path.endswith("peak_bytes") else float(value)
 
 
 def measured(checkout: Path, arguments: list[str]) -> Figures:
@@ -62,7 +68,7 @@ def medians(rounds: list[Figures]) -> Figures:
 
 
 def table(before: Figures, now: Figures) -> Iterator[str]:
-    yield f"{'':<44}{'other':>12}{'this':>12}{'this/other':>12}"
+    yield f"{'peak_bytes in MB':<44}{'other':>12}{'this':>12}{'this/other':>12}"
     for name in now:
         if name in before:
             ratio = f"{now[name] / before[name]:>12.2f}" if before[name] else ""
