@@ -1,8 +1,10 @@
 """Fixtures that several folders share: a real nats-server in a folder of its own, and a connection to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import uvloop
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
+from streams.event_store import topology
 from tests.support.machine.waiting import PATIENCE_S
 
 # how long an example takes says more of the machine than of us
@@ -22,6 +25,26 @@ settings.load_profile("untimed")
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests run on the event loop that the product runs on."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+SHARDS = {
+    **dict.fromkeys(("test_recording", "test_full_stream", "test_conductor_faults", "test_runner"), 1),
+    **dict.fromkeys(("test_live_prefix", "test_every_effect", "test_flooded_aborts"), 4),
+    **dict.fromkeys(("test_catching_up", "test_source_purge", "test_kills", "test_from_outside"), 16),
+}
+"""How many recording streams the installations of a test file have; 0, or not listed: as by default."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shards(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The number of recording streams of new installations, in this process and in those that it starts."""
+    count = getattr(request, "param", 0) or SHARDS.get(request.module.__name__.rsplit(".", 1)[-1], 0)
+    if not count:
+        yield topology.DEFAULT_SHARDS
+        return
+    small = patch.object(topology, "LEAST_SHARD_BYTES", 0)
+    with small, patch.object(topology, "DEFAULT_SHARDS", count), patch.dict(os.environ, SHARDS=str(count)):
+        yield count
 
 
 @pytest.fixture

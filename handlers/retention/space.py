@@ -1,4 +1,4 @@
-"""Divides the space of the recording stream: which source is purged, and how much a host may send.
+"""Divides the space of one recording stream, a shard: which source is purged, and how much a host may send.
 
     0 ── keep by age ── 70 % ── oldest seals go, then stored prefixes ── 95 % ── markers only ── 100 %
 

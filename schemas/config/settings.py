@@ -33,6 +33,8 @@ CODECS = {codec.name.lower(): codec for codec in Codec}
 SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 DAY_S = 86_400
 YEAR_S = 366 * DAY_S
+DEFAULT_SHARDS = 4
+"""Of a new installation whose disk gives each shard enough (streams.event_store.topology)."""
 DEFAULT_MEMORY_MIB = 450
 """Of nats-server. 380 costs 10.9 instead of 6.8 CPU-s/GB of a fast upload; no bound costs 1.7 GB."""
 ENDLESS = "accepted, without effect: recorder waits out every outage"
@@ -102,8 +104,8 @@ class Settings:
         0,
         "SHARDS",
         one_of(0, *SHARD_COUNTS),
-        "how many streams share the recordings and their space, fixed at the first start: with more, a disk "
-        "that syncs files side by side carries more sessions; 0: as it is, on a new installation 1",
+        "how many streams divide the recordings and their space, fixed at the first start; with more, a disk "
+        f"that syncs files side by side carries more sessions; 0: as it is, {DEFAULT_SHARDS} if new",
     )
     wait_start_s: float | None = setting(
         None,

@@ -76,13 +76,14 @@ class HostActivity:
         """
         live = [session for session in sessions if session.created is not None]
         self._hosts = {session.id: self._hosts.get(session.id) or _Host() for session in live}
-        ends = {shard.name: shard for shard in await self._recordings.infos()}
-        ahead_us = now_us - (ends[subjects.RECORDINGS].now_us or now_us)
+        shards = await self._recordings.infos()
+        ends = {shard.name: shard.last_seq for shard in shards}
+        ahead_us = now_us - (shards[0].now_us or now_us)
         if now_us - self._listened_us > DEAF_S * 1e6:
             self._began_us = now_us
         self._listened_us = now_us
         for session in live:
-            await self._mark(session, now_us, ends[self._recordings.stream_of(session.id)].last_seq)
+            await self._mark(session, now_us, ends[self._recordings.stream_of(session.id)])
         partitions = {subjects.partition(session.id) for session in live}
         for answer in await asyncio.gather(*map(self._ask, partitions)):
             for name, (position, heard_us) in answer.items():

@@ -2,6 +2,7 @@
 
 1. A dead letter is published before its message is acknowledged. After a crash between the two the same
    letter is published again; within the stream's window the server drops the second one by its message id.
+   It names the session: two shards have the same sequences.
 2. DEAD lets the oldest go when it is full: a refusal can always be written down.
 """
 
@@ -53,7 +54,7 @@ async def publish_dead_letter(jet: Writer, dead: Dead) -> None:
     await jet.publish(
         subjects.dead(dead.stage, dead.session),
         dead.model_dump_json().encode(),
-        msg_id=f"dead.{dead.stage}.{dead.seq}.{dead.run}",
+        msg_id=f"dead.{dead.stage}.{dead.session}.{dead.seq}.{dead.run}",
     )
 
 

@@ -77,8 +77,11 @@ class Recordings:
 
     async def names(self, stream: str) -> set[str] | None:
         """Every name with messages in one stream; None: there are more than its part of MOST_NAMES."""
-        if (await self.jet.info(stream)).subjects > MOST_NAMES // self.shards:
+        count = (await self.jet.info(stream)).subjects
+        if count > MOST_NAMES // self.shards:
             return None
+        if not count:
+            return set()
         counts = await self.jet.subject_counts(stream, subjects.ALL_RECORDINGS)
         return {subjects.session_of(subject) for subject in counts}
 

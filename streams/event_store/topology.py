@@ -14,6 +14,7 @@
 
 from dataclasses import replace
 
+from schemas.config.settings import DEFAULT_SHARDS
 from schemas.errors import Misuse, NoSpace, NotFound
 from schemas.ports import Jet
 from schemas.ports.messages import Account, StreamSpec
@@ -46,8 +47,6 @@ SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.0
 OTHERS = tuple(name for name in SHARES if name != RECORDINGS)
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a foreign server, when no setting says how much it gives."""
-DEFAULT_SHARDS = 1
-"""Of a new installation."""
 LEAST_SHARD_BYTES = 1 << 30
 """A new installation gets fewer shards if each would have less: one session must find room in its own."""
 EVENT_BYTES = 800 << 10

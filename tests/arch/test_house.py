@@ -26,6 +26,11 @@ DOCUMENTS = [path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"
 FREE = re.compile(r"\b(what|who|whom|whoever|whatever|whose|that which)\b", re.IGNORECASE)
 SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n\s*\n|\n\s*(?:\d+\.|[-*#]+)\s")
 WORD = re.compile(r"[\w'’`./-]+")
+KNOWS_SHARDS = {
+    *("schemas/subjects.py", "streams/event_store/recordings.py", "streams/event_store/topology.py"),
+    "streams/bench/sessions.py",  # reads the number by itself: it also measures checkouts without shards
+}
+"""Every other module asks for the stream of a session."""
 NAMELESS = {"utils", "common", "manager", "base", "helpers", "misc"}
 
 
@@ -113,3 +118,16 @@ def test_sentences_can_be_read_once(kind: str) -> None:
     most_free, most_long = BOUNDS[kind]
     assert len(free) <= most_free, free
     assert len(long) <= most_long, long
+
+
+def test_one_door_leads_to_recordings() -> None:
+    """Breaks: a module reads the stream of shard 0, and finds nothing of most sessions."""
+    names = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id == "RECORDINGS")
+        or (isinstance(node, ast.Attribute) and node.attr == "RECORDINGS")
+        or (isinstance(node, ast.Constant) and node.value == "RECORDINGS")
+    }
+    assert names == KNOWS_SHARDS

@@ -14,6 +14,7 @@ import pytest
 
 from infra.jetstream import Jet, StreamSpec, client, connect
 from infra.nats_server.server import NatsServer, binary
+from schemas import subjects
 from schemas.errors import Denied, LucidError, Misuse, NoSpace, Unavailable, outcome
 from streams.cli.verbs import doctor_link
 from streams.event_store import topology
@@ -401,6 +402,24 @@ async def test_services_refuse_a_server_whose_messages_are_too_small_for_their_e
         said, cure = await doctor_link.look(jet, 0)
         assert (f"nats://127.0.0.1:{port}" in said, "max_payload" in cure) == (True, True)
         await jet.close()
+
+
+async def test_the_doctor_tells_which_recording_stream_is_full(jet: Jet) -> None:
+    """Breaks: the sessions of one shard wait, and everything looks well."""
+    assert await doctor_link.recordings(jet) is None
+    await jet.declare(topology.streams(100 << 20, shards=4)[0])
+    said, cure = await doctor_link.recordings(jet) or ("", "")
+    assert ("3 not made yet" in said, "lucid up" in cure) == (True, True)
+    await topology.declare(jet, 100 << 20)
+    session = next(name for name in map(str, range(100)) if subjects.partition(name) % 4 == 2)
+    await jet.publish(subjects.recording("h", session), bytes(1_000_000))
+    said, cure = await doctor_link.recordings(jet) or ("", "")
+    assert said == "1.0 MB in 4 streams; the fullest: 1.0 MB of 21.0 MB in RECORDINGS-2"
+    assert not cure
+    for _ in range(19):
+        await jet.publish(subjects.recording("h", session), bytes(1_000_000))
+    said, cure = await doctor_link.recordings(jet) or ("", "")
+    assert ("takes no more data" in said, bool(cure)) == (True, True)
 
 
 async def test_the_doctor_tells_which_limit_of_the_account_is_too_small(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
 from streams.event_store import topology
+from streams.event_store.recordings import Recordings
 from tests.support.machine.waiting import PATIENCE_S
 
 
 async def test_declaring_twice_changes_nothing(server: NatsServer, jet: Jet) -> None:
     """Breaks: each start of a worker touches the streams, or fails on what the last one made."""
-    made = await topology.declare(jet, server.max_file)
-    assert made == {spec.name: ["created"] for spec in topology.streams(1)}
+    made = await topology.declare(jet, server.max_file, shards=2)
+    assert made == {spec.name: ["created"] for spec in topology.streams(1, shards=2)}
     assert await topology.declare(jet, server.max_file) == {}
     assert await topology.declare(jet) == {}
     grown = await topology.declare(jet, server.max_file - (1 << 20))
@@ -83,7 +84,7 @@ async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, je
     """Breaks: an event goes nowhere, or into two streams."""
     await topology.declare(jet, server.max_file)
     for subject, stream in (
-        (subjects.recording("h", "s"), subjects.RECORDINGS),
+        (subjects.recording("h", "s"), (await Recordings.open(jet)).stream_of("s")),
         (subjects.chunk(subjects.RECORDED, "s"), subjects.CHUNKS),
         (subjects.chunk(subjects.REDRIVEN, "s"), subjects.CHUNKS),
         (subjects.lifecycle("s"), subjects.LIFECYCLE),
@@ -107,7 +108,7 @@ async def test_nothing_that_is_evidence_expires_and_nothing_forbids_erasing(
 ) -> None:
     """Breaks: a recording or a key vanishes by itself, or a key cannot be destroyed."""
     await topology.declare(jet, server.max_file)
-    for spec in topology.streams(1):
+    for spec in topology.streams(1, shards=(await Recordings.open(jet)).shards):
         answer = json.loads(await jet.request(f"$JS.API.STREAM.INFO.{spec.name}", b""))
         config = answer["config"]
         assert (config["storage"], config["retention"], config["allow_direct"]) == ("file", "limits", True)

@@ -20,6 +20,7 @@ from schemas.events.commands import Cleanup, Start
 from schemas.format.digest import h
 from schemas.format.file_names import tombstone_name
 from streams.event_store.host_log import HostLog
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.keys import keystore
 from streams.retention import shredding
@@ -164,7 +165,7 @@ async def check_destroyed(world: World, prepared: Prepared) -> None:
     uid = prepared.uid.hex()
     assert DiskBlobs(world.data.chunks).list(f"{uid}/") == [], prepared.session
     for stream, subject in (
-        (subjects.RECORDINGS, prepared.subject),
+        ((await Recordings.open(world.jet)).stream_of(prepared.session), prepared.subject),
         (subjects.CHUNKS, subjects.chunk("*", prepared.session)),
     ):
         assert [m async for m in world.jet.read_all(stream, subject)] == [], prepared.session

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from infra.blobs.disk import DiskBlobs
 from infra.nats_server.server import NatsServer
-from schemas import subjects
 from schemas.events.commands import Error, Recover, RequestEnd
 from schemas.format import dsse
 from schemas.format.digest import h
 from schemas.format.fragment import Kind, parse
 from schemas.format.manifest import Manifest
 from streams.event_store.chunk_progress import ChunkProgress
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
 from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor, run_worker
@@ -70,7 +70,7 @@ async def test_every_effect_of_an_abort_may_fail(server: NatsServer, tmp_path: P
 
 
 async def check_aborted(world: World, prepared: Prepared) -> None:
-    found = world.jet.read_all(subjects.RECORDINGS, prepared.subject)
+    found = (await Recordings.open(world.jet)).read_all(prepared.subject)
     kinds = [parse(message.data).header.kind async for message in found]
     assert kinds == [*prepared.kinds[:-1], Kind.END], prepared.session
     manifest = manifest_of(world, prepared)

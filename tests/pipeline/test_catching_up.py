@@ -17,13 +17,14 @@ from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.events.chunk import Ended, Recorded
+from streams.event_store.recordings import Recordings
 from streams.pipeline.record import held_fragments, subject_reader
 from streams.pipeline.record import recording as record
 from streams.pipeline.record.held_fragments import HELD_BYTES
 from tests.support.machine.waiting import PATIENCE_S, until
 from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import system
-from tests.support.pipeline.prepared import Prepared, Step
+from tests.support.pipeline.prepared import Prepared, Step, one_shard
 from tests.support.pipeline.record_stage import (
     CAUGHT_UP,
     FOLLOWED,
@@ -48,7 +49,8 @@ async def test_nothing_is_lost_between_what_is_held_and_what_is_read_again(
     jet: Jet, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     """Breaks: a session that catches up under load declares fragments lost that the stream holds."""
-    prepared, other = Prepared("demo-01", 1, [("data", 500)] * 10), Prepared("demo-02", 2, [])
+    ours_name, beside = one_shard("demo-01", "demo-02")
+    prepared, other = Prepared(ours_name, 1, [("data", 500)] * 10), Prepared(beside, 2, [])
     confirming = gap == "while the end is confirmed"
     begun, may_go_on = asyncio.Event(), asyncio.Event()
     await begin(jet, prepared, other)
@@ -73,7 +75,7 @@ async def test_nothing_is_lost_between_what_is_held_and_what_is_read_again(
         await begun.wait()
         if confirming:
             await send(jet, prepared, range(4, 12))
-        stream = [m async for m in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+        stream = [m async for m in (await Recordings.open(jet)).read_all(prepared.subject)]
         arrivals = ours.look(stream)
         for one in arrivals[4:6]:
             ours.take(one)
@@ -139,7 +141,7 @@ async def test_who_loses_to_another_owner_takes_up_the_winners_fold(
         return await real_append(where, data, expected, **more)
 
     async def batch(stream: str, where: str, after: int, **more: Any) -> Any:
-        if stream == subjects.RECORDINGS:
+        if stream.startswith(subjects.RECORDINGS):
             if after > to_pause:
                 await lost.wait()
             more["max_messages"] = 2
@@ -209,7 +211,7 @@ async def test_the_ending_of_another_recording_ends_no_pause(jet: Jet) -> None:
     await begin(jet, prepared)
     await jet.publish(prepared.subject, older.fragments[-1])
     await send(jet, prepared, range(3))
-    sent = [message async for message in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    sent = [message async for message in (await Recordings.open(jet)).read_all(prepared.subject)]
     async with recording(jet, prepared) as one:
         one.pause(True)
         for arrival in one.look(sent):

@@ -10,6 +10,7 @@ import pytest
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
+from streams.event_store.recordings import Recordings
 from streams.pipeline import chunk_memory
 from streams.roles.services import run_worker
 from tests.support.pipeline.both_verifiers import verified
@@ -29,13 +30,15 @@ async def workers(world: World, groups: int) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.parametrize("shards", [1, 4, 16], indirect=True)
 async def test_sessions_are_sealed_whole_whatever_the_number_of_groups_was_meanwhile(
-    server: NatsServer, tmp_path: Path
+    server: NatsServer, tmp_path: Path, shards: int
 ) -> None:
     """Breaks: a worker more or less, and a session is never sealed, or lacks a chunk."""
     async with system(server, tmp_path, worker=False) as world:
         hosts = [await world.start(name) for name in SESSIONS]
         assert len({subjects.partition(name) % 2 for name in SESSIONS}) == 2
+        assert (await Recordings.open(world.jet)).shards == shards
         for number, groups in enumerate(ROUNDS, 1):
             async with workers(world, groups):
                 for host in hosts:

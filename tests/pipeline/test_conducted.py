@@ -21,6 +21,7 @@ from schemas.format.trust import Tombstone
 from streams.conductor import conductor
 from streams.conductor.conductor import Conductor
 from streams.control.client import call
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.roles.services import run_conductor
 from tests.support.pipeline.both_verifiers import verified
@@ -64,7 +65,10 @@ async def test_an_aborted_recording_is_sealed_with_everything_that_was_taken(
         manifest = await verified(world, "demo-01", tmp_path)
         assert (manifest.end, manifest.reason) == ("aborted", "operator")
         taken = [
-            m async for m in world.jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", "demo-01"))
+            m
+            async for m in (await Recordings.open(world.jet)).read_all(
+                subjects.recording("host-1", "demo-01")
+            )
         ]
         kinds = [parse(message.data).header.kind for message in taken]
         assert kinds.count(Kind.END) == 1
@@ -130,7 +134,10 @@ async def test_a_destroyed_session_leaves_its_history_and_a_tombstone(
         assert not list((world.data.chunks / uid).glob("*"))
         assert DiskBlobs(world.data.quarantine).list(f"{uid}/") == []
         for stream, subject in (
-            (subjects.RECORDINGS, subjects.recording("host-1", "demo-01")),
+            (
+                (await Recordings.open(world.jet)).stream_of("demo-01"),
+                subjects.recording("host-1", "demo-01"),
+            ),
             (subjects.CHUNKS, subjects.chunk("*", "demo-01")),
         ):
             assert [m async for m in world.jet.read_all(stream, subject)] == []

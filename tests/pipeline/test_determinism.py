@@ -127,7 +127,7 @@ async def test_a_source_that_is_gone_is_said_and_changes_nothing(pair_alone: Pro
     await pair_alone.begin(prepared)
     await pair_alone.send(prepared)
     await pair_alone.check(prepared, expected)
-    await pair_alone.jet.purge(subjects.RECORDINGS, prepared.subject)
+    await (await Recordings.open(pair_alone.jet)).purge(prepared.subject)
     with pytest.raises(Rejected) as error:
         await replayed(pair_alone, prepared)
     assert error.value.code == "chunk.source_gone"

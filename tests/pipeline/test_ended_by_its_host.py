@@ -14,6 +14,7 @@ from schemas.errors import Misuse, Rejected
 from schemas.format.fragment import GapBody, Kind, parse
 from schemas.ports import Jet
 from streams.cli.board import View
+from streams.event_store.recordings import Recordings
 from streams.host.publisher import fragment_bytes
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
@@ -74,7 +75,7 @@ async def test_an_error_that_nobody_foresaw_leaves_no_session_open(
         assert manifest.end == "final"
         assert sum(chunk.plain for chunk in manifest.chunks) == sum(map(len, BLOCKS))
         subject = subjects.recording("host-1", "demo-01")
-        sent = [parse(message.data) async for message in world.jet.read_all(subjects.RECORDINGS, subject)]
+        sent = [parse(message.data) async for message in (await Recordings.open(world.jet)).read_all(subject)]
         (gap,) = (fragment for fragment in sent if fragment.header.kind is Kind.GAP)
         assert GapBody.parse(gap.clear).reason == "recorder.failed"
 

@@ -18,6 +18,7 @@ from schemas.format.fragment import Fragment, Kind, parse
 from schemas.ports.messages import Message
 from streams.control.client import call
 from streams.event_store.chunk_log import recorded_events
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.host.publisher import Grant
 from tests.support.pipeline.both_verifiers import verified
@@ -34,7 +35,7 @@ async def admitted(jet: Jet, data: Path) -> list[FoldedFragment]:
     created = (await SessionLog(jet).load(SESSION)).created
     assert created is not None
     signers = Signers(data).public_keys
-    found = jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", SESSION))
+    found = (await Recordings.open(jet)).read_all(subjects.recording("host-1", SESSION))
     looked_at = [(message.seq, admit(message.data, created.host_key, signers)) async for message in found]
     return [FoldedFragment.of(seq, one) for seq, one in looked_at if isinstance(one, Fragment)]
 
@@ -72,7 +73,8 @@ async def test_a_host_that_floods_its_session_does_not_keep_an_abort_out(
 
 async def until_marked(jet: Jet, start: int) -> None:
     """Return when the platform's `end` stands in the stream, at `start` or later."""
-    async for item in jet.follow(subjects.RECORDINGS, [subjects.recording(HOST, SESSION)], start):
+    stream = (await Recordings.open(jet)).stream_of(SESSION)
+    async for item in jet.follow(stream, [subjects.recording(HOST, SESSION)], start):
         if isinstance(item, Message) and parse(item.data).header.kind is Kind.END:
             return
 
@@ -86,7 +88,8 @@ async def test_two_workers_that_are_killed_end_a_flooded_recording_in_one_place(
         async with processes(tmp_path, workers=2) as system:
             await system.begin(one)
             async with flood(system.jet, grant):
-                start = (await system.jet.info(subjects.RECORDINGS)).last_seq
+                recordings = await Recordings.open(system.jet)
+                start = (await recordings.info(recordings.stream_of(SESSION))).last_seq
                 await call(system.jet, "abort", {"session": SESSION, "reason": "operator"})
                 os.kill(system.victims["conductor"], signal.SIGKILL)
                 await until_marked(system.jet, start)

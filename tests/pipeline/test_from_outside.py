@@ -15,6 +15,7 @@ from schemas.format.fragment import Kind, parse
 from schemas.ports.messages import Message
 from streams.cli.board import View
 from streams.conductor import host_watch
+from streams.event_store.recordings import Recordings
 from streams.host import publisher
 from streams.host import record_session as recorder
 from streams.host.record_session import Sent, record_session
@@ -60,7 +61,7 @@ async def recording(
 
 
 async def kinds(world: World, session: str = "demo-01") -> list[Kind]:
-    found = world.jet.read_all(subjects.RECORDINGS, subjects.recording("host-1", session))
+    found = (await Recordings.open(world.jet)).read_all(subjects.recording("host-1", session))
     return [parse(message.data).header.kind async for message in found]
 
 
@@ -231,7 +232,7 @@ async def test_a_resume_that_comes_while_an_ending_is_looked_for_loses_nothing(
     asked, resumed = asyncio.Event(), asyncio.Event()
 
     async def slow(jet: Jet, stream: str, *what: Any, **more: Any) -> tuple[list[Message], bool]:
-        if stream == subjects.RECORDINGS:
+        if stream.startswith(subjects.RECORDINGS):
             asked.set()
             await resumed.wait()
         return await batch(jet, stream, *what, **more)

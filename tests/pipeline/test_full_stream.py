@@ -10,6 +10,7 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import NoSpace
 from schemas.format.fragment import Kind, parse
+from streams.event_store.recordings import Recordings
 from streams.host import publisher, send_quota
 from streams.host.publisher import Progress, Publisher
 from streams.host.send_quota import SendQuota
@@ -19,11 +20,14 @@ from streams.retention import sealed_source
 from tests.support.machine.waiting import PATIENCE_S, until
 from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import SETTINGS, World, system
-from tests.support.pipeline.purging import limit_recordings
+from tests.support.pipeline.prepared import one_shard
+from tests.support.pipeline.purging import fullest, limit_recordings
 
 LIMIT = 8 << 20
 MORE = 3 * LIMIT
 BLOCK = 60_000
+ONE, TWO = one_shard("one", "two")
+"""They share a stream, however many there are."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,7 @@ class Sender:
 
 
 async def kinds(world: World, session: str) -> list[Kind]:
-    found = world.jet.read_all(subjects.RECORDINGS, subjects.recording(session, session))
+    found = (await Recordings.open(world.jet)).read_all(subjects.recording(session, session))
     return [parse(message.data).header.kind async for message in found]
 
 
@@ -78,7 +82,7 @@ async def test_recordings_that_are_larger_than_the_stream_pass_through_it_whole(
     """Breaks: a long session waits for ever at 95 %, because it fills the stream itself."""
     async with system(server, tmp_path) as world:
         await limit_recordings(world, LIMIT)
-        senders = {name: await Sender.of(world, name) for name in ("one", "two")}
+        senders = {name: await Sender.of(world, name) for name in (ONE, TWO)}
         for sender in senders.values():
             await sender.task
             await sender.publisher.finish()
@@ -97,22 +101,22 @@ async def test_data_stops_at_95_percent_and_goes_on_where_there_is_room(
     """Breaks: a full disk ends recordings, or loses what they record."""
     async with system(server, tmp_path) as world:
         await limit_recordings(world, LIMIT)
-        one, two = await Sender.of(world, "one"), await Sender.of(world, "two")
+        one, two = await Sender.of(world, ONE), await Sender.of(world, TWO)
         await one.waits()
         await two.waits()
         async with asyncio.timeout(PATIENCE_S):
-            while (await kinds(world, "one"))[-2:] != [Kind.TICK, Kind.TICK]:  # noqa: ASYNC110 - data under way
+            while (await kinds(world, ONE))[-2:] != [Kind.TICK, Kind.TICK]:  # noqa: ASYNC110 - data under way
                 await asyncio.sleep(0.1)
-        filled = (await world.jet.info(subjects.RECORDINGS)).bytes / LIMIT
+        filled = (await fullest(world)).bytes / LIMIT
         assert 0.93 < filled < 0.985
         await limit_recordings(world, 10 * LIMIT)
         for sender in (one, two):
             await sender.task
             done = await sender.publisher.finish()
             assert (done.plain, done.trouble) == (MORE // BLOCK * BLOCK, "")
-        for name in ("one", "two"):
+        for name in (ONE, TWO):
             await world.until(name, "STOPPED")
-        assert (await verified(world, "one", tmp_path)).gaps == ()
+        assert (await verified(world, ONE, tmp_path)).gaps == ()
 
 
 @pytest.mark.usefixtures("nothing_goes")
@@ -126,27 +130,27 @@ async def test_a_full_stream_takes_the_end_of_a_recording_and_then_lets_its_sour
     )
     async with system(server, tmp_path) as world:
         await limit_recordings(world, LIMIT)
-        one = await Sender.of(world, "one")
+        one = await Sender.of(world, ONE)
         await one.waits()
-        two = await Sender.of(world, "two")
+        two = await Sender.of(world, TWO)
         await two.waits()
-        assert (await world.ask("show", "two"))["state"] == "ACTIVE"
+        assert (await world.ask("show", TWO))["state"] == "ACTIVE"
         one.publisher.stop_waiting()
         await one.task
         with pytest.raises(NoSpace, match=r"record\.cut"):
             await one.publisher.finish()
-        await world.until("one", "STOPPED")
-        assert (await kinds(world, "one"))[-2:] == [Kind.GAP, Kind.FINAL]
-        await verified(world, "one", tmp_path)
+        await world.until(ONE, "STOPPED")
+        assert (await kinds(world, ONE))[-2:] == [Kind.GAP, Kind.FINAL]
+        await verified(world, ONE, tmp_path)
         looked_at.set()
         # Its source goes by itself: 95 % is more than 70 %, and two goes on.
         async with asyncio.timeout(PATIENCE_S):
-            while await kinds(world, "one") != []:  # noqa: ASYNC110
+            while await kinds(world, ONE) != []:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         before = two.told.acknowledged
         await until(lambda: two.told.acknowledged > before)
         await limit_recordings(world, 10 * LIMIT)
         await two.task
         await two.publisher.finish()
-        await world.until("two", "STOPPED")
-        await verified(world, "two", tmp_path)
+        await world.until(TWO, "STOPPED")
+        await verified(world, TWO, tmp_path)

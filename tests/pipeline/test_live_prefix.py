@@ -21,6 +21,7 @@ from schemas.format.fragment import EVENTS, TrackTail, parse
 from schemas.ports.messages import Message
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.chunk_progress import ChunkProgress
+from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.pipeline.record.ingest import Ingest
 from streams.retention import live_source, sealed_source
@@ -28,7 +29,8 @@ from streams.roles.services import run_worker
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import PART, Host, World, running, system
-from tests.support.pipeline.purging import held, limit_recordings, looking, replayed, seal
+from tests.support.pipeline.prepared import one_shard
+from tests.support.pipeline.purging import fullest, held, limit_recordings, looking, replayed, seal
 
 FRAGMENTS = 26
 """Of 50,000 bytes; five fill a chunk of 256 KiB."""
@@ -49,8 +51,8 @@ async def live(world: World, name: str = "live-01", fragments: int = FRAGMENTS) 
 
 
 async def fill(world: World, share: float = 0.8) -> None:
-    """Let what RECORDINGS holds be this share of its limit."""
-    await limit_recordings(world, int((await world.jet.info(subjects.RECORDINGS)).bytes / share))
+    """Let what the fullest stream holds be this share of its limit."""
+    await limit_recordings(world, int((await fullest(world)).bytes / share))
 
 
 async def events_track(host: Host, numbers: Sequence[int]) -> tuple[list[bytes], TrackTail]:
@@ -73,7 +75,7 @@ async def events_track(host: Host, numbers: Sequence[int]) -> tuple[list[bytes],
 async def fragments(world: World, host: Host) -> list[int]:
     """Numbers of the fragments that the stream still holds."""
     subject = subjects.recording(host.grant.host, host.grant.session)
-    return [parse(m.data).header.seq async for m in world.jet.read_all(subjects.RECORDINGS, subject)]
+    return [parse(m.data).header.seq async for m in (await Recordings.open(world.jet)).read_all(subject)]
 
 
 async def released(world: World, name: str = "live-01") -> int:
@@ -146,13 +148,14 @@ async def test_nothing_of_a_live_session_goes_below_70_percent_or_before_a_seale
 ) -> None:
     """Breaks: a replay is impossible although there was room, or although older sources could have gone."""
     async with system(server, tmp_path) as world:
-        await seal(world, "old-01", fragments=60)
+        _, old = one_shard("live-01", "old-01")
+        await seal(world, old, fragments=60)
         host = await live(world)
         async with looking(world, 1e9) as (source, _):
             await fill(world, 0.69)
             assert await source.purge_due() == []
             await fill(world, 0.71)
-            assert await source.purge_due() == ["old-01"]
+            assert await source.purge_due() == [old]
             assert await released(world) == 0
         assert len(await fragments(world, host)) == len(host.sent)
 
@@ -163,12 +166,13 @@ async def test_the_session_that_frees_most_goes_first_and_no_more_than_needed(
     """Breaks: every small recording loses its source for the sake of a large one."""
     monkeypatch.setattr(live_source, "STEP_BYTES", 250_000)
     async with system(server, tmp_path) as world:
-        await live(world, "small-01", 11)
-        await live(world, "large-02", 41)
+        small, large = one_shard("small-01", "large-02")
+        await live(world, small, 11)
+        await live(world, large, 41)
         async with looking(world) as (source, _):
             await fill(world, 0.75)
-            assert await source.purge_due() == ["large-02"]
-        assert (await released(world, "small-01"), await released(world, "large-02")) == (0, 1)
+            assert await source.purge_due() == [large]
+        assert (await released(world, small), await released(world, large)) == (0, 1)
 
 
 async def test_only_what_stands_before_the_first_chunk_that_is_not_whole_goes(
@@ -201,15 +205,16 @@ async def test_a_file_that_cannot_be_read_keeps_only_its_own_session(
 ) -> None:
     """Breaks: one bad place on the disk, and every recording stops when the stream is full."""
     async with system(server, tmp_path) as world:
-        host = await live(world, "large-01", 41)
-        await live(world, "small-02", 26)
+        large, small = one_shard("large-01", "small-02")
+        host = await live(world, large, 41)
+        await live(world, small, 26)
         struck = world.data.chunks / host.grant.uid.hex() / f"{0:010}"
         struck.unlink()
         struck.mkdir()
         await fill(world, 0.9)
         async with looking(world) as (source, _):
-            assert await source.purge_due() == ["small-02"]
-        assert await released(world, "large-01") == 0
+            assert await source.purge_due() == [small]
+        assert await released(world, large) == 0
 
 
 async def test_a_claim_of_a_chunk_whose_source_went_is_acknowledged(

@@ -18,6 +18,7 @@ from schemas.events.headers import MOST_BYTES, TOO_LONG
 from schemas.format.fragment import parse
 from streams.event_store import dead_letters
 from streams.event_store.chunk_log import stream_seqs
+from streams.event_store.recordings import Recordings
 from streams.pipeline.record import ingest, refusals
 from streams.pipeline.record import recording as record
 from tests.support.machine.waiting import until
@@ -368,7 +369,7 @@ async def test_after_a_chunk_that_was_dropped_the_next_one_is_kept_whole(jet: Je
     prepared = Prepared("demo-01", 1, [("data", 100_000)] * 7)
     await begin(jet, prepared)
     await send(jet, prepared)
-    messages = [message async for message in jet.read_all(subjects.RECORDINGS, prepared.subject)]
+    messages = [message async for message in (await Recordings.open(jet)).read_all(prepared.subject)]
     async with recording(jet, prepared) as one:
         chunk_memory = one._shared.chunk_memory
         limit, chunk_memory.record_limit = chunk_memory.record_limit, 150_000

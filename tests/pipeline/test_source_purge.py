@@ -18,7 +18,8 @@ from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import World, connected, running, system
-from tests.support.pipeline.purging import held, limit_recordings, looking, replayed, seal
+from tests.support.pipeline.prepared import one_shard
+from tests.support.pipeline.purging import fullest, held, limit_recordings, looking, replayed, seal
 
 DAY_S = 86_400.0
 
@@ -112,14 +113,15 @@ async def test_of_very_many_recordings_only_those_that_are_due_are_asked_for(
     """Breaks: with ten thousand recordings in the stream every look asks the server for each of them."""
     monkeypatch.setattr(recordings, "MOST_NAMES", 1)
     async with system(server, tmp_path) as world:
-        await seal(world, "a-01", "b-02", "c-03")
+        names = one_shard("a-01", "b-02", "c-03")
+        await seal(world, *names)
         jet = CountingNames(world.jet)
         async with looking(world, DAY_S, jet) as (source, clock):
             clock.us = 1
             assert await source.purge_due() == []
             assert jet.asked == []
             clock.us = 2**51
-            assert await source.purge_due() == ["a-01", "b-02", "c-03"]
+            assert await source.purge_due() == names
             assert len(jet.asked) == 3
         await (await world.start("live-04")).record(8)
         await (await world.start("live-05")).record(8)
@@ -134,21 +136,22 @@ async def test_above_70_percent_the_oldest_seals_go_and_no_more_than_needed(
 ) -> None:
     """Breaks: a full stream refuses new recordings while it holds what is sealed long ago."""
     async with system(server, tmp_path) as world:
-        await seal(world, "a-01", "c-02", "b-03")
-        await (await world.start("live-04")).record(8)
-        each = (await world.jet.info(subjects.RECORDINGS)).bytes // 4
+        first, second, third, live = one_shard("a-01", "c-02", "b-03", "live-04")
+        await seal(world, first, second, third)
+        await (await world.start(live)).record(8)
+        each = (await fullest(world)).bytes // 4
         async with looking(world, 100 * 365 * DAY_S) as (source, _):
             assert await source.purge_due() == []
             await limit_recordings(world, int(each * 4 / 0.69))
             assert await source.purge_due() == []
             await limit_recordings(world, int(each * 4.05 / 0.70 * 3 / 4))
-            assert await source.purge_due() == ["a-01"]
+            assert await source.purge_due() == [first]
             await limit_recordings(world, each * 4)
-            assert await source.purge_due() == ["c-02"], "two of four are left: 50 %"
+            assert await source.purge_due() == [second], "two of four are left: 50 %"
             await limit_recordings(world, int(each * 2.1))
-            assert await source.purge_due() == ["b-03"]
+            assert await source.purge_due() == [third]
             assert await source.purge_due() == []
-        assert await held(world) == {"live-04"}
+        assert await held(world) == {live}
 
 
 @pytest.mark.parametrize("damage", ["missing", "false", "index", "manifest"])

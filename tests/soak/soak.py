@@ -31,6 +31,7 @@ from schemas.errors import LucidError, RefusedByState, Retryable
 from schemas.events.chunk import Dead
 from schemas.events.session import State
 from streams.control.client import call
+from streams.event_store.recordings import Recordings
 from streams.pipeline.stages import STAGES, consumer
 from tests.support.pipeline.prepared import Outcome, Prepared, Step, disturbed, outcome
 from tests.support.pipeline.processes import Processes, processes, quick_restarts
@@ -188,7 +189,9 @@ class _Soak:
     async def _forge(self) -> None:
         """Fragments that nobody signed, for sessions that are being recorded."""
         with suppress(LucidError):
-            counts = await self.system.jet.subject_counts(subjects.RECORDINGS, "lucid.rec.>")
+            recordings = await Recordings.open(self.system.jet)
+            stream = self.chooser.choice(recordings.streams)
+            counts = await self.system.jet.subject_counts(stream, subjects.ALL_RECORDINGS)
             for subject in self.chooser.sample(sorted(counts), min(5, len(counts))):
                 await self.system.jet.publish(subject, b"LSFR" + self.chooser.randbytes(300))
                 self.figures.faults["forge"] += 1

@@ -9,6 +9,7 @@ from handlers.lifecycle.decide import decide
 from handlers.lifecycle.session import evolve, initial
 from schemas.errors import Unavailable
 from schemas.ports.messages import Message
+from streams.event_store.recordings import Recordings
 from streams.retention.live_source import LiveSources
 from tests.support.pipeline.prepared import Prepared
 
@@ -30,5 +31,6 @@ async def test_a_replica_that_lags_is_waited_for() -> None:
     for event in decide(session, create):
         session = evolve(session, event, 1)
     jet: Any = Lagging()
+    sources = LiveSources(Recordings(jet, 1), jet)
     with pytest.raises(Unavailable, match=r"release\.events"):
-        await LiveSources(jet, jet).largest([replace(session, released_chunks=1, released_to=9)], 0)
+        await sources.largest([replace(session, released_chunks=1, released_to=9)], 0)

@@ -47,7 +47,7 @@ class Check:
 def doctor(as_json: JsonFlag = False) -> int:
     """Check whether this machine can run lucid, and name each repair."""
     here = Installation.here()
-    checks: list[tuple[str, Callable[[], Check]]] = [
+    checks: list[tuple[str, Callable[[], Check | None]]] = [
         ("python", _python),
         ("nats-server", _nats_server),
         ("ffmpeg", _ffmpeg),
@@ -59,6 +59,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("erasing", lambda: _erasing(here)),
         ("swap", _swap),
         ("nats", lambda: _nats(here)),
+        ("recordings", lambda: _recordings(here)),
         ("system", lambda: _system(here)),
     ]
     found, status = [], 0
@@ -68,6 +69,8 @@ def doctor(as_json: JsonFlag = False) -> int:
         except LucidError as error:
             check = Check(name, False, error.message, error.hint)
             status = status or outcome(error).exit_code
+        if check is None:  # there is nothing to check
+            continue
         found.append(check)
         if not check.good and check.needed:
             status = status or outcome(Unavailable("", code="doctor")).exit_code
@@ -165,6 +168,20 @@ def _nats(here: Installation) -> Check:
 
     text, cure = asyncio.run(look())
     return Check("nats", not cure, text, cure)
+
+
+def _recordings(here: Installation) -> Check | None:
+    """How full the recording streams are; None: there are none now."""
+    url = running_url(here)
+    if url is None:
+        return None
+
+    async def look() -> tuple[str, str] | None:
+        async with connected(url, "lucid-doctor") as jet:
+            return await doctor_link.recordings(jet)
+
+    said = asyncio.run(look())
+    return said and Check("recordings", not said[1], *said, needed=False)
 
 
 def _copies(here: Installation) -> Check:

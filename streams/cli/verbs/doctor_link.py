@@ -1,11 +1,12 @@
-"""The check of `lucid doctor` on the NATS server: its link, and its limits for our streams."""
+"""The checks of `lucid doctor` on the NATS server: its link, its limits for our streams, their space."""
 
+from handlers.retention.space import send_quota_bytes
 from schemas.config.nats_url import addresses
 from schemas.config.values import size_text
 from schemas.errors import NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.ports.messages import StreamInfo
-from schemas.subjects import RECORDINGS, recording_streams
+from schemas.subjects import recording_stream, recording_streams
 from streams.event_store.recordings import shards_of
 from streams.event_store.topology import DEFAULT_STORAGE_BYTES, EVENT_BYTES, OTHERS, shards_of_new
 
@@ -15,8 +16,8 @@ async def look(jet: Jet, storage_bytes: int, shards: int = 0) -> tuple[str, str]
 
     storage_bytes: the most that all streams together may take; shards: what SHARDS says; 0: not set.
     """
-    account, first = await jet.account(), await _found(jet, RECORDINGS)
-    wanted = shards_of(first) if first else shards or shards_of_new(storage_bytes or DEFAULT_STORAGE_BYTES)
+    account, held = await jet.account(), await _shards(jet)
+    wanted = held or shards or shards_of_new(storage_bytes or DEFAULT_STORAGE_BYTES)
     names = (*recording_streams(wanted), *OTHERS)
     missing = [name for name in names if await _found(jet, name) is None]
     parts = [
@@ -33,6 +34,31 @@ async def look(jet: Jet, storage_bytes: int, shards: int = 0) -> tuple[str, str]
     )
 
 
+async def recordings(jet: Jet) -> tuple[str, str] | None:
+    """How full the recording streams are, and the repair; None: there are none.
+
+    Raises Misuse (shards.unknown).
+    """
+    names = recording_streams(await _shards(jet))
+    if not names:
+        return None
+    streams = [info for name in names if (info := await _found(jet, name)) is not None]
+    full = max(streams, key=lambda info: info.bytes / info.max_bytes if info.max_bytes > 0 else 0)
+    limit = f" of {size_text(full.max_bytes)}" if full.max_bytes > 0 else ""
+    space = f"{size_text(full.bytes)}{limit} in {full.name}"
+    used = size_text(sum(info.bytes for info in streams))
+    text = space if len(names) == 1 else f"{used} in {len(names)} streams; the fullest: {space}"
+    missing = len(names) - len(streams)
+    if missing:
+        return f"{text}; {missing} not made yet", "start again what declares them: lucid up, or lucid serve"
+    if send_quota_bytes(full.bytes, full.max_bytes, 1):
+        return text, ""
+    return (
+        f"{text}: it takes no more data",
+        "destroy sessions, or give it more space; it frees some by itself",
+    )
+
+
 def _cure(*, small: bool, streams: int, space: bool) -> str:
     if small:
         return f"it needs max_payload of {EVENT_BYTES} at least (1 MB is its default)"
@@ -41,6 +67,12 @@ def _cure(*, small: bool, streams: int, space: bool) -> str:
     if space:
         return "its account may keep less than NATS_MAX_STORAGE_MB: lower that, or raise max_file there"
     return ""
+
+
+async def _shards(jet: Jet) -> int:
+    """How many recording streams the installation has; 0: it is a new one. Raises Misuse (shards.unknown)."""
+    first = await _found(jet, recording_stream(0, 1))
+    return shards_of(first) if first else 0
 
 
 async def _found(jet: Jet, stream: str) -> StreamInfo | None:

@@ -167,7 +167,8 @@ class FaultyJet:
 
     async def purge(self, stream: str, subject: str, *args: Any) -> int:
         purge = lambda: self._jet.purge(stream, subject, *args)  # noqa: E731
-        return int(await self._faults.around(self._faults.session(subject), f"purge {stream}", purge))
+        effect = f"purge {stream.split('-')[0]}"  # of whichever shard
+        return int(await self._faults.around(self._faults.session(subject), effect, purge))
 
     def pull(self, stream: str, consumer: str, *args: Any, **more: Any) -> "FaultyReader":
         return FaultyReader(self._jet.pull(stream, consumer, *args, **more), consumer, self._faults)

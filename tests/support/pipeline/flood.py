@@ -17,6 +17,7 @@ from infra.jetstream import Jet, connect
 from schemas import subjects
 from schemas.errors import Unavailable
 from schemas.format.fragment import PartSettings
+from streams.event_store.recordings import Recordings
 from streams.host.publisher import Grant
 
 UNDER_WAY = 64
@@ -50,7 +51,8 @@ async def flood(jet: Jet, grant: Grant, what: str = "signed", begun: int = 1000)
     process.stdin.close()
     try:
         async with asyncio.timeout(BEGUN_S):
-            while (await jet.subject_counts(subjects.RECORDINGS, subject)).get(subject, 0) < begun:
+            recordings = await Recordings.open(jet)
+            while (await recordings.counts(grant.session)).get(subject, 0) < begun:
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
         yield

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,16 @@ class Prepared:
         DiskKeyFiles(folder / "sessions").make(
             self.uid, build_key_file(master, version, self.uid, self.keys.dek)
         )
+
+
+def one_shard(first: str, *others: str) -> list[str]:
+    """The names, each of the others with a suffix: all are in the partition of the first."""
+    p = subjects.partition(first)
+    return [first, *(next(n for n in _suffixed(name) if subjects.partition(n) == p) for name in others)]
+
+
+def _suffixed(name: str) -> Iterator[str]:
+    return (f"{name}-{number}" for number in itertools.count())
 
 
 def key_of(folder: Path, uid: bytes) -> bytes | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from handlers.evidence.replay import Judgement
 from infra.blobs.disk import DiskBlobs
+from schemas.ports.messages import StreamInfo
 from streams.event_store import topology
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
@@ -39,6 +40,12 @@ async def held(world: World) -> set[str]:
     for stream in recordings.streams:
         held |= await recordings.names(stream) or set()
     return held
+
+
+async def fullest(world: World) -> StreamInfo:
+    """The recording stream that holds most."""
+    recordings = await Recordings.open(world.jet)
+    return max(await recordings.infos(), key=lambda info: info.bytes)
 
 
 async def limit_recordings(world: World, max_bytes: int) -> None:

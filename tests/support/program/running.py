@@ -12,6 +12,7 @@ from typing import Any
 from infra.disk.data_dir import DataDir
 from schemas import subjects
 from schemas.format.fragment import Kind, parse
+from streams.event_store.recordings import Recordings
 from streams.roles.drivers import connected
 from tests.support.machine.waiting import PATIENCE_S
 
@@ -63,7 +64,7 @@ def encoded(data: Path, session: str) -> None:
 
     async def pictures() -> int:
         async with connected(DataDir(data).read_run()["nats_url"], "test") as jet:
-            found = jet.read_all(subjects.RECORDINGS, subjects.recording_by_anyone(session))
+            found = (await Recordings.open(jet)).read_all(subjects.recording_by_anyone(session))
             return [parse(message.data).header.kind async for message in found].count(Kind.DATA)
 
     deadline_s = time.monotonic() + PATIENCE_S
