@@ -5,16 +5,15 @@
 2. nats-server 2.15 keeps a block of messages for 10 s after it is full, if it was read while it was written
    (no setting). At 60 MB/s that is 600 MB. A block that is first read when full is freed with its last
    message.
-3. So readers may stay close behind their writers for BURST_BYTES, then at BYTES_PER_S: 185 MB in 10 s. Behind
+3. So readers may stay close behind their writers for BURST_BYTES, then at BYTES_PER_S: 370 MB in 10 s. Behind
    faster writers they keep DISTANCE_BYTES of distance in each stream.
 4. Pure: time and sizes come in.
 """
 
 from dataclasses import dataclass, field
 
-BURST_BYTES = 24 << 20
-BYTES_PER_S = 16e6
-"""With twice as much 400 sessions took 50 instead of 39 % of a core of the server, to collect garbage."""
+BURST_BYTES = 48 << 20
+BYTES_PER_S = 32e6
 DISTANCE_BYTES = 16 << 20
 """Two blocks of a large stream."""
 REST_S = 0.1

@@ -10,7 +10,7 @@ from infra.jetstream.read_pace import (
 )
 
 MB = 1_000_000
-PER_S = 16 * MB
+PER_S = 32 * MB
 
 
 def test_who_reads_close_behind_a_fast_writer_may_read_a_burst_and_then_so_much_a_second() -> None:
@@ -27,11 +27,11 @@ def test_who_reads_close_behind_a_fast_writer_may_read_a_burst_and_then_so_much_
 
 
 def test_a_slow_writer_is_followed_as_closely_as_can_be() -> None:
-    """Breaks: a hundred desks at 1.2 Mbit/s are late for want of a request."""
+    """Breaks: two hundred desks at 1.2 Mbit/s are late for want of a request."""
     share = ReadBudget().share()
     for step in range(6000):
         assert share.next_pull(step / 100) == POOL_BYTES // PULLS
-        share.took(150_000, 0, step / 100)
+        share.took(300_000, 0, step / 100)
         share.queued_bytes = 0
 
 
