@@ -30,7 +30,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 SHARDS = {
     **dict.fromkeys(("test_recording", "test_full_stream", "test_conductor_faults", "test_runner"), 1),
     **dict.fromkeys(("test_live_prefix", "test_every_effect", "test_flooded_aborts"), 4),
+    **dict.fromkeys(("test_many_sessions", "test_erasure", "test_hostile_hosts"), 4),
     **dict.fromkeys(("test_catching_up", "test_source_purge", "test_kills", "test_from_outside"), 16),
+    **dict.fromkeys(("test_determinism", "test_one_history"), 16),
 }
 """How many recording streams the installations of a test file have; 0, or not listed: as by default."""
 
