@@ -295,7 +295,7 @@ SHARDS = [StreamSpec(f"SHARD-{n}", (f"shard.{n}.>",), 1 << 28) for n in range(16
 
 
 @pytest.fixture
-async def shards(jet: Jet) -> MergedFollower:
+async def of_sixteen(jet: Jet) -> MergedFollower:
     """A reader of sixteen streams."""
     for spec in SHARDS:
         await jet.declare(spec)
@@ -319,64 +319,64 @@ async def take_all(
 
 
 async def test_each_of_several_streams_is_read_in_its_order(
-    jet: Jet, shards: MergedFollower, patient: None
+    jet: Jet, of_sixteen: MergedFollower, patient: None
 ) -> None:
     """Breaks: a shard's fragments are lost, doubled or swapped beside those of another."""
     for n in range(320):
         await jet.publish(f"shard.{n % 16}.a", str(n).encode())
-    messages, breaks = await take_all(shards, 320)
+    messages, breaks = await take_all(of_sixteen, 320)
     assert set(messages) == {spec.name for spec in SHARDS}
     for number, spec in enumerate(SHARDS):
         assert [message.seq for message in messages[spec.name]] == list(range(1, 21))
         assert [int(message.data) % 16 for message in messages[spec.name]] == [number] * 20
     assert breaks == []
-    waiting = asyncio.create_task(shards.batch())
+    waiting = asyncio.create_task(of_sixteen.batch())
     await asyncio.sleep(0)
-    await shards.close()
+    await of_sixteen.close()
     assert await asyncio.wait_for(waiting, PATIENCE_S) == []
 
 
 async def test_the_streams_of_one_reader_never_hold_more_than_its_budget_together(
-    jet: Jet, shards: MergedFollower, patient: None
+    jet: Jet, of_sixteen: MergedFollower, patient: None
 ) -> None:
     """Breaks: sixteen shards with a backlog owe one connection so much that the server cuts it off."""
     for n in range(96):
         await jet.publish(f"shard.{n % 16}.a", bytes([n]) * (900 << 10))
-    first = await shards.batch()
-    budget, most = shards._followers[0]._share.budget, 0
+    first = await of_sixteen.batch()
+    budget, most = of_sixteen._followers[0]._share.budget, 0
     for _ in range(40):
         await asyncio.sleep(0.01)
         most = max(most, sum(share.held_bytes for share in budget.shares))
     assert most <= POOL_BYTES + 16 * LEAST_PULL_BYTES <= 32 << 20
-    messages, breaks = await take_all(shards, 96 - len(first))
+    messages, breaks = await take_all(of_sixteen, 96 - len(first))
     assert breaks == []
     found = sorted(
         one.data[0] for part in (first, *messages.values()) for one in part if isinstance(one, Message)
     )
     assert found == list(range(96))
-    await shards.close()
+    await of_sixteen.close()
 
 
 async def test_a_stream_that_cannot_be_read_stops_no_other(
-    jet: Jet, shards: MergedFollower, patient: None
+    jet: Jet, of_sixteen: MergedFollower, patient: None
 ) -> None:
     """Breaks: one shard without a leader ends the recordings in all the others."""
     for n in range(16):
         await jet.publish(f"shard.{n}.a", b"before")
-    await take_all(shards, 16)
-    gone = shards._followers[3]
+    await take_all(of_sixteen, 16)
+    gone = of_sixteen._followers[3]
     await jet._conn.request("$JS.API.STREAM.DELETE.SHARD-3")
     await until(lambda: bool(gone._broken))
     await jet.publish("shard.4.a", b"beside")
-    messages, _ = await take_all(shards, 1)
+    messages, _ = await take_all(of_sixteen, 1)
     assert [message.data for message in messages["SHARD-4"]] == [b"beside"]
     await jet.declare(SHARDS[3])
     gone.next_seq = 1
     await jet.publish("shard.3.a", b"back")
-    messages, breaks = await take_all(shards, 1)
+    messages, breaks = await take_all(of_sixteen, 1)
     assert [message.data for message in messages["SHARD-3"]] == [b"back"]
     assert [one.stream for one in breaks] == ["SHARD-3"]
-    await shards.close()
+    await of_sixteen.close()
 
 
 async def test_an_absent_stream_among_several_is_the_callers_mistake(jet: Jet) -> None:
