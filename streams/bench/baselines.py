@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from infra.jetstream.plain_client import PlainClient
-from streams.bench.actors import Actor, Cue, JsonObject
+from streams.bench.actors import Actor, Cue, JsonObject, Role
 from streams.bench.case import Case
 from streams.bench.contender import Measure, Task, check_chunks, check_digest, digest_of
 from streams.bench.line import Line, pools
@@ -102,25 +102,36 @@ async def seal_and_store(cue: Cue, spec: JsonObject) -> JsonObject:
 async def measure_bare(task: Task) -> Measure:
     """The bare loop on this machine."""
     case, store = Case.new("bench-bare", task.settings.session()), task.folder / "chunks"
-    broker = server(task.folder / "nats", task.settings.nats_memory_mib)
-    await broker.start()
-    spec = {"case": case.as_json(), "source": str(task.source.path), "store": str(store), "url": broker.url}
-    log = task.folder / "log"
-    try:
-        async with (
-            Actor(read, spec, log, task.environment) as reader,
-            Actor(publish, spec, log, task.environment) as publisher,
-            Meter({"server": broker.pid, "reader": reader.pid, "publisher": publisher.pid}) as meter,
-        ):
-            reader.go()
-            publisher.go()
-            published, done = await asyncio.gather(publisher.done(), reader.done())
-    finally:
-        await broker.stop()
+    spec = {"case": case.as_json(), "store": str(store)}
+    published, done, meter = await through_server(task, publish, ("reader", read), spec)
     stored = check_chunks(store / case.uid.hex(), case.dek, done["chunks"], task.source, "the bare loop")
     began_s = published["began_s"]
     more = {"published": published["published_s"] - began_s}
     return Measure(done["stored_s"] - began_s, done["chunks"], stored, meter.used, meter.others, more)
+
+
+async def through_server(
+    task: Task, publish: Role, reader: tuple[str, Role], spec: JsonObject
+) -> tuple[JsonObject, JsonObject, Meter]:
+    """Run a publisher and a reader over a server of their own: the report of each, and what all three used.
+
+    reader: its name and role. spec: what both get; source and url are added.
+    """
+    broker, (name, read) = server(task.folder / "nats", task.settings.nats_memory_mib), reader
+    await broker.start()
+    both, log = {**spec, "source": str(task.source.path), "url": broker.url}, task.folder / "log"
+    try:
+        async with (
+            Actor(read, both, log, task.environment) as reading,
+            Actor(publish, both, log, task.environment) as publishing,
+            Meter({"server": broker.pid, name: reading.pid, "publisher": publishing.pid}) as meter,
+        ):
+            reading.go()
+            publishing.go()
+            published, done = await asyncio.gather(publishing.done(), reading.done())
+    finally:
+        await broker.stop()
+    return published, done, meter
 
 
 async def publish(cue: Cue, spec: JsonObject) -> JsonObject:

@@ -23,11 +23,10 @@ from handlers.crypto.primitives import (
     xchacha20poly1305_decrypt,
     xchacha20poly1305_encrypt,
 )
-from streams.bench.actors import Actor, Cue, JsonObject
+from streams.bench.actors import Cue, JsonObject
+from streams.bench.baselines import through_server
 from streams.bench.contender import Measure, Task, check_digest
 from streams.bench.data import Source
-from streams.bench.meter import Meter
-from streams.roles.drivers import server
 
 STREAM = JStream("RIVAL", subjects=["rival.>"])
 HOPS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
@@ -42,24 +41,10 @@ Work = Callable[[str, bytes], bytes]
 
 async def measure(task: Task) -> Measure:
     """The FastStream pipeline on this machine."""
-    folder, key, broker = task.folder / "chunks", random_bytes(32), server(task.folder / "nats", 450)
+    folder, key, blocks = task.folder / "chunks", random_bytes(32), -(-task.source.size // BLOCK_BYTES)
     folder.mkdir()
-    blocks = -(-task.source.size // BLOCK_BYTES)
-    await broker.start()
-    spec: JsonObject = {"url": broker.url, "source": str(task.source.path)}
-    spec |= {"store": str(folder), "key": key.hex(), "blocks": blocks}
-    log = task.folder / "log"
-    try:
-        async with (
-            Actor(work, spec, log, task.environment) as worker,
-            Actor(publish, spec, log, task.environment) as publisher,
-            Meter({"server": broker.pid, "worker": worker.pid, "publisher": publisher.pid}) as meter,
-        ):
-            worker.go()
-            publisher.go()
-            published, done = await asyncio.gather(publisher.done(), worker.done())
-    finally:
-        await broker.stop()
+    spec = {"store": str(folder), "key": key.hex(), "blocks": blocks}
+    published, done, meter = await through_server(task, publish, ("worker", work), spec)
     stored = await asyncio.to_thread(_check, folder, key, blocks, task.source)
     return Measure(done["stored_s"] - published["began_s"], blocks, stored, meter.used, meter.others)
 

@@ -21,7 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +35,17 @@ TOLD = (
 """The last name of the figures that are compared."""
 
 Figures = dict[str, float]
+Result = dict[str, Any]
+
+
+def bench(checkout: Path, arguments: Sequence[str], shards: str = "") -> Result:
+    """The result of one `lucid bench` of a checkout, in its own folder. shards: SHARDS, unless empty."""
+    with tempfile.TemporaryDirectory(prefix="lucid-bench-") as folder:
+        environment = {"LUCID_DATA": folder, **os.environ, **({"SHARDS": shards} if shards else {})}
+        command = [checkout / ".venv/bin/lucid", "bench", *arguments, "--json"]
+        done = subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
+    result: Result = json.loads(done.stdout)
+    return result
 
 
 def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -48,16 +59,7 @@ def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
 
 def measured(checkout: Path, arguments: list[str]) -> Figures:
     """The figures of one `lucid bench` of a checkout."""
-    with tempfile.TemporaryDirectory(prefix="lucid-pair-") as folder:
-        data = os.environ.get("LUCID_DATA", folder)
-        done = subprocess.run(
-            [checkout / ".venv/bin/lucid", "bench", *arguments, "--json"],
-            cwd=checkout,
-            env={**os.environ, "LUCID_DATA": data},
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-    results = json.loads(done.stdout)["results"]
+    results = bench(checkout, arguments)["results"]
     return {path: value for path, value in figures(results) if ".probes." not in path}
 
 

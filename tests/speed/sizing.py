@@ -6,16 +6,13 @@
 The command of each figure stands in its row. A figure that other programs disturbed is marked with `~`.
 """
 
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from tests.speed.pair import HERE, Result, bench
+
 DISTURBED = 0.1
-Result = dict[str, Any]
 
 
 def _most(number: int) -> Callable[[Result], str]:
@@ -66,16 +63,6 @@ ROWS: tuple[tuple[str, tuple[str, ...], Callable[[Result], str]], ...] = (
 )
 
 
-def measured(arguments: tuple[str, ...], shards: str) -> Result:
-    environment = {**os.environ, **({"SHARDS": shards} if shards else {})}
-    command = [sys.executable, "-P", "-m", "streams.cli.main", "bench", *arguments, "--json"]
-    with tempfile.TemporaryDirectory(prefix="lucid-sizing-") as folder:
-        environment.setdefault("LUCID_DATA", folder)
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    result: Result = json.loads(done.stdout)
-    return result
-
-
 def others(value: Any) -> float:
     """The largest share of the cores that other programs took in a measurement."""
     if isinstance(value, list):
@@ -92,7 +79,7 @@ def main(shards: list[str]) -> None:
         for _, arguments, _ in ROWS:
             if (column, arguments) not in results:
                 print(f"SHARDS={column or 'default'} lucid bench {' '.join(arguments)}", file=sys.stderr)
-                results[column, arguments] = measured(arguments, column)
+                results[column, arguments] = bench(HERE, arguments, column)
     heads = [f"{column} shards" if column else "default" for column in columns]
     print("|", " | ".join(["", *heads, "`lucid bench …`"]), "|")
     print("|", " | ".join("---" for _ in range(len(columns) + 2)), "|", sep="")
