@@ -44,8 +44,7 @@ def shards(request: pytest.FixtureRequest) -> Iterator[int]:
     if not count:
         yield topology.DEFAULT_SHARDS
         return
-    small = patch.object(topology, "LEAST_SHARD_BYTES", 0)
-    with small, patch.object(topology, "DEFAULT_SHARDS", count), patch.dict(os.environ, SHARDS=str(count)):
+    with patch.object(topology, "DEFAULT_SHARDS", count), patch.dict(os.environ, SHARDS=str(count)):
         yield count
 
 

@@ -36,7 +36,6 @@ from schemas.subjects import (
     OPEN,
     PARTITIONS,
     RECORDINGS,
-    SHARD_COUNTS,
     recording_filters,
     recording_stream,
 )
@@ -47,8 +46,6 @@ SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.0
 OTHERS = tuple(name for name in SHARES if name != RECORDINGS)
 DEFAULT_STORAGE_BYTES = 64 << 30
 """Shared out on a foreign server, when no setting says how much it gives."""
-LEAST_SHARD_BYTES = 1 << 30
-"""A new installation gets fewer shards if each would have less: one session must find room in its own."""
 EVENT_BYTES = 800 << 10
 """The largest event with its headers; a test makes it. A lower limit would end that recording."""
 DEAD_AGE_S = 30 * 86_400
@@ -159,16 +156,6 @@ async def shards_held(jet: Jet) -> int | None:
         return None
 
 
-def shards_of_new(promised_bytes: int) -> int:
-    """The number of shards of a new installation that asks for none."""
-    share = int(promised_bytes * SHARES[RECORDINGS])
-    return max(
-        one
-        for one in SHARD_COUNTS
-        if one == 1 or (one <= DEFAULT_SHARDS and share // one >= LEAST_SHARD_BYTES)
-    )
-
-
 async def _freeze(jet: Jet, promised: int, replicas: int, asked: int) -> tuple[int, list[str]]:
     """The number of shards, for ever, and the changes to the first one. Raises Misuse (shards.fixed).
 
@@ -177,7 +164,7 @@ async def _freeze(jet: Jet, promised: int, replicas: int, asked: int) -> tuple[i
     account = await jet.account()  # before the look: streams that another caller makes are not counted
     held, made = await shards_held(jet), []
     if held is None:
-        wanted = streams(promised, replicas, asked or shards_of_new(promised))
+        wanted = streams(promised, replicas, asked or DEFAULT_SHARDS)
         _check_places(account, len(wanted))
         try:
             made = await jet.declare(wanted[0])

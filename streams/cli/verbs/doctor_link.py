@@ -2,13 +2,14 @@
 
 from handlers.retention.space import send_quota_bytes
 from schemas.config.nats_url import addresses
+from schemas.config.settings import DEFAULT_SHARDS
 from schemas.config.values import size_text
 from schemas.errors import NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.ports.messages import StreamInfo
 from schemas.subjects import recording_stream, recording_streams
 from streams.event_store.recordings import shards_of
-from streams.event_store.topology import DEFAULT_STORAGE_BYTES, EVENT_BYTES, OTHERS, shards_of_new
+from streams.event_store.topology import EVENT_BYTES, OTHERS
 
 
 async def look(jet: Jet, storage_bytes: int, shards: int = 0) -> tuple[str, str]:
@@ -17,8 +18,7 @@ async def look(jet: Jet, storage_bytes: int, shards: int = 0) -> tuple[str, str]
     storage_bytes: the most that all streams together may take; shards: what SHARDS says; 0: not set.
     """
     account, held = await jet.account(), await _shards(jet)
-    wanted = held or shards or shards_of_new(storage_bytes or DEFAULT_STORAGE_BYTES)
-    names = (*recording_streams(wanted), *OTHERS)
+    names = (*recording_streams(held or shards or DEFAULT_SHARDS), *OTHERS)
     missing = [name for name in names if await _found(jet, name) is None]
     parts = [
         ", ".join(server.shown for server in addresses(jet.url)),
