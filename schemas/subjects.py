@@ -7,6 +7,7 @@
 """
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from blake3 import blake3
@@ -14,6 +15,8 @@ from blake3 import blake3
 from schemas.errors import Misuse
 
 PARTITIONS = 16
+PARTITIONS_KEPT = 4096
+"""Names whose partition is remembered: more than the sessions that run at once. A name has at most 4 KiB."""
 SHARD_COUNTS = (1, 2, 4, 8, 16)
 """The allowed numbers of recording streams: each holds as many partitions as the others."""
 PARTITIONS_KEY, SHARDS_KEY = "lucid.partitions", "lucid.shards"
@@ -57,6 +60,7 @@ def host_id(text: str) -> str:
     return text
 
 
+@lru_cache(PARTITIONS_KEPT)
 def partition(session: str) -> int:
     """Return the partition of a session, 0 to 15: BLAKE3(session), little-endian, mod PARTITIONS."""
     return blake3(session.encode()).digest()[0] % PARTITIONS

@@ -8,7 +8,6 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
-from schemas.subjects import session_id
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
 from streams.event_store.chunk_log import last_recorded
@@ -68,7 +67,9 @@ class Queries:
         """
         recordings, sending = self.store.recordings, int(body.get("sending", 0))
         running = Counter(map(recordings.stream_of, self.quota.running()))
-        named = [recordings.stream_of(session_id(str(body["session"])))] if "session" in body else None
+        named = (
+            [recordings.stream_of(subjects.session_id(str(body["session"])))] if "session" in body else None
+        )
         rooms = []
         for stream in named or recordings.streams:
             info = await recordings.info(stream)
