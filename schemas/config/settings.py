@@ -26,7 +26,7 @@ from schemas.config.variable import Variable, setting
 from schemas.errors import Misuse
 from schemas.events.session import SessionSettings
 from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, Codec
-from schemas.subjects import SHARD_COUNTS
+from schemas.subjects import PARTITIONS, SHARD_COUNTS
 
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
 CODECS = {codec.name.lower(): codec for codec in Codec}
@@ -106,6 +106,12 @@ class Settings:
         one_of(0, *SHARD_COUNTS),
         "how many streams divide the recordings and their space, fixed at the first start; with more, a disk "
         f"that syncs files side by side carries more sessions; 0: as it is, {DEFAULT_SHARDS} if new",
+    )
+    worker_processes: int = setting(
+        1,
+        "WORKER_PROCESSES",
+        whole(1, PARTITIONS),
+        "how many workers `lucid up` runs; they share the sessions, and each may hold the memory named below",
     )
     wait_start_s: float | None = setting(
         None,

@@ -1,6 +1,6 @@
 """Runs a whole system on one machine: starts its parts in order, watches them, and stops them in order.
 
-    data directory (lock) → nats-server → streams → conductor, worker → run.json, and the same way back
+    data directory (lock) → nats-server → streams → conductor, workers → run.json, and the same way back
 
 1. The process that holds the lock starts everything; all others attach through run.json
    (streams/cli/attach.py).
@@ -28,8 +28,6 @@ ASK_S = 0.1
 WATCH_S = 2.0
 STARTS_MOST = 4
 """A child that needs more starts before commands are answered will not live."""
-
-ROLES = ("conductor", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,8 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
-        children = tuple(_child(role, server, data, quiet) for role in ROLES)
+        roles = _roles(here.settings.worker_processes)
+        children = tuple(_child(name, role, server, data, quiet) for name, role in roles.items())
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
@@ -96,11 +95,20 @@ async def _watch_folder(data: DataDir, server: Server) -> None:
     )
 
 
-def _child(role: str, server: Server, data: DataDir, quiet: bool) -> Child:
+def _roles(workers: int) -> dict[str, tuple[str, ...]]:
+    """The words behind `lucid serve`, by the name of the child."""
+    groups = {
+        f"worker-{group}": ("worker", "--group", str(group), "--groups", str(workers))
+        for group in range(workers)
+    }
+    return {"conductor": ("conductor",), **(groups if workers > 1 else {"worker": ("worker",)})}
+
+
+def _child(name: str, role: tuple[str, ...], server: Server, data: DataDir, quiet: bool) -> Child:
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
-    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--parent", str(own_pid()))
+    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", *role, "--parent", str(own_pid()))
     environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
-    return supervised(role, command, environment, data.logs / f"{role}.log" if quiet else None)
+    return supervised(name, command, environment, data.logs / f"{name}.log" if quiet else None)
 
 
 async def _stop_all(children: tuple[Child, ...]) -> None:
@@ -123,9 +131,10 @@ async def _until_answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) 
                 ) from None
         for child in children:
             if child.starts >= STARTS_MOST:
+                role = child.name.partition("-")[0]
                 raise Unavailable(
                     f"the {child.name} ends as soon as it is started",
                     code="server.child",
-                    hint=f"read {data.logs / child.name}.log, or run: lucid serve {child.name}",
+                    hint=f"read {data.logs / child.name}.log, or run: lucid serve {role}",
                 )
         await asyncio.sleep(ASK_S)
