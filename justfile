@@ -28,6 +28,10 @@ bench *ARGS:
 bench-pair OTHER *ARGS:
     python -m tests.speed.pair {{OTHER}} {{ARGS}}
 
+# the same bench as on a disk whose syncs take SYNC_US microseconds longer
+bench-slow-disk SYNC_US *ARGS:
+    python -m tests.speed.slow_disk {{SYNC_US}} lucid bench {{ARGS}}
+
 # the table of docs/sizing.md, measured on this machine; a column for each number of SHARDS
 sizing *SHARDS:
     python -m tests.speed.sizing {{SHARDS}}

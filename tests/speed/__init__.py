@@ -1,1 +1,1 @@
-"""Speed by hand: pair.py compares two checkouts, sizing.py measures the figures of docs/sizing.md."""
+"""Speed by hand: pair.py compares checkouts, slow_disk.py slows syncs, sizing.py fills docs/sizing.md."""
