@@ -16,6 +16,10 @@ check:
 test *ARGS: check
     "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder {{ARGS}}
 
+# the tests of kills, faults and determinism, all with 1, 4 and 16 recording streams: four minutes each
+test-shards *COUNTS="1 4 16":
+    for count in {{COUNTS}}; do echo "SHARDS=$count"; TEST_SHARDS=$count "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder || exit 1; done
+
 # a real recording through the six stages, on this machine
 demo *ARGS:
     lucid demo {{ARGS}}

@@ -27,20 +27,54 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
     return {"uvloop": uvloop.new_event_loop}
 
 
-SHARDS = {
-    **dict.fromkeys(("test_recording", "test_full_stream", "test_conductor_faults", "test_runner"), 1),
-    **dict.fromkeys(("test_live_prefix", "test_every_effect", "test_flooded_aborts"), 4),
-    **dict.fromkeys(("test_many_sessions", "test_erasure", "test_hostile_hosts"), 4),
-    **dict.fromkeys(("test_catching_up", "test_source_purge", "test_kills", "test_from_outside"), 16),
-    **dict.fromkeys(("test_determinism", "test_one_history"), 16),
+FILES = {
+    # kills, faults, determinism
+    (1, 4, 16): (
+        *("test_kills", "test_every_effect", "test_rare_effects", "test_conductor_faults"),
+        *("test_determinism", "test_one_history", "test_catching_up", "test_changing_groups"),
+    ),
+    # the same ground, with one number in each run of all tests; `just test-shards` gives them every number
+    (1,): (
+        *("test_recording", "test_full_stream", "test_runner", "test_broken_sources"),
+        *("test_ended_by_its_host", "test_refused_finals", "test_restart"),
+    ),
+    (4,): (
+        *("test_live_prefix", "test_flooded_aborts", "test_many_sessions", "test_erasure"),
+        *("test_hostile_hosts", "test_interrupted", "test_host_watch", "test_late_server"),
+    ),
+    (16,): (
+        *("test_source_purge", "test_from_outside", "test_conducted", "test_soak", "test_worker_groups"),
+    ),
 }
-"""How many recording streams the installations of a test file have; 0, or not listed: as by default."""
+"""How many recording streams the installations of a test file have; of several numbers, one after the other.
+
+A file that is not listed has as many as by default, or its tests say it themselves.
+"""
+SHARDS = {name: counts for counts, names in FILES.items() for name in names}
+TEST_SHARDS = int(os.environ.get("TEST_SHARDS", "0"))
+"""Unless 0: the files of SHARDS alone are run, all with this number."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    unlisted = collection_path.name.startswith("test_") and collection_path.stem not in SHARDS
+    return True if TEST_SHARDS and unlisted else None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    listed = SHARDS.get(metafunc.module.__name__.rsplit(".", 1)[-1])
+    if listed:
+        counts = (TEST_SHARDS,) if TEST_SHARDS else listed
+        names = [f"SHARDS={count}" for count in counts]
+        metafunc.parametrize("shards", counts, indirect=True, scope="module", ids=names)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def shards(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The number of recording streams of new installations, in this process and in those that it starts."""
-    count = getattr(request, "param", 0) or SHARDS.get(request.module.__name__.rsplit(".", 1)[-1], 0)
+    """The number of recording streams of new installations, in this process and in those that it starts.
+
+    A fixture of a module with an installation must ask for it: the number changes within the module.
+    """
+    count = getattr(request, "param", 0)
     if not count:
         yield topology.DEFAULT_SHARDS
         return

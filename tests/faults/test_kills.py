@@ -14,6 +14,7 @@ import pytest
 from schemas import subjects
 from schemas.events.session import SessionSettings
 from schemas.format.fragment import Kind
+from streams.event_store.recordings import Recordings
 from tests.support.pipeline.kills import Kill, Progress, answered, kill
 from tests.support.pipeline.prepared import Outcome, Prepared, disturbed, outcome
 from tests.support.pipeline.processes import outbox, processes, quick_restarts
@@ -123,7 +124,7 @@ async def calm_root(path: Path, prepared: Prepared) -> str:
 
 
 async def test_kills_at_any_moment_change_neither_bytes_nor_root(
-    tmp_path: Path, long_recording: tuple[Prepared, Outcome]
+    tmp_path: Path, long_recording: tuple[Prepared, Outcome], shards: int
 ) -> None:
     """Breaks: a machine that fails in the middle of a recording leaves a hole, a double, or another root."""
     prepared, expected = long_recording
@@ -133,6 +134,7 @@ async def test_kills_at_any_moment_change_neither_bytes_nor_root(
     chooser = random.Random(SEED)
     with quick_restarts():
         async with processes(tmp_path / "struck") as system:
+            assert (await Recordings.open(system.jet)).shards == shards
             await system.begin(prepared)
             progress, gate = Progress(system, prepared), Gate(0, asyncio.Event())
             following = asyncio.create_task(progress.follow())

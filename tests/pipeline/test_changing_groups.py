@@ -30,7 +30,6 @@ async def workers(world: World, groups: int) -> AsyncIterator[None]:
         yield
 
 
-@pytest.mark.parametrize("shards", [1, 4, 16], indirect=True)
 async def test_sessions_are_sealed_whole_whatever_the_number_of_groups_was_meanwhile(
     server: NatsServer, tmp_path: Path, shards: int
 ) -> None:

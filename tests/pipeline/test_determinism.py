@@ -48,9 +48,10 @@ counters = itertools.count(1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pair(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
+async def pair(tmp_path_factory: pytest.TempPathFactory, shards: int) -> AsyncIterator[Processes]:
     """A system with two workers that own the same partitions."""
     async with processes(tmp_path_factory.mktemp("pair"), workers=2) as system:
+        assert (await Recordings.open(system.jet)).shards == shards
         yield system
 
 

@@ -1,5 +1,7 @@
 """Kills, faults and load at once: `just soak`, for 30 minutes unless SOAK_MINUTES says otherwise.
 
+`SHARDS=16 just soak` does it over sixteen recording streams.
+
 1. Many hosts record at once, out of order and doubled. Each session is compared with what its fragments
    always become, and most are destroyed afterwards.
 2. Meanwhile processes are killed and frozen, consumers deleted, forged fragments sent.
@@ -55,6 +57,7 @@ class Figures:
     """What a soak has seen."""
 
     began_s: float = field(default_factory=time.monotonic)
+    shards: int = 0
     sessions: int = 0
     destroyed: int = 0
     chunks: int = 0
@@ -76,6 +79,7 @@ class Figures:
         seconds = time.monotonic() - self.began_s
         return {
             "minutes": round(seconds / 60, 1),
+            "shards": self.shards,
             "sessions": self.sessions,
             "destroyed": self.destroyed,
             "chunks": self.chunks,
@@ -100,6 +104,7 @@ async def soak(minutes: float, path: Path, *, hosts: int = HOSTS, seed: int = 0)
     with quick_restarts():
         async with processes(path, workers=2) as system:
             world = _Soak(system, figures, chooser)
+            figures.shards = (await Recordings.open(system.jet)).shards
             async with background(world.measure(), world.trouble(), world.tell()) as (_, troubling, _):
                 over_s = time.monotonic() + minutes * 60
                 await asyncio.gather(*(world.host(number, over_s) for number in range(hosts)))
