@@ -7,7 +7,8 @@
     pull_requests    open requests of one reader        read_pace    the distance of a reader to a fast writer
     wire, payloads   bytes between client and socket    decode, errors   NATS messages and errors to ours
     wire_parser      messages out of received bytes     direct_callbacks   what the parser calls itself
-    client_patches   mends nats-py                      limits       checks the server
+    publish_command  the command of a publish           limits       checks the server
+    client_patches   mends nats-py
     plain_client     the baseline of `lucid bench`
 
 It may import schemas and nats-py; nothing else may import nats. FastStream's connection begins in

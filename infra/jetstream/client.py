@@ -13,7 +13,7 @@ import json
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlparse
 
@@ -22,6 +22,7 @@ from nats.aio.client import Client as DriverClient
 from nats.aio.client import Srv
 
 from infra.jetstream import errors, wire_parser
+from schemas.buffers import Bytes
 from schemas.config.nats_url import Address, BadUrl, addresses
 from schemas.errors import LucidError, Misuse
 
@@ -71,6 +72,20 @@ class Client(DriverClient):
     def shown(self) -> str:
         """The URLs without credentials."""
         return ",".join(address.shown for address in self.addresses)
+
+    def put(self, pieces: Iterable[Bytes]) -> None:
+        """Send a command, after all earlier ones. The caller knows that the connection stands."""
+        if self._pending:  # from the time of a reconnect
+            self.wire.writelines(self._pending)
+            self._pending, self._pending_data_size = [], 0
+        for piece in pieces:
+            self.wire.write(piece)
+
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        if self.is_connected:
+            self.put((cmd,))
+        else:
+            await super()._send_command(cmd, priority)
 
     def _setup_server_pool(self, connect_url: object) -> None:
         """Do nothing: `_renew` fills the pool."""

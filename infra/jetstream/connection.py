@@ -5,14 +5,15 @@
    carried out such a request.
 2. One inbox serves all requests; an answer finds its request by the last token of its subject.
 3. A forbidden request fails at once as Denied: the server sends no answer to it.
-4. Senders wait only here: inside nats-py a flush would swallow a cancel and sleep through a break.
+4. Senders wait only here, for room in the socket. Our own commands go past nats-py's queue and its task.
 """
 
 import asyncio
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -21,7 +22,7 @@ from nats.aio.subscription import Subscription
 from infra.jetstream import errors
 from infra.jetstream.client import Client, Failed, Where
 from infra.jetstream.direct_callbacks import direct
-from infra.jetstream.payloads import Payload
+from infra.jetstream.publish_command import SMALL_BYTES, publish_command
 from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.errors import LucidError
@@ -29,11 +30,10 @@ from schemas.errors import LucidError
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
 WAITING_BYTES = 4 << 20
-"""Above it a sender waits here, where a lost connection wakes it."""
-SMALL_BYTES = 4096
-"""Acks, pulls and answers never wait: they are few, and others wait for them."""
+"""Above it a sender waits here, where a lost connection wakes it. Acks, pulls and answers (SMALL_BYTES) never
+wait: they are few, and others wait for them."""
 UNBOUNDED_BYTES = 1 << 40
-"""Disables nats-py's own bound: at it, a publish would sleep through a lost connection."""
+"""Disables nats-py's own bound: at it, a subscribe would sleep through a lost connection."""
 CLOSE_S = 5.0
 _FORBIDDEN = re.compile(r'permissions violation for (?P<verb>publish|subscription) to "(?P<subject>[^"]*)"')
 """nats-py gives the text in lower case."""
@@ -58,7 +58,7 @@ class Connection:
         self._numbers = itertools.count()
         self._waiting: dict[str, Answer] = {}
         self._asked: dict[str, str] = {}
-        """Token → subject of a request, as the server writes it in a refusal."""
+        """Token → subject of a request; a refusal names it."""
         self.denied: LucidError | None = None
         """Why no answer can arrive; None: it can."""
         self._last: Exception | None = None
@@ -123,6 +123,12 @@ class Connection:
         self._fail_all()
         try:
             async with asyncio.timeout(CLOSE_S):
+                if self.nc.is_connected:
+                    await self._wire.drain()
+        except (TimeoutError, OSError):  # the server reads no more
+            self._wire.abort()
+        try:
+            async with asyncio.timeout(CLOSE_S):
                 await self.nc.close()
         except (TimeoutError, OSError):  # the server reads no more
             self._wire.abort()
@@ -145,18 +151,9 @@ class Connection:
         self, subject: str, data: Bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
         """Publish; wait only for the socket. Raises Unavailable: the connection is down."""
-        while len(data) > SMALL_BYTES and self._waiting_bytes() > WAITING_BYTES:
-            self._wire.moved.clear()
-            await self._wire.moved.wait()
-        if self.closed or not self.nc.is_connected:
-            raise errors.disconnected(subject)
-        try:
-            payload = cast(bytes, Payload(data) if len(data) > SMALL_BYTES else data)
-            await self.nc.publish(subject, payload, reply, dict(headers) if headers else None)
-        except (nats.errors.ConnectionClosedError, nats.errors.OutboundBufferLimitError, OSError) as error:
-            raise errors.disconnected(subject) from error
-        except nats.errors.MaxPayloadError as error:
-            raise errors.too_large(subject, len(data), self.nc.max_payload) from error
+        if self._must_wait(data):
+            await self._wait_for_room(data)
+        self._post(subject, data, reply, headers)
 
     async def request(
         self,
@@ -167,27 +164,23 @@ class Connection:
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> Msg:
         """Return the one answer. Raises Unavailable: silence, no responder, or a lost connection."""
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-
-        def take(message: Msg | LucidError) -> None:
-            if answer.done():
-                return
-            if isinstance(message, LucidError):
-                answer.set_exception(message)
-            else:
-                answer.set_result(message)
-
         if self.denied is not None:
             raise self.denied
-        token = self.expect(take)
-        self._asked[token] = subject.lower()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Msg] = loop.create_future()
+        token = self.expect(partial(_settle, answer))
+        self._asked[token] = subject
+        timer = loop.call_later(timeout_s, _expire, answer)  # half the cost of a timeout context
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
-                message = await answer
+            if self._must_wait(data):
+                async with asyncio.timeout(timeout_s):
+                    await self._wait_for_room(data)
+            self._post(subject, data, self.reply_to(token), headers)
+            message = await answer
         except TimeoutError:
             raise errors.no_answer(subject, timeout_s) from None
         finally:
+            timer.cancel()
             self.forget(token)
             if answer.done() and not answer.cancelled():
                 answer.exception()
@@ -208,8 +201,21 @@ class Connection:
     def reply_to(self, token: str) -> str:
         return f"{self._inbox}.{token}"
 
-    def _waiting_bytes(self) -> int:
-        return self._wire.waiting_bytes + self.nc.pending_data_size if self.nc.is_connected else 0
+    def _must_wait(self, data: Bytes) -> bool:
+        return len(data) > SMALL_BYTES and self._wire.waiting_bytes > WAITING_BYTES and self.nc.is_connected
+
+    async def _wait_for_room(self, data: Bytes) -> None:
+        while self._must_wait(data):
+            self._wire.moved.clear()
+            await self._wire.moved.wait()
+
+    def _post(self, subject: str, data: Bytes, reply: str, headers: Mapping[str, str] | None) -> None:
+        """Publish without waiting. Raises as `send`."""
+        if self.closed or not self.nc.is_connected:
+            raise errors.disconnected(subject)
+        if len(data) > self.nc.max_payload:
+            raise errors.too_large(subject, len(data), self.nc.max_payload)
+        self.nc.put(publish_command(subject, data, reply, headers))
 
     def _answered(self, message: Msg) -> None:
         take = self._waiting.get(message.subject[len(self._inbox) + 1 :])
@@ -254,12 +260,26 @@ class Connection:
     def _forbidden(self, publish: bool, subject: str) -> None:
         """Fail the requests that will get no answer."""
         if publish:
-            for token in [token for token, asked in self._asked.items() if asked == subject]:
+            for token in [token for token, asked in self._asked.items() if asked.lower() == subject]:
                 self._waiting[token](errors.forbidden(f"publish to {subject}"))
         elif self._inbox and subject.startswith(self._inbox.lower()):
             self.denied = errors.forbidden(f"subscribe to {subject}, the inbox for answers")
             for take in tuple(self._waiting.values()):
                 take(self.denied)
+
+
+def _settle(answer: "asyncio.Future[Msg]", message: Msg | LucidError) -> None:
+    if answer.done():
+        return
+    if isinstance(message, LucidError):
+        answer.set_exception(message)
+    else:
+        answer.set_result(message)
+
+
+def _expire(answer: "asyncio.Future[Msg]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def status_of(message: Msg) -> str:

@@ -1,33 +1,7 @@
-"""Holds large payloads that infra.jetstream.wire sends and receives without copying them."""
+"""Holds a large payload that infra.jetstream.wire receives into its final memory."""
 
-from schemas.buffers import Bytes, unfilled
+from schemas.buffers import unfilled
 from schemas.format.digest import Buffer
-
-
-class Payload:
-    """A payload that nats-py joins to a command by `+`; the join copies nothing."""
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __radd__(self, head: bytes) -> "Command":
-        return Command(head, self.data)
-
-
-class Command:
-    """A command in pieces; its length is their sum."""
-
-    def __init__(self, *pieces: Bytes) -> None:
-        self.pieces = pieces
-
-    def __len__(self) -> int:
-        return sum(map(len, self.pieces))
-
-    def __add__(self, end: bytes) -> "Command":
-        return Command(*self.pieces, end)
 
 
 class Landing:

@@ -5,7 +5,8 @@
    under way).
 2. Bytes that wait for the socket are bounded: writing waits, reading pauses.
 3. A new connection starts empty: no byte of the old one reaches it.
-4. wire_parser.py puts it into nats-py's client.
+4. What one round of the event loop writes goes out together, without a task of its own.
+5. wire_parser.py puts it into nats-py's client.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from urllib.parse import ParseResult
 from nats.aio.transport import Transport
 from nats.protocol.parser import CRLF_SIZE
 
-from infra.jetstream.payloads import Command, Landing
+from infra.jetstream.payloads import Landing
+from schemas.buffers import Bytes
 
 PORT = 4222
 SMALL_BYTES = 32 << 10
@@ -39,6 +41,7 @@ class WireProtocol(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.on_writable: Callable[[], None] = lambda: None
         self.chunks: deque[bytes] = deque()
         self.landing: Landing | None = None
         """The payload that the parser waits for; bytes go there once all earlier ones are read."""
@@ -100,6 +103,7 @@ class WireProtocol(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self.on_writable()
 
     async def take(self) -> bytes:
         """Return the next bytes; none: at the end, or when the landing is complete."""
@@ -126,12 +130,21 @@ class WireProtocol(asyncio.BufferedProtocol):
         else:
             self.transport.resume_reading()
 
-    async def writable(self) -> asyncio.Transport:
-        """Return the transport when it accepts more. Raises ConnectionResetError."""
+    @property
+    def is_writable(self) -> bool:
+        return self._writable.is_set()
+
+    @property
+    def open(self) -> asyncio.Transport | None:
+        """The transport; None: this connection is lost, or one side closed it."""
+        gone = self.lost.is_set() or self.transport is None or self.transport.is_closing()
+        return None if gone else self.transport
+
+    async def writable(self) -> None:
+        """Return when the transport accepts more. Raises ConnectionResetError."""
         await self._writable.wait()
-        if self.lost.is_set() or self.transport is None or self.transport.is_closing():
+        if self.open is None:
             raise ConnectionResetError("connection lost")
-        return self.transport
 
 
 class WireTransport(Transport):
@@ -141,8 +154,8 @@ class WireTransport(Transport):
         self._protocol = WireProtocol()
         self.on_connect: Callable[[], None] = lambda: None
         self.feed: Feed | None = None
-        self._out: deque[bytes] = deque()
-        self._draining = asyncio.Lock()
+        self._out: deque[Bytes] = deque()
+        self._writes_soon = False
         self.waiting_bytes = 0
         """Bytes given to `write`, and not yet to the socket."""
         self.moved = asyncio.Event()
@@ -153,6 +166,7 @@ class WireTransport(Transport):
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         self._protocol, self._out, self.waiting_bytes = WireProtocol(), deque(), 0
+        self._protocol.on_writable = self._write_out
         self.on_connect()
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(connect_timeout):
@@ -173,25 +187,42 @@ class WireTransport(Transport):
         assert transport is not None
         protocol.connection_made(transport)
 
-    def write(self, payload: bytes) -> None:
+    def write(self, payload: Bytes) -> None:
+        """Queue bytes; they go to the socket before the event loop waits again, if it takes them."""
         self._out.append(payload)
         self.waiting_bytes += len(payload)
+        if not self._writes_soon:
+            self._writes_soon = True
+            asyncio.get_running_loop().call_soon(self._write_queued)
 
     def writelines(self, payload: list[bytes]) -> None:
-        for command in payload:
-            self._out.extend(command.pieces if isinstance(command, Command) else (command,))
-        self.waiting_bytes += sum(map(len, payload))
+        for piece in payload:
+            self.write(piece)
 
     async def drain(self) -> None:
-        """Return when all but a small rest is in the socket."""
+        """Return when all but a small rest is in the socket. Raises ConnectionResetError."""
         protocol = self._protocol
-        async with self._draining:
-            while self._out and protocol is self._protocol:
-                pieces = self._next()
-                (await protocol.writable()).writelines(pieces)
-                self.waiting_bytes -= sum(map(len, pieces))
-                self.moved.set()
+        self._write_out()
+        while self._out and protocol is self._protocol:
             await protocol.writable()
+            self._write_out()
+        await protocol.writable()
+
+    def _write_queued(self) -> None:
+        self._writes_soon = False
+        self._write_out()
+
+    def _write_out(self) -> None:
+        """Write what the socket takes. A loss is the reader's to notice: it sees the end, too."""
+        protocol = self._protocol
+        transport = protocol.open
+        if transport is None:
+            return
+        while self._out and protocol.is_writable:
+            pieces = self._next()
+            transport.writelines(pieces)
+            self.waiting_bytes -= sum(map(len, pieces))
+            self.moved.set()
 
     async def read(self, buffer_size: int) -> bytes:
         """Return the next bytes that `feed` has not taken."""
@@ -227,6 +258,7 @@ class WireTransport(Transport):
         return self._protocol.eof and not self._protocol.chunks
 
     def close(self) -> None:
+        self._write_out()
         if self._protocol.transport is not None:
             self._protocol.transport.close()
 
@@ -243,7 +275,7 @@ class WireTransport(Transport):
         if self._protocol.transport is not None:
             self._protocol.transport.abort()
 
-    def _next(self) -> list[bytes]:
+    def _next(self) -> list[Bytes]:
         """Take small commands, joined, then at most one large payload with its line end.
 
         They go out with one system call: pieces of their own would wake the server for each.

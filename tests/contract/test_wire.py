@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import StaleConnectionError
-from nats.protocol.command import hpub_cmd, pub_cmd
+from nats.errors import BadHeaderError, BadSubjectError, StaleConnectionError
 from nats.protocol.parser import Parser
 
 from infra.jetstream import Jet, StreamSpec, connect, wire_parser
 from infra.jetstream.direct_callbacks import direct
-from infra.jetstream.payloads import Command, Payload
+from infra.jetstream.publish_command import SMALL_BYTES, publish_command
 from infra.jetstream.wire import SCRATCH_BYTES, WireProtocol, WireTransport
 from infra.jetstream.wire_parser import WireParser
 from infra.nats_server.server import NatsServer, binary
@@ -292,14 +292,52 @@ async def test_closing_does_not_wait_for_a_server_that_takes_nothing(server: Nat
         os.kill(server.pid, signal.SIGCONT)
 
 
-def test_a_command_around_a_payload_is_the_drivers_own_without_a_copy_of_it() -> None:
-    """Breaks: what a host sends is copied twice more, or framed wrongly."""
-    data, headers = os.urandom(100_000), bytearray(b"NATS/1.0\r\nA: b\r\n\r\n")
-    for made, wanted in (
-        (hpub_cmd("s", "r", headers, Payload(data)), hpub_cmd("s", "r", headers, data)),
-        (pub_cmd("s", "r", Payload(data)), pub_cmd("s", "r", data)),
-    ):
-        assert isinstance(made, Command)
-        assert b"".join(made.pieces) == wanted
-        assert len(made) == len(wanted)
-        assert any(piece is data for piece in made.pieces)
+async def test_what_is_sent_right_before_a_close_arrives(server: NatsServer, jet: Jet) -> None:
+    """Breaks: a worker that stops hands no work back, and the next one waits for each message to time out."""
+    await jet.declare(StreamSpec("ECHO", ("echo",), 1 << 30))
+    other = await connect(server.url, name="other", timeout_s=PATIENCE_S)
+    for size in (10, 900_000, 10):
+        await other._conn.send("echo", bytes(size))
+    await other.close()
+    async with asyncio.timeout(PATIENCE_S):
+        while (await jet.info("ECHO")).messages < 3:  # noqa: ASYNC110 - a test looks from outside
+            await asyncio.sleep(0.005)
+
+
+async def test_nothing_overtakes_a_subscription(jet: Jet) -> None:
+    """Breaks: a reader asks before it listens, and its answer is lost."""
+    for number in range(100):
+        found = asyncio.Event()
+        await jet._conn.subscribe(f"news.{number}", lambda _, found=found: found.set())  # type: ignore[misc]
+        await jet._conn.send(f"news.{number}", bytes(number % 2 * 2 * SMALL_BYTES))
+        await asyncio.wait_for(found.wait(), PATIENCE_S)
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES, SMALL_BYTES + 1, 100_000])
+@pytest.mark.parametrize("headers", [None, {"A": " b\t", "ce-id": "\u00fc"}, {" N ": "1\r\nX: 2\n"}])
+@pytest.mark.parametrize("reply", ["", "_INBOX.a.1"])
+async def test_a_command_around_a_payload_is_the_drivers_own(
+    size: int, headers: dict[str, str] | None, reply: str
+) -> None:
+    """Breaks: a message of a host is framed wrongly, or text of a stranger in it becomes a command."""
+    data, driver, sent = os.urandom(size), Client(), bytearray()
+
+    async def note(command: bytes) -> None:
+        sent.extend(command)
+
+    driver._send_command = note
+    await driver._send_publish("s.t", reply, data, size, headers)
+    pieces = publish_command("s.t", data, reply, headers)
+    assert b"".join(pieces) == sent
+    assert (len(pieces) > 1 and any(piece is data for piece in pieces)) == (size > SMALL_BYTES)
+
+
+def test_a_command_with_a_name_that_would_end_its_line_is_refused() -> None:
+    """Breaks: text of a stranger in a subject or header becomes a command."""
+    for bad in ("", "a b", "a\r\nPUB b 0\r\n", "a\t"):
+        with pytest.raises(BadSubjectError):
+            publish_command(bad, b"")
+        with pytest.raises(BadHeaderError):
+            publish_command("s", b"", headers={bad + "\n:": "x"})
+    with pytest.raises(BadSubjectError):
+        publish_command("s", b"", "a b")
