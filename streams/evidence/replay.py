@@ -24,7 +24,7 @@ from schemas.format.manifest import Manifest
 from schemas.ports import Blobs
 from schemas.ports.files import NO_FILE
 from streams.event_store.recordings import Recordings
-from streams.keys.keystore import HeldKeys
+from streams.keys.held_keys import HeldKeys
 from streams.pipeline.recompute import Recompute
 from streams.scheduling.threads import Threads
 

@@ -16,7 +16,8 @@ from schemas.ports import DataDir, Jet, KeyFiles, MasterKeys
 from schemas.ports.evidence import Evidence, Listing
 from schemas.subjects import session_id
 from streams.event_store.session_log import SessionLog
-from streams.keys.keystore import HeldKeys, KeyStore
+from streams.keys.held_keys import HeldKeys
+from streams.keys.keystore import KeyStore
 
 
 @dataclass(frozen=True, slots=True)

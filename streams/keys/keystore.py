@@ -1,8 +1,8 @@
 """Makes, reads, rotates and erases the data keys of sessions, one key file each
 (handlers/crypto/key_file.py).
 
-1. Keys are in memory only while they are in use (`hold`, `using`), and shared by all users at once. There is
-   no cache by age: at every use the open key file tells whether it still stands.
+1. Keys are in memory while they are in use (`hold`, `using`), shared by all users, and LINGER_S longer: the
+   stages of a chunk follow each other. At every use the open key file tells whether it still stands.
 2. A worker that awaited anything checks again (`HeldKeys.check`) before it publishes: a result made across an
    erasure counts for nothing.
 3. `rotate` wraps every key under the newest master key, for a few seconds a call. A newer file stays, so
@@ -13,7 +13,6 @@
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -24,8 +23,9 @@ from typing import NamedTuple, TypeVar
 from handlers.crypto.key_file import build_key_file, open_key_file, read_head
 from handlers.crypto.keys import SessionKeys, new_key
 from schemas.config.logs import logger
-from schemas.errors import Denied, LucidError, NoSpace, RefusedByState, Unavailable
-from schemas.ports import Erasure, KeyFiles, MasterKeys, OpenKeyFile
+from schemas.errors import Denied, LucidError, NoSpace, Unavailable
+from schemas.ports import Erasure, KeyFiles, MasterKeys
+from streams.keys.held_keys import HeldKeys, KeysInUse, shredded
 
 READERS, WRITERS = 2, 8
 """Threads. A writer waits for the disk five to ten times, so many of them share the disk."""
@@ -52,49 +52,13 @@ class Rotated(NamedTuple):
     """The uid after which the next call continues; empty: this call reached the end."""
 
 
-class HeldKeys:
-    """The keys of one session in use, and their open key file."""
-
-    def __init__(self, files: KeyFiles, uid: bytes, file: OpenKeyFile, keys: SessionKeys) -> None:
-        self.keys = keys
-        self.users = 0
-        self.uid = uid
-        self._files, self._file = files, file
-        self._changing = threading.Lock()
-
-    def stands(self) -> bool:
-        """Whether the key file is as it was read. Does not block."""
-        with self._changing:
-            return self._file.stands()
-
-    def check(self) -> None:
-        """Return if the session still has this key. Blocks only if its file was replaced or erased.
-
-        Raises RefusedByState (keys.shredded).
-        """
-        with self._changing:
-            if self._file.stands():
-                return
-            again = self._files.open(self.uid)
-            if again is None or not again.data or read_head(again.data).dek_id != self.keys.dek_id:
-                if again is not None:
-                    again.close()
-                raise _shredded(self.uid)
-            self._file.close()
-            self._file = again
-
-    def close(self) -> None:
-        with self._changing:
-            self._file.close()
-
-
 class KeyStore:
     """Data keys of sessions. One for each process; used from one event loop."""
 
     def __init__(self, files: KeyFiles, master: MasterKeys) -> None:
         self._files, self._master = files, master
         self._masters: dict[int, bytes] = {}
-        self._held: dict[bytes, HeldKeys] = {}
+        self._held = KeysInUse()
         self._read: set[bytes] = set()
         """Sessions whose key was read, at most READ_KEPT."""
         self._readers = ThreadPoolExecutor(READERS, "lucid-keys")
@@ -118,22 +82,19 @@ class KeyStore:
         """
         held = self._held.get(uid)
         if held is None or not held.stands():
+            self._held.let_go(uid)
             held = await self.open(uid, key_id)
             if held is None:
                 return None
-            self._held[uid] = held
+            self._held.add(held)
         else:
             _refuse_other(uid, key_id, held.keys)
         held.users += 1
         return held
 
     def release(self, held: HeldKeys) -> None:
-        """End one use of held keys; the last one lets them go."""
-        held.users -= 1
-        if not held.users:
-            if self._held.get(held.uid) is held:
-                del self._held[held.uid]
-            held.close()
+        """End one use of held keys."""
+        self._held.release(held)
 
     async def open(self, uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
         """As `hold`, but shared with nobody; the caller closes it."""
@@ -214,6 +175,7 @@ class KeyStore:
     async def erase(self, uid: bytes, *, was_made: bool = True) -> Erasure:
         """Overwrite the session's key, and prevent that another is made for it. Safe to repeat."""
         outcome = await _run(self._writers, partial(self._files.erase, uid, was_made=was_made))
+        self._held.let_go(uid)
         log.info("key_erased", uid=uid.hex(), outcome=outcome)
         return outcome
 
@@ -251,7 +213,7 @@ class KeyStore:
         # A crash before this leaves nothing, one after it leaves the key for the next try.
         there = self._files.make(uid, made)
         if not there:
-            raise _shredded(uid)
+            raise shredded(uid)
         if there == made:
             log.info("key_made", uid=uid.hex(), version=version)
         version, master = self._master.newest()
@@ -288,7 +250,3 @@ def _refuse_other(uid: bytes, key_id: bytes, keys: SessionKeys) -> None:
             f"{key_id.hex()}",
             code="keys.other",
         )
-
-
-def _shredded(uid: bytes) -> RefusedByState:
-    return RefusedByState(f"the key of session {uid.hex()} is shredded", code="keys.shredded")

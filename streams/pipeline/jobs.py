@@ -39,7 +39,8 @@ from schemas.format.file_names import stored_chunk
 from schemas.ports import Blobs
 from schemas.ports.messages import Message
 from streams.event_store.event_store import EventStore
-from streams.keys.keystore import HeldKeys, KeyStore
+from streams.keys.held_keys import HeldKeys
+from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory, Work
 from streams.pipeline.recompute import Recompute
 from streams.pipeline.runner import Lane

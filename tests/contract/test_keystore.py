@@ -16,7 +16,9 @@ from handlers.crypto.keys import SessionKeys
 from infra.keys.master import Keyring
 from infra.keys.session_keys import DiskKeyFiles
 from schemas.errors import Denied, NoSpace, RefusedByState, Unavailable
+from streams.keys import held_keys
 from streams.keys.keystore import WRITERS, KeyStore
+from tests.support.machine.waiting import until
 
 UID = b"u" * 16
 
@@ -79,8 +81,9 @@ async def test_another_key_than_the_log_names_is_denied(here: Here) -> None:
             assert error.value.code == "keys.other"
 
 
-async def test_a_key_is_let_go_when_nobody_works_with_it(here: Here) -> None:
+async def test_a_key_is_let_go_when_nobody_works_with_it(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: the key of a destroyed session is in a process's memory for as long as it runs."""
+    monkeypatch.setattr(held_keys, "LINGER_S", 0.02)
     store = here.store()
     await store.make(UID)
     gc.collect()  # what earlier tests left open is not counted
@@ -90,11 +93,45 @@ async def test_a_key_is_let_go_when_nobody_works_with_it(here: Here) -> None:
         assert one is not None
         kept: weakref.ref[SessionKeys] = weakref.ref(one.keys)
     del one, two
-    await asyncio.sleep(0)  # the loop itself holds what it has just handed over
+    await until(lambda: not store._held)
     gc.collect()
     assert kept() is None
-    assert store._held == {}
     assert len(os.listdir("/proc/self/fd")) == files
+
+
+async def test_the_next_stage_of_a_chunk_finds_the_key_of_the_stage_before(here: Here) -> None:
+    """Breaks: every stage of every chunk reads and opens the key file again."""
+    store = here.store()
+    await store.make(UID)
+    async with store.using(UID) as before:
+        pass
+    async with store.using(UID) as after:
+        assert before is after
+
+
+async def test_an_unused_key_does_not_outlive_its_erasure(here: Here) -> None:
+    """Breaks: the next job of a destroyed session gets the key that the job before it used."""
+    worker, conductor = here.store(), here.store()
+    await conductor.make(UID)
+    for store in (worker, conductor):
+        assert await dek(store) is not None
+        assert store._held.get(UID) is not None, "it lingers"
+    await conductor.erase(UID)
+    assert conductor._held.get(UID) is None
+    assert await dek(worker) is None
+    assert worker._held.get(UID) is None
+
+
+async def test_many_unused_keys_leave_the_process_its_files(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a thousand short chunks in one second leave the worker no file to open."""
+    monkeypatch.setattr(held_keys, "HELD_MOST", 3)
+    store, uids = here.store(), [bytes([n]) * 16 for n in range(9)]
+    for uid in uids:
+        await store.make(uid)
+        assert await dek(store, uid) is not None
+    assert len(store._held) == 3
 
 
 async def test_a_key_in_use_does_not_outlive_its_erasure(here: Here) -> None:
