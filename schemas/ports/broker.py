@@ -139,6 +139,13 @@ class Consumer(Protocol):
     def waiting(self) -> tuple[Message, ...]:
         """Messages that were fetched ahead and that no `get` has taken."""
 
+    async def ack(self, message: Message) -> None:
+        """Acknowledge a message, unconfirmed: a lost ack brings it again. A second call does nothing.
+
+        On return of `close`, the server has every ack that no break of the connection has taken.
+        Raises Unavailable: the connection is down.
+        """
+
     async def ack_sync(self, message: Message) -> None:
         """Acknowledge a message; the server has confirmed it on return. A second call does nothing."""
 

@@ -1,9 +1,10 @@
 """Runs the loop of every stage: take a message, do its job in a slot, publish the result, acknowledge.
 
 1. A slot is taken before a message is asked for, and returned when the outcome is written.
-2. The result is published before the input is acknowledged. After a crash between the two the input is
-   redelivered, and the job makes the same bytes. The server drops the doubled result by its message id.
-   After the window of the ids a doubled result is harmless: its readers fold by chunk index.
+2. The result is published before the input is acknowledged. After a crash between the two, or a lost ack,
+   the input is redelivered, and the job makes the same bytes. The server drops the doubled result by its
+   message id. After the window of the ids a doubled result is harmless: its readers fold by chunk index. So
+   no ack waits for the server's answer, but the one after a dead letter: its chunk must not be tried again.
 3. An outage (Unavailable, NoSpace, Conflict) is retried for ever; any other failure spends a retry. Messages
    without a retry left, and rejected messages, go to DEAD with the reason, and are then acknowledged. They
    are never ended with `term`, which the server does not confirm.
@@ -168,7 +169,7 @@ class Runner:
                 result = job.result()
             if result is not None:
                 await self._publish(result, message)
-            await self._acknowledge(message)
+            await self._reader.ack(message)
             self.done += 1
             self._spent.pop(message.seq, None)
             if self._stage.on_done is not None:
@@ -191,9 +192,6 @@ class Runner:
                 ours.cancel()
             self._taken.pop(message.reply, None)
             self._slots.release()
-
-    async def _acknowledge(self, message: Message) -> None:
-        await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
 
     async def _publish(self, result: StageEvent, message: Message) -> None:
         await self._jet.publish(
@@ -221,7 +219,7 @@ class Runner:
         try:
             if isinstance(error, Rejected) or spent > self._limits.retries:
                 await self._dead_letter(message, error)
-                await self._acknowledge(message)
+                await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
                 self._spent.pop(message.seq, None)
                 if self._stage.on_dead is not None:
                     self._stage.on_dead(message)

@@ -127,6 +127,51 @@ async def test_a_job_is_done_published_and_acknowledged_once(jet: Jet) -> None:
         assert sorted(stage.forgotten) == seqs
 
 
+async def test_a_lost_ack_brings_the_message_again_and_doubles_nothing(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: an ack that a broken connection took leaves a message that nobody does, or two results."""
+    monkeypatch.setattr(runner, "ACK_WAIT_S", 0.3)
+    calls: Counter[int] = Counter()
+    lost: list[int] = []
+    send = PullConsumer.ack
+
+    async def losing(reader: PullConsumer, message: Message) -> None:
+        if message.seq not in lost:
+            lost.append(message.seq)
+        else:
+            await send(reader, message)
+
+    monkeypatch.setattr(PullConsumer, "ack", losing)
+
+    async def job(message: Message) -> StageEvent:
+        calls[message.seq] += 1
+        return made(message)
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask(6)
+        await stage.settled(seqs[-1])
+        assert sorted(lost) == seqs
+        assert calls == dict.fromkeys(seqs, 2)
+        assert sorted(event.index for event in await stage.results()) == list(range(6))
+        assert stage.runner.failed == 0
+
+
+async def test_what_was_done_before_a_stop_is_done_for_the_next_worker(jet: Jet) -> None:
+    """Breaks: each restart makes the last chunks again, for their acks were never sent."""
+    calls: list[int] = []
+
+    async def job(message: Message) -> StageEvent:
+        calls.append(message.seq)
+        return made(message)
+
+    async with running(jet, job) as stage:
+        seqs = await stage.ask(8)
+        await until(lambda: len(stage.forgotten) == 8)
+    await stage.settled(seqs[-1])
+    assert sorted(calls) == seqs
+
+
 async def test_a_slow_job_is_never_given_up_and_runs_once(jet: Jet) -> None:
     """Breaks: a machine under load dead-letters good chunks, or makes each of them again and again."""
     calls, may_end = 0, asyncio.Event()

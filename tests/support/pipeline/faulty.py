@@ -188,11 +188,14 @@ class FaultyReader:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
 
+    async def ack(self, message: Message) -> None:
+        await self._around_ack(message, lambda: self._reader.ack(message))
+
     async def ack_sync(self, message: Message, *args: Any) -> None:
-        session = self._faults.session(message.subject)
-        await self._faults.around(
-            session, f"ack {self._stage}", lambda: self._reader.ack_sync(message, *args)
-        )
+        await self._around_ack(message, lambda: self._reader.ack_sync(message, *args))
+
+    async def _around_ack(self, message: Message, ack: Callable[[], Awaitable[Any]]) -> None:
+        await self._faults.around(self._faults.session(message.subject), f"ack {self._stage}", ack)
 
     async def nak(self, message: Message, delay_s: float = 0) -> None:
         if not self._faults.is_dead(self._faults.session(message.subject)):
