@@ -52,12 +52,16 @@ class Measure:
 
 Contender = Callable[[Task], Awaitable[Measure]]
 
+CHUNK_SIZE = next(variable for variable in VARIABLES if variable.field == "chunk_bytes")
+"""The setting of the chunk size."""
+LEAST_CHUNK_BYTES = 1 << 18
+"""The smallest chunks that a session may have."""
+
 
 def with_chunk_size(environment: Mapping[str, str], chunk_bytes: int) -> dict[str, str]:
     """An environment with chunks of another size."""
-    name, *synonyms = next(one for one in VARIABLES if one.field == "chunk_bytes").names
-    kept = {variable: text for variable, text in environment.items() if variable not in synonyms}
-    return kept | {name: f"{chunk_bytes / MIB:.6f}"}
+    kept = {name: text for name, text in environment.items() if name not in CHUNK_SIZE.synonyms}
+    return kept | {CHUNK_SIZE.name: f"{chunk_bytes / MIB:.6f}"}
 
 
 def check_chunks(folder: Path, dek: bytes, chunks: int, source: Source, name: str) -> int:

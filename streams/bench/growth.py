@@ -2,7 +2,8 @@
 
 1. One recording in chunks of the smallest size, each of four fragments: 10,000 of them are 2.6 GB. Its cost
    is CPU time of all processes for each chunk.
-2. Sessions at the given rate, in chunks of 1 MiB. Their cost is CPU time of all processes for each fragment.
+2. Sessions at the given rate, in chunks of 1 MiB unless another size is given. Their cost is CPU time of all
+   processes for each fragment.
 3. Cost that does not grow is flat: the last row divided by the first is about 1, or less, because larger
    loads make larger batches. Rows of sessions that do not keep up do not count. Every row is a fresh system.
 """
@@ -16,12 +17,10 @@ from pathlib import Path
 
 from streams.bench import pipeline, sessions
 from streams.bench.actors import JsonObject
-from streams.bench.contender import Task
+from streams.bench.contender import LEAST_CHUNK_BYTES, Task
 from streams.bench.data import INCOMPRESSIBLE, make_source
 from streams.bench.load import Load
 
-CHUNK_BYTES = 1 << 18
-"""The smallest that a session may have."""
 CHUNKS = (100, 1_000, 10_000)
 SESSIONS = (1, 10, 100, 1_000)
 
@@ -43,7 +42,7 @@ async def measure(
     by_sessions = [await _sessions(task, replace(load, sessions=number), note) for number in numbers]
     kept = [row for row in by_sessions if row["keeps_up"]]
     return {
-        "chunk_bytes": CHUNK_BYTES,
+        "chunk_bytes": LEAST_CHUNK_BYTES,
         "rate_bits": load.rate * 8,
         "seconds": load.seconds,
         "chunks": by_chunks,
@@ -62,8 +61,8 @@ def _ratio(rows: list[JsonObject], name: str) -> float:
 async def _chunks(task: Task, number: int, note: Note) -> JsonObject:
     """One row: the cost of one recording of so many chunks."""
     async with _folder(task, f"chunks-{number}") as folder:
-        small = task.of_chunks(CHUNK_BYTES)
-        source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, number * CHUNK_BYTES, folder)
+        small = task.of_chunks(LEAST_CHUNK_BYTES)
+        source = await asyncio.to_thread(make_source, INCOMPRESSIBLE, number * LEAST_CHUNK_BYTES, folder)
         measured = await pipeline.measure(replace(small, source=source, folder=folder))
     cpu_s = sum(used.cpu_s for used in measured.used.values())
     row = {

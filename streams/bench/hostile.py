@@ -10,12 +10,10 @@ from schemas import subjects
 from streams.bench.actors import Actor, JsonObject
 from streams.bench.attack import attack
 from streams.bench.chunk_waits import Times
-from streams.bench.contender import Task
+from streams.bench.contender import LEAST_CHUNK_BYTES, Task
 from streams.bench.load import Load, bench_host, bench_session, publishers
 from streams.bench.pipeline import Running, system
 
-CHUNK_BYTES = 1 << 18
-"""One movie fragment a second makes a chunk each: one minute gives enough chunks for a p99."""
 ALLOWED = 2.0
 """Times the p99 without a hostile host."""
 DRAIN_S = 120.0
@@ -23,8 +21,11 @@ LOOK_S = 1.0
 
 
 async def measure(task: Task, load: Load, *, hostile_rate: float) -> JsonObject:
-    """The figures of both runs. hostile_rate: messages a second; 0: no bound."""
-    load = replace(load, chunk_bytes=CHUNK_BYTES)
+    """The figures of both runs. hostile_rate: messages a second; 0: no bound.
+
+    One movie fragment a second makes a chunk each, so one minute gives enough chunks for a p99.
+    """
+    load = replace(load, chunk_bytes=LEAST_CHUNK_BYTES)
     calm = await _run(_below(task, "calm"), load, None)
     disturbed = await _run(_below(task, "hostile"), load, hostile_rate)
     ratio = {name: disturbed["wait_ms"][name] / max(calm["wait_ms"][name], 1e-3) for name in calm["wait_ms"]}

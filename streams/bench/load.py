@@ -27,13 +27,16 @@ from streams.host.publisher import TICK_S, Publisher, fragment_bytes
 from streams.host.session_start import start_session
 from streams.roles.drivers import Installation, connected
 
-CHUNK_BYTES = 1 << 20
+SMALL_CHUNK_BYTES = 1 << 20
+"""Unless chunks of another size are asked for: each session closes one every 6 s at 1.2 Mbit/s."""
 BEAT_S = 1.0
 """A capture gives one movie fragment a second."""
 SPREAD_MOST_S = 8.0
-"""Longer chunks are begun by the warm-up."""
+"""Sessions whose chunks take longer to fill begin in the warm-up."""
 SETTLE_S = 2.0
+"""Before and after the measured time: no start and no end of a session falls into it."""
 STARTS_AT_ONCE = 8
+"""As many as the conductor decides at once."""
 PER_PROCESS = 1000
 """Sessions of one process; that many take about 40 % of a core."""
 BEHIND_S = 5.0
@@ -52,7 +55,7 @@ class Load:
     rate: int
     one_host: bool = False
     """One host has all sessions, as a machine with many desktops does."""
-    chunk_bytes: int = CHUNK_BYTES
+    chunk_bytes: int = SMALL_CHUNK_BYTES
 
     @property
     def beat_bytes(self) -> int:
@@ -75,7 +78,7 @@ class Load:
 
     @property
     def play_s(self) -> float:
-        """From the end of the warm-up to the end of the sessions."""
+        """The time between the end of the warm-up and the end of the sessions."""
         return self.spread_s + SETTLE_S + self.seconds + SETTLE_S
 
     @property
@@ -85,7 +88,7 @@ class Load:
 
     @property
     def open_s(self) -> float:
-        """How much of the load, in seconds, chunks that are still open hold at the end."""
+        """The seconds of load in chunks that are open when the sessions end, and are stored after that."""
         return min(self.fill_s / 2, self.play_s) if self.rate else 0.0
 
     @property

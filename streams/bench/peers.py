@@ -28,15 +28,18 @@ VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?")
 
 
 class Peer(NamedTuple):
-    """Command lines of one program, with the places {repo}, {cache} and {file}."""
+    """Command lines of one program, with the places {repo}, {cache} and {file}.
+
+    A shell gets the places as $1, $2: a path may have spaces.
+    """
 
     init: str
     backup: str
     restore: str
-    """To standard output."""
+    """To standard output, or to the file {cache}.restored."""
     version: str
     programs: tuple[str, ...] = ()
-    """What must be installed; unset: the program of that name."""
+    """The programs that it needs; empty: the one of its own name."""
 
 
 PEERS = {
@@ -54,8 +57,9 @@ PEERS = {
     ),
     "zstd-age": Peer(
         "age-keygen -o {cache}.key",
-        "sh -c 'zstd -3 -T0 -q -c {file} | age -e -i {cache}.key -o {repo}/it && sync {repo}/it {repo}'",
-        "sh -c 'age -d -i {cache}.key {repo}/it | zstd -d -q -c'",
+        'sh -c \'zstd -3 -T0 -q -c "$1" | age -e -i "$2" -o "$3" && sync "$3" "$4"\' '
+        "zstd-age {file} {cache}.key {repo}/it {repo}",
+        'sh -c \'age -d -i "$1" "$2" | zstd -d -q -c\' zstd-age {cache}.key {repo}/it',
         "age --version",
         ("zstd", "age", "age-keygen", "sync"),
     ),
@@ -64,11 +68,12 @@ PEERS = {
 
 def installed() -> dict[str, Contender]:
     """The programs that are installed here, by name."""
-    return {
-        name: _contender(name)
-        for name, peer in PEERS.items()
-        if all(map(shutil.which, peer.programs or (name,)))
-    }
+    return {name: _contender(name) for name in PEERS if not missing(name)}
+
+
+def missing(name: str) -> list[str]:
+    """The programs of a peer that are not installed here."""
+    return [program for program in PEERS[name].programs or (name,) if shutil.which(program) is None]
 
 
 def version(name: str) -> str:

@@ -15,7 +15,7 @@ from schemas.config.values import size_text
 from streams.bench import peers, sessions
 from streams.roles.drivers import server_version
 
-PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic")
+PACKAGES = ("lucid-sessions", "nats-py", "cryptography", "blake3", "zstandard", "pydantic", "faststream")
 NAMES = {"bare": "bare loop", "zstd-age": "zstd | age"}
 DISTURBED = 0.1
 """Share of the cores. Above it, only ratios within one run mean something, speeds do not."""

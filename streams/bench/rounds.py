@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from schemas.errors import Misuse
-from streams.bench import baselines, faststream_rival, peers, pipeline
+from streams.bench import baselines, faststream_pipeline, peers, pipeline
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import Source
 
@@ -34,11 +34,19 @@ Figures = dict[str, Any]
 
 def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
     """The contenders that are installed here; `only`: the named ones. Raises Misuse (bench.contender)."""
-    found = {**OURS, **peers.installed(), "faststream": faststream_rival.measure}
-    if unknown := [name for name in only if name not in found]:
+    found = {**OURS, **peers.installed(), "faststream": faststream_pipeline.measure}
+    absent = [name for name in only if name not in found]
+    if unknown := [name for name in absent if name not in peers.PEERS]:
         raise Misuse(
-            f"{', '.join(unknown)} cannot be measured here; there are: {', '.join(found)}",
+            f"no contender is called {', '.join(unknown)}; there are: {', '.join({**found, **peers.PEERS})}",
             code="bench.contender",
+        )
+    if absent:
+        programs = ", ".join(program for name in absent for program in peers.missing(name))
+        raise Misuse(
+            f"{', '.join(absent)} cannot be measured: not installed: {programs}",
+            code="bench.contender",
+            hint=f"install that, or take others: {', '.join(found)}",
         )
     return {name: measure for name, measure in found.items() if not only or name in only}
 

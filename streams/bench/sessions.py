@@ -29,18 +29,20 @@ host sealed it, until it is stored."""
 DRAIN_S = 10.0
 """All sessions end at once. The system may take so long, and the time in which they sent what is open."""
 SHARDS_KEY = "lucid.shards"
-"""In the metadata of RECORDINGS: the number of recording streams. Without it there is one."""
-WIDE = {"MAX_CONCURRENT_SESSIONS": "100000", "HOST_SILENT_MAX": "600"}
-"""Settings that would end a load for another reason than speed."""
+"""In the metadata of RECORDINGS: the number of recording streams. Without it there is one.
+
+Read here and not by streams/event_store: this module also runs in checkouts that know no shards."""
+WIDE_LIMITS = {"MAX_CONCURRENT_SESSIONS": "100000", "HOST_SILENT_MAX": "600"}
+"""At their defaults these settings end a large load for another reason than speed."""
 
 Playing = asyncio.Future[list[JsonObject]]
 """The reports of all publishers."""
 
 
 async def measure(task: Task, load: Load, *, patient: bool = True) -> JsonObject:
-    """The figures of the system under this load. patient: of a load that has failed, too, all of them."""
+    """The figures of the system under this load. patient: measure a load that has failed to its end, too."""
     if load.rate:
-        task = replace(task, environment={**WIDE, **task.environment})
+        task = replace(task, environment={**WIDE_LIMITS, **task.environment})
     async with system(task) as up, publishers(task, up, load) as players:
         figures: JsonObject = {
             "sessions": load.sessions,
@@ -65,7 +67,7 @@ async def measure(task: Task, load: Load, *, patient: bool = True) -> JsonObject
 
 @asynccontextmanager
 async def _play(players: Mapping[str, Actor]) -> AsyncIterator[Playing]:
-    """The publishers play meanwhile. Leaving before they are done ends them."""
+    """Let the publishers play during the block. Those that are not done at its end are terminated."""
     for player in players.values():
         player.go()
     playing: Playing = asyncio.gather(*(player.done() for player in players.values()))

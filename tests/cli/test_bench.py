@@ -30,7 +30,6 @@ Lucid = Any
 """The `Program` of conftest.py."""
 
 OURS = ("disk", "floor", "bare", "pipeline")
-RIVAL = "faststream"
 FIGURES = {
     *(
         "seconds",
@@ -66,9 +65,9 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def compared(lucid: Lucid, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One comparison of 8 MB in chunks of 1 MiB, all contenders that are here."""
     folder = tmp_path_factory.mktemp("bench")
-    said = lucid("bench", "--size", "8MB", "--json", data=folder / "data", CHUNK_SIZE_MB="1")
+    said = lucid("bench", "--size", "8MB", "--json", data=folder / "its data", CHUNK_SIZE_MB="1")
     assert said.returncode == 0, said.stderr
-    assert list((folder / "data" / "temp").iterdir()) == []
+    assert list((folder / "its data" / "temp").iterdir()) == []
     result: dict[str, Any] = json.loads(said.stdout)
     return result
 
@@ -81,7 +80,7 @@ def test_json_holds_machine_versions_data_and_every_figure(compared: dict[str, A
     assert compared["data"]["kind"] == "incompressible"
     assert compared["data"]["bytes"] == 8_000_000
     assert compared["settings"]["chunk_bytes"] == 1 << 20
-    assert set(compared["results"]) == {*OURS, *peers.installed(), RIVAL}
+    assert set(compared["results"]) == {*OURS, *peers.installed(), "faststream"}
     for name in OURS:
         said = compared["results"][name]
         assert said.keys() == FIGURES
@@ -230,6 +229,13 @@ def test_a_contender_that_is_not_here_is_misuse(lucid: Lucid, tmp_path: Path) ->
     said = lucid("bench", "--only", "bear", data=tmp_path)
     assert said.returncode == 2
     assert "[bench.contender]" in said.stderr
+
+
+def test_a_peer_that_is_not_installed_names_its_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a newcomer looks for a typing mistake, and the program is only not installed."""
+    monkeypatch.setitem(peers.PEERS, "absent", peers.Peer("", "", "", "", ("sh", "no-such-program")))
+    with pytest.raises(Misuse, match=r"not installed: no-such-program "):
+        rounds.contenders(["bare", "absent"])
 
 
 def test_a_few_sessions_are_fed_stored_and_timed(lucid: Lucid, tmp_path: Path) -> None:
@@ -456,7 +462,21 @@ async def test_the_growth_of_cost_is_a_table_with_a_ratio(tmp_path: Path, screen
 
 def test_a_number_of_sessions_that_is_none_is_misuse(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: a typing mistake measures something else for minutes."""
-    for arguments in (("--sessions", "many"), ("--sessions", "3", "--growth")):
+    for arguments in (
+        ("--sessions", "many"),
+        ("--sessions", "0"),
+        ("--sessions", "3", "--growth"),
+        ("--sessions", "max", "--hostile"),
+        ("--hostile", "--chunk-size", "1MiB"),
+    ):
         said = lucid("bench", *arguments, data=tmp_path)
         assert said.returncode == 2
         assert "[usage]" in said.stderr
+
+
+def test_a_chunk_size_that_no_chunk_has_is_misuse_of_the_option(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the message names a variable that nobody has set."""
+    said = lucid("bench", "--chunk-size", "3", data=tmp_path)
+    assert said.returncode == 2
+    assert "--chunk-size 3 " in said.stderr
+    assert "0.25 to 16 MiB" in said.stderr

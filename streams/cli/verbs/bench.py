@@ -18,12 +18,12 @@ from typing import Annotated, Any
 import typer
 
 from schemas.config.settings import VARIABLES, Settings
-from schemas.config.values import size_text
+from schemas.config.values import MIB, size_text
 from schemas.errors import Misuse, NoSpace
 from streams.bench import growth, hostile, report, rounds, scale, sessions
-from streams.bench.contender import Task, with_chunk_size
+from streams.bench.contender import CHUNK_SIZE, LEAST_CHUNK_BYTES, Task, with_chunk_size
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
-from streams.bench.load import CHUNK_BYTES, Load
+from streams.bench.load import SMALL_CHUNK_BYTES, Load
 from streams.bench.max_sessions import measure_max
 from streams.bench.report import machine, versions
 from streams.cli import attach, output
@@ -42,8 +42,6 @@ MAX = "max"
 MEASURED_S, PROBE_S = 60.0, 20.0
 HOSTILE_BYTES = 2 << 30
 """Bytes that a hostile host may fill in a minute."""
-
-
 SOURCE_BYTES = 4 << 20
 """Of a measurement that is not about its source."""
 Measurement = Callable[[Task], Awaitable[dict[str, Any]]]
@@ -84,11 +82,12 @@ def bench(
     ] = False,
     one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
     seconds: Annotated[
-        float | None, typer.Option(help="How long sessions are measured; unset: 60, of a probe 20.", min=1)
+        float | None,
+        typer.Option(help="How long sessions are measured. Unset: 60; with max or --growth 20.", min=1),
     ] = None,
     rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
     chunk_size: Annotated[
-        str, typer.Option(help="Of chunks; unset: the setting, for --sessions 1MiB, for max both.")
+        str, typer.Option(help="Of chunks. Unset: CHUNK_SIZE_MB; with --sessions 1MiB; with max both.")
     ] = "",
     as_json: JsonFlag = False,
 ) -> None:
@@ -99,7 +98,9 @@ def bench(
             code="usage",
             hint="see lucid bench --help",
         )
-    chunk_bytes = parse_size(chunk_size, "--chunk-size") if chunk_size else 0
+    if chunk_size and with_hostile:
+        raise Misuse("--hostile has chunks of 256 KiB; leave --chunk-size out", code="usage")
+    chunk_bytes = _chunk_bytes(chunk_size)
     environment = with_chunk_size(own_environment(), chunk_bytes) if chunk_bytes else own_environment()
     settings = Installation.here(environment).settings
     measured_s = seconds or (PROBE_S if many == MAX or grow else MEASURED_S)
@@ -108,7 +109,7 @@ def bench(
         seconds=measured_s,
         rate=0 if idle else parse_rate(rate),
         one_host=one_host,
-        chunk_bytes=chunk_bytes or CHUNK_BYTES,
+        chunk_bytes=chunk_bytes or SMALL_CHUNK_BYTES,
     )
     if with_hostile:
         load = replace(load, sessions=load.sessions or HONEST)
@@ -120,9 +121,9 @@ def bench(
         plan = Plan("finished", finished * FINISHED_BYTES, measure, report.finished)
     elif grow:
         measure = partial(growth.measure, load=load, note=output.note)
-        plan = Plan("growth", growth.CHUNK_BYTES * growth.CHUNKS[-1], measure, report.growth)
+        plan = Plan("growth", LEAST_CHUNK_BYTES * growth.CHUNKS[-1], measure, report.growth)
     elif many == MAX:
-        sizes = (chunk_bytes,) if chunk_bytes else (settings.chunk_bytes, CHUNK_BYTES)
+        sizes = (chunk_bytes,) if chunk_bytes else (settings.chunk_bytes, SMALL_CHUNK_BYTES)
         measure = partial(measure_max, load=load, chunk_sizes=sizes, note=output.note)
         plan = Plan("max", 0, measure, report.most)
     elif load.sessions:
@@ -142,9 +143,25 @@ def _number(many: str, with_hostile: bool) -> int:
     """The number of --sessions; 0: none is given, or the maximum is searched. Raises Misuse (usage)."""
     if not many or (many == MAX and not with_hostile):
         return 0
-    if not (many.isascii() and many.isdigit()):
-        raise Misuse(f"--sessions {many} is no number; write 200, or {MAX}", code="usage")
+    if not (many.isascii() and many.isdigit() and int(many)):
+        examples = "write 9" if with_hostile else f"write 200, or {MAX}"
+        raise Misuse(f"--sessions {many} is no number of sessions; {examples}", code="usage")
     return int(many)
+
+
+def _chunk_bytes(text: str) -> int:
+    """The bytes of --chunk-size; 0: it is not given. Raises Misuse (bench.size)."""
+    if not text:
+        return 0
+    size_bytes = parse_size(text, "--chunk-size")
+    try:
+        CHUNK_SIZE.kind.parse(f"{size_bytes / MIB:.6f}")
+    except ValueError:
+        raise Misuse(
+            f"--chunk-size {text} is no size of a chunk; allowed: {CHUNK_SIZE.kind.allowed}",
+            code="bench.size",
+        ) from None
+    return size_bytes
 
 
 def _measured(plan: Plan, environment: dict[str, str], settings: Settings) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from streams.bench.baselines import through_server
 from streams.bench.contender import Measure, Task, check_digest
 from streams.bench.data import Source
 
-STREAM = JStream("RIVAL", subjects=["rival.>"])
+STREAM = JStream("FASTSTREAM", subjects=["faststream.>"])
 HOPS = ("record", "chunk", "compress", "encrypt", "merkle", "store")
 BLOCK_BYTES = 768 << 10
 AT_ONCE = 16
@@ -57,7 +57,9 @@ async def publish(cue: Cue, spec: JsonObject) -> JsonObject:
         began_s = time.time()
 
         async def send(index: int, block: bytes) -> None:
-            await broker.publish(block, "rival.record", headers={"index": str(index)}, stream=STREAM.name)
+            await broker.publish(
+                block, "faststream.record", headers={"index": str(index)}, stream=STREAM.name
+            )
             free.release()
 
         with await asyncio.to_thread(Path(spec["source"]).open, "rb") as file:
@@ -96,12 +98,12 @@ def _serve(broker: NatsBroker, hop: str, work: Work, after: str, stored: asyncio
     """Subscribe one hop. FastStream acknowledges a message when its handler returns."""
     bounds = ConsumerConfig(max_ack_pending=AT_ONCE)
 
-    @broker.subscriber(f"rival.{hop}", stream=STREAM, durable=hop, config=bounds, max_workers=AT_ONCE)
+    @broker.subscriber(f"faststream.{hop}", stream=STREAM, durable=hop, config=bounds, max_workers=AT_ONCE)
     async def handle(message: NatsMessage) -> None:
         index = message.headers["index"]
         made = await asyncio.to_thread(work, index, message.body)
         if after:
-            await broker.publish(made, f"rival.{after}", headers={"index": index}, stream=STREAM.name)
+            await broker.publish(made, f"faststream.{after}", headers={"index": index}, stream=STREAM.name)
         else:
             stored.release()
 
