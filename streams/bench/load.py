@@ -25,7 +25,7 @@ from streams.bench.contender import Task
 from streams.bench.pipeline import Running
 from streams.host.publisher import TICK_S, Publisher, fragment_bytes
 from streams.host.session_start import start_session
-from streams.roles.drivers import Installation, connected
+from streams.roles.drivers import Installation, connected, prepare_memory
 
 SMALL_CHUNK_BYTES = 1 << 20
 """Unless chunks of another size are asked for: each session closes one every 6 s at 1.2 Mbit/s."""
@@ -138,6 +138,7 @@ async def play(cue: Cue, spec: JsonObject) -> JsonObject:
 
     numbers: the first session of this process, and the step to its next one.
     """
+    prepare_memory()  # as a recording host does
     load = Load(**spec["load"])
     first, step = spec["numbers"]
     source = await asyncio.to_thread(Path(spec["source"]).read_bytes)

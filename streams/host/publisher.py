@@ -271,9 +271,10 @@ class Publisher:
 
     def _headers(self, seq: int) -> dict[str, str]:
         """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
+        trace = secrets.token_hex(24)
         return headers(
             EVENT_TYPE,
-            f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01",
+            f"00-{trace[:32]}-{trace[32:]}-01",
             source=f"lucid/hosts/{self.grant.host}",
             id=f"{self.grant.uid.hex()}.0.{seq}",
         )
