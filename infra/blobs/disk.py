@@ -15,7 +15,6 @@ file, perhaps without its name. The caller got no `created` then, and asks again
 """
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -28,7 +27,7 @@ from typing import Literal, TypeVar
 from blake3 import blake3
 
 from infra.blobs import direct_io
-from infra.disk.durable import FILE_MODE, FOLDER_MODE, opened_folder, sync_folder
+from infra.disk.durable import FILE_MODE, FOLDER_MODE, NO_TMPFILE, opened_folder, sync_folder
 from infra.disk.errors import Area, translated
 from schemas.errors import Misuse, Unavailable
 from schemas.format.digest import Content, content
@@ -39,8 +38,6 @@ TEMPORARY = ".tmp-"
 """Prefix of temporary names in the root, where O_TMPFILE is missing; no blob's name can begin so."""
 NAMED_KEPT = 2000
 """How many folders are remembered as durable. A full set is cleared: folders in use are synced anew."""
-NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""The answers of file systems and kernels without O_TMPFILE."""
 
 T = TypeVar("T")
 

@@ -27,6 +27,8 @@ from schemas.errors import FULL_ERRNOS, LucidError, Misuse, NoSpace, Unavailable
 from schemas.format.digest import Buffer
 
 FILE_MODE, FOLDER_MODE = 0o600, 0o700
+NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+"""The answers of file systems and kernels without O_TMPFILE."""
 
 
 @contextlib.contextmanager

@@ -138,7 +138,18 @@ class Settings:
         "LUCID_RECORDING_PATH",
     )
     temp_path: Path | None = setting(
-        None, "TEMP_STORAGE_PATH", FOLDER, "where scratch files lie", "LUCID_COMPRESSION_PATH"
+        None,
+        "TEMP_STORAGE_PATH",
+        FOLDER,
+        "where scratch files lie: a disk, not memory",
+        "LUCID_COMPRESSION_PATH",
+    )
+    spill_bytes: int = setting(
+        4 << 30,
+        "RECORDER_MAX_SPILL_MB",
+        mebibytes(0, 1 << 20),
+        "bytes of open chunks beyond RECORDER_MAX_MEMORY_MB that lie as scratch on the disk, sealed by their "
+        "hosts; never more than a quarter of the free disk; 0: none, they are read from the stream again",
     )
     chunk_bytes: int = setting(
         10 << 20,

@@ -8,7 +8,7 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 """
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, MergedFollower, Reader, Writer
-from schemas.ports.files import Blobs, DataDir
+from schemas.ports.files import Blobs, DataDir, Overflow, OverflowFile
 from schemas.ports.key_folder import KeyFolder, KeyPlace
 from schemas.ports.keys import (
     DatedSigner,
@@ -45,6 +45,8 @@ __all__ = [
     "MasterKeys",
     "MergedFollower",
     "OpenKeyFile",
+    "Overflow",
+    "OverflowFile",
     "Process",
     "Reader",
     "Server",

@@ -1,4 +1,4 @@
-"""The ports of the disk: whole files by name, and the data directory."""
+"""The ports of the disk: whole files by name, files without names, and the data directory."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,6 +45,36 @@ class Blobs(Protocol):
 
         Returns its new name; None: the name is free, as after a first call.
         """
+
+
+class OverflowFile(Protocol):
+    """Bytes outside of memory. They end with the last reference to this object, and with the process."""
+
+    def append(self, data: Buffer) -> int | None:
+        """Write all of `data`; return its position. None: it is refused, and may be appended again.
+
+        From one event loop only, on which it may be called: it takes 0.1 ms for a large fragment.
+        """
+
+    def read(self, at: int, into: memoryview) -> bool:
+        """Fill `into` with the bytes from a position on; False: they cannot be read. Blocks: use a thread."""
+
+
+class Overflow(Protocol):
+    """Room for bytes that do not fit into memory, and that can be made again. It raises no error.
+
+    Nothing is durable, and what is read may be damaged: the caller checks it. From one event loop only.
+    """
+
+    is_full: bool
+    """The last refusal was because the room is used up: only the end of a file makes room."""
+
+    @property
+    def used_bytes(self) -> int:
+        """Of all files that have a reference."""
+
+    def open(self) -> OverflowFile | None:
+        """Return an empty file; None: refused."""
 
 
 class DataDir(Protocol):

@@ -4,22 +4,23 @@
 2. There are two budgets; one budget could deadlock. Record's bytes (open chunks, and closed chunks without a
    started job) can be dropped, and nothing waits for them. Credit is taken when a `chunk` job starts, and
    returned when its chunk is stored or dead. Later stages never wait for credit, even to recompute bytes.
+   Over record's budget, open chunks go to files or are dropped (open_chunks.py).
 3. One host gets at most three quarters of the credit. A session with a slow codec takes from a small credit
    of its own. A host with more than its share of chunks under way is `full`: record leaves its other
    fragments in the stream.
-4. Over the record budget, whole open chunks are dropped, and their later fragments are not kept. A chunk that
-   misses one fragment must read all of them again anyway. The chunk that began last goes first, so that the
-   older ones are kept to their end. A host with more than its share of the budget drops one of its own.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from schemas.events.chunk import Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
 from schemas.format.fragment import Fragment
+from schemas.ports import Overflow
+from streams.pipeline.open_chunks import HOST_SHARE, OpenChunks, now_s
+from streams.pipeline.spilled_fragments import Kept, bytes_held
 from streams.scheduling.fair_slots import FairSlots
 
 IDLE_S = 30.0
@@ -27,9 +28,6 @@ IDLE_S = 30.0
 HOST_CHUNKS, SLOW_WEIGHT = 16, 4
 """Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
 so that other hosts find a place. A chunk with a slow codec counts as four."""
-HOST_SHARE = 4
-"""One host's chunks without a started job may fill one part of so many of record's budget: a quarter. Over
-the budget, its open chunks may fill no more."""
 STORED_KEPT = 1024
 """Remembered chunks that another owner stored before they closed here."""
 
@@ -44,7 +42,7 @@ class Work:
     recorded: Recorded
     unstarted: bool = False
     """It was closed here, and its job has not begun."""
-    fragments: list[Fragment] | None = None
+    fragments: list[Kept] | None = None
     plain: Buffer | None = None
     payload: tuple[Compressed, Buffer] | None = None
     sealed: tuple[Encrypted, Buffer] | None = None
@@ -58,34 +56,19 @@ class Work:
     touched_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _Open:
-    """Data fragments of one session in no closed chunk, by stream sequence."""
-
-    host: str
-    bytes_held: int = 0
-    fragments: dict[int, Fragment] = field(default_factory=dict)
-    spilled: bool = False
-    touched_s: float = 0.0
-
-
 class ChunkMemory:
     """The process's memory of chunks. Used from one event loop only."""
 
-    def __init__(self, record_bytes: int, credit_bytes: int) -> None:
+    def __init__(self, record_bytes: int, credit_bytes: int, overflow: Overflow | None = None) -> None:
+        """overflow: None: what exceeds `record_bytes` is dropped."""
         self.record_limit = record_bytes
         self.credit = FairSlots(credit_bytes, credit_bytes * 3 // 4)
         self.slow_credit = FairSlots(credit_bytes // 4)
-        self.open_bytes = self.closed_bytes = 0
-        """Bytes in memory: of open chunks, and of closed chunks without a started job."""
+        self.closed_bytes = 0
+        """Bytes in memory of closed chunks without a started job."""
         self.unstarted_bytes = 0
         """Of all closed chunks without a started job, also of those whose bytes must be read again."""
-        self._open: dict[bytes, _Open] = {}
-        self._kept: dict[bytes, _Open] = {}
-        """Those that hold bytes, in the order in which their chunks began."""
-        self._open_of_host: Counter[str] = Counter()
-        self._is_short = False
-        """A chunk was dropped since idle chunks were evicted."""
+        self._open = OpenChunks(record_bytes, overflow)
         self._work: dict[Key, Work] = {}
         self._stored: dict[Key, None] = {}
         """In the order in which they were stored."""
@@ -96,18 +79,15 @@ class ChunkMemory:
 
     # record's side
 
+    @property
+    def open_bytes(self) -> int:
+        """Bytes in memory of open chunks."""
+        return self._open.bytes_held
+
     def add(self, uid: bytes, host: str, stream_seq: int, fragment: Fragment) -> None:
         """Keep a data fragment until its chunk closes."""
-        session = self._open.get(uid)
-        if session is None:
-            session = self._open[uid] = _Open(host)
-        if session.spilled or stream_seq in session.fragments:
-            return
-        session.fragments[stream_seq] = fragment
-        session.touched_s = _now_s()
-        self._hold(uid, session, len(fragment.body))
-        while self._kept and self.open_bytes + self.closed_bytes > self.record_limit:
-            self._spill(self._last_begun(host))
+        self._open.add(uid, host, stream_seq, fragment)
+        self._open.shrink(self.record_limit - self.closed_bytes, host)
 
     def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
         """A chunk closed: its fragments wait for their job.
@@ -115,20 +95,7 @@ class ChunkMemory:
         data_seqs: stream sequences of its data fragments, by seq. slow: its codec is slow. Such a chunk waits
         long, so its bytes are not kept, but read again.
         """
-        session = self._open.get(recorded.uid)
-        fragments: list[Fragment] | None = []
-        for seq in data_seqs:
-            fragment = self._release(recorded.uid, seq)
-            if fragment is None:
-                fragments = None
-            elif fragments is not None:
-                fragments.append(fragment)
-        if session is not None:
-            session.spilled = False
-            if not session.fragments:
-                del self._open[recorded.uid]
-            else:
-                self._kept[recorded.uid] = self._kept.pop(recorded.uid)  # its next chunk begins now
+        fragments = self._open.take(recorded.uid, data_seqs)
         if (recorded.uid, recorded.index) in self._stored:
             return
         work = self.work(recorded)
@@ -140,13 +107,11 @@ class ChunkMemory:
 
     def drop(self, uid: bytes, stream_seq: int) -> None:
         """Drop a fragment that the fold has not taken."""
-        self._release(uid, stream_seq)
+        self._open.release(uid, stream_seq)
 
     def forget_open(self, uid: bytes) -> None:
         """Drop the fragments of a session's open chunks; they are read again."""
-        session = self._open.pop(uid, None)
-        if session is not None:
-            self._hold(uid, session, -session.bytes_held)
+        self._open.forget(uid)
 
     def full(self, host: str) -> bool:
         """Whether the host has its share under way: then its other fragments stay in the stream."""
@@ -169,13 +134,13 @@ class ChunkMemory:
         if work is None or work.recorded != recorded:
             self.finish(*key)
             work = self._work[key] = Work(recorded)
-        work.touched_s = _now_s()
+        work.touched_s = now_s()
         return work
 
     def find(self, uid: bytes, index: int) -> Work | None:
         work = self._work.get((uid, index))
         if work is not None:
-            work.touched_s = _now_s()
+            work.touched_s = now_s()
         return work
 
     async def take_credit(self, work: Work, *, slow: bool = False) -> None:
@@ -190,8 +155,8 @@ class ChunkMemory:
             else:
                 work.credit, work.slow = size, slow
 
-    def start(self, work: Work) -> list[Fragment] | None:
-        """Hand out the chunk's fragments; None: they are not in memory."""
+    def start(self, work: Work) -> list[Kept] | None:
+        """Hand out the chunk's fragments; None: they are not kept."""
         fragments = work.fragments
         self._begun(work)
         return fragments
@@ -225,33 +190,11 @@ class ChunkMemory:
 
         An idle open chunk is dropped only where others were dropped for it.
         """
-        limit = _now_s() - IDLE_S
-        if self._is_short:
-            for uid in [uid for uid, session in self._kept.items() if session.touched_s <= limit]:
-                self._spill(uid)
-        self._is_short = False
+        limit = now_s() - IDLE_S
+        self._open.evict(limit)
         old = [key for key, work in self._work.items() if work.touched_s <= limit and not work.jobs]
         for uid, index in old:
             self.finish(uid, index)
-
-    def _release(self, uid: bytes, stream_seq: int) -> Fragment | None:
-        session = self._open.get(uid)
-        fragment = session.fragments.pop(stream_seq, None) if session else None
-        if session is not None and fragment is not None:
-            self._hold(uid, session, -len(fragment.body))
-        return fragment
-
-    def _hold(self, uid: bytes, session: _Open, size: int) -> None:
-        """Count bytes of a session's open chunks; fewer if `size` is negative."""
-        session.bytes_held += size
-        self.open_bytes += size
-        self._open_of_host[session.host] += size
-        if not self._open_of_host[session.host]:
-            del self._open_of_host[session.host]
-        if session.bytes_held:
-            self._kept.setdefault(uid, session)
-        else:
-            self._kept.pop(uid, None)
 
     def _begun(self, work: Work) -> None:
         if work.unstarted:
@@ -267,27 +210,10 @@ class ChunkMemory:
         self._moved.set()
 
     def _count(self, work: Work, sign: int) -> None:
-        self.closed_bytes += sign * sum(len(fragment.body) for fragment in work.fragments or ())
+        self.closed_bytes += sign * sum(map(bytes_held, work.fragments or ()))
         host, plain = work.recorded.host, work.recorded.plain
         self.unstarted_bytes += sign * plain
         self._host_bytes[host] += sign * plain
         if not self._host_bytes[host]:
             del self._host_bytes[host]
         self._moved.set()
-
-    def _last_begun(self, host: str) -> bytes:
-        """The session whose open chunk began last; one of this host, if the host has more than its share."""
-        greedy = self._open_of_host[host] * HOST_SHARE > self.record_limit
-        return next(
-            uid for uid, session in reversed(self._kept.items()) if not greedy or session.host == host
-        )
-
-    def _spill(self, uid: bytes) -> None:
-        session = self._kept[uid]
-        session.fragments.clear()
-        self._hold(uid, session, -session.bytes_held)
-        session.spilled = self._is_short = True
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

@@ -1,6 +1,7 @@
 """Makes a chunk's bytes again from the recording stream, by the same pure functions as the first time.
 
 1. There is no staging area: bytes that are not in memory come from here, after a miss, a replay or a crash.
+   An overflow file is memory of this process. Bytes that it lost or damaged are a miss.
 2. Pure functions run in threads; the event loop only fetches.
 """
 
@@ -8,13 +9,17 @@ from handlers.stages.chunk import chunk
 from handlers.stages.compress import compress
 from handlers.stages.context import Context
 from handlers.stages.encrypt import encrypt
-from schemas.errors import RefusedByState
+from schemas.config.logs import logger
+from schemas.errors import RefusedByState, Rejected
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
 from schemas.format.fragment import Fragment, parse
 from streams.event_store.chunk_log import data_seqs
 from streams.event_store.recordings import Recordings
+from streams.pipeline.spilled_fragments import Kept, Spilled, read_back
 from streams.scheduling.threads import Threads, is_slow
+
+log = logger("lucid.recompute")
 
 
 class Recompute:
@@ -37,11 +42,16 @@ class Recompute:
         return await self._threads.run(recorded.host, lambda: [parse(found[seq].data) for seq in seqs])
 
     async def plain(
-        self, run: int, context: Context, fragments: list[Fragment] | None = None
+        self, run: int, context: Context, kept: list[Kept] | None = None
     ) -> tuple[Chunked, Buffer]:
-        """fragments: given if they are in memory."""
-        held = fragments if fragments is not None else await self.fragments(context.recorded)
-        return await self._threads.run(context.recorded.host, lambda: chunk(run, held, context))
+        """kept: the fragments, if they are in memory or in a file. The list is emptied."""
+        host = context.recorded.host
+        if kept is not None:
+            made = await self._threads.run(host, lambda: _of_kept(run, kept, context))
+            if made is not None:
+                return made
+        fragments = await self.fragments(context.recorded)
+        return await self._threads.run(host, lambda: chunk(run, fragments, context))
 
     async def payload(
         self, run: int, context: Context, plain: Buffer | None = None
@@ -56,3 +66,21 @@ class Recompute:
     ) -> tuple[Encrypted, Buffer]:
         event, held = payload if payload is not None else await self.payload(run, context)
         return await self._threads.run(context.recorded.host, lambda: encrypt(event, held, context))
+
+
+def _of_kept(run: int, kept: list[Kept], context: Context) -> tuple[Chunked, Buffer] | None:
+    """Return what `chunk` makes of kept fragments; None: a file has lost or damaged some. Blocks."""
+    is_spilled = any(isinstance(one, Spilled) for one in kept)
+    fragments = read_back(kept)
+    try:
+        if fragments is not None:
+            return chunk(run, fragments, context)
+        reason = "overflow.read"
+    except Rejected as error:
+        if not is_spilled:
+            raise
+        reason = error.code
+    log.warning(
+        "overflow_missed", session=context.recorded.session, index=context.recorded.index, reason=reason
+    )
+    return None

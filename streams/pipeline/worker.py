@@ -22,7 +22,7 @@ from handlers.stages.record.admit import EndKeys
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.events.chunk import ChunkEvent
-from schemas.ports import Blobs, Jet
+from schemas.ports import Blobs, Jet, Overflow
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
 from streams.event_store.event_store import EventStore
 from streams.keys.keystore import KeyStore
@@ -46,6 +46,7 @@ class WorkerParts:
     store: EventStore
     keys: KeyStore
     blobs: Blobs
+    overflow: Overflow
     end_keys: EndKeys
     """Raw public keys that may sign an `end` fragment."""
     limits: Mapping[str, Limits]
@@ -55,7 +56,7 @@ class WorkerParts:
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
     """Run the stages of one worker group until `stop` is set; then finish the jobs that run."""
     store, limits, owned = parts.store, parts.limits, partitions(group, groups)
-    chunk_memory = ChunkMemory(limits["record"].memory_bytes, limits["chunk"].memory_bytes)
+    chunk_memory = ChunkMemory(limits["record"].memory_bytes, limits["chunk"].memory_bytes, parts.overflow)
     with Threads() as threads:
         jobs = Jobs(store, chunk_memory, parts.keys, parts.blobs, threads)
         runners = [

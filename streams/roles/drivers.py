@@ -19,6 +19,7 @@ from infra.capture.file_source import FileSource
 from infra.config.load import CONFIG, config_path, data_dir, effective, load_settings
 from infra.disk.durable import absolute, new_file
 from infra.disk.evidence_copy import COPY_HINT, KEYS, copy_at, mode_at, read_bounded, unreadable, write_copy
+from infra.disk.overflow import DiskOverflow
 from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
 from infra.keys.host_identity import HostIdentity
@@ -129,6 +130,10 @@ class Installation:
         return EvidenceStore(
             DiskBlobs(chunks, quarantine), DiskBlobs(manifests, quarantine), DiskBlobs(quarantine)
         )
+
+    @cached_property
+    def overflow(self) -> ports.Overflow:
+        return DiskOverflow(self._data.where("temp"), self.settings.spill_bytes)
 
     @cached_property
     def views(self) -> ports.Views:

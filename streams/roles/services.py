@@ -55,6 +55,7 @@ async def run_worker(
         store=store,
         keys=KeyStore(here.key_files, here.keyring),
         blobs=here.evidence.chunks,
+        overflow=here.overflow,
         end_keys=here.signers.public_keys,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
     )

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from handlers.stages.record.admit import admit
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment
+from infra.disk.overflow import DiskOverflow
 from schemas.events.chunk import Recorded
 from schemas.format.fragment import Fragment, Kind
 from streams.event_store.chunk_log import data_seqs
 from streams.pipeline import chunk_memory as memory
 from streams.pipeline.chunk_memory import ChunkMemory, Work
+from streams.pipeline.spilled_fragments import Spilled, bytes_held, read_back
 from streams.scheduling.fair_slots import FairSlots
 from tests.support.evidence.folding import IDENTITY, PUBLIC, Host
 from tests.support.machine.waiting import PATIENCE_S
@@ -62,8 +65,9 @@ TAPES = [taped(number) for number in range(SESSIONS + 1)]
 class Process:
     """What a worker does with its memory, one random step after the other; and what must hold after each."""
 
-    def __init__(self) -> None:
-        self.chunk_memory = ChunkMemory(RECORD_BYTES, CREDIT_BYTES)
+    def __init__(self, overflow: DiskOverflow | None) -> None:
+        self.overflow = overflow
+        self.chunk_memory = ChunkMemory(RECORD_BYTES, CREDIT_BYTES, overflow)
         self.taken = [0] * SESSIONS
         """Data fragments that record has seen, by session."""
         self.closed = [0] * SESSIONS
@@ -133,7 +137,8 @@ class Process:
         chunk = self.known(tape, session, number)
         work = self.chunk_memory.find(tape.uid, chunk.index)
         if work is not None:
-            found = self.chunk_memory.start(work)
+            kept = self.chunk_memory.start(work)
+            found = None if kept is None else read_back(kept)
             wanted = [tape.fragments[seq] for seq in tape.seqs[chunk.index]]
             assert found is None or found == wanted
             assert self.chunk_memory.start(work) is None
@@ -161,11 +166,26 @@ class Process:
 
     def check(self) -> None:
         chunk_memory, works = self.chunk_memory, self.chunk_memory._work.values()
-        held = [sum(len(f.body) for f in one.fragments.values()) for one in chunk_memory._open.values()]
-        assert [one.bytes_held for one in chunk_memory._open.values()] == held
-        assert chunk_memory.open_bytes == sum(held) == sum(chunk_memory._open_of_host.values())
-        assert set(chunk_memory._kept) == {uid for uid, one in chunk_memory._open.items() if one.bytes_held}
-        waiting = [len(f.body) for work in works for f in work.fragments or ()]
+        opened = chunk_memory._open
+        held = [sum(map(bytes_held, one.fragments.values())) for one in opened._open.values()]
+        assert [one.bytes_held for one in opened._open.values()] == held
+        assert chunk_memory.open_bytes == sum(held) == sum(opened._held_of_host.values())
+        assert set(opened._kept) == {uid for uid, one in opened._open.items() if one.bytes_held}
+        away = {uid: one for uid, one in opened._open.items() if one.file_bytes}
+        assert opened._away == away
+        assert sum(opened._away_of_host.values()) == sum(one.file_bytes for one in away.values())
+        if self.overflow is not None:
+            files = [kept for one in opened._open.values() for kept in one.fragments.values()]
+            files += [kept for work in works for kept in work.fragments or ()]
+            sizes = {id(kept.file): kept.file._size for kept in files if isinstance(kept, Spilled)}
+            assert sum(sizes.values()) <= self.overflow.used_bytes <= self.overflow._limit
+            assert {id(one.file) for one in away.values()} >= {
+                id(kept.file)
+                for one in opened._open.values()
+                for kept in one.fragments.values()
+                if isinstance(kept, Spilled)
+            }
+        waiting = [bytes_held(kept) for work in works for kept in work.fragments or ()]
         assert chunk_memory.closed_bytes == sum(waiting)
         assert chunk_memory.open_bytes + chunk_memory.closed_bytes <= RECORD_BYTES
         assert chunk_memory.unstarted_bytes == sum(work.recorded.plain for work in works if work.unstarted)
@@ -191,6 +211,7 @@ class Process:
         assert all(task.done() for task in self.waiting)
         assert (self.chunk_memory.open_bytes, self.chunk_memory.closed_bytes) == (0, 0)
         assert (self.chunk_memory.unstarted_bytes, self.chunk_memory.credit.used) == (0, 0)
+        assert self.overflow is None or self.overflow.used_bytes == 0
         await asyncio.gather(*self.waiting, return_exceptions=True)
 
 
@@ -201,18 +222,21 @@ STEPS = (
 STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, SESSIONS - 1), st.integers(0, CHUNKS - 1))
 
 
+@pytest.mark.parametrize("file_bytes", [None, 4000, 1 << 30])
 @settings(
-    max_examples=120,
+    max_examples=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],  # a list of steps is not made smaller: that takes minutes
 )
 @given(st.lists(STEP, min_size=30, max_size=60))
-def test_no_order_of_steps_loses_a_byte_of_a_budget(steps: list[tuple[str, int, int]]) -> None:
-    """Breaks: a worker's memory grows, or its credit shrinks, until it stands still."""
+def test_no_order_of_steps_loses_a_byte_of_a_budget(
+    file_bytes: int | None, tmp_path: Path, steps: list[tuple[str, int, int]]
+) -> None:
+    """Breaks: a worker's memory or its files grow, or its credit shrinks, until it stands still."""
 
     async def run() -> None:
-        process = Process()
+        process = Process(None if file_bytes is None else DiskOverflow(tmp_path, file_bytes))
         for step in steps:
             await process.step(*step)
         await process.end()

@@ -215,10 +215,7 @@ class Recording:
             self._emit(self._fold.settle_waiting())
 
     async def _ended_in_pause(self) -> bool:
-        """Look for an ending in the stream while paused; True: there is more to fold.
-
-        True also when the session was resumed, or the fold became void, meanwhile.
-        """
+        """Look for an ending while paused. True: there is one, the pause is over, or the fold is void."""
         if not self._paused:
             return False
         at = self._position
@@ -256,13 +253,15 @@ class Recording:
             self._refusals.refuse(self._fold, arrival.message, arrival.found, is_ending=ending)
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
-        self._keep(arrival)
         outputs = self._fold.take(FoldedFragment.of(arrival.seq, arrival.found))
+        begins = pieces.closes(outputs) and self._fold.is_open(arrival.seq)
+        if not begins:
+            self._keep(arrival)
         if arrival.found.header.kind is not Kind.END and pieces.is_taken(outputs, arrival.seq):
             self._note_heard(arrival.message)
         self._emit(outputs)
-        if pieces.closes(outputs) and self._fold.is_open(arrival.seq):
-            self._keep(arrival)  # it begins a chunk, and the chunk before it may have been dropped
+        if begins:
+            self._keep(arrival)  # after `close`: it belongs to the chunk that it begins
 
     def _note_heard(self, message: Message) -> None:
         self._heard_us = max(self._heard_us, message.stream_time_ns // 1000)

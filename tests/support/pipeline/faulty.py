@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from infra.blobs.disk import DiskBlobs
 from infra.disk.data_dir import DataDir
+from infra.disk.overflow import DiskOverflow
 from infra.jetstream import Jet, Message, PullConsumer
 from infra.keys.folder import KeyFolder as DiskKeyFolder
 from infra.keys.master import Keyring
@@ -264,7 +265,8 @@ async def struck_worker(jet: Jet, data: DataDir, faults: Faults) -> AsyncIterato
     store = EventStore.over(await Recordings.open(faulty), SessionDirectory(jet))
     blobs = FaultyBlobs(data.chunks, data.quarantine)
     blobs.faults = faults
-    parts = worker.WorkerParts(store, key_store(data), blobs, Signers(data.keys).public_keys, LIMITS)
+    overflow, signers = DiskOverflow(data.temp, 0), Signers(data.keys)
+    parts = worker.WorkerParts(store, key_store(data), blobs, overflow, signers.public_keys, LIMITS)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(store.directory.run())]
     working = asyncio.create_task(worker.work(parts, stop))
