@@ -4,13 +4,15 @@
    its input event and its own. These times are the server's.
 2. The whole wait begins earlier: when the host sealed the fragment that closed the chunk. That is the first
    fragment of the next chunk. The host runs on the same machine, so both have one clock.
-3. Chunks that their session's end closed are left out: only in a measurement do all sessions end at once.
+3. Only in a measurement do all sessions end at once. So chunks that their session's end closed are left out,
+   and those that may wait behind them: they closed later than `count_until_s`.
 """
 
 import asyncio
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from schemas import subjects
 from schemas.events.chunk import ChunkEvent, Recorded
@@ -42,6 +44,7 @@ class Times:
     """Chunks that the end of their session closed."""
     open_sessions: set[str] = field(default_factory=set)
     """Sessions that recorded a chunk, and no end."""
+    count_until_s: float = inf
 
     def take(self, message: Message) -> None:
         """Fold one message of CHUNKS."""
@@ -66,7 +69,7 @@ class Times:
     @property
     def timed(self) -> int:
         """Chunks that count for the waits."""
-        return len(self.at[subjects.STORED].keys() - self.at_end)
+        return sum(map(self._counts, self.at[subjects.STORED]))
 
     @property
     def missing(self) -> int:
@@ -83,28 +86,35 @@ class Times:
 
     def whole_ms(self) -> dict[str, float]:
         """The same from the fragment that closed the chunk, as the host sealed it."""
-        stored = self.at[subjects.STORED]
-        closed = (((uid, index), self.sealed_at.get((uid, index + 1))) for uid, index in stored)
-        return _quantiles_ms(stored[chunk] - at_s for chunk, at_s in closed if at_s is not None)
+        stored = self.at[subjects.STORED].items()
+        ends = ((self._closed_s(chunk), at_s) for chunk, at_s in stored if self._counts(chunk))
+        return _quantiles_ms(at_s - closed_s for closed_s, at_s in ends if closed_s is not None)
 
     def so_far_ms(self, now_s: float) -> dict[str, float]:
         """The waits until now, those of chunks that are not stored yet included."""
         stored = self.at[subjects.STORED]
-        return _quantiles_ms(stored.get(chunk, now_s) - at_s for chunk, at_s in self._closed())
+        recorded = self.at[subjects.RECORDED].items()
+        return _quantiles_ms(
+            stored.get(chunk, now_s) - at_s for chunk, at_s in recorded if self._counts(chunk)
+        )
 
     def steps_ms(self) -> dict[str, dict[str, float]]:
         """The same by step: where a chunk waits."""
         pairs = itertools.pairwise(STEPS)
         return {step: _quantiles_ms(self._between(before, step)) for before, step in pairs}
 
-    def _closed(self) -> Iterable[tuple[Chunk, float]]:
-        recorded = self.at[subjects.RECORDED].items()
-        return ((chunk, at_s) for chunk, at_s in recorded if chunk not in self.at_end)
+    def _closed_s(self, chunk: Chunk) -> float | None:
+        """When the host sealed the fragment that closed the chunk; None: it is not recorded yet."""
+        uid, index = chunk
+        return self.sealed_at.get((uid, index + 1))
+
+    def _counts(self, chunk: Chunk) -> bool:
+        return chunk not in self.at_end and (self._closed_s(chunk) or 0.0) <= self.count_until_s
 
     def _between(self, before: str, after: str) -> Iterable[float]:
         begun: Mapping[Chunk, float] = self.at[before]
         for chunk, at_s in self.at[after].items():
-            if chunk in begun and chunk not in self.at_end:
+            if chunk in begun and self._counts(chunk):
                 yield at_s - begun[chunk]
 
 

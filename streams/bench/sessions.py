@@ -112,6 +112,10 @@ async def _waits(up: Running, load: Load, playing: Playing, patient: bool) -> Js
         return _ended_early((await read_times(up.jet)).so_far_ms(time.time()), _late_s(played))
     await quiet(up.jet)
     times = await read_times(up.jet)
+    finished_s = max(one["finished_s"] for one in played)
+    times.count_until_s = (
+        finished_s - LONGEST_MS / 1000
+    )  # one that is stored behind the end has failed already
     return {
         "ended_early": False,
         "late_s": _late_s(played),
@@ -119,7 +123,7 @@ async def _waits(up: Running, load: Load, playing: Playing, patient: bool) -> Js
         "timed": times.timed,
         "missing": times.missing,
         "unended": len(times.open_sessions),
-        "drained_s": times.last_s - max(one["finished_s"] for one in played),
+        "drained_s": times.last_s - finished_s,
         "drain_most_s": DRAIN_S + load.open_s,
         "dead": (await up.jet.info(subjects.DEAD)).messages,
         "wait_ms": times.waits_ms(),

@@ -346,6 +346,17 @@ def test_waits_are_of_first_events_and_not_of_chunks_that_the_end_closed() -> No
     assert times.missing == 1
 
 
+def test_a_chunk_that_closes_as_all_sessions_end_is_no_measure() -> None:
+    """Breaks: in a short measurement the burst of the end decides whether the system keeps up."""
+    times = Times(count_until_s=5.0)
+    times.at["recorded"] = {(b"u", 0): 5.0, (b"u", 1): 5.1}
+    times.at["stored"] = {(b"u", 0): 8.0, (b"u", 1): 9.0}
+    times.sealed_at = {(b"u", 1): 5.0, (b"u", 2): 5.1}
+    assert times.whole_ms()["max"] == 3000, "it closed before, and was stored behind the end"
+    assert times.waits_ms()["max"] == 3000
+    assert times.timed == 1
+
+
 def test_quantiles_are_of_what_was_measured() -> None:
     """Breaks: p99 is told of a value that never was."""
     assert quantile([], 0.5) == 0
