@@ -2,8 +2,8 @@
 
 1. A file has no name: it ends with its last user in this process, and with the process. No crash leaves one.
 2. Nothing is synced. Most bytes never leave the page cache; a loss makes the caller read its source again.
-3. All files together take at most `limit_bytes`, and at most one part of FREE_PART of the free disk. So the
-   rooms of the broker and of the store stay free.
+3. All files together take at most `limit_bytes`, and those of all processes at most one part of FREE_PART of
+   the free disk. So the rooms of the broker and of the store stay free.
 4. No error leaves here: bytes that the disk does not take are refused. After an error, or a write that was
    slow, nothing is written for PAUSE_S. The caller writes on its event loop, which must not wait for a disk.
 5. It knows bytes, not their meaning.
@@ -34,8 +34,10 @@ log = logger("lucid.overflow")
 class DiskOverflow:
     """The port Overflow. Making one touches no file; the limit of open files is raised."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, sharers: int = 1) -> None:
+        """sharers: the processes that share the disk with files of their own."""
         self.is_full = False
+        self._free_part = FREE_PART * sharers
         self._folder, self._limit = folder, limit_bytes
         self._files_most = _raised_file_limit() // FILES_PART
         self._used = self._files = 0
@@ -65,7 +67,7 @@ class DiskOverflow:
     def write(self, file: int, data: Buffer, at: int) -> bool:
         """Write all of `data` into one file; False: refused, and what the file holds there is undefined."""
         disk = os.fstatvfs(file)
-        most = min(self._limit, disk.f_bavail * disk.f_frsize // FREE_PART)
+        most = min(self._limit, disk.f_bavail * disk.f_frsize // self._free_part)
         self.is_full = self.used_bytes + len(data) > most
         if self.is_full or self._is_paused():
             return False

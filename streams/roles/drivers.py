@@ -133,7 +133,8 @@ class Installation:
 
     @cached_property
     def overflow(self) -> ports.Overflow:
-        return DiskOverflow(self._data.where("temp"), self.settings.spill_bytes)
+        settings = self.settings
+        return DiskOverflow(self._data.where("temp"), settings.spill_bytes, settings.worker_processes)
 
     @cached_property
     def views(self) -> ports.Views:

@@ -79,15 +79,19 @@ def test_all_files_together_have_one_bound(tmp_path: Path) -> None:
     assert first.append(BODY) == len(BODY)
 
 
-def test_files_leave_most_of_the_free_disk(overflow: DiskOverflow, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sharers", [1, 4])
+def test_files_leave_most_of_the_free_disk(
+    tmp_path: Path, sharers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks: on a small disk the stream and the store find no room, because scratch has it."""
+    overflow = DiskOverflow(tmp_path, LARGE, sharers)
     file = opened(overflow)
 
     class Disk(NamedTuple):
         f_bavail: int
         f_frsize: int = 1
 
-    monkeypatch.setattr(os, "fstatvfs", lambda file: Disk(disk.FREE_PART * len(BODY) + 3))
+    monkeypatch.setattr(os, "fstatvfs", lambda file: Disk(sharers * disk.FREE_PART * len(BODY) + 3))
     assert file.append(BODY) == 0
     assert file.append(b"x") is None
     assert overflow.is_full
