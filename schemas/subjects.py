@@ -18,7 +18,7 @@ PARTITIONS = 16
 PARTITIONS_KEPT = 4096
 """Names whose partition is remembered: more than the sessions that run at once. A name has at most 4 KiB."""
 SHARD_COUNTS = (1, 2, 4, 8, 16)
-"""The allowed numbers of recording streams: each holds as many partitions as the others."""
+"""The allowed numbers of recording streams. Each divides PARTITIONS, so all streams hold equally many."""
 PARTITIONS_KEY, SHARDS_KEY = "lucid.partitions", "lucid.shards"
 """In the metadata of streams."""
 
@@ -73,7 +73,7 @@ def recording_stream(p: int, shards: int) -> str:
 
 
 def recording_streams(shards: int) -> tuple[str, ...]:
-    """Return the streams of all fragments by shard."""
+    """Return every stream of fragments, by shard."""
     return tuple(recording_stream(shard, shards) for shard in range(shards))
 
 

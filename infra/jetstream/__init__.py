@@ -4,9 +4,10 @@
     client           how a connection begins            connection   requests, reconnects
     reads            direct gets, without a consumer    declare      streams, consumers, the JetStream API
     consumer         a durable consumer (work queue)    follower     a stream in order, without acks
-    pull_requests    open requests of one reader        read_pace    the distance of a reader to a fast writer
-    wire, payloads   bytes between client and socket    decode, errors   NATS messages and errors to ours
-    wire_parser      messages out of received bytes     direct_callbacks   what the parser calls itself
+    merged_follower  several streams at once            read_pace    how much and how closely followers read
+    pull_requests    open requests of one reader        decode, errors   NATS messages and errors to ours
+    wire, payloads   bytes between client and socket    wire_parser  messages out of received bytes
+    direct_callbacks   messages passed on without a task of the driver
     publish_command  the command of a publish           limits       checks the server
     client_patches   mends nats-py
     plain_client     the baseline of `lucid bench`

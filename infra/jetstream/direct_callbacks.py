@@ -1,7 +1,8 @@
-"""Callbacks that a parser calls itself: no queue and no task of the driver stand between socket and reader.
+"""Passes messages to callbacks inside the parser's call, without a queue and a task of the driver.
 
-1. Such a callback returns at once, and calls nothing that reads from its own connection.
-2. Its messages come in the order of the connection, whichever parser found them. So none goes the other way.
+1. Such a callback returns at once, and awaits nothing of its own connection.
+2. Each message of its subscription is passed on here, also one that the driver's own parser found. So they
+   keep the order of the connection.
 """
 
 from collections.abc import Callable

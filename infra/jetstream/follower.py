@@ -30,7 +30,7 @@ from schemas.ports.messages import Discontinuity, Message
 PULL_MESSAGES = 4096
 HEARTBEAT_S = 2.0
 SHARED_EXPIRES_S = 10.0
-"""A request of one of several readers ends then: an idle stream gives back what it may still bring."""
+"""When a request of one of several streams ends: an idle stream gives its part of the budget back."""
 IDLE_CONSUMER_S = 300
 RETRY = Backoff(0.1, 2.0)
 """Between two tries to read on, while nothing is queued."""
@@ -52,7 +52,7 @@ class Follower:
         share: Share | None = None,
         arrived: Callable[[], None] | None = None,
     ) -> None:
-        """share, arrived: of one of several; `arrived` is called with every item."""
+        """share, arrived: of a reader of several streams; it calls `queued` after `arrived` was called."""
         self.next_seq = max(from_seq, 1)
         """The first sequence that is not in the queue yet."""
         self._conn, self._stream, self._filters = conn, stream, tuple(filters)

@@ -1,7 +1,7 @@
 """Follows several streams at once: each in its order, all within one budget, and one wake-up for all.
 
 1. Each stream has a Follower in a task of its own. While one stream is not readable, the others go on.
-2. All share one budget and one pace (read_pace): one connection owes them a bounded number of bytes.
+2. All share one budget and one pace (read_pace): the connection owes them a bounded number of bytes.
 3. Items of one stream come in its order. Between streams there is no order.
 """
 
@@ -20,8 +20,8 @@ Source = tuple[str, Sequence[str], int]
 class MergedFollower:
     """The port MergedFollower."""
 
-    def __init__(self, conn: Connection, sources: Iterable[Source], budget: ReadBudget | None = None) -> None:
-        budget, self._arrived = budget or ReadBudget(), asyncio.Event()
+    def __init__(self, conn: Connection, sources: Iterable[Source]) -> None:
+        budget, self._arrived = ReadBudget(), asyncio.Event()
         self._followers = [
             Follower(conn, stream, filters, from_seq, share, self._arrived.set)
             for (stream, filters, from_seq), share in ((source, budget.share()) for source in sources)

@@ -1,7 +1,8 @@
-"""Limits how much the readers of one connection ask for, and how closely they follow fast writers.
+"""Limits how much readers ask for, and how closely they follow fast writers.
 
-1. Requested and queued bytes of all readers of one budget are bounded together. Each has a small reserve of
-   its own, so that an idle stream holds little; the rest goes to the streams that have messages.
+1. A budget belongs to one Follower, or to all followers of a MergedFollower. Their requested and queued bytes
+   are bounded together. Each follower has a small reserve of its own, so that an idle stream holds little.
+   The pool goes to the streams that have messages.
 2. nats-server 2.15 keeps a block of messages for 10 s after it is full, if it was read while it was written
    (no setting). At 60 MB/s that is 600 MB. A block that is first read when full is freed with its last
    message.
@@ -21,7 +22,11 @@ REST_S = 0.1
 LEAST_PULL_BYTES = 1280 << 10
 """A pull that is smaller than a message never brings it; the largest has 1 MiB with headers."""
 POOL_BYTES, PULLS = 12 << 20, 3
-"""Shared by all readers of a budget, beside their reserves: three large requests under way together."""
+"""For all followers of a budget, beside their reserves: three large requests under way together.
+
+With sixteen reserves it is 32 MiB, half of what the server may owe a connection (64 MiB). Other readers of
+the connection have budgets of their own. A larger pool must fit into the same sum.
+"""
 
 
 class Pace:
@@ -53,7 +58,7 @@ class Pace:
 
 @dataclass(eq=False, slots=True)
 class Share:
-    """The part of one reader in a budget."""
+    """The part of one follower in a budget."""
 
     budget: "ReadBudget"
     queued_bytes: int = 0
@@ -62,7 +67,7 @@ class Share:
     has_more: bool = False
     """Messages have come since the last request."""
     behind: float = 0.0
-    """The bytes that followed the last message in the stream."""
+    """About how many bytes the stream has after the last message that came."""
     _mean: float = 0.0
 
     @property
@@ -79,7 +84,7 @@ class Share:
             self.budget.pace.took(size, now_s)
 
     def next_pull(self, now_s: float) -> int:
-        """Return the bytes that the reader asks for now; 0: it may not."""
+        """Return the bytes that the follower asks for now; 0: it may not."""
         size = self.budget.pull_bytes(self)
         if size and self.behind - self.open_bytes < DISTANCE_BYTES and not self.budget.pace.allows(now_s):
             if self.open_bytes or self.budget.pace.rest_s(now_s):
@@ -92,19 +97,19 @@ class Share:
 
 @dataclass(eq=False, slots=True)
 class ReadBudget:
-    """The bytes that the readers of one connection may have requested and queued together."""
+    """The bytes that the followers of one budget may have requested and queued together."""
 
     pool_bytes: int = POOL_BYTES
     pace: Pace = field(default_factory=Pace)
     shares: list[Share] = field(default_factory=list)
 
     def share(self) -> Share:
-        """Add a reader."""
+        """Add a follower."""
         self.shares.append(Share(self))
         return self.shares[-1]
 
     def pull_bytes(self, share: Share) -> int:
-        """Return the size of the next request of a reader; 0: it has its part."""
+        """Return the size of the next request of a follower; 0: it has its part."""
         alone = len(self.shares) == 1
         reserve = 0 if alone else LEAST_PULL_BYTES
         large = max(self.pool_bytes // PULLS, LEAST_PULL_BYTES)

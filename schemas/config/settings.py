@@ -105,13 +105,14 @@ class Settings:
         "SHARDS",
         one_of(0, *SHARD_COUNTS),
         "how many streams divide the recordings and their space, fixed at the first start; with more, a disk "
-        f"that syncs files side by side carries more sessions; 0: as it is, {DEFAULT_SHARDS} if new",
+        f"that syncs files side by side carries more sessions; 0: those that there are, "
+        f"{DEFAULT_SHARDS} for a new installation",
     )
     worker_processes: int = setting(
         1,
         "WORKER_PROCESSES",
         whole(1, PARTITIONS),
-        "how many workers `lucid up` runs; they share the sessions, and each may hold the memory named below",
+        "how many workers `lucid up` runs; they share the sessions, and each has the stages' memory limits",
     )
     wait_start_s: float | None = setting(
         None,

@@ -62,20 +62,19 @@ class Queries:
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.
 
-        sending: its bytes under way. session: absent in requests of older hosts, which get the least quota of
-        all shards.
+        sending: its bytes under way. session: older hosts do not name it, and get the least quota of all.
         """
         recordings, sending = self.store.recordings, int(body.get("sending", 0))
         running = Counter(map(recordings.stream_of, self.quota.running()))
-        named = (
-            [recordings.stream_of(subjects.session_id(str(body["session"])))] if "session" in body else None
-        )
-        rooms = []
-        for stream in named or recordings.streams:
+        streams = recordings.streams
+        if "session" in body:
+            streams = (recordings.stream_of(subjects.session_id(str(body["session"]))),)
+        quotas = []
+        for stream in streams:
             info = await recordings.info(stream)
             data = send_quota_bytes(info.bytes + sending, info.max_bytes, running[stream])
-            rooms.append({"used": info.bytes, "limit": info.max_bytes, "data": data})
-        return min(rooms, key=lambda room: (room["data"], -room["used"]))
+            quotas.append({"used": info.bytes, "limit": info.max_bytes, "data": data})
+        return min(quotas, key=lambda quota: (quota["data"], -quota["used"]))
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""

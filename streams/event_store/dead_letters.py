@@ -2,7 +2,7 @@
 
 1. A dead letter is published before its message is acknowledged. After a crash between the two the same
    letter is published again; within the stream's window the server drops the second one by its message id.
-   It names the session: two shards have the same sequences.
+   That id names the session, because sequences of two shards may be equal.
 2. DEAD lets the oldest go when it is full: a refusal can always be written down.
 """
 

@@ -1,4 +1,4 @@
-"""Bundles the event store over one connection: the log of sessions, the directory, the hosts.
+"""Bundles the event store over one connection: recordings, the log of sessions, the directory, the hosts.
 
 The chunk log needs no object: its functions (chunk_log.py) take the connection.
 """
@@ -16,13 +16,15 @@ from streams.event_store.session_log import SessionLog
 class EventStore:
     """One for each process. A task must run `directory.run`."""
 
-    jet: Jet
+    recordings: Recordings
     log: SessionLog
     directory: SessionDirectory
     hosts: HostLog
-    recordings: Recordings
 
     @classmethod
     def over(cls, recordings: Recordings, directory: SessionDirectory) -> "EventStore":
-        jet = recordings.jet
-        return cls(jet, SessionLog(jet), directory, HostLog(jet), recordings)
+        return cls(recordings, SessionLog(recordings.jet), directory, HostLog(recordings.jet))
+
+    @property
+    def jet(self) -> Jet:
+        return self.recordings.jet

@@ -110,14 +110,14 @@ class Recordings:
 
 
 def shards_of(info: StreamInfo) -> int:
-    """The number of shards that the metadata of RECORDINGS tells. Raises Misuse (shards.unknown)."""
-    told = info.metadata.get(subjects.SHARDS_KEY, "1")
-    for shards in subjects.SHARD_COUNTS:
-        if told == str(shards):
-            return shards
-    raise Misuse(
-        f"stream {info.name} tells of {told[:20]!r} shards; "
-        f"allowed: {', '.join(map(str, subjects.SHARD_COUNTS))}",
-        code="shards.unknown",
-        hint="a newer version of this program made it, or it belongs to another",
-    )
+    """The number of shards in the metadata of RECORDINGS. Raises Misuse (shards.unknown)."""
+    text = info.metadata.get(subjects.SHARDS_KEY, "1")
+    counts = {str(shards): shards for shards in subjects.SHARD_COUNTS}
+    if text not in counts:
+        allowed = ", ".join(counts)
+        raise Misuse(
+            f"stream {info.name} has {text[:20]!r} as number of shards in its metadata; allowed: {allowed}",
+            code="shards.unknown",
+            hint="use the newer version of this program that made it, or another NATS server",
+        )
+    return counts[text]

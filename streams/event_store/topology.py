@@ -164,11 +164,12 @@ async def _freeze(jet: Jet, promised: int, replicas: int, asked: int) -> tuple[i
     account = await jet.account()  # before the look: streams that another caller makes are not counted
     held, made = await shards_held(jet), []
     if held is None:
-        wanted = streams(promised, replicas, asked or DEFAULT_SHARDS)
+        new = asked or DEFAULT_SHARDS
+        wanted = streams(promised, replicas, new)
         _check_places(account, len(wanted))
         try:
             made = await jet.declare(wanted[0])
-            held = len(wanted) - len(SHARES) + 1
+            held = new
         except Misuse:
             held = await shards_held(jet)
             if held is None:

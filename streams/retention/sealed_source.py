@@ -59,6 +59,7 @@ class _Shard:
 
     stream: str
     live: LiveSources
+    """Of its own: it remembers only the sessions of its last look."""
     sealed: set[str] = field(default_factory=set)
     """Sealed sessions of the shard that may have a source, as of this sweep."""
     names_to_skip: set[str] = field(default_factory=set)

@@ -121,8 +121,8 @@ class Fold:
         out.extend(self.settle_waiting())
         return out
 
-    def is_open(self, stream_seq: int) -> bool:
-        """Whether the fragment is the last one of an open chunk."""
+    def ends_open_chunk(self, stream_seq: int) -> bool:
+        """Whether the fragment is, for now, the last one of an open chunk."""
         return any(track.open and track.open[-1].stream_seq == stream_seq for track in self._tracks.values())
 
     def refuse_final(self, kind: Kind, code: str) -> None:

@@ -180,8 +180,8 @@ def _recordings(here: Installation) -> Check | None:
         async with connected(url, "lucid-doctor") as jet:
             return await doctor_link.recordings(jet)
 
-    said = asyncio.run(look())
-    return said and Check("recordings", not said[1], *said, needed=False)
+    found = asyncio.run(look())
+    return found and Check("recordings", not found[1], *found, needed=False)
 
 
 def _copies(here: Installation) -> Check:

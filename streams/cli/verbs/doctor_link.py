@@ -50,12 +50,15 @@ async def recordings(jet: Jet) -> tuple[str, str] | None:
     text = space if len(names) == 1 else f"{used} in {len(names)} streams; the fullest: {space}"
     missing = len(names) - len(streams)
     if missing:
-        return f"{text}; {missing} not made yet", "start again what declares them: lucid up, or lucid serve"
+        return (
+            f"{text}; {missing} not made yet",
+            "stop lucid up (or lucid serve) and start it again: its start makes them",
+        )
     if send_quota_bytes(full.bytes, full.max_bytes, 1):
         return text, ""
     return (
         f"{text}: it takes no more data",
-        "destroy sessions, or give it more space; it frees some by itself",
+        "destroy sessions, or raise NATS_MAX_STORAGE_MB; sources of sealed sessions go by themselves",
     )
 
 
@@ -71,7 +74,7 @@ def _cure(*, small: bool, streams: int, space: bool) -> str:
 
 async def _shards(jet: Jet) -> int:
     """How many recording streams the installation has; 0: it is a new one. Raises Misuse (shards.unknown)."""
-    first = await _found(jet, recording_stream(0, 1))
+    first = await _found(jet, recording_stream(0, 1))  # its name does not depend on the number
     return shards_of(first) if first else 0
 
 

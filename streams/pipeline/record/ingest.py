@@ -36,9 +36,9 @@ BATCH_BYTES = 4 << 20
 STRAYS = 100
 """Messages under the session of another host that this process writes into DEAD."""
 GATHER_S, GATHERED_BYTES = 0.02, 2 << 20
-"""Between two reads, unless the last one brought so much: messages cost a few reads, not one each."""
+"""The pause between two reads, unless the last one brought so many bytes. So small messages share a read."""
 AT_ONCE_MESSAGES, AT_ONCE_BYTES = 4, 256 << 10
-"""So few messages are checked on the loop (0.1 ms each): a thread would cost more than the check."""
+"""A batch within both is checked on the event loop (0.1 ms a message): a thread would cost more."""
 FULL_S = 0.1
 """The reader waits so long for a host with too many chunks under way; then its session falls behind."""
 

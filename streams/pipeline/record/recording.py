@@ -254,7 +254,7 @@ class Recording:
             return
         self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
         outputs = self._fold.take(FoldedFragment.of(arrival.seq, arrival.found))
-        begins = pieces.closes(outputs) and self._fold.is_open(arrival.seq)
+        begins = pieces.closes(outputs) and self._fold.ends_open_chunk(arrival.seq)
         if not begins:
             self._keep(arrival)
         if arrival.found.header.kind is not Kind.END and pieces.is_taken(outputs, arrival.seq):
