@@ -81,7 +81,7 @@ class Follower:
             raise StopAsyncIteration
         item = self._queue.popleft()
         if isinstance(item, Message):
-            self._share.queued_bytes -= len(item.data)
+            self._share.gave(item.size)
         return item
 
     async def batch(self) -> list[Message | Discontinuity]:
@@ -185,7 +185,7 @@ class Follower:
             raise errors.from_answer(answer["error"], f"follow {self._stream}")
 
     async def _ask(self, pulls: PullRequests) -> None:
-        while not self._broken:
+        while not self._broken and pulls is self._pulls:  # both may change while this asks
             self._share.open_bytes = pulls.outstanding_bytes
             size = self._share.next_pull(asyncio.get_running_loop().time())
             if not size:
@@ -232,7 +232,7 @@ class Follower:
         self._queue.append(decoded)
         if self._pulls is not None:
             self._share.open_bytes = self._pulls.outstanding_bytes
-        self._share.took(len(decoded.data), decoded.pending, asyncio.get_running_loop().time())
+        self._share.took(decoded.size, decoded.pending, asyncio.get_running_loop().time())
         self._arrived()
 
     def _beat(self, consumer: str, last_delivery: int) -> None:

@@ -2,7 +2,8 @@
 
 1. A budget belongs to one Follower, or to all followers of a MergedFollower. Their requested and queued bytes
    are bounded together. Each follower has a small reserve of its own, so that an idle stream holds little.
-   The pool goes to the streams that have messages.
+   The pool goes to the streams that have messages. Names and headers count, and each message for itself:
+   while the reader is away, anybody can send messages without data.
 2. nats-server 2.15 keeps a block of messages for 10 s after it is full, if it was read while it was written
    (no setting). At 60 MB/s that is 600 MB. A block that is first read when full is freed with its last
    message.
@@ -21,6 +22,8 @@ REST_S = 0.1
 """The pause between two small requests of readers that are too close behind their writers."""
 LEAST_PULL_BYTES = 1280 << 10
 """A pull that is smaller than a message never brings it; the largest has 1 MiB with headers."""
+MESSAGE_BYTES = 1 << 10
+"""What a queued message takes beside its own bytes."""
 POOL_BYTES, PULLS = 12 << 20, 3
 """For all followers of a budget, beside their reserves: three large requests under way together.
 
@@ -75,13 +78,17 @@ class Share:
         return self.queued_bytes + self.open_bytes
 
     def took(self, size: int, pending: int, now_s: float) -> None:
-        """Note a message. pending: how many followed it in the stream when the server sent it."""
-        self.queued_bytes += size
+        """Note a message that is queued. pending: how many followed it in the stream when it was sent."""
+        self.queued_bytes += MESSAGE_BYTES + size
         self._mean += (size - self._mean) / (16 if self._mean else 1)
         self.behind = pending * self._mean
         self.has_more = True
         if self.behind < DISTANCE_BYTES:
             self.budget.pace.took(size, now_s)
+
+    def gave(self, size: int) -> None:
+        """Note that a queued message was taken out."""
+        self.queued_bytes -= MESSAGE_BYTES + size
 
     def next_pull(self, now_s: float) -> int:
         """Return the bytes that the follower asks for now; 0: it may not."""

@@ -31,6 +31,12 @@ class Message:
     reply: str = ""
     stream: str = ""
 
+    @property
+    def size(self) -> int:
+        """The bytes that it holds. Whoever keeps messages counts all: anybody can send some without data."""
+        headers = sum(len(name) + len(text) for name, text in self.headers.items())
+        return len(self.subject) + len(self.reply) + headers + len(self.data)
+
 
 @dataclass(frozen=True, slots=True)
 class PubAck:

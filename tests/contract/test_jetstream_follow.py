@@ -386,3 +386,22 @@ async def test_an_absent_stream_among_several_is_the_callers_mistake(jet: Jet) -
     with pytest.raises(NotFound):
         await asyncio.wait_for(reader.batch(), PATIENCE_S)
     await reader.close()
+
+
+async def test_messages_without_data_fill_no_memory_while_the_reader_is_away(
+    jet: Jet, of_sixteen: MergedFollower, patient: None
+) -> None:
+    """Breaks: a worker that waits for space is ended by one host that sends names and headers alone."""
+    await jet.publish("shard.1.a", b"first")
+    await take_all(of_sixteen, 1)
+    name, headers = "shard.0." + "n" * 3500, {"Junk": "x" * (60 << 10)}
+    for _ in range(12):
+        await asyncio.gather(*(jet.publish(name, b"", headers) for _ in range(50)))
+    budget, queue = of_sixteen._followers[0]._share.budget, of_sixteen._followers[0]._queue
+    await asyncio.sleep(0.5)  # nobody takes what has arrived
+    assert sum(share.held_bytes for share in budget.shares) <= POOL_BYTES + 16 * LEAST_PULL_BYTES
+    assert sum(item.size for item in queue if isinstance(item, Message)) <= POOL_BYTES * 5 // 4
+    messages, breaks = await take_all(of_sixteen, 600)
+    assert len(messages["SHARD-0"]) == 600
+    assert breaks == []
+    await of_sixteen.close()

@@ -4,6 +4,7 @@ from infra.jetstream.read_pace import (
     BURST_BYTES,
     DISTANCE_BYTES,
     LEAST_PULL_BYTES,
+    MESSAGE_BYTES,
     POOL_BYTES,
     PULLS,
     ReadBudget,
@@ -82,3 +83,21 @@ def test_idle_readers_hold_little_and_the_rest_goes_to_those_with_messages() -> 
     shares[6].open_bytes = 0
     assert ask(6) == LEAST_PULL_BYTES, "its own reserve is not"
     assert sum(share.held_bytes for share in shares) <= 32 << 20
+
+
+def test_messages_without_data_are_counted_until_they_are_taken_out() -> None:
+    """Breaks: a reader asks for more and more of what takes memory, and has no bytes."""
+    budget = ReadBudget()
+    share, other = budget.share(), budget.share()
+    queued = 0
+    while size := share.next_pull(1.0):
+        share.open_bytes = 0
+        share.took(0, 0, 1.0)
+        queued += 1
+        assert size >= LEAST_PULL_BYTES
+    assert queued * MESSAGE_BYTES <= POOL_BYTES
+    assert other.next_pull(1.0) == LEAST_PULL_BYTES, "its own reserve is not taken"
+    for _ in range(queued):
+        share.gave(0)
+    assert share.queued_bytes == 0
+    assert share.next_pull(1.0) > 0
