@@ -422,6 +422,14 @@ async def test_the_doctor_tells_which_recording_stream_is_full(jet: Jet) -> None
     assert ("takes no more data" in said, bool(cure)) == (True, True)
 
 
+async def test_the_doctor_tells_that_another_number_of_shards_refuses_the_start(jet: Jet) -> None:
+    """Breaks: it says that all is well, and the next start refuses SHARDS."""
+    await topology.declare(jet, 100 << 20, shards=4)
+    for shards, wrong in ((0, False), (4, False), (8, True)):
+        _, cure = await doctor_link.look(jet, 0, shards)
+        assert ("set it to 4" in cure, bool(cure)) == (wrong, wrong)
+
+
 async def test_the_doctor_tells_which_limit_of_the_account_is_too_small(tmp_path: Path) -> None:
     """Breaks: it says that all is well, and `serve` then stops half-way."""
     account = "accounts { A { users: [{user: a, password: b}], jetstream {max_file: 64MB, max_streams: %d}}}"

@@ -29,6 +29,7 @@ async def look(jet: Jet, storage_bytes: int, shards: int = 0) -> tuple[str, str]
         parts.append(f"{size_text(account.bytes)} of {size_text(account.max_bytes)} used")
     return ", ".join(parts), _cure(
         small=jet.max_payload < EVENT_BYTES,
+        held_shards=held if shards not in (0, held or shards) else 0,
         streams=len(names) if 0 <= account.max_streams < account.streams + len(missing) else 0,
         space=0 <= account.max_bytes < storage_bytes,
     )
@@ -62,9 +63,12 @@ async def recordings(jet: Jet) -> tuple[str, str] | None:
     )
 
 
-def _cure(*, small: bool, streams: int, space: bool) -> str:
+def _cure(*, small: bool, held_shards: int, streams: int, space: bool) -> str:
+    """The first repair that is needed. held_shards: of the installation, if SHARDS is another number."""
     if small:
         return f"it needs max_payload of {EVENT_BYTES} at least (1 MB is its default)"
+    if held_shards:
+        return f"unset SHARDS, or set it to {held_shards}: the number is fixed at the first start"
     if streams:
         return f"its account needs {streams} streams of ours: raise max_streams"
     if space:
