@@ -40,6 +40,8 @@ class Peer(NamedTuple):
     version: str
     programs: tuple[str, ...] = ()
     """The programs that it needs; empty: the one of its own name."""
+    environment: Mapping[str, str] = {}
+    """Variables that it wants, with the same places."""
 
 
 PEERS = {
@@ -48,12 +50,18 @@ PEERS = {
         "restic -r {repo} --cache-dir {cache} backup {file}",
         "restic -r {repo} --cache-dir {cache} dump latest {file}",
         "restic version",
+        environment={"RESTIC_PASSWORD": PASSWORD},
     ),
     "kopia": Peer(
         "kopia --config-file {cache}.config repository create filesystem --path {repo}",
         "kopia --config-file {cache}.config snapshot create {file}",
         "kopia --config-file {cache}.config restore {file} {cache}.restored",
         "kopia --version",
+        environment={
+            "KOPIA_PASSWORD": PASSWORD,
+            "KOPIA_CHECK_FOR_UPDATES": "false",
+            "KOPIA_CACHE_DIRECTORY": "{cache}.kopia",
+        },
     ),
     "zstd-age": Peer(
         "age-keygen -o {cache}.key",
@@ -92,13 +100,8 @@ async def _measure(name: str, task: Task) -> Measure:
     peer, repo = PEERS[name], task.folder / "repository"
     repo.mkdir()
     places = {"repo": str(repo), "cache": str(task.folder / "cache"), "file": str(task.source.path)}
-    environment = {
-        **task.environment,
-        "RESTIC_PASSWORD": PASSWORD,
-        "KOPIA_PASSWORD": PASSWORD,
-        "KOPIA_CHECK_FOR_UPDATES": "false",
-        "KOPIA_CACHE_DIRECTORY": f"{places['cache']}.kopia",
-    }
+    own = {variable: text.format_map(places) for variable, text in peer.environment.items()}
+    environment = {**task.environment, **own}
     await _run(peer.init, places, environment, task.folder)
     began_s, neighbours = time.time(), Neighbours()
     used = await _run(peer.backup, places, environment, task.folder)

@@ -1,1 +1,4 @@
-"""Speed by hand: pair.py compares checkouts, slow_disk.py slows syncs, sizing.py fills docs/sizing.md."""
+"""Speed by hand: pair.py compares checkouts, slow_disk.py slows syncs, sizing.py fills docs/sizing.md.
+
+run.py runs the bench for both pair.py and sizing.py.
+"""

@@ -16,44 +16,32 @@
        (cd ../before && uv sync)
 """
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).parents[2]
+from tests.speed.run import HERE, bench
+
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-TOLD = (
+COMPARED = (
     *("maximum", "mb_per_s", "cpu_s_per_gb", "ratio_to_bare", "pipeline_ratio", "sealed", "peak_bytes"),
     *("cpu_ms_per_fragment", "cpu_ms_per_chunk", "cpu_share", "p50", "p99", "late_s", "drained_s"),
 )
-"""The last name of the figures that are compared."""
+"""Names of the figures that are compared. `figures` finds them anywhere in a result."""
 
 Figures = dict[str, float]
-Result = dict[str, Any]
-
-
-def bench(checkout: Path, arguments: Sequence[str], shards: str = "") -> Result:
-    """The result of one `lucid bench` of a checkout, in its own folder. shards: SHARDS, unless empty."""
-    with tempfile.TemporaryDirectory(prefix="lucid-bench-") as folder:
-        environment = {"LUCID_DATA": folder, **os.environ, **({"SHARDS": shards} if shards else {})}
-        command = [checkout / ".venv/bin/lucid", "bench", *arguments, "--json"]
-        done = subprocess.run(command, cwd=checkout, env=environment, stdout=subprocess.PIPE, check=True)
-    result: Result = json.loads(done.stdout)
-    return result
+"""By their place in the result, such as pipeline.mb_per_s."""
 
 
 def figures(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every figure of a result with its place in it; a list's elements by number."""
+    """The compared figures of a result with their places in it; a list's elements by number."""
     if isinstance(value, dict | list):
         for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from figures(inner, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, int | float) and path.rpartition(".")[2] in TOLD:
+    elif isinstance(value, int | float) and path.rpartition(".")[2] in COMPARED:
         yield path, value / 1e6 if path.endswith("peak_bytes") else float(value)
 
 
@@ -64,7 +52,7 @@ def measured(checkout: Path, arguments: list[str]) -> Figures:
 
 
 def medians(rounds: list[Figures]) -> Figures:
-    """Figure by figure, of those that every round has."""
+    """The median of each figure that every round has."""
     shared = [name for name in rounds[0] if all(name in one for one in rounds)]
     return {name: median(one[name] for one in rounds) for name in shared}
 

@@ -10,26 +10,28 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tests.speed.pair import HERE, Result, bench
+from tests.speed.run import HERE, Result, bench
 
 DISTURBED = 0.1
+"""Share of the cores that other programs took."""
 
 
-def _most(number: int) -> Callable[[Result], str]:
-    return lambda result: f"{result['results']['of_chunk_size'][number]['maximum']:,}"
+def _maximum(size: int) -> Callable[[Result], str]:
+    """size: 0 is the default chunk size, 1 is 1 MiB, as `--sessions max` measures them."""
+    return lambda result: f"{result['results']['of_chunk_size'][size]['maximum']:,}"
 
 
-def _at_most(number: int) -> Callable[[Result], str]:
+def _cpu_at_maximum(size: int) -> Callable[[Result], str]:
     def text(result: Result) -> str:
-        figures = result["results"]["of_chunk_size"][number]["at_maximum"]
+        figures = result["results"]["of_chunk_size"][size]["at_maximum"]
         return f"{figures['cpu_ms_per_fragment']:.2f} ms" if figures else ""
 
     return text
 
 
-def _memory_at_most(number: int) -> Callable[[Result], str]:
+def _memory_at_maximum(size: int) -> Callable[[Result], str]:
     def text(result: Result) -> str:
-        processes = result["results"]["of_chunk_size"][number]["at_maximum"].get("processes", {})
+        processes = result["results"]["of_chunk_size"][size]["at_maximum"].get("processes", {})
         peaks = [processes[name]["peak_bytes"] for name in ("server", "worker") if name in processes]
         return ", ".join(f"{peak / 1e6:.0f} MB" for peak in peaks)
 
@@ -45,17 +47,17 @@ def _idle(result: Result) -> str:
     return f"{100 * sum(used['cpu_share'] for used in processes.values()):.0f} %"
 
 
-MOST = ("--sessions", "max")
+MAXIMUM = ("--sessions", "max")
 BIG = ("--size", "1GB", "--runs", "3", "--only", "bare,pipeline")
 SCREEN = (*BIG, "--data", "screen")
 IDLE = ("--idle", "1000")
 ROWS: tuple[tuple[str, tuple[str, ...], Callable[[Result], str]], ...] = (
-    ("sessions at 1.2 Mbit/s, chunks of 10 MiB", MOST, _most(0)),
-    ("sessions at 1.2 Mbit/s, chunks of 1 MiB", MOST, _most(1)),
-    ("CPU of all processes for a fragment, 10 MiB", MOST, _at_most(0)),
-    ("CPU of all processes for a fragment, 1 MiB", MOST, _at_most(1)),
-    ("peak memory of server and worker, 10 MiB", MOST, _memory_at_most(0)),
-    ("peak memory of server and worker, 1 MiB", MOST, _memory_at_most(1)),
+    ("sessions at 1.2 Mbit/s, chunks of 10 MiB", MAXIMUM, _maximum(0)),
+    ("sessions at 1.2 Mbit/s, chunks of 1 MiB", MAXIMUM, _maximum(1)),
+    ("CPU of all processes for a fragment, 10 MiB", MAXIMUM, _cpu_at_maximum(0)),
+    ("CPU of all processes for a fragment, 1 MiB", MAXIMUM, _cpu_at_maximum(1)),
+    ("peak memory of server and worker, 10 MiB", MAXIMUM, _memory_at_maximum(0)),
+    ("peak memory of server and worker, 1 MiB", MAXIMUM, _memory_at_maximum(1)),
     ("one large recording, incompressible", BIG, _pipeline("mb_per_s", "{:.0f} MB/s")),
     ("CPU of it", BIG, _pipeline("cpu_s_per_gb", "{:.1f} s/GB")),
     ("one large recording, screen", SCREEN, _pipeline("mb_per_s", "{:.0f} MB/s")),
