@@ -17,8 +17,8 @@ MSG_ID = "Nats-Msg-Id"
 class Message:
     """One message of a stream, or one request (seq 0).
 
-    pending: messages left at the source when it sent this one; stream: its name; reply: subject of the ack. A
-    message that was read directly has 0 and "".
+    stream: the name of its stream; pending: messages left for the reader when this one was sent; reply:
+    subject of the ack. A message that was read directly has none of the three.
     """
 
     subject: str

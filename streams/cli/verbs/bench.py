@@ -80,14 +80,14 @@ def bench(
     grow: Annotated[
         bool, typer.Option("--growth", help="Instead: cost at 100 to 10,000 chunks, 1 to 1,000 sessions.")
     ] = False,
-    one_host: Annotated[bool, typer.Option("--one-host", help="All of them of one host.")] = False,
+    one_host: Annotated[bool, typer.Option("--one-host", help="All sessions have one host.")] = False,
     seconds: Annotated[
         float | None,
         typer.Option(help="How long sessions are measured. Unset: 60; with max or --growth 20.", min=1),
     ] = None,
-    rate: Annotated[str, typer.Option(help="Of each session.")] = "1.2Mbit",
+    rate: Annotated[str, typer.Option(help="Bits a second of each session.")] = "1.2Mbit",
     chunk_size: Annotated[
-        str, typer.Option(help="Of chunks. Unset: CHUNK_SIZE_MB; with --sessions 1MiB; with max both.")
+        str, typer.Option(help="Bytes of a chunk. Unset: CHUNK_SIZE_MB; with --sessions 1MiB; with max both.")
     ] = "",
     as_json: JsonFlag = False,
 ) -> None:
