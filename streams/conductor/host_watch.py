@@ -6,7 +6,8 @@ Silence:
 2. A host is silent only up to the fragment that was folded last: later ones may be its own. So no host is
    silent while workers are down, behind or busy. A flood without end delays this, and cannot prevent it.
 3. The workers are asked (`lucid.heard.<p>`); nothing is stored. The server's times are converted to ours.
-4. After a start, and after a time without listening, every host counts as heard now, once.
+4. After a start, and after a time without listening, every host counts as heard now, once. Each shard has
+   its own clock and its own times: one that does not answer makes no host of another unheard.
 
 The platform's end, an `end` fragment:
 5. Everything before it in the stream is recorded, nothing after it: no host can prevent that.
@@ -26,7 +27,7 @@ from handlers.lifecycle.next_action import FILLING
 from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.config.logs import logger
-from schemas.errors import LucidError
+from schemas.errors import LucidError, NotFound, Retryable
 from schemas.events.session import EndRequested, State
 from schemas.ports import Signers
 from streams.event_store.recordings import Recordings
@@ -61,52 +62,83 @@ class _Host:
     stream_seq: int = -1
 
 
+@dataclass(slots=True)
+class _Shard:
+    """One recording stream, as far as it is known."""
+
+    began_us: int
+    """Its hosts count as heard then."""
+    listened_us: int
+    ahead_us: int = 0
+    """How far our clock is ahead of the server that stamps its messages: each stream may have another one."""
+    last_seq: int = 0
+
+
 class HostActivity:
     """When this process last heard each host, since `began_us`."""
 
     def __init__(self, recordings: Recordings, began_us: int) -> None:
-        self._recordings, self._began_us = recordings, began_us
-        self._listened_us = began_us
+        self._recordings = recordings
+        self._shards = {stream: _Shard(began_us, began_us) for stream in recordings.streams}
         self._hosts: dict[str, _Host] = {}
 
     async def listen(self, now_us: int, sessions: Iterable[Session]) -> None:
         """Learn how far the recordings of these sessions were folded, and when their hosts were heard.
 
-        Raises Unavailable.
+        Of a shard that does not answer nothing is learnt. Raises Unavailable: no shard answers.
         """
         live = [session for session in sessions if session.created is not None]
         self._hosts = {session.id: self._hosts.get(session.id) or _Host() for session in live}
-        shards = await self._recordings.infos()
-        ends = {shard.name: shard.last_seq for shard in shards}
-        ahead_us = now_us - (shards[0].now_us or now_us)
-        if now_us - self._listened_us > DEAF_S * 1e6:
-            self._began_us = now_us
-        self._listened_us = now_us
-        for session in live:
-            await self._mark(session, now_us, ends[self._recordings.stream_of(session.id)])
-        partitions = {subjects.partition(session.id) for session in live}
+        asked = await asyncio.gather(*(self._look(stream, now_us) for stream in self._shards))
+        errors = {stream: error for stream, error in zip(self._shards, asked, strict=True) if error}
+        for stream, error in errors.items():
+            log.warning("shard_unheard", stream=stream, error=error)
+        if len(errors) == len(self._shards):
+            raise next(iter(errors.values()))
+        heard = {session.id: session for session in live if self._stream_of(session) not in errors}
+        for session in heard.values():
+            await self._mark(session, now_us)
+        partitions = {subjects.partition(name) for name in heard}
         for answer in await asyncio.gather(*map(self._ask, partitions)):
             for name, (position, heard_us) in answer.items():
-                if name in self._hosts:
+                if name in heard:
+                    ahead_us = self._shards[self._stream_of(heard[name])].ahead_us
                     _learn(self._hosts[name], position, heard_us, ahead_us)
 
     def heard_us(self, session: Session) -> int:
         """When the session's host was last heard; 0: it was silent before, and not heard since."""
         host = self._hosts.get(session.id)
         heard_us = host.heard_us if host else 0
-        return heard_us if session.state == State.ERROR else max(heard_us, self._began_us)
+        began_us = self._shards[self._stream_of(session)].began_us
+        return heard_us if session.state == State.ERROR else max(heard_us, began_us)
 
     def looked_us(self, session: Session) -> int:
         """Everything that the recording held at this time was folded; 0: not known."""
         host = self._hosts.get(session.id)
         return host.looked_us if host else 0
 
-    async def _mark(self, session: Session, now_us: int, stream_seq: int) -> None:
+    def _stream_of(self, session: Session) -> str:
+        return self._recordings.stream_of(session.id)
+
+    async def _look(self, stream: str, now_us: int) -> LucidError | None:
+        """Note the end and the clock of one stream; the error, if it cannot be asked."""
+        try:
+            info = await self._recordings.info(stream)
+        except (Retryable, NotFound) as error:  # NotFound: somebody deleted it
+            return error
+        shard = self._shards[stream]
+        shard.last_seq, shard.ahead_us = info.last_seq, now_us - (info.now_us or now_us)
+        if now_us - shard.listened_us > DEAF_S * 1e6:
+            shard.began_us = now_us
+        shard.listened_us = now_us
+        return None
+
+    async def _mark(self, session: Session, now_us: int) -> None:
         """Note the last fragment of a quiet host: once it is folded, all up to now was folded.
 
-        stream_seq: the end of its stream now. While that stands still, no fragment is looked up again.
+        While its stream stands still, no fragment is looked up again.
         """
-        host = self._hosts[session.id]
+        host, stream_seq = self._hosts[session.id], self._shards[self._stream_of(session)].last_seq
         if session.state in FILLING and host.mark is None and now_us - self.heard_us(session) > QUIET_S * 1e6:
             assert session.created is not None
             recording = subjects.recording(session.created.host, session.id)

@@ -11,7 +11,8 @@ import pytest
 from handlers.lifecycle.session import Session
 from infra.jetstream import Jet
 from schemas import subjects
-from schemas.ports.messages import Message
+from schemas.errors import Unavailable
+from schemas.ports.messages import Message, StreamInfo
 from streams.conductor import host_watch as listening
 from streams.conductor.host_watch import HostActivity
 from streams.event_store.recordings import Recordings
@@ -187,3 +188,69 @@ async def test_after_a_time_in_which_nobody_listened_every_host_counts_as_heard_
         await ear.hearing.listen(10**15 + wait_s * 1_000_000, [ear.session])
         heard.append((ear.hearing.heard_us(ear.session) - 10**15) // 1_000_000)
     assert heard == [0, 0, 0, 120, 120]
+
+
+def others_shard(prepared: Prepared, shards: int) -> Prepared:
+    """A recording in the first shard, or in another one if the given one is there."""
+    own = subjects.partition(prepared.session) % shards
+    other = next(n for n in map(str, range(100)) if (subjects.partition(n) % shards == 0) is not (own == 0))
+    return Prepared(other, 2, STEPS)
+
+
+async def test_each_shard_is_heard_by_its_own_clock_and_without_the_others(
+    jet: Jet, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """Breaks: hosts are silent, or never silent, because another shard's server is away or set wrongly."""
+    if shards == 1:
+        pytest.skip("there is no other shard")
+    first, ear = await prepare(jet)
+    second = others_shard(first, shards)
+    await begin(jet, second)
+    beside = await SessionLog(jet).load(second.session)
+    away, ahead_us, info = "", 3600 * 10**6, Recordings.info
+    struck = ear.hearing._stream_of(beside)
+    assert ear.hearing._stream_of(ear.session) != struck
+    assert "RECORDINGS" in (struck, ear.hearing._stream_of(ear.session))
+
+    async def asked(recordings: Recordings, stream: str) -> StreamInfo:
+        if stream == away:
+            raise Unavailable("no leader", code="test.away")
+        found = await info(recordings, stream)
+        return replace(found, now_us=found.now_us - ahead_us) if stream == struck else found
+
+    monkeypatch.setattr(Recordings, "info", asked)
+
+    async def listen(at_us: int) -> tuple[int, int]:
+        await ear.hearing.listen(at_us, [ear.session, beside])
+        sessions = (ear.session, beside)
+        return tuple(ear.hearing.heard_us(replace(one, state="ERROR")) for one in sessions)  # type: ignore[return-value]
+
+    async with record_stage(jet) as stage:
+        for prepared in (first, second):
+            await known(stage, prepared)
+            await folded_up_to(stage, prepared, await send(jet, prepared, range(2)))
+        right, shifted = await listen(now_us())
+        assert 0 < right <= now_us() < shifted <= now_us() + ahead_us
+        for away in (struck, ear.hearing._stream_of(ear.session)):
+            sent = second if away != struck else first
+            await folded_up_to(stage, sent, await send(jet, sent, [2]))
+            later = await listen(now_us())
+            assert [new > old for new, old in zip(later, (right, shifted), strict=True)] == [
+                sent is first,
+                sent is second,
+            ]
+            right, shifted = later
+        late_us = now_us() + 120 * 10**6
+        await listen(late_us)
+        assert ear.hearing.heard_us(beside) == max(late_us, shifted), "it was not listened to for long"
+        assert ear.hearing.heard_us(ear.session) < late_us, "it is not known whether it sends"
+        away = ""
+        await listen(late_us + 1)
+        assert ear.hearing.heard_us(ear.session) == late_us + 1, "and now it counts as heard, once"
+    monkeypatch.setattr(Recordings, "info", unanswered)
+    with pytest.raises(Unavailable):
+        await ear.listen()
+
+
+async def unanswered(_: Recordings, stream: str) -> StreamInfo:
+    raise Unavailable(f"{stream} has no leader", code="test.away")
