@@ -13,7 +13,8 @@
 5. Fragments under the name of a destroyed session are ciphertext of no key. Each sweep purges them once,
    however many come: destroying waits for none of them.
 6. If no sealed source is left, the stored prefixes of live sessions are released (retention/live_source.py).
-7. Each shard is judged by its own space. A full one frees its own sessions, and waits for no other.
+7. Each shard is judged by its own space. A full one frees its own sessions, and waits for no other, also not
+   for one that is not readable.
 
 Limits: fragments under the name of a session that was never created stay.
 The order of sessions: handlers/retention/space.py.
@@ -103,13 +104,23 @@ class SourceRetention:
             await asyncio.sleep(SWEEP_S)
 
     async def purge_due(self) -> list[str]:
-        """Purge every source that is due, sealed ones first. Returns session names. Raises Retryable."""
+        """Purge every source that is due, sealed ones first. Returns session names. Raises Retryable.
+
+        An error is raised only after every shard had its turn.
+        """
         now_us = self.clock_us()
         purged: list[str] = []
+        failed: Exception | None = None
         self._divide_sealed()
         for shard in self._shards:
-            purged += await self._purge_sealed(shard, now_us)
-            purged += await self._release_live(shard, now_us)
+            try:
+                purged += await self._purge_sealed(shard, now_us)
+                purged += await self._release_live(shard, now_us)
+            except Exception as error:
+                log.info("shard_unpurged", stream=shard.stream, error=repr(error))
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return purged
 
     async def _release_live(self, shard: _Shard, now_us: int) -> list[str]:

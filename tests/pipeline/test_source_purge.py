@@ -13,6 +13,7 @@ from schemas import subjects
 from schemas.config.settings import Settings
 from schemas.errors import RefusedByState, Unavailable, outcome
 from streams.event_store import recordings
+from streams.event_store.recordings import Recordings
 from streams.retention import sealed_source
 from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
@@ -238,6 +239,40 @@ async def test_a_crash_at_every_purge_leaves_what_the_next_look_finishes(
             for name in names:
                 assert await events(world, name) == ["recorded 1"]
                 assert (await world.ask("show", name))["state"] == "STOPPED"
+
+
+class Away:
+    """A connection on which one stream does not answer."""
+
+    def __init__(self, jet: Any, stream: str) -> None:
+        self._jet, self._stream = jet, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jet, name)
+
+    async def info(self, stream: str) -> Any:
+        if stream == self._stream:
+            raise Unavailable(f"{stream} has no leader", code="test.away")
+        return await self._jet.info(stream)
+
+
+async def test_a_shard_that_is_not_readable_keeps_the_space_of_no_other(
+    server: NatsServer, tmp_path: Path, shards: int
+) -> None:
+    """Breaks: one stream without a leader, and all the others fill up and refuse data."""
+    if shards < 4:
+        pytest.skip("there are too few shards")
+    async with system(server, tmp_path) as world:
+        opened = await Recordings.open(world.jet)
+        by_stream = {opened.stream_of(name): name for name in map("demo-{}".format, range(20))}
+        away, *others = sorted(by_stream, key=opened.streams.index)[1:4]
+        await seal(world, *(by_stream[stream] for stream in (away, *others)))
+        async with looking(world, jet=Away(world.jet, away)) as (source, _):
+            with pytest.raises(Unavailable, match="no leader"):
+                await source.purge_due()
+        assert await held(world) == {by_stream[away]}
+        async with looking(world) as (source, _):
+            assert await source.purge_due() == [by_stream[away]]
 
 
 async def test_what_comes_after_the_purge_goes_too_and_is_no_new_recording(
