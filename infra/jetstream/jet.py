@@ -170,8 +170,10 @@ class Jet:
     def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> follower.Follower:
         return follower.Follower(self._conn, stream, filters, from_seq)
 
-    def follow_all(self, sources: Iterable[merged_follower.Source]) -> merged_follower.MergedFollower:
-        return merged_follower.MergedFollower(self._conn, sources)
+    def follow_all(
+        self, sources: Iterable[merged_follower.Source], share: float = 1.0
+    ) -> merged_follower.MergedFollower:
+        return merged_follower.MergedFollower(self._conn, sources, share)
 
     async def delete(self, stream: str, seq: int) -> bool:
         return await declare.delete_message(self._conn, stream, seq)

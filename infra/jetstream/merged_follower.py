@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from infra.jetstream.connection import Connection
 from infra.jetstream.follower import Follower
-from infra.jetstream.read_pace import ReadBudget
+from infra.jetstream.read_pace import Pace, ReadBudget
 from schemas.ports.messages import Discontinuity, Message
 
 Source = tuple[str, Sequence[str], int]
@@ -20,11 +20,12 @@ Source = tuple[str, Sequence[str], int]
 class MergedFollower:
     """The port MergedFollower."""
 
-    def __init__(self, conn: Connection, sources: Iterable[Source]) -> None:
-        budget, self._arrived = ReadBudget(), asyncio.Event()
+    def __init__(self, conn: Connection, sources: Iterable[Source], share: float = 1.0) -> None:
+        """share: of the pace at which all workers together may follow."""
+        budget, self._arrived = ReadBudget(pace=Pace(share)), asyncio.Event()
         self._followers = [
-            Follower(conn, stream, filters, from_seq, share, self._arrived.set)
-            for (stream, filters, from_seq), share in ((source, budget.share()) for source in sources)
+            Follower(conn, stream, filters, from_seq, budget.share(), self._arrived.set)
+            for stream, filters, from_seq in sources
         ]
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False

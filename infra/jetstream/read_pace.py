@@ -8,7 +8,8 @@
    (no setting). At 60 MB/s that is 600 MB. A block that is first read when full is freed with its last
    message.
 3. So readers may stay close behind their writers for BURST_BYTES, then at BYTES_PER_S: 370 MB in 10 s. Behind
-   faster writers they keep DISTANCE_BYTES of distance in each stream.
+   faster writers they keep DISTANCE_BYTES of distance in each stream. Several workers divide this pace, as
+   they have one server.
 4. Pure: time and sizes come in.
 """
 
@@ -33,10 +34,10 @@ the connection have budgets of their own. A larger pool must fit into the same s
 
 
 class Pace:
-    """Counts the bytes read close behind the writers, as a leaky bucket."""
+    """Counts the bytes read close behind the writers, as a leaky bucket. share: of the pace of one server."""
 
-    def __init__(self, burst_bytes: int = BURST_BYTES, bytes_per_s: float = BYTES_PER_S) -> None:
-        self._burst_bytes, self._bytes_per_s = burst_bytes, bytes_per_s
+    def __init__(self, share: float = 1.0) -> None:
+        self._burst_bytes, self._bytes_per_s = BURST_BYTES * share, BYTES_PER_S * share
         self._level = self._at_s = self._rest_until_s = 0.0
 
     def took(self, size: int, now_s: float) -> None:

@@ -81,8 +81,13 @@ class Reader(Protocol):
     def follow(self, stream: str, filters: Sequence[str], from_seq: int = 1) -> Follower:
         """Follow the subjects from a sequence on: stored messages first, then new ones."""
 
-    def follow_all(self, sources: Iterable[tuple[str, Sequence[str], int]]) -> MergedFollower:
-        """Follow several streams: each with its subjects, from its sequence on."""
+    def follow_all(
+        self, sources: Iterable[tuple[str, Sequence[str], int]], share: float = 1.0
+    ) -> MergedFollower:
+        """Follow several streams: each with its subjects, from its sequence on.
+
+        share: the part of all messages that this reader takes, 0 to 1; others take the rest.
+        """
 
     async def info(self, stream: str) -> StreamInfo:
         """Return the state of a stream. Raises NotFound (stream.absent)."""

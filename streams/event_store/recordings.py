@@ -76,9 +76,9 @@ class Recordings:
         return await self.jet.info(stream)
 
     async def names(self, stream: str) -> set[str] | None:
-        """Every name with messages in one stream; None: there are more than its part of MOST_NAMES."""
+        """Every name with messages in one stream; None: there are more than MOST_NAMES."""
         count = (await self.jet.info(stream)).subjects
-        if count > MOST_NAMES // self.shards:
+        if count > MOST_NAMES:
             return None
         if not count:
             return set()
@@ -100,10 +100,11 @@ class Recordings:
 
     def follow(self, partitions: Collection[int], after: Mapping[str, int]) -> MergedFollower:
         """Follow partitions in all their streams. after: by stream, the sequence before the first one."""
-        return self.jet.follow_all(
+        sources = (
             (stream, [subjects.recording_filter(p) for p in held], after[stream] + 1)
             for stream, held in self.held_by(partitions).items()
         )
+        return self.jet.follow_all(sources, len(partitions) / subjects.PARTITIONS)
 
     def _holding(self, subject: str) -> str:
         return self.stream_of(subjects.session_of(subject))

@@ -108,7 +108,7 @@ async def test_a_reader_that_is_held_off_its_writer_misses_nothing(jet: Jet, pat
     """Breaks: a recording that comes faster than it may be followed stands still, or has holes."""
     await jet.declare(STREAM)
     follower = jet.follow("TAPE", ["tape.>"])
-    follower._share.budget.pace = Pace(1 << 20, 1 << 16)
+    follower._share.budget.pace = Pace(1 / 50)
     sent = [bytes([n]) * (1 << 19) for n in range(40)]
 
     async def write() -> None:

@@ -7,6 +7,7 @@ from infra.jetstream.read_pace import (
     MESSAGE_BYTES,
     POOL_BYTES,
     PULLS,
+    Pace,
     ReadBudget,
 )
 
@@ -25,6 +26,21 @@ def test_who_reads_close_behind_a_fast_writer_may_read_a_burst_and_then_so_much_
                 shares[step % readers].took(MB, 0, now_s)
                 close += MB
         assert BURST_BYTES + 9 * PER_S < close < BURST_BYTES + 11 * PER_S
+
+
+def test_workers_that_share_a_server_share_its_pace() -> None:
+    """Breaks: two workers make the server hold twice its memory, and it stands still."""
+    close = {}
+    for workers in (1, 4):
+        paces, now_s = [Pace(1 / workers) for _ in range(workers)], 0.0
+        close[workers] = 0
+        for _ in range(1000):
+            now_s += 0.01
+            for pace in paces:
+                if pace.allows(now_s):
+                    pace.took(MB, now_s)
+                    close[workers] += MB
+    assert 0.9 < close[4] / close[1] < 1.1
 
 
 def test_a_slow_writer_is_followed_as_closely_as_can_be() -> None:
