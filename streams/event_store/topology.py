@@ -12,6 +12,7 @@
    nothing; another number is refused. An installation without that entry has one shard.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 from schemas.config.settings import DEFAULT_SHARDS
@@ -149,11 +150,14 @@ async def declare(
 
 
 async def shards_held(jet: Jet) -> int | None:
-    """How many recording streams there are; None: a new installation. Raises Misuse (shards.unknown)."""
-    try:
-        return shards_of(await jet.info(RECORDINGS))
-    except NotFound:
-        return None
+    """How many recording streams there are; None: a new installation. Raises Misuse (shards.unknown).
+
+    Each of several knows the number: the first one may have been removed by hand.
+    """
+    for stream in (RECORDINGS, recording_stream(1, PARTITIONS)):
+        with suppress(NotFound):
+            return shards_of(await jet.info(stream))
+    return None
 
 
 async def _freeze(jet: Jet, promised: int, replicas: int, asked: int) -> tuple[int, list[str]]:

@@ -48,6 +48,16 @@ async def test_an_installation_of_before_keeps_its_streams_to_the_byte(jet: Jet)
     assert await names(jet) == BEFORE.keys()
 
 
+async def test_a_first_shard_that_somebody_removed_frees_no_number(jet: Jet) -> None:
+    """Breaks: the next start freezes another number, and then no start succeeds."""
+    await topology.declare(jet, 4 << 30, shards=4)
+    await jet.request(f"$JS.API.STREAM.DELETE.{subjects.RECORDINGS}", b"")
+    with pytest.raises(Misuse, match="has 4 recording streams, and SHARDS is 8"):
+        await topology.declare(jet, 4 << 30, shards=8)
+    await topology.declare(jet, 4 << 30)
+    assert (await Recordings.open(jet)).shards == 4
+
+
 @each_count
 async def test_every_partition_is_in_one_stream_and_the_streams_are_alike(jet: Jet, shards: int) -> None:
     """Breaks: a host's fragments go nowhere, or a reader looks for them in another stream."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from handlers.stages.record.admit import Arrival, Unfit
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.open_chunk import MAX_CLEAR_BYTES, MAX_FRAGMENTS, RECENT
 from handlers.stages.record.pieces import Duplicate, FoldedFragment, LateDuplicate, Refused
@@ -10,6 +11,7 @@ from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import WINDOW, GapBody
 from schemas.format.index import fragment_rows
 from schemas.format.manifest import MAX_EQUIVOCATIONS
+from schemas.ports.messages import Message
 from streams.event_store.topology import EVENT_BYTES
 from tests.support.evidence.folding import IDENTITY, PART, Host, looked_at, run
 
@@ -138,3 +140,9 @@ def test_the_largest_event_fits_into_a_message() -> None:
     assert len(chunk.stream) > MAX_FRAGMENTS - 20, chunk.closed_by
     assert sum(len(row.body) for row in fragment_rows(chunk.rows)) > 0.99 * MAX_CLEAR_BYTES
     assert len(chunk.model_dump_json()) + HEADERS_BYTES < EVENT_BYTES < MAX_PAYLOAD
+
+
+def test_a_message_that_waits_counts_with_its_headers() -> None:
+    """Breaks: a host fills a worker's memory with messages that hold no data."""
+    message = Message("lucid.rec.0.h.s", b"", {"x": "y" * HEADERS_BYTES})
+    assert Arrival(message, Unfit("fragment.length", "")).size > HEADERS_BYTES

@@ -95,7 +95,7 @@ class Arrival:
 
     @property
     def size(self) -> int:
-        return len(self.message.data)
+        return self.message.size
 
 
 def admit_all(messages: Iterable[Message], host_key: bytes, end_keys: EndKeys) -> list[Arrival]:

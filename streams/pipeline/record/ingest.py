@@ -152,7 +152,7 @@ class Ingest:
                 continue
             if recording.subject != message.subject:
                 self._stray(recording, message)
-            elif recording.leaves(len(message.data), looked[recording]):
+            elif recording.leaves(message.size, looked[recording]):
                 recording.leave(message.seq)
             else:
                 looked[recording] += 1
@@ -203,7 +203,7 @@ def _batches(items: Iterable[Message | Discontinuity], most: int) -> Iterator[tu
             log.info("reader_took_up", stream=item.stream, next=item.next_seq, reason=item.reason)
             continue
         batch.append(item)
-        size += len(item.data)
+        size += item.size
         if size >= BATCH_BYTES or len(batch) >= most:
             yield batch, size
             batch, size = [], 0
