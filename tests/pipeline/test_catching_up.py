@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import FoldedFragment, Identity
 from infra.blobs.disk import DiskBlobs
-from infra.jetstream import Jet, connect
+from infra.jetstream import Jet, connect, merged_follower
+from infra.jetstream.read_pace import POOL_BYTES, ReadBudget
 from infra.nats_server import server as nats_server
 from infra.nats_server.server import NatsServer
 from schemas import subjects
@@ -178,7 +180,8 @@ async def test_sixty_open_sessions_come_back_without_a_disconnect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: a worker that restarts asks for more than the server gives, is cut off, and asks again."""
-    # A thirty-second of the real bytes, and of the real limit.
+    # A thirty-second of the real bytes, and of the real limits.
+    monkeypatch.setattr(merged_follower, "ReadBudget", partial(ReadBudget, POOL_BYTES // 32))
     monkeypatch.setattr(nats_server, "MAX_PENDING", nats_server.MAX_PENDING // 32)
     monkeypatch.setattr(subject_reader, "READ_BYTES", subject_reader.READ_BYTES // 32)
     server = NatsServer(tmp_path / "nats", max_file=4 << 30)
