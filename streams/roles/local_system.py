@@ -64,8 +64,8 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
-        roles = _roles(here.settings.worker_processes)
-        children = tuple(_child(name, role, server, data, quiet) for name, role in roles.items())
+        named = roles(here.settings.worker_processes).items()
+        children = tuple(_child(name, role, server, data, quiet) for name, role in named)
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
@@ -95,7 +95,7 @@ async def _watch_folder(data: DataDir, server: Server) -> None:
     )
 
 
-def _roles(workers: int) -> dict[str, tuple[str, ...]]:
+def roles(workers: int) -> dict[str, tuple[str, ...]]:
     """The words behind `lucid serve`, by the name of the child."""
     groups = {
         f"worker-{group}": ("worker", "--group", str(group), "--groups", str(workers))

@@ -302,7 +302,7 @@ def test_a_wrong_master_key_shows_at_start(lucid: Lucid, tmp_path: Path) -> None
 
 async def test_a_role_that_cannot_start_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: `up` waits half a minute for something that crashed at once, and does not say what."""
-    monkeypatch.setattr(supervisor, "ROLES", ("nonsense",))
+    monkeypatch.setattr(supervisor, "roles", lambda _: {"nonsense": ("nonsense",)})
     with pytest.raises(Unavailable, match=r"the nonsense ends as soon as it is started"):
         async with supervisor.running(Installation(Settings(data=tmp_path)), quiet=True):
             pass
