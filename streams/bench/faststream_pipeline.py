@@ -34,6 +34,8 @@ BLOCK_BYTES = 768 << 10
 AT_ONCE = 16
 """Messages that the publisher, and each hop, have under way."""
 NONCE_BYTES = 24
+ACK_S = 60.0
+"""How long a publish waits for its ack. With the five seconds of the driver 1 GB did not come through."""
 
 Work = Callable[[str, bytes], bytes]
 """Takes a block's index and bytes, returns the bytes for the next hop. It runs in a thread."""
@@ -58,7 +60,11 @@ async def publish(cue: Cue, spec: JsonObject) -> JsonObject:
 
         async def send(index: int, block: bytes) -> None:
             await broker.publish(
-                block, "faststream.record", headers={"index": str(index)}, stream=STREAM.name
+                block,
+                "faststream.record",
+                headers={"index": str(index)},
+                stream=STREAM.name,
+                timeout=ACK_S,
             )
             free.release()
 
@@ -103,7 +109,13 @@ def _serve(broker: NatsBroker, hop: str, work: Work, after: str, stored: asyncio
         index = message.headers["index"]
         made = await asyncio.to_thread(work, index, message.body)
         if after:
-            await broker.publish(made, f"faststream.{after}", headers={"index": index}, stream=STREAM.name)
+            await broker.publish(
+                made,
+                f"faststream.{after}",
+                headers={"index": index},
+                stream=STREAM.name,
+                timeout=ACK_S,
+            )
         else:
             stored.release()
 
