@@ -66,13 +66,13 @@ class DiskOverflow:
 
     def write(self, file: int, data: Buffer, at: int) -> bool:
         """Write all of `data` into one file; False: refused, and what the file holds there is undefined."""
-        disk = os.fstatvfs(file)
-        most = min(self._limit, disk.f_bavail * disk.f_frsize // self._free_part)
-        self.is_full = self.used_bytes + len(data) > most
-        if self.is_full or self._is_paused():
-            return False
         began_s = time.monotonic()
         try:
+            disk = os.fstatvfs(file)
+            most = min(self._limit, disk.f_bavail * disk.f_frsize // self._free_part)
+            self.is_full = self.used_bytes + len(data) > most
+            if self.is_full or self._is_paused():
+                return False
             is_whole = os.pwrite(file, data, at) == len(data)
         except OSError as error:
             self._pause(reason=error.strerror or type(error).__name__)

@@ -64,16 +64,24 @@ async def send_in_turn(world: World, sessions: dict[str, Prepared], numbers: ran
             await world.jet.publish(prepared.subject, prepared.fragments[number])
 
 
+async def all_sealed(
+    server: NatsServer, path: Path, sessions: dict[str, Prepared], spill_bytes: int
+) -> World:
+    """Record all sessions side by side with a small worker, to the end."""
+    length = len(next(iter(sessions.values())).fragments)
+    async with connected(server, path) as world, running(run_conductor, world):
+        await each(begin, world, sessions)
+        async with small_worker(world, spill_bytes):
+            await send_in_turn(world, sessions, range(length))
+            await sealed(world, sessions)
+    return world
+
+
 async def test_chunks_beyond_the_memory_are_made_without_the_stream(
     server: NatsServer, tmp_path: Path, sessions: dict[str, Prepared], counts: Counter[str]
 ) -> None:
     """Breaks: 250 sessions fill a worker, and the server reads each of their bytes twice."""
-    length = len(next(iter(sessions.values())).fragments)
-    async with connected(server, tmp_path) as world, running(run_conductor, world):
-        await each(begin, world, sessions)
-        async with small_worker(world, 1 << 30):
-            await send_in_turn(world, sessions, range(length))
-            await sealed(world, sessions)
+    world = await all_sealed(server, tmp_path, sessions, 1 << 30)
     assert counts["spilled"] > len(sessions)
     assert counts["refused"] == counts["read again"] == 0
     assert list(world.data.temp.iterdir()) == []
@@ -89,7 +97,6 @@ async def test_chunks_whose_file_fails_are_made_from_the_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Breaks: a full or bad scratch disk costs a chunk."""
-    length = len(next(iter(sessions.values())).fragments)
     read = DiskOverflowFile.read
 
     def failing(file: DiskOverflowFile, at: int, into: memoryview) -> bool:
@@ -99,11 +106,7 @@ async def test_chunks_whose_file_fails_are_made_from_the_stream(
 
     if lost != "refused":
         monkeypatch.setattr(DiskOverflowFile, "read", failing)
-    async with connected(server, tmp_path) as world, running(run_conductor, world):
-        await each(begin, world, sessions)
-        async with small_worker(world, 300_000 if lost == "refused" else 1 << 30):
-            await send_in_turn(world, sessions, range(length))
-            await sealed(world, sessions)
+    await all_sealed(server, tmp_path, sessions, 300_000 if lost == "refused" else 1 << 30)
     assert counts["spilled"] > 0
     assert counts["read again"] > 0
 
