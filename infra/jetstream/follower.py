@@ -142,25 +142,28 @@ class Follower:
         await self._conn.wait_up()
         await self._discard()
         reason, self._broken = self._broken, ""
+        consumer = f"follow-{secrets.token_hex(8)}"
+        pulls = PullRequests(
+            self._conn,
+            self._stream,
+            PullCallbacks(
+                message=lambda message: self._take(consumer, message),
+                lost=lambda why: self._break(consumer, why),
+                ended=self._wake.set,
+                beat=lambda last: self._beat(consumer, last),
+            ),
+            self._times,
+        )
+        self._consumer, self._deliveries = consumer, 0
         try:
-            consumer = f"follow-{secrets.token_hex(8)}"
-            pulls = PullRequests(
-                self._conn,
-                self._stream,
-                PullCallbacks(
-                    message=lambda message: self._take(consumer, message),
-                    lost=lambda why: self._break(consumer, why),
-                    ended=self._wake.set,
-                    beat=lambda last: self._beat(consumer, last),
-                ),
-                self._times,
-            )
-            self._consumer, self._deliveries, self._pulls = consumer, 0, pulls
             await pulls.start()
             await self._create(consumer)
         except BaseException:
             self._broken = reason
             raise
+        finally:
+            # Not before: `ask` may come at any time, and a request to a consumer that is not there is lost.
+            self._pulls = pulls
         if self._begun:
             _log.info("follow_resumed", stream=self._stream, seq=self.next_seq, why=reason)
             self._queue.append(Discontinuity(reason, self.next_seq, self._stream))

@@ -3,8 +3,10 @@
 import asyncio
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from infra.jetstream import (
     ConsumerSpec,
@@ -334,6 +336,29 @@ async def test_each_of_several_streams_is_read_in_its_order(
     await asyncio.sleep(0)
     await of_sixteen.close()
     assert await asyncio.wait_for(waiting, PATIENCE_S) == []
+
+
+async def test_a_stream_is_not_asked_before_its_consumer_is_there(
+    jet: Jet, of_sixteen: MergedFollower, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a start reads one shard with a break, because another shard's messages came first."""
+    request, others_were_read = jet._conn.request, asyncio.Event()
+
+    async def the_last_one_is_late(subject: str, *args: Any, **kwargs: Any) -> Msg:
+        if subject.startswith("$JS.API.CONSUMER.CREATE.SHARD-15."):
+            await others_were_read.wait()
+        return await request(subject, *args, **kwargs)
+
+    monkeypatch.setattr(jet._conn, "request", the_last_one_is_late)
+    for n in range(16):
+        await jet.publish(f"shard.{n}.a", b"x")
+    early, early_breaks = await take_all(of_sixteen, 15)
+    others_were_read.set()
+    late, late_breaks = await take_all(of_sixteen, 1)
+    assert "SHARD-15" not in early
+    assert list(late) == ["SHARD-15"]
+    assert early_breaks == late_breaks == []
+    await of_sixteen.close()
 
 
 async def test_the_streams_of_one_reader_never_hold_more_than_its_budget_together(
