@@ -5,13 +5,17 @@
         Unavailable        a server or file system does not answer
         NoSpace            a disk or stream is full
         Conflict           another writer was first; read again and decide again
+        Busy               a limit of work or requests is reached; ask again later
       Rejected             the same call will never succeed. A stage writes a dead letter.
         Misuse             usage or configuration is wrong
         EvidenceFalse      bytes differ from the signed or sealed ones
         NotFound           no such session, chunk, file
         Unreadable         a file is there and cannot be read
         RefusedByState     the state machine does not allow it (also a ValueError)
+        Stale              the caller decided on an older version of the thing
+        TooLarge           a body is larger than allowed
         Denied             not allowed, or the wrong key
+          Unauthenticated  nobody knows who asks: no token, or none that counts
 
 1. `code` is stable (`area.word`) and machine-readable; the sentence may be reworded, the code may not.
 2. The sentence names the thing, its state and the allowed states; `hint` holds a command that helps.
@@ -52,6 +56,10 @@ class Conflict(Retryable):
     """Another writer was first; read again, decide again."""
 
 
+class Busy(Retryable):
+    """A limit of work or requests is reached; ask again later."""
+
+
 class Rejected(LucidError):
     """The same call will never succeed."""
 
@@ -76,8 +84,20 @@ class RefusedByState(Rejected, ValueError):
     """The session's state does not allow this command now."""
 
 
+class Stale(Rejected):
+    """The caller decided on an older version of the thing: read it again."""
+
+
+class TooLarge(Rejected):
+    """A body is larger than allowed."""
+
+
 class Denied(Rejected):
     """The caller may not do this, or the key does not fit."""
+
+
+class Unauthenticated(Denied):
+    """Nobody knows who asks: there is no token, or none that counts."""
 
 
 class Outcome(NamedTuple):
@@ -99,10 +119,14 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
     Unreadable: Outcome(4, 403),
     RefusedByState: Outcome(5, 409),
     Conflict: Outcome(5, 409),
+    Stale: Outcome(5, 412),
+    TooLarge: Outcome(2, 413),
     Denied: Outcome(6, 403),
+    Unauthenticated: Outcome(6, 401),
     Rejected: Outcome(2, 400),
     Unavailable: Outcome(7, 503),
     NoSpace: Outcome(8, 507),
+    Busy: Outcome(7, 429),
     Retryable: Outcome(7, 503),
     LucidError: Outcome(1, 500),
 }
