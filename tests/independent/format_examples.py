@@ -67,6 +67,7 @@ def compute(envelope: bytes) -> dict[str, bytes]:
             "index-file": copy.files["chunks/0000000001"],
         }
         | _documents(copy)
+        | _details(copy)
     )
 
 
@@ -175,6 +176,22 @@ def _tombstone(copy: writer.Copy, manifest: bytes) -> bytes:
         "places": places, "backups_until_us": START_US + 2_592_000_000_000,
     }  # fmt: skip
     return shapes.build_envelope(shapes.jcs(payload), shapes.TOMBSTONE_TYPE, public, key.sign)
+
+
+def _details(copy: writer.Copy) -> dict[str, bytes]:
+    """Revision 1 of the personal fields."""
+    fields = {
+        "name": "Till 7, evening",
+        "owner": "ada",
+        "rdp_config": {"host": "till-7.example", "username": "ada"},
+        "tags": ["audit", "till"],
+    }
+    text = shapes.jcs(fields)
+    return {
+        "details-text": text,
+        "details-blob": crypto.seal_blob(copy.dek, copy.host.uid, 1, 1, text),
+        "password-blob": crypto.seal_blob(copy.dek, copy.host.uid, 2, 1, b"not this one"),
+    }
 
 
 def write_files(blocks: dict[str, bytes], folder: Path) -> None:

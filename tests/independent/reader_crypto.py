@@ -155,6 +155,36 @@ def aead_seal(suite: int, key: bytes, nonce: bytes, plain: bytes, aad: bytes) ->
     return AESGCM(key).encrypt(nonce[:12], plain, aad)
 
 
+BLOB_LABELS = {1: b"lucid/v1/details", 2: b"lucid/v1/rdp-password"}
+
+
+def seal_blob(dek: bytes, uid: bytes, kind: int, revision: int, text: bytes) -> bytes:
+    """Seal personal fields (kind 1) or the RDP password (kind 2)."""
+    filled = struct.pack("<H", len(text)) + text
+    content = filled + bytes(-len(filled) % 256)
+    keys = expand(dek, BLOB_LABELS[kind], 64)
+    aad = bytes((1, kind)) + uid + struct.pack("<Q", revision)
+    nonce = blake3(aad + content, key=keys[32:]).digest()[:24]
+    return bytes((1, kind)) + nonce + xchacha_seal(keys[:32], nonce, content, aad)
+
+
+def open_blob(dek: bytes, uid: bytes, kind: int, revision: int, blob: bytes) -> bytes:
+    """Return the text of a blob; raises Bad details."""
+    keys = expand(dek, BLOB_LABELS[kind], 64)
+    aad = bytes((1, kind)) + uid + struct.pack("<Q", revision)
+    nonce, sealed = blob[2:26], blob[26:]
+    try:
+        content = xchacha_open(keys[:32], nonce, sealed, aad)
+    except InvalidTag:
+        raise Bad("details.tag", "the authentication tag does not fit") from None
+    end = 2 + int.from_bytes(content[:2], "little")
+    if blob[:2] != bytes((1, kind)) or nonce != blake3(aad + content, key=keys[32:]).digest()[:24]:
+        raise Bad("details.tag", "the nonce does not follow from these bytes")
+    if len(content) % 256 or len(content) != end + -end % 256 or any(content[end:]):
+        raise Bad("details.content", "the text has another length")
+    return content[2:end]
+
+
 class IntakeKey:
     """The X-Wing pair of one session, by which hosts send part keys to the platform."""
 

@@ -6,18 +6,29 @@ from typing import Any
 
 import pytest
 
-from handlers.crypto import keys
+from handlers.crypto import details, keys
 from handlers.crypto.key_file import build_key_file, open_key_file
 from handlers.format import chunk, fragment, merkle_tree
 from handlers.format.compression import decompress
 from schemas.errors import LucidError
+from schemas.events.details import Details
 from schemas.format import dsse
 from schemas.format.chunk_header import Codec, Suite
 from schemas.format.digest import ZERO
 from schemas.format.fragment import FinalBody, Kind, genesis, parse, session_uid
 from schemas.format.index import Entry, pack_row, rows
 from schemas.format.jcs import strict_loads
-from tests.support.evidence.format_samples import COUNTER, DEK, HOST, HOST_PUBLIC, SIGNER, SIGNER_PUBLIC, UID
+from tests.support.evidence.format_samples import (
+    COUNTER,
+    DEK,
+    DETAILS,
+    HOST,
+    HOST_PUBLIC,
+    PASSWORD,
+    SIGNER,
+    SIGNER_PUBLIC,
+    UID,
+)
 
 
 def _vectors(name: str) -> Any:
@@ -133,6 +144,17 @@ def test_an_envelope_is_made_as_ever() -> None:
     envelope = dsse.parse(_raw(v["envelope"]), v["type"])
     assert (envelope.payload, envelope.keyid) == (payload, dsse.fingerprint(_raw(v["public"])))
     assert fragment.verify_signature(_raw(v["public"]), envelope.signed, envelope.sig)
+
+
+def test_personal_fields_are_sealed_and_opened_as_ever() -> None:
+    """Breaks: the names, owners and tags of every session already in a log."""
+    v = _vectors("details")
+    written = details.open_details(DEK, UID, 3, _raw(v["details"]))
+    assert written == DETAILS == Details.model_validate(v["members"])
+    assert details.open_details(DEK, UID, 1, _raw(v["none"])) == Details()
+    assert details.open_password(DEK, UID, 3, _raw(v["password"])) == PASSWORD
+    assert details.seal_details(DEK, UID, 3, DETAILS).hex() == v["details"]
+    assert details.seal_password(DEK, UID, 3, PASSWORD).hex() == v["password"]
 
 
 READERS = {

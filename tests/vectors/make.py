@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from handlers.crypto import keys
+from handlers.crypto import details, keys
 from handlers.crypto.key_file import PADDING_BYTES, build_key_file
 from handlers.format import fragment, merkle_tree
 from handlers.format.chunk import ChunkFields, seal_chunk
 from handlers.format.compression import compress
+from schemas.events.details import Details
 from schemas.format import dsse
 from schemas.format.chunk_header import INDEX_TRACK, ChunkHeader, Codec, Suite
 from schemas.format.digest import ZERO, h
@@ -40,6 +41,7 @@ def main() -> None:
     _freeze("index", _index(track, sealed))
     _freeze("merkle", _merkle())
     _freeze("dsse", _dsse())
+    _freeze("details", _details())
     _freeze("refusals", _refusals(track, sealed))
     _keep("events", samples())
 
@@ -190,6 +192,16 @@ def _dsse() -> dict[str, Any]:
         "type": dsse.TRUST,
         "public": s.SIGNER_PUBLIC,
         "envelope": dsse.build(payload, dsse.TRUST, s.SIGNER.sign, s.SIGNER_PUBLIC),
+    }
+
+
+def _details() -> dict[str, Any]:
+    members = s.DETAILS.model_dump(mode="json")
+    return {
+        "members": members,
+        "details": details.seal_details(s.DEK, s.UID, 3, s.DETAILS),
+        "none": details.seal_details(s.DEK, s.UID, 1, Details()),
+        "password": details.seal_password(s.DEK, s.UID, 3, s.PASSWORD),
     }
 
 

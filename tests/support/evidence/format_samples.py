@@ -5,6 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from handlers.crypto.keys import SessionKeys
 from handlers.crypto.signatures import public_bytes
 from handlers.format.fragment import FragmentSealer
+from schemas.events.details import Details, RdpConfig
 from schemas.format.digest import ZERO
 from schemas.format.fragment import PartSettings, genesis, session_uid
 
@@ -19,6 +20,17 @@ GENESIS = genesis(UID, 0, HOST_PUBLIC, COUNTER, ZERO, KEYS.intake_public)
 START_US = 1_700_000_000_000_000
 SETTINGS = PartSettings(encoder="x264", reason="start")
 PART_KEY = bytes(range(96, 128))
+DETAILS = Details(
+    name="Caf\u00e9 till 7",
+    description="two\nlines",
+    owner="ada@example",
+    rdp_config=RdpConfig(host="till-7.example", username="ada", domain="SHOP", ignore_cert=True),
+    project="audit",
+    environment="production",
+    tags=("till", "evening"),
+    priority="high",
+)
+PASSWORD = "correct horse"
 
 
 def sealer(track: int = 0) -> FragmentSealer:
