@@ -27,6 +27,7 @@ from typing import Literal, TypeVar
 from blake3 import blake3
 
 from infra.blobs import direct_io
+from infra.blobs.open_blob import NewDiskBlob, OpenDiskBlob
 from infra.disk.durable import FILE_MODE, FOLDER_MODE, NO_TMPFILE, opened_folder, sync_folder
 from infra.disk.errors import Area, translated
 from schemas.errors import Misuse, Unavailable
@@ -69,6 +70,31 @@ class DiskBlobs:
 
     def content(self, name: str) -> Content | None:
         return self._from_disk(name, lambda file: content(direct_io.pieces(file)))
+
+    def open(self, name: str) -> OpenDiskBlob | None:
+        with self._translated(name):
+            file = self._opened(name, os.open)
+            return OpenDiskBlob(file, lambda: self._translated(name)) if file is not None else None
+
+    def new(self) -> NewDiskBlob:
+        with self._translated(""):
+            self._make_durable(self.root)
+            if self._tmpfile:
+                try:
+                    file = os.open(self.root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, FILE_MODE)
+                    return NewDiskBlob(file, lambda: self._translated(""), self._link_unnamed, _nothing)
+                except OSError as error:
+                    if error.errno not in NO_TMPFILE:
+                        raise
+                    self._tmpfile = False
+            temporary = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
+            file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+            return NewDiskBlob(
+                file,
+                lambda: self._translated(""),
+                lambda name, _: self._link(name, str(temporary)),
+                lambda: temporary.unlink(missing_ok=True),
+            )
 
     def list(self, prefix: str = "") -> list[str]:
         """Return the names of all blobs that begin with `prefix`, sorted."""
@@ -134,18 +160,43 @@ class DiskBlobs:
 
     def _from_disk(self, name: str, take: Callable[[int], T]) -> T | None:
         with self._translated(name):
-            try:
-                file = direct_io.open_file(self._path(name), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
-            except FileNotFoundError:
+            file = self._opened(name, direct_io.open_file)
+            if file is None:
                 return None
             try:
-                if not stat.S_ISREG(os.fstat(file).st_mode):
-                    raise Unavailable(
-                        f"{self._path(name)} is not a regular file", code=NO_FILE, hint="move it away"
-                    )
                 return take(file)
             finally:
                 os.close(file)
+
+    def _opened(self, name: str, open_file: Callable[[Path, int], int]) -> int | None:
+        """Return the descriptor of a regular file; None: there is no file."""
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would wait
+        try:
+            file = open_file(self._path(name), flags)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise Unavailable(f"{self._path(name)} is not a regular file", code=NO_FILE, hint="move it away")
+        return file
+
+    def _link_unnamed(self, name: str, file: int) -> Literal["created", "exists"]:
+        return self._link(name, f"/proc/self/fd/{file}")
+
+    def _link(self, name: str, file: str) -> Literal["created", "exists"]:
+        """Give a durable file its name, unless the name is taken."""
+        path = self._path(name)
+        with self._translated(name):
+            self._make_durable(path.parent)
+            with opened_folder(path.parent) as directory:
+                try:
+                    # linkat follows /proc/self/fd only when it is given a directory.
+                    os.link(file, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                    return "created"
+                except FileExistsError:
+                    return "exists"
+                finally:
+                    os.fsync(directory)  # also for the file of another writer
 
     def _translated(self, name: str) -> contextlib.AbstractContextManager[None]:
         return translated(self.root / name, self._area)
@@ -206,6 +257,10 @@ class DiskBlobs:
         finally:
             os.close(file)
             temporary.unlink()
+
+
+def _nothing() -> None:
+    """An unnamed file goes with its descriptor."""
 
 
 def _present(name: str, directory: int) -> bool:

@@ -8,7 +8,7 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 """
 
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, MergedFollower, Reader, Writer
-from schemas.ports.files import Blobs, DataDir, Overflow, OverflowFile
+from schemas.ports.files import Blobs, DataDir, NewBlob, OpenBlob, Overflow, OverflowFile
 from schemas.ports.key_folder import KeyFolder, KeyPlace
 from schemas.ports.keys import (
     DatedSigner,
@@ -44,6 +44,8 @@ __all__ = [
     "Keyring",
     "MasterKeys",
     "MergedFollower",
+    "NewBlob",
+    "OpenBlob",
     "OpenKeyFile",
     "Overflow",
     "OverflowFile",

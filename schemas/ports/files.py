@@ -11,6 +11,51 @@ NO_FILE = "blobs.no_file"
 """Code of Unavailable: a folder, pipe or device has the name of a file."""
 
 
+class OpenBlob(Protocol):
+    """A stored file, open for reading; the caller closes it. Calls block."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Equal while the file is the same and unchanged."""
+
+    def content(self) -> Content:
+        """Return length and digest of its bytes on the disk. Memory holds one piece at a time."""
+
+    def read_at(self, at: int, count: int) -> bytes:
+        """Return at most `count` bytes from a position on; fewer only at the end of the file."""
+
+    def close(self) -> None:
+        """A second call does nothing."""
+
+
+class NewBlob(Protocol):
+    """A file that has no name yet; the caller closes it. Without `keep` nothing of it stays. Calls block.
+
+    Every call raises NoSpace (blobs.space) and Unavailable (blobs.io). After an error: close it.
+    """
+
+    def write(self, piece: Buffer) -> None:
+        """Append all of `piece`."""
+
+    def settle(self) -> Content:
+        """Make the bytes durable, and return length and digest as they are read back from the disk."""
+
+    def read(self) -> bytes:
+        """Return all bytes from the disk. Call `settle` before."""
+
+    def keep(self, name: str) -> Literal["created", "exists"]:
+        """Give the file its name, unless the name is taken. Durable on either answer. Call `settle` before.
+
+        A second call answers "exists". Raises Misuse (blobs.name).
+        """
+
+    def close(self) -> None:
+        """Release it; a file without a name is gone. A second call does nothing."""
+
+
 class Blobs(Protocol):
     """Whole files by name (`<uid>/<index>`): durable, never overwritten. Calls block: use threads.
 
@@ -33,6 +78,12 @@ class Blobs(Protocol):
 
     def content(self, name: str) -> Content | None:
         """Return length and digest of the bytes that `read` returns. Memory holds one piece at a time."""
+
+    def open(self, name: str) -> OpenBlob | None:
+        """Open a file for reading in pieces; None: no such file. Raises Unavailable (NO_FILE)."""
+
+    def new(self) -> NewBlob:
+        """Begin a file whose bytes come in pieces."""
 
     def remove(self, name: str) -> int:
         """Remove one file; with a name that ends in `/`, every file below. Durable.

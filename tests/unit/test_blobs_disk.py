@@ -287,3 +287,91 @@ def test_what_is_no_file_is_set_aside_like_a_damaged_one(
     assert (blobs.quarantine_root / kept).exists()
     assert blobs.read(NAME) is None
     assert blobs.put(NAME, b"sealed") == "created"
+
+
+def test_a_file_that_came_in_pieces_is_whole_or_not_there(blobs: DiskBlobs) -> None:
+    """Breaks: half an upload lies under the name of a chunk, or a whole one is lost."""
+    data = os.urandom(3 * PIECE_BYTES + 17)
+    file = blobs.new()
+    for at in range(0, len(data), 70_001):
+        file.write(data[at : at + 70_001])
+    assert blobs.list() == []
+    assert file.settle() == (len(data), blake3(data).digest())
+    assert file.read() == data
+    assert file.keep(NAME) == "created"
+    assert file.keep(NAME) == "exists"
+    file.close()
+    file.close()
+    assert blobs.read(NAME) == data
+    for kept in (False, True):
+        other = blobs.new()
+        other.write(b"other")
+        other.settle()
+        assert not kept or other.keep(NAME) == "exists"
+        other.close()
+    assert blobs.read(NAME) == data
+    assert (blobs.list(), blobs.sweep()) == ([NAME], 0)
+
+
+def test_a_file_in_pieces_has_its_name_only_when_it_is_durable(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a power failure leaves half a chunk under a whole chunk's name."""
+    blobs.put("00ff/other", b"")
+    trace: list[str] = []
+    for call in ("fsync", "link", "write"):
+        real = getattr(os, call)
+
+        def spy(*args: object, call: str = call, real: object = real, **more: object) -> object:
+            directory = call == "fsync" and os.path.isdir(f"/proc/self/fd/{args[0]}")
+            trace.append(f"{call} directory" if directory else call)
+            return real(*args, **more)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, call, spy)
+    file = blobs.new()
+    file.write(b"data")
+    file.settle()
+    file.keep(NAME)
+    file.close()
+    assert trace == ["write", "fsync", "link", "fsync directory"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "link"])
+def test_a_file_in_pieces_that_fails_leaves_nothing(
+    blobs: DiskBlobs, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Breaks: a full disk is filled further by the files that did not fit."""
+    blobs.put("00ff/other", b"")
+    file = blobs.new()
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, fail)
+        with pytest.raises(NoSpace):
+            _ = file.write(b"data"), file.settle(), file.keep(NAME)
+    file.close()
+    assert (blobs.list(), blobs.sweep()) == (["00ff/other"], 0)
+
+
+def test_an_open_file_is_read_in_pieces_and_shows_that_it_changed(blobs: DiskBlobs) -> None:
+    """Breaks: a digest that was computed once stands for bytes that somebody changed on the disk."""
+    data = os.urandom(PIECE_BYTES + 3)
+    blobs.put(NAME, data)
+    assert blobs.open("00ff/absent") is None
+    file = blobs.open(NAME)
+    assert file is not None
+    assert (file.size, file.content()) == (len(data), (len(data), blake3(data).digest()))
+    assert file.read_at(0, len(data)) == data
+    assert (file.read_at(5, 10), file.read_at(len(data) - 1, 10)) == (data[5:15], data[-1:])
+    again = blobs.open(NAME)
+    assert again is not None
+    assert again.stamp == file.stamp
+    (blobs.root / NAME).write_bytes(data[:-1] + b"!")
+    changed = blobs.open(NAME)
+    assert changed is not None
+    assert changed.stamp != file.stamp
+    for one in (file, again, changed):
+        one.close()
+        one.close()
