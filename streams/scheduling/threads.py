@@ -39,7 +39,7 @@ class Threads:
         self.checks = ThreadPoolExecutor(THREADS, "lucid-check")
         self.disk = ThreadPoolExecutor(THREADS, "lucid-disk")
         self._quick = _Pool("lucid-work", THREADS)
-        self._slow = _Pool("lucid-slow", SLOW_THREADS, _be_nice)
+        self._slow = _Pool("lucid-slow", SLOW_THREADS, be_nice)
 
     def __enter__(self) -> "Threads":
         return self
@@ -67,6 +67,7 @@ class _Pool:
         self.slots = FairSlots(threads)
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
+    """Give the thread that calls this a low priority."""
     if sys.platform == "linux":  # other systems would change the whole process
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
