@@ -15,7 +15,7 @@
         Stale              the caller decided on an older version of the thing
         TooLarge           a body is larger than allowed
         Denied             not allowed, or the wrong key
-          Unauthenticated  nobody knows who asks: no token, or none that counts
+          Unauthenticated  there is no token, or none that counts
 
 1. `code` is stable (`area.word`) and machine-readable; the sentence may be reworded, the code may not.
 2. The sentence names the thing, its state and the allowed states; `hint` holds a command that helps.
@@ -97,7 +97,7 @@ class Denied(Rejected):
 
 
 class Unauthenticated(Denied):
-    """Nobody knows who asks: there is no token, or none that counts."""
+    """The caller is unknown: there is no token, or none that counts."""
 
 
 class Outcome(NamedTuple):

@@ -81,13 +81,15 @@ class FragmentSealer:
         host_sign_key: Ed25519PrivateKey,
         intake_public: bytes,
         genesis: bytes,
+        state: SealerState | None = None,
     ) -> None:
+        """state: of a track that another sealer began; this one begins a part of its own."""
         self._uid = uid
         self._track = track
         self._host = host_sign_key
         self._intake = intake_public
         self._part_key = b""
-        self.state = SealerState(0, genesis, -1, 0)
+        self.state = state or SealerState(0, genesis, -1, 0)
 
     def part(self, settings: PartSettings, time_us: int) -> bytearray:
         """Return the part fragment that begins a part under a new key: of a new track or encoder."""

@@ -106,7 +106,7 @@ class Jet:
             await asyncio.sleep(pause_s)
 
     async def append(
-        self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
+        self, subject: str, data: Bytes, expected_seq: int, headers: Mapping[str, str] | None = None
     ) -> int:
         ack = await self.publish(subject, data, {**(headers or {}), EXPECTED: str(expected_seq)})
         return ack.seq

@@ -114,6 +114,12 @@ class Settings:
         whole(1, PARTITIONS),
         "how many workers `lucid up` runs; they share the sessions, and each has the stages' memory limits",
     )
+    api_port: int = setting(
+        8113,
+        "SESSION_API_PORT",
+        whole(0, 65_535),
+        "the port of session-api, and of all roles in `lucid up`, which takes a free one if this is taken",
+    )
     wait_start_s: float | None = setting(
         None,
         "WAIT_START",

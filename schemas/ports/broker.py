@@ -112,7 +112,7 @@ class Writer(Protocol):
         """
 
     async def append(
-        self, subject: str, data: bytes, expected_seq: int, headers: Mapping[str, str] | None = None
+        self, subject: str, data: Bytes, expected_seq: int, headers: Mapping[str, str] | None = None
     ) -> int:
         """Add one message if `expected_seq` is the last of its subject (0: none). Returns its sequence.
 

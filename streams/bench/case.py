@@ -22,7 +22,7 @@ from schemas.events.session import SessionSettings
 from schemas.format.digest import ZERO
 from schemas.format.fragment import EVENTS, MAIN, PartSettings, genesis, session_uid
 from streams.bench.data import units
-from streams.host.publisher import fragment_bytes
+from streams.host.fragment_message import fragment_bytes
 
 HOST = "bench-host"
 COUNTER = 1

@@ -23,7 +23,8 @@ from schemas.ports import Jet
 from streams.bench.actors import Actor, Cue, JsonObject
 from streams.bench.contender import Task
 from streams.bench.pipeline import Running
-from streams.host.publisher import TICK_S, Publisher, fragment_bytes
+from streams.host.fragment_message import fragment_bytes
+from streams.host.publisher import TICK_S, Publisher
 from streams.host.session_start import start_session
 from streams.roles.drivers import Installation, connected, prepare_memory
 

@@ -21,7 +21,8 @@ from streams.bench.contender import Measure, Task, check_chunks
 from streams.bench.meter import Meter
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import read_event
-from streams.host.publisher import READ_FRAGMENTS, Publisher, fragment_bytes
+from streams.host.fragment_message import fragment_bytes
+from streams.host.publisher import READ_FRAGMENTS, Publisher
 from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
@@ -65,7 +66,7 @@ async def system(task: Task) -> AsyncIterator[Running]:
 
 async def supervise(cue: Cue, spec: JsonObject) -> JsonObject:
     """Actor: run everything until the parent says stop."""
-    async with running(Installation.here(), quiet=True) as up:
+    async with running(Installation.here(), quiet=True, http=False) as up:
         pids = {child.name: child.pid for child in up.children}
         await cue.ready(url=up.server.url, pids={"server": up.server.pid, **pids})
     return {}

@@ -14,7 +14,6 @@ Source: docs/design.md §2 (Start), docs/format.md §2, §4.
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from handlers.format.fragment import FragmentSealer
 from schemas import subjects
 from schemas.buffers import Bytes
 from schemas.config.logs import logger
-from schemas.errors import LucidError, Misuse, NoSpace
-from schemas.events.headers import headers
+from schemas.errors import LucidError, NoSpace
 from schemas.format.digest import Buffer
-from schemas.format.fragment import HEADER_BYTES, MAX_DATA_PLAIN, SIGNATURE_BYTES, TAG_BYTES, PartSettings
+from schemas.format.fragment import PartSettings
 from schemas.ports import Writer
+from streams.host.fragment_message import fragment_bytes, fragment_headers
 from streams.host.outbox import Outbox
 from streams.host.send_quota import SendQuota
 from streams.scheduling.clock import Clock, now_us
@@ -38,17 +37,10 @@ from streams.scheduling.clock import Clock, now_us
 TICK_S = 10.0
 READ_FRAGMENTS = 4
 """A source is read in blocks of so many fragments: boxes that come together are joined."""
-AROUND_BYTES = HEADER_BYTES + TAG_BYTES + SIGNATURE_BYTES + 1024
-"""Bytes of a message that are not plain bytes; its NATS headers have less than 500."""
-USUAL_PAYLOAD = 1 << 20
-"""The default of a server for one message."""
-LEAST_PAYLOAD = 16 << 10
-"""A server that takes less in one message is refused: most of it would be overhead."""
 NO_SPACE = "no_space"
 """Reason of the gap in place of data that was given up."""
 QUOTA_RETRY_S = 2.0
 """Between two requests of a publisher that waits for a quota."""
-EVENT_TYPE = "lucid.fragment.v1"
 
 log = logger("lucid.publisher")
 
@@ -270,31 +262,10 @@ class Publisher:
         self._on_progress(self.progress)
 
     def _headers(self, seq: int) -> dict[str, str]:
-        """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
-        trace = secrets.token_hex(24)
-        return headers(
-            EVENT_TYPE,
-            f"00-{trace[:32]}-{trace[32:]}-01",
-            source=f"lucid/hosts/{self.grant.host}",
-            id=f"{self.grant.uid.hex()}.0.{seq}",
-        )
+        return fragment_headers(self.grant.host, self.grant.uid, seq)
 
     def _time_us(self) -> int:
         """Host time of a fragment that is made now; noted in `progress`."""
         self._last_us = max(self._clock_us(), self._last_us)
         self._first_us = self._first_us or self._last_us
         return self._last_us
-
-
-def fragment_bytes(chunk_bytes: int, max_payload: int = USUAL_PAYLOAD) -> int:
-    """The most plain bytes of one fragment: four fill a chunk, so that a chunk is never far below its size.
-
-    max_payload: the most bytes that the server takes in one message. Raises Misuse (nats.max_payload).
-    """
-    if max_payload < LEAST_PAYLOAD:
-        raise Misuse(
-            f"this NATS server takes messages of {max_payload} bytes, a recording needs {LEAST_PAYLOAD}",
-            code="nats.max_payload",
-            hint="raise max_payload in the server's configuration; 1MB is its default",
-        )
-    return min(MAX_DATA_PLAIN, chunk_bytes // 4, max_payload - AROUND_BYTES)

@@ -43,7 +43,7 @@ async def start_session(
     Raises Unavailable (host.locked, after START.for_s), RefusedByState (the name was used), and the errors of
     the command service.
     """
-    with await _identity(identities, host) as me:
+    with await locked_identity(identities, host) as me:
         counter, previous = me.begin(session), me.prev_genesis
         uid = session_uid(me.public, counter)
         asked = create_request(session, host, me.public, counter, previous, settings)
@@ -101,7 +101,7 @@ async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
     )
 
 
-async def _identity(identities: Identities, host: str) -> HostIdentity:
+async def locked_identity(identities: Identities, host: str) -> HostIdentity:
     """The host's identity, once no other start of this host holds it."""
 
     async def locked() -> HostIdentity:

@@ -33,6 +33,7 @@ from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
 from infra.processes.children import Child, die_with, own_pid
+from infra.processes.machine import free_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps
 from infra.processes.swap import plain_swap
 from infra.read_models.sqlite import SqliteViews
@@ -61,8 +62,10 @@ __all__ = [
     "drawn_desktop",
     "effective",
     "encodes_h264",
+    "free_port",
     "mode_at",
     "new_file",
+    "own_host",
     "own_pid",
     "plain_swap",
     "prepare_memory",

@@ -1,6 +1,6 @@
 """Runs a whole system on one machine: starts its parts in order, watches them, and stops them in order.
 
-    data directory (lock) → nats-server → streams → conductor, workers → run.json, and the same way back
+    data directory (lock) → nats-server → streams → conductor, workers, HTTP → run.json, and back the same way
 
 1. The process that holds the lock starts everything; all others attach through run.json
    (streams/cli/attach.py).
@@ -12,16 +12,18 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.errors import LucidError, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from streams.control.client import call
 from streams.event_store.topology import declare
-from streams.roles.drivers import Installation, connected, own_pid, supervised
+from streams.roles.drivers import Installation, connected, free_port, own_pid, supervised
 
+LOOPBACK = "127.0.0.1"
 READY_S = 180.0
 """A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
 ASK_S = 0.1
@@ -32,18 +34,24 @@ STARTS_MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A system that runs. jet: the supervisor's own connection. watching: ends only with an error."""
+    """A system that runs. jet: the supervisor's own connection. watching: ends only with an error.
+
+    api_url: where all roles are served over HTTP; empty: they are not.
+    """
 
     data: DataDir
     server: Server
     children: tuple[Child, ...]
     jet: Jet
     watching: "asyncio.Task[None]"
+    api_url: str
 
 
 @asynccontextmanager
-async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
-    """Start everything, and stop it in order afterwards. quiet: the children's output goes to logs/ only.
+async def running(here: Installation, *, quiet: bool, http: bool = True) -> AsyncIterator[System]:
+    """Start everything, and stop it in order afterwards.
+
+    quiet: the children's output goes to logs/ only. http: serve the API, too.
 
     Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
     Denied (keys.*): a wrong ENCRYPTION_KEY, or keys/ and the log do not belong together.
@@ -64,29 +72,32 @@ async def running(here: Installation, *, quiet: bool) -> AsyncIterator[System]:
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
-        named = roles(here.settings.worker_processes).items()
-        children = tuple(_child(name, role, server, data, quiet) for name, role in named)
+        named = roles(here.settings.worker_processes)
+        port = free_port(here.settings.api_port) if http else 0
+        if port:
+            named["http"] = ("http", "--port", str(port))
+        children = tuple(_child(name, role, server, data, quiet) for name, role in named.items())
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
         await _until_answered(jet, data, children)
+        api_url = f"http://{LOOPBACK}:{port}" if port else ""
+        if port:
+            await _until_served(port, data, children)
+        run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url}
         stack.callback(data.remove_run)
-        _write_run(data, server)
-        watching = asyncio.create_task(_watch_folder(data, server))
+        data.write_run(run)
+        watching = asyncio.create_task(_watch_folder(data, run))
         stack.callback(watching.cancel)
-        yield System(data, server, children, jet, watching)
+        yield System(data, server, children, jet, watching, api_url)
 
 
-def _write_run(data: DataDir, server: Server) -> None:
-    data.write_run({"pid": own_pid(), "nats_url": server.url})
-
-
-async def _watch_folder(data: DataDir, server: Server) -> None:
+async def _watch_folder(data: DataDir, run: Mapping[str, Any]) -> None:
     """Keep run.json until the folder is gone. Raises Unavailable (datadir.gone)."""
     while data.is_there():
         if not data.has_run():
             with suppress(OSError):  # a full disk: the next round tries again
-                _write_run(data, server)
+                data.write_run(run)
         await asyncio.sleep(WATCH_S)
     raise Unavailable(
         f"{data.path} was removed or replaced while it was in use",
@@ -129,12 +140,28 @@ async def _until_answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) 
                     code="server.slow",
                     hint=f"read {data.logs}",
                 ) from None
-        for child in children:
-            if child.starts >= STARTS_MOST:
-                role = child.name.partition("-")[0]
-                raise Unavailable(
-                    f"the {child.name} ends as soon as it is started",
-                    code="server.child",
-                    hint=f"read {data.logs / child.name}.log, or run: lucid serve {role}",
-                )
+        _check_children(data, children)
         await asyncio.sleep(ASK_S)
+
+
+async def _until_served(port: int, data: DataDir, children: tuple[Child, ...]) -> None:
+    """Return when the API takes connections. Raises Unavailable (server.child)."""
+    while True:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection(LOOPBACK, port)
+            writer.close()
+            return
+        _check_children(data, children)
+        await asyncio.sleep(ASK_S)
+
+
+def _check_children(data: DataDir, children: tuple[Child, ...]) -> None:
+    """Raises Unavailable (server.child)."""
+    for child in children:
+        if child.starts >= STARTS_MOST:
+            role = child.name.partition("-")[0]
+            raise Unavailable(
+                f"the {child.name} ends as soon as it is started",
+                code="server.child",
+                hint=f"read {data.logs / child.name}.log, or run: lucid serve {role}",
+            )

@@ -47,7 +47,7 @@ async def run_worker(
 ) -> None:
     """The six stages over the partitions of one worker group."""
     prepare_memory()
-    recordings = await _unless_stopped(stop, _opened(here.logged_keys(jet), jet))
+    recordings = await unless_stopped(stop, opened_recordings(here.logged_keys(jet), jet))
     if recordings is None:
         return
     store = EventStore.over(recordings, SessionDirectory(jet))
@@ -79,7 +79,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
     folder = here.logged_keys(jet)
-    recordings = await _unless_stopped(stop, _opened(folder, jet))
+    recordings = await unless_stopped(stop, opened_recordings(folder, jet))
     if recordings is None:
         return
     store = EventStore.over(recordings, directory)
@@ -112,7 +112,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
             running = [tasks.create_task(service.run()) for service in services]
             try:
                 # Commands are answered by a process that knows every open session.
-                await _unless_stopped(stop, retry(directory.ready))
+                await unless_stopped(stop, retry(directory.ready))
                 if not stop.is_set():
                     await broker.start()
                     await stop.wait()
@@ -127,13 +127,13 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         here.key_folder.release()
 
 
-async def _opened(folder: LoggedKeyFolder, jet: Jet) -> Recordings:
+async def opened_recordings(folder: LoggedKeyFolder, jet: Jet) -> Recordings:
     """The recordings of the installation, once its keys/ are found to belong to its log."""
     await retry(folder.open)
     return await retry(lambda: Recordings.open(jet))
 
 
-async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:
     """Await `work`; None: `stop` was set before it was done. Raises its errors."""
     working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:

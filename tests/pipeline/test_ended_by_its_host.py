@@ -15,7 +15,7 @@ from schemas.format.fragment import GapBody, Kind, parse
 from schemas.ports import Jet
 from streams.cli.board import View
 from streams.event_store.recordings import Recordings
-from streams.host.publisher import fragment_bytes
+from streams.host.fragment_message import fragment_bytes
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
 from tests.support.pipeline.both_verifiers import verified

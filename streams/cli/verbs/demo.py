@@ -92,7 +92,7 @@ async def _system(here: Installation, as_json: bool) -> AsyncIterator[Jet]:
         async with connection(here, "lucid-demo", serving=True) as jet:
             yield jet
     else:
-        async with running(here, quiet=True) as system:
+        async with running(here, quiet=True, http=False) as system:
             if not as_json:
                 output.say(headline(system))
             yield system.jet

@@ -7,7 +7,6 @@ there was no space for all of it. The session is ended and sealed in each of the
 import asyncio
 import re
 import secrets
-import socket
 import time
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -23,10 +22,11 @@ from streams.cli import attach, output
 from streams.cli.board import View, tell
 from streams.cli.output import JsonFlag
 from streams.cli.wait_sealed import wait_sealed
-from streams.host.publisher import READ_FRAGMENTS, Progress, fragment_bytes
+from streams.host.fragment_message import fragment_bytes
+from streams.host.publisher import READ_FRAGMENTS, Progress
 from streams.host.record_session import Sent, record_session
 from streams.host.session_start import start_session
-from streams.roles.drivers import FileSource, Installation, drawn_desktop, prepare_memory
+from streams.roles.drivers import FileSource, Installation, drawn_desktop, own_host, prepare_memory
 
 FOREVER_S = 10 * 365 * 86_400.0
 SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
@@ -55,7 +55,7 @@ def record(
             hint="see lucid record --help",
         )
     here = Installation.here()
-    host = subjects.host_id(host or this_host())
+    host = subjects.host_id(host or own_host())
     options = _Options(
         host=host,
         session=subjects.session_id(session or new_name(host)),
@@ -137,11 +137,6 @@ def parse_picture(size: str, frame_rate: int) -> Picture:
 def new_name(host: str) -> str:
     """A name that no other recording of this host gets, not even in the same second."""
     return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-
-
-def this_host() -> str:
-    """This machine's name, as a host name of ours."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from streams.event_store.topology import check_payload, declare
 from streams.roles.drivers import Installation, die_with
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
+LOOPBACK = "127.0.0.1"
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
 
 serve = group()
@@ -42,6 +43,31 @@ def conductor(parent: Parent = 0) -> None:
     from streams.roles.services import run_conductor
 
     _serve("conductor", run_conductor, parent)
+
+
+HttpPort = Annotated[int, typer.Option("--port", min=0, max=65_535, help="Its port; 0: a free one.")]
+HttpHost = Annotated[str, typer.Option("--host", help="The address that it listens on.")]
+
+
+def _http(role: str, default_port: int, text: str) -> None:
+    """Declare the verb of one HTTP role."""
+
+    @serve.command(role, help=text)
+    def run(host: HttpHost = LOOPBACK, port: HttpPort = default_port, parent: Parent = 0) -> None:
+        from streams.api.app import ROLES
+        from streams.api.server import bound
+        from streams.roles.http_service import run_http
+
+        roles = tuple(ROLES) if role == "http" else (role,)
+        _serve(role, partial(run_http, listening=bound(host, port), roles=roles), parent)
+
+
+_http("recorder", 8090, "session-recorder over HTTP.")
+_http("pipeline", 8083, "session-pipeline over HTTP.")
+_http("processor", 8091, "session-processor over HTTP.")
+_http("storage", 8092, "session-storage over HTTP.")
+_http("api", 8113, "session-api over HTTP.")
+_http("http", 8113, "All five over HTTP, on one port.")
 
 
 def _serve(name: str, role: Role, parent: int) -> None:

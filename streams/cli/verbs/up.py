@@ -13,7 +13,7 @@ from streams.roles.local_system import System, running
 
 
 def up(as_json: JsonFlag = False) -> None:
-    """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle."""
+    """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle, API."""
     here = Installation.here()
     settings = here.settings
     if settings.nats_url:
@@ -28,9 +28,10 @@ def up(as_json: JsonFlag = False) -> None:
     async def until_stopped() -> None:
         async with running(here, quiet=False) as system:
             if as_json:
-                output.emit({"data": str(system.data.path), "status": "running"})
+                output.emit({"data": str(system.data.path), "api_url": system.api_url, "status": "running"})
             else:
                 output.say(headline(system))
+                output.say(f"API on {system.api_url}")
                 output.note("stop with Ctrl-C")
             await stopped(system, stop)
 

@@ -1,0 +1,101 @@
+"""The bodies that callers of the API send.
+
+1. An unknown member is refused: a misspelt one must not be ignored.
+2. A setting without an effect yet is refused, never accepted in silence.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+SessionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
+Text = Annotated[str, StringConstraints(max_length=200)]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=50)]
+CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
+Resolution = Annotated[str, StringConstraints(pattern=r"^[0-9]{3,4}x[0-9]{3,4}$")]
+
+
+class Request(BaseModel):
+    """The members of every request body: none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RdpConfig(Request):
+    """The desktop that is recorded. `password` is write-only: no answer, log or list ever holds it."""
+
+    host: Text = ""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 3389
+    username: Text = ""
+    domain: Text = ""
+    use_tls: bool = True
+    ignore_cert: bool = False
+    password: SecretStr | None = Field(default=None, max_length=1000)
+
+
+class RecordingConfig(Request):
+    """How the desktop is captured and its chunks are made."""
+
+    frame_rate: Annotated[int, Field(ge=1, le=120)] = 30
+    resolution: Resolution = "1920x1080"
+    quality: Literal["low", "medium", "high", "ultra"] = "high"
+    compression: CodecName | None = None
+    bitrate: Annotated[int, Field(ge=100, le=100_000)] | None = None
+    """kbit/s; without it the quality decides."""
+    audio: bool = False
+    cursor: bool = True
+
+
+class StorageConfig(Request):
+    """How long and how large. `backup` and `archive` have no effect yet: true is refused."""
+
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    max_size_gb: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    encryption: Literal["xchacha20-poly1305", "aes-256-gcm"] | None = None
+    compression: CodecName | None = None
+    backup: bool = False
+    archive: bool = False
+
+
+class Metadata(Request):
+    """The members by which people find a session."""
+
+    project: Text = ""
+    environment: Text = ""
+    tags: Annotated[list[Tag], Field(max_length=10)] = []
+    description: Annotated[str, StringConstraints(max_length=2000)] = ""
+    owner: Text = ""
+    priority: Literal["low", "normal", "high", "critical"] = "normal"
+
+
+class SessionCreate(Request):
+    """A new session. `id`: without it one is made."""
+
+    id: SessionName | None = None
+    name: Text = ""
+    rdp_config: RdpConfig = RdpConfig()
+    recording_config: RecordingConfig = RecordingConfig()
+    storage_config: StorageConfig = StorageConfig()
+    metadata: Metadata = Metadata()
+
+
+class SessionUpdate(Request):
+    """The members of a session that may change. A member that is left out stays as it is."""
+
+    name: Text | None = None
+    rdp_config: RdpConfig | None = None
+    metadata: Metadata | None = None
+
+
+class RecordingStart(Request):
+    """A recording of this host's desktop. `session_id`: without it one is made. seconds: its longest time."""
+
+    session_id: SessionName | None = None
+    recording_config: RecordingConfig = RecordingConfig()
+    seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] = 366 * 86_400
+
+
+class Reasoned(Request):
+    """Why a command is given: a short code such as `maintenance`."""
+
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] = "operator"

@@ -1,0 +1,193 @@
+"""The bodies that the API answers. Times are RFC 3339 in UTC; binary is lowercase hex; sizes are bytes."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+
+class Statistics(BaseModel):
+    """The content of a session so far. A number that nothing in the recording tells is null."""
+
+    duration_s: float = 0
+    chunks: int = 0
+    chunks_stored: int = 0
+    fragments: int = 0
+    bytes: int = 0
+    stored_bytes: int | None = None
+    frames: int | None = None
+    dropped_frames: int | None = None
+    average_fps: float | None = None
+    errors: int = 0
+    gaps: int = 0
+    compression_ratio: float | None = None
+
+
+class RdpShown(BaseModel):
+    host: str = ""
+    port: int = 3389
+    username: str = ""
+    domain: str = ""
+    use_tls: bool = True
+    ignore_cert: bool = False
+
+
+class RecordingShown(BaseModel):
+    frame_rate: int = 30
+    resolution: str = "1920x1080"
+    quality: str = "high"
+    compression: str | None = None
+    bitrate: int | None = None
+    audio: bool = False
+    cursor: bool = True
+
+
+class StorageShown(BaseModel):
+    retention_days: int | None = None
+    max_size_gb: float | None = None
+    encryption: str | None = None
+    compression: str | None = None
+    backup: bool = False
+    archive: bool = False
+
+
+class MetadataShown(BaseModel):
+    project: str = ""
+    environment: str = ""
+    tags: list[str] = []
+    description: str = ""
+    owner: str = ""
+    priority: str = "normal"
+
+
+class Seal(BaseModel):
+    """The newest seal. manifest: digest of the envelope."""
+
+    seal_no: int
+    sealed_at: datetime
+    manifest: str
+    root: str
+    chunks: int
+    bytes: int
+    stored_bytes: int
+
+
+class SessionShown(BaseModel):
+    """One session. `allowed`: the triggers that can move it now."""
+
+    id: str
+    uid: str
+    name: str = ""
+    status: str
+    reason: str
+    host: str
+    unattested: bool
+    """Its bytes came over HTTP: no host vouches for them."""
+    revision: int
+    created_at: datetime
+    started_at: datetime | None
+    changed_at: datetime
+    held: bool
+    sealed: bool
+    destroyed: bool
+    pipeline_paused: bool = False
+    rdp_config: RdpShown = RdpShown()
+    recording_config: RecordingShown = RecordingShown()
+    storage_config: StorageShown = StorageShown()
+    metadata: MetadataShown = MetadataShown()
+    seal: Seal | None = None
+    allowed: list[str] = []
+    statistics: Statistics | None = None
+
+
+class SessionPage(BaseModel):
+    """One page, in the order that was asked for. next: the `cursor` of the next page; null: there is none."""
+
+    sessions: list[SessionShown]
+    next: str | None = None
+    behind: int = 0
+    """Events of the log that the list does not contain yet."""
+
+
+class PipelineShown(BaseModel):
+    """How far the six stages of one session are. pipeline_id: its uid, which no other session ever gets."""
+
+    pipeline_id: str
+    session_id: str
+    status: str
+    paused: bool
+    recorded: int
+    stored: int
+    missing_fragments: int
+    dead_chunks: int
+    refused: int
+    waits_for: dict[str, Any] | None = None
+
+
+class ChunkShown(BaseModel):
+    """One chunk. hash: of the sealed bytes, BLAKE3."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9]{10}$")]
+    sequence: int
+    track: int
+    part: int
+    offset: int
+    status: str
+    started_at: datetime
+    ended_at: datetime
+    duration_s: float
+    bytes: int
+    stored_bytes: int
+    frames: int | None = None
+    quality_score: float | None = None
+    hash: str | None
+    storage_path: str | None
+    compression: str
+    compression_ratio: float | None
+    key_id: str
+    first_fragment: int
+    last_fragment: int
+
+
+class ChunkPage(BaseModel):
+    """One page of chunks by sequence. next: the `after` of the next page; null: there is none."""
+
+    chunks: list[ChunkShown]
+    next: str | None = None
+
+
+class UploadProgress(BaseModel):
+    """How far an upload came. offset: plain bytes that are durable."""
+
+    session_id: str
+    offset: int
+
+
+class RecordingState(BaseModel):
+    """One recording of a host. waits_for: why it does not go on now; empty: it does."""
+
+    session_id: str
+    host: str
+    status: str
+    resolution: str
+    frame_rate: int
+    fragments: int
+    acknowledged: int
+    bytes: int
+    duration_s: float
+    waits_for: str = ""
+    error: str = ""
+
+
+class RecordingPage(BaseModel):
+    recordings: list[RecordingState]
+
+
+class Health(BaseModel):
+    """The state of a service. dependencies: by name, `ok` or an error code."""
+
+    status: str
+    service: str
+    version: str
+    timestamp: datetime
+    dependencies: dict[str, Any] = {}

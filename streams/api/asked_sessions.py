@@ -1,0 +1,103 @@
+"""Turns a request about a session into the body of a command; refuses settings without effect."""
+
+from dataclasses import replace
+from typing import Any
+
+from schemas.api.requests import RecordingConfig, SessionCreate, SessionUpdate, StorageConfig
+from schemas.config.settings import Settings
+from schemas.errors import Misuse
+from schemas.events.session import SessionSettings
+
+GB = 1_000_000_000
+
+
+def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, Any]:
+    """Return the body of the command `open`. Raises Misuse (session.unsupported, session.settings)."""
+    recording, storage = asked.recording_config, asked.storage_config
+    _refuse("storage_config.backup", storage.backup)
+    _refuse("storage_config.archive", storage.archive)
+    _refuse("recording_config.audio", recording.audio)
+    width, height = picture_size(recording.resolution)
+    capture = {
+        "frame_rate": recording.frame_rate,
+        "width": width,
+        "height": height,
+        "quality": recording.quality,
+        "cursor": recording.cursor,
+    }
+    if recording.bitrate is not None:
+        capture["bitrate"] = recording.bitrate
+    policy: dict[str, int] = {}
+    if storage.retention_days is not None:
+        policy["retention_days"] = storage.retention_days
+    if storage.max_size_gb is not None:
+        policy["max_bytes"] = max(int(storage.max_size_gb * GB), 1)
+    body: dict[str, Any] = {
+        "session": session,
+        "details": _details(asked),
+        "settings": _settings(recording, storage, defaults).model_dump(),
+        "capture": capture,
+        "policy": policy,
+    }
+    if asked.rdp_config.password is not None:
+        body["password"] = asked.rdp_config.password.get_secret_value()
+    return body
+
+
+def recorded_settings(recording: RecordingConfig, defaults: Settings) -> SessionSettings:
+    """Return the settings of a recording that a host makes. Raises Misuse as `opened`."""
+    _refuse("recording_config.audio", recording.audio)
+    return _settings(recording, StorageConfig(), defaults)
+
+
+def changed(asked: SessionUpdate, present: dict[str, Any]) -> dict[str, Any]:
+    """Return the details after a change. present: the details now."""
+    given = _details(asked)
+    return {**present, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _details(asked: SessionCreate | SessionUpdate) -> dict[str, Any]:
+    """Every descriptive member, None where the request leaves it out."""
+    metadata = asked.metadata.model_dump() if asked.metadata is not None else {}
+    rdp = asked.rdp_config.model_dump(exclude={"password"}) if asked.rdp_config is not None else None
+    return {"name": asked.name, "rdp_config": rdp, **metadata}
+
+
+def _settings(recording: RecordingConfig, storage: StorageConfig, defaults: Settings) -> SessionSettings:
+    codec = recording.compression or storage.compression
+    if recording.compression and storage.compression and recording.compression != storage.compression:
+        raise Misuse(
+            f"recording_config.compression is {recording.compression}, storage_config.compression "
+            f"{storage.compression}: a chunk is compressed once",
+            code="session.settings",
+            hint="give one of them",
+        )
+    if codec is not None:
+        level = defaults.level if codec == defaults.codec else None
+        defaults = replace(defaults, codec=codec, level=level)
+    if storage.encryption is not None:
+        defaults = replace(defaults, suite=storage.encryption)
+    return defaults.session()
+
+
+def _refuse(name: str, wanted: bool) -> None:
+    """Raises Misuse (session.unsupported): the wanted setting has no effect."""
+    if wanted:
+        raise Misuse(
+            f"{name} has no effect yet and is refused (allowed: false)",
+            code="session.unsupported",
+            hint="leave it out",
+            place=name,
+        )
+
+
+def picture_size(resolution: str) -> tuple[int, int]:
+    """Return width and height. Raises Misuse (session.settings)."""
+    width, height = map(int, resolution.split("x"))
+    if not (320 <= width <= 7680 and 240 <= height <= 4320):
+        raise Misuse(
+            f"recording_config.resolution is {resolution} (allowed: 320x240 to 7680x4320)",
+            code="session.settings",
+            place="recording_config.resolution",
+        )
+    return width, height

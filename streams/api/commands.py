@@ -1,0 +1,55 @@
+"""Sends a caller's commands to the command service, with the caller's own token.
+
+1. The command service decides; nothing is decided twice here.
+2. A request with an Idempotency-Key is carried out once, however often it is sent: the key becomes the
+   cause of its command.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from blake3 import blake3
+from fastapi import Depends, Header, Request
+
+from schemas.ports import Jet
+from streams.api.parts import parts_of
+from streams.control.client import call
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        max_length=200,
+        description="Any new text. A repeated request with the same key is carried out once.",
+    ),
+]
+
+
+class Commands:
+    """The commands of one request."""
+
+    def __init__(self, jet: Jet, cause: str) -> None:
+        self._jet, self._cause = jet, cause
+
+    async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer of the command service. Raises its errors, and Unavailable."""
+        more = {"cause": self._cause} if self._cause else {}
+        return await call(self._jet, name, {**body, **more})
+
+    async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a question, which has no cause."""
+        return await call(self._jet, name, body)
+
+
+def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:
+    return Commands(parts_of(request).jet, cause_of(request, idempotency_key))
+
+
+def cause_of(request: Request, key: str | None) -> str:
+    """The cause that a caller's Idempotency-Key stands for; empty: there is no key."""
+    if key is None:
+        return ""
+    asked = "\0".join((request.headers.get("authorization", ""), request.method, request.url.path, key))
+    return f"idem-{blake3(asked.encode()).hexdigest(16)}"
+
+
+Sending = Annotated[Commands, Depends(commands_of)]

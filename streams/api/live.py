@@ -1,0 +1,120 @@
+"""Streams the live state of one session as server-sent events: its log, and the steps of its chunks.
+
+1. An event's id names the positions in both streams. A client that reconnects sends it as Last-Event-ID, and
+   misses nothing.
+2. A slow client slows its own stream: at most WAITING_MOST events wait in memory.
+3. The stream ends when the session is stopped and sealed, or shredded.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+from schemas import subjects
+from schemas.errors import Busy, Misuse, Rejected
+from schemas.events.session import Shredded, State, Transition
+from schemas.ports import Jet
+from schemas.ports.messages import Message
+from streams.api.shapes import time_of
+from streams.event_store.session_log import read_event
+
+WAITING_MOST = 256
+CLIENTS_MOST = 200
+"""Streams of one process: each holds two readers of the server."""
+ALIVE_S = 15.0
+"""A comment goes out after so long without an event, so that proxies keep the connection."""
+LAST_ID = re.compile(r"(\d{1,15})-(\d{1,15})")
+MEDIA_TYPE = "text/event-stream"
+
+
+class LiveEvents:
+    """The live streams of one process."""
+
+    def __init__(self, jet: Jet) -> None:
+        self._jet = jet
+        self._open = 0
+
+    def follow(self, session_id: str, last_id: str | None) -> AsyncIterator[bytes]:
+        """The events of a session after `last_id`. Raises Busy (live.limit), Misuse (live.last_id)."""
+        match = LAST_ID.fullmatch(last_id) if last_id else None
+        if last_id and match is None:
+            raise Misuse("this Last-Event-ID is none of ours", code="live.last_id", hint="leave it out")
+        if self._open >= CLIENTS_MOST:
+            raise Busy(f"{CLIENTS_MOST} live streams are open here", code="live.limit")
+        after = (int(match[1]), int(match[2])) if match else (0, 0)
+        return self._events(session_id, *after)
+
+    async def _events(self, session_id: str, in_log: int, in_chunks: int) -> AsyncIterator[bytes]:
+        self._open += 1
+        waiting: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(WAITING_MOST)
+
+        async def read(stream: str, subject: str, after: int) -> None:
+            follower = self._jet.follow(stream, [subject], after + 1)
+            try:
+                async for item in follower:
+                    if isinstance(item, Message):
+                        await waiting.put((stream, item))
+            finally:
+                await follower.close()
+
+        log, steps = subjects.lifecycle(session_id), subjects.chunk("*", session_id)
+        readers = [
+            asyncio.create_task(read(subjects.LIFECYCLE, log, in_log)),
+            asyncio.create_task(read(subjects.CHUNKS, steps, in_chunks)),
+        ]
+        chunks_left: int | None = None  # position of the last chunk event, once the log has ended
+        try:
+            while chunks_left is None or in_chunks < chunks_left:
+                try:
+                    async with asyncio.timeout(ALIVE_S):
+                        stream, message = await waiting.get()
+                except TimeoutError:
+                    for reader in readers:
+                        if reader.done():
+                            reader.result()
+                    yield b": alive\n\n"
+                    continue
+                told: dict[str, Any] | None
+                if stream == subjects.LIFECYCLE:
+                    in_log, (told, is_last) = message.seq, _logged(message)
+                else:
+                    in_chunks, told, is_last = message.seq, _step(message), False
+                if told is not None:
+                    yield _event(f"{in_log}-{in_chunks}", told)
+                if is_last:
+                    newest = await self._jet.last(subjects.CHUNKS, steps)
+                    chunks_left = newest.seq if newest else 0
+        finally:
+            self._open -= 1
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
+
+
+def _logged(message: Message) -> tuple[dict[str, Any] | None, bool]:
+    """An event of the session's log as it is told, and whether it is the last one."""
+    event = None
+    with suppress(Rejected):  # one unreadable line does not end the stream
+        event = read_event(message.data)
+    if event is None:
+        return None, False
+    told: dict[str, Any] = {"event": event.type, "at": time_of(event.at_us).isoformat()}
+    if isinstance(event, Transition):
+        told |= {"from": event.from_state, "state": event.to_state, "reason": event.reason}
+    stopped = isinstance(event, Transition) and event.to_state == State.STOPPED
+    return told, stopped or isinstance(event, Shredded)
+
+
+def _step(message: Message) -> dict[str, Any] | None:
+    body = json.loads(bytes(message.data))
+    step = subjects.step_of(message.subject)
+    if "index" not in body:
+        return {"event": "Ended", "chunks": body.get("chunks")}
+    return {"event": "Chunk", "step": step, "index": body["index"]}
+
+
+def _event(event_id: str, told: dict[str, Any]) -> bytes:
+    return f"id: {event_id}\nevent: {told['event']}\ndata: {json.dumps(told)}\n\n".encode()

@@ -1,0 +1,37 @@
+"""The parts that the routes need, bundled; streams/roles makes them."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from schemas.config.settings import Settings
+from schemas.ports import DataDir, Jet
+from streams.event_store.recordings import Recordings
+from streams.event_store.session_log import SessionLog
+from streams.evidence.evidence_store import EvidenceStore
+from streams.host.own_recordings import OwnRecordings
+from streams.host.upload import Uploads
+from streams.keys.keystore import KeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """One for each process that serves HTTP."""
+
+    jet: Jet
+    log: SessionLog
+    recordings: Recordings
+    evidence: EvidenceStore
+    keys: KeyStore
+    uploads: Uploads
+    recordings_here: OwnRecordings
+    data: DataDir
+    settings: Settings
+    service: str
+    version: str
+
+
+def parts_of(request: Request) -> ApiParts:
+    """The parts of the application that serves this request."""
+    parts: ApiParts = request.app.state.parts
+    return parts

@@ -1,0 +1,80 @@
+"""Answers every error as a problem document; its status comes from the table of schemas/errors.py."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from schemas.api.problem import MEDIA_TYPE, FieldProblem, Problem, problem_of
+from schemas.config.logs import logger
+from schemas.errors import Busy, LucidError, Misuse, Retryable, Unauthenticated
+
+RETRY_AFTER_S = 2
+"""Told with every error that may pass by itself."""
+
+log = logger("lucid.api")
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status in ("4XX", "5XX")
+}
+"""For the OpenAPI document: the errors of every operation."""
+
+
+def install(app: FastAPI) -> None:
+    """Answer all errors of the application here."""
+    app.add_exception_handler(LucidError, _expected)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _by_framework)
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(
+        problem.model_dump(exclude_defaults=False), problem.status, headers, media_type=MEDIA_TYPE
+    )
+
+
+async def _expected(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LucidError)
+    headers = {}
+    if isinstance(error, Retryable):
+        headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    problem = problem_of(error)
+    if problem.status >= 500 and not isinstance(error, Busy):
+        log.warning("request_failed", method=request.method, path=_template(request), code=error.code)
+    return respond(problem, headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = [
+        FieldProblem(place=".".join(str(part) for part in one["loc"]), message=one["msg"])
+        for one in error.errors()[:20]
+    ]
+    first = found[0]
+    problem = problem_of(Misuse(f"{first.place}: {first.message}", code="request.invalid"), 422)
+    return respond(problem.model_copy(update={"errors": found}))
+
+
+async def _by_framework(request: Request, error: Exception) -> JSONResponse:
+    """Routes that are not there, methods that a route does not have, bodies that are not JSON."""
+    assert isinstance(error, HTTPException)
+    text = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    problem = problem_of(Misuse(text, code=f"http.{error.status_code}"), error.status_code)
+    return respond(problem, dict(error.headers or {}))
+
+
+async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.exception("request_failed", method=request.method, path=_template(request), exc_info=error)
+    return respond(problem_of(LucidError("it failed inside; the log says why", code="api.bug")))
+
+
+def _template(request: Request) -> str:
+    """The path without the names in it."""
+    route = request.scope.get("route")
+    return getattr(route, "path", "") or "unknown"

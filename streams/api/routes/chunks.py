@@ -1,0 +1,89 @@
+"""The routes to the chunks of a session and to its recording as a whole."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from schemas.api.responses import ChunkPage, ChunkShown
+from schemas.errors import RefusedByState
+from streams.api import downloads
+from streams.api.parts import ApiParts
+from streams.api.problems import RESPONSES
+from streams.api.routes.sessions import PREFIX, Parts, SessionId
+from streams.api.shapes import chunk_shown
+from streams.evidence.stored_chunks import StoredChunks, stored_chunks
+
+ChunkId = Annotated[str, Path(pattern=r"^[0-9]{1,10}$", description="Ten digits, or the sequence.")]
+RangeHeader = Annotated[str | None, Header(alias="Range", max_length=100)]
+After = Annotated[str, Query(pattern=r"^[0-9]{0,10}$", description="Only chunks after this one.")]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+OCTETS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {downloads.OCTETS: {}}},
+    206: {"content": {downloads.OCTETS: {}}},
+}
+
+router = APIRouter(prefix=PREFIX, tags=["chunks"], responses=RESPONSES)
+
+
+@router.get("/{session_id}/chunks", response_model=ChunkPage)
+async def list_chunks(
+    session_id: SessionId, parts: Parts, after: After = "", limit: Limit = 100
+) -> ChunkPage:
+    """The stored chunks by sequence, also while the session is recorded."""
+    return await chunk_page(parts, session_id, after, limit)
+
+
+@router.get("/{session_id}/chunks/{chunk_id}", response_model=ChunkShown)
+async def show_chunk(session_id: SessionId, chunk_id: ChunkId, parts: Parts) -> ChunkShown:
+    """One stored chunk."""
+    stored = await _stored(parts, session_id)
+    return chunk_shown(stored.session, stored.one(int(chunk_id)))
+
+
+@router.get("/{session_id}/chunks/{chunk_id}/download", response_class=Response, responses=OCTETS)
+async def download_chunk(
+    session_id: SessionId,
+    chunk_id: ChunkId,
+    parts: Parts,
+    form: Literal["plain", "sealed"] = "plain",
+    range_header: RangeHeader = None,
+) -> Response:
+    """The bytes of one chunk: as they were recorded, or sealed as they are stored."""
+    stored = await _stored(parts, session_id)
+    chunk = stored.one(int(chunk_id))
+    headers = {"ETag": f'"{chunk.entry.digest.hex()}{"" if form == "sealed" else "-plain"}"'}
+    if form == "sealed":
+        return downloads.whole(await stored.sealed(chunk), range_header, headers)
+    session = stored.session
+    async with parts.keys.using(session.uid, session.dek_id) as held:
+        plain = await stored.plain(chunk, await downloads.usable(parts.keys, held, session.id))
+    return downloads.whole(plain, range_header, headers)
+
+
+@router.get("/{session_id}/recording", response_class=Response, responses=OCTETS)
+async def download_recording(
+    session_id: SessionId, parts: Parts, range_header: RangeHeader = None
+) -> Response:
+    """The recording as it was made: the plain bytes of all chunks so far, one after the other."""
+    stored = await _stored(parts, session_id)
+    name = f'attachment; filename="{session_id}.bin"'
+    return downloads.recording(stored, parts.keys, range_header, {"Content-Disposition": name})
+
+
+async def chunk_page(parts: ApiParts, session_id: str, after: str, limit: int) -> ChunkPage:
+    """A page of the stored chunks of a session."""
+    stored = await _stored(parts, session_id)
+    first = int(after) + 1 if after else 0
+    later = [chunk for chunk in stored.chunks if chunk.entry.index >= first]
+    page = [chunk_shown(stored.session, chunk) for chunk in later[:limit]]
+    return ChunkPage(chunks=page, next=page[-1].id if len(later) > limit else None)
+
+
+async def _stored(parts: ApiParts, session_id: str) -> StoredChunks:
+    """Raises NotFound (session.absent), RefusedByState (evidence.destroyed)."""
+    session = await parts.log.existing(session_id)
+    if session.shredded is not None or session.destroy is not None:
+        raise RefusedByState(
+            f"session {session_id} was destroyed: its key is gone", code="evidence.destroyed"
+        )
+    return await stored_chunks(parts.jet, parts.evidence, session)

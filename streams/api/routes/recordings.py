@@ -1,0 +1,91 @@
+"""The routes of session-recorder: the recordings of the host that serves them, and their chunks."""
+
+from fastapi import APIRouter, Request, Response
+
+from schemas.api.requests import RecordingStart
+from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
+from schemas.ports.processes import Picture
+from streams.api.asked_sessions import picture_size, recorded_settings
+from streams.api.parts import ApiParts
+from streams.api.problems import RESPONSES
+from streams.api.routes.chunks import After, Limit, chunk_page
+from streams.api.routes.pipelines import RAW_BODY, UploadOffset
+from streams.api.routes.sessions import Parts, SessionId, new_session_id
+from streams.host.own_recordings import OwnRecording
+
+router = APIRouter(tags=["recordings"], responses=RESPONSES)
+
+
+@router.post("/recordings/start", status_code=201, response_model=RecordingState)
+async def start_recording(asked: RecordingStart, parts: Parts, response: Response) -> RecordingState:
+    """Record a desktop of this host. The answer comes when the session is started."""
+    width, height = picture_size(asked.recording_config.resolution)
+    picture = Picture(width, height, asked.recording_config.frame_rate)
+    settings = recorded_settings(asked.recording_config, parts.settings)
+    session = asked.session_id or new_session_id(parts.recordings_here.host)
+    begun = await parts.recordings_here.start(session, settings, picture, asked.seconds)
+    response.headers["Location"] = f"/recordings/{session}"
+    return _state(parts, begun)
+
+
+@router.get("/recordings", response_model=RecordingPage)
+async def list_recordings(parts: Parts) -> RecordingPage:
+    """The recordings of this host since its recorder started, the oldest first."""
+    return RecordingPage(recordings=[_state(parts, one) for one in parts.recordings_here.all()])
+
+
+@router.get("/recordings/{session_id}", response_model=RecordingState)
+async def show_recording(session_id: SessionId, parts: Parts) -> RecordingState:
+    """One recording of this host."""
+    return _state(parts, parts.recordings_here.one(session_id))
+
+
+@router.post("/recordings/{session_id}/stop", response_model=RecordingState)
+async def stop_recording(session_id: SessionId, parts: Parts) -> RecordingState:
+    """End a recording in order. Its session is sealed when all of it is stored."""
+    return _state(parts, parts.recordings_here.stop(session_id))
+
+
+@router.delete("/recordings/{session_id}", response_model=RecordingState)
+async def clean_up_recording(session_id: SessionId, parts: Parts) -> RecordingState:
+    """End the running parts of a recording. Evidence is never destroyed here."""
+    return _state(parts, parts.recordings_here.stop(session_id))
+
+
+@router.get("/chunks/{session_id}", response_model=ChunkPage)
+async def list_chunks(
+    session_id: SessionId, parts: Parts, after: After = "", limit: Limit = 100
+) -> ChunkPage:
+    """The stored chunks of a session by sequence."""
+    return await chunk_page(parts, session_id, after, limit)
+
+
+@router.post("/chunks/{session_id}/process", response_model=UploadProgress, openapi_extra=RAW_BODY)
+async def process_chunk(
+    session_id: SessionId,
+    request: Request,
+    parts: Parts,
+    response: Response,
+    upload_offset: UploadOffset = None,
+) -> UploadProgress:
+    """Hand bytes of a started session to the six stages."""
+    offset = await parts.uploads.send(session_id, request.stream(), upload_offset)
+    response.headers["Upload-Offset"] = str(offset)
+    return UploadProgress(session_id=session_id, offset=offset)
+
+
+def _state(parts: ApiParts, recording: OwnRecording) -> RecordingState:
+    progress, picture = recording.progress, recording.picture
+    return RecordingState(
+        session_id=recording.session,
+        host=parts.recordings_here.host,
+        status=recording.state,
+        resolution=f"{picture.width}x{picture.height}",
+        frame_rate=picture.frame_rate,
+        fragments=progress.fragments,
+        acknowledged=progress.acknowledged,
+        bytes=progress.plain,
+        duration_s=progress.seconds,
+        waits_for=progress.trouble,
+        error=recording.error.code if recording.error else "",
+    )

@@ -1,0 +1,168 @@
+"""The routes of session-api: sessions, their recording and their pipeline."""
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+
+from schemas.api.requests import Reasoned, SessionCreate, SessionUpdate
+from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics
+from schemas.errors import Misuse, Stale
+from streams.api.asked_sessions import changed, opened
+from streams.api.commands import Sending
+from streams.api.parts import ApiParts, parts_of
+from streams.api.problems import RESPONSES
+from streams.api.shapes import pipeline_shown, session_shown, statistics
+
+PREFIX = "/api/v1/sessions"
+SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The session's id.")]
+IfMatch = Annotated[
+    str | None, Header(max_length=100, description="The ETag of the session that is changed.")
+]
+ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
+Asked = Annotated[Reasoned | None, Body()]
+Parts = Annotated[ApiParts, Depends(parts_of)]
+
+router = APIRouter(prefix=PREFIX, tags=["sessions"], responses=RESPONSES)
+
+
+@router.post("", status_code=201, response_model=SessionShown)
+async def create_session(
+    asked: SessionCreate, send: Sending, parts: Parts, response: Response
+) -> SessionShown:
+    """Create a session. Its bytes come over HTTP, from the platform's own upload host."""
+    shown = session_shown(
+        await send.send("open", opened(asked, asked.id or new_session_id(), parts.settings))
+    )
+    response.headers["Location"] = f"{PREFIX}/{shown.id}"
+    response.headers["ETag"] = etag(shown)
+    return shown
+
+
+@router.get("", response_model=SessionPage)
+async def list_sessions(
+    send: Sending,
+    status: Annotated[str, Query(pattern=r"^[A-Z]{0,20}$")] = "",
+    host: Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = "",
+    text: Annotated[str, Query(max_length=100, description="Part of the session's id.")] = "",
+    cursor: Annotated[str, Query(max_length=300)] = "",
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> SessionPage:
+    """A page of sessions, the newest first."""
+    if cursor and not cursor.isdigit():
+        raise Misuse("this cursor is none of ours", code="list.cursor", hint="take `next` of a page")
+    asked = {"state": status, "host": host, "text": text, "after": int(cursor or 0), "limit": limit}
+    page = await send.ask("list", asked)
+    return SessionPage(
+        sessions=[session_shown(one) for one in page["sessions"]],
+        next=str(page["next"]) if page["next"] else None,
+        behind=page["behind"],
+    )
+
+
+@router.get("/{session_id}", response_model=SessionShown)
+async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
+    """One session, as its log tells."""
+    shown = session_shown(await send.ask("show", {"session": session_id}))
+    response.headers["ETag"] = etag(shown)
+    return shown
+
+
+@router.put("/{session_id}", response_model=SessionShown)
+async def update_session(
+    session_id: SessionId, asked: SessionUpdate, send: Sending, response: Response, if_match: IfMatch = None
+) -> SessionShown:
+    """Change the descriptive members of a session. `If-Match` names the state that the caller saw."""
+    present = await send.ask("show", {"session": session_id})
+    details = changed(asked, present.get("details") or {})
+    body = {"session": session_id, "revision": _revision(if_match), "details": details}
+    shown = session_shown(await send.send("update", body))
+    response.headers["ETag"] = etag(shown)
+    return shown
+
+
+@router.delete("/{session_id}", response_model=SessionShown)
+async def destroy_session(
+    session_id: SessionId, send: Sending, reason: ReasonQuery = "operator"
+) -> SessionShown:
+    """Destroy a session for good: its key first, then its data. Its history stays."""
+    return session_shown(await send.send("destroy", {"session": session_id, "reason": reason}))
+
+
+@router.post("/{session_id}/start", response_model=SessionShown)
+async def start_recording(session_id: SessionId, send: Sending) -> SessionShown:
+    """Start the recording."""
+    return session_shown(await send.send("start", {"session": session_id}))
+
+
+@router.post("/{session_id}/stop", response_model=SessionShown)
+async def stop_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
+    """Stop the recording: all fragments sent are processed and sealed. A stopped one cannot go on."""
+    return await _command(send, "stop", session_id, asked)
+
+
+@router.post("/{session_id}/pause", response_model=SessionShown)
+async def pause_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
+    """Pause the recording: nothing new is recorded until it goes on."""
+    return await _command(send, "pause", session_id, asked)
+
+
+@router.post("/{session_id}/resume", response_model=SessionShown)
+async def resume_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
+    """Go on with a paused recording."""
+    return await _command(send, "resume", session_id, asked)
+
+
+@router.get("/{session_id}/pipeline", response_model=PipelineShown)
+async def show_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
+    """How far the six stages are."""
+    return pipeline_shown(await send.ask("show", {"session": session_id}))
+
+
+@router.post("/{session_id}/pipeline/pause", response_model=PipelineShown)
+async def pause_pipeline(session_id: SessionId, send: Sending, asked: Asked = None) -> PipelineShown:
+    """Pause the pipeline: fragments wait in the stream."""
+    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
+    return pipeline_shown(await send.send("pause_pipeline", body))
+
+
+@router.post("/{session_id}/pipeline/resume", response_model=PipelineShown)
+async def resume_pipeline(session_id: SessionId, send: Sending, asked: Asked = None) -> PipelineShown:
+    """Go on with a paused pipeline: it catches up."""
+    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
+    return pipeline_shown(await send.send("resume_pipeline", body))
+
+
+@router.get("/{session_id}/statistics", response_model=Statistics)
+async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
+    """The numbers of one session."""
+    return statistics(await send.ask("show", {"session": session_id}))
+
+
+def new_session_id(host: str = "s") -> str:
+    """An id that no other session gets."""
+    return f"{host}-{secrets.token_hex(8)}"
+
+
+def etag(shown: SessionShown) -> str:
+    """The ETag of a session: the revision of its descriptive members."""
+    return f'"{shown.revision}"'
+
+
+async def _command(send: Sending, name: str, session_id: str, asked: Reasoned | None) -> SessionShown:
+    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
+    return session_shown(await send.send(name, body))
+
+
+def _revision(if_match: str | None) -> int:
+    """The revision that an If-Match names. Raises Misuse (request.if_match), Stale."""
+    if if_match is None:
+        raise Misuse(
+            "a change names the state that it changes: the header If-Match is missing",
+            code="request.if_match",
+            hint="send the ETag of GET as If-Match",
+        )
+    text = if_match.strip().removeprefix("W/").strip('"')
+    if not text.isdigit() or len(text) > 15:
+        raise Stale(f"If-Match is {if_match[:60]}, which is no ETag of ours", code="session.revision")
+    return int(text)

@@ -1,0 +1,59 @@
+"""Health of a service and of the parts that it depends on. It needs no token."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Response
+
+from schemas.api.responses import Health
+from schemas.errors import LucidError
+from streams.api.parts import ApiParts
+from streams.api.routes.sessions import Parts
+from streams.control.client import call
+
+LOOK_S = 2.0
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/health", response_model=Health)
+async def health(parts: Parts) -> Health:
+    """That the process answers; the state of its dependencies is told beside it."""
+    return await _health(parts)
+
+
+@router.get("/ready", response_model=Health, responses={503: {"model": Health}})
+async def ready(parts: Parts, response: Response) -> Health:
+    """Whether requests can be served now."""
+    found = await _health(parts)
+    if found.status != "ok":
+        response.status_code = 503
+    return found
+
+
+async def _health(parts: ApiParts) -> Health:
+    checks: dict[str, Awaitable[object]] = {
+        "nats": parts.jet.account(),
+        "commands": call(parts.jet, "ping", {}, LOOK_S),
+    }
+    states = await asyncio.gather(*map(_state, checks.values()))
+    found = dict(zip(checks, states, strict=True))
+    return Health(
+        status="ok" if set(states) == {"ok"} else "degraded",
+        service=parts.service,
+        version=parts.version,
+        timestamp=datetime.now(UTC),
+        dependencies=found,
+    )
+
+
+async def _state(check: Awaitable[object]) -> str:
+    try:
+        async with asyncio.timeout(LOOK_S):
+            await check
+    except TimeoutError:
+        return "slow"
+    except LucidError as error:
+        return error.code
+    return "ok"

@@ -1,0 +1,63 @@
+"""Serves an application over HTTP until it is told to stop; requests under way are finished first."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from schemas.errors import Unavailable
+
+GRACE_S = 10
+"""How long requests under way may take after the signal to stop; a longer one is broken off."""
+IDLE_S = 75
+"""A connection without a request is closed after this time."""
+WAITING_MOST = 256
+"""Connections that may wait to be taken."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the role that runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Unavailable (api.port)."""
+    try:
+        return socket.create_server((host, port), backlog=WAITING_MOST)
+    except OSError as error:
+        raise Unavailable(
+            f"{host}:{port} cannot be served: {error.strerror}",
+            code="api.port",
+            hint="choose another port or address",
+        ) from None
+
+
+async def serve(app: FastAPI, listening: socket.socket, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set."""
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        server.should_exit = True
+        await serving

@@ -1,0 +1,163 @@
+"""Turns answers of the command service into the bodies of the API."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from handlers.lifecycle.session import Session
+from schemas.api.responses import (
+    ChunkShown,
+    MetadataShown,
+    PipelineShown,
+    RdpShown,
+    RecordingShown,
+    Seal,
+    SessionShown,
+    Statistics,
+    StorageShown,
+)
+from schemas.format.chunk_header import Codec
+from schemas.format.file_names import chunk_file, stored_chunk
+from streams.evidence.stored_chunks import StoredChunk
+from streams.host.upload_chain import UPLOAD_HOST
+
+GB = 1_000_000_000
+SUITES = {1: "xchacha20-poly1305", 2: "aes-256-gcm"}
+METADATA = MetadataShown.model_fields.keys()
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def time_of(at_us: int) -> datetime:
+    """A time of ours; outside of the calendar its border."""
+    try:
+        return datetime.fromtimestamp(at_us / 1e6, UTC)
+    except (ValueError, OverflowError, OSError):
+        return EARLIEST if at_us < 0 else datetime.max.replace(tzinfo=UTC)
+
+
+def session_shown(shown: Mapping[str, Any]) -> SessionShown:
+    """A session as `show` or a page of `list` tells of it."""
+    details: Mapping[str, Any] = shown.get("details") or {}
+    seal = shown.get("seal")
+    return SessionShown(
+        id=shown["session"],
+        uid=shown["uid"],
+        name=details.get("name", ""),
+        status=shown["state"],
+        reason=shown["reason"],
+        host=shown["host"],
+        unattested=shown["host"] == UPLOAD_HOST,
+        revision=shown.get("revision", 0),
+        created_at=time_of(shown["created_us"]),
+        started_at=time_of(shown["started_us"]) if shown.get("started_us") else None,
+        changed_at=time_of(shown["moved_us"]),
+        held=shown["held"],
+        sealed=shown["sealed"],
+        destroyed=shown["shredded"],
+        pipeline_paused=shown.get("pipeline_paused", False),
+        rdp_config=RdpShown(**(details.get("rdp_config") or {})),
+        recording_config=_recording(shown),
+        storage_config=_storage(shown),
+        metadata=MetadataShown(
+            **{name: details[name] for name in MetadataShown.model_fields.keys() & details}
+        ),
+        seal=_seal(seal) if seal else None,
+        allowed=shown.get("allowed", []),
+        statistics=statistics(shown),
+    )
+
+
+def statistics(shown: Mapping[str, Any]) -> Statistics:
+    """The numbers of a session. Of a destroyed or listed one the seal alone tells."""
+    seal = shown.get("seal")
+    plain = shown.get("plain") or (seal or {}).get("plain", 0)
+    sealed = seal["sealed"] if seal else None
+    return Statistics(
+        duration_s=shown.get("duration_us", 0) / 1e6,
+        chunks=shown.get("recorded", (seal or {}).get("chunks", 0)),
+        chunks_stored=shown.get("stored", (seal or {}).get("chunks", 0)),
+        fragments=shown.get("fragments", 0),
+        bytes=plain,
+        stored_bytes=sealed,
+        errors=shown.get("refused", 0) if isinstance(shown.get("refused"), int) else 0,
+        gaps=shown.get("missing", 0) + shown.get("host_gaps", 0),
+        compression_ratio=round(plain / sealed, 4) if sealed else None,
+    )
+
+
+def pipeline_shown(shown: Mapping[str, Any]) -> PipelineShown:
+    """The pipeline of a session, as `show` tells of it."""
+    paused = shown.get("pipeline_paused", False)
+    return PipelineShown(
+        pipeline_id=shown["uid"],
+        session_id=shown["session"],
+        status="PAUSED" if paused else shown["state"],
+        paused=paused,
+        recorded=shown.get("recorded", 0),
+        stored=shown.get("stored", 0),
+        missing_fragments=shown.get("missing", 0),
+        dead_chunks=shown.get("dead", 0),
+        refused=len(shown.get("refused", ())),
+        waits_for=shown.get("waits_for"),
+    )
+
+
+def chunk_shown(session: Session, chunk: StoredChunk) -> ChunkShown:
+    """One chunk of a session's store or manifest."""
+    entry = chunk.entry
+    return ChunkShown(
+        id=chunk_file(entry.index),
+        sequence=entry.index,
+        track=entry.track,
+        part=entry.part,
+        offset=entry.offset,
+        status="lost" if entry.lost else "stored",
+        started_at=time_of(entry.first_us),
+        ended_at=time_of(entry.last_us),
+        duration_s=max(entry.last_us - entry.first_us, 0) / 1e6,
+        bytes=entry.plain,
+        stored_bytes=entry.sealed,
+        hash=None if entry.lost else entry.digest.hex(),
+        storage_path=None if entry.lost else stored_chunk(session.uid, entry.index),
+        compression=Codec(chunk.codec).name.lower(),
+        compression_ratio=round(entry.plain / entry.sealed, 4) if entry.sealed else None,
+        key_id=session.dek_id.hex(),
+        first_fragment=entry.first_seq,
+        last_fragment=entry.last_seq,
+    )
+
+
+def _recording(shown: Mapping[str, Any]) -> RecordingShown:
+    capture, settings = shown.get("capture") or {}, shown.get("settings") or {}
+    codec = settings.get("codec")
+    return RecordingShown(
+        frame_rate=capture.get("frame_rate", 30),
+        resolution=f"{capture.get('width', 1920)}x{capture.get('height', 1080)}",
+        quality=capture.get("quality", "high"),
+        bitrate=capture.get("bitrate"),
+        cursor=capture.get("cursor", True),
+        compression=None if codec is None else Codec(codec).name.lower(),
+    )
+
+
+def _storage(shown: Mapping[str, Any]) -> StorageShown:
+    policy, settings = shown.get("policy") or {}, shown.get("settings") or {}
+    codec = settings.get("codec")
+    return StorageShown(
+        retention_days=policy.get("retention_days"),
+        max_size_gb=policy["max_bytes"] / GB if policy.get("max_bytes") else None,
+        encryption=SUITES.get(settings.get("suite", 0)),
+        compression=None if codec is None else Codec(codec).name.lower(),
+    )
+
+
+def _seal(seal: Mapping[str, Any]) -> Seal:
+    return Seal(
+        seal_no=seal["seal_no"],
+        sealed_at=time_of(seal["sealed_us"]),
+        manifest=seal["manifest"],
+        root=seal["root"],
+        chunks=seal["chunks"],
+        bytes=seal["plain"],
+        stored_bytes=seal["sealed"],
+    )

@@ -1,0 +1,57 @@
+"""Runs HTTP roles: the application of streams/api over one installation and one connection."""
+
+import asyncio
+import socket
+from collections.abc import Collection
+from importlib.metadata import version
+
+from schemas.ports import Jet
+from streams.api.app import make_app
+from streams.api.parts import ApiParts
+from streams.api.server import serve
+from streams.event_store.recordings import Recordings
+from streams.event_store.session_log import SessionLog
+from streams.host.own_recordings import OwnRecordings
+from streams.host.upload import Uploads
+from streams.keys.keystore import KeyStore
+from streams.roles.drivers import Installation, drawn_desktop, own_host
+from streams.roles.services import opened_recordings, unless_stopped
+
+PACKAGE = "lucid-sessions"
+
+
+async def run_http(
+    here: Installation, jet: Jet, stop: asyncio.Event, listening: socket.socket, roles: Collection[str]
+) -> None:
+    """Serve the routes of these roles until `stop` is set."""
+    recordings = await unless_stopped(stop, opened_recordings(here.logged_keys(jet), jet))
+    if recordings is None:
+        return
+    parts = api_parts(here, jet, recordings, service_name(roles))
+    try:
+        await serve(make_app(parts, roles), listening, stop)
+    finally:
+        await parts.recordings_here.close()
+        here.key_folder.release()
+
+
+def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str) -> ApiParts:
+    """The parts of an application over this installation."""
+    return ApiParts(
+        jet=jet,
+        log=SessionLog(jet),
+        recordings=recordings,
+        evidence=here.evidence,
+        keys=KeyStore(here.key_files, here.keyring),
+        uploads=Uploads(jet, recordings, here.identity),
+        recordings_here=OwnRecordings(jet, here.identity, own_host(), drawn_desktop),
+        data=here.data,
+        settings=here.settings,
+        service=service,
+        version=version(PACKAGE),
+    )
+
+
+def service_name(roles: Collection[str]) -> str:
+    """The name that health tells: `session-api`, or `lucid-sessions` for several roles."""
+    return f"session-{next(iter(roles))}" if len(roles) == 1 else PACKAGE

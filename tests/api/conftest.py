@@ -1,0 +1,67 @@
+"""One running system for all tests of the API, and clients that speak HTTP to it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.machine.waiting import PATIENCE_S
+
+
+@dataclass(frozen=True)
+class Served:
+    """A system that `lucid up` runs: where it is served, and its folder."""
+
+    url: str
+    data: Path
+
+    def client(self) -> httpx.Client:
+        """A client of the administrator."""
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+
+    def lucid(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """One command beside the running system."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "streams.cli.main", *arguments],
+            env=_environment(self.data),
+            cwd=self.data.parent,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One `lucid up` for all tests of this room."""
+    data = tmp_path_factory.mktemp("served") / "data"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "streams.cli.main", "up", "--json"],
+        env=_environment(data) | {"SESSION_API_PORT": "0"},
+        cwd=data.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield Served(json.loads(process.stdout.readline())["api_url"], data)
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[httpx.Client]:
+    with served.client() as client:
+        yield client
+
+
+def _environment(data: Path) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))}
+    return {**clean, "LUCID_DATA": str(data), "NO_COLOR": "1"}
