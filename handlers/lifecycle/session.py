@@ -7,6 +7,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from schemas.access import UPLOAD_HOST
 from schemas.events.session import (
     Created,
     DestroyOrdered,
@@ -71,6 +72,12 @@ class Session:
     def uid(self) -> bytes:
         """16 bytes; empty while there is no such session."""
         return self.created.uid if self.created else b""
+
+    @property
+    def owner(self) -> str:
+        """Label of the person that opened the session; empty: a host did."""
+        created = self.created
+        return created.who if created is not None and created.host == UPLOAD_HOST else ""
 
     @property
     def sealed(self) -> bool:
