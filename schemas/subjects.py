@@ -23,7 +23,7 @@ PARTITIONS_KEY, SHARDS_KEY = "lucid.partitions", "lucid.shards"
 """In the metadata of streams."""
 
 RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD"
-OPEN = "OPEN"
+OPEN, AUDIT = "OPEN", "AUDIT"
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
@@ -33,6 +33,8 @@ KEYS_MADE = "lucid.keysmade"
 """In LIFECYCLE: the key files of sessions that were made."""
 ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
 OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
+AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads", "lucid.access.*.*"
+"""In AUDIT: the chain of entries, its signed heads, and the requests to watch or export a session."""
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -124,6 +126,11 @@ def counter(host_key: bytes, number: int) -> str:
 
 def dead(stage: str, session: str) -> str:
     return f"lucid.dead.{stage}.{partition(session)}.{session_id(session)}"
+
+
+def grants(session: str, key: str) -> str:
+    """Subject of the requests of one person for one action on a session. key: schemas.events.access."""
+    return f"lucid.access.{session_id(session)}.{key}"
 
 
 def command(name: str) -> str:

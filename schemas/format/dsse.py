@@ -1,4 +1,4 @@
-"""The signed envelope around manifest, trust file and tombstone: strict DSSE (format.md §9).
+"""The signed envelope around manifest, trust file, tombstone and audit head: strict DSSE (format.md §9).
 
     {payload, payloadType, signatures: [{keyid, sig}]}    signed: PAE(payloadType, payload)
 
@@ -22,8 +22,9 @@ from schemas.format.jcs import jcs, strict_loads
 MANIFEST = "application/vnd.lucid.manifest.v1+json"
 TRUST = "application/vnd.lucid.trust.v1+json"
 TOMBSTONE = "application/vnd.lucid.tombstone.v1+json"
+AUDIT_HEAD = "application/vnd.lucid.audit-head.v1+json"
 
-MAX_BYTES = {MANIFEST: 512 << 20, TRUST: 16 << 20, TOMBSTONE: 1 << 20}
+MAX_BYTES = {MANIFEST: 512 << 20, TRUST: 16 << 20, TOMBSTONE: 1 << 20, AUDIT_HEAD: 1 << 14}
 """Greatest envelope by type, bytes."""
 
 

@@ -3,6 +3,7 @@
 1. All limits together stay below the server's promise. The rest is the reserve in which sessions still end.
 2. Evidence, and events that lead to it, never expire by age; no newer message pushes them out. A full stream
    refuses (NoSpace), and the publisher waits. Only DEAD drops the oldest: a refusal can always be written.
+   A full AUDIT refuses, too: commands then are refused (audit_writer.py), and no past entry makes room.
 3. Deletion and purge are allowed: a destroyed session's fragments and events are purged. No stream holds a
    key, because deletion by a broker is never trusted as erasure.
 4. The recording streams have the shortest window for message ids: dedupe would let one host swallow
@@ -24,10 +25,14 @@ from schemas.subjects import (
     ALL_COUNTERS,
     ALL_DEAD,
     ALL_ERASURES,
+    ALL_GRANTS,
     ALL_HOSTS,
     ALL_LIFECYCLE,
     ALL_OPEN,
     ALL_RECORDINGS,
+    AUDIT,
+    AUDIT_CHAIN,
+    AUDIT_HEADS,
     CHUNKS,
     DEAD,
     INSTALLATION,
@@ -42,7 +47,7 @@ from schemas.subjects import (
 )
 from streams.event_store.recordings import shards_of
 
-SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005}
+SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005, AUDIT: 0.01}
 """Shares of the bytes that the server promises to all streams; the rest is the reserve."""
 OTHERS = tuple(name for name in SHARES if name != RECORDINGS)
 DEFAULT_STORAGE_BYTES = 64 << 30
@@ -103,6 +108,7 @@ def streams(storage_bytes: int, replicas: int = 1, shards: int = 1) -> tuple[Str
             max_age_s=0,
         ),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
+        spec(AUDIT, (AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS), "who asked for what, and who allowed it"),
     )
 
 

@@ -68,6 +68,8 @@ JOB = Backoff(0.2, 10.0, jitter=0.5)
 """Between two deliveries of a message whose job failed."""
 SESSION = Backoff(0.2, 10.0)
 """Between two tries of the conductor for one session."""
+AUDIT = Backoff(0.2, 2.0)
+"""Between two tries of outcomes that the audit chain does not take."""
 
 
 async def retry(

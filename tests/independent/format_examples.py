@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import reader_audit
 import reader_crypto as crypto
 import reader_shapes as shapes
 import writer
@@ -68,6 +69,7 @@ def compute(envelope: bytes) -> dict[str, bytes]:
         }
         | _documents(copy)
         | _details(copy)
+        | _audit()
     )
 
 
@@ -192,6 +194,25 @@ def _details(copy: writer.Copy) -> dict[str, bytes]:
         "details-blob": crypto.seal_blob(copy.dek, copy.host.uid, 1, 1, text),
         "password-blob": crypto.seal_blob(copy.dek, copy.host.uid, 2, 1, b"not this one"),
     }
+
+
+def _audit() -> dict[str, bytes]:
+    """A stop that was asked for, and done."""
+    asked = {
+        "version": 1, "number": 1, "prev": ZERO32.hex(), "id": "5f" * 16, "phase": "asked",
+        "at_us": START_US, "time_us": START_US, "set_back_us": 0, "who": "operator-7", "roles": ["ADMIN"],
+        "address": "192.0.2.7", "action": "stop", "session": "demo-01", "uid": "",
+        "reason": "end of shift", "request": "req-1", "outcome": "", "code": "", "detail": "",
+    }  # fmt: skip
+    first = shapes.jcs(asked)
+    after = {"number": 2, "prev": h(first).hex(), "phase": "outcome", "at_us": START_US + 1500,
+             "time_us": START_US + 1500, "reason": "", "outcome": "ok"}  # fmt: skip
+    second = shapes.jcs(asked | after)
+    head = {"type": "lucid.audit_head", "version": 1, "installation": "1d" * 16, "number": 2,
+            "entry": h(second).hex(), "at_us": START_US + 2000}  # fmt: skip
+    key, public = signing("signer")
+    envelope = shapes.build_envelope(shapes.jcs(head), reader_audit.HEAD_TYPE, public, key.sign)
+    return {"audit-1": first, "audit-2": second, "audit-head": envelope}
 
 
 def write_files(blocks: dict[str, bytes], folder: Path) -> None:

@@ -30,7 +30,7 @@ from streams.cli.output import JsonFlag
 from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import wait_sealed
 from streams.cli.wait_start import connection
-from streams.event_store.audit_log import audit
+from streams.event_store.audit_file import audit
 from streams.event_store.session_log import SessionLog
 from streams.evidence.sealed_session import keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust, trust_file

@@ -32,7 +32,7 @@ from streams.cli import output
 from streams.cli.attach import attached, is_copy, looking_up, run
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
-from streams.event_store.audit_log import audit
+from streams.event_store.audit_file import audit
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import trust_file, trusted_keys
 from streams.roles.drivers import (

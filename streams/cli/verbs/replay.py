@@ -18,7 +18,7 @@ from schemas.ports import Jet
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.control.client import call
-from streams.event_store.audit_log import audit
+from streams.event_store.audit_file import audit
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
