@@ -11,16 +11,18 @@ from handlers.crypto.signatures import verify_signature
 from handlers.lifecycle.rules import EVENT_RULES, ROWS, Blocker, allowed, blockers
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import refusal_hint
-from schemas.errors import Denied, RefusedByState, session_absent
+from schemas.errors import Denied, RefusedByState, Stale, session_absent
 from schemas.events.commands import (
     CREATE_PREFIX,
     AllotRun,
     BeginSeal,
+    ChangeDetails,
     Cleanup,
     Command,
     Create,
     Destroy,
     Move,
+    Open,
     Recover,
     StartComplete,
 )
@@ -32,13 +34,17 @@ from schemas.events.session import (
     StartCompleted,
     Transitioned,
 )
-from schemas.format.fragment import session_uid
+from schemas.types import utc_text
+
+REVISIONS_MOST = 1000
+"""Changes of the details of one session: each is a line of its history for ever."""
 
 
 def decide(session: Session, command: Command) -> list[Event]:
     """Return the events that `command` appends to this session's log: none or one.
 
-    Raises NotFound (session.absent), RefusedByState (state.refused, session.exists), Denied (host.signature).
+    Raises NotFound (session.absent), RefusedByState (state.refused, session.exists, idempotency.reused,
+    retention.early, session.revisions), Stale (session.revision), Denied (host.signature).
     """
     if isinstance(command, Create):
         return _create(session, command)
@@ -63,14 +69,56 @@ def check_request(command: Create) -> None:
 def _create(session: Session, command: Create) -> list[Event]:
     check_request(command)
     if session.created is not None:
-        if session.created.request == command.request:
-            return []
+        if isinstance(command, Open):
+            check_repeated(session, command)
+        elif session.created.request != command.request:
+            raise _exists(session)
+        return []
+    return [Created(uid=command.uid, **command.model_dump())]
+
+
+def check_repeated(session: Session, command: Open) -> None:
+    """Raises RefusedByState: session.exists, or idempotency.reused (the same cause with another content)."""
+    created = session.created
+    assert created is not None
+    if created.cause != command.cause:
+        raise _exists(session)
+    content = ("settings", "policy", "capture", "details", "secret", "upload")
+    if any(getattr(created, name) != getattr(command, name) for name in content):
         raise RefusedByState(
-            f"session {session.id} exists already (allowed: a name that was never used)",
-            code="session.exists",
-            hint="names are never used twice; choose another",
+            f"session {session.id} was created by a request with this key and another content",
+            code="idempotency.reused",
+            hint="repeat the first request as it was, or choose another key and another name",
         )
-    return [Created(uid=session_uid(command.host_key, command.counter), **command.model_dump())]
+
+
+def check_revision(session: Session, revision: int) -> None:
+    """Raises Stale (session.revision): `revision` is not the newest one of the session's details."""
+    if revision != session.revision:
+        raise Stale(
+            f"the details of session {session.id} have revision {session.revision}, not {revision}",
+            code="session.revision",
+            hint="read the session again, then repeat the change",
+        )
+
+
+def _exists(session: Session) -> RefusedByState:
+    return RefusedByState(
+        f"session {session.id} exists already (allowed: a name that was never used)",
+        code="session.exists",
+        hint="names are never used twice; choose another",
+    )
+
+
+def _check_retention(session: Session, at_us: int) -> None:
+    """Raises RefusedByState (retention.early). A session that never started holds no evidence."""
+    until_us = session.retained_until_us
+    if session.started_us and session.destroy is None and at_us < until_us:
+        raise RefusedByState(
+            f"session {session.id} is retained until {utc_text(until_us)}; it is destroyed then, not earlier",
+            code="retention.early",
+            hint=f"lucid sessions show {session.id}",
+        )
 
 
 def _move(session: Session, command: Move) -> list[Event]:
@@ -92,6 +140,7 @@ def _move(session: Session, command: Move) -> list[Event]:
         case Recover():
             return [Recovered(**fields, run=session.run + 1)]
         case Cleanup() | Destroy():
+            _check_retention(session, command.at_us)
             return [DestroyOrdered(**fields)]
     return [Transitioned(**fields)]
 
@@ -104,6 +153,13 @@ def _fact(session: Session, command: Command) -> list[Event]:
     if session.state not in rule.states or blockers(session, rule.unless):
         raise _refused(session, rule.words, rule.unless)
     fields = command.model_dump()
+    if isinstance(command, ChangeDetails):
+        check_revision(session, command.revision - 1)
+        if session.revision >= REVISIONS_MOST:
+            raise RefusedByState(
+                f"the details of session {session.id} were changed {REVISIONS_MOST - 1} times; no more",
+                code="session.revisions",
+            )
     if isinstance(command, AllotRun):
         fields["run"] = session.run + 1
     if isinstance(command, BeginSeal):

@@ -22,6 +22,8 @@ HOST_SILENT = "HOST_SILENT"
 """Reason of an ERROR that ends when the host sends again."""
 HOST_RETURNED = "HOST_RETURNED"
 """Reason of the RECOVER that ends such an ERROR."""
+MAX_SIZE = "max_size"
+"""Reason of the STOP of a recording that has grown beyond its policy."""
 NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9_.-]")
 FILLING = (State.ACTIVE, State.STOPPING)
 """States in which the host must send, unless its recording has ended."""
@@ -55,6 +57,10 @@ class Facts:
     """Number of chunks of the whole recording; None: it has not ended."""
     end_sent: bool = False
     """The recording holds the platform's `end` fragment."""
+    final_sent: bool = False
+    """The recording of an upload holds its `final`."""
+    plain: int = 0
+    """Plain bytes of the recorded chunks."""
     heard_us: int = 0
     """Arrival of the host's newest accepted fragment, µs; 0: none was accepted."""
     looked_us: int = 0
@@ -101,6 +107,11 @@ class SendEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class SendFinal:
+    """End an upload in place of its host, the platform itself: publish `final`, unless it is there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Redrive:
     """Publish the claims of these chunks again, under the session's run."""
 
@@ -126,7 +137,7 @@ class Shred:
 
 
 STOP = Execute(commands.Stop, {"reason": "ended"})
-Action = MakeKey | Execute | SendEnd | Redrive | StartSeal | MakeSeal | Shred
+Action = MakeKey | Execute | SendEnd | SendFinal | Redrive | StartSeal | MakeSeal | Shred
 
 
 def evaluate(facts: Facts, limits: SilenceLimits) -> Action | None:
@@ -167,6 +178,17 @@ def is_idle(session: Session) -> bool:
     return False
 
 
+def is_expired(session: Session, now_us: int) -> bool:
+    """Whether the session is to be destroyed by itself: its retention period is over, and nothing runs.
+
+    The error of a silent host ends by itself, in a seal.
+    """
+    waits_for_host = session.state == State.ERROR and session.reason == HOST_SILENT
+    at_rest = session.state in (State.CREATED, State.STOPPED, State.ERROR) and not waits_for_host
+    is_over = 0 < session.retained_until_us <= now_us
+    return is_over and at_rest and not session.held and session.destroy is None
+
+
 def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
     session = facts.session
     if not session.dek_id:
@@ -178,10 +200,10 @@ def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
         for index in facts.missing
         if index < session.run_chunks and facts.driven.get(index, 0) < session.run
     ]
-    if again:
-        # Before the dead letters: a chunk that died in an older run was not tried in this one yet.
+    if again and not session.pipeline_paused:
         return Redrive(tuple(again))
-    for index, code in facts.died.items():
+    # Not before they were driven: a chunk that died in an older run was not tried in this one yet.
+    for index, code in () if again else facts.died.items():
         return Execute(commands.Error, {"reason": NOT_IN_A_LABEL.sub("_", f"{code}.{index}")[:100]})
     if session.state == State.PAUSING:
         return None if facts.missing else Execute(commands.PauseComplete, {"reason": "drained"})
@@ -194,8 +216,22 @@ def _running(facts: Facts, limits: SilenceLimits) -> Action | None:
         if session.state != State.STOPPING:
             return STOP
         newest = max(facts.stored.values(), default=0)
-        return StartSeal(facts.ended_chunks, newest) if facts.complete else None
-    if session.state in FILLING and _silence_s(facts) > limits.host_silent_s > 0:
+        is_due = facts.complete and not session.pipeline_paused
+        return StartSeal(facts.ended_chunks, newest) if is_due else None
+    return _filling(facts, limits)
+
+
+def _filling(facts: Facts, limits: SilenceLimits) -> Action | None:
+    """The action while the recording goes on."""
+    session, most = facts.session, facts.session.policy.max_bytes
+    if most is not None and facts.plain > most and session.state in (State.ACTIVE, State.PAUSED):
+        return Execute(commands.Stop, {"reason": MAX_SIZE})
+    if session.upload:
+        # Nobody sends ticks for it, so its silence says nothing.
+        return SendFinal() if session.state == State.STOPPING and not facts.final_sent else None
+    is_silent = _silence_s(facts) > limits.host_silent_s > 0
+    # While the pipeline is paused, nobody folds the host's fragments: it cannot be heard.
+    if session.state in FILLING and is_silent and not session.pipeline_paused:
         return Execute(commands.Error, {"reason": HOST_SILENT})
     return None
 
@@ -209,7 +245,8 @@ def _silent(facts: Facts, limits: SilenceLimits) -> Action | None:
     if returned or session.end_requested:
         chunks = len(facts.recorded)
         return Execute(commands.Recover, {"reason": HOST_RETURNED if returned else "ended", "chunks": chunks})
-    if (facts.now_us - session.moved_us) / 1e6 > limits.host_return_s > 0 and session.dek_id:
+    is_lost = (facts.now_us - session.moved_us) / 1e6 > limits.host_return_s > 0
+    if is_lost and session.dek_id and not session.pipeline_paused:
         return Execute(commands.RequestEnd, {"end": "host_lost", "reason": HOST_SILENT})
     return None
 

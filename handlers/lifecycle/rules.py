@@ -12,19 +12,25 @@ from schemas.events.commands import (
     AcceptLoss,
     AllotRun,
     BeginSeal,
+    ChangeDetails,
     ChangeHold,
     Command,
     CompleteSeal,
+    PausePipeline,
     RecordShredding,
     ReleaseSource,
     RequestEnd,
+    ResumePipeline,
     Trigger,
 )
 from schemas.events.session import (
+    DetailsChanged,
     EndRequested,
     Event,
     HoldChanged,
     LossAccepted,
+    PipelinePaused,
+    PipelineResumed,
     RunAllotted,
     Sealed,
     SealStarted,
@@ -140,6 +146,23 @@ EVENT_RULES: dict[type[Command], EventRule] = {
         ALIVE,
         ("ordered to be destroyed",),
         lambda session, command: command.held == session.held,
+    ),
+    # Also of a sealed session: its history goes on, and no seal covers the later lines.
+    ChangeDetails: EventRule(DetailsChanged, "change its details", ALIVE, ("ordered to be destroyed",)),
+    # Not once a seal has begun: no fragment counts any more, and nothing is left to wait.
+    PausePipeline: EventRule(
+        PipelinePaused,
+        "pause its pipeline",
+        (State.CREATED, State.STARTING, *RUNNING),
+        ("sealed", "ordered to be destroyed", "being sealed"),
+        lambda session, command: session.pipeline_paused,
+    ),
+    ResumePipeline: EventRule(
+        PipelineResumed,
+        "resume its pipeline",
+        ALIVE,
+        ("ordered to be destroyed",),
+        lambda session, command: not session.pipeline_paused,
     ),
     BeginSeal: EventRule(
         SealStarted, "be sealed", SEALING, ("being sealed", "without a data key", "ordered to be destroyed")

@@ -7,24 +7,30 @@
 
 from dataclasses import dataclass, field, replace
 
-from schemas.access import UPLOAD_HOST
 from schemas.events.session import (
+    DAY_US,
     Created,
     DestroyOrdered,
+    DetailsChanged,
     EndRequested,
     Event,
     HoldChanged,
     LossAccepted,
+    PipelinePaused,
+    PipelineResumed,
     Recovered,
     RunAllotted,
     Sealed,
     SealStarted,
+    SessionPolicy,
     Shredded,
     SourceReleased,
     StartCompleted,
     State,
     Transition,
 )
+
+NO_POLICY = SessionPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,12 @@ class Session:
     """16 bytes; empty until START_COMPLETE."""
     intake: bytes = b""
     """The intake public key, 1216 bytes; empty until START_COMPLETE."""
+    key_id: bytes = b""
+    """The data key that the log names first: with the details, or at START_COMPLETE. 16 bytes or empty."""
+    revision: int = 0
+    """Of `details`; 0: there are none yet."""
+    details: bytes = b""
+    """The newest personal fields, sealed (handlers/crypto/details.py)."""
     started_us: int = 0
     run: int = 0
     """The newest run."""
@@ -54,6 +66,7 @@ class Session:
     """The seal in progress; None: there is none, or it is complete."""
     seals: tuple[Sealed, ...] = ()
     held: bool = False
+    pipeline_paused: bool = False
     destroy: DestroyOrdered | None = None
     shredded: Shredded | None = None
     reason: str = "none"
@@ -74,10 +87,23 @@ class Session:
         return self.created.uid if self.created else b""
 
     @property
-    def owner(self) -> str:
-        """Label of the person that opened the session; empty: a host did."""
-        created = self.created
-        return created.who if created is not None and created.host == UPLOAD_HOST else ""
+    def policy(self) -> SessionPolicy:
+        """The rules of the session; without members if it has none."""
+        return (self.created.policy if self.created else None) or NO_POLICY
+
+    @property
+    def upload(self) -> bool:
+        """Whether the platform's own upload host writes the recording."""
+        return self.created is not None and bool(self.created.upload)
+
+    @property
+    def retained_until_us(self) -> int:
+        """When the session is destroyed, and not earlier; 0: no rule. A running session counts as new."""
+        days = self.policy.retention_days
+        if days is None or self.created is None:
+            return 0
+        since_us = self.seals[0].at_us if self.seals else self.created.at_us
+        return since_us + days * DAY_US
 
     @property
     def sealed(self) -> bool:
@@ -121,9 +147,23 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
         session = replace(session, state=event.to_state, reason=event.reason, moved_us=event.at_us)
     match event:
         case Created():
-            return replace(session, state=State.CREATED, created=event, moved_us=event.at_us, first_seq=seq)
+            return replace(
+                session,
+                state=State.CREATED,
+                created=event,
+                key_id=event.dek_id or b"",
+                revision=1 if event.details else 0,
+                details=event.details or b"",
+                moved_us=event.at_us,
+                first_seq=seq,
+            )
         case StartCompleted():
-            return replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
+            started = replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
+            return replace(started, key_id=event.dek_id)
+        case DetailsChanged():
+            return replace(session, revision=event.revision, details=event.details, key_id=event.dek_id)
+        case PipelinePaused() | PipelineResumed():
+            return replace(session, pipeline_paused=isinstance(event, PipelinePaused))
         case Recovered() | RunAllotted():
             return replace(session, run=event.run, run_chunks=event.chunks)
         case LossAccepted():

@@ -21,15 +21,17 @@ DESKTOP = ";".join(
         "mandelbrot=s=480x270:r=5:start_scale=0.6:end_scale=0.01:end_pts=200,"
         "pad=488:302:4:28:color=0x3b2b4a,format=yuv420p,fps={fps}[picture]",
         "testsrc2=s=320x240:r={fps},crop=102:32:0:0,format=gray,format=yuv420p[clock]",
-        f"color=c=white:s=18x26:r={{fps}},format=rgba,geq=r='{_ARROW}':g='{_ARROW}':b='{_ARROW}'"
-        ":a='255*lte(X,Y*0.62)*lte(Y,23-X*0.45)',trim=end_frame=1,loop=-1:1,setpts=N/{fps}/TB[pointer]",
         "[wall][hex]overlay=60:70[a]",
         "[a][picture]overlay=x='700+60*mod(floor(t/6),3)':y=300:eval=frame[b]",
         "[b][clock]overlay=1168:684[c]",
-        "[c][pointer]overlay=x='620+430*sin(t*0.9)':y='340+220*sin(t*1.3+1)':eval=frame,"
-        "scale={width}:{height},format=yuv420p,realtime[screen]",
     ]
 )
+POINTER = (
+    f"color=c=white:s=18x26:r={{fps}},format=rgba,geq=r='{_ARROW}':g='{_ARROW}':b='{_ARROW}'"
+    ":a='255*lte(X,Y*0.62)*lte(Y,23-X*0.45)',trim=end_frame=1,loop=-1:1,setpts=N/{fps}/TB[pointer];"
+    "[c][pointer]overlay=x='620+430*sin(t*0.9)':y='340+220*sin(t*1.3+1)':eval=frame,"
+)
+SCREEN = "scale={width}:{height},format=yuv420p,realtime[screen]"
 
 
 async def record_desktop(seconds: float, picture: Picture) -> Capture:
@@ -43,7 +45,8 @@ def drawn(seconds: float, picture: Picture) -> bytes:
 
 
 def _graph(picture: Picture) -> str:
-    return DESKTOP.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
+    graph = f"{DESKTOP};{POINTER if picture.cursor else '[c]'}{SCREEN}"
+    return graph.format(fps=picture.frame_rate, width=picture.width, height=picture.height)
 
 
 def _drawing(graph: str, seconds: float, picture: Picture) -> list[str]:

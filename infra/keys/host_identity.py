@@ -21,7 +21,6 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra.access.host_tokens import HostToken
 from infra.blobs.disk import DiskBlobs
 from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
@@ -70,12 +69,13 @@ class HostIdentity:
         return self.key.public_key().public_bytes_raw()
 
     @property
-    def credential(self) -> HostToken:
-        return HostToken(self.host, self.key)
-
-    @property
     def prev_genesis(self) -> bytes:
         return bytes.fromhex(self._read("state.json")["genesis"])
+
+    @property
+    def pending(self) -> tuple[str, int] | None:
+        state = self._read("state.json")
+        return (state["pending"], state["counter"]) if state["pending"] else None
 
     def begin(self, session: str) -> int:
         state = self._read("state.json")

@@ -6,12 +6,13 @@
 3. A command with an unknown member is refused: a misspelt member must not be ignored.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.events.session import SessionSettings
+from schemas.events.session import CaptureSettings, SealedBlob, SessionPolicy, SessionSettings
+from schemas.format.fragment import session_uid
 from schemas.types import Count, ForcedEnd, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
 
 CREATE_PREFIX = b"lucid v1 create\0"
@@ -55,12 +56,30 @@ class Create(Command):
     settings: SessionSettings = SessionSettings()
     request: Hex64
     """Ed25519(CREATE_PREFIX ‖ `signed_part`)."""
+    policy: SessionPolicy | None = None
+    capture: CaptureSettings | None = None
+
+    @property
+    def uid(self) -> bytes:
+        return session_uid(self.host_key, self.counter)
 
     @property
     def signed_part(self) -> bytes:
         return create_request(
             self.session, self.host, self.host_key, self.counter, self.prev_genesis, self.settings
         )
+
+
+class Open(Create):
+    """The platform creates a session that its own upload host writes. Its data key was made before.
+
+    A repeated one has the same `cause` and the same content.
+    """
+
+    dek_id: Hex16
+    details: SealedBlob | None = None
+    secret: SealedBlob | None = None
+    upload: Literal[True] = True
 
 
 def create_request(
@@ -178,6 +197,27 @@ class ChangeHold(Command):
     """Place or lift a legal hold."""
 
     held: bool
+    reason: Label = "none"
+
+
+class ChangeDetails(Command):
+    """Replace the personal fields. The revision is one more than that on which the caller decided."""
+
+    revision: Annotated[int, Field(ge=1, lt=2**53)]
+    dek_id: Hex16
+    details: SealedBlob
+    secret: SealedBlob | None = None
+
+
+class PausePipeline(Command):
+    """Leave the session's fragments in the stream until the pipeline is resumed."""
+
+    reason: Label = "none"
+
+
+class ResumePipeline(Command):
+    """Take the session's fragments again, beginning with those that waited."""
+
     reason: Label = "none"
 
 

@@ -5,14 +5,36 @@
 2. `cause` is the id of the command, or the id of the event that a reaction follows. A retried append searches
    for it.
 3. `at_us` comes with the command: `decide` and `evolve` read no clock.
-4. The log outlives the session's key, so it holds no personal data: only codes, pseudonyms and numbers.
+4. The log outlives the session's key, so it holds personal data only as blobs that this key seals
+   (handlers/crypto/details.py). All other members are codes, pseudonyms and numbers.
+5. A member that came later is optional, and absent while it is unset: events of earlier versions keep their
+   bytes.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.types import CodecNumber, Count, ForcedEnd, Frozen, Hex16, Hex32, Hex64, Hex1216, Label, TimeUs
+from schemas.format.jcs import jcs
+from schemas.types import (
+    B64,
+    CodecNumber,
+    Count,
+    ForcedEnd,
+    Frozen,
+    Hex16,
+    Hex32,
+    Hex64,
+    Hex1216,
+    Label,
+    TimeUs,
+)
+
+SEALED_MOST = 17_000
+"""Bytes of one sealed blob: a line of the history with two of them stays below 65,536 bytes."""
+DAY_US = 86_400_000_000
+
+SealedBlob = Annotated[B64, Field(max_length=SEALED_MOST)]
 
 
 class State:
@@ -42,6 +64,28 @@ class SessionSettings(Frozen):
     """Chunks of fewer plain bytes are stored raw."""
 
 
+class SessionPolicy(Frozen):
+    """The platform's rules for one session. An absent member sets no rule."""
+
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """Days from the seal until the session is destroyed; nobody may destroy it earlier."""
+    max_bytes: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+    """A recording with more plain bytes is stopped."""
+
+
+class CaptureSettings(Frozen):
+    """The picture that a recorder of ours captures for the session."""
+
+    frame_rate: Annotated[int, Field(ge=1, le=120)] = 30
+    width: Annotated[int, Field(ge=320, le=7680)] = 1920
+    height: Annotated[int, Field(ge=240, le=4320)] = 1080
+    quality: Literal["low", "medium", "high", "ultra"] = "high"
+    bitrate: Annotated[int, Field(ge=64, le=1_000_000)] | None = None
+    """The most kbit/s; absent: as many as the quality takes."""
+    cursor: bool = True
+    """Whether the mouse pointer is in the picture."""
+
+
 class LifecycleEvent(Frozen):
     """The members of every event of the log."""
 
@@ -61,7 +105,17 @@ class Created(LifecycleEvent):
     prev_genesis: Hex32
     settings: SessionSettings
     request: Hex64
-    """The host's signature over the request to create."""
+    """The host's signature over the request to create: over none of the members below."""
+    dek_id: Hex16 | None = None
+    """The data key, if it was made before the session was created: it seals `details` and `secret`."""
+    details: SealedBlob | None = None
+    """The personal fields, as revision 1."""
+    secret: SealedBlob | None = None
+    """The RDP password. No query returns it."""
+    policy: SessionPolicy | None = None
+    capture: CaptureSettings | None = None
+    upload: Literal[True] | None = None
+    """The platform's own upload host writes the recording."""
 
 
 class Transition(LifecycleEvent):
@@ -148,6 +202,31 @@ class HoldChanged(LifecycleEvent):
     reason: Label
 
 
+class DetailsChanged(LifecycleEvent):
+    """The personal fields have a new content. Earlier revisions stay in the log, sealed by the same key."""
+
+    type: Literal["DetailsChanged"] = "DetailsChanged"
+    revision: Count
+    dek_id: Hex16
+    details: SealedBlob
+    secret: SealedBlob | None = None
+    """A new RDP password; absent: the former one stays."""
+
+
+class PipelinePaused(LifecycleEvent):
+    """The pipeline leaves the session's fragments in the stream. Its recording goes on."""
+
+    type: Literal["PipelinePaused"] = "PipelinePaused"
+    reason: Label
+
+
+class PipelineResumed(LifecycleEvent):
+    """The pipeline takes the session's fragments again, beginning with those that waited."""
+
+    type: Literal["PipelineResumed"] = "PipelineResumed"
+    reason: Label
+
+
 class SealStarted(LifecycleEvent):
     """The input of the manifest is fixed."""
 
@@ -193,9 +272,17 @@ Event = Annotated[
     | LossAccepted
     | SourceReleased
     | HoldChanged
+    | DetailsChanged
+    | PipelinePaused
+    | PipelineResumed
     | SealStarted
     | Sealed
     | Shredded,
     Field(discriminator="type"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def stored_bytes(event: LifecycleEvent) -> bytes:
+    """Return the bytes of an event in the log: JCS, without unset members."""
+    return jcs(event.model_dump(mode="json", exclude_none=True))

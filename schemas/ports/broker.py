@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
 from schemas.buffers import Bytes
-from schemas.ports.access import Credential
 from schemas.ports.messages import (
     Account,
     ConsumerInfo,
@@ -167,9 +166,6 @@ class Consumer(Protocol):
 
 class Jet(Reader, Writer, Eraser, Protocol):
     """One connection to the broker, with all its methods."""
-
-    credential: Credential
-    """The token of the commands that are sent over this connection (streams/control/client.py)."""
 
     @property
     def url(self) -> str:

@@ -10,8 +10,6 @@ from typing import Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas.ports.access import Credential
-
 
 class SigningKey(Protocol):
     """A private Ed25519 key, in memory, in a file or in a device."""
@@ -219,12 +217,12 @@ class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
         """The public half of the evidence key, 32 bytes."""
 
     @property
-    def credential(self) -> Credential:
-        """Makes tokens that this host's key signs; usable without the lock, after the context has ended."""
-
-    @property
     def prev_genesis(self) -> bytes:
         """Genesis of track 0 of the last session that could hold fragments; zero before the first."""
+
+    @property
+    def pending(self) -> tuple[str, int] | None:
+        """The session that has a counter and no genesis yet, and its counter; None: there is none."""
 
     def begin(self, session: str) -> int:
         """Return the counter of a session. Durable; a second call returns the same until `settle`."""

@@ -2,17 +2,37 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
+
+from schemas.events.session import CaptureSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Size, rate and key-frame distance of a recording."""
+    """The picture of a recording: size, rate, quality. The size is even: H.264 halves the colours."""
 
     width: int = 1280
     height: int = 720
     frame_rate: int = 30
     key_frame_s: float = 10.0
+    quality: str = "high"
+    """low, medium, high or ultra."""
+    bitrate: int = 0
+    """The most kbit/s; 0: as many as the quality takes."""
+    cursor: bool = True
+
+    @classmethod
+    def of(cls, capture: CaptureSettings) -> Self:
+        """Return the picture that a session's settings ask for."""
+        width, height = capture.width & ~1, capture.height & ~1
+        return cls(
+            width,
+            height,
+            capture.frame_rate,
+            quality=capture.quality,
+            bitrate=capture.bitrate or 0,
+            cursor=capture.cursor,
+        )
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height} at {self.frame_rate} fps"

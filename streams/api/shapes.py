@@ -18,8 +18,8 @@ from schemas.api.responses import (
 )
 from schemas.format.chunk_header import Codec
 from schemas.format.file_names import chunk_file, stored_chunk
+from schemas.subjects import UPLOAD_HOST
 from streams.evidence.stored_chunks import StoredChunk
-from streams.host.upload_chain import UPLOAD_HOST
 
 GB = 1_000_000_000
 SUITES = {1: "xchacha20-poly1305", 2: "aes-256-gcm"}

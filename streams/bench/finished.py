@@ -17,7 +17,7 @@ from schemas.events import commands
 from schemas.events.chunk import Ended, FoldState, TrackEnd
 from schemas.events.commands import CREATE_PREFIX, Command, Create, create_request
 from schemas.events.host import CounterTaken, HostRegistered
-from schemas.events.session import SessionSettings
+from schemas.events.session import SessionSettings, stored_bytes
 from schemas.format.fragment import session_uid
 from schemas.format.jcs import jcs
 
@@ -120,7 +120,7 @@ def _history(create: Create) -> Iterator[bytes]:
     for number, command in enumerate((create, *_life(create))):
         (event,) = decide(session, command)
         session = evolve(session, event, number + 1)
-        yield jcs(event.model_dump(mode="json"))
+        yield stored_bytes(event)
 
 
 def _life(create: Create) -> Iterable[Command]:

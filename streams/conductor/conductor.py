@@ -12,6 +12,7 @@
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -23,6 +24,7 @@ from handlers.lifecycle.next_action import (
     MakeSeal,
     Redrive,
     SendEnd,
+    SendFinal,
     Shred,
     SilenceLimits,
     StartSeal,
@@ -33,20 +35,21 @@ from handlers.lifecycle.rules import allowed
 from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.config.logs import logger
-from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable
+from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable, Unavailable
 from schemas.events import commands
-from schemas.events.chunk import Recorded, Redriven, Stored
+from schemas.events.chunk import Recorded, Stored
 from schemas.events.commands import Command, Trigger
-from schemas.events.headers import headers
 from schemas.events.session import State
 from schemas.ports import Signers
 from schemas.ports.messages import Message
 from streams.conductor.host_watch import HostActivity, send_end
+from streams.conductor.redriving import redrive
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
 from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
-from streams.keys.folder import RequireKeys, note_key
+from streams.keys.first_key import first_key
+from streams.keys.folder import RequireKeys
 from streams.keys.keystore import KeyStore
 from streams.retention.shredding import Shredder
 from streams.scheduling.clock import Clock, now_us
@@ -67,6 +70,7 @@ DECIDING = "deciding"
 KINDS: dict[type[Action | None], str] = {
     MakeKey: "starting",
     SendEnd: "ending",
+    SendFinal: "ending",
     Redrive: "driving",
     StartSeal: "sealing",
     MakeSeal: "sealing",
@@ -83,6 +87,11 @@ event."""
 log = logger("lucid.conductor")
 
 
+async def no_uploads(session_id: str) -> None:
+    """Of a conductor without an upload host. Raises Unavailable (upload.key)."""
+    raise Unavailable(f"no upload host here can end {session_id}", code="upload.key")
+
+
 @dataclass(frozen=True, slots=True)
 class ConductorParts:
     """The parts of a conductor."""
@@ -94,6 +103,8 @@ class ConductorParts:
     require_keys: RequireKeys
     limits: SilenceLimits = field(default_factory=SilenceLimits)
     clock_us: Clock = now_us
+    finish_upload: Callable[[str], Awaitable[None]] = no_uploads
+    """Publishes `final` to the recording of an upload, unless it is there."""
 
 
 @dataclass(slots=True)
@@ -105,6 +116,7 @@ class _Tracked:
     unread: set[str] = field(default_factory=lambda: set(STEPS_READ))
     """Steps whose subjects have new events."""
     end_sent: bool = False
+    final_sent: bool = False
 
 
 class Conductor:
@@ -145,7 +157,8 @@ class Conductor:
             return
         tracked = self._tracked.setdefault(session_id, _Tracked(ChunkProgress(session_id), session))
         tracked.unread |= {step} if step else set(STEPS_READ)
-        if routine and session.state in WAITING:
+        # A recording with a limit must be looked at with each chunk.
+        if routine and session.state in WAITING and session.policy.max_bytes is None:
             return
         self._tasks.wake(session_id)
 
@@ -224,22 +237,20 @@ class Conductor:
                 session,
                 now_us,
                 end_sent=tracked.end_sent,
+                final_sent=tracked.final_sent,
                 heard_us=self._activity.heard_us(session),
                 looked_us=self._activity.looked_us(session),
             )
             return evaluate(facts, self._parts.limits)
 
     async def _carry_out(self, tracked: _Tracked, action: Action, now_us: int) -> None:
-        session, created = tracked.session, tracked.session.created
-        assert created is not None
+        session = tracked.session
         match action:
             case Execute(command, fields):
                 await self._do(tracked, command, now_us, **fields)
             case MakeKey():
-                await self._parts.require_keys()
-                # The key is durable before the log names it: a crash between finds it again.
-                keys = await self._parts.keys.make(created.uid)
-                await note_key(self._jet, session.id, created.uid)
+                parts = self._parts
+                keys = await first_key(parts.keys, parts.require_keys, self._jet, session)
                 intake = await asyncio.to_thread(lambda: keys.intake_public)
                 await self._do(tracked, commands.StartComplete, now_us, dek_id=keys.dek_id, intake=intake)
             case SendEnd():
@@ -248,8 +259,12 @@ class Conductor:
                     self._parts.store.recordings, session, session.end_requested, self._parts.signers
                 )
                 tracked.end_sent = True
+            case SendFinal():
+                await self._parts.finish_upload(session.id)
+                tracked.final_sent = True
             case Redrive(indices):
-                await self._redrive(tracked, created.uid, indices)
+                await redrive(self._jet, session, indices, tracked.progress.recorded)
+                tracked.unread.add(subjects.REDRIVEN)
             case StartSeal(n, stored):
                 signer = await asyncio.to_thread(self._parts.signers.at, now_us)
                 sealed_us = max(now_us, signer.from_us)
@@ -267,25 +282,6 @@ class Conductor:
         cause = f"{WHO}.{kind.__name__}.{session.last_seq}"
         head = {"session": session.id, "at_us": now_us, "who": WHO, "cause": cause}
         tracked.session = await self._log.execute(kind.model_validate({**head, **fields}), session)
-
-    async def _redrive(self, tracked: _Tracked, uid: bytes, indices: tuple[int, ...]) -> None:
-        session = tracked.session
-        for index in indices:
-            # After a crash it may be published twice: a duplicate changes nothing.
-            event = Redriven(
-                session=session.id,
-                uid=uid,
-                run=session.run,
-                index=index,
-                recorded=tracked.progress.recorded[index],
-            )
-            await self._jet.publish(
-                subjects.chunk(subjects.REDRIVEN, session.id),
-                event.model_dump_json().encode(),
-                headers=headers(event.type),
-                msg_id=f"{uid.hex()}.{session.run}.redriven.{index}",
-            )
-        tracked.unread.add(subjects.REDRIVEN)
 
     async def _give_up(self, tracked: _Tracked, error: LucidError) -> None:
         """Bring the session to ERROR; one that is being destroyed is retried with the next sweep instead."""

@@ -20,13 +20,15 @@ from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from schemas.config.logs import logger
-from schemas.errors import LucidError, Misuse, RefusedByState
+from schemas.errors import Denied, LucidError, Misuse, RefusedByState
 from schemas.events import commands
 from schemas.events.commands import Command, Create
 from schemas.events.session import State
 from schemas.format.chunk_header import Codec
+from schemas.subjects import UPLOAD_HOST
 from streams.control.client import answer, answer_error
 from streams.control.key_commands import KeyCommands
+from streams.control.opening import Opening
 from streams.control.queries import Body, Queries
 from streams.event_store.chunk_log import recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
@@ -50,6 +52,7 @@ class Control:
         store: EventStore,
         queries: Queries,
         keys: KeyCommands,
+        opening: Opening,
         compression_max_s: float,
         clock_us: Clock,
     ) -> None:
@@ -57,8 +60,14 @@ class Control:
         self._jet, self._log, self._hosts = store.jet, store.log, store.hosts
         self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = compression_max_s, clock_us
+        self._opening = opening
         self.handlers: dict[str, Handler] = {
             "create": self.create,
+            "open": self._by_our_clock(opening.open),
+            "update": self._by_our_clock(opening.update),
+            "details": opening.details,
+            "pause_pipeline": self._appending(commands.PausePipeline, reason=OPERATOR),
+            "resume_pipeline": self._appending(commands.ResumePipeline, reason=OPERATOR),
             "start": self.start,
             "stop": self._appending(commands.Stop, reason=OPERATOR),
             "abort": self._appending(commands.RequestEnd, end="aborted", reason=OPERATOR),
@@ -102,6 +111,12 @@ class Control:
         """A host asks for a session; its signature, its key and its counter are checked first."""
         asked = Create.model_validate(self._filled(body))
         check_request(asked)
+        if asked.host == UPLOAD_HOST and asked.host_key != await self._opening.host.public():
+            raise Denied(
+                f"{UPLOAD_HOST} is the name of the platform's own upload host",
+                code="host.reserved",
+                hint="record under another host name",
+            )
         async with self._hosts.turn(asked):
             session = await self._log.load(asked.session)
             # Refused before the counter is taken. The counter before the session: a crash between leaves the
@@ -141,7 +156,11 @@ class Control:
         if accept_loss and session.state == State.ERROR:
             await self._accept_losses(session, more)
         chunks = await recorded_chunks(self._jet, session.id)
-        return await self._execute(commands.Recover, {**more, "chunks": chunks})
+        # It runs again: it needs a place like one that starts.
+        recovering = self._log.execute(
+            commands.Recover.model_validate(self._filled({**more, "chunks": chunks}))
+        )
+        return session_details(await self._quota.start(session.id, recovering))
 
     async def redrive(self, body: Body) -> Body:
         """Make missing chunks of an unsealed session again from the recording stream, under a new run."""
@@ -160,7 +179,9 @@ class Control:
         session = await self._queries.session(body)
         never_started = session.state == State.CREATED
         kind = commands.Destroy if never_started else commands.Cleanup
-        await self._log.execute(kind.model_validate(self._filled({"reason": OPERATOR, **body})), session)
+        # By our clock: a retention period does not end because the caller says so.
+        request = {"reason": OPERATOR, **body, "at_us": self._clock_us()}
+        await self._log.execute(kind.model_validate(self._filled(request)), session)
         session = await self._outcomes.until(
             session.id,
             DESTROY_S,
@@ -177,6 +198,15 @@ class Control:
 
         handler.__doc__ = kind.__doc__
         return handler
+
+    def _by_our_clock(self, handler: Handler) -> Handler:
+        """The handler of a command of the platform itself: the time of a request is the platform's."""
+
+        async def timed(body: Body) -> Body:
+            return await handler(self._filled({**body, "at_us": self._clock_us()}))
+
+        timed.__doc__ = handler.__doc__
+        return timed
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
         return session_details(await self._log.execute(kind.model_validate(self._filled(body))))

@@ -8,6 +8,9 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
+from schemas.errors import Rejected
+from schemas.events.chunk import FoldState
+from schemas.format.fragment import MAIN, parse
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
 from streams.event_store.chunk_log import last_recorded
@@ -46,6 +49,7 @@ class Queries:
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
             "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
+            "waiting": await self._waiting(session, state),
             "equivocations": state.equivocations if state else 0,
             "host_gaps": state.host_gaps if state else 0,
             "host_gap_reason": state.host_gap_reason if state else "",
@@ -75,6 +79,21 @@ class Queries:
             data = send_quota_bytes(info.bytes + sending, info.max_bytes, running[stream])
             quotas.append({"used": info.bytes, "limit": info.max_bytes, "data": data})
         return min(quotas, key=lambda quota: (quota["data"], -quota["used"]))
+
+    async def _waiting(self, session: Session, state: FoldState | None) -> int:
+        """Fragments of track 0 that the stream holds, and no checkpoint of `record` yet: its lag."""
+        created = session.created
+        if session.sealed or created is None:
+            return 0
+        last = await self.store.recordings.last(subjects.recording(created.host, session.id))
+        if last is None:
+            return 0
+        try:
+            sent = parse(last.data).header.seq + 1
+        except Rejected:  # of a stranger, under this name
+            return 0
+        known = next((track.next_seq for track in state.tracks if track.id == MAIN), 0) if state else 0
+        return max(sent - known, 0)
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""

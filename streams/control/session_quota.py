@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from handlers.lifecycle.session import Session
 from schemas.errors import RefusedByState
 from schemas.events.session import State
+from schemas.subjects import UPLOAD_HOST
 from streams.event_store.session_directory import SessionDirectory
 
 RUNNING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
@@ -31,6 +32,7 @@ class SessionQuota:
     directory: SessionDirectory
     most: int = 1000
     most_of_host: int = 250
+    """The upload host is not one machine: it may have as many as may run in all."""
     _creating: Coming = field(default_factory=dict)
     _starting: Coming = field(default_factory=dict)
 
@@ -40,14 +42,15 @@ class SessionQuota:
 
     async def create(self, host: str, session: str, creating: Awaitable[Session]) -> Session:
         """Await the creation of a session if its host has a place. Raises RefusedByState (host.places)."""
+        most = max(self.most, self.most_of_host) if host == UPLOAD_HOST else self.most_of_host
         coming = self._not_shown(self._creating)
         taken = {one.id for one in self.directory.sessions() if _takes_place_of(one, host)}
         taken |= {name for name, (owner, _) in coming.items() if owner == host}
         count = len(taken - {session})
-        if count >= self.most_of_host:
+        if count >= most:
             _close(creating)
             raise RefusedByState(
-                f"host {host} has {count} sessions that are not sealed (allowed: {self.most_of_host})",
+                f"host {host} has {count} sessions that are not sealed (allowed: {most})",
                 code="host.places",
                 hint=f"end some: lucid sessions list --host {host} (--state CREATED: never started); "
                 "lucid sessions destroy NAME... gives places back; "

@@ -7,6 +7,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 from handlers.lifecycle.next_action import Facts
 from handlers.lifecycle.session import Session
@@ -33,6 +34,7 @@ class ChunkProgress:
     driven: dict[int, int] = field(default_factory=dict)
     dead: dict[tuple[int, int], str] = field(default_factory=dict)
     ended_chunks: int | None = None
+    plain: int = 0
     _position: dict[str, int] = field(default_factory=dict)
 
     async def read_on(self, jet: Reader, steps: Collection[str] = STEPS_READ) -> None:
@@ -45,9 +47,8 @@ class ChunkProgress:
             else:
                 await self._read(jet, subjects.CHUNKS, subjects.chunk(step, self.session_id))
 
-    def facts(
-        self, session: Session, now_us: int, *, end_sent: bool = False, heard_us: int = 0, looked_us: int = 0
-    ) -> Facts:
+    def facts(self, session: Session, now_us: int, **seen: Any) -> Facts:
+        """The facts now. seen: those that are not of the chunks."""
         return Facts(
             session,
             now_us,
@@ -56,9 +57,8 @@ class ChunkProgress:
             driven=self.driven,
             dead=self.dead,
             ended_chunks=self.ended_chunks,
-            end_sent=end_sent,
-            heard_us=heard_us,
-            looked_us=looked_us,
+            plain=self.plain,
+            **seen,
         )
 
     async def _read(self, jet: Reader, stream: str, subject: str) -> None:
@@ -78,6 +78,7 @@ class ChunkProgress:
         match event:
             case Recorded():
                 self.recorded[event.index] = seq
+                self.plain = max(self.plain, event.state.plain)
             case Ended():
                 self.ended_chunks = event.chunks
             case Stored():

@@ -15,8 +15,7 @@ from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.errors import Rejected, session_absent
 from schemas.events.commands import Command
-from schemas.events.session import EVENT, Event
-from schemas.format.jcs import jcs
+from schemas.events.session import EVENT, Event, stored_bytes
 from schemas.ports import Jet
 from streams.scheduling.retry import LOG_OUTAGE, retry, retry_conflicts
 
@@ -85,7 +84,7 @@ class SessionLog:
         return await retry_conflicts(lambda: retry(attempt, LOG_OUTAGE), f"session {command.session}")
 
     async def _append(self, session: Session, event: Event) -> Session:
-        body = jcs(event.model_dump(mode="json"))
+        body = stored_bytes(event)
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
         log.info("appended", session=session.id, type=event.type, seq=seq, cause=event.cause)
         return evolve(session, event, seq)

@@ -23,11 +23,12 @@ from schemas.errors import Conflict, NoSpace, RefusedByState, Unavailable
 from schemas.events.session import State
 from schemas.format.fragment import PartSettings
 from schemas.ports import Identities, Jet
+from schemas.subjects import UPLOAD_HOST
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.host.fragment_message import fragment_bytes, fragment_headers
 from streams.host.send_quota import SendQuota
-from streams.host.upload_chain import UPLOAD_HOST, Chain, ChainReader, created
+from streams.host.upload_chain import Chain, ChainReader, created
 from streams.scheduling.clock import Clock, now_us
 from streams.scheduling.retry import LOG_OUTAGE, retry
 

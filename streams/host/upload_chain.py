@@ -17,12 +17,10 @@ from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import Created
 from schemas.format.fragment import MAIN, Fragment, Kind, genesis, parse
 from schemas.ports import Identities, Jet
+from schemas.subjects import UPLOAD_HOST
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.recordings import Recordings
 from streams.host.session_start import locked_identity
-
-UPLOAD_HOST = "http-upload"
-"""The platform itself as a host. No other host may have this name."""
 
 
 @dataclass(slots=True)

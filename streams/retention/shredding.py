@@ -67,7 +67,7 @@ class Shredder:
             await self.require_keys()  # a keys/ that is missing or foreign erases nothing
             # In the log first: an older keys/ that replaces this one erases the key before it serves.
             await order_erasure(self.recordings.jet, created.uid)
-            erasure = await self.keys.erase(created.uid, was_made=bool(session.dek_id))
+            erasure = await self.keys.erase(created.uid, was_made=bool(session.key_id))
             until_us = max(order.backups_until_us, await copies_end_us(self.recordings.jet, created.session))
             order = order.model_copy(update={"backups_until_us": until_us})
             up_to = (await self.recordings.info(self.recordings.stream_of(session.id))).last_seq
@@ -100,7 +100,7 @@ class Shredder:
         places += [Place(place=place, outcome="emptied") for place in emptied]
         tombstone = Tombstone(
             uid=created.uid,
-            dek_id=session.dek_id or NO_KEY,
+            dek_id=session.key_id or NO_KEY,
             manifest=session.seals[-1].manifest if session.seals else ZERO,
             who=order.who,
             approver=order.approver,

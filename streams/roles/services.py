@@ -18,19 +18,23 @@ from streams.conductor.conductor import Conductor, ConductorParts
 from streams.control.commands import Control
 from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
+from streams.control.opening import Opening
 from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.session_quota import SessionQuota
+from streams.control.upload_host import UploadHost
 from streams.event_store.event_store import EventStore
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
+from streams.host.upload import Uploads
 from streams.keys.folder import LoggedKeyFolder
 from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import WorkerParts, work
 from streams.projections.session_list import SessionList
+from streams.retention.expired_sessions import ExpiredSessions
 from streams.retention.sealed_source import SourceRetention
 from streams.roles.drivers import Installation, dialled, prepare_memory
 from streams.scheduling.clock import now_us
@@ -90,29 +94,41 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         evidence=here.evidence,
         signers=here.signers,
         require_keys=folder.require,
+        finish_upload=Uploads(jet, recordings, here.identity).finish,
         limits=silence(settings),
     )
     retention = SourceRetention(recordings, directory, here.evidence, settings.source_retention_s)
     listed = SessionList(jet, here.views, directory.ready)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)
-    outcomes = Outcomes(directory, conducting.trouble, conducting.wake)
+    queries = Queries(store, listed, quota, Outcomes(directory, conducting.trouble, conducting.wake))
+    opening = Opening(
+        store=store,
+        queries=queries,
+        keys=keys,
+        host=UploadHost(jet, keys, folder.require, here.identity),
+        defaults=settings.session(),
+        compression_max_s=settings.compression_max_s,
+    )
     control = Control(
         store,
-        Queries(store, listed, quota, outcomes),
+        queries,
         KeyCommands(keys, keyring, here.signers, folder, now_us),
+        opening,
         settings.compression_max_s,
         now_us,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
-    services = (directory, conducting, retention, writer, listed)
+    expired = ExpiredSessions(queries.list_page, store.log)
+    services = (directory, conducting, retention, writer, listed, expired)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(service.run()) for service in services]
             try:
                 # Commands are answered by a process that knows every open session.
                 await unless_stopped(stop, retry(directory.ready))
+                await unless_stopped(stop, retry(opening.prepare))
                 if not stop.is_set():
                     await broker.start()
                     await stop.wait()

@@ -18,7 +18,7 @@ from handlers.crypto.trust import build_trust
 from infra.jetstream import Jet
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.events.session import Shredded
+from schemas.events.session import Shredded, stored_bytes
 from schemas.format.jcs import jcs
 from schemas.format.trust import TrustKey
 from streams.event_store import topology
@@ -218,7 +218,7 @@ async def test_an_exit_status_of_a_session_is_the_documented_one(
     gone = Shredded.model_validate({**json.loads(history[0]), "type": "Shredded", "tombstone": "00" * 32})
     for name, lines in (
         ("open-01", history[:3]),
-        ("gone-01", [*history, jcs(gone.model_dump(mode="json"))]),
+        ("gone-01", [*history, stored_bytes(gone)]),
     ):
         seq = 0
         for line in lines:

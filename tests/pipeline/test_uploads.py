@@ -11,11 +11,11 @@ import pytest
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import RefusedByState
+from schemas.subjects import UPLOAD_HOST
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.stored_chunks import stored_chunks
 from streams.host.upload import Uploads
-from streams.host.upload_chain import UPLOAD_HOST
 from streams.keys.keystore import KeyStore
 from tests.support.pipeline.conducted import World, system
 

@@ -1,15 +1,18 @@
 """The drawn desktop through the bundled encoder."""
 
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from handlers.format.mp4 import BoxSplitter
-from infra.capture.drawn_desktop import record_desktop
+from infra.capture.drawn_desktop import drawn, record_desktop
 from infra.capture.ffmpeg import decode
 from schemas.errors import EvidenceFalse, Unavailable
-from schemas.ports.processes import Picture
+from schemas.events.session import CaptureSettings
+from schemas.ports.processes import Media, Picture
 
 
 async def test_the_desktop_comes_in_real_time_and_plays(tmp_path: Path) -> None:
@@ -40,6 +43,26 @@ async def test_a_stopped_recording_still_plays(tmp_path: Path) -> None:
     file = tmp_path / "a.mp4"
     file.write_bytes(data)
     assert 1 <= decode(file).seconds < 30
+
+
+async def size_of(picture: Picture) -> tuple[int, Media]:
+    """Bytes of two seconds of the desktop, and what a decoder finds in them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.mp4"
+        file.write_bytes(drawn(2, picture))
+        return file.stat().st_size, decode(file)
+
+
+async def test_the_settings_of_a_capture_reach_its_picture() -> None:
+    """Breaks: somebody asks for a small picture, or one without a pointer, and gets another."""
+    asked = CaptureSettings(frame_rate=5, width=641, height=361, quality="low", cursor=False)
+    picture = Picture.of(asked)
+    size, media = await size_of(picture)
+    assert (media.width, media.height, media.frames) == (640, 360, 10)
+    assert (await size_of(replace(picture, quality="ultra")))[0] > size
+    assert drawn(2, replace(picture, cursor=True)) != drawn(2, picture)
+    ultra = replace(picture, quality="ultra", frame_rate=30)
+    assert (await size_of(replace(ultra, bitrate=100)))[0] < (await size_of(ultra))[0]
 
 
 async def test_an_encoder_that_fails_says_why() -> None:

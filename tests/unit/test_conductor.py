@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from handlers.lifecycle.decide import decide
 from handlers.lifecycle.next_action import (
     HOST_SILENT,
+    MAX_SIZE,
     Action,
     Execute,
     Facts,
@@ -17,6 +18,7 @@ from handlers.lifecycle.next_action import (
     MakeSeal,
     Redrive,
     SendEnd,
+    SendFinal,
     Shred,
     SilenceLimits,
     StartSeal,
@@ -25,7 +27,7 @@ from handlers.lifecycle.next_action import (
 from handlers.lifecycle.session import Session, evolve, initial
 from schemas.events import commands
 from schemas.events.commands import Command
-from tests.support.evidence.session_commands import BEGIN, COMPLETE, create
+from tests.support.evidence.session_commands import BEGIN, COMPLETE, create, open_upload
 
 LIMITS = SilenceLimits()
 NAME = "demo-01"
@@ -83,7 +85,7 @@ class World:
                 self.do(commands.StartComplete, dek_id="aa" * 16, intake="bb" * 1216)
             case Execute(command, said):
                 self.do(command, **said)
-            case SendEnd():
+            case SendEnd() | SendFinal():
                 self.ended = len(self.recorded)
             case Redrive(indices):
                 self.driven.update(dict.fromkeys(indices, self.session.run))
@@ -318,6 +320,72 @@ def test_an_error_that_a_person_made_waits_for_a_person() -> None:
     assert world.next() is None
 
 
+def uploading(**more: object) -> World:
+    """A started session that the platform writes itself."""
+    world = World()
+    (event,) = decide(initial(NAME), open_upload(**more))
+    world.session = evolve(initial(NAME), event, 1)
+    return world.start()
+
+
+def test_an_upload_that_is_stopped_gets_its_final_from_the_platform() -> None:
+    """Breaks: an upload is never sealed, for nobody else ends it; or it is ended while bytes still come."""
+    world = uploading()
+    world.now_us += 10**12
+    assert world.next() is None, "it sends no ticks: it is never silent"
+    world.do(commands.Stop)
+    assert world.next() == SendFinal()
+    assert evaluate(replace(world.facts, final_sent=True), LIMITS) is None
+    assert world.settle().session.state == "STOPPED"
+    assert world.done[-4:] == ["SendFinal", "StartSeal", "MakeSeal", "StopComplete"]
+
+
+def test_a_recording_beyond_its_largest_size_is_stopped_in_order() -> None:
+    """Breaks: one session fills the disk although a limit was set; or it breaks off without a seal."""
+    world = uploading(policy={"max_bytes": 1000})
+    assert evaluate(replace(world.facts, plain=1000), LIMITS) is None
+    stop = evaluate(replace(world.facts, plain=1001), LIMITS)
+    assert stop == Execute(commands.Stop, {"reason": MAX_SIZE})
+
+
+def test_nothing_is_sealed_while_the_pipeline_is_paused() -> None:
+    """Breaks: a pipeline that a person has paused goes on; or what was stopped meanwhile is never sealed."""
+    world = started()
+    world.stored, world.ended = {0: 7, 1: 9, 2: 8}, 3
+    world.do(commands.PausePipeline)
+    assert world.settle().session.state == "STOPPING"
+    world.do(commands.ResumePipeline)
+    assert world.settle().session.state == "STOPPED"
+
+
+def test_no_host_is_silent_or_lost_while_the_pipeline_is_paused() -> None:
+    """Breaks: a person pauses the pipeline over night, and finds a session in ERROR."""
+    world = started()
+    world.do(commands.PausePipeline)
+    world.now_us += 10**12
+    assert world.next() is None
+    world.do(commands.ResumePipeline)
+    assert world.settle().session.reason == HOST_SILENT
+    world.do(commands.PausePipeline)
+    world.now_us += int((LIMITS.host_return_s + 1) * 1e6)
+    assert world.next() is None
+
+
+def test_an_upload_is_ended_although_its_pipeline_is_paused_and_chunks_wait_for_their_new_run() -> None:
+    """Breaks: after a recovery, a paused pipeline keeps an upload from ever being ended."""
+    world = uploading()
+    world.recorded = {0: 1}
+    world.do(commands.PausePipeline)
+    world.do(commands.Error)
+    world.do(commands.Recover, chunks=1)
+    assert world.next() is None, "nothing is driven"
+    world.dead = {(0, 0): "chunk.tag"}
+    world.do(commands.Stop)
+    assert world.next() == SendFinal()
+    world.do(commands.ResumePipeline)
+    assert world.next() == Redrive((0,))
+
+
 STEPS = [
     "record",
     "store",
@@ -331,6 +399,8 @@ STEPS = [
     "error",
     "recover",
     "abort",
+    "pause pipeline",
+    "resume pipeline",
 ]
 
 
@@ -344,6 +414,8 @@ def test_whatever_happened_the_session_comes_to_rest_and_can_still_be_sealed(ste
         "resume": commands.Resume,
         "stop": commands.Stop,
         "error": commands.Error,
+        "pause pipeline": commands.PausePipeline,
+        "resume pipeline": commands.ResumePipeline,
     }
     for step in steps:
         world.now_us += 1_000_000
@@ -372,6 +444,7 @@ def test_whatever_happened_the_session_comes_to_rest_and_can_still_be_sealed(ste
                 except ValueError:
                     continue
         world.settle()
+    world.do(commands.ResumePipeline)
     world.ended = len(world.recorded) if world.ended is None else world.ended
     for _ in range(3):
         if world.session.state == "ERROR" and not world.session.sealed:

@@ -110,6 +110,7 @@ class Ingest:
             recording.catch_up(self._seen[self._shared.recordings.stream_of(session.id)])
         if recording is not None:
             recording.released(session.released_chunks)
+            recording.halt(session.pipeline_paused)
             recording.pause(session.state in (State.PAUSING, State.PAUSED))
 
     def _progress(self, p: int) -> bytes:

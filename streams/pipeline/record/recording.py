@@ -8,7 +8,8 @@
 5. If another owner has recorded on (`Checkpoints` finds out), our fold is void: theirs is restored.
 6. A paused session folds nothing: its fragments stay in the stream. An ending (FINAL or END) ends the pause;
    everything up to it is folded.
-7. An unforeseen error stops this session for RETRY_S and is logged; it reaches no other session.
+7. While the pipeline of a session is paused, its fragments stay in the stream, unchecked, its ending too.
+8. An unforeseen error stops this session for RETRY_S and is logged; it reaches no other session.
 
 A crash anywhere loses only memory: the next owner restores the fold from the checkpoint and reads on.
 """
@@ -16,26 +17,23 @@ A crash anywhere loses only memory: the next owner restores the fold from the ch
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
 from itertools import count
 
 from handlers.stages.record import pieces
 from handlers.stages.record.admit import Arrival, Unfit, admit_all
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.pieces import FoldedFragment, Identity, Output
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from schemas import subjects
 from schemas.config.logs import logger
-from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
-from streams.event_store.chunk_log import data_seqs
 from streams.pipeline.record.checkpoints import Checkpoints, restore
 from streams.pipeline.record.held_fragments import HeldFragments
+from streams.pipeline.record.outputs import Outputs
 from streams.pipeline.record.refusals import DEAD_LETTERS, Refusals
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.record.subject_reader import SubjectReader
 from streams.scheduling.retry import retry
-from streams.scheduling.threads import is_slow
 
 RETRY_S = 60.0
 READ_SHARE, SUSPECT_SHARE = 256, 16
@@ -57,6 +55,7 @@ class Recording:
         self._refusals = Refusals(shared, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
+        self._outputs = Outputs(shared, identity, self._checkpoints, self._refusals)
         self._position = 0
         """Stream sequence of the last message that was folded, or checked and not needed."""
         self._heard_us = 0
@@ -66,6 +65,8 @@ class Recording:
         self._held = HeldFragments(shared)
         self._catching: asyncio.Task[None] | None = None
         self._is_void = self._paused = self._ending_seen = self._stalled = self._closed = False
+        self._halted = False
+        """The pipeline of the session is paused."""
 
     @property
     def full(self) -> bool:
@@ -90,6 +91,9 @@ class Recording:
         """Fold a new message, or hold or drop it while the session is behind."""
         if self._closed:
             return
+        if self._halted:
+            self.leave(arrival.seq)
+            return
         if self._paused and arrival.is_ending(self.identity.uid):
             self._ending_seen = True
             self.pause(False)
@@ -111,14 +115,15 @@ class Recording:
         if up_to > self._position:
             self._read_up_to = max(self._read_up_to, up_to)
             self._drop_held()
-        if not self._paused:
+        if not self._paused and not self._halted:
             self._begin_catching(is_valid=True)
 
     def leaves(self, size: int, looked: int) -> bool:
         """Whether a message stays in the stream, unchecked. looked: messages of this read checked so far."""
         enough = looked >= (SUSPECT_SHARE if self.suspect else READ_SHARE)
         late = self._catching is not None and not self._can_hold(size)
-        return not self._paused and (enough or late)  # paused: an ending must be found
+        # While the recording is paused, an ending must be found.
+        return self._halted or (not self._paused and (enough or late))
 
     def catch_up(self, up_to: int = 0) -> None:
         """Restore the fold from its checkpoint and read the stream up to a sequence, in the background."""
@@ -129,6 +134,17 @@ class Recording:
         """Stop folding, so that fragments stay in the stream; or go on with those that came meanwhile."""
         self._paused = paused and not self._ending_seen
         if not self._paused and self._read_up_to > self._position:
+            self.catch_up()
+
+    def halt(self, halted: bool) -> None:
+        """Leave all fragments in the stream, unread; or take them again, beginning at the checkpoint."""
+        if halted and not self._halted:
+            # The fold is dropped, so that a long halt keeps no open chunk in memory.
+            self._halted = self._is_void = True
+            self._drop_held()
+            self._shared.chunk_memory.forget_open(self.identity.uid)
+        elif self._halted and not halted:
+            self._halted = False
             self.catch_up()
 
     def released(self, chunks: int) -> None:
@@ -178,7 +194,7 @@ class Recording:
 
     async def _read_on(self) -> bool:
         """Read dropped messages again, then fold the held ones; False: the fold became void meanwhile."""
-        while not self._is_void and not self._paused:
+        while not self._is_void and not self._paused and not self._halted:
             await self._wait_for_space()
             await retry(self._read_stream)
             await self._take_held()
@@ -212,14 +228,14 @@ class Recording:
             self._keep(arrival)
             self._note_heard(arrival.message)
         if not self._fold.ended:
-            self._emit(self._fold.settle_waiting())
+            self._outputs.emit(self._fold, self._fold.settle_waiting())
 
     async def _ended_in_pause(self) -> bool:
         """Look for an ending while paused. True: there is one, the pause is over, or the fold is void."""
-        if not self._paused:
+        if not self._paused or self._halted:
             return False
         at = self._position
-        while self._paused and at < self._read_up_to and not self._is_void:
+        while self._paused and not self._halted and at < self._read_up_to and not self._is_void:
             arrivals, at = await self._stream.read_after(at, self._read_up_to)
             if any(arrival.is_ending(self.identity.uid) for arrival in arrivals):
                 self._ending_seen, self._paused = True, False
@@ -259,7 +275,7 @@ class Recording:
             self._keep(arrival)
         if arrival.found.header.kind is not Kind.END and pieces.is_taken(outputs, arrival.seq):
             self._note_heard(arrival.message)
-        self._emit(outputs)
+        self._outputs.emit(self._fold, outputs)
         if begins:
             self._keep(arrival)  # after `close`: it belongs to the chunk that it begins
 
@@ -269,28 +285,6 @@ class Recording:
     def _keep(self, arrival: Arrival) -> None:
         if isinstance(arrival.found, Fragment) and arrival.found.header.kind is Kind.DATA:
             self._shared.chunk_memory.add(self.identity.uid, self.identity.host, arrival.seq, arrival.found)
-
-    def _emit(self, outputs: Sequence[Output]) -> None:
-        chunk_memory, uid, session = self._shared.chunk_memory, self.identity.uid, self.identity.session
-        for output in outputs:
-            match output:
-                case Recorded():
-                    chunk_memory.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
-                    self._checkpoints.append(output)
-                case Ended():
-                    chunk_memory.forget_open(uid)
-                    counts = {"fragments": output.fragments, "duplicates": self._fold.duplicates}
-                    log.info("recording_ended", session=session, refused=self._refusals.count, **counts)
-                    self._checkpoints.append(output)
-                case pieces.Refused(fragment, code, message):
-                    chunk_memory.drop(uid, fragment.stream_seq)
-                    self._refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof)
-                case pieces.Duplicate(fragment):
-                    chunk_memory.drop(uid, fragment.stream_seq)
-                case pieces.LateDuplicate(fragment):
-                    chunk_memory.drop(uid, fragment.stream_seq)
-                    self._shared.side_tasks.add(partial(self._refusals.compare_late, self._fold, fragment))
-        self._refusals.watch(self._fold)
 
     def _void(self) -> None:
         """Another owner recorded on: drop our fold, and restore from their checkpoint."""

@@ -5,7 +5,7 @@ import hashlib
 import json
 import types
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
 
 
 def _canonical(event: BaseModel) -> bytes:
-    return jcs(event.model_dump(mode="json"))
+    return jcs(event.model_dump(mode="json", exclude_none=True))
 
 
 def _members(union: Any) -> tuple[type[BaseModel], ...]:
@@ -85,7 +85,8 @@ def _value_of(model: type[BaseModel], least: bool) -> dict[str, Any]:
 def _sample(annotation: Any, metadata: list[Any], name: str, least: bool) -> Any:
     """A value that is always the same for the same member."""
     if get_origin(annotation) is not None and getattr(annotation, "__metadata__", None):
-        return _sample(get_args(annotation)[0], list(annotation.__metadata__), name, least)
+        marks = [one for mark in annotation.__metadata__ for one in getattr(mark, "metadata", (mark,))]
+        return _sample(get_args(annotation)[0], marks, name, least)
     marks = {id(mark) for mark in metadata}
     noise = hashlib.sha256(name.encode()).digest() * 38
     if length := next((LENGTHS[mark] for mark in marks if mark in LENGTHS), 0):
@@ -101,7 +102,7 @@ def _sample(annotation: Any, metadata: list[Any], name: str, least: bool) -> Any
         return () if least else (_sample(arguments[0], [], name, least),)
     if origin is dict:
         return {_sample(arguments[0], [], name, least): _sample(arguments[1], [], name, least)}
-    if isinstance(origin, type) and issubclass(origin, types.UnionType):
+    if origin in (Union, types.UnionType):
         return _sample(arguments[0], [], name, least)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _value_of(annotation, least)

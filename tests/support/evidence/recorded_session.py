@@ -22,7 +22,7 @@ from handlers.stages.record.pieces import FoldedFragment
 from infra.keys.signers import Signer
 from schemas.events import commands
 from schemas.events.chunk import Ended, Recorded, Stored
-from schemas.events.session import SessionSettings
+from schemas.events.session import SessionSettings, stored_bytes
 from schemas.format import dsse
 from schemas.format.chunk_header import Codec, Suite
 from schemas.format.digest import ZERO, h
@@ -111,7 +111,7 @@ class RecordedSession:
         order = kind.model_validate({**said, "cause": f"c{len(self.history)}"})
         for event in decide(self.session, order):
             self.session = evolve(self.session, event, self.session.last_seq + 1)
-            self.history.append(jcs(event.model_dump(mode="json")))
+            self.history.append(stored_bytes(event))
 
     @property
     def material(self) -> Material:

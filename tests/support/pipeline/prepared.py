@@ -35,11 +35,10 @@ from infra.keys.session_keys import DiskKeyFiles
 from schemas import subjects
 from schemas.events import commands
 from schemas.events.chunk import Ended, Recorded, Stored
-from schemas.events.session import SessionSettings
+from schemas.events.session import SessionSettings, stored_bytes
 from schemas.format.digest import ZERO, h
 from schemas.format.fragment import Fragment, Kind, PartSettings, genesis, parse, session_uid
 from schemas.format.index import Entry
-from schemas.format.jcs import jcs
 from tests.support.evidence.offline_fold import Border, offline
 
 HOST = "host-1"
@@ -248,7 +247,7 @@ def _material(
     ):
         (event,) = decide(session, command)
         session = evolve(session, event, number)
-        history.append(jcs(event.model_dump(mode="json")))
+        history.append(stored_bytes(event))
     created, started = session.created, session.seal_started
     assert created is not None
     assert started is not None

@@ -1,0 +1,243 @@
+"""Carries out `open`, `update` and `details`: sessions of the platform itself, personal fields of all.
+
+1. Personal fields and the password arrive in the clear and are sealed here, under the session's key, before
+   anything is written. They are in no log line and in no error.
+2. `open` may be repeated with the same `cause` and content, and answers the same session. The same cause with
+   another content is refused (idempotency.reused).
+3. `update` names the revision on which the caller decided; an older one is refused (session.revision).
+4. `details` returns the fields to a caller whom the service has permitted. No query returns the password.
+5. Settings that have no effect yet are refused: nobody believes that sound is recorded.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from handlers.crypto.details import open_details, seal_details, seal_password
+from handlers.format.compression import check_cost
+from handlers.lifecycle.decide import check_repeated, decide
+from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import session_details
+from schemas.errors import Misuse
+from schemas.events.commands import ChangeDetails, Command, Open
+from schemas.events.details import Details, Password
+from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
+from schemas.format.chunk_header import DEFAULT_LEVELS, Codec
+from schemas.subjects import UPLOAD_HOST
+from streams.control.queries import Body, Queries
+from streams.control.upload_host import UploadHost, Wanted
+from streams.event_store.event_store import EventStore
+from streams.keys.first_key import first_key
+from streams.keys.held_keys import shredded
+from streams.keys.keystore import KeyStore
+
+FIRST = 1
+"""The revision of the details in Created."""
+
+
+def _given(members: object) -> object:
+    """The members without those that are null: a null says nothing."""
+    if not isinstance(members, dict):
+        return members
+    return {name: _given(member) for name, member in members.items() if member is not None}
+
+
+GivenDetails = Annotated[Details, BeforeValidator(_given)]
+
+
+class CaptureAsked(CaptureSettings):
+    """The capture of a new session, with the settings that nothing obeys yet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    audio: bool = False
+
+
+class PolicyAsked(SessionPolicy):
+    """The policy of a new session, with the settings that nothing obeys yet."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    backup: bool = False
+    archive: bool = False
+
+
+class OpenAsked(Command):
+    """The body of `open`. settings: those that differ from the platform's."""
+
+    settings: dict[str, int] = Field(default_factory=dict)
+    details: GivenDetails | None = None
+    password: Password | None = Field(default=None, repr=False)
+    policy: PolicyAsked | None = None
+    capture: CaptureAsked | None = None
+
+
+class UpdateAsked(Command):
+    """The body of `update`. revision: the newest one that the caller knows; absent: any.
+
+    password: absent: the former one stays.
+    """
+
+    revision: int | None = Field(default=None, ge=0, lt=2**53)
+    details: GivenDetails
+    password: Password | None = Field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One for each process that answers commands."""
+
+    store: EventStore
+    queries: Queries
+    keys: KeyStore
+    host: UploadHost
+    defaults: SessionSettings
+    compression_max_s: float
+
+    async def open(self, body: Body) -> Body:
+        """Create a session that the platform writes itself: bytes of its recording come over HTTP."""
+        asked = OpenAsked.model_validate(body)
+        wanted = self._wanted(asked)
+        session = await self.store.log.load(asked.session)
+        if session.created is None:
+            opened = self._open(asked, wanted, session)
+            session = await self.queries.quota.create(UPLOAD_HOST, asked.session, opened)
+        else:
+            await self._check_repeated(session, asked, wanted)
+        return session_details(session)
+
+    async def update(self, body: Body) -> Body:
+        """Replace the personal fields of a session. Its history keeps the earlier ones, sealed."""
+        asked = UpdateAsked.model_validate(body)
+        session = await self.queries.session({"session": asked.session})
+        revision = (session.revision if asked.revision is None else asked.revision) + 1
+        change = ChangeDetails(
+            session=session.id,
+            at_us=asked.at_us,
+            who=asked.who,
+            cause=asked.cause,
+            revision=revision,
+            dek_id=bytes(16),
+            details=b"",
+        )
+        if decide(session, change):  # refused before a key is made or read
+            keys = await first_key(self.keys, self.host.require_keys, self.store.jet, session)
+            sealed = {
+                "dek_id": keys.dek_id,
+                "details": seal_details(keys.dek, session.uid, revision, asked.details),
+                "secret": _sealed_password(keys.dek, session.uid, revision, asked.password),
+            }
+            session = await self.store.log.execute(change.model_copy(update=sealed), session)
+        return session_details(session)
+
+    async def details(self, body: Body) -> Body:
+        """The personal fields of a session, opened. Revision 0: it has none."""
+        session = await self.queries.session(body)
+        answer: dict[str, Any] = {"session": session.id, "revision": session.revision, "details": {}}
+        if session.revision:
+            async with self.keys.using(session.uid, session.key_id) as held:
+                if held is None:
+                    raise shredded(session.uid)
+                found = await asyncio.to_thread(
+                    open_details, held.keys.dek, session.uid, session.revision, session.details
+                )
+                await self.keys.check(held)
+            answer["details"] = found.model_dump(mode="json")
+        return answer
+
+    async def prepare(self) -> None:
+        """Resolve the session that a crash left between its key and Created, before commands are answered."""
+        async with self.host.identity() as me:
+            await self.host.resolve(me)
+
+    async def _open(self, asked: OpenAsked, wanted: Wanted, session: Session) -> Session:
+        async with self.host.identity() as me:
+            session = await self.store.log.advance(session)
+            if session.created is not None:  # another request with this name was first
+                await self._check_repeated(session, asked, wanted)
+                return session
+            await self.host.resolve(me, but=asked.session)
+            command, keys = await self.host.prepare(me, wanted)
+            command = _sealed(command, keys.dek, asked)
+            await self.store.hosts.admit(command)
+            session = await self.store.log.execute(command, session)
+            await self.host.settle(me, session, keys)
+            return session
+
+    async def _check_repeated(self, session: Session, asked: OpenAsked, wanted: Wanted) -> None:
+        """Raises RefusedByState (session.exists, idempotency.reused). A shredded session is not compared."""
+        created = session.created
+        assert created is not None
+        again = Open(
+            **created.model_dump(include={"host", "host_key", "counter", "prev_genesis", "request"}),
+            session=session.id,
+            at_us=asked.at_us,
+            who=asked.who,
+            cause=asked.cause,
+            settings=wanted.settings,
+            policy=wanted.policy,
+            capture=wanted.capture,
+            dek_id=created.dek_id or bytes(16),
+        )
+        if created.cause == asked.cause and created.dek_id is not None:
+            async with self.keys.using(session.uid, created.dek_id) as held:
+                if held is None:
+                    return
+                again = _sealed(again, held.keys.dek, asked)
+        check_repeated(session, again)
+
+    def _wanted(self, asked: OpenAsked) -> Wanted:
+        """Raises Misuse (session.unsupported, session.settings, compression.*)."""
+        policy = asked.policy or PolicyAsked()
+        capture = asked.capture or CaptureAsked()
+        for name, given in (("audio", capture.audio), ("backup", policy.backup), ("archive", policy.archive)):
+            if given:
+                raise Misuse(
+                    f"{name} cannot be switched on: nothing obeys it yet (allowed: false)",
+                    code="session.unsupported",
+                    hint=f"leave {name} out",
+                )
+        settings = session_settings(asked.settings, self.defaults)
+        check_cost(Codec(settings.codec), settings.level, settings.chunk_bytes, self.compression_max_s)
+        rules = SessionPolicy(retention_days=policy.retention_days, max_bytes=policy.max_bytes)
+        picture = CaptureSettings(**capture.model_dump(exclude={"audio"})) if asked.capture else None
+        return Wanted(
+            session=asked.session,
+            at_us=asked.at_us,
+            who=asked.who,
+            cause=asked.cause,
+            settings=settings,
+            policy=rules if rules != SessionPolicy() else None,
+            capture=picture,
+        )
+
+
+def session_settings(given: dict[str, int], defaults: SessionSettings) -> SessionSettings:
+    """Return the settings of a new session. A codec without a level has its own default level.
+
+    Raises Misuse (session.settings), ValidationError.
+    """
+    unknown = given.keys() - SessionSettings.model_fields.keys()
+    if unknown:
+        raise Misuse(
+            f"settings has no member {min(unknown)[:50]!r} "
+            f"(allowed: {', '.join(sorted(SessionSettings.model_fields))})",
+            code="session.settings",
+        )
+    members = {**defaults.model_dump(), **given}
+    if members["codec"] != defaults.codec and "level" not in given and members["codec"] in set(Codec):
+        members["level"] = DEFAULT_LEVELS[Codec(members["codec"])]
+    return SessionSettings.model_validate(members)
+
+
+def _sealed(command: Open, dek: bytes, asked: OpenAsked) -> Open:
+    uid = command.uid
+    details = seal_details(dek, uid, FIRST, asked.details or Details())
+    secret = _sealed_password(dek, uid, FIRST, asked.password)
+    return command.model_copy(update={"details": details, "secret": secret})
+
+
+def _sealed_password(dek: bytes, uid: bytes, revision: int, password: str | None) -> bytes | None:
+    return seal_password(dek, uid, revision, password) if password is not None else None

@@ -1,0 +1,51 @@
+"""Carries out the outputs of one session's fold: events to append, fragments to keep, drop or refuse."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from handlers.stages.record import pieces
+from handlers.stages.record.fold import Fold
+from handlers.stages.record.pieces import Identity, Output
+from schemas.config.logs import logger
+from schemas.events.chunk import Ended, Recorded
+from streams.event_store.chunk_log import data_seqs
+from streams.pipeline.record.checkpoints import Checkpoints
+from streams.pipeline.record.refusals import Refusals
+from streams.pipeline.record.shared import Shared
+from streams.scheduling.threads import is_slow
+
+log = logger("lucid.record")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """One for each session. Nothing here awaits: no other task runs between a fragment and its outputs."""
+
+    shared: Shared
+    identity: Identity
+    checkpoints: Checkpoints
+    refusals: Refusals
+
+    def emit(self, fold: Fold, outputs: Sequence[Output]) -> None:
+        """Carry out the outputs of one step of the fold."""
+        chunk_memory, uid, session = self.shared.chunk_memory, self.identity.uid, self.identity.session
+        for output in outputs:
+            match output:
+                case Recorded():
+                    chunk_memory.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
+                    self.checkpoints.append(output)
+                case Ended():
+                    chunk_memory.forget_open(uid)
+                    counts = {"fragments": output.fragments, "duplicates": fold.duplicates}
+                    log.info("recording_ended", session=session, refused=self.refusals.count, **counts)
+                    self.checkpoints.append(output)
+                case pieces.Refused(fragment, code, message):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self.refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof)
+                case pieces.Duplicate(fragment):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                case pieces.LateDuplicate(fragment):
+                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self.shared.side_tasks.add(partial(self.refusals.compare_late, fold, fragment))
+        self.refusals.watch(fold)
