@@ -12,7 +12,14 @@ SessionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$"
 Text = Annotated[str, StringConstraints(max_length=200)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=50)]
 CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
-Resolution = Annotated[str, StringConstraints(pattern=r"^[0-9]{3,4}x[0-9]{3,4}$")]
+WIDTH = "(3[2-9][0-9]|[4-9][0-9]{2}|[1-6][0-9]{3}|7[0-5][0-9]{2}|76[0-7][0-9]|7680)"
+HEIGHT = "(2[4-9][0-9]|[3-9][0-9]{2}|[1-3][0-9]{3}|4[0-2][0-9]{2}|43[01][0-9]|4320)"
+Resolution = Annotated[str, StringConstraints(pattern=f"^{WIDTH}x{HEIGHT}$")]
+"""320x240 to 7680x4320."""
+
+
+Unsupported = Annotated[bool, Field(json_schema_extra={"const": False})]
+"""A setting without an effect yet: true is refused with a sentence of its own."""
 
 
 class Request(BaseModel):
@@ -34,7 +41,7 @@ class RdpConfig(Request):
 
 
 class RecordingConfig(Request):
-    """How the desktop is captured and its chunks are made."""
+    """How the desktop is captured and its chunks are made. Its `compression` wins over storage_config's."""
 
     frame_rate: Annotated[int, Field(ge=1, le=120)] = 30
     resolution: Resolution = "1920x1080"
@@ -42,7 +49,7 @@ class RecordingConfig(Request):
     compression: CodecName | None = None
     bitrate: Annotated[int, Field(ge=100, le=100_000)] | None = None
     """kbit/s; without it the quality decides."""
-    audio: bool = False
+    audio: Unsupported = False
     cursor: bool = True
 
 
@@ -53,8 +60,8 @@ class StorageConfig(Request):
     max_size_gb: Annotated[float, Field(gt=0, le=100_000)] | None = None
     encryption: Literal["xchacha20-poly1305", "aes-256-gcm"] | None = None
     compression: CodecName | None = None
-    backup: bool = False
-    archive: bool = False
+    backup: Unsupported = False
+    archive: Unsupported = False
 
 
 class Metadata(Request):

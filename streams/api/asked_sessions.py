@@ -12,7 +12,7 @@ GB = 1_000_000_000
 
 
 def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, Any]:
-    """Return the body of the command `open`. Raises Misuse (session.unsupported, session.settings)."""
+    """Return the body of the command `open`. Raises Misuse (session.unsupported)."""
     recording, storage = asked.recording_config, asked.storage_config
     _refuse("storage_config.backup", storage.backup)
     _refuse("storage_config.archive", storage.archive)
@@ -65,13 +65,6 @@ def _details(asked: SessionCreate | SessionUpdate) -> dict[str, Any]:
 
 def _settings(recording: RecordingConfig, storage: StorageConfig, defaults: Settings) -> SessionSettings:
     codec = recording.compression or storage.compression
-    if recording.compression and storage.compression and recording.compression != storage.compression:
-        raise Misuse(
-            f"recording_config.compression is {recording.compression}, storage_config.compression "
-            f"{storage.compression}: a chunk is compressed once",
-            code="session.settings",
-            hint="give one of them",
-        )
     if codec is not None:
         level = defaults.level if codec == defaults.codec else None
         defaults = replace(defaults, codec=codec, level=level)
@@ -92,12 +85,6 @@ def _refuse(name: str, wanted: bool) -> None:
 
 
 def picture_size(resolution: str) -> tuple[int, int]:
-    """Return width and height. Raises Misuse (session.settings)."""
+    """Return width and height of a resolution."""
     width, height = map(int, resolution.split("x"))
-    if not (320 <= width <= 7680 and 240 <= height <= 4320):
-        raise Misuse(
-            f"recording_config.resolution is {resolution} (allowed: 320x240 to 7680x4320)",
-            code="session.settings",
-            place="recording_config.resolution",
-        )
     return width, height

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from schemas.api.problem import MEDIA_TYPE, FieldProblem, Problem, problem_of
 from schemas.config.logs import logger
@@ -66,7 +67,21 @@ async def _by_framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
     problem = problem_of(Misuse(text, code=f"http.{error.status_code}"), error.status_code)
-    return respond(problem, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return respond(problem, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Every method of this path: its routes have one each."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    return {
+        method
+        for route in routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request, Response
+from pydantic import WithJsonSchema
 
 from schemas.api.requests import Reasoned, SessionCreate
 from schemas.api.responses import PipelineShown, UploadProgress
@@ -17,6 +18,7 @@ from streams.api.shapes import pipeline_shown
 PREFIX = "/pipelines"
 UploadOffset = Annotated[
     int | None,
+    WithJsonSchema({"type": "integer", "minimum": 0}),
     Header(
         ge=0, lt=2**53, description="Where the body's first byte belongs. Bytes that are there are skipped."
     ),
