@@ -48,10 +48,11 @@ soak:
 fuzz *ARGS:
     python -m tests.soak.fuzz {{ARGS}}
 
-# docs/settings.md and docs/errors.md, from what the sources declare
+# the pages and documents in docs/ that are made from what the sources declare
 docs:
     lucid config reference > docs/settings.md
     python docs/errors_page.py > docs/errors.md
+    python docs/openapi.py > docs/openapi.json
 
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:

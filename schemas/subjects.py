@@ -39,7 +39,7 @@ AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads",
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UPLOAD_HOST = "http-upload"
-"""The platform itself as a host. No other host may have this name."""
+"""The platform itself as a host: of every session that a person opened. No other host may have this name."""
 RESERVED_IDS = frozenset({"statistics", "health", "metrics"})
 
 RECORDED, CHUNKED, COMPRESSED, ENCRYPTED = "recorded", "chunked", "compressed", "encrypted"

@@ -29,6 +29,7 @@ from schemas.events.session import (
     State,
     Transition,
 )
+from schemas.subjects import UPLOAD_HOST
 
 NO_POLICY = SessionPolicy()
 
@@ -85,6 +86,12 @@ class Session:
     def uid(self) -> bytes:
         """16 bytes; empty while there is no such session."""
         return self.created.uid if self.created else b""
+
+    @property
+    def owner(self) -> str:
+        """Label of the person that opened the session; empty: a host did."""
+        created = self.created
+        return created.who if created is not None and created.host == UPLOAD_HOST else ""
 
     @property
     def policy(self) -> SessionPolicy:

@@ -94,6 +94,16 @@ def write_private(path: Path, data: Buffer) -> None:
         file.write(data)
 
 
+def write_once(path: Path, data: Buffer) -> bool:
+    """Make a file that only its owner can read, unless its name is taken. Returns whether it was made."""
+    try:
+        with _named_when_whole(path, replace=False) as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
 def write_locked(path: Path, data: Buffer) -> int:
     """Replace a file that is locked (flock) before it has its name; return the descriptor with the lock."""
     with contextlib.ExitStack() as on_failure:

@@ -20,6 +20,7 @@ from infra.jetstream.pull_requests import PULL_TIMES, PullTimes
 from schemas.buffers import Bytes
 from schemas.config.backoff import Backoff
 from schemas.errors import Unavailable
+from schemas.ports.access import Credential
 from schemas.ports.messages import (
     MSG_ID,
     Account,
@@ -41,6 +42,7 @@ async def connect(
     name: str,
     inbox_prefix: str = "_INBOX",
     timeout_s: float = CONNECT_TIMEOUT_S,
+    credential: Credential = str,
 ) -> "Jet":
     """Return a connection that stands, to a server with JetStream.
 
@@ -55,14 +57,15 @@ async def connect(
     except BaseException:
         await conn.close()
         raise
-    return Jet(conn)
+    return Jet(conn, credential)
 
 
 class Jet:
     """The port Jet."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, credential: Credential = str) -> None:
         self._conn = conn
+        self.credential: Credential = credential
 
     @property
     def url(self) -> str:

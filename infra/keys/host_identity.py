@@ -21,6 +21,7 @@ from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.access.host_tokens import HostToken
 from infra.blobs.disk import DiskBlobs
 from infra.disk.durable import write_private
 from infra.disk.folder_lock import lock_folder
@@ -67,6 +68,10 @@ class HostIdentity:
     @property
     def public(self) -> bytes:
         return self.key.public_key().public_bytes_raw()
+
+    @property
+    def credential(self) -> HostToken:
+        return HostToken(self.host, self.key)
 
     @property
     def prev_genesis(self) -> bytes:

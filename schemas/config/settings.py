@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from schemas.config.access import AccessSettings
 from schemas.config.values import (
     FOLDER,
     NATS_URLS,
@@ -71,7 +72,7 @@ LEVEL_EFFECT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(AccessSettings):
     """The settings of one process, checked."""
 
     environment: str = setting(

@@ -7,6 +7,7 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 3. After Unavailable a call may have taken effect: the caller must tolerate that when it repeats the call.
 """
 
+from schemas.ports.access import Credential, Issuer, Tokens
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, MergedFollower, Reader, Writer
 from schemas.ports.files import Blobs, DataDir, NewBlob, OpenBlob, Overflow, OverflowFile
 from schemas.ports.key_folder import KeyFolder, KeyPlace
@@ -30,6 +31,7 @@ __all__ = [
     "Blobs",
     "Child",
     "Consumer",
+    "Credential",
     "DataDir",
     "DatedSigner",
     "Eraser",
@@ -37,6 +39,7 @@ __all__ = [
     "Follower",
     "HostIdentity",
     "Identities",
+    "Issuer",
     "Jet",
     "KeyFiles",
     "KeyFolder",
@@ -58,6 +61,7 @@ __all__ = [
     "Signers",
     "SigningKey",
     "Source",
+    "Tokens",
     "Views",
     "Writer",
 ]

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, Self
 
 from schemas.buffers import Bytes
+from schemas.ports.access import Credential
 from schemas.ports.messages import (
     Account,
     ConsumerInfo,
@@ -166,6 +167,9 @@ class Consumer(Protocol):
 
 class Jet(Reader, Writer, Eraser, Protocol):
     """One connection to the broker, with all its methods."""
+
+    credential: Credential
+    """The token of the commands that are sent over this connection (streams/control/client.py)."""
 
     @property
     def url(self) -> str:

@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.ports.access import Credential
+
 
 class SigningKey(Protocol):
     """A private Ed25519 key, in memory, in a file or in a device."""
@@ -215,6 +217,10 @@ class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
     @property
     def public(self) -> bytes:
         """The public half of the evidence key, 32 bytes."""
+
+    @property
+    def credential(self) -> Credential:
+        """Makes tokens that this host's key signs; usable without the lock, after the context has ended."""
 
     @property
     def prev_genesis(self) -> bytes:

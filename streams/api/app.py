@@ -9,6 +9,7 @@
 from collections.abc import Collection
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from streams.api.bodies import BoundedBodies
 from streams.api.live import LiveEvents
@@ -27,19 +28,32 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
 
 
 def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
-    """The application of these roles."""
-    app = FastAPI(
-        title="Lucid Sessions",
-        version=parts.version,
-        description="Recordings of remote-desktop sessions as encrypted, tamper-evident evidence.",
-    )
+    """The application of these roles, over the parts of one process."""
+    app = routed(parts.version, roles)
     app.state.parts = parts
     app.state.live = LiveEvents(parts.jet)
+    app.add_middleware(BoundedBodies)
+    install(app)
+    return app
+
+
+def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
+    """The routes alone: enough for their OpenAPI document."""
+    app = FastAPI(
+        title="Lucid Sessions",
+        version=version,
+        description="Recordings of remote-desktop sessions as encrypted, tamper-evident evidence.",
+        openapi_url=None,
+        generate_unique_id_function=_operation_id,
+    )
     for role in ROLES:
         if role in roles:
             for router in ROLES[role]:
                 app.include_router(router)
     app.include_router(system.router)
-    app.add_middleware(BoundedBodies)
-    install(app)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """A name that stays when a path changes, such as `sessions_create_session`."""
+    return "_".join((*map(str, route.tags[:1]), route.name))

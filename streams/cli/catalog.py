@@ -22,6 +22,7 @@ VERBS = {
     "recover": "Bring a session in ERROR back to work.",
     "keys": "Rotate, copy and restore keys; show, rotate and revoke signers.",
     "hosts": "Show the hosts that may record.",
+    "token": "Make a token, for development.",
     "config": "Show every setting and where it came from, or a template.",
     "serve": "Run one role alone.",
     "doctor": "Say whether this machine can run it, and what to do.",

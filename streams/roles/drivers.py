@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from infra import jetstream
+from infra.access.credential import own_credential
+from infra.access.issuer import JwtIssuer
+from infra.access.jwks import KeySet
+from infra.access.secret import TokenSecret
+from infra.access.tokens import JwtTokens, Wanted
 from infra.blobs.disk import DiskBlobs
 from infra.capture.drawn_desktop import drawn, record_desktop
 from infra.capture.ffmpeg import decode, encodes_h264
@@ -91,6 +96,34 @@ class Installation:
     def here(cls, environ: Mapping[str, str] | None = None) -> "Installation":
         """The one that the environment names. Raises Misuse (config.*)."""
         return cls(load_settings(environ))
+
+    @cached_property
+    def _secret(self) -> TokenSecret:
+        settings = self.settings
+        return TokenSecret(
+            settings.jwt_secret, self._data.path, may_make=settings.environment != "production"
+        )
+
+    @property
+    def _wanted(self) -> Wanted:
+        settings = self.settings
+        return Wanted(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway_s)
+
+    @cached_property
+    def tokens(self) -> ports.Tokens:
+        """Raises Misuse (config.jwt_secret): nothing could verify a token."""
+        keys = KeySet(self.settings.jwt_jwks) if self.settings.jwt_jwks else None
+        return JwtTokens(self._secret, keys, self._wanted)
+
+    @cached_property
+    def issuer(self) -> ports.Issuer:
+        by_auth_service = self.settings.environment == "production" and bool(self.settings.jwt_jwks)
+        return JwtIssuer(self._secret, self._data.path, self._wanted, allowed=not by_auth_service)
+
+    @cached_property
+    def credential(self) -> ports.Credential:
+        """The token that the commands of this process send."""
+        return own_credential(self.settings, self._data.path)
 
     @cached_property
     def keyring(self) -> ports.Keyring:
@@ -177,13 +210,17 @@ async def _ignore(error: Exception) -> None:
 
 @asynccontextmanager
 async def connected(
-    where: str | Where, name: str, timeout_s: float = jetstream.CONNECT_TIMEOUT_S
+    where: str | Where,
+    name: str,
+    timeout_s: float = jetstream.CONNECT_TIMEOUT_S,
+    credential: ports.Credential = str,
 ) -> AsyncIterator[ports.Jet]:
     """A connection, closed afterwards. where: URLs, or a function that gives them before every try.
 
+    credential: gives the token of its commands; `str` gives none.
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
-    jet = await jetstream.connect(where, name=name, timeout_s=timeout_s)
+    jet = await jetstream.connect(where, name=name, timeout_s=timeout_s, credential=credential)
     try:
         yield jet
     finally:

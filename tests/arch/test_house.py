@@ -17,7 +17,7 @@ MODULES = {
     str(path.relative_to(ROOT)): path.read_text() for top in LAYERS for path in (ROOT / top).rglob("*.py")
 }
 TREES = {name: ast.parse(text) for name, text in MODULES.items()}
-LOOSE = {"schemas": 4, "handlers": 0, "infra": 0, "streams": 0}
+LOOSE = {"schemas": 5, "handlers": 0, "infra": 0, "streams": 0}
 """Modules that may stand outside of a room."""
 MOST_LINES, MOST_PARAMETERS, MOST_WORDS = 300, 7, 25
 BOUNDS = {"modules": (50, 20), "documents": (40, 6)}

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Awaitable
 from datetime import UTC, datetime
+from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from schemas.api.responses import Health
 from schemas.errors import LucidError
@@ -30,6 +31,13 @@ async def ready(parts: Parts, response: Response) -> Health:
     if found.status != "ok":
         response.status_code = 503
     return found
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> dict[str, Any]:
+    """The OpenAPI document of the roles that are served here."""
+    document: dict[str, Any] = request.app.openapi()
+    return document
 
 
 async def _health(parts: ApiParts) -> Health:
