@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 
 from schemas.config.values import Kind, duration, whole
 from schemas.config.variable import setting
+from schemas.events.access import LOOKS
 
 SECRET_LEAST_BYTES = 32
 """RFC 7518 §3.2: a key of HS256 is no shorter than its digest."""
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,260}")
 RATE_MOST = 10_000_000
+NO_LOOK = "none"
 
 
 def _secret(given: str) -> str:
@@ -47,6 +49,15 @@ def _origins(given: str) -> tuple[str, ...]:
     return origins
 
 
+def _looks(given: str) -> tuple[str, ...]:
+    words = tuple(word.strip().lower() for word in given.split(",") if word.strip())
+    if words == (NO_LOOK,):
+        return ()
+    if not words or not set(words) <= set(LOOKS):
+        raise ValueError
+    return tuple(look for look in LOOKS if look in words)
+
+
 def _path(given: str) -> Path:
     if not given or "\0" in given:
         raise ValueError
@@ -58,12 +69,15 @@ JWKS_URL = Kind(_jwks, "https:// or http:// with a host, or file:/// with a path
 TEXT = Kind(_text, "1 to 200 printable characters")
 ORIGINS = Kind(_origins, "origins such as https://lucid.example, several with commas", ",".join)
 TOKEN = Kind(str, "a token (JWT)")
+LOOK_WORDS = Kind(
+    _looks, f"none, or {' and '.join(LOOKS)} with commas", lambda words: ",".join(words) or NO_LOOK
+)
 TOKEN_FILE = Kind(_path, "a file")
 
 
 @dataclass(frozen=True)
 class AccessSettings:
-    """Keys and claims of tokens, the own token, limits of requests."""
+    """Keys and claims of tokens, the own token, limits of requests, policy of looks."""
 
     jwt_secret: str = setting(
         "",
@@ -102,4 +116,19 @@ class AccessSettings:
         "RATE_LIMIT_ADDRESS",
         whole(0, RATE_MOST),
         "HTTP requests a minute of one address, also without a token; 0: no limit",
+    )
+    reason_for: tuple[str, ...] = setting(
+        (),
+        "ACCESS_REASON_REQUIRED",
+        LOOK_WORDS,
+        "looks at recordings that need a reason (X-Reason, --reason)",
+    )
+    approval_for: tuple[str, ...] = setting(
+        (), "ACCESS_APPROVAL_REQUIRED", LOOK_WORDS, "looks at recordings that a second person must approve"
+    )
+    grant_life_s: float = setting(
+        8 * 3600,
+        "ACCESS_GRANT_LIFE",
+        duration(60, 30 * 86_400),
+        "how long a look that was approved is allowed",
     )

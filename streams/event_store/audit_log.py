@@ -9,11 +9,12 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
+from schemas.access import Caller
 from schemas.config.logs import logger
 from schemas.errors import Busy, LucidError, Rejected
 from schemas.events.audit import ROLES_MOST, WHO_CHARS, Act, Outcome, plain_text, plain_word
@@ -27,26 +28,6 @@ URGENT = frozenset(("stop", "abort", "pause", "pause_pipeline", "hold"))
 """They end or protect a recording: they may use the reserve of the stream."""
 
 log = logger("lucid.audit")
-
-
-class Asker(Protocol):
-    """The caller of a command or of a look."""
-
-    @property
-    def subject(self) -> str: ...
-    @property
-    def roles(self) -> Collection[str]: ...
-    @property
-    def address(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LocalUser:
-    """The account of this machine that runs a command line without a token."""
-
-    subject: str
-    roles: frozenset[str] = frozenset()
-    address: str = ""
 
 
 @dataclass(slots=True)
@@ -85,7 +66,7 @@ class AuditLog:
 
     async def asked(
         self,
-        caller: Asker,
+        caller: Caller,
         action: str,
         session: str = "",
         reason: str = "",
@@ -111,7 +92,7 @@ class AuditLog:
     @asynccontextmanager
     async def looking(
         self,
-        caller: Asker,
+        caller: Caller,
         action: str,
         session: str,
         reason: str = "",
@@ -128,7 +109,7 @@ class AuditLog:
             raise
         asked.outcome()
 
-    def note(self, caller: Asker, action: str, session: str = "", error: LucidError | None = None) -> None:
+    def note(self, caller: Caller, action: str, session: str = "", error: LucidError | None = None) -> None:
         """Record, without a wait, how a request ended that was never `asked`.
 
         If the chain does not take it, it is lost, and a line of the service's log says so.
@@ -149,7 +130,7 @@ class AuditLog:
         await self._writer.close(timeout_s)
 
 
-def _act(caller: Asker, action: str, session: str, **more: Any) -> Act:
+def _act(caller: Caller, action: str, session: str, **more: Any) -> Act:
     roles = tuple(sorted(plain_word(str(role)) for role in caller.roles))[:ROLES_MOST]
     return Act(
         id=secrets.token_bytes(16),

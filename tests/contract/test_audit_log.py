@@ -20,11 +20,11 @@ from streams.event_store import audit_log, topology
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.audit_pages import AuditQuery, chain_lines, page
 from streams.scheduling.clock import now_us
-from tests.support.evidence.audit_acts import Person
+from tests.support.evidence.audit_acts import person
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.servers.killing import kill
 
-ALICE = Person("alice")
+ALICE = person("alice")
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ async def test_pages_show_every_entry_once_in_both_orders(jet: Jet, audit: Audit
 async def test_a_page_shows_only_what_was_asked_for(jet: Jet, audit: AuditLog) -> None:
     """Breaks: a filter leaves out an entry that fits, or lets one in that does not."""
     for who, action, session in (("alice", "stop", "a"), ("bob", "stop", "b"), ("bob", "watch", "a")):
-        (await audit.asked(Person(who), action, session)).outcome("failed" if who == "bob" else "ok")
+        (await audit.asked(person(who), action, session)).outcome("failed" if who == "bob" else "ok")
     await audit.close()
     middle = [entry.at_us for entry in await entries(jet)][3]
     for asked, count in (

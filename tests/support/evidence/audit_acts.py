@@ -1,17 +1,12 @@
 """Callers and entries of the audit chain, for tests."""
 
-from dataclasses import dataclass
-
+from schemas.access import Caller, Role
 from schemas.events.audit import Act
 
 
-@dataclass(frozen=True)
-class Person:
+def person(subject: str, role: Role = Role.ADMIN) -> Caller:
     """A caller."""
-
-    subject: str
-    roles: frozenset[str] = frozenset({"ADMIN"})
-    address: str = "192.0.2.7"
+    return Caller(subject, frozenset({role}), "192.0.2.7")
 
 
 def act(number: int, phase: str = "asked", **more: str) -> Act:

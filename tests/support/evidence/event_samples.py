@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from schemas import types as field_types
-from schemas.events import session, upcast
+from schemas.events import access, session, upcast
 from schemas.events.host import HostEvent, read_host_event
 from schemas.events.installation import InstallationEvent, read_installation_event
 from schemas.format.jcs import jcs
@@ -46,6 +46,7 @@ KEPT = {
     "LIFECYCLE": Kept(_members(session.Event), read_event, _canonical),
     "HOSTS": Kept(_members(HostEvent), read_host_event, _canonical),
     "INSTALLATION": Kept(_members(InstallationEvent), read_installation_event, _canonical),
+    "ACCESS": Kept(_members(access.Event), access.read_access_event, _canonical),
 }
 
 

@@ -9,7 +9,7 @@ import sys
 from infra.jetstream import connect
 from streams.event_store.audit_log import AuditLog
 from streams.scheduling.clock import now_us
-from tests.support.evidence.audit_acts import Person
+from tests.support.evidence.audit_acts import person
 
 
 async def main(url: str, name: str, tasks: int, requests: int) -> None:
@@ -18,7 +18,7 @@ async def main(url: str, name: str, tasks: int, requests: int) -> None:
 
     async def work(number: int) -> None:
         for turn in range(requests):
-            asked = await audit.asked(Person(f"{name}-{number}"), "stop", f"s-{number}", request=str(turn))
+            asked = await audit.asked(person(f"{name}-{number}"), "stop", f"s-{number}", request=str(turn))
             print(f"asked {asked.id}", flush=True)
             asked.outcome()
 
