@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from schemas.events.details import TAGS_MOST, Description, HostName, Line, Priority, Tag
+
 SessionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
-Text = Annotated[str, StringConstraints(max_length=200)]
-Tag = Annotated[str, StringConstraints(min_length=1, max_length=50)]
 CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
 WIDTH = "(3[2-9][0-9]|[4-9][0-9]{2}|[1-6][0-9]{3}|7[0-5][0-9]{2}|76[0-7][0-9]|7680)"
 HEIGHT = "(2[4-9][0-9]|[3-9][0-9]{2}|[1-3][0-9]{3}|4[0-2][0-9]{2}|43[01][0-9]|4320)"
@@ -31,13 +31,13 @@ class Request(BaseModel):
 class RdpConfig(Request):
     """The desktop that is recorded. `password` is write-only: no answer, log or list ever holds it."""
 
-    host: Text = ""
+    host: HostName = ""
     port: Annotated[int, Field(ge=1, le=65_535)] = 3389
-    username: Text = ""
-    domain: Text = ""
+    username: Line = ""
+    domain: Line = ""
     use_tls: bool = True
     ignore_cert: bool = False
-    password: SecretStr | None = Field(default=None, max_length=1000)
+    password: SecretStr | None = Field(default=None, min_length=1, max_length=256)
 
 
 class RecordingConfig(Request):
@@ -67,19 +67,19 @@ class StorageConfig(Request):
 class Metadata(Request):
     """The members by which people find a session."""
 
-    project: Text = ""
-    environment: Text = ""
-    tags: Annotated[list[Tag], Field(max_length=10)] = []
-    description: Annotated[str, StringConstraints(max_length=2000)] = ""
-    owner: Text = ""
-    priority: Literal["low", "normal", "high", "critical"] = "normal"
+    project: Line = ""
+    environment: Line = ""
+    tags: Annotated[list[Tag], Field(max_length=TAGS_MOST)] = []
+    description: Description = ""
+    owner: Line = ""
+    priority: Priority = "normal"
 
 
 class SessionCreate(Request):
     """A new session. `id`: without it one is made."""
 
     id: SessionName | None = None
-    name: Text = ""
+    name: Line = ""
     rdp_config: RdpConfig = RdpConfig()
     recording_config: RecordingConfig = RecordingConfig()
     storage_config: StorageConfig = StorageConfig()
@@ -89,7 +89,7 @@ class SessionCreate(Request):
 class SessionUpdate(Request):
     """The members of a session that may change. A member that is left out stays as it is."""
 
-    name: Text | None = None
+    name: Line | None = None
     rdp_config: RdpConfig | None = None
     metadata: Metadata | None = None
 

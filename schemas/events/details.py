@@ -20,6 +20,7 @@ _TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=_LINE)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=_LINE)]
+Description = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000, pattern=_TEXT)]
 HostName = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9._:\[\]%-]*$")]
 Priority = Literal["low", "normal", "high", "critical"]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
@@ -41,9 +42,7 @@ class Details(Frozen):
     """The fields that describe a session. An empty text: the field is not given."""
 
     name: Line = ""
-    description: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000, pattern=_TEXT)] = (
-        ""
-    )
+    description: Description = ""
     owner: Line = ""
     """The subject of the person to whom the session belongs, exactly as an access token names it."""
     rdp_config: RdpConfig | None = None

@@ -39,9 +39,13 @@ def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, 
         "capture": capture,
         "policy": policy,
     }
-    if asked.rdp_config.password is not None:
-        body["password"] = asked.rdp_config.password.get_secret_value()
-    return body
+    return {**body, **password_in(asked)}
+
+
+def password_in(asked: SessionCreate | SessionUpdate) -> dict[str, str]:
+    """Return the member of a command with the RDP password; empty: there is none."""
+    given = asked.rdp_config.password if asked.rdp_config is not None else None
+    return {} if given is None else {"password": given.get_secret_value()}
 
 
 def recorded_settings(recording: RecordingConfig, defaults: Settings) -> SessionSettings:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from blake3 import blake3
 from fastapi import Depends, Header, Request
 
+from schemas.errors import Denied, RefusedByState
 from schemas.ports import Jet
 from streams.api.parts import parts_of
 from streams.control.client import call
@@ -38,6 +39,15 @@ class Commands:
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, which has no cause."""
         return await call(self._jet, name, body)
+
+    async def details(self, session_id: str) -> dict[str, Any]:
+        """The descriptive members of a session; empty: it has none, or the caller may not read them."""
+        try:
+            found = await self.ask("details", {"session": session_id})
+        except (Denied, RefusedByState):
+            return {}
+        details: dict[str, Any] = found["details"]
+        return details
 
 
 def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:

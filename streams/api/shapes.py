@@ -35,9 +35,9 @@ def time_of(at_us: int) -> datetime:
         return EARLIEST if at_us < 0 else datetime.max.replace(tzinfo=UTC)
 
 
-def session_shown(shown: Mapping[str, Any]) -> SessionShown:
-    """A session as `show` or a page of `list` tells of it."""
-    details: Mapping[str, Any] = shown.get("details") or {}
+def session_shown(shown: Mapping[str, Any], details: Mapping[str, Any] | None = None) -> SessionShown:
+    """A session as `show` or a page of `list` tells of it. details: its descriptive members."""
+    details = details or shown.get("details") or {}
     seal = shown.get("seal")
     return SessionShown(
         id=shown["session"],

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from schemas.api.requests import Reasoned, SessionCreate, SessionUpdate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics
 from schemas.errors import Misuse, Stale
-from streams.api.asked_sessions import changed, opened
+from streams.api.asked_sessions import changed, opened, password_in
 from streams.api.commands import Sending
 from streams.api.parts import ApiParts, parts_of
 from streams.api.problems import RESPONSES
@@ -63,7 +63,7 @@ async def list_sessions(
 @router.get("/{session_id}", response_model=SessionShown)
 async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
     """One session, as its log tells."""
-    shown = session_shown(await send.ask("show", {"session": session_id}))
+    shown = session_shown(await send.ask("show", {"session": session_id}), await send.details(session_id))
     response.headers["ETag"] = etag(shown)
     return shown
 
@@ -73,10 +73,16 @@ async def update_session(
     session_id: SessionId, asked: SessionUpdate, send: Sending, response: Response, if_match: IfMatch = None
 ) -> SessionShown:
     """Change the descriptive members of a session. `If-Match` names the state that the caller saw."""
-    present = await send.ask("show", {"session": session_id})
-    details = changed(asked, present.get("details") or {})
-    body = {"session": session_id, "revision": _revision(if_match), "details": details}
-    shown = session_shown(await send.send("update", body))
+    revision, found = _revision(if_match), await send.ask("details", {"session": session_id})
+    if found["revision"] != revision:
+        raise Stale(
+            f"session {session_id} has revision {found['revision']}, and If-Match names {revision}",
+            code="session.revision",
+            hint="read it again, and send its ETag",
+        )
+    details = changed(asked, found["details"])
+    body = {"session": session_id, "revision": revision, "details": details, **password_in(asked)}
+    shown = session_shown(await send.send("update", body), details)
     response.headers["ETag"] = etag(shown)
     return shown
 
