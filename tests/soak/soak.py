@@ -35,6 +35,7 @@ from schemas.events.session import State
 from streams.control.client import call
 from streams.event_store.recordings import Recordings
 from streams.pipeline.stages import STAGES, consumer
+from tests.support.pipeline.lifecycle_storm import storm
 from tests.support.pipeline.prepared import Outcome, Prepared, Step, disturbed, outcome
 from tests.support.pipeline.processes import Processes, processes, quick_restarts
 
@@ -47,6 +48,8 @@ KEPT = 0.1
 """Share of sessions that are not destroyed."""
 FAULT_S = (0.5, 4.0)
 FREEZE_S = (0.2, 3.0)
+STORM_SESSIONS, STORM_KILLS = 100, 50
+"""Of the lifecycle storm behind the soak."""
 PATIENCE_S = 180.0
 """For a seal or a destruction under kills that never end."""
 KINDS = ("kill",) * 6 + ("freeze", "freeze", "delete consumer", "forge")
@@ -284,6 +287,12 @@ def main() -> int:
     minutes = float(os.environ.get("SOAK_MINUTES") or MINUTES)
     with tempfile.TemporaryDirectory(prefix="lucid-soak-") as folder:
         figures = asyncio.run(soak(minutes, Path(folder)))
+        try:
+            passed = asyncio.run(storm(Path(folder) / "storm", STORM_SESSIONS, STORM_KILLS, time.time_ns()))
+            figures.kills["conductor in the storm"] = STORM_KILLS
+            print(f"storm: {passed.cycles.total()} pauses, {passed.repeated} requests repeated")
+        except (AssertionError, TimeoutError, ExceptionGroup) as error:
+            figures.failures.append(f"storm: {str(error)[:300]}")
     print(json.dumps(figures.told(), indent=2))
     return 0 if figures.good else 1
 

@@ -171,7 +171,8 @@ async def processes(path: Path, *, workers: int = 1) -> AsyncIterator[Processes]
     """nats-server, conductor and worker as `up` starts them. workers above 1 own the same partitions."""
     data = DataDir(path / "data")
     with _clean_environment():
-        async with local_system.running(Installation(Settings(data=data.path)), quiet=True) as system:
+        here = Installation(Settings(data=data.path))
+        async with local_system.running(here, quiet=True, http=False) as system:
             conductor, worker = system.children
             more = [_another(worker, n, data) for n in range(2, workers + 1)]
             for child in more:
