@@ -51,6 +51,7 @@ fuzz *ARGS:
 # the pages and documents in docs/ that are made from what the sources declare
 docs:
     lucid config reference > docs/settings.md
+    lucid config template > docs/lucid.env.example
     python docs/errors_page.py > docs/errors.md
     python docs/openapi.py > docs/openapi.json
 

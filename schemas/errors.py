@@ -8,6 +8,7 @@
         Busy               a limit of work or requests is reached; ask again later
       Rejected             the same call will never succeed. A stage writes a dead letter.
         Misuse             usage or configuration is wrong
+          Misuses          several settings are wrong at once
         EvidenceFalse      bytes differ from the signed or sealed ones
         NotFound           no such session, chunk, file
         Unreadable         a file is there and cannot be read
@@ -23,6 +24,7 @@
 """
 
 import errno
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -66,6 +68,14 @@ class Rejected(LucidError):
 
 class Misuse(Rejected):
     """Usage or configuration is wrong."""
+
+
+class Misuses(Misuse):
+    """Several settings are wrong at once; `each` has them."""
+
+    def __init__(self, message: str, *, code: str, each: tuple[Misuse, ...] = ()) -> None:
+        super().__init__(message, code=code)
+        self.each = each
 
 
 class EvidenceFalse(Rejected):
@@ -114,6 +124,7 @@ EXIT_OK, EXIT_BUG, EXIT_SIGNER_UNKNOWN, EXIT_INTERRUPTED = 0, 1, 9, 130
 
 OUTCOMES: dict[type[LucidError], Outcome] = {
     Misuse: Outcome(2, 400),
+    Misuses: Outcome(2, 400),
     EvidenceFalse: Outcome(3, 422),
     NotFound: Outcome(4, 404),
     Unreadable: Outcome(4, 403),
@@ -135,6 +146,16 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
 def outcome(error: LucidError) -> Outcome:
     """Return exit code and HTTP status of an error, by its nearest listed class."""
     return next(OUTCOMES[kind] for kind in type(error).__mro__ if kind in OUTCOMES)
+
+
+def raise_together(wrong: Iterable[Misuse]) -> None:
+    """Raise one error as it is, several as Misuses, none not at all."""
+    each = tuple(wrong)
+    if len(each) > 1:
+        text = "; ".join(error.message for error in each)
+        raise Misuses(f"{len(each)} settings are wrong: {text}", code="config.several", each=each)
+    if each:
+        raise each[0]
 
 
 def session_absent(session_id: str, more: str = "") -> NotFound:

@@ -4,7 +4,8 @@
 2. `run.json` (0600) tells others how to reach the owner. The owner holds a lock on that file, too. It counts
    only while that lock is held: after the owner was killed, it leads nowhere, even if pid or port are in use
    again. The owner removes only the file that it wrote.
-3. Folders are made 0700. An error about an unwritable path names owner, mode and cure.
+3. Folders are made 0700. An error about an unwritable path names the variable that sets it, owner, mode and
+   cure.
 4. Each folder may be put elsewhere (`*_PATH` variables); nothing else decides a path.
 """
 
@@ -12,6 +13,7 @@ import errno
 import getpass
 import json
 import os
+import pwd
 import shlex
 import shutil
 import stat
@@ -23,9 +25,18 @@ from typing import Any, Final
 from infra.disk.durable import add_line, write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
-from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable
+from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable, raise_together
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
+PATH_VARIABLES: Final = {
+    "nats": "SESSION_STORAGE_PATH",
+    "keys": "KEYS_PATH",
+    "chunks": "CHUNK_STORAGE_PATH",
+    "manifests": "LUCID_MANIFEST_PATH",
+    "temp": "TEMP_STORAGE_PATH",
+}
+"""By folder, the variable that puts it elsewhere."""
+DATA: Final = "LUCID_DATA"
 RUN: Final = "run.json"
 PROBED_S, AGAIN_S = 0.5, 0.02
 """A process that asks whether the folder is owned holds it for a moment, so locking is retried that long."""
@@ -42,8 +53,26 @@ class DataDir:
     def folder(self, name: str) -> Path:
         """Return one of FOLDERS, made if need be. Raises Misuse (config.path): it cannot be written."""
         where = self.where(name)
-        make_writable_folder(where)
+        make_writable_folder(where, PATH_VARIABLES[name] if name in self._elsewhere else DATA)
         return where
+
+    def check(self, names: Iterable[str]) -> None:
+        """Make the data folder and these of FOLDERS.
+
+        Raises Misuse (config.path), Misuses: all that cannot be written.
+        """
+        wrong: list[Misuse] = []
+        try:
+            make_writable_folder(self.path)
+        except Misuse as error:  # its children cannot be made either
+            wrong.append(error)
+        for name in names:
+            if not wrong or name in self._elsewhere:
+                try:
+                    self.folder(name)
+                except Misuse as error:
+                    wrong.append(error)
+        raise_together(wrong)
 
     def where(self, name: str) -> Path:
         """Return where one of FOLDERS is, or would be."""
@@ -167,11 +196,12 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(nearest_there(path)).free
 
 
-def make_writable_folder(path: Path) -> None:
-    """Make the folder if need be.
+def make_writable_folder(path: Path, variable: str = DATA) -> None:
+    """Make the folder if need be. variable: the one that sets the path; empty: a command named it.
 
     Raises Misuse (config.path; the hint is the cure), NoSpace (disk.full).
     """
+    named = f"{variable}: {path}" if variable else str(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.access(path, os.W_OK | os.X_OK):
@@ -181,7 +211,7 @@ def make_writable_folder(path: Path) -> None:
         else:
             number, why = errno.EACCES, "it cannot be written"
     except (FileExistsError, NotADirectoryError):
-        raise Misuse(f"{path} is not a folder, and cannot become one", code="config.path") from None
+        raise Misuse(f"{named} is not a folder, and cannot become one", code="config.path") from None
     except OSError as error:
         if error.errno in FULL_ERRNOS:
             raise NoSpace(f"{path} cannot be made: {error.strerror}", code="disk.full") from None
@@ -190,9 +220,10 @@ def make_writable_folder(path: Path) -> None:
     held = nearest.stat()
     ours_to_have = number == errno.EACCES and (nearest == path or os.access(nearest, os.X_OK))
     raise Misuse(
-        f"{path}: {why}; {nearest} belongs to uid {held.st_uid}, mode {stat.S_IMODE(held.st_mode):o}",
+        f"{named}: {why}; {nearest} belongs to {_user(held.st_uid)}, mode {stat.S_IMODE(held.st_mode):o}, "
+        f"and this is {_user(os.geteuid())}",
         code="config.path",
-        hint=_command_that_helps(path) if ours_to_have else "set LUCID_DATA to another folder",
+        hint=_command_that_helps(path) if ours_to_have else _other_folder(variable),
     )
 
 
@@ -205,10 +236,25 @@ def nearest_there(path: Path) -> Path:
 
 def _command_that_helps(path: Path) -> str:
     """Return the command that gives us the folder; its parents stay as they are."""
-    try:
-        us = getpass.getuser()
-    except (KeyError, OSError):
-        us = str(os.getuid())
     folder = shlex.quote(str(path))
     make = "" if os.path.exists(path) else f"mkdir -p {folder} && "
+    us = _name(os.geteuid()) or os.geteuid()
     return f"{make}chown {us} {folder} && chmod u+rwx {folder}"
+
+
+def _other_folder(variable: str) -> str:
+    return f"set {variable} to another folder" if variable else "name another folder"
+
+
+def _user(uid: int) -> str:
+    """An account for people: alice (uid 1000)."""
+    name = _name(uid)
+    return f"{name} (uid {uid})" if name else f"uid {uid}"
+
+
+def _name(uid: int) -> str:
+    """The name of an account; empty: it has none, as in most containers."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""

@@ -60,7 +60,7 @@ class DiskKeyPlace:
         except UnicodeError:
             raise Misuse(f"{str(self.path)!r} is not UTF-8", code="config.path") from None
         above = nearest_there(self.path)
-        make_writable_folder(self.path)
+        make_writable_folder(self.path, variable="")
         with translated(self.path, "keys"):
             with opened_folder(self.path) as folder:
                 found = medium(folder)

@@ -37,7 +37,7 @@ from infra.nats_server.own_port import LOOPBACK, keep_port, let_listen
 from infra.nats_server.store_lock import note_server, release_store, take_store
 from infra.processes.children import Child, dying_with_us
 from schemas.config.logs import logger
-from schemas.config.settings import DEFAULT_MEMORY_MIB
+from schemas.config.places import DEFAULT_MEMORY_MIB
 from schemas.errors import NoSpace, Unavailable
 
 MAX_PAYLOAD, MAX_PENDING = 1 << 20, 64 << 20

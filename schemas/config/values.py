@@ -4,15 +4,21 @@
 2. `write` makes the text that `parse` reads.
 """
 
+import base64
+import binascii
+import ipaddress
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from schemas.config.nats_url import addresses
+from schemas.config.service_url import check_http, check_url, mongodb_hosts
 
 MIB = 1 << 20
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+KEY_BYTES, PASSPHRASE_LEAST, SIGNING_KEY_LEAST = 32, 12, 32
+"""Bytes of a key; the least characters of a passphrase and of a key that signs tokens or cursors (HS256)."""
 DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
 YES, NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -89,6 +95,23 @@ def choice(*words: str) -> Kind:
     return Kind(parse, ", ".join(words))
 
 
+def pattern(form: str, allowed: str) -> Kind:
+    """A text that matches a regular expression."""
+
+    def parse(given: str) -> str:
+        if re.fullmatch(form, given) is None:
+            raise ValueError
+        return given
+
+    return Kind(parse, allowed)
+
+
+def url(*schemes: str) -> Kind:
+    """A URL with one of these schemes. Its parser raises BadUrl."""
+    allowed = f"{' or '.join(f'{scheme}://' for scheme in schemes)}, host, and what that server takes"
+    return Kind(lambda given: check_url(given, schemes), allowed, without_credentials)
+
+
 def seconds(given: str) -> float:
     """Return a duration in seconds, or raise ValueError."""
     found = DURATION.fullmatch(given.lower())
@@ -123,6 +146,39 @@ def without_credentials(urls: str) -> str:
     return ",".join(re.sub(r"^(.*://)?.*@", r"\1", url) for url in urls.split(","))
 
 
+def is_key(given: str) -> bool:
+    """Whether the text is 32 bytes in base64."""
+    try:
+        return len(base64.b64decode(given, validate=True)) == KEY_BYTES
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _master_key(given: str) -> str:
+    if not is_key(given) and len(given) < PASSPHRASE_LEAST:
+        raise ValueError
+    return given
+
+
+def _signing_key(given: str) -> str:
+    if len(given) < SIGNING_KEY_LEAST:
+        raise ValueError
+    return given
+
+
+def _mongodb_url(given: str) -> str:
+    mongodb_hosts(given)
+    return given
+
+
+def _without_options(url: str) -> str:
+    return without_credentials(url.partition("?")[0])  # an option may be a password, too
+
+
+def _ip_address(given: str) -> str:
+    return str(ipaddress.ip_address(given.strip("[]")))
+
+
 def _path(given: str) -> Path:
     if not given or "\0" in given:
         raise ValueError
@@ -153,5 +209,20 @@ NATS_URLS = Kind(
     without_credentials,
 )
 """The value is the text. Its parser raises BadUrl, whose reason names no credentials."""
-SECRET = Kind(str, "32 bytes as base64, or a passphrase")
+MONGODB_URL = Kind(
+    _mongodb_url,
+    "mongodb:// or mongodb+srv://, user:password@ (%-encoded), host:port (several with commas), "
+    "/database, ?options",
+    _without_options,
+)
+HTTP_URL = Kind(check_http, "http:// or https://, host:port, /path; no credentials")
+HOST_NAME = pattern(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*",
+    "a host name or an IP address",
+)
+IP_ADDRESS = Kind(_ip_address, "an IP address of this machine, 0.0.0.0, or ::")
+FILE = Kind(_path, "a file")
+SECRET = Kind(_master_key, f"32 bytes as base64, or a passphrase of {PASSPHRASE_LEAST} characters or more")
+SIGNING_KEY = Kind(_signing_key, f"{SIGNING_KEY_LEAST} characters or more, by chance: openssl rand -hex 32")
+API_KEY = pattern(r"[!-~]{1,4096}", "1 to 4096 characters of ASCII, no blank")
 YES_OR_NO = Kind(_yes_or_no, "true, false, 1, 0, yes, no", lambda value: "true" if value else "false")

@@ -29,7 +29,8 @@ class _Server(uvicorn.Server):
 def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Raises Unavailable (api.port)."""
     try:
-        return socket.create_server((host, port), backlog=WAITING_MOST)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=WAITING_MOST)
     except OSError as error:
         raise Unavailable(
             f"{host}:{port} cannot be served: {error.strerror}",

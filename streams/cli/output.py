@@ -27,6 +27,7 @@ from schemas.errors import (
     FULL_ERRNOS,
     LucidError,
     Misuse,
+    Misuses,
     NoSpace,
     Unavailable,
     outcome,
@@ -202,7 +203,9 @@ def problem_document(error: LucidError) -> dict[str, Any]:
         "detail": error.message,
         "code": error.code,
     }
-    extra = {"hint": error.hint, "place": error.place}
+    extra: dict[str, Any] = {"hint": error.hint, "place": error.place}
+    if isinstance(error, Misuses):
+        extra["errors"] = [problem_document(one) for one in error.each]
     return document | {name: value for name, value in extra.items() if value}
 
 
@@ -211,7 +214,8 @@ def report_error(error: LucidError, as_json: bool) -> int:
     if as_json:
         emit(problem_document(error))
     if not as_json or stdout_gone():
-        note(error_text(error))
+        for one in error.each if isinstance(error, Misuses) else (error,):
+            note(error_text(one))
     return outcome(error).exit_code
 
 

@@ -16,7 +16,7 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from schemas.config.settings import DEFAULT_SHARDS
+from schemas.config.places import DEFAULT_SHARDS
 from schemas.errors import Misuse, NoSpace, NotFound
 from schemas.ports import Jet
 from schemas.ports.messages import Account, StreamSpec

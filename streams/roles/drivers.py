@@ -5,6 +5,7 @@
 3. A plain function of this machine or process needs no port, and is handed on by its name.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -21,7 +22,8 @@ from infra.blobs.disk import DiskBlobs
 from infra.capture.drawn_desktop import drawn, record_desktop
 from infra.capture.ffmpeg import decode, encodes_h264
 from infra.capture.file_source import FileSource
-from infra.config.load import CONFIG, config_path, data_dir, effective, load_settings
+from infra.config.load import config_files, data_dir, effective, load_settings, near_misses
+from infra.config.start import FOLDERS, certificates, check_start, warn_at_start
 from infra.disk.durable import absolute, new_file
 from infra.disk.evidence_copy import COPY_HINT, KEYS, copy_at, mode_at, read_bounded, unreadable, write_copy
 from infra.disk.overflow import DiskOverflow
@@ -49,7 +51,6 @@ from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import LoggedKeyFolder
 
 __all__ = [
-    "CONFIG",
     "COPY_HINT",
     "KEYS",
     "FileSource",
@@ -57,7 +58,7 @@ __all__ = [
     "Where",
     "absolute",
     "blobs",
-    "config_path",
+    "config_files",
     "connected",
     "copy_at",
     "decode",
@@ -69,6 +70,7 @@ __all__ = [
     "encodes_h264",
     "free_port",
     "mode_at",
+    "near_misses",
     "new_file",
     "own_host",
     "own_pid",
@@ -93,9 +95,22 @@ class Installation:
         self.data: ports.DataDir = self._data
 
     @classmethod
-    def here(cls, environ: Mapping[str, str] | None = None) -> "Installation":
-        """The one that the environment names. Raises Misuse (config.*)."""
-        return cls(load_settings(environ))
+    def here(cls, environ: Mapping[str, str] | None = None, role: str = "") -> "Installation":
+        """The one that the environment names. role: of `lucid serve ROLE`. Raises Misuse (config.*)."""
+        return cls(load_settings(environ, role))
+
+    def check_start(self, *, owner: bool = False) -> None:
+        """Check folders and certificates before a service starts, and log doubtful variables.
+
+        owner: the process runs the NATS server, too. Raises Misuse or Misuses (config.*).
+        """
+        warn_at_start(self.settings)
+        check_start(self.settings, self._data, (*FOLDERS, "nats") if owner else FOLDERS)
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext | None:
+        """The certificates of our servers; None: they speak plain HTTP. Raises Misuse (config.tls_*)."""
+        return certificates(self.settings)
 
     @cached_property
     def _secret(self) -> TokenSecret:

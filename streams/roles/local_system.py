@@ -73,9 +73,9 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
         named = roles(here.settings.worker_processes)
-        port = free_port(here.settings.api_port) if http else 0
+        port = free_port(here.settings.services["API"].port) if http else 0
         if port:
-            named["http"] = ("http", "--port", str(port))
+            named["http"] = ("http", "--host", LOOPBACK, "--port", str(port))
         children = tuple(_child(name, role, server, data, quiet) for name, role in named.items())
         stack.push_async_callback(_stop_all, children)
         for child in children:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from handlers.lifecycle.next_action import SilenceLimits
-from schemas.config.settings import Settings, StageLimits
+from schemas.config.settings import Settings
+from schemas.config.stage_limits import StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
 from streams.conductor.conductor import Conductor, ConductorParts

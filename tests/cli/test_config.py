@@ -66,3 +66,20 @@ def test_a_password_in_a_url_is_shown_nowhere(lucid: Lucid, tmp_path: Path, word
     assert "hunter" not in shown
     assert "Traceback" not in shown
     assert "NATS" in shown
+
+
+def test_config_shows_what_one_role_sees_and_in_which_order(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: of three places for a setting, nobody can say which one a service obeys."""
+    for name, text in (("all", "SHARDS: 2\nCHUNK_SIZE_MB: 4"), ("api", '{"SHARDS": 4}')):
+        (tmp_path / name).write_text(text)
+    here = {"LUCID_CONFIG": str(tmp_path / "all"), "API_CONFIG_PATH": str(tmp_path / "api"), "PORT": "8080"}
+    told = json.loads(lucid("config", "--role", "api", "--json", data=tmp_path / "data", **here).stdout)
+    found = {one["name"]: (one["value"], one["from"]) for one in told["settings"]}
+    assert told["order"] == ["environment", str(tmp_path / "api"), str(tmp_path / "all"), "defaults"]
+    assert found["SHARDS"] == ("4", f"SHARDS in {tmp_path / 'api'}")
+    assert found["CHUNK_SIZE_MB"] == ("4", f"CHUNK_SIZE_MB in {tmp_path / 'all'}")
+    assert found["SESSION_API_PORT"] == ("8080", "PORT in the environment")
+    people = lucid("config", "--role", "api", data=tmp_path / "data", **here)
+    assert f"the environment over {tmp_path / 'api'} over {tmp_path / 'all'} over defaults" in people.stderr
+    refused = lucid("config", "--role", "kitchen", data=tmp_path / "data")
+    assert (refused.returncode, "allowed: worker, conductor" in refused.stderr) == (2, True)

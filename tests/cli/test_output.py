@@ -44,14 +44,19 @@ def test_every_kind_of_error_has_an_exit_code_of_its_own_meaning() -> None:
     codes = {kind.__name__: outcome(kind("x", code="a.b")).exit_code for kind in kinds}
     assert codes == {
         "Misuse": 2,
+        "Misuses": 2,
         "EvidenceFalse": 3,
         "NotFound": 4,
         "Unreadable": 4,
         "RefusedByState": 5,
         "Conflict": 5,
+        "Stale": 5,
+        "TooLarge": 2,
         "Denied": 6,
+        "Unauthenticated": 6,
         "Unavailable": 7,
         "NoSpace": 8,
+        "Busy": 7,
     }
 
 

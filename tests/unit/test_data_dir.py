@@ -192,7 +192,7 @@ def test_only_what_it_would_cure_is_told_to_be_given_away(
     with pytest.raises(Misuse) as error:
         DataDir(tmp_path / "data").lock()
     assert re.fullmatch(cure.format(re.escape(str(tmp_path / "data"))), error.value.hint), error.value.hint
-    assert f"{tmp_path} belongs to uid" in error.value.message
+    assert f"{tmp_path} belongs to " in error.value.message
 
 
 def test_a_disk_that_is_mounted_read_only_is_not_to_be_given_away(tmp_path: Path) -> None:

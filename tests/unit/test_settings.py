@@ -9,8 +9,8 @@ import pytest
 
 from handlers.lifecycle.next_action import SilenceLimits
 from infra.config.load import data_dir, load_settings
-from schemas.config.reference import page, template
-from schemas.config.settings import STAGES, VARIABLES, Settings, StageLimits
+from schemas.config.reference import FILES, page, template
+from schemas.config.settings import VARIABLES, Settings
 from schemas.errors import Misuse
 from streams.roles.services import silence
 
@@ -27,13 +27,15 @@ def test_without_any_variable_the_defaults_hold() -> None:
 
 def test_every_variable_has_one_field_and_no_name_stands_twice() -> None:
     """Breaks: a variable is accepted and does nothing."""
-    known = {item.name for item in dataclasses.fields(Settings)}
-    limits = {
-        f"stages.{stage}.{field}"
-        for stage in STAGES
-        for field in (item.name for item in dataclasses.fields(StageLimits))
+    settings, tables = Settings(), ("stages", "services", "integrations")
+    known = {item.name for item in dataclasses.fields(Settings)} - {"origins", *tables}
+    rows = {
+        f"{table}.{row}.{item.name}"
+        for table in tables
+        for row, one in getattr(settings, table).items()
+        for item in dataclasses.fields(one)
     }
-    assert {variable.field for variable in VARIABLES} == (known | limits) - {"origins", "stages"}
+    assert {variable.field for variable in VARIABLES} == known | rows
     names = [name for variable in VARIABLES for name in variable.names]
     assert len(names) == len(set(names))
 
@@ -151,7 +153,8 @@ def test_a_template_lists_every_variable_and_its_lines_say_the_defaults(tmp_path
     """Breaks: who takes the comment sign off a line changes a setting, or starts nothing at all."""
     text = template(yaml)
     lines = [line[1:] for line in text.splitlines() if line.startswith("#") and line[1:2].isupper()]
-    assert [re.split(r"[:=]", line)[0] for line in lines] == [variable.name for variable in VARIABLES]
+    files = [] if yaml else [*FILES]
+    assert [re.split(r"[:=]", line)[0] for line in lines] == files + [one.name for one in VARIABLES]
     path = tmp_path / "lucid.yaml"
     for content in (text, "\n".join(lines)):
         path.write_text(content)
@@ -160,10 +163,10 @@ def test_a_template_lists_every_variable_and_its_lines_say_the_defaults(tmp_path
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
-def test_the_page_of_settings_is_up_to_date() -> None:
+@pytest.mark.parametrize(("name", "text"), [("settings.md", page()), ("lucid.env.example", template(False))])
+def test_the_pages_of_settings_are_up_to_date(name: str, text: str) -> None:
     """Breaks: people set what no longer is, or what is allowed no longer. Cure: just docs."""
-    written = Path(__file__).parents[2] / "docs" / "settings.md"
-    assert written.read_text() == page(), "write it anew: just docs"
+    assert (Path(__file__).parents[2] / "docs" / name).read_text() == text, "write it anew: just docs"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.roles.drivers import Installation
 
-NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "encryption_key"}
+NOT_OURS = {"environment", "data", "nats_url", "nats_storage_bytes", "mongodb_url", "encryption_key"}
 """Settings that would lead to another installation; paths do, too."""
 SPACE, SPACE_BYTES = 4, 2 << 30
 """Times the source: itself, the stream, the chunks, the server's reserve; and so much beside."""

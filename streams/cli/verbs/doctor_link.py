@@ -2,7 +2,7 @@
 
 from handlers.retention.space import send_quota_bytes
 from schemas.config.nats_url import addresses
-from schemas.config.settings import DEFAULT_SHARDS
+from schemas.config.places import DEFAULT_SHARDS
 from schemas.config.values import size_text
 from schemas.errors import NotFound, Unavailable
 from schemas.ports import Jet

@@ -14,10 +14,10 @@ from streams.cli import attach, output
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
 from streams.event_store.topology import check_payload, declare
-from streams.roles.drivers import Installation, die_with
+from streams.roles.drivers import Installation, die_with, effective
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
-LOOPBACK = "127.0.0.1"
+Make = Callable[[Installation], Role]
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
 
 serve = group()
@@ -34,7 +34,7 @@ def worker(
 
     if group >= groups:
         raise Misuse(f"--group {group} is not below --groups {groups}", code="usage")
-    _serve("worker", partial(run_worker, group=group, groups=groups), parent)
+    _serve("worker", lambda _: partial(run_worker, group=group, groups=groups), parent)
 
 
 @serve.command()
@@ -42,40 +42,50 @@ def conductor(parent: Parent = 0) -> None:
     """Lifecycle, sealing, commands."""
     from streams.roles.services import run_conductor
 
-    _serve("conductor", run_conductor, parent)
+    _serve("conductor", lambda _: run_conductor, parent)
 
 
-HttpPort = Annotated[int, typer.Option("--port", min=0, max=65_535, help="Its port; 0: a free one.")]
-HttpHost = Annotated[str, typer.Option("--host", help="The address that it listens on.")]
+HttpPort = Annotated[
+    int | None, typer.Option("--port", min=0, max=65_535, help="Its port instead of the one that is set.")
+]
+HttpHost = Annotated[str, typer.Option("--host", help="Its address instead of BIND_ADDRESS.")]
 
 
-def _http(role: str, default_port: int, text: str) -> None:
+def _http(role: str, text: str) -> None:
     """Declare the verb of one HTTP role."""
 
     @serve.command(role, help=text)
-    def run(host: HttpHost = LOOPBACK, port: HttpPort = default_port, parent: Parent = 0) -> None:
+    def run(host: HttpHost = "", port: HttpPort = None, parent: Parent = 0) -> None:
         from streams.api.app import ROLES
         from streams.api.server import bound
         from streams.roles.http_service import run_http
 
-        roles = tuple(ROLES) if role == "http" else (role,)
-        _serve(role, partial(run_http, listening=bound(host, port), roles=roles), parent)
+        def make(here: Installation) -> Role:
+            settings = effective(here.settings)
+            own = settings.services["API" if role == "http" else role.upper()].port
+            listening = bound(host or settings.bind_address, own if port is None else port)
+            roles = tuple(ROLES) if role == "http" else (role,)
+            return partial(run_http, listening=listening, roles=roles)
+
+        _serve(role, make, parent)
 
 
-_http("recorder", 8090, "session-recorder over HTTP.")
-_http("pipeline", 8083, "session-pipeline over HTTP.")
-_http("processor", 8091, "session-processor over HTTP.")
-_http("storage", 8092, "session-storage over HTTP.")
-_http("api", 8113, "session-api over HTTP.")
-_http("http", 8113, "All five over HTTP, on one port.")
+_http("recorder", "session-recorder over HTTP.")
+_http("pipeline", "session-pipeline over HTTP.")
+_http("processor", "session-processor over HTTP.")
+_http("storage", "session-storage over HTTP.")
+_http("api", "session-api over HTTP.")
+_http("http", "All five over HTTP, on one port.")
 
 
-def _serve(name: str, role: Role, parent: int) -> None:
+def _serve(name: str, make: Make, parent: int) -> None:
     if parent:
         die_with(parent)
-    here = Installation.here()
+    here = Installation.here(role=name)
     logging.basicConfig(level=here.settings.log_level, format=output.LOG_FORMAT)
-    stop = asyncio.Event()
+    if not parent:
+        here.check_start()
+    role, stop = make(here), asyncio.Event()
 
     async def work() -> None:
         async with connection(here, f"lucid-{name}", serving=False) as jet:

@@ -14,7 +14,7 @@ from streams.roles.local_system import System, running
 
 def up(as_json: JsonFlag = False) -> None:
     """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle, API."""
-    here = Installation.here()
+    here = Installation.here(role="http")
     settings = here.settings
     if settings.nats_url:
         raise Misuse(
@@ -23,6 +23,7 @@ def up(as_json: JsonFlag = False) -> None:
             hint="unset it, or run `lucid serve worker` and `lucid serve conductor` against that NATS",
         )
     logging.basicConfig(level=settings.log_level, format=output.LOG_FORMAT)
+    here.check_start(owner=True)
     stop = asyncio.Event()
 
     async def until_stopped() -> None:
