@@ -40,6 +40,10 @@ bench-slow-disk SYNC_US *ARGS:
 sizing *SHARDS:
     python -m tests.speed.sizing {{SHARDS}}
 
+# pages of 100,000 sessions, and a rebuild of 1,000,000 events: the read models of SQLite, or of --mongodb URL
+bench-views *ARGS:
+    python -m tests.speed.views {{ARGS}}
+
 # kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
 soak:
     python -m tests.soak.soak

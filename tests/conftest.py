@@ -14,6 +14,7 @@ from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
 from streams.event_store import topology
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.secantus import Secantus, secantus
 
 # how long an example takes says more of the machine than of us
 settings.register_profile(
@@ -97,6 +98,14 @@ async def jet(server: NatsServer) -> AsyncIterator[Jet]:
     jet = await connect(server.url, name="test", timeout_s=PATIENCE_S)
     yield jet
     await jet.close()
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secantus]:
+    """A server of MongoDB's wire protocol for all tests of this process; each test has its own database."""
+    folder = tmp_path_factory.mktemp("mongodb") / "data"
+    with secantus(folder) as server:
+        yield server
 
 
 @pytest.fixture

@@ -45,8 +45,8 @@ PASSPHRASE_LEAST = 12
 _RECORD = struct.Struct("<HI")
 CONTENT_MOST_BYTES = 64 << 10
 NAME = re.compile(
-    r"copy|installation|salt|root\.json|signer(-\d{8})?\.json|master-\d{8}\.json|revoked-[a-z0-9-]{1,80}\.json"
-    r"|sessions/[0-9a-f]{32}"
+    r"copy|installation|salt|(index|root)\.json|signer(-\d{8})?\.json|master-\d{8}\.json"
+    r"|revoked-[a-z0-9-]{1,80}\.json|sessions/[0-9a-f]{32}"
 )
 NAME_MOST_BYTES = 100
 SESSIONS = "sessions/"

@@ -40,7 +40,9 @@ NAME_BYTES = 16
 INSTALLATION, JOINED, ERASED = "installation", "joined", "erased"
 RESTORING, NEWEST = "restoring", "newest"
 MOVING, MOVED, ARRIVING, MIRRORED = "moving", "moved", "arriving", "mirrored"
-COPIED = re.compile(r"installation|salt|(root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json")
+COPIED = re.compile(
+    r"installation|salt|(index|root|signer(-\d{8})?|master-\d{8}|revoked-[a-z0-9-]{1,80})\.json"
+)
 """The files of a copy, apart from the key files of sessions."""
 
 

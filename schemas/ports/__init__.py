@@ -16,6 +16,7 @@ from schemas.ports.keys import (
     Erasure,
     HostIdentity,
     Identities,
+    IndexKey,
     KeyFiles,
     Keyring,
     MasterKeys,
@@ -25,7 +26,7 @@ from schemas.ports.keys import (
     SigningKey,
 )
 from schemas.ports.processes import Child, Process, Server, Source
-from schemas.ports.read_models import SessionQuery, SessionRow, Views
+from schemas.ports.read_models import Views
 
 __all__ = [
     "Blobs",
@@ -39,6 +40,7 @@ __all__ = [
     "Follower",
     "HostIdentity",
     "Identities",
+    "IndexKey",
     "Issuer",
     "Jet",
     "KeyFiles",
@@ -55,8 +57,6 @@ __all__ = [
     "Process",
     "Reader",
     "Server",
-    "SessionQuery",
-    "SessionRow",
     "Signer",
     "Signers",
     "SigningKey",

@@ -147,6 +147,13 @@ class KeyFiles(Protocol):
         """Return why erasure is not proven in this place; empty: it is."""
 
 
+class IndexKey(Protocol):
+    """The key under which the read models are searched. It outlives every rotation of the master key."""
+
+    def read(self) -> bytes:
+        """Return its 32 bytes, made durably at the first call. Raises Unavailable (keys.damaged)."""
+
+
 class DatedSigner(Signer, Protocol):
     """A signer and its period: from `from_us` to before `until_us` (0: open end), µs."""
 

@@ -23,13 +23,26 @@ VERBS = {
     "keys": "Rotate, copy and restore keys; show, rotate and revoke signers.",
     "hosts": "Show the hosts that may record.",
     "token": "Make a token, for development.",
+    "projections": "Show the read models, or make them anew from the log.",
     "config": "Show every setting and where it came from, or a template.",
     "serve": "Run one role alone.",
     "doctor": "Say whether this machine can run it, and what to do.",
     "bench": "Measure the speed of this machine.",
 }
 ATTACHING = frozenset(
-    ("record", "sessions", "watch", "verify", "export", "replay", "recover", "keys", "hosts", "serve")
+    (
+        "record",
+        "sessions",
+        "watch",
+        "verify",
+        "export",
+        "replay",
+        "recover",
+        "keys",
+        "hosts",
+        "projections",
+        "serve",
+    )
 )
 """Verbs that connect to a running system, and wait for one that starts."""
 NAME = "lucid"

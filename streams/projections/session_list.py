@@ -1,155 +1,181 @@
-"""Keeps the list of all sessions, finished ones included, as a read model; answers it page by page.
+"""Answers lists of sessions from the read models: filters, orders, pages, sums.
 
-1. The list is made from LIFECYCLE alone, from the position stored with it. It follows the log beside the
-   directory and after it: building the list again delays neither a start nor a command.
-2. A page names the number of its last session; the next page begins below it. Sessions created meanwhile have
-   higher numbers, so pages are complete and disjoint.
-3. The answer says how many events of the log the list does not contain yet.
+1. A cursor names the last session of a page, and the next page begins behind it. In the order of creation
+   pages are complete and disjoint: sessions created meanwhile have higher numbers.
+2. Every answer says how many events of the log the read models do not contain yet.
+3. Personal fields are opened for the sessions of one page, with the key of each.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import time
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from handlers.lifecycle.session import Session
-from handlers.lifecycle.view import summary
+from handlers.crypto.blind_index import BlindIndex
+from handlers.views.cursor import place_of, read_cursor, write_cursor
 from schemas import subjects
-from schemas.config.logs import logger
-from schemas.errors import LucidError
-from schemas.ports import Jet, Reader
-from schemas.ports.read_models import SessionQuery, SessionRow, Views
-from streams.event_store.open_sessions import OpenSessions
-from streams.event_store.session_directory import SessionDirectory
-from streams.scheduling.retry import retry
+from schemas.ports import Jet
+from schemas.ports.read_models import (
+    Generation,
+    Place,
+    SessionDocument,
+    SessionFilter,
+    SessionPage,
+    SessionQuery,
+    Sort,
+    Views,
+)
+from schemas.types import TimeUs
+from streams.keys.keystore import KeyStore
+from streams.projections.live_counts import live_counts
+from streams.projections.read_details import read_details
 
 PAGE_MOST = 500
 """Sessions in one answer: about 700 bytes each, and a message holds 1 MiB."""
-WAITING_MOST = 2000
-"""Rows that may wait to be written before the log is followed further."""
+PAGE_MOST_BYTES = 768 << 10
 NEAR_EVENTS, NEAR_S = 2000, 2.0
-"""A page waits up to NEAR_S for a list that lacks at most NEAR_EVENTS events."""
-RETRY_S = 10.0
-EMPTY_S = 0.2
-PAUSE_MOST_S = 0.01
-
-log = logger("lucid.list")
+"""A page waits up to NEAR_S for read models that lack at most NEAR_EVENTS events."""
+LOOK_S = 0.005
 
 
-class PageAsked(BaseModel):
+class Asked(BaseModel):
+    """A filter of sessions, as requests name it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a client names a cause, too
+
+    state: str | tuple[str, ...] = ()
+    """One or several."""
+    host: str = Field(default="", max_length=100)
+    text: str = Field(default="", max_length=100)
+    from_us: TimeUs | None = None
+    before_us: TimeUs | None = None
+    sealed: bool | None = None
+    owner: str = Field(default="", max_length=200)
+    tags: tuple[str, ...] = Field(default=(), max_length=10)
+    project: str = Field(default="", max_length=100)
+    environment: str = Field(default="", max_length=100)
+    name: str = Field(default="", max_length=200)
+    """Words of the name, or beginnings of at least three letters."""
+
+
+class PageAsked(Asked):
     """The body of the command `list`."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    state: str = ""
-    host: str = ""
-    text: str = ""
-    after: int = Field(default=0, ge=0)
+    sort: Sort = Sort.CREATED
+    descending: bool = True
+    cursor: str = Field(default="", max_length=100)
+    after: int = Field(default=0, ge=0, lt=2**53)
+    """Instead of a cursor: only lower numbers."""
     limit: int = Field(default=100, ge=1, le=PAGE_MOST)
+    details: bool = False
+    """Open the personal fields, too."""
 
 
 class SessionList:
-    """One for each process that answers commands. `run` fills it."""
+    """One for each process that answers lists."""
 
-    def __init__(self, jet: Jet, views: Views, ready: Callable[[], Awaitable[None]]) -> None:
-        """ready: returns when the process can answer commands."""
-        self._jet, self._views, self._ready = jet, views, ready
-        self._changed: dict[str, Session] = {}
-        self._moved, self._written = asyncio.Event(), asyncio.Condition()
-        self._position = 0
-        """Stream sequence of the last event that the rows contain."""
-        self._slice_began_s = 0.0
-
-    async def run(self) -> None:
-        """Follow the log until cancelled. A failure stops the list for RETRY_S, and no other service."""
-        await retry(self._ready)
-        while True:
-            try:
-                await self._follow()
-            except LucidError as error:
-                log.warning("list_stopped", error=error, again_s=RETRY_S)
-            except Exception:
-                log.exception("list_failed", again_s=RETRY_S)
-            await asyncio.sleep(RETRY_S)
+    def __init__(self, jet: Jet, views: Views, keys: KeyStore, index: BlindIndex) -> None:
+        self._jet, self._views, self._keys, self._index = jet, views, keys, index
 
     async def page(self, body: dict[str, Any]) -> dict[str, Any]:
-        """One page, newest first. `next` in the answer is the `after` of the next page; 0: there is none."""
+        """One page, newest first unless it says otherwise.
+
+        In the answer, `cursor` is that of the next page; empty: there is none. `next` is the same as a number
+        for `after`. Raises Misuse (list.cursor).
+        """
         asked = PageAsked.model_validate(body)
-        last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
-        newest = last.seq if last else 0
-        if 0 < newest - self._position <= NEAR_EVENTS:
-            await self._wait(newest)
-        query = SessionQuery(asked.state, asked.host, asked.text, asked.after, asked.limit + 1)
-        behind = max(newest - self._position, 0)
-        found = await asyncio.to_thread(self._views.sessions, query)
-        page, more = found[: asked.limit], found[asked.limit :]
+        found, behind = await self._current(self._query(asked))
+        shown: list[dict[str, Any]] = []
+        size = 0
+        for one in await self._shown(found.documents[: asked.limit], asked.details):
+            size += len(str(one))
+            if shown and size > PAGE_MOST_BYTES:  # personal fields may be long, and a message holds 1 MiB
+                break
+            shown.append(one)
+        last = found.documents[len(shown) - 1] if len(shown) < len(found.documents) else None
         return {
-            "sessions": [shown for _, shown in page],
-            "next": page[-1][0] if more else 0,
+            "sessions": shown,
+            "cursor": self._cursor(asked, last) if last else "",
+            "next": last.number if last else 0,
             "behind": behind,
         }
 
-    async def _wait(self, seq: int) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NEAR_S), self._written:
-                await self._written.wait_for(lambda: self._position >= seq)
+    async def totals(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The sums over all sessions that fit, and by state."""
+        asked = Asked.model_validate(body)
+        by_state = await self._views.totals(self._filter(asked))
+        members = ("sessions", "chunks", "plain_bytes", "sealed_bytes", "duration_us")
+        return {
+            **{member: sum(getattr(one, member) for one in by_state) for member in members},
+            "states": {one.state: {member: getattr(one, member) for member in members} for one in by_state},
+            "behind": await self._behind(await self._views.active()),
+        }
 
-    async def _follow(self) -> None:
-        position = self._position = await self._begin()
-        self._changed.clear()
+    def _query(self, asked: PageAsked) -> SessionQuery:
+        after = Place(asked.after, asked.after) if asked.after else None
+        if asked.cursor:
+            after = read_cursor(self._index.cursor_key, asked.sort, asked.descending, asked.cursor)
+        return SessionQuery(self._filter(asked), asked.sort, asked.descending, after, asked.limit + 1)
 
-        async def start(_: Reader) -> OpenSessions:
-            return OpenSessions(position)
+    def _filter(self, asked: Asked) -> SessionFilter:
+        index = self._index
+        tokens = {index.tagged(tag) for tag in asked.tags} | {*index.named(asked.name)}
+        if asked.owner:
+            tokens.add(index.owned_by(asked.owner))
+        if asked.project:
+            tokens.add(index.of_project(asked.project))
+        if asked.environment:
+            tokens.add(index.in_environment(asked.environment))
+        states = (asked.state,) if isinstance(asked.state, str) else asked.state
+        return SessionFilter(
+            states=tuple(state for state in states if state),
+            host=asked.host,
+            text=asked.text,
+            from_us=asked.from_us,
+            before_us=asked.before_us,
+            sealed=asked.sealed,
+            tokens=tuple(sorted(tokens)),
+        )
 
-        directory = SessionDirectory(self._jet, start, self._pause)
-        directory.on_change(lambda session: self._changed.update({session.id: session}))
-        following = asyncio.create_task(directory.run(), name="list")
-        following.add_done_callback(lambda _: self._moved.set())
-        try:
-            while not following.done():
-                await self._moved.wait()
-                self._moved.clear()
-                changed, self._changed, position = self._changed, {}, directory.position
-                if position > self._position:
-                    await asyncio.to_thread(self._write, list(changed.values()), position)
-                self._position = max(position, self._position)
-                async with self._written:
-                    self._written.notify_all()
-            following.result()
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+    def _cursor(self, asked: PageAsked, last: SessionDocument) -> str:
+        return write_cursor(self._index.cursor_key, asked.sort, asked.descending, place_of(last, asked.sort))
 
-    async def _begin(self) -> int:
-        """The position of the rows in this log. A log is identified by the time of its first event."""
-        while not (info := await retry(lambda: self._jet.info(subjects.LIFECYCLE))).messages:
-            await asyncio.to_thread(self._views.begin, "")
-            await asyncio.sleep(EMPTY_S)
-        first = await retry(lambda: self._jet.get(subjects.LIFECYCLE, info.first_seq))
-        log_id = f"{first.stream_time_ns}" if first else ""
-        position = await asyncio.to_thread(self._views.begin, log_id)
-        if position > info.last_seq:  # the log was restored to an older state
-            await asyncio.to_thread(self._views.begin, "")
-            position = await asyncio.to_thread(self._views.begin, log_id)
-        return position
+    async def _current(self, query: SessionQuery) -> tuple[SessionPage, int]:
+        """The page, and how many events the read models lack. If these are few, it waits for them."""
+        newest = await self._newest()
+        end_s = time.monotonic() + NEAR_S
+        while True:
+            found = await self._views.sessions(query)
+            if found.generation.position > newest:
+                newest = await self._newest()  # the log went on, or it was restored to an older state
+            if found.generation.position > newest:
+                found = SessionPage([], Generation())
+            behind = newest - found.generation.position
+            if not 0 < behind <= NEAR_EVENTS or time.monotonic() > end_s:
+                return found, behind
+            await asyncio.sleep(LOOK_S)
 
-    async def _pause(self) -> None:
-        """Leave half of the time to other tasks, and bound the waiting rows by WAITING_MOST."""
-        loop = asyncio.get_running_loop()
-        self._moved.set()
-        await asyncio.sleep(min(loop.time() - self._slice_began_s, PAUSE_MOST_S))
-        if len(self._changed) > WAITING_MOST:
-            async with self._written:
-                await self._written.wait_for(lambda: len(self._changed) <= WAITING_MOST)
-        self._slice_began_s = loop.time()
+    async def _behind(self, generation: Generation) -> int:
+        return max(await self._newest() - generation.position, 0)
 
-    def _write(self, changed: list[Session], position: int) -> None:
-        """Write rows; runs in a thread."""
-        rows = [
-            SessionRow(one.first_seq, one.last_seq, one.id, one.state, one.created.host, summary(one))
-            for one in changed
-            if one.created is not None
-        ]
-        self._views.apply(rows, position)
+    async def _newest(self) -> int:
+        """Stream sequence of the log's last event."""
+        last = await self._jet.last(subjects.LIFECYCLE, subjects.ALL_LIFECYCLE)
+        return last.seq if last else 0
+
+    async def _shown(self, documents: list[SessionDocument], opened: bool) -> list[dict[str, Any]]:
+        """The JSON of each document. opened: with the personal fields."""
+        live = [one.session for one in documents if one.started_us and not one.sealed]
+        counts = await live_counts(self._jet, live)
+        shown = [_json(one, counts.get(one.session)) for one in documents]
+        if opened:
+            sealed = [(bytes.fromhex(one.shown["uid"]), one.revision, one.details) for one in documents]
+            for one, fields in zip(shown, await read_details(self._keys, sealed), strict=True):
+                one["details"] = fields.model_dump(mode="json") if fields else None
+        return shown
+
+
+def _json(document: SessionDocument, live: dict[str, int] | None) -> dict[str, Any]:
+    shown = {**document.shown, "duration_us": document.duration_us, "revision": document.revision}
+    return {**shown, "live": live} if live else shown

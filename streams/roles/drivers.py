@@ -30,6 +30,7 @@ from infra.disk.overflow import DiskOverflow
 from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
 from infra.keys.host_identity import HostIdentity
+from infra.keys.index_key import IndexKeyFile
 from infra.keys.master import Keyring
 from infra.keys.mirrored_folder import MirroredKeyFolder
 from infra.keys.mirrored_session_keys import MirroredKeyFiles
@@ -174,6 +175,12 @@ class Installation:
     def signers(self) -> ports.Signers:
         refuse_dumps()
         return Signers(self._data.keys, self._mirror)
+
+    @cached_property
+    def index_key(self) -> ports.IndexKey:
+        """For a process that has opened the `keys/` folder."""
+        refuse_dumps()
+        return IndexKeyFile(self._data.keys, self._mirror)
 
     @cached_property
     def evidence(self) -> EvidenceStore:

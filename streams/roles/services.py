@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from handlers.crypto.blind_index import BlindIndex
 from handlers.lifecycle.next_action import SilenceLimits
 from schemas.config.settings import Settings
 from schemas.config.stage_limits import StageLimits
@@ -34,6 +35,7 @@ from streams.keys.keystore import KeyStore
 from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import WorkerParts, work
+from streams.projections.projector import Documents, Projector
 from streams.projections.session_list import SessionList
 from streams.retention.expired_sessions import ExpiredSessions
 from streams.retention.sealed_source import SourceRetention
@@ -99,7 +101,9 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         limits=silence(settings),
     )
     retention = SourceRetention(recordings, directory, here.evidence, settings.source_retention_s)
-    listed = SessionList(jet, here.views, directory.ready)
+    index = BlindIndex(await asyncio.to_thread(here.index_key.read))
+    projector = Projector(jet, here.views, Documents(keys, index), directory.ready)
+    listed = SessionList(jet, here.views, keys, index)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)
     queries = Queries(store, listed, quota, Outcomes(directory, conducting.trouble, conducting.wake))
@@ -122,7 +126,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(queries.list_page, store.log)
-    services = (directory, conducting, retention, writer, listed, expired)
+    services = (directory, conducting, retention, writer, projector, expired)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(service.run()) for service in services]
@@ -142,6 +146,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         raise errors.exceptions[0] from None
     finally:
         here.key_folder.release()
+        await here.views.close()
 
 
 async def opened_recordings(folder: LoggedKeyFolder, jet: Jet) -> Recordings:

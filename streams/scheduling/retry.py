@@ -9,7 +9,7 @@ Delays elsewhere:
 - The drivers cannot import this room. Their `Backoff` rows stand beside the calls that they pace:
   infra/jetstream/{consumer,follower,jet,reads}.py, infra/processes/children.py.
 - A loop that looks again after a while has a constant of its own: QUOTA_RETRY_S in streams/host/publisher.py,
-  RETRY_S in streams/{pipeline/record/recording,projections/session_list,retention/live_source}.py.
+  RETRY_S in streams/{pipeline/record/recording,projections/projector,retention/live_source}.py.
 """
 
 import asyncio

@@ -25,7 +25,7 @@ import psutil
 MEBIBYTE = 1 << 20
 STOP_S, VERB_S, WAIT_S = 120.0, 600.0, 120.0
 """Only a hang takes longer, on a busy machine too."""
-FOREIGN = ("LUCID_", "NATS_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
+FOREIGN = ("LUCID_", "NATS_", "MONGODB_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
 READER = Path(__file__).parents[2] / "independent" / "reader.py"
 
 Environment = dict[str, str]
