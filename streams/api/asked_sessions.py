@@ -6,7 +6,7 @@ from typing import Any
 from schemas.api.requests import RecordingConfig, SessionCreate, SessionUpdate, StorageConfig
 from schemas.config.settings import Settings
 from schemas.errors import Misuse
-from schemas.events.session import SessionSettings
+from schemas.events.session import CaptureSettings, SessionSettings
 
 GB = 1_000_000_000
 
@@ -17,16 +17,6 @@ def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, 
     _refuse("storage_config.backup", storage.backup)
     _refuse("storage_config.archive", storage.archive)
     _refuse("recording_config.audio", recording.audio)
-    width, height = picture_size(recording.resolution)
-    capture = {
-        "frame_rate": recording.frame_rate,
-        "width": width,
-        "height": height,
-        "quality": recording.quality,
-        "cursor": recording.cursor,
-    }
-    if recording.bitrate is not None:
-        capture["bitrate"] = recording.bitrate
     policy: dict[str, int] = {}
     if storage.retention_days is not None:
         policy["retention_days"] = storage.retention_days
@@ -36,7 +26,7 @@ def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, 
         "session": session,
         "details": _details(asked),
         "settings": _settings(recording, storage, defaults).model_dump(),
-        "capture": capture,
+        "capture": captured(recording).model_dump(exclude_none=True),
         "policy": policy,
     }
     return {**body, **password_in(asked)}
@@ -46,6 +36,19 @@ def password_in(asked: SessionCreate | SessionUpdate) -> dict[str, str]:
     """Return the member of a command with the RDP password; empty: there is none."""
     given = asked.rdp_config.password if asked.rdp_config is not None else None
     return {} if given is None else {"password": given.get_secret_value()}
+
+
+def captured(recording: RecordingConfig) -> CaptureSettings:
+    """Return the picture that the request asks for. Raises Misuse (session.settings)."""
+    width, height = picture_size(recording.resolution)
+    return CaptureSettings(
+        frame_rate=recording.frame_rate,
+        width=width,
+        height=height,
+        quality=recording.quality,
+        bitrate=recording.bitrate,
+        cursor=recording.cursor,
+    )
 
 
 def recorded_settings(recording: RecordingConfig, defaults: Settings) -> SessionSettings:

@@ -5,6 +5,7 @@
    cause of its command.
 """
 
+import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from blake3 import blake3
 from fastapi import Depends, Header, Request
 
 from schemas.errors import Denied, RefusedByState
+from schemas.format.digest import h
 from schemas.ports import Jet
 from streams.api.parts import parts_of
 from streams.control.client import call
@@ -30,6 +32,11 @@ class Commands:
 
     def __init__(self, jet: Jet, cause: str) -> None:
         self._jet, self._cause = jet, cause
+
+    def new_session_id(self, host: str = "s") -> str:
+        """An id for a session that the request does not name; a repeated request gets the same one."""
+        made = h(self._cause.encode()).hex() if self._cause else secrets.token_hex(10)
+        return f"{host}-{made[:20]}"
 
     async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the command service. Raises its errors, and Unavailable."""

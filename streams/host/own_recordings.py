@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from schemas.config.logs import logger
 from schemas.errors import Busy, LucidError, NotFound, RefusedByState
-from schemas.events.session import SessionSettings
+from schemas.events.session import CaptureSettings, SessionSettings
 from schemas.ports import Identities, Jet, Source
 from schemas.ports.processes import Picture
 from streams.host.publisher import Progress
@@ -74,7 +74,7 @@ class OwnRecordings:
         return self._recordings[session]
 
     async def start(
-        self, session: str, settings: SessionSettings, picture: Picture, seconds: float
+        self, session: str, settings: SessionSettings, capture: CaptureSettings, seconds: float
     ) -> OwnRecording:
         """Start a recording; return when its session is started.
 
@@ -86,8 +86,10 @@ class OwnRecordings:
             )
         if len(self._tasks) >= RUNNING_MOST:
             raise Busy(f"host {self.host} records {RUNNING_MOST} sessions", code="recordings.limit")
-        recording = self._recordings[session] = OwnRecording(session, picture)
-        task = asyncio.create_task(self._record(recording, settings, seconds), name=f"record {session}")
+        recording = self._recordings[session] = OwnRecording(session, Picture.of(capture))
+        task = asyncio.create_task(
+            self._record(recording, settings, capture, seconds), name=f"record {session}"
+        )
         self._tasks[session] = task
         task.add_done_callback(lambda _: self._ended(session))
         await recording.started.wait()
@@ -108,11 +110,15 @@ class OwnRecordings:
             recording.stopping.set()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _record(self, recording: OwnRecording, settings: SessionSettings, seconds: float) -> None:
+    async def _record(
+        self, recording: OwnRecording, settings: SessionSettings, capture: CaptureSettings, seconds: float
+    ) -> None:
         try:
             async with self._open(seconds, recording.picture) as source:
                 grant = await start_session(
-                    self._jet, self._identities, self.host, recording.session, settings, once=True
+                    *(self._jet, self._identities, self.host, recording.session, settings),
+                    once=True,
+                    capture=capture,
                 )
                 recording.state = "recording"
                 recording.started.set()

@@ -16,7 +16,7 @@ from typing import Any
 
 from schemas.errors import LucidError
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Start, create_request
-from schemas.events.session import SessionSettings
+from schemas.events.session import CaptureSettings, SessionSettings
 from schemas.format.fragment import MAIN, genesis, session_uid
 from schemas.ports import HostIdentity, Identities, Jet
 from streams.control.client import call
@@ -36,10 +36,11 @@ async def start_session(
     settings: SessionSettings,
     *,
     once: bool = False,
+    capture: CaptureSettings | None = None,
 ) -> Grant:
     """Create and start a session, and return the grant to write to it.
 
-    once: nobody asks for this name again if it is refused now.
+    once: nobody asks for this name again if it is refused now. capture: kept with the session, for people.
     Raises Unavailable (host.locked, after START.for_s), RefusedByState (the name was used), and the errors of
     the command service.
     """
@@ -58,6 +59,7 @@ async def start_session(
             prev_genesis=previous,
             settings=settings,
             request=me.key.sign(CREATE_PREFIX + asked),
+            capture=capture,
         )
         created = False
         try:

@@ -12,7 +12,7 @@ from streams.api.asked_sessions import opened
 from streams.api.commands import Sending
 from streams.api.downloads import OCTETS
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import Asked, Parts, SessionId, new_session_id
+from streams.api.routes.sessions import Asked, Parts, SessionId
 from streams.api.shapes import pipeline_shown
 
 PREFIX = "/pipelines"
@@ -37,7 +37,7 @@ async def create_pipeline(
     """Create a session with its pipeline. It takes bytes when it is started."""
     asked = asked or SessionCreate()
     shown = pipeline_shown(
-        await send.send("open", opened(asked, asked.id or new_session_id(), parts.settings))
+        await send.send("open", opened(asked, asked.id or send.new_session_id(), parts.settings))
     )
     response.headers["Location"] = f"{PREFIX}/{shown.session_id}/status"
     return shown

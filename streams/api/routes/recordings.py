@@ -4,26 +4,27 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.api.requests import RecordingStart
 from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
-from schemas.ports.processes import Picture
-from streams.api.asked_sessions import picture_size, recorded_settings
+from streams.api.asked_sessions import captured, recorded_settings
+from streams.api.commands import Sending
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.chunks import After, Limit, chunk_page
 from streams.api.routes.pipelines import RAW_BODY, UploadOffset
-from streams.api.routes.sessions import Parts, SessionId, new_session_id
+from streams.api.routes.sessions import Parts, SessionId
 from streams.host.own_recordings import OwnRecording
 
 router = APIRouter(tags=["recordings"], responses=RESPONSES)
 
 
 @router.post("/recordings/start", status_code=201, response_model=RecordingState)
-async def start_recording(asked: RecordingStart, parts: Parts, response: Response) -> RecordingState:
+async def start_recording(
+    asked: RecordingStart, parts: Parts, send: Sending, response: Response
+) -> RecordingState:
     """Record a desktop of this host. The answer comes when the session is started."""
-    width, height = picture_size(asked.recording_config.resolution)
-    picture = Picture(width, height, asked.recording_config.frame_rate)
+    capture = captured(asked.recording_config)
     settings = recorded_settings(asked.recording_config, parts.settings)
-    session = asked.session_id or new_session_id(parts.recordings_here.host)
-    begun = await parts.recordings_here.start(session, settings, picture, asked.seconds)
+    session = asked.session_id or send.new_session_id(parts.recordings_here.host)
+    begun = await parts.recordings_here.start(session, settings, capture, asked.seconds)
     response.headers["Location"] = f"/recordings/{session}"
     return _state(parts, begun)
 

@@ -1,6 +1,5 @@
 """The routes of session-api: sessions, their recording and their pipeline."""
 
-import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
@@ -32,7 +31,7 @@ async def create_session(
 ) -> SessionShown:
     """Create a session. Its bytes come over HTTP, from the platform's own upload host."""
     shown = session_shown(
-        await send.send("open", opened(asked, asked.id or new_session_id(), parts.settings))
+        await send.send("open", opened(asked, asked.id or send.new_session_id(), parts.settings))
     )
     response.headers["Location"] = f"{PREFIX}/{shown.id}"
     response.headers["ETag"] = etag(shown)
@@ -143,11 +142,6 @@ async def resume_pipeline(session_id: SessionId, send: Sending, asked: Asked = N
 async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
     """The numbers of one session."""
     return statistics(await send.ask("show", {"session": session_id}))
-
-
-def new_session_id(host: str = "s") -> str:
-    """An id that no other session gets."""
-    return f"{host}-{secrets.token_hex(8)}"
 
 
 def etag(shown: SessionShown) -> str:
