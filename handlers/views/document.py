@@ -21,6 +21,7 @@ def document(session: Session, tokens: tuple[bytes, ...] = ()) -> SessionDocumen
         session=session.id,
         state=session.state,
         host=created.host,
+        opened_by=session.owner,
         reason=session.reason,
         created_us=created.at_us,
         started_us=session.started_us,

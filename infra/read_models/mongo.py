@@ -40,7 +40,10 @@ BULK = 500
 """Documents of one write."""
 DUPLICATE, DISK_FULL = 11_000, 14_031
 """Codes of MongoDB."""
-INDEXES = ("state", "host", "created_us", "moved_us", "started_us", "plain_bytes", "duration_us", "tokens")
+INDEXES = (
+    *("state", "host", "opened_by", "tokens"),
+    *("created_us", "moved_us", "started_us", "plain_bytes", "duration_us"),
+)
 FIELDS = tuple(one.name for one in fields(SessionDocument) if one.name != "number")
 
 Document = dict[str, Any]

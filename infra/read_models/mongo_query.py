@@ -22,6 +22,8 @@ def condition(wanted: SessionFilter) -> dict[str, Any]:
         found["state"] = wanted.states[0] if len(wanted.states) == 1 else {"$in": list(wanted.states)}
     if wanted.host:
         found["host"] = wanted.host
+    if wanted.opened_by:
+        found["opened_by"] = wanted.opened_by
     if wanted.text:
         found["session"] = {"$regex": re.escape(wanted.text)}
     bounds = {"$gte": wanted.from_us, "$lt": wanted.before_us}

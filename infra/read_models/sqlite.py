@@ -38,7 +38,10 @@ CREATE TABLE generations (
 );
 """
 COLUMNS = tuple(one.name for one in fields(SessionDocument))
-INDEXED = ("state", "host", "session", "created_us", "moved_us", "started_us", "plain_bytes", "duration_us")
+INDEXED = (
+    *("state", "host", "opened_by", "session"),
+    *("created_us", "moved_us", "started_us", "plain_bytes", "duration_us"),
+)
 TOKEN_BYTES = 12
 
 Result = TypeVar("Result")

@@ -43,6 +43,8 @@ def conditions(wanted: SessionFilter, generation: int) -> Iterator[Condition]:
         yield indexed(f"~state IN ({', '.join('?' * len(wanted.states))})", wanted.states)
     if wanted.host:
         yield indexed("~host = ?", (wanted.host,))
+    if wanted.opened_by:
+        yield indexed("~opened_by = ?", (wanted.opened_by,))
     if wanted.from_us is not None or wanted.before_us is not None:
         low = -TIME_MOST_US if wanted.from_us is None else wanted.from_us
         high = TIME_MOST_US if wanted.before_us is None else wanted.before_us

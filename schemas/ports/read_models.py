@@ -22,6 +22,8 @@ class SessionDocument:
     session: str
     state: str
     host: str
+    opened_by: str = ""
+    """Label of the person who opened it; empty: a host did."""
     reason: str = "none"
     """Of the last transition."""
     created_us: int = 0
@@ -72,6 +74,7 @@ class SessionFilter:
     states: tuple[str, ...] = ()
     """One of them."""
     host: str = ""
+    opened_by: str = ""
     text: str = ""
     """Part of the session's name."""
     from_us: int | None = None

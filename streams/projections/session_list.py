@@ -47,11 +47,14 @@ class Asked(BaseModel):
     state: str | tuple[str, ...] = ()
     """One or several."""
     host: str = Field(default="", max_length=100)
+    opened_by: str = Field(default="", max_length=100)
+    """Label of a person: only sessions that the person opened."""
     text: str = Field(default="", max_length=100)
     from_us: TimeUs | None = None
     before_us: TimeUs | None = None
     sealed: bool | None = None
     owner: str = Field(default="", max_length=200)
+    """The owner that the details name."""
     tags: tuple[str, ...] = Field(default=(), max_length=10)
     project: str = Field(default="", max_length=100)
     environment: str = Field(default="", max_length=100)
@@ -131,6 +134,7 @@ class SessionList:
         return SessionFilter(
             states=tuple(state for state in states if state),
             host=asked.host,
+            opened_by=asked.opened_by,
             text=asked.text,
             from_us=asked.from_us,
             before_us=asked.before_us,

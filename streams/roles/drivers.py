@@ -44,6 +44,7 @@ from infra.processes.children import Child, die_with, own_pid
 from infra.processes.machine import free_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps
 from infra.processes.swap import plain_swap
+from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
 from schemas import ports
 from schemas.config.settings import Settings
@@ -196,7 +197,8 @@ class Installation:
 
     @cached_property
     def views(self) -> ports.Views:
-        return SqliteViews(self._data.path / "views.sqlite")
+        url = self.settings.mongodb_url
+        return MongoViews(url) if url else SqliteViews(self._data.path / "views.sqlite")
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""

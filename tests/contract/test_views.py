@@ -104,6 +104,7 @@ async def test_a_filter_finds_exactly_the_sessions_that_fit(opened: Opened) -> N
         return (
             (not wanted.states or each.state in wanted.states)
             and (not wanted.host or each.host == wanted.host)
+            and (not wanted.opened_by or each.opened_by == wanted.opened_by)
             and wanted.text in each.session
             and (wanted.from_us is None or each.created_us >= wanted.from_us)
             and (wanted.before_us is None or each.created_us < wanted.before_us)

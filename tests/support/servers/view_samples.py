@@ -41,6 +41,7 @@ def documents(count: int, seed: int = 1, first: int = 1) -> list[SessionDocument
                 session=f"s-{chance.choice(('desk', 'till', 'lab'))}-{number:05}",
                 state=state,
                 host=f"host-{chance.randint(0, 9)}",
+                opened_by=chance.choice(("", "ada", "grace")),
                 reason=chance.choice(("none", "operator")),
                 created_us=number // 3 * DAY_US,
                 started_us=started_us,
@@ -66,6 +67,8 @@ def filters(chance: random.Random) -> SessionFilter:
         wanted = replace(wanted, states=tuple(chance.sample(STATES, chance.randint(1, 3))))
     if chance.random() < 0.2:
         wanted = replace(wanted, host=f"host-{chance.randint(0, 11)}")
+    if chance.random() < 0.2:
+        wanted = replace(wanted, opened_by=chance.choice(("ada", "grace", "nobody")))
     if chance.random() < 0.2:
         wanted = replace(wanted, text=chance.choice(("desk", "-000", "s-", "' OR 1=1 --", ".", "TILL", "")))
     if chance.random() < 0.3:
