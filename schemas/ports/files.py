@@ -83,7 +83,7 @@ class Blobs(Protocol):
         """Open a file for reading in pieces; None: no such file. Raises Unavailable (NO_FILE)."""
 
     def new(self) -> NewBlob:
-        """Begin a file whose bytes come in pieces."""
+        """Begin a file that comes in pieces."""
 
     def remove(self, name: str) -> int:
         """Remove one file; with a name that ends in `/`, every file below. Durable.

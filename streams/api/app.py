@@ -13,15 +13,27 @@ from fastapi.routing import APIRoute
 
 from streams.api.bodies import BoundedBodies
 from streams.api.live import LiveEvents
+from streams.api.metrics import Metrics
 from streams.api.parts import ApiParts
 from streams.api.problems import install
-from streams.api.routes import chunks, evidence, pipelines, recordings, sessions, system
+from streams.api.routes import (
+    chunks,
+    evidence,
+    pipelines,
+    processor,
+    recordings,
+    sessions,
+    storage,
+    system,
+    trees,
+)
+from streams.api.unread_bodies import UnreadBodies
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
-    "recorder": (recordings.router,),
+    "recorder": (recordings.router, recordings.listing),
     "pipeline": (pipelines.router,),
-    "processor": (),
-    "storage": (),
+    "processor": (processor.router, trees.router),
+    "storage": (storage.router, recordings.listing),
     "api": (sessions.router, chunks.router, evidence.router),
 }
 """The routers of each role."""
@@ -32,7 +44,9 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     app = routed(parts.version, roles)
     app.state.parts = parts
     app.state.live = LiveEvents(parts.jet)
+    app.state.metrics = Metrics(parts.service, parts.version, parts.chunks.pool)
     app.add_middleware(BoundedBodies)
+    app.add_middleware(UnreadBodies)
     install(app)
     return app
 
@@ -46,9 +60,11 @@ def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
         openapi_url=None,
         generate_unique_id_function=_operation_id,
     )
+    included: list[APIRouter] = []
     for role in ROLES:
-        if role in roles:
-            for router in ROLES[role]:
+        for router in ROLES[role] if role in roles else ():
+            if router not in included:  # two roles may share one
+                included.append(router)
                 app.include_router(router)
     app.include_router(system.router)
     return app

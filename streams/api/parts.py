@@ -8,6 +8,7 @@ from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
+from streams.evidence.chunk_services import ChunkServices
 from streams.evidence.evidence_store import EvidenceStore
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
@@ -23,6 +24,7 @@ class ApiParts:
     recordings: Recordings
     evidence: EvidenceStore
     keys: KeyStore
+    chunks: ChunkServices
     uploads: Uploads
     recordings_here: OwnRecordings
     data: DataDir

@@ -68,7 +68,7 @@ class ProvenChunks:
                     self._lost[recorded.index] = Entry.of(recorded).pack()
 
     def _packed(self, index: int) -> bytes | None:
-        """A chunk whose loss was accepted is lost, even if a later `stored` names it: as in the seal."""
+        """An accepted loss stands, even if a later `stored` names it: as in the seal."""
         return self._lost.get(index) or self._stored.get(index) or self._proven.get(index)
 
     def _fold(self, event: Proven | Stored) -> None:

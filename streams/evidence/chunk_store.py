@@ -59,7 +59,7 @@ class Put(NamedTuple):
 
 @dataclass(slots=True)
 class _Incoming:
-    """A chunk whose bytes arrive."""
+    """A chunk that arrives."""
 
     session: Session
     index: int

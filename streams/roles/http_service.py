@@ -11,6 +11,7 @@ from streams.api.parts import ApiParts
 from streams.api.server import serve
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
+from streams.evidence.chunk_services import ChunkServices
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
@@ -32,17 +33,20 @@ async def run_http(
         await serve(make_app(parts, roles), listening, stop)
     finally:
         await parts.recordings_here.close()
+        await asyncio.to_thread(parts.chunks.pool.close)
         here.key_folder.release()
 
 
 def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str) -> ApiParts:
     """The parts of an application over this installation."""
+    keys = KeyStore(here.key_files, here.keyring)
     return ApiParts(
         jet=jet,
         log=SessionLog(jet),
         recordings=recordings,
         evidence=here.evidence,
-        keys=KeyStore(here.key_files, here.keyring),
+        keys=keys,
+        chunks=ChunkServices.over(jet, here.evidence, keys, here.settings),
         uploads=Uploads(jet, recordings, here.identity),
         recordings_here=OwnRecordings(jet, here.identity, own_host(), drawn_desktop),
         data=here.data,

@@ -14,6 +14,8 @@ from streams.api.routes.sessions import Parts, SessionId
 from streams.host.own_recordings import OwnRecording
 
 router = APIRouter(tags=["recordings"], responses=RESPONSES)
+listing = APIRouter(tags=["recordings"], responses=RESPONSES)
+"""Of session-storage, too."""
 
 
 @router.post("/recordings/start", status_code=201, response_model=RecordingState)
@@ -53,7 +55,7 @@ async def clean_up_recording(session_id: SessionId, parts: Parts) -> RecordingSt
     return _state(parts, parts.recordings_here.stop(session_id))
 
 
-@router.get("/chunks/{session_id}", response_model=ChunkPage)
+@listing.get("/chunks/{session_id}", response_model=ChunkPage)
 async def list_chunks(
     session_id: SessionId, parts: Parts, after: After = "", limit: Limit = 100
 ) -> ChunkPage:

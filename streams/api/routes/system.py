@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.api.responses import Health
 from schemas.errors import LucidError
+from streams.api.metrics import MEDIA_TYPE, Metrics
 from streams.api.parts import ApiParts
 from streams.api.routes.sessions import Parts
 from streams.control.client import call
@@ -31,6 +32,13 @@ async def ready(parts: Parts, response: Response) -> Health:
     if found.status != "ok":
         response.status_code = 503
     return found
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """The counters of this process, in the text format of Prometheus."""
+    found: Metrics = request.app.state.metrics
+    return Response(found.text(), media_type=MEDIA_TYPE)
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -1,0 +1,43 @@
+"""Reads the body of a request piece by piece, within a bound of bytes and a least speed.
+
+1. A declared length beyond the bound is refused before a byte is read; an undeclared one when it is passed.
+2. A body that stands still, or drips, ends with 408. So nobody holds a place for long with few bytes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from starlette.exceptions import HTTPException
+
+from schemas.errors import TooLarge
+
+LEAST_RATE = 32 << 10
+"""Bytes a second, on average, after the first GRACE_S."""
+GRACE_S = 30.0
+
+
+async def arriving(request: Request, most: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body, none of them empty. Raises TooLarge (request.size), HTTPException 408."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    clock = asyncio.get_running_loop().time
+    pieces, taken, began_s = request.stream(), 0, clock()
+    while True:
+        try:
+            async with asyncio.timeout_at(began_s + GRACE_S + taken / LEAST_RATE):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise HTTPException(408, f"the body came too slowly: {taken} bytes") from None
+        taken += len(piece)
+        if taken > most:
+            raise _too_large(most)
+        if piece:
+            yield piece
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"a body of this route has at most {most} bytes", code="request.size")
