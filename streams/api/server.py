@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,8 +40,10 @@ def bound(host: str, port: int) -> socket.socket:
         ) from None
 
 
-async def serve(app: FastAPI, listening: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set."""
+async def serve(
+    app: FastAPI, listening: socket.socket, stop: asyncio.Event, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serve until `stop` is set. tls: the certificates; None: plain HTTP."""
     config = uvicorn.Config(
         app,
         loop="none",
@@ -52,6 +55,7 @@ async def serve(app: FastAPI, listening: socket.socket, stop: asyncio.Event) -> 
         server_header=False,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=GRACE_S,
+        ssl_context_factory=(lambda *_: tls) if tls else None,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

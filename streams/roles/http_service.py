@@ -28,9 +28,9 @@ async def run_http(
     recordings = await unless_stopped(stop, opened_recordings(here.logged_keys(jet), jet))
     if recordings is None:
         return
-    parts = api_parts(here, jet, recordings, service_name(roles))
+    parts = api_parts(here, jet, recordings, here.settings.service_name or service_name(roles))
     try:
-        await serve(make_app(parts, roles), listening, stop)
+        await serve(make_app(parts, roles), listening, stop, here.tls)
     finally:
         await parts.recordings_here.close()
         await asyncio.to_thread(parts.chunks.pool.close)

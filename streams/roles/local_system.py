@@ -81,7 +81,7 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         for child in children:
             await child.start()
         await _until_answered(jet, data, children)
-        api_url = f"http://{LOOPBACK}:{port}" if port else ""
+        api_url = f"{'https' if here.tls else 'http'}://{LOOPBACK}:{port}" if port else ""
         if port:
             await _until_served(port, data, children)
         run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url}

@@ -29,7 +29,7 @@ class Served:
         """One command beside the running system."""
         return subprocess.run(
             [sys.executable, "-P", "-m", "streams.cli.main", *arguments],
-            env=_environment(self.data),
+            env=environment(self.data),
             cwd=self.data.parent,
             capture_output=True,
             text=True,
@@ -43,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     data = tmp_path_factory.mktemp("served") / "data"
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "streams.cli.main", "up", "--json"],
-        env=_environment(data) | {"SESSION_API_PORT": "0"},
+        env=environment(data) | {"SESSION_API_PORT": "0"},
         cwd=data.parent,
         stdout=subprocess.PIPE,
         text=True,
@@ -62,6 +62,6 @@ def client(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-def _environment(data: Path) -> dict[str, str]:
+def environment(data: Path) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))}
     return {**clean, "LUCID_DATA": str(data), "NO_COLOR": "1"}

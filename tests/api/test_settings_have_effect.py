@@ -1,0 +1,90 @@
+"""What settings of the services change in a system that is served."""
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.api.conftest import environment
+from tests.support.machine.waiting import PATIENCE_S
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that signs itself, and its private key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "tls.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "tls.key").write_bytes(private)
+    return folder / "tls.crt", folder / "tls.key"
+
+
+@contextmanager
+def up(data: Path, **settings: str) -> Iterator[dict[str, Any]]:
+    """What `lucid up --json` says of a system that runs under these settings."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "streams.cli.main", "up", "--json"],
+        env=environment(data) | {"SESSION_API_PORT": "0"} | settings,
+        cwd=data.parent,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_certificates_port_and_name_of_a_service_have_effect(tmp_path: Path) -> None:
+    """Breaks: tokens and recordings go over the wire in the clear though certificates were given."""
+    cert, key = make_certificate(tmp_path)
+    port = free_port()
+    settings = {
+        "TLS_CERT_FILE": str(cert),
+        "TLS_KEY_FILE": str(key),
+        "SERVICE_NAME": "lucid-eu-1",
+        "SESSION_API_PORT": str(port),
+    }
+    with up(tmp_path / "data", **settings) as told:
+        assert told["api_url"] == f"https://127.0.0.1:{port}"
+        trusted = ssl.create_default_context(cafile=str(cert))
+        with httpx.Client(verify=trusted, timeout=PATIENCE_S) as client:
+            health = client.get(f"https://localhost:{port}/health").json()
+        assert health["service"] == "lucid-eu-1"
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://localhost:{port}/health", timeout=PATIENCE_S)
