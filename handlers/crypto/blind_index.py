@@ -25,10 +25,10 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class BlindIndex:
-    """Makes tokens under one index key."""
+    """Makes tokens under one index key. secret: SECRET_KEY for cursors; empty: the index key signs them."""
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
+    def __init__(self, key: bytes, secret: str = "") -> None:
+        self._key, self._secret = key, secret.encode() or key
 
     @property
     def key_id(self) -> str:
@@ -38,7 +38,7 @@ class BlindIndex:
     @property
     def cursor_key(self) -> bytes:
         """Signs the cursors of pages."""
-        return d("lucid v1 cursor", self._key)
+        return d("lucid v1 cursor", self._secret)
 
     def tokens(self, details: Details) -> tuple[bytes, ...]:
         """Return the tokens of a session's fields, sorted."""

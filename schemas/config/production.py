@@ -18,13 +18,12 @@ from schemas.config.this_machine import is_this_machine
 from schemas.errors import Misuse
 
 COMMON, WORKS_WITH_KEYS = ("NATS_URL",), ("NATS_URL", "MONGODB_URL", "ENCRYPTION_KEY")
-KNOWS_CALLERS = (*WORKS_WITH_KEYS, "JWT_SECRET_KEY")
-OVER_HTTP = (*KNOWS_CALLERS, "SECRET_KEY")
+KNOWS_CALLERS = (*WORKS_WITH_KEYS, "JWT_SECRET_KEY", "SECRET_KEY")
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "": COMMON,
     "worker": WORKS_WITH_KEYS,
     "conductor": KNOWS_CALLERS,
-    **dict.fromkeys(("recorder", "pipeline", "processor", "storage", "api", "http"), OVER_HTTP),
+    **dict.fromkeys(("recorder", "pipeline", "processor", "storage", "api", "http"), KNOWS_CALLERS),
 }
 """The variables that a process must be given, by its role; "": it is no service."""
 SECRETS = {"ENCRYPTION_KEY": "encryption_key", "JWT_SECRET_KEY": "jwt_secret", "SECRET_KEY": "secret_key"}

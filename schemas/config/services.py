@@ -83,8 +83,7 @@ class Services:
         "",
         "SECRET_KEY",
         SIGNING_KEY,
-        "signs cursors of pages and web sessions; unset: one is made in the data folder; "
-        "required in production",
+        "signs the cursors of pages; unset: a key that is made in keys/ does; required in production",
         secret=True,
         in_repr=False,
     )

@@ -101,7 +101,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         limits=silence(settings),
     )
     retention = SourceRetention(recordings, directory, here.evidence, settings.source_retention_s)
-    index = BlindIndex(await asyncio.to_thread(here.index_key.read))
+    index = BlindIndex(await asyncio.to_thread(here.index_key.read), settings.secret_key)
     projector = Projector(jet, here.views, Documents(keys, index), directory.ready)
     listed = SessionList(jet, here.views, keys, index)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)

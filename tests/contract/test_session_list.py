@@ -38,9 +38,9 @@ async def at_once() -> None:
     """Commands can be answered."""
 
 
-def unprojected(jet: Jet, path: Path) -> tuple[SessionList, Projector]:
+def unprojected(jet: Jet, path: Path, secret: str = "") -> tuple[SessionList, Projector]:
     """A list whose projector does not run yet."""
-    views, index = SqliteViews(path), BlindIndex(bytes(32))
+    views, index = SqliteViews(path), BlindIndex(bytes(32), secret)
     keys = KeyStore(DiskKeyFiles(path.parent / "keys" / "sessions"), Keyring(path.parent / "keys"))
     listed = SessionList(jet, views, keys, index)
     return listed, Projector(jet, views, Documents(keys, index), at_once)
@@ -198,6 +198,20 @@ async def test_a_forged_cursor_is_refused(jet: Jet, tmp_path: Path) -> None:
         for other in ({"sort": "moved"}, {"descending": False}):
             with pytest.raises(Misuse, match=r"list\.cursor"):
                 await listed.page({**other, "cursor": cursor})
+
+
+async def test_a_cursor_is_signed_with_the_secret_that_is_set(jet: Jet, tmp_path: Path) -> None:
+    """Breaks: SECRET_KEY is asked for in production and signs nothing."""
+    await fill(jet, FINISHED)
+    async with listing(jet, tmp_path / "v") as listed:
+        await complete(listed)
+        unset = (await listed.page({"limit": 7}))["cursor"]
+        one, other = (unprojected(jet, tmp_path / "v", secret)[0] for secret in ("a" * 32, "b" * 32))
+        cursor = (await one.page({"limit": 7}))["cursor"]
+        assert names(await one.page({"cursor": cursor})) == names(await listed.page({"cursor": unset}))
+        for theirs in (unset, (await other.page({"limit": 7}))["cursor"]):
+            with pytest.raises(Misuse, match=r"list\.cursor"):
+                await one.page({"cursor": theirs})
 
 
 async def test_the_sums_are_those_of_the_whole_log(jet: Jet, tmp_path: Path) -> None:
