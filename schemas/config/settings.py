@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from schemas.config.access import AccessSettings
 from schemas.config.integrations import DEFAULT_INTEGRATIONS, OTHERS, Integration, OtherServices
 from schemas.config.places import Folders, Servers
+from schemas.config.processor import Processor
 from schemas.config.services import DEFAULT_SERVICES, OF_ALL_ROLES, ROLES, Service, Services
 from schemas.config.sessions import CODECS, SUITES, MasterKey, NewSessions, SessionLimits
 from schemas.config.stage_limits import DEFAULT_LIMITS, ENDLESS, STAGES, StageLimits
@@ -45,6 +46,7 @@ class Settings(
     MasterKey,
     SessionLimits,
     Services,
+    Processor,
     AccessSettings,
     OtherServices,
 ):
@@ -138,6 +140,7 @@ GROUPS = (
     _group("Master key", _declared(MasterKey)),
     _group("Services over HTTP", _declared(Services), *map(_of_service, ROLES)),
     _group("Access", _declared(AccessSettings)),
+    _group("Processor", _declared(Processor)),
     _group("Other services", *(_of_integration(*one) for one in OTHERS.items()), _declared(OtherServices)),
     _group("Limits of the stages", *map(_of_stage, STAGES)),
 )

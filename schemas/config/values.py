@@ -16,6 +16,7 @@ from schemas.config.nats_url import addresses
 from schemas.config.service_url import check_http, check_url, mongodb_hosts
 
 MIB = 1 << 20
+BYTES_OF = {"": 1, "b": 1, "kb": 10**3, "kib": 1 << 10, "mb": 10**6, "mib": MIB}
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 KEY_BYTES, PASSPHRASE_LEAST, SIGNING_KEY_LEAST = 32, 12, 32
 """Bytes of a key; the least characters of a passphrase and of a key that signs tokens or cursors (HS256)."""
@@ -51,6 +52,18 @@ def mebibytes(low: float, high: float) -> Kind:
         return int(_within(float(given), low, high) * MIB)
 
     return Kind(parse, f"{low} to {high} MiB", in_mebibytes)
+
+
+def byte_count(low: int, high: int) -> Kind:
+    """A number of bytes, or one with a unit: `16777216`, `16MiB`, `10 MB`; the value is bytes."""
+
+    def parse(given: str) -> int:
+        found = re.fullmatch(r"(\d{1,12})\s*([kKmM]?i?[bB]?)", given)
+        if found is None or found[2].lower() not in BYTES_OF:
+            raise ValueError
+        return int(_within(int(found[1]) * BYTES_OF[found[2].lower()], low, high))
+
+    return Kind(parse, f"{low} to {high} bytes, such as {high}, {high // MIB}MiB, 10MB")
 
 
 def duration(low_s: float, high_s: float) -> Kind:

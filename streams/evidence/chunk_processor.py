@@ -57,7 +57,10 @@ class ChunkProcessor:
     log: SessionLog
     keys: KeyStore
     settings: Settings
-    max_chunk_bytes: int
+
+    @property
+    def max_chunk_bytes(self) -> int:
+        return self.settings.max_chunk_bytes
 
     async def process(
         self, caller: str, read: ReadPlain, asked: ChunkParameters, key: str | None = None

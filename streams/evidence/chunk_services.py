@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from schemas.config.settings import Settings
-from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
 from streams.event_store.proven_chunks import ProvenSessions
 from streams.event_store.session_log import SessionLog
@@ -29,5 +28,12 @@ class ChunkServices:
         log, proven = SessionLog(jet), ProvenSessions(jet)
         trees = SessionTrees(log, proven, evidence)
         store = ChunkStore(log, proven, trees, evidence, keys)
-        pool = ChunkPool(PoolLimits())
-        return cls(pool, ChunkProcessor(pool, store, log, keys, settings, MAX_PLAIN), store, trees)
+        pool = ChunkPool(
+            PoolLimits(
+                settings.processor_workers,
+                settings.processor_queue,
+                settings.processor_memory_bytes,
+                settings.processor_timeout_s,
+            )
+        )
+        return cls(pool, ChunkProcessor(pool, store, log, keys, settings), store, trees)
