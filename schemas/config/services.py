@@ -89,11 +89,17 @@ class Services:
     )
     metrics_enabled: bool = setting(True, "METRICS_ENABLED", YES_OR_NO, "whether /metrics is served")
     metrics_port: int = setting(
-        9093, "METRICS_PORT", whole(0, PORT_MOST), "a second port of session-pipeline, for /metrics alone"
+        9093,
+        "METRICS_PORT",
+        whole(0, PORT_MOST),
+        "a second port of `lucid serve pipeline`, for /metrics alone; 0, or a port that is taken: none",
+    )
+    metrics_address: str = setting(
+        "", "METRICS_ADDRESS", IP_ADDRESS, "address of METRICS_PORT; unset: as BIND_ADDRESS"
     )
     health_interval_s: float = setting(
         30,
         "HEALTH_CHECK_INTERVAL",
         duration(1, 3600),
-        "how long the state of a dependency stands in health bodies before it is asked again",
+        "how long /health remembers the states of dependencies; /ready: at most 1s",
     )

@@ -6,12 +6,13 @@
 2. Nothing is decided here: routes call commands and queries.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from streams.api.bodies import BoundedBodies
+from streams.api.dependencies import LOOK_S, Dependencies
 from streams.api.live import LiveEvents
 from streams.api.metrics import Metrics
 from streams.api.parts import ApiParts
@@ -28,6 +29,7 @@ from streams.api.routes import (
     trees,
 )
 from streams.api.unread_bodies import UnreadBodies
+from streams.control.client import call
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
     "recorder": (recordings.router, recordings.listing),
@@ -43,6 +45,7 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     """The application of these roles, over the parts of one process."""
     app = routed(parts.version, roles)
     app.state.parts = parts
+    app.state.dependencies = Dependencies(lambda: _looks(parts))
     app.state.live = LiveEvents(parts.jet)
     app.state.metrics = Metrics(parts.service, parts.version, parts.chunks.pool)
     app.add_middleware(BoundedBodies)
@@ -67,7 +70,22 @@ def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
                 included.append(router)
                 app.include_router(router)
     app.include_router(system.router)
+    app.include_router(system.metrics_router)
     return app
+
+
+def metrics_alone(app: FastAPI) -> FastAPI:
+    """An application with the metrics of another one, and nothing else."""
+    alone = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    alone.state = app.state
+    alone.include_router(system.metrics_router)
+    install(alone)
+    return alone
+
+
+def _looks(parts: ApiParts) -> dict[str, Awaitable[object]]:
+    """A look at each part that a service depends on."""
+    return {"nats": parts.jet.account(), "commands": call(parts.jet, "ping", {}, LOOK_S)}
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from schemas.config.logs import logger
 from schemas.errors import Unavailable
 
 GRACE_S = 10
@@ -17,6 +18,9 @@ IDLE_S = 75
 """A connection without a request is closed after this time."""
 WAITING_MOST = 256
 """Connections that may wait to be taken."""
+
+
+log = logger("lucid.http")
 
 
 class _Server(uvicorn.Server):
@@ -38,6 +42,18 @@ def bound(host: str, port: int) -> socket.socket:
             code="api.port",
             hint="choose another port or address",
         ) from None
+
+
+async def serve_beside(
+    app: FastAPI, place: tuple[str, int], stop: asyncio.Event, tls: ssl.SSLContext | None
+) -> None:
+    """Serve on a second port until `stop` is set. If the port is taken, a warning says so."""
+    try:
+        listening = bound(*place)
+    except Unavailable as error:
+        log.warning("second_port_taken", address=place[0], port=place[1], why=error.message)
+        return
+    await serve(app, listening, stop, tls)
 
 
 async def serve(

@@ -6,19 +6,21 @@ from collections.abc import Collection
 from importlib.metadata import version
 
 from schemas.ports import Jet
-from streams.api.app import make_app
+from streams.api.app import make_app, metrics_alone
 from streams.api.parts import ApiParts
-from streams.api.server import serve
+from streams.api.server import serve, serve_beside
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
-from streams.roles.drivers import Installation, drawn_desktop, own_host
+from streams.roles.drivers import Installation, drawn_desktop, effective, own_host
 from streams.roles.services import opened_recordings, unless_stopped
 
 PACKAGE = "lucid-sessions"
+METRICS_ROLE = "pipeline"
+"""The role that has a second port, METRICS_PORT."""
 
 
 async def run_http(
@@ -29,12 +31,29 @@ async def run_http(
     if recordings is None:
         return
     parts = api_parts(here, jet, recordings, here.settings.service_name or service_name(roles))
+    app = make_app(parts, roles)
+    beside = None
+    if _has_metrics_port(here, roles):
+        beside = asyncio.create_task(serve_beside(metrics_alone(app), _metrics_place(here), stop, here.tls))
     try:
-        await serve(make_app(parts, roles), listening, stop, here.tls)
+        await serve(app, listening, stop, here.tls)
     finally:
+        if beside is not None:
+            stop.set()
+            await beside
         await parts.recordings_here.close()
         await asyncio.to_thread(parts.chunks.pool.close)
         here.key_folder.release()
+
+
+def _has_metrics_port(here: Installation, roles: Collection[str]) -> bool:
+    settings = here.settings
+    return tuple(roles) == (METRICS_ROLE,) and settings.metrics_enabled and settings.metrics_port > 0
+
+
+def _metrics_place(here: Installation) -> tuple[str, int]:
+    settings = effective(here.settings)
+    return settings.metrics_address or settings.bind_address, settings.metrics_port
 
 
 def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str) -> ApiParts:

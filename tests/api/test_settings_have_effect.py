@@ -70,6 +70,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
+    """Breaks: numbers of an installation stand open though they were switched off."""
+    with up(tmp_path / "data", METRICS_ENABLED="false") as told:
+        answer = httpx.get(f"{told['api_url']}/metrics", timeout=PATIENCE_S)
+        assert (answer.status_code, answer.json()["code"]) == (404, "metrics.off")
+
+
 def test_certificates_port_and_name_of_a_service_have_effect(tmp_path: Path) -> None:
     """Breaks: tokens and recordings go over the wire in the clear though certificates were given."""
     cert, key = make_certificate(tmp_path)

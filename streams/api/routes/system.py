@@ -1,42 +1,45 @@
 """Health of a service and of the parts that it depends on. It needs no token."""
 
-import asyncio
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from schemas.api.responses import Health
-from schemas.errors import LucidError
+from schemas.errors import NotFound
+from streams.api.dependencies import OK
 from streams.api.metrics import MEDIA_TYPE, Metrics
-from streams.api.parts import ApiParts
+from streams.api.parts import parts_of
 from streams.api.routes.sessions import Parts
-from streams.control.client import call
 
-LOOK_S = 2.0
+READY_S = 1.0
+"""How old the states may be by which readiness is told."""
 
 router = APIRouter(tags=["system"])
+metrics_router = APIRouter(tags=["system"])
+"""Also served alone, on a port of its own."""
 
 
 @router.get("/health", response_model=Health)
-async def health(parts: Parts) -> Health:
+async def health(request: Request, parts: Parts) -> Health:
     """That the process answers; the state of its dependencies is told beside it."""
-    return await _health(parts)
+    return await _health(request, parts.settings.health_interval_s)
 
 
 @router.get("/ready", response_model=Health, responses={503: {"model": Health}})
-async def ready(parts: Parts, response: Response) -> Health:
+async def ready(request: Request, parts: Parts, response: Response) -> Health:
     """Whether requests can be served now."""
-    found = await _health(parts)
+    found = await _health(request, min(READY_S, parts.settings.health_interval_s))
     if found.status != "ok":
         response.status_code = 503
     return found
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request) -> Response:
+@metrics_router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request, parts: Parts) -> Response:
     """The counters of this process, in the text format of Prometheus."""
+    if not parts.settings.metrics_enabled:
+        raise NotFound("metrics are switched off here", code="metrics.off", hint="METRICS_ENABLED=true")
     found: Metrics = request.app.state.metrics
     return Response(found.text(), media_type=MEDIA_TYPE)
 
@@ -48,28 +51,13 @@ async def openapi(request: Request) -> dict[str, Any]:
     return document
 
 
-async def _health(parts: ApiParts) -> Health:
-    checks: dict[str, Awaitable[object]] = {
-        "nats": parts.jet.account(),
-        "commands": call(parts.jet, "ping", {}, LOOK_S),
-    }
-    states = await asyncio.gather(*map(_state, checks.values()))
-    found = dict(zip(checks, states, strict=True))
+async def _health(request: Request, oldest_s: float) -> Health:
+    parts, dependencies = parts_of(request), request.app.state.dependencies
+    states: dict[str, str] = await dependencies.states(oldest_s)
     return Health(
-        status="ok" if set(states) == {"ok"} else "degraded",
+        status="ok" if set(states.values()) == {OK} else "degraded",
         service=parts.service,
         version=parts.version,
         timestamp=datetime.now(UTC),
-        dependencies=found,
+        dependencies=states,
     )
-
-
-async def _state(check: Awaitable[object]) -> str:
-    try:
-        async with asyncio.timeout(LOOK_S):
-            await check
-    except TimeoutError:
-        return "slow"
-    except LucidError as error:
-        return error.code
-    return "ok"
