@@ -25,6 +25,7 @@ from schemas.format.index import Entry, FragmentRow, KeyFrameRow, MetadataRow, p
 from schemas.format.jcs import jcs
 from tests.support.evidence import format_samples as s
 from tests.support.evidence.event_samples import samples
+from tests.support.servers.list_requests import requests
 
 HERE = Path(__file__).parent
 MASTER = bytes(range(128, 160))
@@ -44,6 +45,7 @@ def main() -> None:
     _freeze("details", _details())
     _freeze("refusals", _refusals(track, sealed))
     _keep("events", samples())
+    _freeze("list_requests", requests(300))
 
 
 def _freeze(name: str, value: object) -> None:
