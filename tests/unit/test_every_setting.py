@@ -106,8 +106,9 @@ RIGHT: dict[str, tuple[str, Any]] = {
     "MERKLE_TIMEOUT": ("90s", 90),
     "MERKLE_MAX_MEMORY_MB": ("16", 16 << 20),
 }
-"""By name, or by its end: a text that is right, and the value that it gives; None: as its kind parses it."""
-ENDS = {"_HOST": "db.lucid.example", "_URL": "https://lucid.example", "_API_KEY": "k-123"}
+"""By name: a text that is right, and the value that it gives; None: as its kind parses it."""
+USUALLY_RIGHT = ("4", "/somewhere", "https://lucid.example", "db.lucid.example", "127.0.0.1", "k" * 64)
+"""Of these each other variable without a default takes one."""
 
 WRONG = {
     "SHARDS": ("3", "two"),
@@ -147,9 +148,19 @@ def row(variable: Variable) -> str:
 
 def right(variable: Variable) -> tuple[str, Any]:
     """A text that is right, and its value; None: as the kind of the variable parses it."""
+    if variable.name in RIGHT:
+        return RIGHT[variable.name]
     default = variable.shown(Settings().value(variable))
-    by_end = next((text for end, text in ENDS.items() if variable.name.endswith(end)), "/somewhere")
-    return RIGHT.get(variable.name, ("4" if default == "0" else default or by_end, None))
+    candidates = (default, *USUALLY_RIGHT) if default != "0" else USUALLY_RIGHT
+    return next(text for text in candidates if text and takes(variable, text)), None
+
+
+def takes(variable: Variable, text: str) -> bool:
+    try:
+        variable.kind.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def test_no_name_of_the_requirements_is_missing() -> None:
