@@ -59,19 +59,22 @@ def _http(role: str, text: str) -> None:
         from streams.api.app import ROLES
         from streams.api.server import bound
         from streams.roles.http_service import run_http
+        from streams.roles.pipeline_service import run_pipeline
 
         def make(here: Installation) -> Role:
             settings = effective(here.settings)
             own = settings.services["API" if role == "http" else role.upper()].port
             listening = bound(host or settings.bind_address, own if port is None else port)
             roles = tuple(ROLES) if role == "http" else (role,)
+            if role == "pipeline":
+                return partial(run_pipeline, listening=listening)
             return partial(run_http, listening=listening, roles=roles)
 
         _serve(role, make, parent)
 
 
 _http("recorder", "session-recorder over HTTP.")
-_http("pipeline", "session-pipeline over HTTP.")
+_http("pipeline", "session-pipeline: stages, lifecycle, and its routes.")
 _http("processor", "session-processor over HTTP.")
 _http("storage", "session-storage over HTTP.")
 _http("api", "session-api over HTTP.")
