@@ -183,6 +183,19 @@ class RecordingPage(BaseModel):
     recordings: list[RecordingState]
 
 
+class SettingShown(BaseModel):
+    """One setting. value: as text; empty: unset. origin: such as `LOG_LEVEL in the environment`."""
+
+    name: str
+    value: str
+    origin: str
+    effect: str
+
+
+class SettingPage(BaseModel):
+    settings: list[SettingShown]
+
+
 class Health(BaseModel):
     """The state of a service. dependencies: by name, `ok` or an error code."""
 

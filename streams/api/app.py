@@ -19,6 +19,7 @@ from streams.api.parts import ApiParts
 from streams.api.problems import install
 from streams.api.routes import (
     chunks,
+    config,
     evidence,
     pipelines,
     processor,
@@ -33,7 +34,7 @@ from streams.control.client import call
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
     "recorder": (recordings.router, recordings.listing),
-    "pipeline": (pipelines.router,),
+    "pipeline": (pipelines.router, config.router),
     "processor": (processor.router, trees.router),
     "storage": (storage.router, recordings.listing),
     "api": (sessions.router, chunks.router, evidence.router),

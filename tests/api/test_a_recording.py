@@ -116,3 +116,13 @@ def test_health_needs_nothing(served: Served) -> None:
     for path in ("/health", "/ready"):
         found = httpx.get(served.url + path).json()
         assert (found["status"], found["dependencies"]) == ("ok", {"nats": "ok", "commands": "ok"}), path
+
+
+def test_the_settings_of_a_service_tell_no_secret(served: Served, client: httpx.Client) -> None:
+    """Breaks: whoever may look at settings gets the password of the NATS server."""
+    found = {one["name"]: one for one in client.get("/config").json()["settings"]}
+    assert found["CHUNK_SIZE_MB"]["value"] == "10"
+    run = json.loads((served.data / "run.json").read_text())
+    password = run["nats_url"].split("@")[0].split(":")[-1]
+    assert len(password) > 8
+    assert password not in client.get("/config").text
