@@ -6,7 +6,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from schemas.events.details import TAGS_MOST, Description, HostName, Line, Priority, Tag
 
@@ -18,6 +26,19 @@ Resolution = Annotated[str, StringConstraints(pattern=f"^{WIDTH}x{HEIGHT}$")]
 """320x240 to 7680x4320."""
 
 
+StateName = Literal[
+    "CREATED",
+    "STARTING",
+    "ACTIVE",
+    "PAUSING",
+    "PAUSED",
+    "STOPPING",
+    "STOPPED",
+    "ERROR",
+    "CLEANUP",
+    "DESTROYED",
+]
+TIME = {"type": "string", "format": "date-time"}
 Unsupported = Annotated[bool, Field(json_schema_extra={"const": False})]
 """A setting without an effect yet: true is refused with a sentence of its own."""
 
@@ -100,6 +121,35 @@ class RecordingStart(Request):
     session_id: SessionName | None = None
     recording_config: RecordingConfig = RecordingConfig()
     seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] = 366 * 86_400
+
+
+class FilterQuery(Request):
+    """Which sessions are wanted: those that fit every condition. Times are RFC 3339."""
+
+    status: Annotated[list[StateName], Field(max_length=10)] = []
+    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
+    text: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,100}$")] = ""
+    """Part of the session's id."""
+    created_from: Annotated[AwareDatetime | None, WithJsonSchema(TIME)] = None
+    created_before: Annotated[AwareDatetime | None, WithJsonSchema(TIME)] = None
+    sealed: Annotated[bool | None, WithJsonSchema({"type": "boolean"})] = None
+    owner: Line = ""
+    tag: Annotated[list[Tag], Field(max_length=TAGS_MOST)] = []
+    """All of them."""
+    project: Annotated[Line, Field(max_length=100)] = ""
+    environment: Annotated[Line, Field(max_length=100)] = ""
+    name: Line = ""
+    """Words of the name, or beginnings of at least three letters."""
+
+
+class ListQuery(FilterQuery):
+    """A page of the sessions that fit."""
+
+    sort: Literal["created", "moved", "started", "size", "duration"] = "created"
+    order: Literal["asc", "desc"] = "desc"
+    cursor: Annotated[str, StringConstraints(max_length=100)] = ""
+    """`next` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
 
 
 class Reasoned(Request):

@@ -109,6 +109,23 @@ class SessionPage(BaseModel):
     """Events of the log that the list does not contain yet."""
 
 
+class Sums(BaseModel):
+    """Sums over sessions. Chunks and bytes are those of sealed sessions."""
+
+    sessions: int
+    chunks: int
+    bytes: int
+    stored_bytes: int
+    duration_s: float
+
+
+class SystemStatistics(Sums):
+    """The sums over all sessions that fit, and by state."""
+
+    states: dict[str, Sums]
+    behind: int = 0
+
+
 class PipelineShown(BaseModel):
     """How far the six stages of one session are. pipeline_id: its uid, which no other session ever gets."""
 

@@ -1,9 +1,17 @@
 """Turns a request about a session into the body of a command; refuses settings without effect."""
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from schemas.api.requests import RecordingConfig, SessionCreate, SessionUpdate, StorageConfig
+from schemas.api.requests import (
+    FilterQuery,
+    ListQuery,
+    RecordingConfig,
+    SessionCreate,
+    SessionUpdate,
+    StorageConfig,
+)
 from schemas.config.settings import Settings
 from schemas.errors import Misuse
 from schemas.events.session import CaptureSettings, SessionSettings
@@ -61,6 +69,33 @@ def changed(asked: SessionUpdate, present: dict[str, Any]) -> dict[str, Any]:
     """Return the details after a change. present: the details now."""
     given = _details(asked)
     return {**present, **{name: value for name, value in given.items() if value is not None}}
+
+
+def filtered(wanted: FilterQuery) -> dict[str, Any]:
+    """Return the conditions of a list as the command service takes them."""
+    return {
+        "state": wanted.status,
+        "host": wanted.host,
+        "text": wanted.text,
+        "from_us": _micros(wanted.created_from),
+        "before_us": _micros(wanted.created_before),
+        "sealed": wanted.sealed,
+        "owner": wanted.owner,
+        "tags": wanted.tag,
+        "project": wanted.project,
+        "environment": wanted.environment,
+        "name": wanted.name,
+    }
+
+
+def listed(wanted: ListQuery) -> dict[str, Any]:
+    """Return the body of the command `list`."""
+    order = {"sort": wanted.sort, "descending": wanted.order == "desc"}
+    return {**filtered(wanted), **order, "cursor": wanted.cursor, "limit": wanted.limit, "details": True}
+
+
+def _micros(at: datetime | None) -> int | None:
+    return None if at is None else round(at.timestamp() * 1e6)
 
 
 def _details(asked: SessionCreate | SessionUpdate) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The routes of session-api: sessions, their recording and their pipeline."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 
-from schemas.api.requests import Reasoned, SessionCreate, SessionUpdate
-from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics
+from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate, SessionUpdate
+from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
 from schemas.errors import Misuse, Stale
-from streams.api.asked_sessions import changed, opened, password_in
+from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
 from streams.api.commands import Sending
 from streams.api.parts import ApiParts, parts_of
 from streams.api.problems import RESPONSES
@@ -39,23 +40,24 @@ async def create_session(
 
 
 @router.get("", response_model=SessionPage)
-async def list_sessions(
-    send: Sending,
-    status: Annotated[str, Query(pattern=r"^[A-Z]{0,20}$")] = "",
-    host: Annotated[str, Query(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = "",
-    text: Annotated[str, Query(max_length=100, description="Part of the session's id.")] = "",
-    cursor: Annotated[str, Query(max_length=300)] = "",
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> SessionPage:
-    """A page of sessions, the newest first."""
-    if cursor and not cursor.isdigit():
-        raise Misuse("this cursor is none of ours", code="list.cursor", hint="take `next` of a page")
-    asked = {"state": status, "host": host, "text": text, "after": int(cursor or 0), "limit": limit}
-    page = await send.ask("list", asked)
+async def list_sessions(send: Sending, wanted: Annotated[ListQuery, Query()], parts: Parts) -> SessionPage:
+    """A page of sessions that fit, the newest first unless it is asked otherwise."""
+    page = await send.ask("list", listed(wanted))
     return SessionPage(
         sessions=[session_shown(one) for one in page["sessions"]],
-        next=str(page["next"]) if page["next"] else None,
+        next=page["cursor"] or None,
         behind=page["behind"],
+    )
+
+
+@router.get("/statistics", response_model=SystemStatistics)
+async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Query()]) -> SystemStatistics:
+    """The sums over all sessions that fit, and by state."""
+    totals = await send.ask("totals", filtered(wanted))
+    return SystemStatistics(
+        **_summed(totals),
+        states={state: Sums(**_summed(sums)) for state, sums in totals["states"].items()},
+        behind=totals["behind"],
     )
 
 
@@ -147,6 +149,16 @@ async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
 def etag(shown: SessionShown) -> str:
     """The ETag of a session: the revision of its descriptive members."""
     return f'"{shown.revision}"'
+
+
+def _summed(totals: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "sessions": totals["sessions"],
+        "chunks": totals["chunks"],
+        "bytes": totals["plain_bytes"],
+        "stored_bytes": totals["sealed_bytes"],
+        "duration_s": totals["duration_us"] / 1e6,
+    }
 
 
 async def _command(send: Sending, name: str, session_id: str, asked: Reasoned | None) -> SessionShown:
