@@ -1,4 +1,4 @@
-"""The five services as five processes, against a NATS server that is not theirs."""
+"""The five services as five processes, with a NATS server and a MongoDB that are not theirs."""
 
 import os
 import subprocess
@@ -14,6 +14,7 @@ from infra.nats_server.server import NatsServer
 from infra.processes.machine import free_port
 from tests.api.test_documented_session import documented, typed
 from tests.support.machine.waiting import PATIENCE_S
+from tests.support.servers.secantus import Secantus
 
 ROLES = ("recorder", "pipeline", "processor", "storage", "api")
 
@@ -45,12 +46,13 @@ def serving(role: str, port: int, environment: dict[str, str]) -> Iterator[str]:
 
 
 async def test_the_documented_session_runs_on_five_separate_services(
-    server: NatsServer, tmp_path: Path
+    server: NatsServer, mongodb: Secantus, tmp_path: Path
 ) -> None:
     """Breaks: the services work only where one process serves them all."""
     data = tmp_path / "data"
     clean = {name: text for name, text in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))}
     environment = {**clean, "NATS_URL": server.url, "LUCID_DATA": str(data), "NO_COLOR": "1"}
+    environment["MONGODB_URL"] = f"{mongodb.url}/five_services"
     environment["NATS_MAX_STORAGE_MB"] = "1024"  # the test server has less than the default
     with ExitStack() as running:
         urls = {role: running.enter_context(serving(role, free_port(), environment)) for role in ROLES}
