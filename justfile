@@ -44,6 +44,10 @@ sizing *SHARDS:
 bench-views *ARGS:
     python -m tests.speed.views {{ARGS}}
 
+# chunks through session-processor over HTTP, against the pure functions
+bench-chunks *ARGS:
+    python -m tests.speed.chunk_service {{ARGS}}
+
 # kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
 soak:
     python -m tests.soak.soak

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from schemas.errors import TooLarge
 
@@ -18,7 +19,7 @@ GRACE_S = 30.0
 
 
 async def arriving(request: Request, most: int) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body, none of them empty. Raises TooLarge (request.size), HTTPException 408."""
+    """Yield the pieces of a body, none empty. Raises TooLarge (request.size), HTTPException 408 and 400."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most:
         raise _too_large(most)
@@ -30,6 +31,8 @@ async def arriving(request: Request, most: int) -> AsyncIterator[bytes]:
                 piece = await anext(pieces)
         except StopAsyncIteration:
             return
+        except ClientDisconnect:  # nobody reads the answer; as an error of ours it would fill the log
+            raise HTTPException(400, f"the client left after {taken} bytes of the body") from None
         except TimeoutError:
             raise HTTPException(408, f"the body came too slowly: {taken} bytes") from None
         taken += len(piece)

@@ -300,8 +300,8 @@ async def test_a_slow_body_is_ended_and_holds_nothing(world: World, monkeypatch:
     await settled(world)
 
 
-async def test_a_body_that_ends_early_is_no_chunk(world: World) -> None:
-    """Breaks: half a body is processed or stored as a whole one."""
+async def test_a_body_that_ends_early_is_no_chunk(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: half a body is processed or stored as a whole one, or each client that leaves is an error."""
     held = await install(world.jet, world.data, RecordedSession(fragments=6), live=True, declared=True)
     for head in ("POST /chunks/process", f"PUT /chunks/{NAME}/0"):
         _, writer = await asyncio.open_connection("127.0.0.1", world.port)
@@ -312,6 +312,7 @@ async def test_a_body_that_ends_early_is_no_chunk(world: World) -> None:
         writer.close()
     await settled(world)
     assert (await world.client.get(f"/chunks/{NAME}/0")).status_code == 404
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def settled(world: World) -> None:
