@@ -49,6 +49,8 @@ COMMANDS: dict[str, Row] = {
     "signers": Row(Permission.SEE_SYSTEM, session=False),
     "rotate_signer": Row(Permission.MANAGE_KEYS, session=False),
     "revoke_signer": Row(Permission.MANAGE_KEYS, session=False),
+    "audit": Row(Permission.READ_AUDIT, session=False),
+    "audit_head": Row(Permission.READ_AUDIT, session=False),
 }
 UNRECORDED = "unrecorded_only"
 """Member of `destroy`: nothing may have been recorded into the session. The command checks it."""

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from infra.disk.durable import add_line, write_locked
+from infra.disk.durable import write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
 from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable, raise_together
@@ -122,9 +122,6 @@ class DataDir:
 
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> EvidenceFolders:
         return stored_at(self.manifests, self.chunks, uid, history_lines(events))
-
-    def add_log_line(self, name: str, line: bytes) -> None:
-        add_line(self.logs / name, line)
 
     def user(self) -> str:
         try:

@@ -3,7 +3,6 @@
     new file      open <temporary> → write → fsync(file) → link   → fsync(folder)
     replacement   open <temporary> → write → fsync(file) → rename → fsync(folder)
     new folder    mkdir <temporary> → its files, each fsynced → fsync its folders → rename → fsync(parent)
-    added line    open O_APPEND → write → fsync(file) → fsync(folder)
 
 1. A temporary name begins with a dot and lies beside the place. A failure removes it; a crash leaves it, and
    nothing reads it.
@@ -114,17 +113,6 @@ def write_locked(path: Path, data: Buffer) -> int:
             on_failure.callback(os.close, held)
         on_failure.pop_all()
     return held
-
-
-def add_line(path: Path, line: bytes) -> None:
-    """Add one line at the end of a file, which is made if need be. One write: two writers do not mix."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    try:
-        os.write(file, line)
-        os.fsync(file)
-    finally:
-        os.close(file)
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager

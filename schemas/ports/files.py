@@ -153,12 +153,6 @@ class DataDir(Protocol):
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> Evidence:
         """Return the evidence of one sealed session. events: the lines of its event log."""
 
-    def add_log_line(self, name: str, line: bytes) -> None:
-        """Append one line to a file in `logs`. Durable on return; a second call appends again.
-
-        Raises OSError.
-        """
-
     def user(self) -> str:
         """Return the name of the user who runs this process; `uid-<number>` if there is none."""
 

@@ -26,6 +26,7 @@ from schemas.events.commands import Command, Create
 from schemas.events.session import State
 from schemas.format.chunk_header import Codec
 from schemas.subjects import UPLOAD_HOST
+from streams.control.audit_commands import AuditCommands
 from streams.control.client import answer, answer_error
 from streams.control.key_commands import KeyCommands
 from streams.control.opening import Opening
@@ -53,13 +54,12 @@ class Control:
         queries: Queries,
         keys: KeyCommands,
         opening: Opening,
-        compression_max_s: float,
+        audit: AuditCommands,
         clock_us: Clock,
     ) -> None:
-        """compression_max_s: CPU seconds that one chunk of a session may cost."""
         self._jet, self._log, self._hosts = store.jet, store.log, store.hosts
         self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
-        self._compression_max_s, self._clock_us = compression_max_s, clock_us
+        self._compression_max_s, self._clock_us = opening.compression_max_s, clock_us
         self._opening = opening
         self.handlers: dict[str, Handler] = {
             "create": self.create,
@@ -86,6 +86,8 @@ class Control:
             "signers": keys.list_signers,
             "rotate_signer": keys.rotate_signer,
             "revoke_signer": keys.revoke_signer,
+            "audit": audit.page,
+            "audit_head": audit.sign_head,
         }
 
     async def answer(self, name: str, raw: bytes) -> bytes:

@@ -22,7 +22,7 @@ class AccessLog:
     """The logs of all requests. It holds the connection alone."""
 
     def __init__(self, jet: Jet) -> None:
-        self._jet = jet
+        self.jet = jet
 
     async def load(self, session: str, key: str) -> Access:
         """The fold of one log."""
@@ -40,7 +40,7 @@ class AccessLog:
             access = await self._advance(access)
             for event in decide(access, command):
                 body = jcs(event.model_dump(mode="json"))
-                seq = await self._jet.append(subjects.grants(session, key), body, access.last_seq)
+                seq = await self.jet.append(subjects.grants(session, key), body, access.last_seq)
                 access = evolve(access, event, seq)
             return access
 
@@ -65,7 +65,7 @@ class AccessLog:
         found: list[dict[str, Any]] = []
         seq, scanned, more = after + 1, 0, True
         while more and len(found) < PAGE_MOST and scanned < SCAN_EVENTS:
-            messages, more = await self._jet.batch(subjects.AUDIT, filter_, seq, PAGE_MOST)
+            messages, more = await self.jet.batch(subjects.AUDIT, filter_, seq, PAGE_MOST)
             for message in messages:
                 seq, scanned = message.seq + 1, scanned + 1
                 event = _read(message.data)
@@ -84,7 +84,7 @@ class AccessLog:
 
     async def _advance(self, access: Access) -> Access:
         subject = subjects.grants(access.session, access.key)
-        async for message in self._jet.read_all(subjects.AUDIT, subject, access.last_seq + 1):
+        async for message in self.jet.read_all(subjects.AUDIT, subject, access.last_seq + 1):
             access = evolve(access, _read(message.data), message.seq)
         return access
 

@@ -144,7 +144,7 @@ def _act(caller: Caller, action: str, session: str, **more: Any) -> Act:
 
 
 def _outcome(error: BaseException) -> Outcome:
-    return "refused" if isinstance(error, Rejected) else "failed"
+    return "refused" if isinstance(error, Rejected | ValueError) else "failed"
 
 
 def _code(error: BaseException) -> str:

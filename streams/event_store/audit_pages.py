@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from handlers.audit.chain import after, chain_time
 from schemas import subjects
 from schemas.errors import EvidenceFalse, NotFound
-from schemas.events.audit import AuditEntry, Word, fields, read_entry
+from schemas.events.audit import AuditEntry, Head, Word, fields, read_entry
 from schemas.ports import Reader
 from schemas.ports.messages import Message
 from schemas.types import TimeUs
+from streams.scheduling.clock import Clock
 
 PAGE_MOST, SCAN_ENTRIES = 500, 20_000
 STEP_MESSAGES, LOOK_MESSAGES = 512, 16
@@ -88,14 +90,22 @@ async def signed_heads(jet: Reader) -> list[bytes]:
     return list(newest)
 
 
-async def _forwards(jet: Reader, after: int) -> AsyncIterator[AuditEntry]:
-    seq = await _seq_of(jet, after) if after else 1
+async def chain_now_us(jet: Reader, clock_us: Clock) -> int:
+    """Time of the chain now: never before that of its last entry."""
+    last = await jet.last(subjects.AUDIT, subjects.AUDIT_CHAIN)
+    if last is None:
+        return clock_us()
+    return chain_time(after(Head(), bytes(last.data).rsplit(b"\n", 1)[-1]), clock_us())[0]
+
+
+async def _forwards(jet: Reader, number: int) -> AsyncIterator[AuditEntry]:
+    seq = await _seq_of(jet, number) if number else 1
     more = True
     while more:
         messages, more = await jet.batch(subjects.AUDIT, subjects.AUDIT_CHAIN, seq, STEP_MESSAGES)
         for message in messages:
             for entry in _entries(message):
-                if entry.number > after:
+                if entry.number > number:
                     yield entry
         if not messages:
             return

@@ -23,7 +23,6 @@ LOOK_OF: dict[str, Look] = {
     "export": "export",
     "export_evidence": "export",
     "export_keys": "export",
-    "replay": "watch",
 }
 """By action. Every other action shows no picture: it is audited, and needs neither reason nor grant."""
 
@@ -67,9 +66,32 @@ class Looks:
 
         Raises Misuse (access.reason), Denied (access.*), and as `AuditLog.asked`: nothing may leave.
         """
-        async with self.audit.looking(caller, action, session, reason, uid=uid, detail=detail) as asked:
-            await self.require_grant(caller, session, action, reason, asked.time_us)
+        asked = await self.begin(caller, action, session, reason, uid=uid, detail=detail)
+        try:
             yield asked
+        except BaseException as error:
+            asked.ended_by(error)
+            raise
+        asked.outcome()
+
+    async def begin(
+        self,
+        caller: Caller,
+        action: str,
+        session: str,
+        reason: str = "",
+        *,
+        uid: bytes = b"",
+        detail: str = "",
+    ) -> Asked:
+        """Return when bytes may leave; the caller then gives the outcome. Raises as `look`."""
+        asked = await self.audit.asked(caller, action, session, reason, uid=uid, detail=detail)
+        try:
+            await self.require_grant(caller, session, action, reason, asked.time_us)
+        except BaseException as error:
+            asked.ended_by(error)
+            raise
+        return asked
 
     async def require_grant(
         self, caller: Caller, session: str, action: str, reason: str, now_us: int

@@ -17,6 +17,7 @@ from schemas.config.stage_limits import StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
 from streams.conductor.conductor import Conductor, ConductorParts
+from streams.control.audit_commands import AuditCommands
 from streams.control.commands import Control
 from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
@@ -115,18 +116,19 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         defaults=settings.session(),
         compression_max_s=settings.compression_max_s,
     )
+    audit = AuditCommands(jet, here.signers, here.key_folder.installation, now_us)
     control = Control(
         store,
         queries,
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
-        settings.compression_max_s,
+        audit,
         now_us,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(queries.list_page, store.log)
-    services = (directory, conducting, retention, writer, projector, expired)
+    services = (directory, conducting, retention, writer, projector, expired, audit)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(service.run()) for service in services]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.disk.durable import add_line, new_file, new_folder, write_file, write_locked, write_private
+from infra.disk.durable import new_file, new_folder, write_file, write_locked, write_private
 from infra.disk.folder_lock import is_locked
 
 CALLS = ("open", "mkdir", "fsync", "link", "replace", "rename", "unlink")
@@ -95,11 +95,3 @@ def test_a_folder_is_durable_to_its_last_file_before_it_has_its_name(
         *("open <temporary>/manifests/1", "fsync <temporary>/manifests/1 of 5 bytes"),
         *("fsync <temporary>", "fsync <temporary>/manifests", "rename <temporary> copy", "fsync ."),
     ]
-
-
-def test_an_added_line_is_durable_and_so_is_the_file_that_it_began(tmp_path: Path, trace: list[str]) -> None:
-    """Breaks: a recording leaves, the power fails, and the audit log knows nothing of it."""
-    add_line(tmp_path / "audit", b"one\n")
-    assert trace == ["open audit", "fsync audit of 4 bytes", "fsync ."]
-    add_line(tmp_path / "audit", b"two\n")
-    assert (tmp_path / "audit").read_bytes() == b"one\ntwo\n"

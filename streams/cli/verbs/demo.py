@@ -26,11 +26,11 @@ from schemas.ports import Jet, Source
 from schemas.ports.processes import Media, Picture
 from streams.cli import attach, output
 from streams.cli.board import View
+from streams.cli.looking import looking
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.up import headline
 from streams.cli.wait_sealed import wait_sealed
 from streams.cli.wait_start import connection
-from streams.event_store.audit_file import audit
 from streams.event_store.session_log import SessionLog
 from streams.evidence.sealed_session import keys_file, load_sealed, open_keys
 from streams.evidence.trust import own_trust, trust_file
@@ -166,8 +166,6 @@ async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256:
     raw_trust = trust_file(trust.keys, here.signers.root(), int(time.time()))
     folder, movie, trust_to = out / session, out / f"{session}.mp4", out / f"{session}.trust.json"
 
-    audit(here.data, "recording_exported", session, found.session.uid, to=str(movie), track=0)
-
     def export() -> tuple[Report, int, Media]:
         size = write_copy(found.evidence, folder)
         copy = copy_at(folder)
@@ -183,7 +181,11 @@ async def _export(jet: Jet, here: Installation, session: str, out: Path, sha256:
             raise EvidenceFalse(f"{movie} is not what the encoder wrote", code="demo.bytes", place=str(movie))
         return report, size, decode(movie)
 
-    report, size, media = await asyncio.to_thread(export)
+    async with (
+        looking(here, jet) as looks,
+        looks.look("export", session, "lucid demo", uid=found.session.uid, detail=f"to {movie}"),
+    ):
+        report, size, media = await asyncio.to_thread(export)
     if report.exit_code != 0:
         first = report.findings[0] if report.findings else None
         raise EvidenceFalse(

@@ -4,7 +4,8 @@
 2. Only sealed bytes are written: each chunk is compared with its digest and opened in full first. Only
    `lucid verify` says whether the evidence is true.
 3. `--out -` succeeds only when stdout has taken every byte.
-4. The audit log notes a recording or key before it leaves the installation (streams.event_store.audit_log).
+4. A recording, a key or an evidence copy leaves the installation only when the audit chain holds the request
+   (streams/cli/looking.py). From an evidence copy it leaves unrecorded: nobody may be there to ask.
 """
 
 import hashlib
@@ -26,13 +27,13 @@ from schemas.errors import Misuse
 from schemas.format import dsse
 from schemas.format.manifest import Manifest
 from schemas.format.trust import TrustFile
-from schemas.ports import DataDir
 from schemas.ports.evidence import Evidence
 from streams.cli import output
 from streams.cli.attach import attached, is_copy, looking_up, run
+from streams.cli.looking import ReasonOption, ended, looking
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
-from streams.event_store.audit_file import audit
+from streams.event_store.audit_log import Asked
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import trust_file, trusted_keys
 from streams.roles.drivers import (
@@ -47,18 +48,33 @@ from streams.roles.drivers import (
 )
 
 STDOUT = "-"
+ORIGINAL, EVIDENCE, WITH_KEYS = "export", "export_evidence", "export_keys"
+"""Actions in the audit chain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The evidence to export. data: of its installation; None: a copy."""
+    """The evidence to export. asked: the recorded request to an installation; None: it is a copy."""
 
     name: str
     evidence: Evidence
     uid: bytes = b""
     keys: SessionKeys | None = None
     keys_json: bytes | None = None
-    data: DataDir | None = None
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """The action that the audit chain names, where the bytes go, and why."""
+
+    action: str
+    to: str
+    reason: str
+
+    @property
+    def wants_keys(self) -> bool:
+        return self.action != EVIDENCE
 
 
 def export(
@@ -91,6 +107,7 @@ def export(
     new_root: Annotated[
         bool, typer.Option("--new-root", help="The trust root is lost: make another.")
     ] = False,
+    reason: ReasonOption = "",
     as_json: JsonFlag = False,
 ) -> int:
     """Write out a recording, its evidence, or the trust file."""
@@ -109,23 +126,26 @@ def export(
     if trust_to is not None:
         result |= _export_trust(trust_to, root_key, new_root, as_json)
     if target:
-        origin = _origin(target, keys, bool(out) or with_keys)
+        action = WITH_KEYS if with_keys else ORIGINAL if out else EVIDENCE
+        to = ", ".join([*([str(absolute(evidence))] if evidence else []), *([out] if out else [])])
+        origin = _origin(target, keys, Purpose(action, to, reason))
         result["session"] = origin.name
-        if evidence is not None:
-            result |= _export_evidence(origin, evidence, with_keys, as_json)
-        if out:
-            result |= _export_original(origin, out, track, part, as_json)
+        with ended(origin.asked):
+            if evidence is not None:
+                result |= _export_evidence(origin, evidence, with_keys, as_json)
+            if out:
+                result |= _export_original(origin, out, track, part, as_json)
     if as_json:
         output.emit(result)
     return 0
 
 
-def _origin(target: str, keys: Path | None, wants_keys: bool) -> Origin:
-    path = Path(target)
+def _origin(target: str, keys: Path | None, purpose: Purpose) -> Origin:
+    path, wants_keys = Path(target), purpose.wants_keys
     beside = path / KEYS
     if not is_copy(target, complete=not wants_keys or keys is not None or bool(mode_at(beside))):
         with looking_up(target, _keys_needed(beside)):
-            return run(_from_here(target, wants_keys))
+            return run(_from_here(target, purpose))
     evidence = copy_at(path)
     if not wants_keys:
         manifest = sealed_manifest(evidence)
@@ -142,21 +162,25 @@ def _keys_needed(beside: Path) -> Misuse:
     return Misuse(f"there is no {beside}", code="keys.needed", hint="give --keys FILE")
 
 
-async def _from_here(name: str, wants_keys: bool) -> Origin:
+async def _from_here(name: str, purpose: Purpose) -> Origin:
     here = Installation.here()
-    async with attached() as jet:
+    async with attached() as jet, looking(here, jet) as looks:
         found = await load_sealed(jet, here.data, name)
-        if not wants_keys:
-            return Origin(name, found.evidence, found.session.uid, data=here.data)
-        held = await open_keys(here.key_files, here.keyring, found.session)
+        uid, detail = found.session.uid, f"to {purpose.to}"
+        asked = await looks.begin(purpose.action, name, purpose.reason, uid=uid, detail=detail)
+        if not purpose.wants_keys:
+            return Origin(name, found.evidence, uid, asked=asked)
+        try:
+            held = await open_keys(here.key_files, here.keyring, found.session)
+        except BaseException as error:
+            asked.ended_by(error)
+            raise
     raw = keys_file(found.session, held.keys)
     evidence = GuardedEvidence(found.evidence, held)
-    return Origin(name, evidence, found.session.uid, held.keys, raw, here.data)
+    return Origin(name, evidence, uid, held.keys, raw, asked)
 
 
 def _export_evidence(origin: Origin, target: Path, with_keys: bool, as_json: bool) -> dict[str, object]:
-    if with_keys and origin.data is not None:
-        audit(origin.data, "key_exported", origin.name, origin.uid, to=str(absolute(target)))
     written = write_copy(origin.evidence, target, keys=origin.keys_json if with_keys else None)
     if not as_json:
         keys = ", with its key: its holder may watch" if with_keys else ""
@@ -171,8 +195,6 @@ def _export_original(
     assert origin.keys is not None
     manifest = sealed_manifest(origin.evidence)
     plain = original(origin.evidence, manifest, origin.keys, track=track, part=part)
-    if origin.data is not None:
-        audit(origin.data, "recording_exported", origin.name, origin.uid, to=out, track=track)
     if out == STDOUT:
         size, digest = _write_all(_delivered(plain), sys.stdout.buffer)
         output.require_delivery()

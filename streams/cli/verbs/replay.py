@@ -16,9 +16,9 @@ from schemas.errors import EXIT_OK, EvidenceFalse, RefusedByState, outcome
 from schemas.format.file_names import chunk_file
 from schemas.ports import Jet
 from streams.cli import attach, output
+from streams.cli.looking import ReasonOption, looking
 from streams.cli.output import JsonFlag
 from streams.control.client import call
-from streams.event_store.audit_file import audit
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.replay import Replay, Replayed
@@ -38,14 +38,16 @@ TEXTS = {
 
 
 def replay(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")], as_json: JsonFlag = False
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")],
+    reason: ReasonOption = "",
+    as_json: JsonFlag = False,
 ) -> int:
     """Make chunks again from the recording stream, and compare."""
     name = subjects.session_id(session)
-    return attach.run(_replay(name, as_json))
+    return attach.run(_replay(name, reason, as_json))
 
 
-async def _replay(name: str, as_json: bool) -> int:
+async def _replay(name: str, reason: str, as_json: bool) -> int:
     here = Installation.here()
     async with attach.attached(serving=True) as jet:
         try:
@@ -57,7 +59,8 @@ async def _replay(name: str, as_json: bool) -> int:
             line = f"{name}: missing chunks are made again; see lucid watch {name}"
             output.print_result(shown, [line], as_json)
             return EXIT_OK
-        chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
+        async with looking(here, jet) as looks, looks.look("replay", name, reason, uid=found.session.uid):
+            chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
     good = all(chunk.outcome.good for chunk in chunks)
     result = {"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]}
     output.print_result(result, _lines(name, chunks), as_json)
@@ -66,7 +69,6 @@ async def _replay(name: str, as_json: bool) -> int:
 
 async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
     session = found.session
-    audit(here.data, "replayed", session.id, session.uid)
     return Replay(
         recordings=await Recordings.open(jet),
         blobs=here.evidence.chunks,
