@@ -62,6 +62,7 @@ docs:
     lucid config template > docs/lucid.env.example
     python docs/errors_page.py > docs/errors.md
     python docs/openapi.py > docs/openapi.json
+    python docs/asyncapi.py > docs/asyncapi.json
 
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:

@@ -73,8 +73,8 @@ class Misuse(Rejected):
 class Misuses(Misuse):
     """Several settings are wrong at once; `each` has them."""
 
-    def __init__(self, message: str, *, code: str, each: tuple[Misuse, ...] = ()) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, each: tuple[Misuse, ...] = (), **more: str) -> None:
+        super().__init__(message, **more)
         self.each = each
 
 

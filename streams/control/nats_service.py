@@ -7,18 +7,26 @@
    in plain text, and would end for good at a refusal that passes.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from faststream.nats import NatsBroker, NatsMessage
+from faststream.specification import AsyncAPI
 
 from schemas import subjects
 from streams.control.commands import Control
+from streams.control.requests import REQUESTS, schemas
 
 QUEUE = "lucid-control"
 AT_ONCE = 32
 """Requests of one command that are carried out together: `start` and `destroy` wait for the conductor."""
 
+ABOUT = (
+    "A request is one JSON object. Its members at_us, who and cause may be left out. "
+    'The answer is {"ok": {…}}, or {"error": {kind, code, message, hint, place}}.'
+)
+
+Answer = Callable[[str, bytes], Awaitable[bytes]]
 Dial = Callable[[], Awaitable[Any]]
 """Returns a connected client of the driver, which reconnects until it is closed."""
 
@@ -40,23 +48,41 @@ def control_plane(control: Control, dial: Dial) -> NatsBroker:
     """A broker with every command subscribed. `start` serves; `stop` finishes the requests under way."""
     broker = Broker(dial)
     for name in control.handlers:
-        _subscribe(broker, control, name)
+        _subscribe(broker, name, control.answer)
     return broker
 
 
-def _subscribe(broker: NatsBroker, control: Control, name: str) -> None:
+def document(commands: Iterable[str], version: str) -> dict[str, Any]:
+    """The AsyncAPI document of these commands, as `control_plane` subscribes them."""
+    broker = NatsBroker()
+    for name in commands:
+        _subscribe(broker, name, _unanswered)
+    made = AsyncAPI(broker, title="Lucid Sessions: commands", version=version, description=ABOUT)
+    found: dict[str, Any] = made.to_specification().to_jsonable()
+    del found["servers"]  # NATS_URL says where
+    for channel in found["channels"].values():
+        del channel["servers"]
+    found["components"]["schemas"] = schemas({name: f"{name}:Message:Payload" for name in commands})
+    return found
+
+
+async def _unanswered(_name: str, body: bytes) -> bytes:
+    return body
+
+
+def _subscribe(broker: NatsBroker, name: str, answer: Answer) -> None:
     subscriber = broker.subscriber(
         subjects.command(name),
         queue=QUEUE,
         max_workers=AT_ONCE,
         decoder=_undecoded,
         title=name,
-        description=control.handlers[name].__doc__,
+        description=REQUESTS[name].effect if name in REQUESTS else None,
     )
 
     @subscriber
-    async def answer(body: bytes) -> bytes:
-        return await control.answer(name, body)
+    async def reply(body: bytes) -> bytes:
+        return await answer(name, body)
 
 
 async def _undecoded(message: NatsMessage) -> bytes:

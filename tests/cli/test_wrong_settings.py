@@ -8,7 +8,7 @@ import pytest
 
 Lucid = Any
 """The `Program` of conftest.py."""
-STARTS = ("up", "serve conductor", "serve worker")
+STARTS = ("up", "serve conductor", "serve worker", "serve storage")
 SECRET = "hunter2-hunter2"
 
 IN = " in the environment is "

@@ -1,0 +1,103 @@
+"""Describes the request of each command for docs/asyncapi.json: its effect, and the schema of its members.
+
+A command without a row is described as any JSON object. Control checks requests by the same models.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from schemas.events import commands
+from streams.control.opening import OpenAsked, UpdateAsked
+from streams.projections.session_list import PageAsked
+
+REFERENCE = "#/components/schemas/{model}"
+FILLED_IN = ("at_us", "who", "cause")
+"""Members that a request may leave out."""
+
+
+class OfSession(BaseModel):
+    """The request names a session."""
+
+    session: str
+
+
+class Nothing(BaseModel):
+    """The request has no members of its own."""
+
+
+class RoomAsked(BaseModel):
+    """A host asks for its quota."""
+
+    sending: int = 0
+    """Bytes under way."""
+    session: str = Field(default="", description="The session of the host; absent: the least quota of all.")
+
+
+class RotateAsked(BaseModel):
+    """A rotation goes on behind a session."""
+
+    after: str = Field(default="", description="Where the last call ended; empty: the beginning.")
+
+
+class RecoverAsked(commands.Command):
+    """A session in ERROR works again."""
+
+    accept_loss: bool = False
+    reason: str = ""
+
+
+class Request(NamedTuple):
+    """One command. model: the members of its request."""
+
+    effect: str
+    model: type[BaseModel]
+
+
+REQUESTS: dict[str, Request] = {
+    "create": Request(
+        "A host creates a session; the host's evidence key signs the request.", commands.Create
+    ),
+    "open": Request("Create a session that the platform writes itself.", OpenAsked),
+    "update": Request("Replace the personal fields of a session.", UpdateAsked),
+    "details": Request("The personal fields of a session, opened.", OfSession),
+    "start": Request("START; the answer waits for START_COMPLETE.", commands.Start),
+    "stop": Request("STOP: the recording ends in order.", commands.Stop),
+    "abort": Request("The recording ends without its host.", commands.RequestEnd),
+    "pause": Request("PAUSE: the recording makes no new fragments.", commands.Pause),
+    "resume": Request("RESUME: the recording goes on.", commands.Resume),
+    "pause_pipeline": Request("Fragments stay in the stream.", commands.PausePipeline),
+    "resume_pipeline": Request("Fragments that waited are taken.", commands.ResumePipeline),
+    "error": Request("ERROR: the session is set aside.", commands.Error),
+    "recover": Request("RECOVER: a session in ERROR works again.", RecoverAsked),
+    "redrive": Request("Missing chunks are made again.", OfSession),
+    "hold": Request("A legal hold begins or ends.", commands.ChangeHold),
+    "destroy": Request("Destroy for good; the answer waits until the session is shredded.", commands.Destroy),
+    "show": Request("One session, from its log.", OfSession),
+    "ping": Request("The service answers.", Nothing),
+    "list": Request("One page of sessions.", PageAsked),
+    "room": Request("How many bytes a host may send.", RoomAsked),
+    "rotate": Request("Session keys are wrapped under a new master key.", RotateAsked),
+    "signers": Request("The signers of this installation.", Nothing),
+    "rotate_signer": Request("A new signer seals from now on.", Nothing),
+    "revoke_signer": Request("A signer is trusted no longer.", commands.RevokeSigner),
+}
+
+
+def schemas(names: Mapping[str, str]) -> dict[str, Any]:
+    """The schemas of requests, by the name that `names` gives each command, and of all that they refer to."""
+    found: dict[str, Any] = {}
+    for command, name in names.items():
+        request = REQUESTS.get(command)
+        schema: dict[str, Any] = {"type": "object"}
+        if request:
+            schema = request.model.model_json_schema(ref_template=REFERENCE)
+        found.update(schema.pop("$defs", {}))
+        required = [member for member in schema.get("required", ()) if member not in FILLED_IN]
+        found[name] = {**schema, "required": required} if required else _without(schema, "required")
+    return found
+
+
+def _without(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != name}
