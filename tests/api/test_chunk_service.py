@@ -27,6 +27,7 @@ from handlers.format.merkle_tree import (
 from handlers.stages.standalone import place, process
 from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet
+from schemas.access import Role
 from schemas.config.settings import SUITES, Settings
 from schemas.format.chunk_header import DEFAULT_LEVELS, Codec, Suite
 from schemas.format.digest import h
@@ -60,6 +61,8 @@ class World:
     port: int
     data: DataDir
     jet: Jet
+    bearer: str
+    """The header of the administrator, for a request that is written by hand."""
 
     @property
     def pool(self) -> ChunkPool:
@@ -82,8 +85,11 @@ async def world_of(jet: Jet, path: Path, limits: PoolLimits | None = None) -> As
     listening, stop = bound("127.0.0.1", 0), asyncio.Event()
     port = listening.getsockname()[1]
     serving = asyncio.create_task(serve(make_app(parts, ["processor", "storage"]), listening, stop))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-        yield World(parts, client, port, data, jet)
+    issuer = getattr(here, "issuer", None)  # an installation without tokens asks for none
+    bearer = f"Bearer {issuer.issue('tester', [Role.ADMIN], 3600) if issuer else 'none'}"
+    url, headers = f"http://127.0.0.1:{port}", {"Authorization": bearer}
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers) as client:
+        yield World(parts, client, port, data, jet, f"Authorization: {bearer}\r\n")
     stop.set()
     await serving
 
@@ -193,7 +199,8 @@ async def test_a_body_that_is_no_json_and_one_that_is_too_large_are_refused(worl
 async def test_a_body_without_an_end_is_answered_and_its_connection_ends(world: World) -> None:
     """Breaks: one client sends for ever, and the service reads for ever."""
     reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    writer.write(b"POST /chunks/process HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    head = f"POST /chunks/process HTTP/1.1\r\nHost: x\r\n{world.bearer}Transfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
     piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
     async with asyncio.timeout(PATIENCE_S):
         with contextlib.suppress(ConnectionError):
@@ -293,7 +300,8 @@ async def test_a_slow_body_is_ended_and_holds_nothing(world: World, monkeypatch:
     await install(world.jet, world.data, RecordedSession(fragments=6), live=True, declared=True)
     for head in ("POST /chunks/process", f"PUT /chunks/{NAME}/0"):
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-        writer.write(f"{head} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc".encode())
+        head = f"{head} HTTP/1.1\r\nHost: x\r\n{world.bearer}Content-Length: 5000\r\n\r\n"
+        writer.write(head.encode() + b"abc")
         async with asyncio.timeout(PATIENCE_S):
             assert b" 408 " in await reader.readline()
         writer.close()
@@ -307,7 +315,8 @@ async def test_a_body_that_ends_early_is_no_chunk(world: World, caplog: pytest.L
         _, writer = await asyncio.open_connection("127.0.0.1", world.port)
         body = held.files[0]
         length = len(body) + 1 if head.startswith("POST") else len(body)
-        writer.write(f"{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode() + body[:-1])
+        head = f"{head} HTTP/1.1\r\nHost: x\r\n{world.bearer}Content-Length: {length}\r\n\r\n"
+        writer.write(head.encode() + body[:-1])
         await writer.drain()
         writer.close()
     await settled(world)
