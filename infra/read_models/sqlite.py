@@ -111,7 +111,7 @@ class SqliteViews:
             generation = _active(db).number
             if not generation:
                 return []
-            return [StateTotals(*row) for row in db.execute(*sqlite_query.totals(wanted, generation))]
+            return sqlite_query.totals(db, wanted, generation)
 
         return await self._read(work, [])
 

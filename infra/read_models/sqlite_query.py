@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.ports.read_models import SORT_FIELDS, SessionFilter, SessionQuery
+from schemas.ports.read_models import SORT_FIELDS, SessionFilter, SessionQuery, StateTotals
 
 FEW = 5000
 """Sessions that are sorted in a few milliseconds."""
 TIME_MOST_US = 2**53
+SUMS = ("chunks", "plain_bytes", "sealed_bytes", "duration_us")
+HALF = 26
+"""Bits of the lower half of a number, of which there are 53."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +89,28 @@ def page(db: sqlite3.Connection, query: SessionQuery, generation: int) -> tuple[
     )
 
 
-def totals(wanted: SessionFilter, generation: int) -> tuple[str, tuple[Any, ...]]:
-    """Return the SELECT of the sums by state, and its values."""
+def totals(db: sqlite3.Connection, wanted: SessionFilter, generation: int) -> list[StateTotals]:
+    """Return the sums by state, in order of its name."""
     found = [*conditions(wanted, generation)]
     where = f"WHERE {' AND '.join(one.finding or one.sifting for one in found)} " if found else ""
-    sums = ", ".join(f"sum({name})" for name in ("chunks", "plain_bytes", "sealed_bytes", "duration_us"))
-    return (
-        f"SELECT state, count(*), {sums} FROM documents_{generation} AS documents {where}"
-        "GROUP BY state ORDER BY state",
-        tuple(value for one in found for value in one.values),
-    )
+    rows = f"FROM documents_{generation} AS documents {where}GROUP BY state ORDER BY state"
+    values = tuple(value for one in found for value in one.values)
+    try:
+        whole = ", ".join(f"sum({name})" for name in SUMS)
+        return [StateTotals(*row) for row in db.execute(f"SELECT state, count(*), {whole} {rows}", values)]
+    except sqlite3.OperationalError as error:
+        if "overflow" not in str(error):
+            raise
+    # A sum beyond 2^63 is an error of SQLite. In two halves it takes twice as long.
+    halves = ", ".join(f"sum({name} >> {HALF}), sum({name} & {2**HALF - 1})" for name in SUMS)
+    return [
+        _joined(*row) for row in db.execute(f"SELECT state, count(*), {halves} {rows}", values).fetchall()
+    ]
+
+
+def _joined(state: str, sessions: int, *halves: int) -> StateTotals:
+    pairs = zip(halves[::2], halves[1::2], strict=True)
+    return StateTotals(state, sessions, *((high << HALF) + low for high, low in pairs))
 
 
 def _rarest(db: sqlite3.Connection, found: list[Condition]) -> Condition | None:

@@ -140,6 +140,15 @@ async def test_sums_are_those_of_all_sessions_of_a_state(opened: Opened) -> None
     ) in await views.totals(SessionFilter())
 
 
+async def test_sums_beyond_any_disk_are_no_error(tmp_path: Path) -> None:
+    """Breaks: a few forged events with huge numbers, and no statistics are answered any more."""
+    views = store("sqlite", tmp_path, "")()  # MongoDB's sums go on as floating-point numbers
+    huge = [one(number, number, plain_bytes=2**53 - 1) for number in range(1, 1101)]
+    await views.apply((await views.begin("log")).number, huge, 1)
+    (found,) = await views.totals(SessionFilter())
+    assert found.plain_bytes == 1100 * (2**53 - 1)
+
+
 async def test_one_session_is_found_by_its_name(opened: Opened) -> None:
     """Breaks: a session is shown under the name of another one."""
     views, made = opened(), view_samples.documents(20)

@@ -50,7 +50,7 @@ def documents(count: int, seed: int = 1, first: int = 1) -> list[SessionDocument
                 sealed=sealed,
                 held=chance.random() < 0.1,
                 chunks=chance.randint(1, 9) if sealed else 0,
-                plain_bytes=chance.choice((0, 5, 2**40, 2**52)) if sealed else 0,
+                plain_bytes=chance.choice((0, 5, 2**40, 2**45)) if sealed else 0,
                 sealed_bytes=chance.randint(1, 2**33) if sealed else 0,
                 revision=1,
                 details=b"" if gone else chance.randbytes(298),
