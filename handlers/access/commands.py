@@ -44,6 +44,7 @@ COMMANDS: dict[str, Row] = {
     "show": Row(Permission.SEE),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.SEE, session=False),
+    "totals": Row(Permission.SEE, session=False),
     "room": Row(Permission.ROOM, session=False),
     "rotate": Row(Permission.MANAGE_KEYS, session=False),
     "signers": Row(Permission.SEE_SYSTEM, session=False),
@@ -76,8 +77,8 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
     asked["who"] = caller.label
     if name == "create":
         _check_host(caller, str(asked.get("host", "")), found)
-    if name == "list" and found is Reach.OWN:
-        asked["owner"] = caller.label
+    if name in ("list", "totals") and found is Reach.OWN:
+        asked["opened_by"] = caller.label
     if name == "destroy" and reach(caller, Permission.DESTROY) is not Reach.ALL:
         asked[UNRECORDED] = True
     if name == "recover" and asked.get("accept_loss"):

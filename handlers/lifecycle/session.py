@@ -32,6 +32,7 @@ from schemas.events.session import (
 from schemas.subjects import UPLOAD_HOST
 
 NO_POLICY = SessionPolicy()
+RECORDING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Session:
     details: bytes = b""
     """The newest personal fields, sealed (handlers/crypto/details.py)."""
     started_us: int = 0
+    ended_us: int = 0
+    """When the recording ended; 0: it runs, or never started."""
     run: int = 0
     """The newest run."""
     run_chunks: int = 0
@@ -151,7 +154,13 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
         return session
     session = replace(session, causes=session.causes | {event.cause})
     if isinstance(event, Transition):
-        session = replace(session, state=event.to_state, reason=event.reason, moved_us=event.at_us)
+        session = replace(
+            session,
+            state=event.to_state,
+            reason=event.reason,
+            moved_us=event.at_us,
+            ended_us=_ended_us(session, event),
+        )
     match event:
         case Created():
             return replace(
@@ -190,3 +199,10 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
         case Shredded():
             return replace(session, shredded=event)
     return session
+
+
+def _ended_us(session: Session, event: Transition) -> int:
+    """When the recording ended, after a transition: a session that recovers goes on."""
+    if event.to_state in RECORDING or not session.started_us:
+        return 0
+    return session.ended_us or event.at_us

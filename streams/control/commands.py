@@ -81,6 +81,7 @@ class Control:
             "show": queries.show,
             "ping": queries.ping,
             "list": queries.list_page,
+            "totals": queries.totals,
             "room": queries.room,
             "rotate": keys.rotate,
             "signers": keys.list_signers,

@@ -63,6 +63,10 @@ class Queries:
         """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""
         return await self.listed.page(body)
 
+    async def totals(self, body: Body) -> Body:
+        """Sums over all sessions that fit, and by state. The same conditions as those of `list`."""
+        return await self.listed.totals(body)
+
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.
 

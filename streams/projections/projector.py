@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from handlers.crypto.blind_index import BlindIndex
 from handlers.lifecycle.session import Session
-from handlers.views.document import document, sealed_details
+from handlers.views.document import VERSION, document, sealed_details
 from schemas.config.logs import logger
 from schemas.errors import Conflict, LucidError
 from schemas.ports import Jet
@@ -103,5 +103,5 @@ class Projector:
 
 
 def source_name(log_name: str, documents: Documents) -> str:
-    """The name of the source of documents: the log, and the index key of the tokens."""
-    return f"{log_name}.{documents.key_id}"
+    """The name of the source of documents: the log, the index key of the tokens, the documents' version."""
+    return f"{log_name}.{documents.key_id}.{VERSION}"

@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -92,7 +93,7 @@ class SessionList:
         shown: list[dict[str, Any]] = []
         size = 0
         for one in await self._shown(found.documents[: asked.limit], asked.details):
-            size += len(str(one))
+            size += len(json.dumps(one))
             if shown and size > PAGE_MOST_BYTES:  # personal fields may be long, and a message holds 1 MiB
                 break
             shown.append(one)

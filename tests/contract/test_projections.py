@@ -96,6 +96,23 @@ async def test_a_session_is_found_by_its_sealed_fields(world: Described, opened:
         )
 
 
+async def test_a_duration_is_that_of_the_recording(world: Described, opened: Opened) -> None:
+    """Breaks: a list that is sorted by duration shows how old recordings are."""
+    for name in ("runs", "sealed", "failed", "recovered", "new"):
+        await world.open(name, None)
+    for name in ("runs", "sealed", "failed", "recovered"):
+        await world.start(name)
+    await world.seal("sealed", 2)
+    await world.order(commands.Error, "failed", reason="disk")
+    await world.order(commands.Error, "recovered", reason="disk")
+    await world.order(commands.Recover, "recovered", chunks=0)
+    async with world.projected(opened()) as listed:
+        page = await listed.page({"sort": "duration"})
+        durations = {one["session"]: one["duration_us"] for one in page["sessions"]}
+        assert 0 < durations["sealed"] < durations["failed"]
+        assert (durations["runs"], durations["recovered"], durations["new"]) == (0, 0, 0)
+
+
 async def test_changed_fields_are_found_and_the_former_are_not(world: Described, opened: Opened) -> None:
     """Breaks: a session that was given to another owner stays in the list of the former one."""
     await world.open("till-1", Details(owner="ada"))

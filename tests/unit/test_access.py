@@ -138,8 +138,10 @@ def test_who_runs_pipelines_may_not_give_up_chunks() -> None:
 def test_names_in_a_request_count_for_nothing() -> None:
     """Breaks: a caller signs the log with the name of another, or lists the sessions of another."""
     user = caller(Role.USER)
-    assert permitted(user, "list", {"owner": "bob", "who": "bob"}, None) == {"owner": "alice", "who": "alice"}
-    assert permitted(caller(Role.ADMIN), "list", {"owner": "bob"}, None)["owner"] == "bob"
+    for name in ("list", "totals"):
+        asked = permitted(user, name, {"opened_by": "bob", "who": "bob"}, None)
+        assert asked == {"opened_by": "alice", "who": "alice"}
+        assert permitted(caller(Role.ADMIN), name, {"opened_by": "bob"}, None)["opened_by"] == "bob"
 
 
 @pytest.mark.parametrize("subject", ["alice@lucid.example", "auth0|17", "ä", "x" * 101, "a b"])
