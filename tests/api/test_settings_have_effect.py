@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from infra.nats_server.server import NatsServer
 from tests.api.conftest import environment
+from tests.api.test_five_services import serving
 from tests.support.machine.waiting import PATIENCE_S
 
 
@@ -65,6 +67,10 @@ def up(data: Path, **settings: str) -> Iterator[dict[str, Any]]:
         assert process.wait(PATIENCE_S) == 0
 
 
+def statuses(*urls: str) -> list[int]:
+    return [httpx.get(url, timeout=PATIENCE_S).status_code for url in urls]
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
@@ -75,6 +81,15 @@ def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
     with up(tmp_path / "data", METRICS_ENABLED="false") as told:
         answer = httpx.get(f"{told['api_url']}/metrics", timeout=PATIENCE_S)
         assert (answer.status_code, answer.json()["code"]) == (404, "metrics.off")
+
+
+async def test_the_pipeline_alone_has_a_second_port_for_metrics(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a monitor is told a port for metrics, and nothing listens there."""
+    port, alone = free_port(), {"NATS_URL": server.url, "NATS_MAX_STORAGE_MB": "1024"}
+    settings = environment(tmp_path / "data") | alone | {"METRICS_PORT": str(port)}
+    with serving("pipeline", free_port(), settings) as url:
+        beside = f"http://127.0.0.1:{port}"
+        assert statuses(f"{beside}/metrics", f"{beside}/health", f"{url}/metrics") == [200, 404, 200]
 
 
 def test_certificates_port_and_name_of_a_service_have_effect(tmp_path: Path) -> None:
