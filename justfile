@@ -63,6 +63,7 @@ docs:
     python docs/errors_page.py > docs/errors.md
     python docs/openapi.py > docs/openapi.json
     python docs/asyncapi.py > docs/asyncapi.json
+    python docs/access_tables.py
 
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:

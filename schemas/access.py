@@ -33,6 +33,8 @@ class Permission(StrEnum):
 
     PING = "ping"
     SEE = "see"
+    LIST = "list"
+    SEE_DETAILS = "see_details"
     OPEN = "open"
     CREATE = "create"
     RECORD = "record"
@@ -58,7 +60,9 @@ class Permission(StrEnum):
 
 EFFECTS: dict[Permission, str] = {
     Permission.PING: "ask whether commands are answered",
-    Permission.SEE: "see sessions: state, sizes, progress, descriptive fields",
+    Permission.SEE: "see sessions: state, sizes, progress, history",
+    Permission.LIST: "list and search sessions",
+    Permission.SEE_DETAILS: "see the descriptive fields of sessions",
     Permission.OPEN: "open a session for an upload, and change its descriptive fields",
     Permission.CREATE: "create the session of a recording host; the host's key signs the request",
     Permission.RECORD: "start, pause, resume, stop and abort a recording",

@@ -2,7 +2,7 @@
 
 1. The table is total: a command without a row does not exist (a test compares it with the service).
 2. A row with `session` is about the session that the request names: reach OWN means the caller's own.
-3. Members that the identity decides replace those of the request: the caller, and the `owner` of a list.
+3. Members that the identity decides replace those of the request: the caller, and the filter of `list`.
 4. Pure.
 """
 
@@ -42,9 +42,10 @@ COMMANDS: dict[str, Row] = {
     "hold": Row(Permission.HOLD),
     "destroy": Row(Permission.DISCARD),
     "show": Row(Permission.SEE),
+    "details": Row(Permission.SEE_DETAILS),
     "ping": Row(Permission.PING, session=False),
-    "list": Row(Permission.SEE, session=False),
-    "totals": Row(Permission.SEE, session=False),
+    "list": Row(Permission.LIST, session=False),
+    "totals": Row(Permission.LIST, session=False),
     "room": Row(Permission.ROOM, session=False),
     "rotate": Row(Permission.MANAGE_KEYS, session=False),
     "signers": Row(Permission.SEE_SYSTEM, session=False),
@@ -81,6 +82,8 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
         asked["opened_by"] = caller.label
     if name == "destroy" and reach(caller, Permission.DESTROY) is not Reach.ALL:
         asked[UNRECORDED] = True
+    if name == "audit_head" and asked.get("accept_break"):
+        permit(caller, Permission.MANAGE_KEYS)
     if name == "recover" and asked.get("accept_loss"):
         permit(caller, Permission.ACCEPT_LOSS)
     return asked

@@ -31,6 +31,8 @@ _ADMINS = {_AD: _A, _S: _A}
 TABLE: dict[Permission, dict[Role, Reach]] = {
     Permission.PING: {_U: _A, _N: _A, _AU: _A, **_ADMINS, _H: _A},
     Permission.SEE: {_U: _O, _N: _A, _AU: _A, **_ADMINS, _H: _O},
+    Permission.LIST: {_U: _O, _N: _A, _AU: _A, **_ADMINS},
+    Permission.SEE_DETAILS: {_U: _O, _N: _A, _AU: _A, **_ADMINS},
     Permission.OPEN: {_U: _O, _N: _A, **_ADMINS},
     Permission.CREATE: {_N: _A, **_ADMINS, _H: _O},
     Permission.RECORD: {_U: _O, _N: _A, **_ADMINS, _H: _O},

@@ -250,6 +250,7 @@ class RevokeSigner(BaseModel):
     since_us: Annotated[TimeUs, Field(gt=0)]
     """When the misuse could begin. Signatures from before that time do not count either."""
     cause: Label
+    who: Label = "none"
 
 
 class RecordShredding(Command):

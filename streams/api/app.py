@@ -7,16 +7,21 @@
 """
 
 from collections.abc import Awaitable, Collection
+from contextlib import suppress
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from schemas.errors import Unauthenticated
+from schemas.ports import Jet
+from streams.api.auth import ADMITTED, Admission, allow_origins
 from streams.api.bodies import BoundedBodies
 from streams.api.dependencies import LOOK_S, Dependencies
 from streams.api.live import LiveEvents
 from streams.api.metrics import Metrics
 from streams.api.parts import ApiParts
 from streams.api.problems import install
+from streams.api.rate_limit import RateLimits
 from streams.api.routes import (
     chunks,
     config,
@@ -49,8 +54,13 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     app.state.dependencies = Dependencies(lambda: _looks(parts))
     app.state.live = LiveEvents(parts.jet)
     app.state.metrics = Metrics(parts.service, parts.version, parts.chunks.pool)
+    settings = parts.settings
     app.add_middleware(BoundedBodies)
+    app.add_middleware(
+        Admission, tokens=parts.tokens, limits=RateLimits(settings.rate_caller, settings.rate_address)
+    )
     app.add_middleware(UnreadBodies)
+    allow_origins(app, settings.cors_origins)  # the outermost: a browser asks first, without a token
     install(app)
     return app
 
@@ -69,7 +79,7 @@ def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
         for router in ROLES[role] if role in roles else ():
             if router not in included:  # two roles may share one
                 included.append(router)
-                app.include_router(router)
+                app.include_router(router, dependencies=ADMITTED)
     app.include_router(system.router)
     app.include_router(system.metrics_router)
     return app
@@ -86,7 +96,13 @@ def metrics_alone(app: FastAPI) -> FastAPI:
 
 def _looks(parts: ApiParts) -> dict[str, Awaitable[object]]:
     """A look at each part that a service depends on."""
-    return {"nats": parts.jet.account(), "commands": call(parts.jet, "ping", {}, LOOK_S)}
+    return {"nats": parts.jet.account(), "commands": _answered(parts.jet)}
+
+
+async def _answered(jet: Jet) -> None:
+    """Return when commands are answered, or refused: this process may hold no token of its own."""
+    with suppress(Unauthenticated):
+        await call(jet, "ping", {}, LOOK_S)
 
 
 def _operation_id(route: APIRoute) -> str:

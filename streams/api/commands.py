@@ -14,7 +14,8 @@ from fastapi import Depends, Header, Request
 
 from schemas.errors import Denied, RefusedByState
 from schemas.format.digest import h
-from schemas.ports import Jet
+from schemas.ports import Credential, Jet
+from streams.api.auth import caller_of, credential_of
 from streams.api.parts import parts_of
 from streams.control.client import call
 
@@ -30,8 +31,8 @@ IdempotencyKey = Annotated[
 class Commands:
     """The commands of one request."""
 
-    def __init__(self, jet: Jet, cause: str) -> None:
-        self._jet, self._cause = jet, cause
+    def __init__(self, jet: Jet, cause: str, credential: Credential) -> None:
+        self._jet, self._cause, self._credential = jet, cause, credential
 
     def new_session_id(self, host: str = "s") -> str:
         """An id for a session that the request does not name; a repeated request gets the same one."""
@@ -41,11 +42,11 @@ class Commands:
     async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the command service. Raises its errors, and Unavailable."""
         more = {"cause": self._cause} if self._cause else {}
-        return await call(self._jet, name, {**body, **more})
+        return await call(self._jet, name, {**body, **more}, credential=self._credential)
 
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, which has no cause."""
-        return await call(self._jet, name, body)
+        return await call(self._jet, name, body, credential=self._credential)
 
     async def details(self, session_id: str) -> dict[str, Any]:
         """The descriptive members of a session; empty: it has none, or the caller may not read them."""
@@ -58,14 +59,18 @@ class Commands:
 
 
 def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:
-    return Commands(parts_of(request).jet, cause_of(request, idempotency_key))
+    cause = cause_of(request, idempotency_key)
+    return Commands(parts_of(request).jet, cause, credential_of(request))
 
 
 def cause_of(request: Request, key: str | None) -> str:
-    """The cause that a caller's Idempotency-Key stands for; empty: there is no key."""
+    """The cause that a caller's Idempotency-Key stands for; empty: there is no key.
+
+    It is the caller's, also with another token.
+    """
     if key is None:
         return ""
-    asked = "\0".join((request.headers.get("authorization", ""), request.method, request.url.path, key))
+    asked = "\0".join((caller_of(request).subject, request.method, request.url.path, key))
     return f"idem-{blake3(asked.encode()).hexdigest(16)}"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from schemas.config.settings import Settings
-from schemas.ports import DataDir, Jet
+from schemas.ports import DataDir, Jet, Tokens
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
@@ -28,6 +28,7 @@ class ApiParts:
     uploads: Uploads
     recordings_here: OwnRecordings
     data: DataDir
+    tokens: Tokens
     settings: Settings
     service: str
     version: str

@@ -57,7 +57,7 @@ async def system(task: Task) -> AsyncIterator[Running]:
         pids = {**supervisor.greeting["pids"], "supervisor": supervisor.pid}
         url, here = supervisor.greeting["url"], Installation.here(environment)
         try:
-            async with connected(url, "lucid-bench") as jet:
+            async with connected(url, "lucid-bench", credential=here.credential) as jet:
                 yield Running(jet, here, environment, url, pids)
         finally:
             supervisor.go()
@@ -80,7 +80,7 @@ async def record(cue: Cue, spec: JsonObject) -> JsonObject:
     async with connected(spec["url"], "lucid-publisher") as jet:
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
-        publisher = Publisher(jet, grant, quota=SendQuota.of(jet, grant.session))
+        publisher = Publisher(jet, grant, quota=SendQuota.of(jet, grant.session, grant.credential))
         await cue.ready(uid=grant.uid.hex())
         began_s = time.time()
         await publish(aiter(source), publisher, "opaque")

@@ -5,7 +5,7 @@ from typing import Any
 
 from schemas.errors import RefusedByState, Unavailable
 from schemas.events.session import State
-from schemas.ports import Jet
+from schemas.ports import Credential, Jet
 from streams.control.client import call
 
 SEALED_S = 600.0
@@ -15,16 +15,17 @@ SILENT_S = 60.0
 ASK_S = 0.15
 
 
-async def wait_sealed(jet: Jet, session: str) -> dict[str, Any]:
+async def wait_sealed(jet: Jet, session: str, credential: Credential | None = None) -> dict[str, Any]:
     """Return the answer of `show` once the session is sealed.
 
+    credential: of the host that recorded it; None: that of the connection counts.
     Raises Unavailable (seal.failed, seal.slow), RefusedByState (session.destroyed).
     """
     clock = asyncio.get_running_loop().time
     end_s, answered_s = clock() + SEALED_S, clock()
     while clock() < end_s:
         try:
-            shown = await call(jet, "show", {"session": session})
+            shown = await call(jet, "show", {"session": session}, credential=credential)
             answered_s = clock()
         except Unavailable:
             if clock() - answered_s > SILENT_S:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.config import values
-from schemas.errors import Unavailable
+from schemas.errors import Denied, Unavailable
 from schemas.ports import Jet
 from streams.cli import output
 from streams.cli.live import LiveLines
@@ -106,7 +106,7 @@ async def connection(here: Installation, name: str, *, serving: bool) -> AsyncIt
 @asynccontextmanager
 async def _connected_once(here: Installation, name: str, serving: bool, try_s: float) -> AsyncIterator[Jet]:
     server_url(here)
-    async with connected(_address(here), name, try_s) as jet:
+    async with connected(_address(here), name, try_s, here.credential) as jet:
         if serving:
             await require_services(jet)
         yield jet
@@ -150,9 +150,11 @@ def running_url(here: Installation) -> str | None:
 
 
 async def require_services(jet: Jet) -> None:
-    """Return when a command is answered. Raises Unavailable (services.absent)."""
+    """Return when a command is answered, or refused. Raises Unavailable (services.absent)."""
     try:
         await call(jet, "ping", {}, PING_S)
+    except Denied:  # the services are there; the verb's own command says that the token does not do
+        return
     except Unavailable:
         raise Unavailable(
             "a NATS server answers, and none of our services",

@@ -1,10 +1,11 @@
 """Sends commands to the command service: `call`, one request and one answer, JSON both ways.
 
-    request {…}      answer {"ok": {…}}  or  {"error": {kind, code, message, hint, place}}
+    request {…, token}   answer {"ok": {…}}  or  {"error": {kind, code, message, hint, place}}
 
 1. An error arrives as the same class with the same code, as if it had been raised on this side.
 2. Every command carries a `cause`. A request without one gets a new one here. A caller that repeats a request
    after Unavailable gives the same cause: the command is carried out once.
+3. The token is the caller's: that of the connection, or one that the caller of `call` names.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 from schemas import errors, subjects
 from schemas.errors import LucidError, Unavailable
-from schemas.ports import Jet
+from schemas.ports import Credential, Jet
 
 TIMEOUT_S = 60.0
 """Longer than any wait of a command on the other side."""
@@ -26,13 +27,20 @@ KINDS: dict[str, type[LucidError]] = {
 }
 
 
-async def call(jet: Jet, name: str, body: Mapping[str, Any], timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
+async def call(
+    jet: Jet,
+    name: str,
+    body: Mapping[str, Any],
+    timeout_s: float = TIMEOUT_S,
+    credential: Credential | None = None,
+) -> dict[str, Any]:
     """Send the command `name` to streams/control/commands.py, and return its answer.
 
+    credential: gives the token; None: that of the connection does.
     Raises the error of the command; Unavailable when nobody answers: it may have been carried out all the
     same.
     """
-    fields = {"cause": secrets.token_hex(12), **body}
+    fields = {"cause": secrets.token_hex(12), **body, "token": (credential or jet.credential)()}
     raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s)
     return read_answer(raw)
 

@@ -1,8 +1,9 @@
 """Carries out commands: `lucid.cmd.<name>`, one request and one answer each.
 
 1. A command is decided by the log; nothing is kept here. Several services share the requests.
-2. Members that a request leaves out are filled in: who, at_us, cause. A request with a cause of its own may
-   be repeated after any failure.
+2. Every request carries a token. `Guard` verifies it, permits the command, and sets the name of the caller.
+   Members that a request leaves out are filled in: at_us, cause. A request with a cause of its own may be
+   repeated after any failure.
 3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds the event.
 4. Members that a command does not know are refused.
 """
@@ -14,11 +15,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from handlers.access.commands import UNRECORDED
 from handlers.format.compression import check_cost
 from handlers.lifecycle.decide import check_request, decide
 from handlers.lifecycle.next_action import HOST_SILENT
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
+from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import Denied, LucidError, Misuse, RefusedByState
 from schemas.events import commands
@@ -28,10 +31,11 @@ from schemas.format.chunk_header import Codec
 from schemas.subjects import UPLOAD_HOST
 from streams.control.audit_commands import AuditCommands
 from streams.control.client import answer, answer_error
+from streams.control.guard import Guard
 from streams.control.key_commands import KeyCommands
 from streams.control.opening import Opening
 from streams.control.queries import Body, Queries
-from streams.event_store.chunk_log import recorded_chunks
+from streams.event_store.chunk_log import last_recorded, recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.event_store import EventStore
 from streams.scheduling.clock import Clock
@@ -55,12 +59,15 @@ class Control:
         keys: KeyCommands,
         opening: Opening,
         audit: AuditCommands,
+        guard: Guard,
         clock_us: Clock,
     ) -> None:
-        self._jet, self._log, self._hosts = store.jet, store.log, store.hosts
+        self._jet, self._recordings = store.jet, store.recordings
+        self._log, self._hosts = store.log, store.hosts
         self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = opening.compression_max_s, clock_us
         self._opening = opening
+        self._guard = guard
         self.handlers: dict[str, Handler] = {
             "create": self.create,
             "open": self._by_our_clock(opening.open),
@@ -97,7 +104,7 @@ class Control:
             body = json.loads(raw or b"{}")
             if not isinstance(body, dict):
                 raise Misuse("a request is a JSON object", code="command.form")
-            return answer(await self.handlers[name](body))
+            return answer(await self.handlers[name](await self._guard.admit(name, body)))
         except LucidError as error:
             return answer_error(error)
         except ValidationError as error:
@@ -179,8 +186,12 @@ class Control:
 
     async def destroy(self, body: Body) -> Body:
         """Destroy for good; the answer waits until the session is shredded."""
+        body = dict(body)
+        unrecorded_only = bool(body.pop(UNRECORDED, False))
         session = await self._queries.session(body)
         never_started = session.state == State.CREATED
+        if unrecorded_only and not never_started:
+            await self._check_unrecorded(session)
         kind = commands.Destroy if never_started else commands.Cleanup
         # By our clock: a retention period does not end because the caller says so.
         request = {"reason": OPERATOR, **body, "at_us": self._clock_us()}
@@ -192,6 +203,20 @@ class Control:
             "is not destroyed",
         )
         return session_details(session)
+
+    async def _check_unrecorded(self, session: Session) -> None:
+        """Raises Denied (access.recorded): the session holds a recording, or the beginning of one.
+
+        A fragment that comes after this look is sent by the host that has asked for the end, or by nobody.
+        """
+        host = session.created.host if session.created else ""
+        sent = (await self._recordings.counts(session.id)).get(subjects.recording(host, session.id), 0)
+        if session.seal_started or session.sealed or sent or await last_recorded(self._jet, session.id):
+            raise Denied(
+                f"session {session.id} holds a recording; the caller may destroy only an empty one",
+                code="access.recorded",
+                hint="ask with a token of the role ADMIN",
+            )
 
     def _appending(self, kind: type[Command], **default: Any) -> Handler:
         """The handler of a command that only appends its event."""

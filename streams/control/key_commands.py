@@ -67,7 +67,7 @@ class KeyCommands:
         async with self._checked():
             asked = RevokeSigner.model_validate(body)
             revoked = await asyncio.to_thread(self.signers.revoke, asked.name, asked.since_us)
-            log.warning("signer_revoked", name=revoked.name, since_us=revoked.revoked_us)
+            log.warning("signer_revoked", name=revoked.name, since_us=revoked.revoked_us, who=asked.who)
             return _shown(revoked)
 
     @asynccontextmanager

@@ -7,6 +7,7 @@
    sessions of one host that begin at once do not conflict.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,7 @@ from streams.scheduling.retry import retry_conflicts
 CREATES, CREATES_OF_HOST, CREATES_WAIT = 16, 4, 8
 """Sessions created at once, those of one key, and the requests of one key that may wait. All requests of one
 key are less than half of those that the command service works on at once."""
+KEYS_REMEMBERED = 4096
 
 
 class HostLog:
@@ -31,6 +33,23 @@ class HostLog:
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
         self._creating = FairSlots(CREATES, CREATES_OF_HOST)
+        self._keys: OrderedDict[str, bytes] = OrderedDict()
+        """By host. A registration is for ever, so it may be remembered."""
+
+    async def key(self, host: str) -> bytes | None:
+        """Return the registered evidence key; None: the host is not registered."""
+        known = self._keys.get(host)
+        if known is not None:
+            self._keys.move_to_end(host)
+            return known
+        message = await self._jet.last(subjects.LIFECYCLE, subjects.host_log(host))
+        event = read_host_event(message.data) if message else None
+        if not isinstance(event, HostRegistered):
+            return None
+        self._keys[host] = event.key
+        if len(self._keys) > KEYS_REMEMBERED:
+            self._keys.popitem(last=False)
+        return event.key
 
     @asynccontextmanager
     async def turn(self, create: Create) -> AsyncIterator[None]:

@@ -28,7 +28,7 @@ from schemas.config.logs import logger
 from schemas.errors import LucidError, NoSpace
 from schemas.format.digest import Buffer
 from schemas.format.fragment import PartSettings
-from schemas.ports import Writer
+from schemas.ports import Credential, Writer
 from streams.host.fragment_message import fragment_bytes, fragment_headers
 from streams.host.outbox import Outbox
 from streams.host.send_quota import SendQuota
@@ -57,6 +57,8 @@ class Grant:
     intake_public: bytes
     sign_key: Ed25519PrivateKey
     chunk_bytes: int
+    credential: Credential = str
+    """Makes the tokens of the host; `str` makes none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from schemas import subjects
@@ -75,7 +76,7 @@ async def record_session(
             view.ending(stop.is_set())
 
     try:
-        publisher = Publisher(jet, grant, view.show, quota=SendQuota.of(jet, grant.session))
+        publisher = Publisher(jet, grant, view.show, quota=SendQuota.of(jet, grant.session, grant.credential))
         stopping = asyncio.create_task(_watch(jet, publisher, stop, end))
         try:
             broken = await _send_all(source, publisher, encoder)
@@ -87,13 +88,13 @@ async def record_session(
             await cancelled(stopping)
             await publisher.close()
     except asyncio.CancelledError:
-        await _abort(jet, grant.session, "interrupted", view)
+        await _abort(jet, grant, "interrupted", view)
         raise
     except LucidError as error:
-        await _abort(jet, grant.session, error.code, view)
+        await _abort(jet, grant, error.code, view)
         raise
     except Exception:
-        await _abort(jet, grant.session, FAILED, view)
+        await _abort(jet, grant, FAILED, view)
         raise
 
 
@@ -126,11 +127,12 @@ async def _finish(publisher: Publisher, broken: LucidError | None) -> Sent:
     return Sent(done, broken)
 
 
-async def _abort(jet: Jet, session: str, reason: str, view: RecordingView) -> None:
+async def _abort(jet: Jet, grant: Grant, reason: str, view: RecordingView) -> None:
     """Ask the platform to end a session that its host cannot end. reason: a label."""
     try:
-        request = {"session": session, "reason": reason}
-        await retry(lambda: call(jet, "abort", request), HOST_ABORT, on_error=lambda _: None)
+        request = {"session": grant.session, "reason": reason}
+        abort = partial(call, jet, "abort", request, credential=grant.credential)
+        await retry(abort, HOST_ABORT, on_error=lambda _: None)
     except Unavailable:
         view.unended()
     except LucidError:  # refused: it has ended meanwhile

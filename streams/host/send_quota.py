@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from schemas.errors import LucidError
-from schemas.ports import Jet
+from schemas.ports import Credential, Jet
 from streams.control.client import call
 
 UNANSWERED_BYTES = 4 << 20
@@ -20,9 +20,12 @@ Ask = Callable[[int], Awaitable[tuple[int, float]]]
 """Takes the bytes under way; returns the bytes that may be sent, and the share of the stream in use."""
 
 
-async def ask_platform(jet: Jet, session: str, sending: int) -> tuple[int, float]:
-    """Ask the command service for the session's part of its stream. Raises Unavailable."""
-    answer = await call(jet, "room", {"session": session, "sending": sending}, ANSWER_S)
+async def ask_platform(
+    jet: Jet, session: str, credential: Credential | None, sending: int
+) -> tuple[int, float]:
+    """Ask the command service for the session's part of its stream. Raises Unavailable, Denied."""
+    body = {"session": session, "sending": sending}
+    answer = await call(jet, "room", body, ANSWER_S, credential)
     return int(answer["data"]), answer["used"] / answer["limit"] if answer["limit"] > 0 else 0.0
 
 
@@ -36,8 +39,9 @@ class SendQuota:
         self.filled = 0.0
 
     @classmethod
-    def of(cls, jet: Jet, session: str) -> "SendQuota":
-        return cls(partial(ask_platform, jet, session))
+    def of(cls, jet: Jet, session: str, credential: Credential | None = None) -> "SendQuota":
+        """credential: of the host; None: that of the connection counts."""
+        return cls(partial(ask_platform, jet, session, credential))
 
     async def take(self, size: int, sending: int) -> bool:
         """Whether a block of data may be sent now; if so, it is counted. sending: bytes under way."""

@@ -18,7 +18,7 @@ from schemas.errors import LucidError
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Start, create_request
 from schemas.events.session import CaptureSettings, SessionSettings
 from schemas.format.fragment import MAIN, genesis, session_uid
-from schemas.ports import HostIdentity, Identities, Jet
+from schemas.ports import Credential, HostIdentity, Identities, Jet
 from streams.control.client import call
 from streams.host.publisher import Grant
 from streams.scheduling.clock import now_us
@@ -63,40 +63,40 @@ async def start_session(
         )
         created = False
         try:
-            await _answered(jet, "create", create)
+            await _answered(jet, "create", create, me.credential)
             created = True
             start = Start(session=session, at_us=now_us(), who=host, cause=f"start-{uid.hex()}")
-            started = await _answered(jet, "start", start)
+            started = await _answered(jet, "start", start, me.credential)
         except asyncio.CancelledError:  # also a create that is under way may be carried out
-            await _give_up(jet, create, uid)
+            await _give_up(jet, create, uid, me.credential)
             raise
         except LucidError:
             if once and created:
-                await _give_up(jet, create, uid)
+                await _give_up(jet, create, uid, me.credential)
             raise
         intake = bytes.fromhex(started["intake"])
         first = genesis(uid, MAIN, me.public, counter, previous, intake)
         me.settle(session, first)
-        return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes)
+        return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes, me.credential)
 
 
-async def _give_up(jet: Jet, create: Create, uid: bytes) -> None:
-    """Destroy the session, unless another one has its name."""
-    request = {"session": create.session, "who": create.host, "reason": "never_recorded"}
+async def _give_up(jet: Jet, create: Create, uid: bytes, me: Credential) -> None:
+    """Destroy the session, unless another one has its name. A host may: nothing is recorded into it."""
+    request = {"session": create.session, "reason": "never_recorded"}
 
     async def attempt() -> None:
-        if (await call(jet, "show", request))["uid"] == uid.hex():
-            await call(jet, "destroy", request)
+        if (await call(jet, "show", request, credential=me))["uid"] == uid.hex():
+            await call(jet, "destroy", request, credential=me)
 
     with suppress(TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):  # the session may be absent yet, or start meanwhile
             await retry(attempt, GIVE_UP, on_error=_ignore)
 
 
-async def _answered(jet: Jet, name: str, asked: Command) -> dict[str, Any]:
+async def _answered(jet: Jet, name: str, asked: Command, me: Credential) -> dict[str, Any]:
     """The answer to a command, repeated while the service restarts: the same cause is carried out once."""
     return await retry(
-        lambda: call(jet, name, asked.model_dump(mode="json")),
+        lambda: call(jet, name, asked.model_dump(mode="json"), credential=me),
         START,
         when=lambda error: error.code == "create.busy" or error.code.startswith("nats."),
         on_error=_ignore,

@@ -73,7 +73,10 @@ class Uploads:
             at = chain.offset if offset is None else offset
             if at > chain.offset:
                 raise _misplaced(chain, at)
-            quota, loop = SendQuota.of(self._jet, session_id), asyncio.get_running_loop()
+            quota, loop = (
+                SendQuota.of(self._jet, session_id, self._reader.credential),
+                asyncio.get_running_loop(),
+            )
             size = fragment_bytes(chain.created.settings.chunk_bytes, self._jet.max_payload)
             looked_s = loop.time()
             async for block in _blocks(body, chain.offset - at, size):

@@ -16,7 +16,7 @@ from schemas.errors import Rejected, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import Created
 from schemas.format.fragment import MAIN, Fragment, Kind, genesis, parse
-from schemas.ports import Identities, Jet
+from schemas.ports import Credential, Identities, Jet
 from schemas.subjects import UPLOAD_HOST
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.recordings import Recordings
@@ -87,6 +87,8 @@ class ChainReader:
     def __init__(self, jet: Jet, recordings: Recordings, identities: Identities) -> None:
         self._jet, self._recordings, self._identities = jet, recordings, identities
         self._key: Ed25519PrivateKey | None = None
+        self.credential: Credential = str
+        """Of the upload host, once its key was read; until then it makes no token."""
 
     async def stands(self, chain: Chain) -> bool:
         """Whether the stream holds this chain and no more: its last message is the last one, or purged."""
@@ -114,7 +116,7 @@ class ChainReader:
     async def _signing_key(self, wanted: bytes) -> Ed25519PrivateKey:
         if self._key is None:
             with await locked_identity(self._identities, UPLOAD_HOST) as identity:
-                self._key = identity.key
+                self._key, self.credential = identity.key, identity.credential
         if self._key.public_key().public_bytes_raw() != wanted:
             raise Unavailable(
                 "the key of this session's uploads is not here",

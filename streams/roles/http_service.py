@@ -43,6 +43,7 @@ async def run_http(
             await beside
         await parts.recordings_here.close()
         await asyncio.to_thread(parts.chunks.pool.close)
+        await parts.tokens.close()
         here.key_folder.release()
 
 
@@ -69,6 +70,7 @@ def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str
         uploads=Uploads(jet, recordings, here.identity),
         recordings_here=OwnRecordings(jet, here.identity, own_host(), drawn_desktop),
         data=here.data,
+        tokens=here.tokens,
         settings=here.settings,
         service=service,
         version=version(PACKAGE),

@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.errors import LucidError, Unavailable
+from schemas.errors import LucidError, Unauthenticated, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from streams.control.client import call
 from streams.event_store.topology import declare
@@ -67,7 +67,7 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         server = here.server()
         await server.start()
         stack.push_async_callback(server.stop)
-        jet = await stack.enter_async_context(connected(server.url, "lucid-up"))
+        jet = await stack.enter_async_context(connected(server.url, "lucid-up", credential=here.credential))
         folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)
@@ -132,6 +132,8 @@ async def _until_answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) 
     while True:
         try:
             await call(jet, "ping", {})
+            return
+        except Unauthenticated:  # answered: this process holds no token where an auth service makes them
             return
         except LucidError as error:
             if asyncio.get_running_loop().time() > end_s:

@@ -5,7 +5,7 @@ A role is one coroutine that runs until `stop` is set, over one connection and o
 
 import asyncio
 import multiprocessing
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from schemas.ports import Jet
 from streams.conductor.conductor import Conductor, ConductorParts
 from streams.control.audit_commands import AuditCommands
 from streams.control.commands import Control
+from streams.control.guard import Guard
 from streams.control.key_commands import KeyCommands
 from streams.control.nats_service import control_plane
 from streams.control.opening import Opening
@@ -44,6 +45,7 @@ from streams.roles.drivers import Installation, dialled, prepare_memory
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
 
+RENEW_S = 6 * 3600.0
 Result = TypeVar("Result")
 
 CONDUCTOR_THREADS = 64
@@ -123,12 +125,17 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
         audit,
+        Guard(here.tokens, store.hosts, store.log),
         now_us,
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(queries.list_page, store.log)
     services = (directory, conducting, retention, writer, projector, expired, audit)
+
+    async def renew() -> None:
+        await asyncio.to_thread(here.issuer.renew_admin)
+
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(service.run()) for service in services]
@@ -137,6 +144,9 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
                 await unless_stopped(stop, retry(directory.ready))
                 await unless_stopped(stop, retry(opening.prepare))
                 if not stop.is_set():
+                    # The operator's token first: when commands are answered, it is there.
+                    await retry(renew)
+                    running.append(tasks.create_task(_keep_renewing(renew)))
                     await broker.start()
                     await stop.wait()
             finally:
@@ -149,6 +159,14 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     finally:
         here.key_folder.release()
         await here.views.close()
+        await here.tokens.close()
+
+
+async def _keep_renewing(renew: Callable[[], Awaitable[None]]) -> None:
+    """Renew the operator's token while the service runs: each lives a day."""
+    while True:
+        await asyncio.sleep(RENEW_S)
+        await retry(renew)
 
 
 async def opened_recordings(folder: LoggedKeyFolder, jet: Jet) -> Recordings:

@@ -58,7 +58,7 @@ HOST_ABORT = Policy(Backoff(0.5, 0.5), Unavailable, for_s=5)
 GIVE_UP = Policy(Backoff(0.05, 0.05), LucidError)
 """A host destroys a session that it will not ask for again; the caller sets the bound."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
-"""The stage `record` asks the command service to end a recording; that service does not answer."""
+"""The stage `record` ends a recording in the session's log, and the server does not answer."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)
 """Each conflict means that another writer of the same log has succeeded."""
 LOG_OUTAGE = Policy(Backoff(0.2, 0.2), Unavailable, attempts=3)

@@ -4,6 +4,7 @@ While all of it happens, one honest `lucid record` goes on, from before the firs
 """
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -348,7 +349,13 @@ def test_commands_that_make_no_sense_are_answered(scene: Scene) -> None:
 
     async def asked() -> list[bytes]:
         async with hostile_host(scene.system.nats_url, scene.hosts, "hostile", "asking") as one:
-            bodies = (b"", b"{", b"[]", b'{"session": 3}', b'{"session": "asking", "x": 1}', b"\xff" * 900)
+            token = json.dumps(scene.system.credential()).encode()
+            bodies = (
+                *(b"", b"{", b"[]", b'{"session": 3}', b'{"session": "asking", "x": 1}', b"\xff" * 900),
+                *(b'{"token": %s}' % token, b'{"token": %s, "session": 3}' % token),
+                b'{"token": %s, "session": "nobody", "x": 1}' % token,
+                *(b'{"token": 3}', b'{"token": "e30.e30.e30"}', b'{"token": "%s"}' % (b"x" * 90_000)),
+            )
             answers = [
                 await one.jet.request(subjects.command(name), body, 30)
                 for name in ("create", "start", "stop", "show", "destroy", "recover")

@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from handlers.crypto.key_file import KEY_FILE_BYTES, MAGIC, open_key_file, read_head
+from infra.access.host_tokens import HostToken
 from infra.jetstream import Jet, connect
 from infra.keys.master import Keyring
 from schemas.errors import Denied, Unavailable
@@ -96,6 +97,7 @@ async def create(url: str, session: str, **more: object) -> Json:
         "prev_genesis": bytes(32).hex(),
         "settings": settings.model_dump(),
         "request": key.sign(CREATE_PREFIX + asked).hex(),
+        "token": HostToken(session, key)(),
         **more,
     }
     client = await nats.connect(url)
@@ -114,7 +116,8 @@ class Searched:
         self.system, self.image = system, image
 
     async def record_many(self, hosts: Path, wanted: Sequence[tuple[str, str]], content: bytes) -> None:
-        jet = await connect(self.system.nats_url, name="hosts", timeout_s=WAIT_S)
+        url, credential = self.system.nats_url, self.system.credential
+        jet = await connect(url, name="hosts", timeout_s=WAIT_S, credential=credential)
         try:
             await record_many(jet, hosts, wanted, content)
         finally:
@@ -325,7 +328,8 @@ async def patient(jet: Jet, command: str, **said: str) -> Json:
 
 async def destroy_crowd(searched: Searched, crowd: str, *, killed: bool) -> list[Json]:
     """Destroy all at once during two rotations. killed: the conductor is, when a quarter lost its key."""
-    jet = await connect(searched.system.nats_url, name="crowd", timeout_s=WAIT_S)
+    url, credential = searched.system.nats_url, searched.system.credential
+    jet = await connect(url, name="crowd", timeout_s=WAIT_S, credential=credential)
     try:
         names = [name for name, _ in sessions_of(crowd)]
         keys = [searched.key_file((await call(jet, "show", {"session": name}))["uid"]) for name in names]

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.machine.waiting import PATIENCE_S
 
+FOREIGN = ("LUCID_", "NATS_", "JWT_", "RATE_", "CORS_")
+
 
 @dataclass(frozen=True)
 class Served:
@@ -23,7 +25,16 @@ class Served:
 
     def client(self) -> httpx.Client:
         """A client of the administrator."""
-        return httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+        return self.client_with((self.data / "admin.token").read_text().strip())
+
+    def client_with(self, token: str) -> httpx.Client:
+        """A client that sends this token; empty: none."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx.Client(base_url=self.url, timeout=PATIENCE_S, headers=headers)
+
+    def token(self, role: str, subject: str = "developer") -> str:
+        """A token of one role."""
+        return self.lucid("token", "--role", role, "--subject", subject).stdout.strip()
 
     def lucid(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """One command beside the running system."""
@@ -63,5 +74,5 @@ def client(served: Served) -> Iterator[httpx.Client]:
 
 
 def environment(data: Path) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {**clean, "LUCID_DATA": str(data), "NO_COLOR": "1"}

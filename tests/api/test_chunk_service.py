@@ -85,8 +85,7 @@ async def world_of(jet: Jet, path: Path, limits: PoolLimits | None = None) -> As
     listening, stop = bound("127.0.0.1", 0), asyncio.Event()
     port = listening.getsockname()[1]
     serving = asyncio.create_task(serve(make_app(parts, ["processor", "storage"]), listening, stop))
-    issuer = getattr(here, "issuer", None)  # an installation without tokens asks for none
-    bearer = f"Bearer {issuer.issue('tester', [Role.ADMIN], 3600) if issuer else 'none'}"
+    bearer = f"Bearer {here.issuer.issue('tester', [Role.ADMIN], 3600)}"
     url, headers = f"http://127.0.0.1:{port}", {"Authorization": bearer}
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers) as client:
         yield World(parts, client, port, data, jet, f"Authorization: {bearer}\r\n")

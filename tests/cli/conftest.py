@@ -36,7 +36,7 @@ class Program:
         clean = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("LUCID_", "NATS_", "UV_RUN_"))
+            if not name.startswith(("LUCID_", "NATS_", "UV_RUN_", "JWT_"))
         }
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "streams.cli.main", *arguments],

@@ -12,6 +12,7 @@ from infra.blobs.disk import DiskBlobs
 from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer
 from schemas import subjects
+from schemas.access import Role
 from schemas.errors import Misuse, NotFound, RefusedByState
 from schemas.events.chunk import Dead
 from schemas.format import dsse
@@ -128,7 +129,9 @@ async def test_a_destroyed_session_leaves_its_history_and_a_tombstone(
         await host.final()
         sealed = await world.until("demo-01", "STOPPED")
         DiskBlobs(world.data.quarantine).put(f"{host.grant.uid.hex()}/0000000001.aa", b"x")
-        shown = await world.ask("destroy", "demo-01", reason="retention_over", approver="boss", who="ann")
+        ann = world.here.issuer.issue("ann", (Role.ADMIN,), 60)
+        asked = {"session": "demo-01", "reason": "retention_over", "approver": "boss", "who": "another"}
+        shown = await call(world.jet, "destroy", asked, credential=lambda: ann)
         assert (shown["state"], shown["shredded"]) == ("DESTROYED", True)
         uid = host.grant.uid.hex()
         assert not list((world.data.chunks / uid).glob("*"))
@@ -295,7 +298,7 @@ async def test_errors_cross_the_wire_as_what_they_are(server: NatsServer, tmp_pa
         with pytest.raises(Misuse) as misuse:
             await world.ask("stop", "demo-01", resaon="typo")
         assert misuse.value.code == "command.form"
-        for body in (b"", b"[]", b"{", b"\xff"):
+        for body in (b"", b"[]", b"{", b"\xff", b'{"token": 3}'):
             raw = await world.jet.request(subjects.command("stop"), body)
             assert b'"error"' in raw
         listed = await call(world.jet, "list", {})

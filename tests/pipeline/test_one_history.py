@@ -38,4 +38,4 @@ async def test_a_name_is_used_once_in_one_history_and_again_in_a_restored_one(
     assert again.grant.genesis != first.grant.genesis
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert "in one history" in readme
-    assert "everybody who can connect to that server can send every command" in readme
+    assert "Every command needs a token" in readme

@@ -1,17 +1,22 @@
-"""What each role may do: the tables of handlers/access."""
+"""What each role may do: the tables of handlers/access, and the page that shows them."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from handlers.access.commands import UNRECORDED, needs_session, permitted
+from handlers.access.commands import COMMANDS, UNRECORDED, needs_session, permitted
 from handlers.access.permissions import TABLE, Reach, owns, permit, permit_session, reach
 from handlers.lifecycle.session import Session, initial
 from schemas.access import EFFECTS, GIVEN_ROLES, Caller, Permission, Role
 from schemas.errors import Denied, NotFound
 from schemas.events.session import Created
 from schemas.subjects import UPLOAD_HOST
+from streams.control.commands import Control
 
+DOCS = Path(__file__).parents[2] / "docs"
 CHANGES = (
     *(Permission.OPEN, Permission.CREATE, Permission.RECORD, Permission.UPLOAD, Permission.DISCARD),
     *(Permission.RUN_PIPELINE, Permission.PROCESS, Permission.ACCEPT_LOSS, Permission.HOLD),
@@ -42,6 +47,24 @@ def test_every_permission_has_its_row_and_its_sentence() -> None:
     """Breaks: a permission is asked for that no table gives or explains."""
     assert set(TABLE) == set(EFFECTS) == set(Permission)
     assert all(given and Reach.NONE not in given.values() for given in TABLE.values())
+
+
+def test_every_command_has_a_row_and_every_row_a_command() -> None:
+    """Breaks: a new command is carried out for everybody, or for nobody."""
+    control = Control(*cast(Any, [_Anything()] * 7))
+    assert set(control.handlers) == set(COMMANDS)
+
+
+class _Anything:
+    """Stands for any part of the service: nothing of it is called."""
+
+    def __getattr__(self, name: str) -> "_Anything":
+        return self
+
+
+def test_the_page_shows_the_tables_as_they_are() -> None:
+    """Breaks: an operator gives a role by a page that is not true. Cure: just docs."""
+    subprocess.run([sys.executable, DOCS / "access_tables.py", "--check"], check=True, cwd=DOCS.parent)
 
 
 def test_a_caller_without_a_role_may_do_nothing() -> None:
@@ -101,7 +124,7 @@ def test_a_host_reaches_the_sessions_of_its_name_alone() -> None:
     for other in (session(host="rdp-02"), session(who="rdp-01"), initial("demo-01")):
         with pytest.raises(NotFound):
             permitted(HOST, "abort", own, other)
-    for name in ("hold", "recover", "rotate", "revoke_signer", "signers", "redrive"):
+    for name in ("hold", "recover", "rotate", "revoke_signer", "signers", "redrive", "list", "details"):
         with pytest.raises(Denied):
             needs_session(HOST, name)
 

@@ -25,6 +25,7 @@ from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse
 from schemas.format.chunk_header import Codec, Suite
 from streams.api.arriving import arriving
+from streams.api.auth import caller_of
 from streams.api.downloads import OCTETS
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
@@ -157,7 +158,7 @@ async def _of_batch(parts: ApiParts, caller: str, one: object) -> ChunkMade | Pr
 
 def _caller(request: Request) -> str:
     """The name under which callers take turns in the pool."""
-    return request.client.host if request.client else ""
+    return caller_of(request).subject
 
 
 async def _body(request: Request, held: HeldBytes, most: int) -> bytearray:

@@ -110,7 +110,7 @@ async def _record(jet: Jet, here: Installation, options: _Options, stop: asyncio
                 async with drawn_desktop(seconds or FOREVER_S, options.picture) as capture:
                     grant = await start_session(jet, here.identity, host, session, frozen, once=once)
                     sent = await record_session(jet, grant, capture, "x264", view, stop)
-            shown = await wait_sealed(jet, session) if options.wait else {}
+            shown = await wait_sealed(jet, session, grant.credential) if options.wait else {}
     finally:
         view.clear()
     result = _result(session, host, sent.progress, shown)

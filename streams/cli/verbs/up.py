@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 from schemas.errors import Misuse
 from schemas.subjects import PARTITIONS
@@ -24,15 +25,18 @@ def up(as_json: JsonFlag = False) -> None:
         )
     logging.basicConfig(level=settings.log_level, format=output.LOG_FORMAT)
     here.check_start(owner=True)
-    stop = asyncio.Event()
+    stop, token = asyncio.Event(), str(here.issuer.admin_file or "")
 
     async def until_stopped() -> None:
         async with running(here, quiet=False) as system:
             if as_json:
-                output.emit({"data": str(system.data.path), "api_url": system.api_url, "status": "running"})
+                run = {"data": str(system.data.path), "api_url": system.api_url, "token_file": token}
+                output.emit({**run, "status": "running"})
             else:
                 output.say(headline(system))
                 output.say(f"API on {system.api_url}")
+                if token:
+                    output.say(f"operator's token in {output.short_path(Path(token))}")
                 output.note("stop with Ctrl-C")
             await stopped(system, stop)
 

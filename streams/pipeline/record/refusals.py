@@ -2,11 +2,13 @@
 
 1. A host that has sent its final sends no more fragments. If that final breaks a rule, its session would stay
    open for days. So the recording is aborted with the reason, and all earlier fragments are sealed.
-2. The abort is the usual one: an `end` in the stream after all fragments. Every fold ends at that fragment.
+2. The abort is the usual one, appended to the session's log: an `end` follows in the stream, after all
+   fragments. Every fold ends at that fragment.
 3. The fold's checkpoint records that a final was refused: after a crash the abort is asked again, harmlessly.
 """
 
 import asyncio
+import secrets
 from contextlib import suppress
 
 from handlers.stages.record.admit import Unfit
@@ -15,13 +17,17 @@ from handlers.stages.record.pieces import FoldedFragment
 from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.errors import LucidError
+from schemas.events.commands import RequestEnd
 from schemas.format.fragment import Kind
 from schemas.ports.messages import Message
-from streams.control.client import call
 from streams.event_store.chunk_log import find_fragment
+from streams.event_store.session_log import SessionLog
 from streams.pipeline.record.shared import Shared
+from streams.scheduling.clock import now_us
 from streams.scheduling.retry import ABORT, retry
 
+STAGE = "record"
+"""The stage's name in the log: it aborts by itself, for nobody."""
 DEAD_LETTERS = 100
 """Refused fragments of a session that go to DEAD; the others are only counted."""
 
@@ -50,7 +56,7 @@ class Refusals:
             self.watch(fold)
 
     def watch(self, fold: Fold) -> None:
-        """Send `abort` if the fold has refused its final and goes on: in the background, until answered."""
+        """Abort if the fold has refused its final and goes on: in the background, until the log holds it."""
         if self._ending is None and fold.refused_final and not fold.ended:
             self._ending = asyncio.create_task(self._end(fold.refused_final), name=f"end {self._session}")
 
@@ -65,14 +71,20 @@ class Refusals:
             )
 
     async def close(self) -> None:
-        """Stop sending `abort`."""
+        """Give up an abort that the log does not hold yet: the next owner of the session asks again."""
         if self._ending is not None:
             self._ending.cancel()
             await asyncio.gather(self._ending, return_exceptions=True)
 
     async def _end(self, reason: str) -> None:
         log.warning("final_refused", session=self._session, code=reason)
+        end = RequestEnd(
+            session=self._session,
+            at_us=now_us(),
+            who=STAGE,
+            cause=f"refused-{secrets.token_hex(12)}",
+            end="aborted",
+            reason=reason,
+        )
         with suppress(LucidError):  # refused: the recording has ended already
-            await retry(
-                lambda: call(self._shared.jet, "abort", {"session": self._session, "reason": reason}), ABORT
-            )
+            await retry(lambda: SessionLog(self._shared.jet).execute(end), ABORT)

@@ -70,6 +70,9 @@ class World:
     data: DataDir
     settings: Settings
 
+    def __post_init__(self) -> None:
+        self.jet.credential = self.here.credential
+
     @property
     def here(self) -> Installation:
         return Installation(replace(self.settings, data=self.data.path))

@@ -197,7 +197,9 @@ def _another(worker: Child, number: int, data: DataDir) -> Child:
 @contextmanager
 def _clean_environment() -> Iterator[None]:
     """Children inherit the environment; settings of whoever runs the tests are not for them."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LUCID_", "NATS_", "JWT_"))
+    }
     with patch.dict(os.environ, kept, clear=True):
         yield
 

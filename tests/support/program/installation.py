@@ -25,7 +25,7 @@ import psutil
 MEBIBYTE = 1 << 20
 STOP_S, VERB_S, WAIT_S = 120.0, 600.0, 120.0
 """Only a hang takes longer, on a busy machine too."""
-FOREIGN = ("LUCID_", "NATS_", "MONGODB_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_")
+FOREIGN = ("LUCID_", "NATS_", "MONGODB_", "UV_RUN_", "CHUNK_", "COMPRESSION_", "ENCRYPTION_", "JWT_")
 READER = Path(__file__).parents[2] / "independent" / "reader.py"
 
 Environment = dict[str, str]
@@ -116,6 +116,10 @@ class Installation:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.up.log"
         self._verbs: list[subprocess.Popen[bytes]] = []
+
+    def credential(self) -> str:
+        """The token of its operator."""
+        return (self.data / "admin.token").read_text().strip()
 
     def start(self) -> None:
         """`lucid up`; return when it says that it runs."""
