@@ -30,7 +30,7 @@ CORS: dict[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST", "PUT", "DELETE"),
     "allow_headers": (
         *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "If-Range"),
-        *("Last-Event-ID", "Range", "Upload-Offset", "X-Reason"),
+        *("Last-Event-ID", "Range", "Upload-Offset", "X-Chunk-Key", "X-Reason"),
     ),
     "expose_headers": (
         *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After"),

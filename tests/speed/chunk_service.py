@@ -69,8 +69,8 @@ def main(seconds: float) -> None:
 def compare(told: dict[str, str], seconds: float) -> None:
     """told: the first line of `lucid up`."""
     headers = {"Content-Type": "application/octet-stream", "X-Chunk-Key": "A" * 43 + "="}
-    if "admin_token_file" in told:
-        headers["Authorization"] = f"Bearer {Path(told['admin_token_file']).read_text().strip()}"
+    if told.get("token_file"):
+        headers["Authorization"] = f"Bearer {Path(told['token_file']).read_text().strip()}"
     settings, keys = Settings().session(), SessionKeys(KEY)
     limits = httpx.Limits(max_connections=MOST_AT_ONCE)
     with httpx.Client(base_url=told["api_url"], headers=headers, limits=limits, timeout=60) as client:
