@@ -4,11 +4,13 @@
 2. A setting without an effect yet is refused, never accepted in silence.
 """
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -38,7 +40,21 @@ StateName = Literal[
     "CLEANUP",
     "DESTROYED",
 ]
-TIME = {"type": "string", "format": "date-time"}
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _only_rfc_3339(given: object) -> object:
+    """A number or a date alone would be taken for a time, too."""
+    if not isinstance(given, str) or not _RFC_3339.fullmatch(given):
+        raise ValueError("a time is RFC 3339, such as 2026-03-04T09:12:44Z")
+    return given
+
+
+Time = Annotated[
+    AwareDatetime,
+    BeforeValidator(_only_rfc_3339),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 Unsupported = Annotated[bool, Field(json_schema_extra={"const": False})]
 """A setting without an effect yet: true is refused with a sentence of its own."""
 
@@ -130,8 +146,8 @@ class FilterQuery(Request):
     host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,64}$")] = ""
     text: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,100}$")] = ""
     """Part of the session's id."""
-    created_from: Annotated[AwareDatetime | None, WithJsonSchema(TIME)] = None
-    created_before: Annotated[AwareDatetime | None, WithJsonSchema(TIME)] = None
+    created_from: Time | None = None
+    created_before: Time | None = None
     sealed: Annotated[bool | None, WithJsonSchema({"type": "boolean"})] = None
     owner: Line = ""
     tag: Annotated[list[Tag], Field(max_length=TAGS_MOST)] = []
