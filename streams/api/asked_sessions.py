@@ -17,6 +17,7 @@ from schemas.errors import Misuse
 from schemas.events.session import CaptureSettings, SessionSettings
 
 GB = 1_000_000_000
+TIME_MOST = (1 << 53) - 1
 
 
 def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, Any]:
@@ -95,7 +96,8 @@ def listed(wanted: ListQuery) -> dict[str, Any]:
 
 
 def _micros(at: datetime | None) -> int | None:
-    return None if at is None else round(at.timestamp() * 1e6)
+    """A time in µs, within the bounds of all times of ours."""
+    return None if at is None else max(min(round(at.timestamp() * 1e6), TIME_MOST), -TIME_MOST)
 
 
 def _details(asked: SessionCreate | SessionUpdate) -> dict[str, Any]:

@@ -33,7 +33,7 @@ PUT_ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/chunks", tags=["storage"], responses=RESPONSES)
 
 
-@router.put("/{session_id}/{index}", openapi_extra=PUT_BODY, responses=PUT_ANSWERS)
+@router.put("/{session_id}/{index:int}", openapi_extra=PUT_BODY, responses=PUT_ANSWERS)
 async def put_chunk(
     session_id: SessionId,
     index: Index,
@@ -53,8 +53,8 @@ async def put_chunk(
     )
 
 
-@router.head("/{session_id}/{index}", name="head_chunk", response_class=Response, responses=BYTES)
-@router.get("/{session_id}/{index}", response_class=Response, responses=BYTES)
+@router.head("/{session_id}/{index:int}", name="head_chunk", response_class=Response, responses=BYTES)
+@router.get("/{session_id}/{index:int}", response_class=Response, responses=BYTES)
 async def get_chunk(
     session_id: SessionId,
     index: Index,
