@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 
 from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate, SessionUpdate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
-from schemas.errors import Misuse, Stale
+from schemas.errors import Stale
 from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
 from streams.api.commands import Sending
 from streams.api.parts import ApiParts, parts_of
@@ -16,9 +16,7 @@ from streams.api.shapes import pipeline_shown, session_shown, statistics
 
 PREFIX = "/api/v1/sessions"
 SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The session's id.")]
-IfMatch = Annotated[
-    str | None, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")
-]
+IfMatch = Annotated[str, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")]
 ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
 Asked = Annotated[Reasoned | None, Body()]
 Parts = Annotated[ApiParts, Depends(parts_of)]
@@ -71,10 +69,11 @@ async def show_session(session_id: SessionId, send: Sending, response: Response)
 
 @router.put("/{session_id}", response_model=SessionShown)
 async def update_session(
-    session_id: SessionId, asked: SessionUpdate, send: Sending, response: Response, if_match: IfMatch = None
+    session_id: SessionId, if_match: IfMatch, asked: SessionUpdate, send: Sending, response: Response
 ) -> SessionShown:
     """Change the descriptive members of a session. `If-Match` names the state that the caller saw."""
-    revision, found = _revision(if_match), await send.ask("details", {"session": session_id})
+    revision = int(if_match.removeprefix("W/").strip('"'))
+    found = await send.ask("details", {"session": session_id})
     if found["revision"] != revision:
         raise Stale(
             f"session {session_id} has revision {found['revision']}, and If-Match names {revision}",
@@ -164,14 +163,3 @@ def _summed(totals: Mapping[str, Any]) -> dict[str, Any]:
 async def _command(send: Sending, name: str, session_id: str, asked: Reasoned | None) -> SessionShown:
     body = {"session": session_id, "reason": (asked or Reasoned()).reason}
     return session_shown(await send.send(name, body))
-
-
-def _revision(if_match: str | None) -> int:
-    """The revision that an If-Match names. Raises Misuse (request.if_match)."""
-    if if_match is None:
-        raise Misuse(
-            "a change names the state that it changes: the header If-Match is missing",
-            code="request.if_match",
-            hint="send the ETag of GET as If-Match",
-        )
-    return int(if_match.removeprefix("W/").strip('"'))
