@@ -97,7 +97,7 @@ async def admitted(
     Raises Denied (access.role, access.route), NotFound (session.absent): another person's session, or none.
     """
     caller = caller_of(request)
-    path = getattr(request.scope.get("route"), "path", "")
+    path = getattr(request.scope.get("route"), "path_format", "")
     permission = ROUTES.get(f"{request.method} {path}")
     if permission is None:
         raise Denied(f"{request.method} {path} is permitted to nobody", code="access.route")

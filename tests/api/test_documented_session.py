@@ -37,5 +37,4 @@ def typed(lines: list[str], folder: Path, data: Path, **environment: str) -> str
 def test_the_documented_session_runs_as_it_stands_there(served: Served, tmp_path: Path) -> None:
     """Breaks: a reader types the lines of the page, and gets an error."""
     assert len(documented()) >= 6
-    (served.data / "admin.token").touch()
     assert "october-1 is true" in typed(documented(), tmp_path, served.data)

@@ -22,7 +22,7 @@ MALFORMED = {"content": b"{", "headers": {"Content-Type": "application/json"}}
 def served_routes() -> set[str]:
     """Every method and path that the application serves, as `GET /health`."""
     app = routed("0")
-    found = {f"{method} {route.path}" for route in flat(app.routes) for method in route.methods}
+    found = {f"{method} {route.path_format}" for route in flat(app.routes) for method in route.methods}
     documented = app.openapi()["paths"].items()
     assert {f"{method.upper()} {path}" for path, methods in documented for method in methods} <= found
     return found

@@ -56,7 +56,6 @@ async def test_the_documented_session_runs_on_five_separate_services(
     environment["NATS_MAX_STORAGE_MB"] = "1024"  # the test server has less than the default
     with ExitStack() as running:
         urls = {role: running.enter_context(serving(role, free_port(), environment)) for role in ROLES}
-        (data / "admin.token").touch()
         first = [
             f"API={urls['api']} PIPELINE={urls['pipeline']}",
             'auth="Authorization: Bearer $(cat "$data/admin.token")"',
