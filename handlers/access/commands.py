@@ -53,6 +53,10 @@ COMMANDS: dict[str, Row] = {
     "revoke_signer": Row(Permission.MANAGE_KEYS, session=False),
     "audit": Row(Permission.READ_AUDIT, session=False),
     "audit_head": Row(Permission.READ_AUDIT, session=False),
+    "access_request": Row(Permission.WATCH),
+    "access_approve": Row(Permission.APPROVE, session=False),
+    "access_refuse": Row(Permission.LIST, session=False),
+    "access_list": Row(Permission.LIST, session=False),
 }
 UNRECORDED = "unrecorded_only"
 """Member of `destroy`: nothing may have been recorded into the session. The command checks it."""

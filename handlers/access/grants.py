@@ -116,13 +116,13 @@ def check_grant(access: Access, now_us: int) -> None:
     stage = access.stage(now_us)
     if stage == Stage.GRANTED:
         return
-    ask = "ask for it: access_request"
+    ask = f"lucid access request {access.session} --look {access.look} --reason TEXT"
     what = f"{access.look} of session {access.session}"
     if stage == Stage.ASKED:
         raise Denied(
             f"{what} needs a second person, and request {access.id} is not answered yet",
             code="access.unanswered",
-            hint="a second person answers it: access_approve",
+            hint=f"a second person: lucid access approve {access.id}",
         )
     if stage == Stage.NONE:
         raise Denied(f"{what} needs the approval of a second person", code="access.needed", hint=ask)
@@ -157,7 +157,7 @@ def _request(access: Access, command: RequestAccess) -> Event:
 def _answer(access: Access, command: AnswerAccess) -> Event:
     if access.number == 0 or command.number > access.number:
         named = request_id(access.session, access.key, command.number)
-        raise NotFound(f"there is no request {named}", code="access.absent", hint="access_list")
+        raise NotFound(f"there is no request {named}", code="access.absent", hint="lucid access list")
     stage = access.stage(command.at_us)
     if same_person(access.requester, command.who) and (command.approve or stage != Stage.ASKED):
         raise Denied(
@@ -172,7 +172,7 @@ def _answer(access: Access, command: AnswerAccess) -> Event:
             f"request {request_id(access.session, access.key, command.number)} is {is_now} "
             f"(allowed: {', '.join(allowed)})",
             code="access.over",
-            hint="access_list",
+            hint="lucid access list",
         )
     if command.approve:
         return AccessApproved(

@@ -45,7 +45,7 @@ def parse_request_id(text: str) -> tuple[str, str, int]:
         raise Misuse(
             f"{text[:120]!r} is no id of a request (such as demo-01.0a1b2c3d4e5f6071.1)",
             code="access.id",
-            hint="access_list",
+            hint="lucid access list",
         )
     return session_id(match[1]), match[2], int(match[3])
 

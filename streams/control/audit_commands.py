@@ -20,12 +20,12 @@ from schemas.format import dsse
 from schemas.format.audit_head import AuditHead
 from schemas.format.digest import h
 from schemas.ports import Jet, Signers
+from streams.control.access_commands import AccessCommands
+from streams.control.auditor import FILLED, Auditor
 from streams.event_store.audit_pages import AuditQuery, lines_from, page
 from streams.scheduling.clock import Clock
 
 Body = dict[str, Any]
-FILLED = ("who", "at_us", "cause")
-"""Members that every request has."""
 SIGN_S = 3600.0
 STEP_LINES = 500
 """Entries that are checked in one go of a thread."""
@@ -42,6 +42,8 @@ class AuditCommands:
     installation: Callable[[], bytes]
     """Content of `keys/installation`."""
     clock_us: Clock
+    auditor: Auditor
+    access: AccessCommands
 
     async def page(self, body: Body) -> Body:
         """A page of the audit chain, with filters (streams.event_store.audit_pages.AuditQuery)."""

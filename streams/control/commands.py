@@ -1,7 +1,8 @@
 """Carries out commands: `lucid.cmd.<name>`, one request and one answer each.
 
 1. A command is decided by the log; nothing is kept here. Several services share the requests.
-2. Every request carries a token. `Guard` verifies it, permits the command, and sets the name of the caller.
+2. Every request carries a token. `Guard` verifies it, permits the command, and sets the name of the caller;
+   `Auditor` records it (streams/control/auditor.py).
    Members that a request leaves out are filled in: at_us, cause. A request with a cause of its own may be
    repeated after any failure.
 3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds the event.
@@ -67,7 +68,7 @@ class Control:
         self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = opening.compression_max_s, clock_us
         self._opening = opening
-        self._guard = guard
+        self._guard, self._audit = guard, audit
         self.handlers: dict[str, Handler] = {
             "create": self.create,
             "open": self._by_our_clock(opening.open),
@@ -96,6 +97,10 @@ class Control:
             "revoke_signer": keys.revoke_signer,
             "audit": audit.page,
             "audit_head": audit.sign_head,
+            "access_request": audit.access.request,
+            "access_approve": audit.access.approve,
+            "access_refuse": audit.access.refuse,
+            "access_list": audit.access.list_page,
         }
 
     async def answer(self, name: str, raw: bytes) -> bytes:
@@ -104,7 +109,7 @@ class Control:
             body = json.loads(raw or b"{}")
             if not isinstance(body, dict):
                 raise Misuse("a request is a JSON object", code="command.form")
-            return answer(await self.handlers[name](await self._guard.admit(name, body)))
+            return answer(await self._carried_out(name, body))
         except LucidError as error:
             return answer_error(error)
         except ValidationError as error:
@@ -116,6 +121,16 @@ class Control:
         except Exception:
             log.exception("command_failed", name=name)
             return answer_error(LucidError(f"{name} failed inside; the log says why", code="command.bug"))
+
+    async def _carried_out(self, name: str, body: Body) -> Body:
+        """Identify the caller, permit and record the request, and carry it out."""
+        caller, asked = await self._guard.identify(name, body)
+        try:
+            asked = await self._guard.permit(caller, name, asked)
+        except LucidError as error:
+            self._audit.auditor.refused(caller, name, asked, error)
+            raise
+        return await self._audit.auditor.carry_out(caller, name, asked, self.handlers[name])
 
     async def create(self, body: Body) -> Body:
         """A host asks for a session; its signature, its key and its counter are checked first."""

@@ -26,12 +26,11 @@ class Guard:
     def __init__(self, tokens: Tokens, hosts: HostLog, log: SessionLog) -> None:
         self._tokens, self._hosts, self._log = tokens, hosts, log
 
-    async def admit(self, name: str, body: Body) -> Body:
-        """Return the request as it may be carried out: without its token, with the identity's members.
+    async def permit(self, caller: Caller, name: str, asked: Body) -> Body:
+        """Return the request as it may be carried out, with the members that the identity decides.
 
-        Raises Unauthenticated (access.*), Denied (access.role, access.host), NotFound (session.absent).
+        Raises Denied (access.role, access.host), NotFound (session.absent).
         """
-        caller, asked = await self.identify(name, body)
         session = None
         if needs_session(caller, name):
             session = await self._log.load(str(asked.get("session", "")))

@@ -17,7 +17,9 @@ from schemas.config.stage_limits import StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
 from streams.conductor.conductor import Conductor, ConductorParts
+from streams.control.access_commands import AccessCommands
 from streams.control.audit_commands import AuditCommands
+from streams.control.auditor import Auditor
 from streams.control.commands import Control
 from streams.control.guard import Guard
 from streams.control.key_commands import KeyCommands
@@ -27,7 +29,10 @@ from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost
+from streams.event_store.access_log import AccessLog
+from streams.event_store.audit_log import AuditLog
 from streams.event_store.event_store import EventStore
+from streams.event_store.looks import AccessPolicy
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
@@ -118,7 +123,11 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         defaults=settings.session(),
         compression_max_s=settings.compression_max_s,
     )
-    audit = AuditCommands(jet, here.signers, here.key_folder.installation, now_us)
+    chain = AuditLog(jet, now_us)
+    access = AccessCommands(AccessLog(jet), store.log, AccessPolicy.of(settings), now_us)
+    audit = AuditCommands(
+        jet, here.signers, here.key_folder.installation, now_us, auditor=Auditor(chain), access=access
+    )
     control = Control(
         store,
         queries,
@@ -150,8 +159,9 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
                     await broker.start()
                     await stop.wait()
             finally:
-                # Commands first: requests under way still need the directory to move.
+                # Commands first: requests under way still need the directory to move. Then their outcomes.
                 await broker.stop()
+                await chain.close()
                 for task in running:
                     task.cancel()
     except BaseExceptionGroup as errors:

@@ -105,3 +105,35 @@ def test_a_list_goes_on_where_another_ended(lucid: Lucid, data: Path, tmp_path: 
         if not after:
             break
     assert numbers == list(range(numbers[0], 0, -1))
+
+
+def test_an_export_waits_for_a_second_person_where_policy_asks_for_one(
+    lucid: Lucid, data: Path, tmp_path: Path
+) -> None:
+    """Breaks: policy asks for four eyes, and the command line looks with two."""
+    policy = {"ACCESS_APPROVAL_REQUIRED": "export", "ACCESS_REASON_REQUIRED": "export"}
+    alice, bob = (
+        {"LUCID_TOKEN": lucid("token", "--subject", who, "--role", "ADMIN", data=data).stdout.strip()}
+        for who in ("alice", "bob")
+    )
+    back, reason = str(tmp_path / "back"), ("--reason", "ticket 7")
+
+    def refused(*more: str) -> str:
+        said = lucid("export", "seen-1", "--out", back, *more, "--json", data=data, **policy, **alice)
+        assert not (tmp_path / "back").exists()
+        return str(json.loads(said.stdout)["code"])
+
+    assert refused() == "access.reason"
+    assert refused(*reason) == "access.needed"
+    made = ok(lucid, "access", "request", "seen-1", "--look", "export", *reason, data=data, **alice)
+    assert refused(*reason) == "access.unanswered"
+    own = lucid("access", "approve", made["id"], "--json", data=data, **alice)
+    assert (own.returncode, json.loads(own.stdout)["code"]) == (6, "access.self")
+    waiting = ok(lucid, "access", "list", "--waiting", data=data, **bob)["requests"]
+    assert [one["id"] for one in waiting] == [made["id"]]
+    assert "alice wants to export seen-1: ticket 7" in lucid("access", "list", data=data, **bob).stdout
+    ok(lucid, "access", "approve", made["id"], data=data, **bob)
+    ok(lucid, "export", "seen-1", "--out", back, *reason, data=data, **policy, **alice)
+    assert lucid("access", "refuse", made["id"], data=data, **bob).returncode == 0
+    (tmp_path / "back").unlink()
+    assert refused(*reason) == "access.ended"
