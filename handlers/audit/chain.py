@@ -80,13 +80,14 @@ class Walk:
 
     def take(self, line: bytes) -> AuditEntry | None:
         """Check the next line; None: it is no entry."""
-        before, self.head = self.head, after(self.head, line)
-        wanted = before.number + 1
+        before, wanted = self.head, self.head.number + 1
         try:
             entry = read_entry(line)
         except EvidenceFalse as error:
+            self.head = after(before, line)
             self._add("audit.form", wanted, error.message)
             return None
+        self.head = head_of(line, entry)
         if entry.number > wanted:
             self._add("audit.hole", entry.number, f"entries {wanted} to {entry.number - 1} are missing")
         elif entry.number < wanted:

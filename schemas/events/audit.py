@@ -9,7 +9,9 @@
 4. A newer writer may add members: a reader checks the line's bytes and ignores members that it does not know.
 """
 
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,7 +19,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from schemas.errors import EvidenceFalse, Rejected
 from schemas.format.digest import ZERO, h
-from schemas.format.jcs import jcs, strict_loads
+from schemas.format.jcs import DECODER, jcs, strict_loads
 from schemas.types import Count, Frozen, Hex16, Hex32, TimeUs
 
 WHO_CHARS, TEXT_CHARS, WORD_CHARS, ROLES_MOST = 200, 500, 100, 8
@@ -101,13 +103,34 @@ def read_entry(line: bytes) -> AuditEntry:
     try:
         if len(line) > MAX_ENTRY_BYTES:
             raise Rejected(f"{len(line)} bytes, allowed {MAX_ENTRY_BYTES}", code="json.form")
-        return AuditEntry.model_validate(strict_loads(line))
+        return AuditEntry.model_validate(_canonical(line))
     except Rejected as error:
         why = error.message
     except ValidationError as error:
         first = error.errors()[0]
         why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     raise EvidenceFalse(f"not an audit entry: {why[:300]}", code="audit.form")
+
+
+def skim_entry(line: bytes) -> AuditEntry | None:
+    """Return the entry in one line, without a judgement of its form; None: there is none."""
+    try:
+        return AuditEntry.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+def _canonical(line: bytes) -> Any:
+    """Return the value of a canonical line. Raises Rejected (json.*).
+
+    Plain ASCII lines are compared with the standard encoder, whose text is the same and ten times cheaper.
+    """
+    if line.isascii() and b"null" not in line:
+        with suppress(ValueError, RecursionError):  # strict_loads tells the fault
+            value = DECODER.decode(line.decode())
+            if json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == line:
+                return value
+    return strict_loads(line)
 
 
 def write_entry(entry: AuditEntry) -> bytes:

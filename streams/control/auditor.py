@@ -21,7 +21,7 @@ from streams.event_store.audit_log import AuditLog
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
-UNAUDITED = frozenset(("ping", "room", "show", "list", "signers", "audit", "access_list"))
+UNAUDITED = frozenset(("ping", "room", "show", "list", "totals", "signers", "audit", "access_list"))
 REASON = "audit_reason"
 FILLED = ("who", "at_us", "cause")
 """Members that a request has although its command does not know them."""
