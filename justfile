@@ -48,6 +48,10 @@ bench-views *ARGS:
 bench-chunks *ARGS:
     python -m tests.speed.chunk_service {{ARGS}}
 
+# how many lifecycle transitions a second are decided: SESSIONS (at most 250) for SECONDS
+transitions *ARGS:
+    python -m tests.speed.transitions {{ARGS}}
+
 # kills, faults and load at once, for 30 minutes or SOAK_MINUTES; ends with figures
 soak:
     python -m tests.soak.soak

@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas.events.session import (
     DAY_US,
@@ -149,56 +150,60 @@ def evolve(session: Session, event: Event | None, seq: int) -> Session:
     """
     if seq <= session.last_seq:
         return session
-    session = replace(session, last_seq=seq, events=session.events + 1)
+    first_seq = seq if isinstance(event, Created) else session.first_seq
+    changes: dict[str, Any] = {"last_seq": seq, "events": session.events + 1, "first_seq": first_seq}
+    return replace(session, **changes | _changes(session, event))
+
+
+def _changes(session: Session, event: Event | None) -> dict[str, Any]:
+    """The fields that an event changes: one new object an event, for a copy costs more than the rest."""
     if event is None:
-        return session
-    session = replace(session, causes=session.causes | {event.cause})
+        return {}
+    changes: dict[str, Any] = {"causes": session.causes | {event.cause}}
     if isinstance(event, Transition):
-        session = replace(
-            session,
-            state=event.to_state,
-            reason=event.reason,
-            moved_us=event.at_us,
-            ended_us=_ended_us(session, event),
-        )
+        changes |= {"state": event.to_state, "reason": event.reason, "moved_us": event.at_us}
+        changes["ended_us"] = _ended_us(session, event)
+    return changes | _own_changes(session, event)
+
+
+def _own_changes(session: Session, event: Event) -> dict[str, Any]:
+    """The fields that only an event of its kind changes."""
     match event:
         case Created():
-            return replace(
-                session,
-                state=State.CREATED,
-                created=event,
-                key_id=event.dek_id or b"",
-                revision=1 if event.details else 0,
-                details=event.details or b"",
-                moved_us=event.at_us,
-                first_seq=seq,
-            )
+            return {
+                "state": State.CREATED,
+                "created": event,
+                "key_id": event.dek_id or b"",
+                "revision": 1 if event.details else 0,
+                "details": event.details or b"",
+                "moved_us": event.at_us,
+            }
         case StartCompleted():
-            started = replace(session, dek_id=event.dek_id, intake=event.intake, started_us=event.at_us)
-            return replace(started, key_id=event.dek_id)
+            key_id = event.dek_id
+            return {"dek_id": key_id, "key_id": key_id, "intake": event.intake, "started_us": event.at_us}
         case DetailsChanged():
-            return replace(session, revision=event.revision, details=event.details, key_id=event.dek_id)
+            return {"revision": event.revision, "details": event.details, "key_id": event.dek_id}
         case PipelinePaused() | PipelineResumed():
-            return replace(session, pipeline_paused=isinstance(event, PipelinePaused))
+            return {"pipeline_paused": isinstance(event, PipelinePaused)}
         case Recovered() | RunAllotted():
-            return replace(session, run=event.run, run_chunks=event.chunks)
+            return {"run": event.run, "run_chunks": event.chunks}
         case LossAccepted():
-            return replace(session, losses={**session.losses, event.index: event.reason})
+            return {"losses": {**session.losses, event.index: event.reason}}
         case SourceReleased():
-            return replace(session, released_chunks=event.chunks, released_to=event.up_to)
+            return {"released_chunks": event.chunks, "released_to": event.up_to}
         case EndRequested():
-            return replace(session, end_requested=session.end_requested or event)
+            return {"end_requested": session.end_requested or event}
         case SealStarted():
-            return replace(session, seal_started=event)
+            return {"seal_started": event}
         case Sealed():
-            return replace(session, seal_started=None, seals=(*session.seals, event))
+            return {"seal_started": None, "seals": (*session.seals, event)}
         case HoldChanged():
-            return replace(session, held=event.held)
+            return {"held": event.held}
         case DestroyOrdered():
-            return replace(session, destroy=event)
+            return {"destroy": event}
         case Shredded():
-            return replace(session, shredded=event)
-    return session
+            return {"shredded": event}
+    return {}
 
 
 def _ended_us(session: Session, event: Transition) -> int:

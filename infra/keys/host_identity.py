@@ -52,6 +52,9 @@ class HostIdentity:
         self._files.put("evidence.json", json.dumps({"seed": secrets.token_bytes(32).hex()}).encode())
         self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._read("evidence.json")["seed"]))
         self._files.put("state.json", _state(0, bytes(GENESIS_BYTES), ""))
+        self.public = self.key.public_key().public_bytes_raw()
+        self._known: Members | None = None
+        """The state once it was read: while the folder is locked, nobody else changes it."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,36 +69,39 @@ class HostIdentity:
             self._lock = -1
 
     @property
-    def public(self) -> bytes:
-        return self.key.public_key().public_bytes_raw()
-
-    @property
     def credential(self) -> HostToken:
         return HostToken(self.host, self.key)
 
     @property
     def prev_genesis(self) -> bytes:
-        return bytes.fromhex(self._read("state.json")["genesis"])
+        return bytes.fromhex(self._state["genesis"])
 
     @property
     def pending(self) -> tuple[str, int] | None:
-        state = self._read("state.json")
+        state = self._state
         return (state["pending"], state["counter"]) if state["pending"] else None
 
-    def begin(self, session: str) -> int:
-        state = self._read("state.json")
-        counter: int = state["counter"]
-        if state["pending"] == session:
+    def begin(self, session: str, settled: bytes = b"") -> int:
+        counter: int = self._state["counter"]
+        if self._state["pending"] == session:
             return counter
-        write_private(
-            self.directory / "state.json", _state(counter + 1, bytes.fromhex(state["genesis"]), session)
-        )
+        self._write(counter + 1, settled or self.prev_genesis, session)
         return counter + 1
 
     def settle(self, session: str, genesis: bytes) -> None:
-        state = self._read("state.json")
-        if state["pending"] == session:
-            write_private(self.directory / "state.json", _state(state["counter"], genesis, ""))
+        if self._state["pending"] == session:
+            self._write(self._state["counter"], genesis, "")
+
+    @property
+    def _state(self) -> Members:
+        if self._known is None:
+            self._known = self._read("state.json")
+        return self._known
+
+    def _write(self, counter: int, genesis: bytes, pending: str) -> None:
+        raw = _state(counter, genesis, pending)
+        write_private(self.directory / "state.json", raw)
+        self._known = json.loads(raw)
 
     def _read(self, name: str) -> Members:
         return parsed(self._files.read(name) or b"", self.directory / name, _damaged)

@@ -237,8 +237,11 @@ class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
     def pending(self) -> tuple[str, int] | None:
         """The session that has a counter and no genesis yet, and its counter; None: there is none."""
 
-    def begin(self, session: str) -> int:
-        """Return the counter of a session. Durable; a second call returns the same until `settle`."""
+    def begin(self, session: str, settled: bytes = b"") -> int:
+        """Return the counter of a session. Durable; a second call returns the same until `settle`.
+
+        settled: the genesis of the session that was pending, noted by the same write.
+        """
 
     def settle(self, session: str, genesis: bytes) -> None:
         """Note the genesis of the session's track 0. Durable: now its first fragment may be sent."""

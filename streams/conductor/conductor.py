@@ -44,6 +44,7 @@ from schemas.ports import Signers
 from schemas.ports.messages import Message
 from streams.conductor.host_watch import HostActivity, send_end
 from streams.conductor.redriving import redrive
+from streams.conductor.tracked import Tracked, steps_after
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
 from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
@@ -107,18 +108,6 @@ class ConductorParts:
     """Publishes `final` to the recording of an upload, unless it is there."""
 
 
-@dataclass(slots=True)
-class _Tracked:
-    """The conductor's memory of one session. It may be lost at any time."""
-
-    progress: ChunkProgress
-    session: Session
-    unread: set[str] = field(default_factory=lambda: set(STEPS_READ))
-    """Steps whose subjects have new events."""
-    end_sent: bool = False
-    final_sent: bool = False
-
-
 class Conductor:
     """Runs until cancelled. One event loop; any number of processes."""
 
@@ -129,14 +118,14 @@ class Conductor:
         self._sealer = Sealer(jet, self._log, keys, evidence, signers)
         self._shredder = Shredder(parts.store.recordings, keys, evidence, signers, parts.require_keys)
         self._activity = HostActivity(parts.store.recordings, parts.clock_us())
-        self._tracked: dict[str, _Tracked] = {}
+        self._tracked: dict[str, Tracked] = {}
         self._tasks = SessionTasks(self._advance)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
     async def run(self) -> None:
         """Carry out actions until cancelled."""
         await retry(self._directory.ready)
-        self._directory.on_change(lambda session: self.wake(session.id))
+        self._directory.on_change(self._changed)
         try:
             async with asyncio.TaskGroup() as tasks:
                 waking = [subjects.chunk_filter(step) for step in WAKING_STEPS]
@@ -155,12 +144,24 @@ class Conductor:
         if session is None or is_idle(session):
             self._tracked.pop(session_id, None)
             return
-        tracked = self._tracked.setdefault(session_id, _Tracked(ChunkProgress(session_id), session))
+        tracked = self._track(session)
         tracked.unread |= {step} if step else set(STEPS_READ)
         # A recording with a limit must be looked at with each chunk.
         if routine and session.state in WAITING and session.policy.max_bytes is None:
             return
         self._tasks.wake(session_id)
+
+    def _track(self, session: Session) -> Tracked:
+        return self._tracked.setdefault(session.id, Tracked(ChunkProgress(session.id), session))
+
+    def _changed(self, session: Session) -> None:
+        """The log has an event of this session."""
+        if is_idle(session):
+            self._tracked.pop(session.id, None)
+            return
+        tracked = self._track(session)
+        tracked.unread |= steps_after(tracked.session, session)
+        self._tasks.wake(session.id)
 
     def trouble(self, session_id: str) -> Trouble | None:
         """The error that delays the session; None: none is known."""
@@ -214,12 +215,12 @@ class Conductor:
                 return
         self._tasks.wake(session_id)
 
-    def _turn(self, tracked: _Tracked, action: Action | None = None) -> AbstractAsyncContextManager[None]:
+    def _turn(self, tracked: Tracked, action: Action | None = None) -> AbstractAsyncContextManager[None]:
         """Hold a slot of the action's kind of work. action None: deciding."""
         created = tracked.session.created
         return self._slots[KINDS.get(type(action), DECIDING)].turn(created.host if created else "")
 
-    async def _decide(self, tracked: _Tracked) -> Action | None:
+    async def _decide(self, tracked: Tracked) -> Action | None:
         """The next action of the session, by all events up to now; None: there is none."""
         async with self._turn(tracked):
             # The log first, then the chunks: the chunks of a run are read after its start was.
@@ -243,7 +244,7 @@ class Conductor:
             )
             return evaluate(facts, self._parts.limits)
 
-    async def _carry_out(self, tracked: _Tracked, action: Action, now_us: int) -> None:
+    async def _carry_out(self, tracked: Tracked, action: Action, now_us: int) -> None:
         session = tracked.session
         match action:
             case Execute(command, fields):
@@ -276,14 +277,15 @@ class Conductor:
                 tombstone = await self._shredder.shred(session, lambda: self._turn(tracked, action))
                 await self._do(tracked, commands.RecordShredding, now_us, tombstone=tombstone)
 
-    async def _do(self, tracked: _Tracked, kind: type[Command], now_us: int, **fields: object) -> None:
+    async def _do(self, tracked: Tracked, kind: type[Command], now_us: int, **fields: object) -> None:
         """Execute a command once, however many conductors do: its cause follows from the end of the log."""
         session = tracked.session
         cause = f"{WHO}.{kind.__name__}.{session.last_seq}"
         head = {"session": session.id, "at_us": now_us, "who": WHO, "cause": cause}
         tracked.session = await self._log.execute(kind.model_validate({**head, **fields}), session)
+        tracked.unread |= steps_after(session, tracked.session)
 
-    async def _give_up(self, tracked: _Tracked, error: LucidError) -> None:
+    async def _give_up(self, tracked: Tracked, error: LucidError) -> None:
         """Bring the session to ERROR; one that is being destroyed is retried with the next sweep instead."""
         session = tracked.session
         log.error("conducting_refused", session=session.id, state=session.state, error=error)

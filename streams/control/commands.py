@@ -65,6 +65,7 @@ class Control:
     ) -> None:
         self._jet, self._recordings = store.jet, store.recordings
         self._log, self._hosts = store.log, store.hosts
+        self._directory = store.directory
         self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = opening.compression_max_s, clock_us
         self._opening = opening
@@ -157,7 +158,7 @@ class Control:
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""
         asked = commands.Start.model_validate(self._filled(body))
-        await self._quota.start(asked.session, self._log.execute(asked))
+        await self._quota.start(asked.session, self._append(asked))
         session = await self._outcomes.until(
             asked.session,
             START_S,
@@ -252,7 +253,11 @@ class Control:
         return timed
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
-        return session_details(await self._log.execute(kind.model_validate(self._filled(body))))
+        return session_details(await self._append(kind.model_validate(self._filled(body))))
+
+    async def _append(self, asked: Command) -> Session:
+        """Append the event of a command. The directory's fold is usually the newest: it saves a read."""
+        return await self._log.execute(asked, self._directory.get(asked.session))
 
     def _filled(self, body: Body) -> Body:
         """The request with the members that it leaves out."""

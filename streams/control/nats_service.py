@@ -5,6 +5,7 @@
 3. It knows the names of commands, never their effects.
 4. Its connection is made by `dial`, as every other one. FastStream would send the credentials of a tls:// URL
    in plain text, and would end for good at a refusal that passes.
+5. FastStream converts no argument: a command decodes its own body, and checks it by its own model.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -35,7 +36,7 @@ class Broker(NatsBroker):
     """FastStream's broker over the connection that `dial` returns."""
 
     def __init__(self, dial: Dial) -> None:
-        super().__init__(logger=None)
+        super().__init__(logger=None, apply_types=False)
         self._dial = dial
 
     async def _connect(self) -> Any:

@@ -150,7 +150,9 @@ class Opening:
     async def prepare(self) -> None:
         """Resolve the session that a crash left between its key and Created, before commands are answered."""
         async with self.host.identity() as me:
-            await self.host.resolve(me)
+            previous = await self.host.resolve(me)
+            if me.pending is not None:
+                await asyncio.to_thread(me.settle, me.pending[0], previous)
 
     async def _open(self, asked: OpenAsked, wanted: Wanted, session: Session) -> Session:
         async with self.host.identity() as me:
@@ -158,12 +160,12 @@ class Opening:
             if session.created is not None:  # another request with this name was first
                 await self._check_repeated(session, asked, wanted)
                 return session
-            await self.host.resolve(me, but=asked.session)
-            command, keys = await self.host.prepare(me, wanted)
+            previous = await self.host.resolve(me, but=asked.session)
+            command, keys = await self.host.prepare(me, wanted, previous)
             command = _sealed(command, keys.dek, asked)
             await self.store.hosts.admit(command)
             session = await self.store.log.execute(command, session)
-            await self.host.settle(me, session, keys)
+            await self.host.note(session, keys)
             return session
 
     async def _check_repeated(self, session: Session, asked: OpenAsked, wanted: Wanted) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from schemas import subjects
-from schemas.errors import Denied, RefusedByState, Unavailable
+from schemas.errors import Conflict, Denied, RefusedByState, Unavailable
 from schemas.events.commands import Create
 from schemas.events.host import CounterTaken, HostRegistered, read_host_event
 from schemas.format.jcs import jcs
@@ -75,6 +75,8 @@ class HostLog:
 
     async def register(self, host: str, key: bytes, at_us: int, who: str) -> None:
         """Register the host's evidence key. Raises Denied (host.key): another key is registered."""
+        if await self.key(host) == key:  # most hosts are known
+            return
         event = HostRegistered(host=host, key=key, at_us=at_us, who=who)
         first = await self._append_first(subjects.host_log(host), event, host)
         if first is not None:
@@ -97,11 +99,14 @@ class HostLog:
         """Append the only event of a subject; or return the message that is there already."""
 
         async def attempt() -> Message | None:
-            # After a Conflict: another process was first, or our ack was lost.
-            last = await self._jet.last(subjects.LIFECYCLE, subject)
-            if last is None:
+            try:
                 await self._jet.append(subject, jcs(event.model_dump(mode="json")), 0)
-            return last
+            except Conflict:  # it was there before, or another process was first, or our ack was lost
+                last = await self._jet.last(subjects.LIFECYCLE, subject)
+                if last is None:
+                    raise
+                return last
+            return None
 
         return await retry_conflicts(attempt, f"host {host}")
 

@@ -3,7 +3,9 @@
 1. An append expects the last sequence that the decision was made on. After a Conflict the log is read on from
    there and the decision made again. If the command's own event is there (its ack was lost), it is done.
 2. So a command may be executed again after any failure, and any number of writers may execute at once.
-3. A read may lag behind the leader. Then the append conflicts, and reading goes on; nothing is overwritten.
+3. A caller may hand in a fold. The first decision is made on it: most are the newest, and save a read. A
+   stale one conflicts. Its word that a command is refused, or done, counts only when the log was read.
+4. A read may lag behind the leader. Then the append conflicts, and reading goes on; nothing is overwritten.
 """
 
 from pydantic import ValidationError
@@ -73,12 +75,16 @@ class SessionLog:
         Raises the errors of `decide`, Unavailable (repeat with the same `cause`), Conflict (log.busy).
         """
         session = known or initial(subjects.session_id(command.session))
+        is_unread = known is not None
 
         async def attempt() -> Session:
             # After a Conflict: our event with a lost ack, or another writer's. Reading on tells which.
-            nonlocal session
-            session = await self.advance(session)
-            events = decide(session, command)
+            nonlocal session, is_unread
+            events = _decided_on(session, command) if is_unread else []
+            is_unread = False
+            if not events:
+                session = await self.advance(session)
+                events = decide(session, command)
             return await self._append(session, events[0]) if events else session
 
         return await retry_conflicts(lambda: retry(attempt, LOG_OUTAGE), f"session {command.session}")
@@ -88,3 +94,11 @@ class SessionLog:
         seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
         log.info("appended", session=session.id, type=event.type, seq=seq, cause=event.cause)
         return evolve(session, event, seq)
+
+
+def _decided_on(session: Session, command: Command) -> list[Event]:
+    """The events of a command on a fold that may be stale; empty: only the log can tell."""
+    try:
+        return decide(session, command)
+    except Rejected:
+        return []

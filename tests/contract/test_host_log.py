@@ -35,7 +35,7 @@ async def test_whether_a_counter_is_free_is_one_look_however_many_were_used(jet:
     for number in range(1, 30):
         looks.clear()
         await HostLog(Counting()).admit(requested(f"desk-{number}", number))  # type: ignore[arg-type]
-    assert looks == ["last", "last", "append"]
+    assert looks == ["last", "append"]
 
 
 async def test_a_counter_that_was_used_is_refused_and_a_repeated_request_is_no_second_one(jet: Jet) -> None:
