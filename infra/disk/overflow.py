@@ -39,7 +39,7 @@ class DiskOverflow:
         self.is_full = False
         self._free_part = FREE_PART * sharers
         self._folder, self._limit = folder, limit_bytes
-        self._files_most = _raised_file_limit() // FILES_PART
+        self._files_most = raised_file_limit() // FILES_PART
         self._used = self._files = 0
         self._ended: deque[int] = deque()
         """Sizes of files that ended, in any thread."""
@@ -131,7 +131,7 @@ def _nameless(folder: Path) -> int:
     return file
 
 
-def _raised_file_limit() -> int:
+def raised_file_limit() -> int:
     """Raise the soft limit of open files as far as DESCRIPTORS_MOST; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_MOST if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MOST)

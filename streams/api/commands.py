@@ -58,7 +58,8 @@ class Commands:
         return details
 
 
-def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:
+async def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:
+    """The commands of this request. Async: otherwise the framework runs it in a thread."""
     cause = cause_of(request, idempotency_key)
     return Commands(parts_of(request).jet, cause, credential_of(request))
 

@@ -5,20 +5,26 @@
 2. A key that is erased during a transfer ends it, too.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
 
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from handlers.crypto.keys import SessionKeys
 from schemas.api.problem import problem_of
 from schemas.errors import Misuse, RefusedByState
 from streams.api import ranges
 from streams.api.problems import respond
+from streams.api.transfers import Pieces, Transfers
 from streams.evidence.stored_chunks import StoredChunk, StoredChunks
 from streams.keys.held_keys import HeldKeys
 from streams.keys.keystore import KeyStore
 
 OCTETS = "application/octet-stream"
+
+Part = tuple[StoredChunk, slice]
+"""A chunk, and the place of the wanted bytes in it."""
 
 
 def whole(data: bytes, range_header: str | None, headers: dict[str, str]) -> Response:
@@ -41,7 +47,12 @@ def outside(size: int) -> Response:
 
 
 def recording(
-    stored: StoredChunks, keys: KeyStore, range_header: str | None, headers: dict[str, str]
+    transfers: Transfers,
+    stored: StoredChunks,
+    keys: KeyStore,
+    caller: str,
+    range_header: str | None,
+    headers: dict[str, str],
 ) -> Response:
     """The answer with the plain bytes of a recording. One that grows has an unknown length."""
     chunks = stored.of_track()
@@ -56,23 +67,36 @@ def recording(
     headers["Content-Length"] = str(taken.size)
     if span is not None:
         headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{total}"
-    body = _bytes(stored, chunks, keys, taken)
-    return StreamingResponse(body, 200 if span is None else 206, headers, OCTETS)
+    body = _bytes(transfers, stored, _within(chunks, taken), keys, caller)
+    return Pieces(body, 200 if span is None else 206, headers, OCTETS)
+
+
+def _within(chunks: Sequence[StoredChunk], span: ranges.Span) -> list[Part]:
+    """The chunks that hold bytes of the span, each with the place of these bytes in it."""
+    parts, at = [], 0
+    for chunk in chunks:
+        begin, at = at, at + chunk.entry.plain
+        if at > span.first and begin < span.end:
+            parts.append((chunk, slice(max(span.first - begin, 0), min(span.end - begin, chunk.entry.plain))))
+    return parts
 
 
 async def _bytes(
-    stored: StoredChunks, chunks: Sequence[StoredChunk], keys: KeyStore, span: ranges.Span
-) -> AsyncIterator[bytes]:
-    session, at = stored.session, 0
+    transfers: Transfers, stored: StoredChunks, parts: Sequence[Part], keys: KeyStore, caller: str
+) -> AsyncGenerator[memoryview, None]:
+    session = stored.session
     async with keys.using(session.uid, session.dek_id) as held:
-        for chunk in chunks:
-            begin, at = at, at + chunk.entry.plain
-            if at <= span.first:
-                continue
-            if begin >= span.end:
-                return
-            plain = await stored.plain(chunk, await usable(keys, held, session.id))
-            yield plain[max(span.first - begin, 0) : span.end - begin]
+
+        async def check() -> SessionKeys:
+            return await usable(keys, held, session.id)
+
+        async def read(chunk: StoredChunk, wanted: slice) -> memoryview:
+            return memoryview(await stored.plain(chunk, await check()))[wanted]
+
+        reads = (partial(read, chunk, wanted) for chunk, wanted in parts)
+        async with aclosing(transfers.pieces(caller, reads, check)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 async def usable(keys: KeyStore, held: HeldKeys | None, session_id: str) -> SessionKeys:

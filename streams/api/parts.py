@@ -6,10 +6,12 @@ from fastapi import Request
 
 from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
+from streams.api.transfers import Transfers
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
 from streams.evidence.evidence_store import EvidenceStore
+from streams.evidence.stored_chunks import ChunkLists
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
@@ -25,6 +27,8 @@ class ApiParts:
     evidence: EvidenceStore
     keys: KeyStore
     chunks: ChunkServices
+    lists: ChunkLists
+    transfers: Transfers
     uploads: Uploads
     recordings_here: OwnRecordings
     data: DataDir
@@ -38,3 +42,8 @@ def parts_of(request: Request) -> ApiParts:
     """The parts of the application that serves this request."""
     parts: ApiParts = request.app.state.parts
     return parts
+
+
+async def given_parts(request: Request) -> ApiParts:
+    """As `parts_of`, for routes: the framework runs a function that is not async in a thread."""
+    return parts_of(request)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from schemas.config.logs import logger
 from schemas.errors import Unavailable
+from streams.api.connections import Connection
 
 GRACE_S = 10
 """How long requests under way may take after the signal to stop; a longer one is broken off."""
@@ -18,6 +19,10 @@ IDLE_S = 75
 """A connection without a request is closed after this time."""
 WAITING_MOST = 256
 """Connections that may wait to be taken."""
+CONNECTIONS_MOST = 4096
+"""Beyond it requests are answered with 503."""
+STALLED_MS = 60_000
+"""The kernel ends a connection whose other side takes no byte for so long."""
 
 
 log = logger("lucid.http")
@@ -35,7 +40,10 @@ def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Raises Unavailable (api.port)."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=WAITING_MOST)
+        listening = socket.create_server((host, port), family=family, backlog=WAITING_MOST)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        return listening
     except OSError as error:
         raise Unavailable(
             f"{host}:{port} cannot be served: {error.strerror}",
@@ -63,12 +71,13 @@ async def serve(
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=CONNECTIONS_MOST,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=GRACE_S,
         ssl_context_factory=(lambda *_: tls) if tls else None,

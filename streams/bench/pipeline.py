@@ -39,7 +39,7 @@ STALLED_S = 60.0
 class Running:
     """A system that runs in another process. pids: by role, `supervisor` included.
 
-    environment: of a process that connects to it.
+    environment: of a process that connects to it. api_url: of its HTTP service; empty: it has none.
     """
 
     jet: Jet
@@ -47,28 +47,29 @@ class Running:
     environment: Mapping[str, str]
     url: str
     pids: dict[str, int]
+    api_url: str = ""
 
 
 @asynccontextmanager
-async def system(task: Task) -> AsyncIterator[Running]:
-    """The whole system in the task's folder."""
+async def system(task: Task, *, http: bool = False) -> AsyncIterator[Running]:
+    """The whole system in the task's folder. http: with its HTTP service."""
     environment = {**task.environment, "LUCID_DATA": str(task.folder / "data")}
-    async with Actor(supervise, {}, task.folder / "log", environment) as supervisor:
+    async with Actor(supervise, {"http": http}, task.folder / "log", environment) as supervisor:
         pids = {**supervisor.greeting["pids"], "supervisor": supervisor.pid}
         url, here = supervisor.greeting["url"], Installation.here(environment)
         try:
             async with connected(url, "lucid-bench", credential=here.credential) as jet:
-                yield Running(jet, here, environment, url, pids)
+                yield Running(jet, here, environment, url, pids, supervisor.greeting["api_url"])
         finally:
             supervisor.go()
             await supervisor.done()
 
 
 async def supervise(cue: Cue, spec: JsonObject) -> JsonObject:
-    """Actor: run everything until the parent says stop."""
-    async with running(Installation.here(), quiet=True, http=False) as up:
+    """Actor: run everything until the parent says stop. spec: http."""
+    async with running(Installation.here(), quiet=True, http=spec["http"]) as up:
         pids = {child.name: child.pid for child in up.children}
-        await cue.ready(url=up.server.url, pids={"server": up.server.pid, **pids})
+        await cue.ready(url=up.server.url, api_url=up.api_url, pids={"server": up.server.pid, **pids})
     return {}
 
 

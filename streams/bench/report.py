@@ -79,7 +79,7 @@ def comparison(result: dict[str, Any]) -> list[str]:
         for process, used in figures["processes"].items():
             called = f"  {process}" if process != name else "  its process"
             lines.append(_row(called, None, (None, None), used["cpu_s_per_gb"], used["peak_bytes"]))
-    return [*lines, *_disturbance(max(figures["others_share"] for figures in result["results"].values()))]
+    return [*lines, *disturbance(max(figures["others_share"] for figures in result["results"].values()))]
 
 
 def load(result: dict[str, Any]) -> list[str]:
@@ -89,7 +89,7 @@ def load(result: dict[str, Any]) -> list[str]:
     return [
         f"{figures['sessions']:,} sessions {pace}, {figures['seconds']:.0f} s, {machine_line(result)}",
         *_of_load(figures),
-        *_disturbance(figures["others_share"]),
+        *disturbance(figures["others_share"]),
     ]
 
 
@@ -170,7 +170,7 @@ def growth(result: dict[str, Any]) -> list[str]:
         "",
         f"last row by first: {ratio['cpu_ms_per_chunk']:.2f} a chunk, "
         f"{ratio['cpu_ms_per_fragment']:.2f} a fragment (1 and less is flat)",
-        *_disturbance(disturbed),
+        *disturbance(disturbed),
     ]
 
 
@@ -226,7 +226,7 @@ def machine_line(result: dict[str, Any]) -> str:
     )
 
 
-def _disturbance(share: float) -> list[str]:
+def disturbance(share: float) -> list[str]:
     if share < DISTURBED:
         return []
     return [

@@ -33,7 +33,7 @@ async def measure(task: Task, count: int, hosts: int, note: Callable[[str], None
     async with system(task):
         pass  # its keys are made, and its streams
     began_s = time.monotonic()
-    await _fill(task, count, hosts)
+    await fill(task, count, hosts)
     note(f"{count:,} finished sessions of {hosts:,} hosts written in {time.monotonic() - began_s:.0f} s")
     first = await _start(task, lambda _: asyncio.sleep(SETTLE_S))
     figures: dict[str, Any] = {}
@@ -52,7 +52,7 @@ async def measure(task: Task, count: int, hosts: int, note: Callable[[str], None
     return {"sessions": count, "hosts": hosts, "first_start": first, "start": second, **figures}
 
 
-async def _fill(task: Task, count: int, hosts: int) -> None:
+async def fill(task: Task, count: int, hosts: int) -> None:
     here = Installation.here({**task.environment, "LUCID_DATA": str(task.folder / "data")})
     server = here.unsynced_server()
     await server.start()

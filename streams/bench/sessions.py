@@ -52,13 +52,13 @@ async def measure(task: Task, load: Load, *, patient: bool = True) -> JsonObject
             "shards": await _shards(up),
         }
         pids = {**up.pids, **{name: player.pid for name, player in players.items()}}
-        async with _play(players) as playing:
+        async with play_all(players) as playing:
             await asyncio.wait({playing}, timeout=load.warm_s + load.spread_s + SETTLE_S)
             figures |= await _used(pids, load.seconds, playing)
             if not load.rate:
                 await asyncio.sleep(2 * SETTLE_S)
                 figures["silent"] = await _used(pids, load.silent_s, playing)
-                return figures | {"late_s": _late_s(await playing)}
+                return figures | {"late_s": late_s(await playing)}
             figures |= await _waits(up, load, playing, patient)
         fragments = load.fragments_per_s * figures["seconds"]
         cpu_s = sum(used["cpu_s"] for used in figures["processes"].values())
@@ -66,7 +66,7 @@ async def measure(task: Task, load: Load, *, patient: bool = True) -> JsonObject
 
 
 @asynccontextmanager
-async def _play(players: Mapping[str, Actor]) -> AsyncIterator[Playing]:
+async def play_all(players: Mapping[str, Actor]) -> AsyncIterator[Playing]:
     """Let the publishers play during the block. Those that are not done at its end are terminated."""
     for player in players.values():
         player.go()
@@ -109,7 +109,7 @@ async def _waits(up: Running, load: Load, playing: Playing, patient: bool) -> Js
         return _ended_early(so_far, 0.0)
     played = await playing
     if any(one["gave_up"] for one in played):
-        return _ended_early((await read_times(up.jet)).so_far_ms(time.time()), _late_s(played))
+        return _ended_early((await read_times(up.jet)).so_far_ms(time.time()), late_s(played))
     await quiet(up.jet)
     times = await read_times(up.jet)
     finished_s = max(one["finished_s"] for one in played)
@@ -118,7 +118,7 @@ async def _waits(up: Running, load: Load, playing: Playing, patient: bool) -> Js
     )  # one that is stored behind the end has failed already
     return {
         "ended_early": False,
-        "late_s": _late_s(played),
+        "late_s": late_s(played),
         "chunks": times.recorded,
         "timed": times.timed,
         "missing": times.missing,
@@ -140,7 +140,7 @@ def _ended_early(waits_ms: dict[str, float], late_s: float) -> JsonObject:
     return {"ended_early": True, "late_s": late_s, **counts, **drained, **waits}
 
 
-def _late_s(played: list[JsonObject]) -> float:
+def late_s(played: list[JsonObject]) -> float:
     return max(float(one["late_s"]) for one in played)
 
 

@@ -1,5 +1,6 @@
 """Answers questions about sessions and space: `show`, `list`, `room`, `ping`. They change nothing."""
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from schemas.errors import Rejected
-from schemas.events.chunk import FoldState
 from schemas.format.fragment import MAIN, parse
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
@@ -37,11 +37,18 @@ class Queries:
     async def show(self, body: Body) -> Body:
         """One session, and the progress of its chunks."""
         session = await self.session(body)
-        last = await last_recorded(self.store.jet, session.id)
-        stored = subjects.chunk(subjects.STORED, session.id)
-        counts = await self.store.jet.subject_counts(subjects.CHUNKS, stored)
+        jet, stored = self.store.jet, subjects.chunk(subjects.STORED, session.id)
+        # Each question is a round trip: they are asked at once.
+        last, counts, sent, refused, dead = await asyncio.gather(
+            last_recorded(jet, session.id),
+            jet.subject_counts(subjects.CHUNKS, stored),
+            self._sent(session),
+            dead_letters(jet, session.id),
+            dead_letter_count(jet, session.id),
+        )
         state = last[1].state if last else None
         recorded = state.next_index if state else 0
+        taken = next((track.next_seq for track in state.tracks if track.id == MAIN), 0) if state else 0
         return {
             **session_details(session),
             **self.outcomes.waits_for(session.id),
@@ -49,14 +56,14 @@ class Queries:
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
             "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
-            "waiting": await self._waiting(session, state),
+            "waiting": max(sent - taken, 0),
             "equivocations": state.equivocations if state else 0,
             "host_gaps": state.host_gaps if state else 0,
             "host_gap_reason": state.host_gap_reason if state else "",
             # The events of a sealed session go with its source; a seal means that all were stored.
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
-            "refused": await dead_letters(self.store.jet, session.id),
-            "dead": await dead_letter_count(self.store.jet, session.id),
+            "refused": refused,
+            "dead": dead,
         }
 
     async def list_page(self, body: Body) -> Body:
@@ -84,8 +91,8 @@ class Queries:
             quotas.append({"used": info.bytes, "limit": info.max_bytes, "data": data})
         return min(quotas, key=lambda quota: (quota["data"], -quota["used"]))
 
-    async def _waiting(self, session: Session, state: FoldState | None) -> int:
-        """Fragments of track 0 that the stream holds, and no checkpoint of `record` yet: its lag."""
+    async def _sent(self, session: Session) -> int:
+        """Fragments of track 0 up to the last one in the stream; those after the checkpoint wait."""
         created = session.created
         if session.sealed or created is None:
             return 0
@@ -93,11 +100,9 @@ class Queries:
         if last is None:
             return 0
         try:
-            sent = parse(last.data).header.seq + 1
+            return parse(last.data).header.seq + 1
         except Rejected:  # of a stranger, under this name
             return 0
-        known = next((track.next_seq for track in state.tracks if track.id == MAIN), 0) if state else 0
-        return max(sent - known, 0)
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""

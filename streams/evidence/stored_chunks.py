@@ -1,11 +1,15 @@
 """Lists the stored chunks of one session and reads their bytes, while it is recorded and after its seal.
 
 1. A sealed session is listed from its manifest, any other from its `stored` events.
-2. Bytes are compared with their digest before they leave; plain bytes leave only from a chunk that opened.
+2. Lists are remembered: a request reads the events since the last one, or none of a sealed session.
+3. Bytes are compared with their digest before they leave; plain bytes leave only from a chunk that opened.
 """
 
 import asyncio
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from handlers.crypto.keys import SessionKeys
 from handlers.format.chunk import open_plain
@@ -21,6 +25,9 @@ from schemas.format.index import Entry
 from schemas.ports import Reader
 from streams.evidence.evidence_store import EvidenceStore
 
+CHUNKS_KEPT, LISTS_KEPT = 100_000, 1000
+"""Some 60 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
@@ -31,15 +38,78 @@ class StoredChunk:
     build: str
 
 
+def index_of(chunk: StoredChunk) -> int:
+    return chunk.entry.index
+
+
+@dataclass(slots=True)
+class _List:
+    """The chunks of one session by index. position: of its last folded `stored` event."""
+
+    chunks: list[StoredChunk] = field(default_factory=list)
+    position: int = 0
+    is_sealed: bool = False
+
+    def add(self, chunk: StoredChunk) -> None:
+        """Fold one event. A later one of the same chunk replaces it."""
+        at = bisect_left(self.chunks, chunk.entry.index, key=index_of)
+        if at < len(self.chunks) and self.chunks[at].entry.index == chunk.entry.index:
+            self.chunks[at] = chunk
+        else:
+            self.chunks.insert(at, chunk)
+
+
+class ChunkLists:
+    """The lists of stored chunks that one process remembers, at most CHUNKS_KEPT entries in all."""
+
+    def __init__(self, jet: Reader, store: EvidenceStore) -> None:
+        self._jet, self._store = jet, store
+        self._lists: OrderedDict[bytes, _List] = OrderedDict()
+        """By uid of the session."""
+
+    async def of(self, session: Session) -> "StoredChunks":
+        """The stored chunks of a session. Raises EvidenceFalse (manifest.digest), Unavailable."""
+        listed = self._lists.get(session.uid)
+        if listed is None or listed.is_sealed != session.sealed:
+            listed = await self._sealed(session) if session.sealed else _List()
+        if not session.sealed:
+            await self._read_on(session, listed)
+        self._remember(session.uid, listed)
+        return StoredChunks(self._store, session, tuple(listed.chunks))
+
+    async def _sealed(self, session: Session) -> _List:
+        manifest = await asyncio.to_thread(self._store.manifest, session)
+        return _List(
+            [StoredChunk(one.entry, one.codec, one.build) for one in manifest.chunks], is_sealed=True
+        )
+
+    async def _read_on(self, session: Session, listed: _List) -> None:
+        """Fold the events after the list's position."""
+        subject = subjects.chunk(subjects.STORED, session.id)
+        async for message in self._jet.read_all(subjects.CHUNKS, subject, listed.position + 1):
+            event = read_chunk_event(message.data)
+            if isinstance(event, Stored) and event.uid == session.uid:
+                listed.add(StoredChunk(Entry.parse(event.entry), event.codec, event.build))
+            listed.position = max(listed.position, message.seq)  # two requests may fold at once
+
+    def _remember(self, uid: bytes, listed: _List) -> None:
+        self._lists[uid] = listed
+        self._lists.move_to_end(uid)
+        kept = sum(len(one.chunks) for one in self._lists.values())
+        while kept > CHUNKS_KEPT or len(self._lists) > LISTS_KEPT:
+            _, oldest = self._lists.popitem(last=False)
+            kept -= len(oldest.chunks)
+
+
 class StoredChunks:
     """The chunks of one session, by index, as they are stored now."""
 
-    def __init__(self, store: EvidenceStore, session: Session, chunks: list[StoredChunk]) -> None:
+    def __init__(self, store: EvidenceStore, session: Session, chunks: Sequence[StoredChunk]) -> None:
         self._store, self.session, self.chunks = store, session, chunks
 
     def one(self, index: int) -> StoredChunk:
         """Raises NotFound (chunk.absent)."""
-        for chunk in self.chunks:
+        for chunk in self.since(index)[:1]:
             if chunk.entry.index == index:
                 return chunk
         raise NotFound(
@@ -47,6 +117,10 @@ class StoredChunks:
             code="chunk.absent",
             hint="it may be under way: look again, or list the chunks",
         )
+
+    def since(self, index: int) -> Sequence[StoredChunk]:
+        """The chunks from this index on."""
+        return self.chunks[bisect_left(self.chunks, index, key=index_of) :]
 
     def of_track(self, track: int = MAIN) -> list[StoredChunk]:
         """The chunks with bytes of one track, up to the first one that is not stored yet; lost ones left out.
@@ -74,23 +148,14 @@ class StoredChunks:
         name = stored_chunk(self.session.uid, entry.index)
         if entry.lost:
             raise NotFound(f"chunk {entry.index} was lost and is declared as a gap", code="chunk.lost")
-        sealed = self._store.chunks.read(name)
-        if sealed is None:
+        blob = self._store.chunks.open(name)
+        if blob is None:
             raise EvidenceFalse(f"{name} is not there", code="chunk.missing", place=name)
+        try:
+            # Through the page cache, unlike a read-back: its digest proves every byte, wherever it was.
+            sealed = blob.read_at(0, entry.sealed + 1)
+        finally:
+            blob.close()
         if h(sealed) != entry.digest:
             raise EvidenceFalse(f"{name} does not hold the stored bytes", code="chunk.digest", place=name)
         return sealed
-
-
-async def stored_chunks(jet: Reader, store: EvidenceStore, session: Session) -> StoredChunks:
-    """The stored chunks of a session. Raises EvidenceFalse (manifest.digest), Unavailable."""
-    if session.sealed:
-        manifest = await asyncio.to_thread(store.manifest, session)
-        listed = [StoredChunk(chunk.entry, chunk.codec, chunk.build) for chunk in manifest.chunks]
-        return StoredChunks(store, session, listed)
-    found: dict[int, StoredChunk] = {}
-    async for message in jet.read_all(subjects.CHUNKS, subjects.chunk(subjects.STORED, session.id)):
-        event = read_chunk_event(message.data)
-        if isinstance(event, Stored) and event.uid == session.uid:
-            found[event.index] = StoredChunk(Entry.parse(event.entry), event.codec, event.build)
-    return StoredChunks(store, session, [found[index] for index in sorted(found)])

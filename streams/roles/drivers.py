@@ -26,7 +26,7 @@ from infra.config.load import config_files, data_dir, effective, load_settings, 
 from infra.config.start import FOLDERS, certificates, check_start, warn_at_start
 from infra.disk.durable import absolute, new_file
 from infra.disk.evidence_copy import COPY_HINT, KEYS, copy_at, mode_at, read_bounded, unreadable, write_copy
-from infra.disk.overflow import DiskOverflow
+from infra.disk.overflow import DiskOverflow, raised_file_limit
 from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
 from infra.keys.host_identity import HostIdentity
@@ -78,6 +78,7 @@ __all__ = [
     "own_pid",
     "plain_swap",
     "prepare_memory",
+    "raised_file_limit",
     "read_bounded",
     "server",
     "server_version",

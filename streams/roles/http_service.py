@@ -9,13 +9,15 @@ from schemas.ports import Jet
 from streams.api.app import make_app, metrics_alone
 from streams.api.parts import ApiParts
 from streams.api.server import serve, serve_beside
+from streams.api.transfers import Transfers
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
+from streams.evidence.stored_chunks import ChunkLists
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
-from streams.roles.drivers import Installation, drawn_desktop, effective, own_host
+from streams.roles.drivers import Installation, drawn_desktop, effective, own_host, raised_file_limit
 from streams.roles.services import opened_recordings, unless_stopped
 
 PACKAGE = "lucid-sessions"
@@ -27,6 +29,7 @@ async def run_http(
     here: Installation, jet: Jet, stop: asyncio.Event, listening: socket.socket, roles: Collection[str]
 ) -> None:
     """Serve the routes of these roles until `stop` is set."""
+    raised_file_limit()  # each connection is an open file
     recordings = await unless_stopped(stop, opened_recordings(here.logged_keys(jet), jet))
     if recordings is None:
         return
@@ -67,6 +70,8 @@ def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str
         evidence=here.evidence,
         keys=keys,
         chunks=ChunkServices.over(jet, here.evidence, keys, here.settings),
+        lists=ChunkLists(jet, here.evidence),
+        transfers=Transfers(),
         uploads=Uploads(jet, recordings, here.identity),
         recordings_here=OwnRecordings(jet, here.identity, own_host(), drawn_desktop),
         data=here.data,

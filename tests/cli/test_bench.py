@@ -15,7 +15,19 @@ from infra.blobs.disk import DiskBlobs
 from schemas.config.settings import Settings
 from schemas.errors import EvidenceFalse, LucidError, Misuse
 from schemas.events.session import SessionSettings
-from streams.bench import contender, data, growth, max_sessions, peers, report, rounds, sessions
+from streams.bench import (
+    api,
+    api_report,
+    api_requests,
+    contender,
+    data,
+    growth,
+    max_sessions,
+    peers,
+    report,
+    rounds,
+    sessions,
+)
 from streams.bench.case import Case
 from streams.bench.chunk_waits import STEPS, Times, quantile
 from streams.bench.contender import Measure, Task
@@ -491,3 +503,30 @@ def test_a_chunk_size_that_no_chunk_has_is_misuse_of_the_option(lucid: Lucid, tm
     assert said.returncode == 2
     assert "--chunk-size 3 " in said.stderr
     assert "0.25 to 16 MiB" in said.stderr
+
+
+def test_the_api_is_measured_while_sessions_record_and_its_download_is_compared(
+    lucid: Lucid, tmp_path: Path
+) -> None:
+    """Breaks: the figures of the API are of requests that failed, or of other bytes than were sent."""
+    arguments = ("--only", "requests,transfers", "--sessions", "2", "--seconds", "1", "--size", "2MB")
+    said = lucid("bench", "--api", *arguments, "--json", data=tmp_path / "data")
+    assert said.returncode == 0, said.stderr
+    result = json.loads(said.stdout)
+    requests, transfers = result["results"]["requests"], result["results"]["transfers"]
+    assert requests["kinds"].keys() == api_requests.SHARES.keys()
+    assert not any(kind["failed"] for kind in requests["kinds"].values())
+    assert sum(kind["count"] for kind in requests["kinds"].values()) == 200
+    assert transfers["bytes"] == 2_000_000
+    assert transfers["download"]["ratio"] > 0
+    lines = api_report.api(result)
+    assert all(len(line) <= 80 for line in lines), lines
+
+
+def test_an_unknown_part_of_the_api_is_refused() -> None:
+    """Breaks: a part that is misspelt is measured as nothing, in silence."""
+    assert api.parts("") == api.PARTS
+    assert api.parts("transfers,pages") == ("pages", "transfers")
+    with pytest.raises(Misuse) as refused:
+        api.parts("transfer")
+    assert refused.value.code == "bench.part"

@@ -14,7 +14,7 @@ from schemas.errors import RefusedByState
 from schemas.subjects import UPLOAD_HOST
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
-from streams.evidence.stored_chunks import stored_chunks
+from streams.evidence.stored_chunks import ChunkLists
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
 from tests.support.pipeline.conducted import World, system
@@ -46,7 +46,7 @@ async def uploads(world: World) -> Uploads:
 async def recorded(world: World, session: str) -> bytes:
     """The plain bytes of a sealed session."""
     found = await SessionLog(world.jet).existing(session)
-    stored = await stored_chunks(world.jet, world.here.evidence, found)
+    stored = await ChunkLists(world.jet, world.here.evidence).of(found)
     async with KeyStore(world.here.key_files, world.here.keyring).using(found.uid) as held:
         assert held is not None
         return b"".join([await stored.plain(chunk, held.keys) for chunk in stored.of_track()])

@@ -101,7 +101,7 @@ def test_no_more_files_are_open_than_the_process_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: the store cannot open a file, because scratch has all descriptors."""
-    monkeypatch.setattr(disk, "_raised_file_limit", lambda: 2 * disk.FILES_PART)
+    monkeypatch.setattr(disk, "raised_file_limit", lambda: 2 * disk.FILES_PART)
     overflow = DiskOverflow(tmp_path, LARGE)
     files = [overflow.open() for _ in range(3)]
     assert [file is None for file in files] == [False, False, True]

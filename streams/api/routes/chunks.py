@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from schemas.api.responses import ChunkPage, ChunkShown
 from schemas.errors import RefusedByState
 from streams.api import downloads
+from streams.api.auth import caller_of
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
 from streams.api.shapes import chunk_shown
-from streams.evidence.stored_chunks import StoredChunks, stored_chunks
+from streams.evidence.stored_chunks import StoredChunks
 
 ChunkId = Annotated[str, Path(pattern=r"^[0-9]{1,10}$", description="Ten digits, or the sequence.")]
 RangeHeader = Annotated[str | None, Header(alias="Range", max_length=100)]
@@ -62,19 +63,21 @@ async def download_chunk(
 
 @router.get("/{session_id}/recording", response_class=Response, responses=OCTETS)
 async def download_recording(
-    session_id: SessionId, parts: Parts, range_header: RangeHeader = None
+    session_id: SessionId, request: Request, parts: Parts, range_header: RangeHeader = None
 ) -> Response:
     """The recording as it was made: the plain bytes of all chunks so far, one after the other."""
     stored = await _stored(parts, session_id)
     name = f'attachment; filename="{session_id}.bin"'
-    return downloads.recording(stored, parts.keys, range_header, {"Content-Disposition": name})
+    caller = caller_of(request).subject
+    headers = {"Content-Disposition": name}
+    return downloads.recording(parts.transfers, stored, parts.keys, caller, range_header, headers)
 
 
 async def chunk_page(parts: ApiParts, session_id: str, after: str, limit: int) -> ChunkPage:
     """A page of the stored chunks of a session."""
     stored = await _stored(parts, session_id)
     first = int(after) + 1 if after else 0
-    later = [chunk for chunk in stored.chunks if chunk.entry.index >= first]
+    later = stored.since(first)
     page = [chunk_shown(stored.session, chunk) for chunk in later[:limit]]
     return ChunkPage(chunks=page, next=page[-1].id if len(later) > limit else None)
 
@@ -86,4 +89,4 @@ async def _stored(parts: ApiParts, session_id: str) -> StoredChunks:
         raise RefusedByState(
             f"session {session_id} was destroyed: its key is gone", code="evidence.destroyed"
         )
-    return await stored_chunks(parts.jet, parts.evidence, session)
+    return await parts.lists.of(session)

@@ -1,5 +1,6 @@
 """The routes of session-api: sessions, their recording and their pipeline."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Stat
 from schemas.errors import Stale
 from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
 from streams.api.commands import Sending
-from streams.api.parts import ApiParts, parts_of
+from streams.api.parts import ApiParts, given_parts
 from streams.api.problems import RESPONSES
 from streams.api.shapes import pipeline_shown, session_shown, statistics
 
@@ -19,7 +20,7 @@ SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="
 IfMatch = Annotated[str, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")]
 ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
 Asked = Annotated[Reasoned | None, Body()]
-Parts = Annotated[ApiParts, Depends(parts_of)]
+Parts = Annotated[ApiParts, Depends(given_parts)]
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"], responses=RESPONSES)
 
@@ -62,7 +63,8 @@ async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Q
 @router.get("/{session_id}", response_model=SessionShown)
 async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
     """One session, as its log tells."""
-    shown = session_shown(await send.ask("show", {"session": session_id}), await send.details(session_id))
+    asked = send.ask("show", {"session": session_id})
+    shown = session_shown(*await asyncio.gather(asked, send.details(session_id)))
     response.headers["ETag"] = etag(shown)
     return shown
 

@@ -20,7 +20,8 @@ import typer
 from schemas.config.settings import VARIABLES, Settings
 from schemas.config.values import MIB, size_text
 from schemas.errors import Misuse, NoSpace
-from streams.bench import growth, hostile, report, rounds, scale, sessions
+from streams.bench import api, growth, hostile, report, rounds, scale, sessions
+from streams.bench.api_report import api as api_tables
 from streams.bench.contender import CHUNK_SIZE, LEAST_CHUNK_BYTES, Task, with_chunk_size
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
 from streams.bench.load import SMALL_CHUNK_BYTES, Load
@@ -40,6 +41,10 @@ HONEST = 9
 """Hosts beside the hostile one."""
 MAX = "max"
 MEASURED_S, PROBE_S = 60.0, 20.0
+LISTED = 100_000
+"""Finished sessions that the pages of --api list, unless --finished says how many."""
+API_BYTES = 400_000_000
+"""Bytes of the recording that --api transfers, unless --size says how many."""
 HOSTILE_BYTES = 2 << 30
 """Bytes that a hostile host may fill in a minute."""
 SOURCE_BYTES = 4 << 20
@@ -60,7 +65,7 @@ class Plan:
 
 
 def bench(
-    size: Annotated[str, typer.Option(help="Bytes to record.")] = "1GB",
+    size: Annotated[str, typer.Option(help="Bytes to record. Unset: 1GB; with --api 400MB.")] = "",
     data: Annotated[str, typer.Option(help=f"{SCREEN}, {INCOMPRESSIBLE}, or a file.")] = INCOMPRESSIBLE,
     runs: Annotated[int, typer.Option(help="Rounds; the median counts.", min=1)] = 1,
     only: Annotated[str, typer.Option(help="Only these contenders, such as bare,pipeline.")] = "",
@@ -80,6 +85,9 @@ def bench(
     grow: Annotated[
         bool, typer.Option("--growth", help="Instead: cost at 100 to 10,000 chunks, 1 to 1,000 sessions.")
     ] = False,
+    http: Annotated[
+        bool, typer.Option("--api", help=f"Instead: the HTTP API; --only {','.join(api.PARTS)}.")
+    ] = False,
     one_host: Annotated[bool, typer.Option("--one-host", help="All sessions have one host.")] = False,
     seconds: Annotated[
         float | None,
@@ -92,9 +100,17 @@ def bench(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure this machine: the pipeline beside its best possible speed, and beside other programs."""
-    if sum(map(bool, (many and not with_hostile, idle, with_hostile, finished, grow))) > 1:
+    if (
+        sum(
+            map(
+                bool,
+                (many and not (with_hostile or http), idle, with_hostile, finished and not http, grow, http),
+            )
+        )
+        > 1
+    ):
         raise Misuse(
-            "--sessions, --idle, --hostile, --finished and --growth are measurements of their own",
+            "--sessions, --idle, --hostile, --finished, --growth and --api are measurements of their own",
             code="usage",
             hint="see lucid bench --help",
         )
@@ -103,9 +119,9 @@ def bench(
     chunk_bytes = _chunk_bytes(chunk_size)
     environment = with_chunk_size(own_environment(), chunk_bytes) if chunk_bytes else own_environment()
     settings = Installation.here(environment).settings
-    measured_s = seconds or (PROBE_S if many == MAX or grow else MEASURED_S)
+    measured_s = seconds or (PROBE_S if many == MAX or grow or http else MEASURED_S)
     load = Load(
-        sessions=idle if idle else _number(many, with_hostile),
+        sessions=idle if idle else _number(many, with_hostile or http),
         seconds=measured_s,
         rate=0 if idle else parse_rate(rate),
         one_host=one_host,
@@ -115,6 +131,16 @@ def bench(
         load = replace(load, sessions=load.sessions or HONEST)
         measure: Measurement = partial(hostile.measure, load=load, hostile_rate=hostile_rate)
         plan = Plan("hostile", HOSTILE_BYTES, measure, report.hostile)
+    elif http:
+        asked = api.Asked(
+            load=replace(load, sessions=load.sessions or api.SESSIONS),
+            finished=finished or LISTED,
+            parts=api.parts(only),
+        )
+        size_bytes = parse_size(size, "--size") if size else API_BYTES
+        needed = size_bytes + (asked.finished * FINISHED_BYTES if api.PAGES in asked.parts else 0)
+        measure = partial(api.measure, asked=asked, note=output.note)
+        plan = Plan("api", needed, measure, api_tables, INCOMPRESSIBLE, size_bytes)
     elif finished:
         hosts = 1 if one_host else scale.HOSTS
         measure = partial(scale.measure, count=finished, hosts=hosts, note=output.note)
@@ -132,7 +158,7 @@ def bench(
         plan = Plan("sessions" if load.rate else "idle", needed, measure, report.load)
     else:
         wanted = rounds.contenders([name for name in only.split(",") if name])
-        size_bytes = parse_size(size, "--size")
+        size_bytes = parse_size(size or "1GB", "--size")
         measure = partial(rounds.compare, wanted=wanted, runs=runs, note=output.note)
         plan = Plan("comparison", size_bytes, measure, report.comparison, data, size_bytes)
     result = _measured(plan, environment, settings)

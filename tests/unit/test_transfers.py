@@ -1,0 +1,139 @@
+"""Long bodies in pieces: bounded memory, keys that are erased meanwhile, callers that go away."""
+
+import asyncio
+from collections.abc import MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from schemas.errors import RefusedByState
+from streams.api import transfers
+from streams.api.transfers import CHUNKS_MOST, ONE_CALLER, PIECE_BYTES, Pieces, Read, Transfers
+from tests.support.machine.waiting import PATIENCE_S
+
+
+class Chunks:
+    """Chunks that are read on demand; counts those that were read and not yet left behind."""
+
+    def __init__(self, count: int, size: int = 10) -> None:
+        self.count, self.size, self.read = count, size, 0
+        self.second = asyncio.Event()
+
+    def reads(self) -> list[Read]:
+        return [self._reader(number) for number in range(self.count)]
+
+    def _reader(self, number: int) -> Read:
+        async def read() -> memoryview:
+            await asyncio.sleep(0)
+            self.read += 1
+            if self.read == 2:
+                self.second.set()
+            return memoryview(bytes([number]) * self.size)
+
+        return read
+
+
+async def stands() -> None:
+    """The key was not erased."""
+
+
+async def test_many_transfers_at_once_hold_few_chunks_and_lose_no_byte() -> None:
+    """Breaks: sixty-four downloads take the memory of the whole service."""
+    slots = Transfers()
+    most = 0
+
+    async def one(number: int) -> bytes:
+        nonlocal most
+        got = b""
+        async with aclosing(slots.pieces(f"caller-{number % 4}", Chunks(5).reads(), stands)) as pieces:
+            async for piece in pieces:
+                most = max(most, slots.held)
+                got += piece
+                await asyncio.sleep(0)
+        return got
+
+    async with asyncio.timeout(PATIENCE_S):
+        found = await asyncio.gather(*map(one, range(64)))
+    assert set(found) == {b"".join(bytes([number]) * 10 for number in range(5))}
+    assert 1 < most <= CHUNKS_MOST
+    assert slots.held == 0
+
+
+async def test_a_caller_that_takes_nothing_leaves_slots_to_others() -> None:
+    """Breaks: one caller opens many downloads, reads none, and nobody else gets a byte."""
+    slots = Transfers()
+    stuck = [slots.pieces("greedy", Chunks(5).reads(), stands) for _ in range(3 * ONE_CALLER)]
+    waiting = [asyncio.ensure_future(anext(pieces)) for pieces in stuck]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    async with asyncio.timeout(PATIENCE_S), aclosing(slots.pieces("other", Chunks(9).reads(), stands)) as own:
+        assert len([piece async for piece in own]) == 9
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for pieces in stuck:
+        await pieces.aclose()
+    assert slots.held == 0
+
+
+async def test_bytes_that_were_read_before_the_key_was_erased_do_not_leave() -> None:
+    """Breaks: the session is destroyed, and its next chunk still goes out because it was read ahead."""
+    chunks, slots, erased = Chunks(4), Transfers(), False
+
+    async def check() -> None:
+        if erased:
+            raise RefusedByState("it was destroyed", code="keys.shredded")
+
+    async with asyncio.timeout(PATIENCE_S), aclosing(slots.pieces("caller", chunks.reads(), check)) as pieces:
+        assert bytes(await anext(pieces)) == b"\0" * 10
+        await chunks.second.wait()
+        erased = True
+        with pytest.raises(RefusedByState):
+            await anext(pieces)
+    assert slots.held == 0
+
+
+async def test_nothing_more_is_read_for_a_caller_that_has_hung_up() -> None:
+    """Breaks: requests that are given up at once keep the service busy for hours."""
+    chunks, slots, started = Chunks(1000), Transfers(), asyncio.Event()
+    sent = 0
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += 1
+        started.set()
+        await asyncio.sleep(0)
+
+    async def receive() -> MutableMapping[str, Any]:
+        await started.wait()
+        return {"type": "http.disconnect"}
+
+    answer = Pieces(slots.pieces("caller", chunks.reads(), stands), 200, {}, "application/octet-stream")
+    await answer({"type": "http"}, receive, send)
+    assert chunks.read < 100
+    assert slots.held == 0
+
+
+async def test_a_caller_that_is_too_slow_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a caller that never reads holds a chunk in memory for ever."""
+    monkeypatch.setattr(transfers, "PIECE_S", 0.05)
+    slots, never = Transfers(), asyncio.Event()
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+        if len(sent) == 4:
+            await never.wait()
+
+    async def receive() -> MutableMapping[str, Any]:
+        await never.wait()
+        raise AssertionError
+
+    chunks = Chunks(3, 2 * PIECE_BYTES)
+    answer = Pieces(slots.pieces("caller", chunks.reads(), stands), 200, {}, "application/octet-stream")
+    async with asyncio.timeout(PATIENCE_S):
+        await answer({"type": "http"}, receive, send)
+    bodies = [len(message["body"]) for message in sent[1:]]
+    assert bodies == [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES]
+    assert all(message["more_body"] for message in sent[1:])  # never called whole
+    assert slots.held == 0
