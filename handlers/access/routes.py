@@ -16,6 +16,8 @@ _SESSION = "/api/v1/sessions/{session_id}"
 ROUTES: dict[str, Permission] = {
     "GET /openapi.json": Permission.PING,
     "GET /config": Permission.SEE_SYSTEM,
+    "GET /status": Permission.SEE_SYSTEM,
+    "GET /compression/stats": Permission.SEE_SYSTEM,
     "GET /api/v1/sessions/statistics": Permission.LIST,
     # session-api
     "POST /api/v1/sessions": Permission.OPEN,

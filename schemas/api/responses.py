@@ -200,6 +200,29 @@ class RecordingPage(BaseModel):
     recordings: list[RecordingState]
 
 
+class ServiceStatus(BaseModel):
+    """A service since its start. sessions: how many, by state. recordings_here: running on this host."""
+
+    service: str
+    version: str
+    started_at: datetime
+    uptime_s: float
+    sessions: dict[str, int]
+    recordings_here: int
+    behind: int = 0
+
+
+class CompressionStatistics(BaseModel):
+    """Bytes of the sealed sessions of one host. compression_ratio: plain by stored."""
+
+    host: str
+    sessions: int
+    chunks: int
+    bytes: int
+    stored_bytes: int
+    compression_ratio: float | None
+
+
 class SettingShown(BaseModel):
     """One setting. value: as text; empty: unset. origin: such as `LOG_LEVEL in the environment`."""
 

@@ -8,6 +8,7 @@
 
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -30,6 +31,7 @@ from streams.api.routes import (
     processor,
     recordings,
     sessions,
+    status,
     storage,
     system,
     trees,
@@ -38,8 +40,8 @@ from streams.api.unread_bodies import UnreadBodies
 from streams.control.client import call
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
-    "recorder": (recordings.router, recordings.listing),
-    "pipeline": (pipelines.router, config.router),
+    "recorder": (status.router, status.compression, recordings.router, recordings.listing),
+    "pipeline": (status.router, pipelines.router, config.router),
     "processor": (processor.router, trees.router),
     "storage": (storage.router, recordings.listing),
     "api": (sessions.router, chunks.router, evidence.router),
@@ -50,7 +52,7 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
 def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     """The application of these roles, over the parts of one process."""
     app = routed(parts.version, roles)
-    app.state.parts = parts
+    app.state.parts, app.state.began = parts, datetime.now(UTC)
     app.state.dependencies = Dependencies(lambda: _looks(parts))
     app.state.live = LiveEvents(parts.jet)
     app.state.metrics = Metrics(parts.service, parts.version, parts.chunks.pool)
@@ -74,6 +76,8 @@ def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
         openapi_url=None,
         generate_unique_id_function=_operation_id,
     )
+    if "api" in roles:
+        app.include_router(system.of_sessions)  # before a session could be taken for one of these names
     included: list[APIRouter] = []
     for role in ROLES:
         for router in ROLES[role] if role in roles else ():

@@ -113,6 +113,8 @@ def test_every_error_is_a_problem_document(client: httpx.Client) -> None:
 
 def test_health_needs_nothing(served: Served) -> None:
     """Breaks: a load balancer cannot ask."""
+    assert httpx.get(f"{served.url}{SESSIONS}/health").json()["status"] == "ok"
+    assert "# TYPE" in httpx.get(f"{served.url}{SESSIONS}/metrics").text
     for path in ("/health", "/ready"):
         found = httpx.get(served.url + path).json()
         assert (found["status"], found["dependencies"]) == ("ok", {"nats": "ok", "commands": "ok"}), path
@@ -126,3 +128,17 @@ def test_the_settings_of_a_service_tell_no_secret(served: Served, client: httpx.
     password = run["nats_url"].split("@")[0].split(":")[-1]
     assert len(password) > 8
     assert password not in client.get("/config").text
+
+
+def test_a_service_counts_its_sessions_and_bytes(client: httpx.Client) -> None:
+    """Breaks: a person on call cannot tell how much a host records, or how well it compresses."""
+    recorded(client, "counted", 1)
+    status = client.get("/status").json()
+    assert status["sessions"]["STOPPED"] >= 1
+    found = client.get("/compression/stats").json()
+    assert found["sessions"] >= 1
+    assert found["bytes"] >= found["chunks"] > 0
+    sums = client.get(f"{SESSIONS}/statistics", params={"text": "counted"}).json()
+    assert (sums["sessions"], sums["states"]["STOPPED"]["sessions"]) == (1, 1)
+    page = client.get(SESSIONS, params={"text": "counted", "sort": "size", "order": "asc"}).json()
+    assert [one["id"] for one in page["sessions"]] == ["counted"]

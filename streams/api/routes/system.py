@@ -10,17 +10,21 @@ from schemas.errors import NotFound
 from streams.api.dependencies import OK
 from streams.api.metrics import MEDIA_TYPE, Metrics
 from streams.api.parts import parts_of
-from streams.api.routes.sessions import Parts
+from streams.api.routes.sessions import PREFIX, Parts
 
+TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
 READY_S = 1.0
 """How old the states may be by which readiness is told."""
 
 router = APIRouter(tags=["system"])
 metrics_router = APIRouter(tags=["system"])
 """Also served alone, on a port of its own."""
+of_sessions = APIRouter(prefix=PREFIX, tags=["sessions"])
+"""Health and metrics again, where people look for those of session-api."""
 
 
 @router.get("/health", response_model=Health)
+@of_sessions.get("/health", response_model=Health)
 async def health(request: Request, parts: Parts) -> Health:
     """That the process answers; the state of its dependencies is told beside it."""
     return await _health(request, parts.settings.health_interval_s)
@@ -35,7 +39,8 @@ async def ready(request: Request, parts: Parts, response: Response) -> Health:
     return found
 
 
-@metrics_router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@metrics_router.get("/metrics", response_class=Response, responses=TEXT)
+@of_sessions.get("/metrics", response_class=Response, responses=TEXT)
 async def metrics(request: Request, parts: Parts) -> Response:
     """The counters of this process, in the text format of Prometheus."""
     if not parts.settings.metrics_enabled:
