@@ -1,7 +1,10 @@
-"""The running application against its own OpenAPI document: thousands of generated requests."""
+"""The running application against its own OpenAPI document: thousands of requests, as each role."""
 
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -13,17 +16,28 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
 ENDLESS = "/events|/recordings/start|/evidence"
 """Streams without an end, and a recording that runs for a year."""
 
+ROLES = ("USER", "NODE_OPERATOR", "AUDITOR", "ADMIN", "SUPER_ADMIN")
 CROSSED = ("/chunks/process", "/chunks/batch", "/api/v1/sessions")
 """Members that are each valid may not fit together; a cursor is signed. A schema cannot tell that."""
 
 schema = schemathesis.openapi.from_path(DOCUMENT).exclude(path_regex=ENDLESS)
 
 
+@pytest.fixture(scope="module")
+def tokens(served: Served) -> Iterator[str]:
+    """Tokens of every role by turns, without an end; every second one of the administrator."""
+    own = [served.token(role) for role in ROLES]
+    admin = (served.data / "admin.token").read_text().strip()
+    return cycle([token for one in own for token in (admin, one)])
+
+
 @schema.parametrize()
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
-def test_no_request_breaks_the_application(case: schemathesis.Case, served: Served) -> None:
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+def test_no_request_breaks_the_application(
+    case: schemathesis.Case, served: Served, tokens: Iterator[str]
+) -> None:
     """Breaks: a request of a stranger ends in an answer that the document does not know, or in a bug."""
-    case.headers["Authorization"] = f"Bearer {(served.data / 'admin.token').read_text().strip()}"
+    case.headers["Authorization"] = f"Bearer {next(tokens)}"
     crossed = case.operation.path in CROSSED
     case.call_and_validate(
         base_url=served.url,

@@ -18,7 +18,7 @@ from streams.api.shapes import pipeline_shown
 PREFIX = "/pipelines"
 UploadOffset = Annotated[
     int | None,
-    WithJsonSchema({"type": "integer", "minimum": 0}),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 2**53 - 1}),
     Header(
         ge=0, lt=2**53, description="Where the body's first byte belongs. Bytes that are there are skipped."
     ),
