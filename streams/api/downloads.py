@@ -5,8 +5,9 @@
 2. A key that is erased during a transfer ends it, too.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 
 from fastapi.responses import Response
@@ -23,21 +24,9 @@ from streams.keys.keystore import KeyStore
 
 OCTETS = "application/octet-stream"
 
+Bytes = AsyncGenerator[memoryview, None]
 Part = tuple[StoredChunk, slice]
 """A chunk, and the place of the wanted bytes in it."""
-
-
-def whole(data: bytes, range_header: str | None, headers: dict[str, str]) -> Response:
-    """The answer with bytes in memory, or a part of them."""
-    headers = {**headers, "Accept-Ranges": "bytes"}
-    try:
-        span = ranges.wanted(range_header, len(data))
-    except ValueError:
-        return outside(len(data))
-    if span is None:
-        return Response(data, media_type=OCTETS, headers=headers)
-    headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{len(data)}"
-    return Response(data[span.first : span.end], 206, headers, OCTETS)
 
 
 def outside(size: int) -> Response:
@@ -46,18 +35,76 @@ def outside(size: int) -> Response:
     return respond(problem_of(error, 416), {"Content-Range": f"bytes */{size}"})
 
 
-def recording(
-    transfers: Transfers,
-    stored: StoredChunks,
-    keys: KeyStore,
-    caller: str,
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """The downloads of one caller from one session. Errors of the first chunk come before any byte."""
+
+    transfers: Transfers
+    keys: KeyStore
+    stored: StoredChunks
+    caller: str
+
+    async def recording(self, range_header: str | None, headers: dict[str, str]) -> Response:
+        """The answer with the plain bytes of a recording. One that grows has an unknown length."""
+        chunks = self.stored.of_track()
+        size = sum(chunk.entry.plain for chunk in chunks)
+        total = str(size) if self.stored.session.sealed else "*"
+
+        def pieces(span: ranges.Span) -> Bytes:
+            return self._bytes(_within(chunks, span))
+
+        return await _ranged(pieces, size, total, range_header, headers)
+
+    async def plain(self, chunk: StoredChunk, range_header: str | None, headers: dict[str, str]) -> Response:
+        """The answer with the plain bytes of one chunk."""
+        size = chunk.entry.plain
+
+        def pieces(span: ranges.Span) -> Bytes:
+            return self._bytes([(chunk, slice(span.first, span.end))])
+
+        return await _ranged(pieces, size, str(size), range_header, headers)
+
+    async def sealed(self, chunk: StoredChunk, range_header: str | None, headers: dict[str, str]) -> Response:
+        """The answer with one chunk as it is stored."""
+
+        async def read(wanted: slice) -> memoryview:
+            return memoryview(await self.stored.sealed(chunk))[wanted]
+
+        async def nothing() -> None:
+            """Sealed bytes need no key."""
+
+        size = chunk.entry.sealed
+
+        def pieces(span: ranges.Span) -> Bytes:
+            reads = [partial(read, slice(span.first, span.end))]
+            return self.transfers.pieces(self.caller, reads, nothing)
+
+        return await _ranged(pieces, size, str(size), range_header, headers)
+
+    async def _bytes(self, parts: Sequence[Part]) -> Bytes:
+        session = self.stored.session
+        async with self.keys.using(session.uid, session.dek_id) as held:
+
+            async def check() -> SessionKeys:
+                return await usable(self.keys, held, session.id)
+
+            async def read(chunk: StoredChunk, wanted: slice) -> memoryview:
+                return memoryview(await self.stored.plain(chunk, await check()))[wanted]
+
+            reads = (partial(read, chunk, wanted) for chunk, wanted in parts)
+            async with aclosing(self.transfers.pieces(self.caller, reads, check)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+async def _ranged(
+    pieces: Callable[[ranges.Span], Bytes],
+    size: int,
+    total: str,
     range_header: str | None,
     headers: dict[str, str],
 ) -> Response:
-    """The answer with the plain bytes of a recording. One that grows has an unknown length."""
-    chunks = stored.of_track()
-    size = sum(chunk.entry.plain for chunk in chunks)
-    total = str(size) if stored.session.sealed else "*"
+    """The answer with a range of the bytes, once its first ones are there."""
     headers = {**headers, "Accept-Ranges": "bytes"}
     try:
         span = ranges.wanted(range_header, size)
@@ -67,8 +114,22 @@ def recording(
     headers["Content-Length"] = str(taken.size)
     if span is not None:
         headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{total}"
-    body = _bytes(transfers, stored, _within(chunks, taken), keys, caller)
+    body = await _begun(pieces(taken))
     return Pieces(body, 200 if span is None else 206, headers, OCTETS)
+
+
+async def _begun(pieces: Bytes) -> Bytes:
+    """The same pieces, of which the first was made: its error still gets a status of its own."""
+    first = await anext(pieces, None)
+
+    async def all_of_them() -> Bytes:
+        async with aclosing(pieces):
+            if first is not None:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_of_them()
 
 
 def _within(chunks: Sequence[StoredChunk], span: ranges.Span) -> list[Part]:
@@ -79,24 +140,6 @@ def _within(chunks: Sequence[StoredChunk], span: ranges.Span) -> list[Part]:
         if at > span.first and begin < span.end:
             parts.append((chunk, slice(max(span.first - begin, 0), min(span.end - begin, chunk.entry.plain))))
     return parts
-
-
-async def _bytes(
-    transfers: Transfers, stored: StoredChunks, parts: Sequence[Part], keys: KeyStore, caller: str
-) -> AsyncGenerator[memoryview, None]:
-    session = stored.session
-    async with keys.using(session.uid, session.dek_id) as held:
-
-        async def check() -> SessionKeys:
-            return await usable(keys, held, session.id)
-
-        async def read(chunk: StoredChunk, wanted: slice) -> memoryview:
-            return memoryview(await stored.plain(chunk, await check()))[wanted]
-
-        reads = (partial(read, chunk, wanted) for chunk, wanted in parts)
-        async with aclosing(transfers.pieces(caller, reads, check)) as pieces:
-            async for piece in pieces:
-                yield piece
 
 
 async def usable(keys: KeyStore, held: HeldKeys | None, session_id: str) -> SessionKeys:

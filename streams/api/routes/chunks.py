@@ -8,6 +8,7 @@ from schemas.api.responses import ChunkPage, ChunkShown
 from schemas.errors import RefusedByState
 from streams.api import downloads
 from streams.api.auth import caller_of
+from streams.api.downloads import Downloads
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
@@ -45,6 +46,7 @@ async def show_chunk(session_id: SessionId, chunk_id: ChunkId, parts: Parts) -> 
 async def download_chunk(
     session_id: SessionId,
     chunk_id: ChunkId,
+    request: Request,
     parts: Parts,
     form: Literal["plain", "sealed"] = "plain",
     range_header: RangeHeader = None,
@@ -53,12 +55,10 @@ async def download_chunk(
     stored = await _stored(parts, session_id)
     chunk = stored.one(int(chunk_id))
     headers = {"ETag": f'"{chunk.entry.digest.hex()}{"" if form == "sealed" else "-plain"}"'}
+    sending = _downloads(request, parts, stored)
     if form == "sealed":
-        return downloads.whole(await stored.sealed(chunk), range_header, headers)
-    session = stored.session
-    async with parts.keys.using(session.uid, session.dek_id) as held:
-        plain = await stored.plain(chunk, await downloads.usable(parts.keys, held, session.id))
-    return downloads.whole(plain, range_header, headers)
+        return await sending.sealed(chunk, range_header, headers)
+    return await sending.plain(chunk, range_header, headers)
 
 
 @router.get("/{session_id}/recording", response_class=Response, responses=OCTETS)
@@ -68,9 +68,12 @@ async def download_recording(
     """The recording as it was made: the plain bytes of all chunks so far, one after the other."""
     stored = await _stored(parts, session_id)
     name = f'attachment; filename="{session_id}.bin"'
-    caller = caller_of(request).subject
-    headers = {"Content-Disposition": name}
-    return downloads.recording(parts.transfers, stored, parts.keys, caller, range_header, headers)
+    sending = _downloads(request, parts, stored)
+    return await sending.recording(range_header, {"Content-Disposition": name})
+
+
+def _downloads(request: Request, parts: ApiParts, stored: StoredChunks) -> Downloads:
+    return Downloads(parts.transfers, parts.keys, stored, caller_of(request).subject)
 
 
 async def chunk_page(parts: ApiParts, session_id: str, after: str, limit: int) -> ChunkPage:
