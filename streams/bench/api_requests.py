@@ -48,7 +48,8 @@ async def ask(cue: Cue, spec: JsonObject) -> JsonObject:
             if kind == CREATE:
                 answer = await client.ask("POST", API, _opened(number))
             else:
-                answer = await client.ask("GET", PATHS[kind].format(sessions[number % len(sessions)]))
+                session = sessions[number % len(sessions)] if sessions else ""
+                answer = await client.ask("GET", PATHS[kind].format(session))
             took_ms[kind].append((time.perf_counter() - due_s) * 1000)
             if answer.status not in (200, 201):
                 failed[kind] += 1

@@ -509,11 +509,21 @@ def test_the_api_is_measured_while_sessions_record_and_its_download_is_compared(
     lucid: Lucid, tmp_path: Path
 ) -> None:
     """Breaks: the figures of the API are of requests that failed, or of other bytes than were sent."""
-    arguments = ("--only", "requests,transfers", "--sessions", "2", "--seconds", "1", "--size", "2MB")
-    said = lucid("bench", "--api", *arguments, "--json", data=tmp_path / "data")
+    arguments = (
+        "--only",
+        "pages,requests,transfers",
+        "--finished",
+        "200",
+        "--sessions",
+        "2",
+        "--seconds",
+        "1",
+    )
+    said = lucid("bench", "--api", *arguments, "--size", "2MB", "--json", data=tmp_path / "data")
     assert said.returncode == 0, said.stderr
     result = json.loads(said.stdout)
     requests, transfers = result["results"]["requests"], result["results"]["transfers"]
+    assert result["results"]["pages"]["kinds"]["list page"]["failed"] == 0
     assert requests["kinds"].keys() == api_requests.SHARES.keys()
     assert not any(kind["failed"] for kind in requests["kinds"].values())
     assert sum(kind["count"] for kind in requests["kinds"].values()) == 200
