@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +49,12 @@ class Served:
         )
 
 
-@pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One `lucid up` for all tests of this room."""
-    data = tmp_path_factory.mktemp("served") / "data"
+@contextmanager
+def system(data: Path, **more: str) -> Iterator[Served]:
+    """A `lucid up` of its own, with this environment."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "streams.cli.main", "up", "--json"],
-        env=environment(data) | {"SESSION_API_PORT": "0"},
+        env=environment(data) | {"SESSION_API_PORT": "0"} | more,
         cwd=data.parent,
         stdout=subprocess.PIPE,
         text=True,
@@ -65,6 +65,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     finally:
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One `lucid up` for all tests of this room."""
+    with system(tmp_path_factory.mktemp("served") / "data") as running:
+        yield running
 
 
 @pytest.fixture
