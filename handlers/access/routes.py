@@ -41,6 +41,12 @@ ROUTES: dict[str, Permission] = {
     f"GET {_SESSION}/history": Permission.SEE,
     f"GET {_SESSION}/evidence": Permission.EXPORT,
     f"GET {_SESSION}/events": Permission.SEE,
+    "GET /api/v1/audit": Permission.READ_AUDIT,
+    "GET /api/v1/audit/export": Permission.READ_AUDIT,
+    "POST /api/v1/access-requests": Permission.WATCH,
+    "GET /api/v1/access-requests": Permission.LIST,
+    "POST /api/v1/access-requests/{request_id}/approve": Permission.APPROVE,
+    "POST /api/v1/access-requests/{request_id}/refuse": Permission.LIST,
     # session-pipeline
     "POST /pipelines": Permission.OPEN,
     "POST /pipelines/{session_id}/start": Permission.RECORD,

@@ -8,10 +8,12 @@
 Sources: schema.ocsf.io (classes/api_activity and its objects), elastic.co/docs/reference/ecs.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from schemas.events.audit import AuditEntry
+from schemas.errors import EvidenceFalse
+from schemas.events.audit import AuditEntry, read_entry
 
 OCSF_VERSION, ECS_VERSION = "1.3.0", "8.17.0"
 CLASS, CATEGORY = 6003, 6
@@ -123,6 +125,17 @@ def ecs(entry: AuditEntry) -> dict[str, Any]:
     if entry.request:
         document["http"] = {"request": {"id": entry.request}}
     return document
+
+
+FORMATS = {"ocsf": ocsf, "ecs": ecs}
+
+
+def translated(line: bytes, form: str) -> bytes:
+    """Return a line of the chain with the field names of FORMATS[form]; one that is no entry says so."""
+    try:
+        return json.dumps(FORMATS[form](read_entry(line))).encode()
+    except EvidenceFalse as error:
+        return json.dumps({"message": f"{error.message} [{error.code}]"}).encode()
 
 
 def _message(entry: AuditEntry) -> str:

@@ -168,6 +168,43 @@ class ListQuery(FilterQuery):
     limit: Annotated[int, Field(ge=1, le=500)] = 100
 
 
+class AuditQuery(Request):
+    """Which entries of the audit chain are wanted: those that fit every condition."""
+
+    session: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,100}$")] = ""
+    who: Line = ""
+    action: Annotated[str, StringConstraints(pattern=r"^[a-z_]{0,100}$")] = ""
+    outcome: Literal["", "ok", "refused", "failed"] = ""
+    since: Time | None = None
+    until: Time | None = None
+    order: Literal["asc", "desc"] = "desc"
+    after: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    """`next` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
+class AccessAsked(Request):
+    """The wish to watch or export a session, for a second person to answer."""
+
+    session_id: SessionName
+    look: Literal["watch", "export"] = "watch"
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class AccessQuery(Request):
+    """Which requests are wanted."""
+
+    session_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,100}$")] = ""
+    stage: Annotated[str, StringConstraints(pattern=r"^[a-z]{0,20}$")] = ""
+    after: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+
+class Answered(Request):
+    """The answer of a second person."""
+
+    reason: Annotated[str, StringConstraints(max_length=200)] = ""
+
+
 class Reasoned(Request):
     """Why a command is given: a short code such as `maintenance`."""
 

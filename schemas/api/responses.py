@@ -223,6 +223,35 @@ class CompressionStatistics(BaseModel):
     compression_ratio: float | None
 
 
+class AuditPage(BaseModel):
+    """Entries of the audit chain (format.md §16). next: the `after` of the next page; null: there is none."""
+
+    entries: list[dict[str, Any]]
+    next: int | None = None
+
+
+class AccessShown(BaseModel):
+    """A request to watch or export, and its answer. stage: where it stands now."""
+
+    id: str
+    stage: str
+    session_id: str
+    look: str
+    requester: str
+    reason: str
+    asked_at: datetime
+    ends_at: datetime
+    answered_by: str = ""
+    answer_reason: str = ""
+    answered_at: datetime | None = None
+    until: datetime | None = None
+
+
+class AccessPage(BaseModel):
+    requests: list[AccessShown]
+    next: int | None = None
+
+
 class SettingShown(BaseModel):
     """One setting. value: as text; empty: unset. origin: such as `LOG_LEVEL in the environment`."""
 

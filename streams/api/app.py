@@ -24,6 +24,7 @@ from streams.api.parts import ApiParts
 from streams.api.problems import install
 from streams.api.rate_limit import RateLimits
 from streams.api.routes import (
+    audit,
     chunks,
     config,
     evidence,
@@ -44,7 +45,7 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
     "pipeline": (status.router, pipelines.router, config.router),
     "processor": (processor.router, trees.router),
     "storage": (storage.router, recordings.listing),
-    "api": (sessions.router, chunks.router, evidence.router),
+    "api": (sessions.router, chunks.router, evidence.router, audit.router),
 }
 """The routers of each role."""
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas.api.requests import (
+    AuditQuery,
     FilterQuery,
     ListQuery,
     RecordingConfig,
@@ -93,6 +94,16 @@ def listed(wanted: ListQuery) -> dict[str, Any]:
     """Return the body of the command `list`."""
     order = {"sort": wanted.sort, "descending": wanted.order == "desc"}
     return {**filtered(wanted), **order, "cursor": wanted.cursor, "limit": wanted.limit, "details": True}
+
+
+def audit_asked(wanted: AuditQuery) -> dict[str, Any]:
+    """Return the body of the command `audit`."""
+    return {
+        **wanted.model_dump(include={"session", "who", "action", "outcome", "after", "limit"}),
+        "since_us": _micros(wanted.since),
+        "until_us": _micros(wanted.until),
+        "newest_first": wanted.order == "desc",
+    }
 
 
 def _micros(at: datetime | None) -> int | None:

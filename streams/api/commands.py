@@ -16,6 +16,7 @@ from schemas.errors import Denied, RefusedByState
 from schemas.format.digest import h
 from schemas.ports import Credential, Jet
 from streams.api.auth import caller_of, credential_of
+from streams.api.looked import Reason
 from streams.api.parts import parts_of
 from streams.control.client import call
 
@@ -31,8 +32,9 @@ IdempotencyKey = Annotated[
 class Commands:
     """The commands of one request."""
 
-    def __init__(self, jet: Jet, cause: str, credential: Credential) -> None:
-        self._jet, self._cause, self._credential = jet, cause, credential
+    def __init__(self, jet: Jet, cause: str, credential: Credential, reason: str = "") -> None:
+        """reason: the caller's words for the audit chain."""
+        self._jet, self._cause, self._credential, self._reason = jet, cause, credential, reason
 
     def new_session_id(self, host: str = "s") -> str:
         """An id for a session that the request does not name; a repeated request gets the same one."""
@@ -42,6 +44,8 @@ class Commands:
     async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of the command service. Raises its errors, and Unavailable."""
         more = {"cause": self._cause} if self._cause else {}
+        if self._reason:
+            more["audit_reason"] = self._reason
         return await call(self._jet, name, {**body, **more}, credential=self._credential)
 
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,10 +62,12 @@ class Commands:
         return details
 
 
-async def commands_of(request: Request, idempotency_key: IdempotencyKey = None) -> Commands:
+async def commands_of(
+    request: Request, idempotency_key: IdempotencyKey = None, reason: Reason = None
+) -> Commands:
     """The commands of this request. Async: otherwise the framework runs it in a thread."""
     cause = cause_of(request, idempotency_key)
-    return Commands(parts_of(request).jet, cause, credential_of(request))
+    return Commands(parts_of(request).jet, cause, credential_of(request), reason or "")
 
 
 def cause_of(request: Request, key: str | None) -> str:

@@ -7,6 +7,7 @@ from fastapi import Request
 from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
 from streams.api.transfers import Transfers
+from streams.event_store.looks import Looks
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
@@ -33,6 +34,7 @@ class ApiParts:
     recordings_here: OwnRecordings
     data: DataDir
     tokens: Tokens
+    looks: Looks
     settings: Settings
     service: str
     version: str

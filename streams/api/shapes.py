@@ -6,6 +6,7 @@ from typing import Any
 
 from handlers.lifecycle.session import Session
 from schemas.api.responses import (
+    AccessShown,
     ChunkShown,
     MetadataShown,
     PipelineShown,
@@ -124,6 +125,24 @@ def chunk_shown(session: Session, chunk: StoredChunk) -> ChunkShown:
         key_id=session.dek_id.hex(),
         first_fragment=entry.first_seq,
         last_fragment=entry.last_seq,
+    )
+
+
+def access_shown(found: Mapping[str, Any]) -> AccessShown:
+    """A request that a second person answers."""
+    return AccessShown(
+        id=found["id"],
+        stage=found["stage"],
+        session_id=found["session"],
+        look=found["look"],
+        requester=found["requester"],
+        reason=found["reason"],
+        asked_at=time_of(found["asked_us"]),
+        ends_at=time_of(found["ends_us"]),
+        answered_by=found["answered_by"],
+        answer_reason=found["answer_reason"],
+        answered_at=time_of(found["answered_us"]) if found["answered_us"] else None,
+        until=time_of(found["until_us"]) if found["until_us"] else None,
     )
 
 

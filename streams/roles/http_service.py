@@ -10,6 +10,9 @@ from streams.api.app import make_app, metrics_alone
 from streams.api.parts import ApiParts
 from streams.api.server import serve, serve_beside
 from streams.api.transfers import Transfers
+from streams.event_store.access_log import AccessLog
+from streams.event_store.audit_log import AuditLog
+from streams.event_store.looks import AccessPolicy, Looks
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
@@ -19,6 +22,7 @@ from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
 from streams.roles.drivers import Installation, drawn_desktop, effective, own_host, raised_file_limit
 from streams.roles.services import opened_recordings, unless_stopped
+from streams.scheduling.clock import now_us
 
 PACKAGE = "lucid-sessions"
 METRICS_ROLE = "pipeline"
@@ -46,6 +50,7 @@ async def run_http(
             await beside
         await parts.recordings_here.close()
         await asyncio.to_thread(parts.chunks.pool.close)
+        await parts.looks.audit.close()
         await parts.tokens.close()
         here.key_folder.release()
 
@@ -76,6 +81,7 @@ def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str
         recordings_here=OwnRecordings(jet, here.identity, own_host(), drawn_desktop),
         data=here.data,
         tokens=here.tokens,
+        looks=Looks(AuditLog(jet, now_us), AccessLog(jet), AccessPolicy.of(here.settings)),
         settings=here.settings,
         service=service,
         version=version(PACKAGE),

@@ -9,6 +9,7 @@ from schemas.errors import RefusedByState
 from streams.api import downloads
 from streams.api.auth import caller_of
 from streams.api.downloads import Downloads
+from streams.api.looked import DOWNLOADED
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
@@ -42,7 +43,12 @@ async def show_chunk(session_id: SessionId, chunk_id: ChunkId, parts: Parts) -> 
     return chunk_shown(stored.session, stored.one(int(chunk_id)))
 
 
-@router.get("/{session_id}/chunks/{chunk_id}/download", response_class=Response, responses=OCTETS)
+@router.get(
+    "/{session_id}/chunks/{chunk_id}/download",
+    response_class=Response,
+    responses=OCTETS,
+    dependencies=DOWNLOADED,
+)
 async def download_chunk(
     session_id: SessionId,
     chunk_id: ChunkId,
@@ -61,7 +67,7 @@ async def download_chunk(
     return await sending.plain(chunk, range_header, headers)
 
 
-@router.get("/{session_id}/recording", response_class=Response, responses=OCTETS)
+@router.get("/{session_id}/recording", response_class=Response, responses=OCTETS, dependencies=DOWNLOADED)
 async def download_recording(
     session_id: SessionId, request: Request, parts: Parts, range_header: RangeHeader = None
 ) -> Response:

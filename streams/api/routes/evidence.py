@@ -13,6 +13,7 @@ from schemas.format.digest import h
 from schemas.format.file_names import stored_manifest
 from streams.api import live
 from streams.api.live import LiveEvents
+from streams.api.looked import EXPORTED, HISTORY_READ, MANIFEST_READ
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
 from streams.evidence.evidence_zip import evidence_zip
@@ -28,7 +29,9 @@ def _of(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {media_type: {}}}}
 
 
-@router.get("/{session_id}/manifest", response_class=Response, responses=_of(DSSE))
+@router.get(
+    "/{session_id}/manifest", response_class=Response, responses=_of(DSSE), dependencies=MANIFEST_READ
+)
 async def download_manifest(session_id: SessionId, parts: Parts) -> Response:
     """The newest signed manifest, byte for byte as it was sealed."""
     found = await load_sealed(parts.jet, parts.data, session_id)
@@ -39,7 +42,7 @@ async def download_manifest(session_id: SessionId, parts: Parts) -> Response:
     return Response(envelope, media_type=DSSE, headers={"ETag": f'"{h(envelope).hex()}"'})
 
 
-@router.get("/{session_id}/history", response_class=Response, responses=_of(LINES))
+@router.get("/{session_id}/history", response_class=Response, responses=_of(LINES), dependencies=HISTORY_READ)
 async def download_history(session_id: SessionId, parts: Parts) -> Response:
     """Every event of the session's log, one a line, as it is stored."""
     await parts.log.existing(session_id)
@@ -47,7 +50,7 @@ async def download_history(session_id: SessionId, parts: Parts) -> Response:
     return Response(b"".join(event + b"\n" for event in events), media_type=LINES)
 
 
-@router.get("/{session_id}/evidence", response_class=Response, responses=_of(ZIP))
+@router.get("/{session_id}/evidence", response_class=Response, responses=_of(ZIP), dependencies=EXPORTED)
 async def download_evidence(session_id: SessionId, parts: Parts) -> Response:
     """The evidence copy as a zip: unpack it and run `lucid verify` on the folder."""
     found = await load_sealed(parts.jet, parts.data, session_id)

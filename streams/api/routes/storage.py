@@ -12,6 +12,7 @@ from schemas.format.chunk_header import MAX_SEALED
 from streams.api.arriving import arriving
 from streams.api.blob_answer import answer
 from streams.api.downloads import OCTETS
+from streams.api.looked import SEALED_READ
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts, SessionId
 from streams.evidence.session_trees import existing
@@ -54,7 +55,7 @@ async def put_chunk(
 
 
 @router.head("/{session_id}/{index:int}", name="head_chunk", response_class=Response, responses=BYTES)
-@router.get("/{session_id}/{index:int}", response_class=Response, responses=BYTES)
+@router.get("/{session_id}/{index:int}", response_class=Response, responses=BYTES, dependencies=SEALED_READ)
 async def get_chunk(
     session_id: SessionId,
     index: Index,

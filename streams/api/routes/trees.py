@@ -11,6 +11,7 @@ from schemas.format.file_names import stored_manifest
 from schemas.format.index import Entry
 from schemas.ports import OpenBlob
 from streams.api.blob_answer import answer
+from streams.api.looked import MANIFEST_READ
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts, SessionId
 from streams.evidence.session_trees import SessionTree, existing
@@ -96,7 +97,7 @@ async def show_inclusion(
 
 
 @router.head("/{session_id}/manifest", name="head_manifest", response_class=Response, responses=ENVELOPE)
-@router.get("/{session_id}/manifest", response_class=Response, responses=ENVELOPE)
+@router.get("/{session_id}/manifest", response_class=Response, responses=ENVELOPE, dependencies=MANIFEST_READ)
 async def get_manifest(session_id: SessionId, request: Request, parts: Parts) -> Response:
     """The signed envelope of the newest seal, byte by byte as it is stored. ETag: its digest."""
     session = await existing(parts.log, session_id)

@@ -6,7 +6,6 @@
 3. Exit status of `verify`: 0 whole, 3 broken, 9 whole, but no trusted signer signed a head of it.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -16,11 +15,11 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from handlers.audit.chain import Finding, Walk
-from handlers.audit.siem import ecs, ocsf
+from handlers.audit.siem import FORMATS, translated
 from handlers.audit.signed_head import CheckedHead, check_head, signed_entries
 from handlers.crypto.trust import Trust, open_trust
 from schemas.errors import EXIT_OK, EXIT_SIGNER_UNKNOWN, EvidenceFalse, Misuse, NotFound, Unreadable, outcome
-from schemas.events.audit import MAX_ENTRY_BYTES, read_entry
+from schemas.events.audit import MAX_ENTRY_BYTES
 from schemas.format import dsse
 from schemas.types import utc_text
 from streams.cli import attach, output
@@ -33,7 +32,6 @@ from streams.evidence.trust import own_trust
 from streams.roles.drivers import Installation, new_file, read_bounded
 from streams.scheduling.clock import now_us
 
-FORMATS = {"ocsf": ocsf, "ecs": ecs}
 HEAD_SUFFIX = ".head"
 SHOWN = 20
 """Findings that are printed; --json has all."""
@@ -122,7 +120,7 @@ async def _exported(out: Path | None, as_: str, accept_break: bool) -> dict[str,
             async for line in chain_lines(jet):
                 if (signed and count == signed["number"]) or (out is None and output.stdout_gone()):
                     break  # entries that came since are not signed
-                file.write((_translated(line, as_) if as_ else line) + b"\n")
+                file.write((translated(line, as_) if as_ else line) + b"\n")
                 count += 1
             if out is None:
                 output.require_delivery()
@@ -130,13 +128,6 @@ async def _exported(out: Path | None, as_: str, accept_break: bool) -> dict[str,
             with new_file(out.with_name(out.name + HEAD_SUFFIX)) as head:
                 head.write(signed["head"].encode())
     return {"out": str(out or "-"), "entries": count, "head": signed}
-
-
-def _translated(line: bytes, as_: str) -> bytes:
-    try:
-        return json.dumps(FORMATS[as_](read_entry(line))).encode()
-    except EvidenceFalse as error:
-        return json.dumps({"message": f"{error.message} [{error.code}]"}).encode()
 
 
 @audit.command(short_help="Check that no entry was changed, removed or added.")

@@ -1,0 +1,78 @@
+"""Looks over HTTP: recorded before a byte leaves; policy may ask for a reason and a second person."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import Served, system
+from tests.api.test_a_recording import SESSIONS, until
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A system whose policy asks for a reason to watch, and for a second person to export."""
+    data = tmp_path_factory.mktemp("strict") / "data"
+    policy = {"ACCESS_REASON_REQUIRED": "watch,export", "ACCESS_APPROVAL_REQUIRED": "export"}
+    with system(data, **policy) as served, served.client() as client:
+        client.post(SESSIONS, json={"id": "seen"})
+        client.post(f"{SESSIONS}/seen/start")
+        client.post("/pipelines/seen/chunks", content=b"picture")
+        client.post(f"{SESSIONS}/seen/stop")
+        until(client, "seen", "STOPPED")
+        yield served
+
+
+def entries(client: httpx.Client, **wanted: str) -> list[dict[str, Any]]:
+    """The entries of the chain that fit, the oldest first."""
+    answer = client.get("/api/v1/audit", params={"order": "asc", **wanted})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["entries"])
+
+
+def test_a_download_is_in_the_chain_with_its_reason_and_its_end(strict: Served) -> None:
+    """Breaks: a person watches a recording, and nobody ever learns who, when and why."""
+    with strict.client() as client:
+        refused = client.get(f"{SESSIONS}/seen/recording")
+        assert (refused.status_code, refused.json()["code"]) == (400, "access.reason")
+        reason = {"X-Reason": "ticket 4711"}
+        assert client.get(f"{SESSIONS}/seen/recording", headers=reason).content == b"picture"
+        assert client.get(f"{SESSIONS}/seen/chunks/0/download", params={"form": "sealed"}).status_code == 200
+        found = entries(client, session="seen", action="download")
+        assert [(one["phase"], one.get("outcome", "")) for one in found][-4:] == [
+            *(("asked", ""), ("outcome", "refused")),
+            *(("asked", ""), ("outcome", "ok")),
+        ]
+        assert found[-2]["reason"] == "ticket 4711"
+        assert found[-2]["address"] == "127.0.0.1"
+        assert len(entries(client, session="seen", action="download_sealed")) == 2
+        lines = client.get("/api/v1/audit/export").content.splitlines()
+        (strict.data.parent / "audit.ndjson").write_bytes(b"\n".join(lines) + b"\n")
+    verified = strict.lucid("audit", "verify", str(strict.data.parent / "audit.ndjson"))
+    assert verified.returncode in (0, 9), verified.stdout + verified.stderr
+
+
+def test_an_export_needs_a_second_person_who_is_not_the_first(strict: Served) -> None:
+    """Breaks: one administrator alone carries evidence away."""
+    first, second = (
+        strict.client_with(strict.token("ADMIN", subject)) for subject in ("first-admin", "second-admin")
+    )
+    reason = {"X-Reason": "court order 12"}
+    with first, second:
+        assert first.get(f"{SESSIONS}/seen/evidence", headers=reason).status_code == 403
+        asked = first.post(
+            "/api/v1/access-requests",
+            json={"session_id": "seen", "look": "export", "reason": "court order 12"},
+        )
+        assert asked.status_code == 201, asked.text
+        path = f"/api/v1/access-requests/{asked.json()['id']}"
+        assert first.post(f"{path}/approve").status_code in (403, 409)
+        assert second.post(f"{path}/approve", json={"reason": "seen the order"}).status_code == 200
+        assert first.get(f"{SESSIONS}/seen/evidence", headers=reason).status_code == 200
+        assert second.get(f"{SESSIONS}/seen/evidence", headers=reason).status_code == 403
+        listed = second.get("/api/v1/access-requests", params={"session_id": "seen"}).json()["requests"]
+        assert [(one["requester"], one["answered_by"]) for one in listed] == [("first-admin", "second-admin")]
+        taken = second.post(f"{path}/refuse")
+        assert taken.status_code == 200, taken.text
+        assert first.get(f"{SESSIONS}/seen/evidence", headers=reason).status_code == 403
