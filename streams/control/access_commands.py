@@ -29,18 +29,24 @@ class _Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Request(_Form):
+class AccessWish(_Form):
+    """The caller wishes to watch or export a session."""
+
     session: str
     look: Look = "watch"
     reason: Reason
 
 
-class _Answer(_Form):
+class AccessAnswer(_Form):
+    """The answer to a request, by its id."""
+
     request: str
     reason: Text = ""
 
 
-class _List(_Form):
+class AccessListed(_Form):
+    """Which requests are wanted."""
+
     session: str = ""
     stage: str = ""
     after: int = Field(default=0, ge=0, lt=2**53)
@@ -57,7 +63,7 @@ class AccessCommands:
 
     async def request(self, body: Body) -> Body:
         """Ask that a second person allows the caller to watch or export a session. look, reason."""
-        form, caller, asked = _Request.model_validate(_own(body)), body[CALLER], body[ASKED]
+        form, caller, asked = AccessWish.model_validate(_own(body)), body[CALLER], body[ASKED]
         session = await self.sessions.existing(form.session)
         command = RequestAccess(
             who=caller.subject, at_us=asked.time_us, cause=asked.id, session=session.id, look=form.look,
@@ -76,7 +82,7 @@ class AccessCommands:
 
     async def list_page(self, body: Body) -> Body:
         """A page of requests, oldest first; without the permissions approve and read_audit: the own ones."""
-        form, caller = _List.model_validate(_own(body)), body[CALLER]
+        form, caller = AccessListed.model_validate(_own(body)), body[CALLER]
         sees_all = Reach.ALL in (reach(caller, Permission.APPROVE), reach(caller, Permission.READ_AUDIT))
         return await self.access.page(
             await chain_now_us(self.access.jet, self.clock_us),
@@ -87,7 +93,7 @@ class AccessCommands:
         )
 
     async def _answer(self, body: Body, *, approve: bool) -> Body:
-        form, caller, asked = _Answer.model_validate(_own(body)), body[CALLER], body[ASKED]
+        form, caller, asked = AccessAnswer.model_validate(_own(body)), body[CALLER], body[ASKED]
         session, key, number = parse_request_id(form.request)
         if not approve:
             access = await self.access.load(session, key)

@@ -78,7 +78,7 @@ def _subscribe(broker: NatsBroker, name: str, answer: Answer) -> None:
         max_workers=AT_ONCE,
         decoder=_undecoded,
         title=name,
-        description=REQUESTS[name].effect if name in REQUESTS else None,
+        description=REQUESTS[name].effect,
     )
 
     @subscriber

@@ -1,6 +1,7 @@
 """Describes the request of each command for docs/asyncapi.json: its effect, and the schema of its members.
 
-A command without a row is described as any JSON object. Control checks requests by the same models.
+1. Control checks requests by the same models. The table is total: a test compares it with the commands.
+2. Every request may have the members of MORE beside its own.
 """
 
 from collections.abc import Mapping
@@ -9,12 +10,21 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from schemas.events import commands
+from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
 from streams.control.opening import OpenAsked, UpdateAsked
-from streams.projections.session_list import PageAsked
+from streams.event_store.audit_pages import AuditQuery
+from streams.projections.session_list import Asked, PageAsked
 
 REFERENCE = "#/components/schemas/{model}"
 FILLED_IN = ("at_us", "who", "cause")
 """Members that a request may leave out."""
+
+
+MORE = {
+    "token": {"type": "string", "description": "The caller's token (JWT): a request without one is refused."},
+    "audit_reason": {"type": "string", "description": "The caller's reason, for the audit chain."},
+}
+"""Members of every request."""
 
 
 class OfSession(BaseModel):
@@ -48,6 +58,12 @@ class RecoverAsked(commands.Command):
     reason: str = ""
 
 
+class AuditHeadAsked(BaseModel):
+    """The end of the audit chain is to be signed."""
+
+    accept_break: bool = Field(default=False, description="The chain need not hold the last signed entry.")
+
+
 class Request(NamedTuple):
     """One command. model: the members of its request."""
 
@@ -77,11 +93,18 @@ REQUESTS: dict[str, Request] = {
     "show": Request("One session, from its log.", OfSession),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
+    "totals": Request("Sums over all sessions that fit.", Asked),
     "room": Request("How many bytes a host may send.", RoomAsked),
     "rotate": Request("Session keys are wrapped under a new master key.", RotateAsked),
     "signers": Request("The signers of this installation.", Nothing),
     "rotate_signer": Request("A new signer seals from now on.", Nothing),
     "revoke_signer": Request("A signer is trusted no longer.", commands.RevokeSigner),
+    "audit": Request("One page of the audit chain.", AuditQuery),
+    "audit_head": Request("The end of the audit chain is signed.", AuditHeadAsked),
+    "access_request": Request("A second person is asked to allow a look.", AccessWish),
+    "access_approve": Request("The request of another person is approved.", AccessAnswer),
+    "access_refuse": Request("A request is refused, or taken back.", AccessAnswer),
+    "access_list": Request("One page of requests for looks.", AccessListed),
 }
 
 
@@ -89,10 +112,8 @@ def schemas(names: Mapping[str, str]) -> dict[str, Any]:
     """The schemas of requests, by the name that `names` gives each command, and of all that they refer to."""
     found: dict[str, Any] = {}
     for command, name in names.items():
-        request = REQUESTS.get(command)
-        schema: dict[str, Any] = {"type": "object"}
-        if request:
-            schema = request.model.model_json_schema(ref_template=REFERENCE)
+        schema = REQUESTS[command].model.model_json_schema(ref_template=REFERENCE)
+        schema["properties"] = {**schema.get("properties", {}), **MORE}
         found.update(schema.pop("$defs", {}))
         required = [member for member in schema.get("required", ()) if member not in FILLED_IN]
         found[name] = {**schema, "required": required} if required else _without(schema, "required")

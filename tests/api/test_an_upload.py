@@ -1,6 +1,7 @@
 """A recording whose bytes come over HTTP: opened, started, sent in parts, stopped, downloaded, verified."""
 
 import io
+import time
 import zipfile
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ import pytest
 
 from tests.api.conftest import Served
 from tests.api.test_a_recording import SESSIONS, until
+from tests.support.machine.waiting import PATIENCE_S
 
 PASSWORD = "never-to-be-seen-again"
 PERSON = {
@@ -113,3 +115,24 @@ def test_cleaning_up_a_pipeline_destroys_no_evidence(client: httpx.Client, path:
     if path.startswith("/pipelines"):
         until(client, "kept", "STOPPED")
         assert client.get(f"{SESSIONS}/kept/recording").content == b"evidence"
+
+
+def test_a_recording_is_read_while_it_grows(client: httpx.Client) -> None:
+    """Breaks: who watches live sees nothing before the end, or is told a false length."""
+    data = Random(9).randbytes(12_000_000)
+    client.post(SESSIONS, json={"id": "growing"})
+    client.post(f"{SESSIONS}/growing/start")
+    client.post("/pipelines/growing/chunks", content=data)
+    path, end_s = f"{SESSIONS}/growing/recording", time.monotonic() + PATIENCE_S
+    while not (so_far := client.get(path).content):
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
+    assert data.startswith(so_far)
+    part = client.get(path, headers={"Range": "bytes=1000-1999"})
+    assert (part.status_code, part.content) == (206, data[1000:2000])
+    assert part.headers["content-range"] == "bytes 1000-1999/*"
+    client.post(f"{SESSIONS}/growing/stop")
+    until(client, "growing", "STOPPED")
+    rest = client.get(path, headers={"Range": f"bytes={len(so_far)}-"})
+    assert so_far + rest.content == data
+    assert rest.headers["content-range"].endswith(f"/{len(data)}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from handlers.access.commands import COMMANDS
 from streams.control.nats_service import document
+from streams.control.requests import REQUESTS
 from tests.arch.test_errors_page import DOCS
 
 
@@ -26,6 +27,8 @@ def test_every_command_has_its_subject_and_the_schema_of_its_request() -> None:
         found = made
         for step in path.split("/"):
             found = found[step]
+    assert COMMANDS.keys() == REQUESTS.keys()
     payloads = made["components"]["schemas"]
+    assert all("token" in payloads[f"{name}:Message:Payload"]["properties"] for name in COMMANDS)
     assert payloads["stop:Message:Payload"]["required"] == ["session"]
     assert payloads["list:Message:Payload"]["properties"].keys() >= {"state", "cursor", "limit"}
