@@ -91,10 +91,12 @@ def test_the_password_is_in_no_answer_and_in_no_file(served: Served, client: htt
             assert PASSWORD.encode() not in path.read_bytes(), path
 
 
-def test_a_paused_pipeline_keeps_bytes_and_catches_up(client: httpx.Client) -> None:
+def test_a_paused_pipeline_keeps_bytes_and_catches_up(served: Served, client: httpx.Client) -> None:
     """Breaks: maintenance of the store loses a recording, or stops it."""
     client.post(SESSIONS, json={"id": "patient"})
     client.post(f"{SESSIONS}/patient/start")
+    paused = served.lucid("sessions", "pause", "patient", "--pipeline")
+    assert paused.stdout == "the pipeline of patient is paused\n", paused.stderr
     assert client.post(f"{SESSIONS}/patient/pipeline/pause").json()["status"] == "PAUSED"
     assert client.post("/pipelines/patient/chunks", content=bytes(500_000)).status_code == 200
     client.post(f"{SESSIONS}/patient/stop")

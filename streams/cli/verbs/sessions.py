@@ -21,6 +21,7 @@ from streams.control.client import call
 from streams.projections.session_list import PAGE_MOST
 
 Name = Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")]
+Pipeline = Annotated[bool, typer.Option("--pipeline", help="The stages instead of the recording.")]
 Names = Annotated[list[str], typer.Argument(metavar="SESSION...", help="Their names.")]
 DESTROYED_AT_ONCE = 16
 """Far fewer than the service carries out together: other callers keep their turn."""
@@ -81,15 +82,20 @@ def show(session: Name, as_json: JsonFlag = False) -> None:
 
 
 @sessions.command(short_help="Pause a recording until it is resumed.")
-def pause(session: Name, as_json: JsonFlag = False) -> None:
-    """Pause a recording: its host sends nothing of the screen until it is resumed."""
-    _ask("pause", {"session": subjects.session_id(session)}, as_json, _moved)
+def pause(session: Name, pipeline: Pipeline = False, as_json: JsonFlag = False) -> None:
+    """Pause a recording: its host sends nothing of the screen until it is resumed.
+
+    With --pipeline the host goes on, and its fragments wait in the stream.
+    """
+    command, lines = ("pause_pipeline", _pipeline) if pipeline else ("pause", _moved)
+    _ask(command, {"session": subjects.session_id(session)}, as_json, lines)
 
 
 @sessions.command()
-def resume(session: Name, as_json: JsonFlag = False) -> None:
-    """Resume a paused recording."""
-    _ask("resume", {"session": subjects.session_id(session)}, as_json, _moved)
+def resume(session: Name, pipeline: Pipeline = False, as_json: JsonFlag = False) -> None:
+    """Resume a paused recording, or with --pipeline a paused pipeline."""
+    command, lines = ("resume_pipeline", _pipeline) if pipeline else ("resume", _moved)
+    _ask(command, {"session": subjects.session_id(session)}, as_json, lines)
 
 
 @sessions.command()
@@ -203,6 +209,11 @@ def _details(shown: dict[str, Any]) -> list[str]:
     return lines + [
         f"  {'' if number else 'next':<6}{command}" for number, command in enumerate(shown["next"])
     ]
+
+
+def _pipeline(shown: dict[str, Any]) -> list[str]:
+    """A pipeline that was paused or resumed."""
+    return [f"the pipeline of {shown['session']} {'is paused' if shown['pipeline_paused'] else 'goes on'}"]
 
 
 def _moved(shown: dict[str, Any]) -> list[str]:
