@@ -60,7 +60,7 @@ class Admission:
         try:
             address = (scope.get("client") or ("",))[0]
             window = self._limits.count_address(address)
-            if scope["path"] not in OPEN:
+            if scope["path"] not in OPEN or scope["method"] not in ("GET", "HEAD"):
                 token = bearer(Headers(scope=scope).getlist("authorization"))
                 caller = await self._tokens.caller(token, address)
                 window = self._limits.count_caller(caller.subject) or window
@@ -74,11 +74,7 @@ class Admission:
 def bearer(headers: list[str]) -> str:
     """The token of the Authorization headers. Raises Unauthenticated (access.missing, access.token)."""
     if not headers:
-        raise Unauthenticated(
-            "this needs a token, and there is none",
-            code="access.missing",
-            hint="send the header Authorization: Bearer TOKEN",
-        )
+        raise _missing()
     scheme, _, token = headers[0].strip().partition(" ")
     if len(headers) > 1 or scheme.lower() != SCHEME or not token.strip():
         raise Unauthenticated(
@@ -87,6 +83,14 @@ def bearer(headers: list[str]) -> str:
             hint="send one header Authorization: Bearer TOKEN",
         )
     return token.strip()
+
+
+def _missing() -> Unauthenticated:
+    return Unauthenticated(
+        "this needs a token, and there is none",
+        code="access.missing",
+        hint="send the header Authorization: Bearer TOKEN",
+    )
 
 
 async def admitted(
@@ -118,8 +122,10 @@ ADMITTED = [Depends(admitted)]
 
 
 def caller_of(request: Request) -> Caller:
-    """The caller of a request that was let in."""
-    caller: Caller = getattr(request.state, CALLER)
+    """The caller of a request that was let in. Raises Unauthenticated (access.missing)."""
+    caller: Caller | None = getattr(request.state, CALLER, None)
+    if caller is None:  # a path of OPEN that led to another route
+        raise _missing()
     return caller
 
 

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Request
 
@@ -14,6 +14,7 @@ from streams.api.parts import parts_of
 
 DOWNLOAD, SEALED = "download", "download_sealed"
 """Sealed bytes show nothing: they need neither reason nor second person."""
+Form = Literal["plain", "sealed"]
 Reason = Annotated[
     str | None,
     Header(alias="X-Reason", max_length=200, description="Why, for the audit chain; policy may ask for it."),
@@ -26,14 +27,22 @@ def looked(action: str) -> Any:
     async def look(
         request: Request, session_id: Annotated[str, Path()], reason: Reason = None
     ) -> AsyncIterator[None]:
-        sealed = action == DOWNLOAD and request.query_params.get("form") == "sealed"
-        looks, name = parts_of(request).looks, SEALED if sealed else action
-        async with looks.look(caller_of(request), name, session_id, reason or ""):
+        async with parts_of(request).looks.look(caller_of(request), action, session_id, reason or ""):
             yield
 
     return Depends(look)
 
 
+async def _chunk_looked(
+    request: Request, session_id: Annotated[str, Path()], form: Form = "plain", reason: Reason = None
+) -> AsyncIterator[None]:
+    """The dependency of a route whose caller chooses the form of the bytes."""
+    action = SEALED if form == "sealed" else DOWNLOAD
+    async with parts_of(request).looks.look(caller_of(request), action, session_id, reason or ""):
+        yield
+
+
 DOWNLOADED, SEALED_READ = [looked(DOWNLOAD)], [looked(SEALED)]
+CHUNK_DOWNLOADED = [Depends(_chunk_looked)]
 EXPORTED, MANIFEST_READ, HISTORY_READ = [looked("export_evidence")], [looked("manifest")], [looked("history")]
 """For the routes that hand these out."""

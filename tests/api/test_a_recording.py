@@ -4,6 +4,7 @@ import io
 import json
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.api.conftest import Served
 from tests.support.machine.waiting import PATIENCE_S
 
 SESSIONS = "/api/v1/sessions"
+JSON = {"Content-Type": "application/json"}
 SMALL = {"resolution": "320x240", "frame_rate": 10}
 
 
@@ -68,7 +70,7 @@ def test_the_live_state_of_a_session_is_told_to_its_end_and_taken_up_again(clien
     told = events(client, "followed")
     states = [event["state"] for _, event in told if event["event"] == "Transitioned"]
     assert states[-1] == "STOPPED"
-    assert next(event["event"] for _, event in told if "step" not in event) == "Created"
+    assert next(event["event"] for _, event in told if "at" in event) == "Created"
     assert {"recorded", "stored"} <= {event.get("step") for _, event in told}
     some_id = told[3][0]
     again = events(client, "followed", some_id)
@@ -105,10 +107,15 @@ def test_every_error_is_a_problem_document(client: httpx.Client) -> None:
         assert answer.headers["content-type"] == "application/problem+json", path
         assert (answer.status_code, answer.json()["code"]) == expected, path
         assert answer.json()["status"] == answer.status_code
-    answer = client.post(
-        SESSIONS, content=b"{" + b" " * (2 << 20), headers={"Content-Type": "application/json"}
-    )
-    assert (answer.status_code, answer.json()["code"]) == (413, "request.size")
+    large = b"{" + b" " * (2 << 20)
+
+    def undeclared() -> Iterator[bytes]:
+        yield from (large[at : at + 65536] for at in range(0, len(large), 65536))
+
+    for method, path in (("POST", SESSIONS), ("PUT", f"{SESSIONS}/none")):
+        for content in (large, undeclared()):
+            answer = client.request(method, path, content=content, headers=JSON)
+            assert (answer.status_code, answer.json()["code"]) == (413, "request.size"), path
 
 
 def test_health_needs_nothing(served: Served) -> None:
@@ -142,3 +149,11 @@ def test_a_service_counts_its_sessions_and_bytes(client: httpx.Client) -> None:
     assert (sums["sessions"], sums["states"]["STOPPED"]["sessions"]) == (1, 1)
     page = client.get(SESSIONS, params={"text": "counted", "sort": "size", "order": "asc"}).json()
     assert [one["id"] for one in page["sessions"]] == ["counted"]
+
+
+def test_an_open_path_is_open_for_reading_alone(served: Served) -> None:
+    """Breaks: a stranger without a token reaches the route of a session that is named like an open path."""
+    for path in ("/health", "/metrics"):
+        for method in ("PUT", "DELETE", "POST"):
+            answer = httpx.request(method, f"{served.url}{SESSIONS}{path}", content=b"{}")
+            assert answer.status_code in (401, 405), (method, path, answer.text)

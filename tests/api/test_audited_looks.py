@@ -36,6 +36,11 @@ def test_a_download_is_in_the_chain_with_its_reason_and_its_end(strict: Served) 
     with strict.client() as client:
         refused = client.get(f"{SESSIONS}/seen/recording")
         assert (refused.status_code, refused.json()["code"]) == (400, "access.reason")
+        for path in ("recording", "chunks/0/download"):
+            sneaked = client.get(f"{SESSIONS}/seen/{path}", params=[("form", "sealed"), ("form", "plain")])
+            assert (sneaked.status_code, sneaked.json()["code"]) == (400, "access.reason"), path
+        sneaked = client.get(f"{SESSIONS}/seen/recording", params={"form": "sealed"})
+        assert sneaked.json()["code"] == "access.reason"
         reason = {"X-Reason": "ticket 4711"}
         assert client.get(f"{SESSIONS}/seen/recording", headers=reason).content == b"picture"
         assert client.get(f"{SESSIONS}/seen/chunks/0/download", params={"form": "sealed"}).status_code == 200

@@ -1,6 +1,6 @@
 """The routes to the chunks of a session and to its recording as a whole."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
@@ -9,7 +9,7 @@ from schemas.errors import RefusedByState
 from streams.api import downloads
 from streams.api.auth import caller_of
 from streams.api.downloads import Downloads
-from streams.api.looked import DOWNLOADED
+from streams.api.looked import CHUNK_DOWNLOADED, DOWNLOADED, Form
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
@@ -47,14 +47,14 @@ async def show_chunk(session_id: SessionId, chunk_id: ChunkId, parts: Parts) -> 
     "/{session_id}/chunks/{chunk_id}/download",
     response_class=Response,
     responses=OCTETS,
-    dependencies=DOWNLOADED,
+    dependencies=CHUNK_DOWNLOADED,
 )
 async def download_chunk(
     session_id: SessionId,
     chunk_id: ChunkId,
     request: Request,
     parts: Parts,
-    form: Literal["plain", "sealed"] = "plain",
+    form: Form = "plain",
     range_header: RangeHeader = None,
 ) -> Response:
     """The bytes of one chunk: as they were recorded, or sealed as they are stored."""
