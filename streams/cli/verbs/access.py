@@ -52,7 +52,7 @@ def refuse(request: RequestId, reason: Why = "", as_json: JsonFlag = False) -> N
     _answer("access_refuse", request, reason, as_json)
 
 
-@access.command("list")
+@access.command("list", short_help="List requests, the oldest first.")
 def list_requests(
     session: Annotated[str, typer.Option(help="Only of this session.")] = "",
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those without an answer.")] = False,
