@@ -2,6 +2,7 @@
 
 1. A Caller is made from a verified token, never from the body of a request.
 2. `label` is the caller's name in the log of a session, which is kept for ever: a code, never an address.
+   No person can choose the label of another, or one that the platform uses itself.
 """
 
 import re
@@ -9,8 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.format.digest import h
+from schemas.subjects import UPLOAD_HOST
 
+SUBJECT_MOST = 200
+"""Characters of a token's subject: an entry of the audit chain holds all of them."""
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_DIGEST = "subject-"
+"""Begins the label of a subject that is no label itself."""
+_PLATFORM = frozenset(("conductor", UPLOAD_HOST))
+"""Labels of the platform itself."""
 
 
 class Role(StrEnum):
@@ -98,9 +106,13 @@ class Caller:
 
     @property
     def label(self) -> str:
-        """The caller in a session's log: the host, the subject if it is a label, else a digest of it."""
+        """The caller in a session's log: the host, the subject if it is a label, else a digest of it.
+
+        A subject that looks like such a digest, or like a label of the platform, is made a digest, too.
+        """
         if self.host:
             return self.host
-        if _LABEL.fullmatch(self.subject):
+        plain = self.subject.lower()
+        if _LABEL.fullmatch(self.subject) and not plain.startswith(_DIGEST) and plain not in _PLATFORM:
             return self.subject
-        return f"subject-{h(self.subject.encode()).hex()[:32]}"
+        return f"{_DIGEST}{h(self.subject.encode()).hex()[:32]}"

@@ -19,13 +19,12 @@ from infra.access.host_tokens import claimed_host, verified_host
 from infra.access.jwks import ALGORITHMS, KeySet
 from infra.access.refusals import bad_claim, bad_token, checked_size, translated
 from infra.access.secret import TokenSecret
-from schemas.access import GIVEN_ROLES, Caller, Role
+from schemas.access import GIVEN_ROLES, SUBJECT_MOST, Caller, Role
 from schemas.errors import Misuse
 from schemas.format.digest import h
 
 SECRET_ALGORITHM = "HS256"
 REMEMBERED_MOST = 4096
-SUBJECT_MOST = 256
 ROLES_READ_MOST = 100
 
 

@@ -1,7 +1,8 @@
 """Sends a caller's commands to the command service, with the caller's own token.
 
 1. The command service decides; nothing is decided twice here.
-2. A request with an Idempotency-Key is carried out once, however often it is sent: the key becomes the
+2. The address of the caller goes with its command, for the audit chain.
+3. A request with an Idempotency-Key is carried out once, however often it is sent: the key becomes the
    cause of its command.
 """
 
@@ -32,9 +33,12 @@ IdempotencyKey = Annotated[
 class Commands:
     """The commands of one request."""
 
-    def __init__(self, jet: Jet, cause: str, credential: Credential, reason: str = "") -> None:
-        """reason: the caller's words for the audit chain."""
+    def __init__(
+        self, jet: Jet, cause: str, credential: Credential, reason: str = "", address: str = ""
+    ) -> None:
+        """reason: the caller's words for the audit chain. address: of the caller, for the chain, too."""
         self._jet, self._cause, self._credential, self._reason = jet, cause, credential, reason
+        self._from = {"address": address} if address else {}
 
     def new_session_id(self, host: str = "s") -> str:
         """An id for a session that the request does not name; a repeated request gets the same one."""
@@ -46,11 +50,11 @@ class Commands:
         more = {"cause": self._cause} if self._cause else {}
         if self._reason:
             more["audit_reason"] = self._reason
-        return await call(self._jet, name, {**body, **more}, credential=self._credential)
+        return await call(self._jet, name, {**body, **more, **self._from}, credential=self._credential)
 
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, which has no cause."""
-        return await call(self._jet, name, body, credential=self._credential)
+        return await call(self._jet, name, {**body, **self._from}, credential=self._credential)
 
     async def details(self, session_id: str) -> dict[str, Any]:
         """The descriptive members of a session; empty: it has none, or the caller may not read them."""
@@ -67,7 +71,8 @@ async def commands_of(
 ) -> Commands:
     """The commands of this request. Async: otherwise the framework runs it in a thread."""
     cause = cause_of(request, idempotency_key)
-    return Commands(parts_of(request).jet, cause, credential_of(request), reason or "")
+    address = caller_of(request).address
+    return Commands(parts_of(request).jet, cause, credential_of(request), reason or "", address)
 
 
 def cause_of(request: Request, key: str | None) -> str:

@@ -4,14 +4,14 @@
 2. A host does not wait: how its command ended is recorded afterwards. Its session's log holds the act, too.
 3. A command that shows no recording and changes nothing leaves no entry (UNAUDITED). Otherwise a reader that
    polls the chain would feed it.
-4. A refusal at the door is one entry; more than REFUSALS_S of them in a second are only counted, so that no
-   caller fills the chain with refusals.
+4. A refusal at the door is one entry, and so is a command of a host that fails. More than REFUSALS_S of
+   either kind in a second are only counted, so that no caller fills the chain with them.
 5. `audit_reason` comes off the request here: the caller's words for the chain, such as the header X-Reason.
 """
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.access import Caller
@@ -21,7 +21,9 @@ from streams.event_store.audit_log import AuditLog
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
-UNAUDITED = frozenset(("ping", "room", "show", "list", "totals", "signers", "audit", "access_list"))
+UNAUDITED = frozenset(
+    ("ping", "room", "show", "details", "list", "totals", "signers", "audit", "access_list")
+)
 REASON = "audit_reason"
 FILLED = ("who", "at_us", "cause")
 """Members that a request has although its command does not know them."""
@@ -34,12 +36,31 @@ log = logger("lucid.audit")
 
 
 @dataclass(slots=True)
+class _Bound:
+    """Lets REFUSALS_S entries of one kind through in a second."""
+
+    kind: str
+    _second: int = 0
+    _count: int = 0
+
+    def allows(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            if self._count > REFUSALS_S:
+                log.warning("audit_refusals_left_out", kind=self.kind, refusals=self._count - REFUSALS_S)
+            self._second, self._count = second, 0
+        self._count += 1
+        return self._count <= REFUSALS_S
+
+
+@dataclass(slots=True)
 class Auditor:
     """One for each process that answers commands."""
 
     audit: AuditLog
-    _second: int = 0
-    _refusals: int = 0
+    _door: _Bound = field(default_factory=lambda: _Bound("door"))
+    _hosts: _Bound = field(default_factory=lambda: _Bound("host"))
+    """A bound of its own: hosts leave the refusals of persons in the chain."""
 
     async def carry_out(self, caller: Caller, name: str, body: Body, handler: Handler) -> Body:
         """Return the handler's answer, recorded. Raises its errors, and those of `AuditLog.asked`.
@@ -67,20 +88,16 @@ class Auditor:
 
     def refused(self, caller: Caller, name: str, body: Body, error: LucidError) -> None:
         """Record a request that its caller may not make."""
-        second = int(time.monotonic())
-        if second != self._second:
-            if self._refusals > REFUSALS_S:
-                log.warning("audit_refusals_left_out", refusals=self._refusals - REFUSALS_S)
-            self._second, self._refusals = second, 0
-        self._refusals += 1
-        if name not in UNAUDITED and self._refusals <= REFUSALS_S:
+        bound = self._hosts if caller.host else self._door
+        if name not in UNAUDITED and bound.allows():
             self.audit.note(caller, name, _text(body.get("session")), error)
 
     async def _noted(self, caller: Caller, name: str, session: str, work: Awaitable[Body]) -> Body:
         try:
             result = await work
         except LucidError as error:
-            self.audit.note(caller, name, session, error)
+            if self._hosts.allows():
+                self.audit.note(caller, name, session, error)
             raise
         self.audit.note(caller, name, session)
         return result

@@ -5,6 +5,7 @@
 1. If the chain takes no entry, `asked` raises, and nothing is done unrecorded.
 2. Outcomes wait in memory and are tried again. A process that ends leaves `asked` without `outcome`.
 3. `note` records without delay: for hosts, which must not wait. The session log holds their acts, too.
+   Notes leave the last fifth of the stream to requests that are refused without an entry.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from streams.scheduling.clock import Clock
 
 WAITING_MOST = 4096
 CLOSE_S = 10.0
-URGENT = frozenset(("stop", "abort", "pause", "pause_pipeline", "hold"))
+URGENT = frozenset(("stop", "abort", "pause", "pause_pipeline", "hold", "record_stop"))
 """They end or protect a recording: they may use the reserve of the stream."""
 
 log = logger("lucid.audit")
@@ -117,7 +118,7 @@ class AuditLog:
         outcome, code = ("ok", "") if error is None else (_outcome(error), _code(error))
         act = _act(caller, action, session, phase="outcome", outcome=outcome, code=code)
         if self._writer.waiting < WAITING_MOST:
-            self._writer.add(Waiting(act))
+            self._writer.add(Waiting(act, note=True))
         else:
             log.error("audit_entry_lost", action=act.action, session=act.session)
 

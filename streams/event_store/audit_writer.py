@@ -6,7 +6,8 @@
    process can fork the chain.
 3. Entries that are `kept` are tried again without a bound; every other entry is refused when the chain does
    not take it.
-4. Urgent entries may use the reserve, the last bytes of the stream.
+4. Urgent entries may use the reserve, the last bytes of the stream. Notes may not use the last fifth: no
+   host can fill the stream, and so stop the requests of persons.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ MESSAGE_ENTRIES = 64
 """Entries in one message: at most 512 KiB, and in fact a tenth of that."""
 RESERVE_BYTES, RESERVE_PART = 2 << 20, 10
 """The reserve: 2 MiB, or a tenth of a small stream."""
+NOTES_PERCENT = 80
+"""Of the stream. Beyond it, no note is taken."""
 NO_ENTRY = (b"", "")
 
 log = logger("lucid.audit")
@@ -33,10 +36,14 @@ log = logger("lucid.audit")
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One entry that is not durable yet. written: time of the chain, for the caller that waits."""
+    """One entry that is not durable yet. written: time of the chain, for the caller that waits.
+
+    note: nothing waits for it, and nothing is refused without it.
+    """
 
     act: Act
     urgent: bool = False
+    note: bool = False
     kept: bool = False
     written: "asyncio.Future[int] | None" = None
 
@@ -67,6 +74,8 @@ class ChainWriter:
     """Only another process can have added a message behind `_head`."""
     _free_bytes: int = 0
     """Bytes that may be written before the stream is looked at again."""
+    _note_bytes: int = 0
+    """The same, of notes."""
 
     @property
     def waiting(self) -> int:
@@ -133,6 +142,7 @@ class ChainWriter:
             seq = await self.jet.append(subjects.AUDIT_CHAIN, body, self._seq)
             self._head, self._seq, self._known = head, seq, True
             self._free_bytes -= len(body)
+            self._note_bytes -= len(body)
             for one in some:
                 one.end(head.time_us)
             some.clear()
@@ -180,20 +190,32 @@ class ChainWriter:
             await self._find_end()
 
     async def _keep_reserve(self, some: list[Waiting]) -> None:
-        """Refuse entries that may not use the reserve (audit.full)."""
-        if self._free_bytes > 0:
-            return
+        """Refuse entries that may not use the bytes that are left (audit.full)."""
+        noting = any(one.note for one in some)
+        if self._free_bytes <= 0 or (noting and self._note_bytes <= 0):
+            await self._measure()
+        if noting and self._note_bytes <= 0:
+            _refuse(some, [one for one in some if one.note], _full("its last fifth is kept for persons"))
+        if self._free_bytes <= 0:
+            others = [one for one in some if not one.urgent]
+            _refuse(some, others, _full("its last bytes are kept for outcomes"))
+
+    async def _measure(self) -> None:
+        """Set how many bytes may be written. A quarter of them: other processes write, too."""
         info = await self.jet.info(subjects.AUDIT)
         if info.max_bytes <= 0:
-            self._free_bytes = RESERVE_BYTES
+            self._free_bytes = self._note_bytes = RESERVE_BYTES
             return
         reserve = min(RESERVE_BYTES, info.max_bytes // RESERVE_PART)
-        self._free_bytes = (info.max_bytes - reserve - info.bytes) // 4  # other processes write, too
-        if self._free_bytes <= 0:
-            refusal = _full("its last bytes are kept for outcomes")
-            for one in [one for one in some if not one.urgent]:
-                one.end(refusal)
-                some.remove(one)
+        self._free_bytes = (info.max_bytes - reserve - info.bytes) // 4
+        self._note_bytes = (info.max_bytes * NOTES_PERCENT // 100 - info.bytes) // 4
+
+
+def _refuse(some: list[Waiting], refused: list[Waiting], refusal: LucidError) -> None:
+    """Take the refused entries out of `some`."""
+    for one in refused:
+        one.end(refusal)
+        some.remove(one)
 
 
 def _key(line: bytes) -> tuple[bytes, str]:

@@ -119,6 +119,15 @@ def test_cleaning_up_a_pipeline_destroys_no_evidence(client: httpx.Client, path:
         assert client.get(f"{SESSIONS}/kept/recording").content == b"evidence"
 
 
+def test_cleaning_up_a_pipeline_destroys_not_even_an_empty_session(client: httpx.Client) -> None:
+    """Breaks: a session that is started in the same moment is destroyed with its first bytes."""
+    client.post(SESSIONS, json={"id": "untouched"})
+    answer = client.delete("/pipelines/untouched")
+    assert answer.status_code == 200, answer.text
+    assert client.get(f"{SESSIONS}/untouched").json()["status"] == "CREATED"
+    assert client.post(f"{SESSIONS}/untouched/start").status_code == 200
+
+
 def test_a_recording_is_read_while_it_grows(client: httpx.Client) -> None:
     """Breaks: who watches live sees nothing before the end, or is told a false length."""
     data = Random(9).randbytes(12_000_000)

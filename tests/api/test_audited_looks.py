@@ -1,5 +1,6 @@
 """Looks over HTTP: recorded before a byte leaves; policy may ask for a reason and a second person."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.api.conftest import Served, system
 from tests.api.test_a_recording import SESSIONS, until
+from tests.support.machine.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,41 @@ def test_a_download_is_in_the_chain_with_its_reason_and_its_end(strict: Served) 
         (strict.data.parent / "audit.ndjson").write_bytes(b"\n".join(lines) + b"\n")
     verified = strict.lucid("audit", "verify", str(strict.data.parent / "audit.ndjson"))
     assert verified.returncode in (0, 9), verified.stdout + verified.stderr
+
+
+def test_every_act_over_http_is_in_the_chain_with_its_address(served: Served, client: httpx.Client) -> None:
+    """Breaks: a recording is begun, ended or fed over HTTP, and nobody ever learns by whom and from where."""
+    client.post(SESSIONS, json={"id": "acted"})
+    client.post(f"{SESSIONS}/acted/start", headers={"X-Reason": "ticket 8"})
+    client.post("/pipelines/acted/chunks", content=b"one", headers={"X-Reason": "ticket 9"})
+    client.post("/chunks/acted/process", content=b"two")
+    client.put("/chunks/acted/999", content=b"no chunk")
+    client.post(f"{SESSIONS}/acted/stop")
+    small = {"resolution": "320x240", "frame_rate": 10}
+    begun = client.post("/recordings/start", json={"session_id": "acted-here", "recording_config": small})
+    assert begun.status_code == 201, begun.text
+    assert client.post("/recordings/acted-here/stop").status_code == 200
+    assert client.delete("/recordings/acted-here").status_code == 200
+    assert client.post("/recordings/absent-here/stop").status_code == 404
+    until(client, "acted-here", "STOPPED")
+    wanted = {
+        ("open", "acted"): ["", "ok"],
+        ("start", "acted"): ["", "ok"],
+        ("upload", "acted"): ["", "ok"] * 2,
+        ("store_chunk", "acted"): ["", "refused"],
+        ("record_start", "acted-here"): ["", "ok"],
+        ("record_stop", "acted-here"): ["", "ok"] * 2,
+        ("record_stop", "absent-here"): ["", "refused"],
+    }
+    for (action, session), outcomes in wanted.items():
+        end_s = time.monotonic() + PATIENCE_S
+        while len(found := entries(client, session=session, action=action, who="operator")) < len(outcomes):
+            assert time.monotonic() < end_s, (action, found)
+            time.sleep(0.05)
+        assert sorted(one.get("outcome", "") for one in found) == sorted(outcomes), action
+        assert {one["address"] for one in found} == {"127.0.0.1"}, action
+    reasons = {one["reason"] for one in entries(client, session="acted") if one["phase"] == "asked"}
+    assert {"ticket 8", "ticket 9"} <= reasons
 
 
 def test_an_export_needs_a_second_person_who_is_not_the_first(strict: Served) -> None:

@@ -6,6 +6,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -263,6 +264,28 @@ async def test_a_full_stream_refuses_requests_and_still_takes_outcomes(server: N
     read = await entries(jet)
     assert sum(entry.session.startswith("begun") for entry in read) == 16
     assert [entry.phase for entry in read if entry.session == "a-recording"] == ["asked", "outcome"]
+
+
+async def test_notes_of_hosts_leave_room_for_persons(jet: Jet) -> None:
+    """Breaks: one hostile host fills the log, and no person can do or see anything any more."""
+    await topology.declare(jet, 128 << 20)
+    audit, host = AuditLog(jet, now_us), replace(ALICE, subject="host:rdp-01" + "x" * 180, host="rdp-01")
+    most = (await jet.info(subjects.AUDIT)).max_bytes
+    for _ in range(most // 400 // 64):  # an entry has more than 400 bytes
+        for number in range(64):
+            audit.note(host, "abort", f"s{number}")
+        async with asyncio.timeout(PATIENCE_S):
+            while audit._writer.waiting:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+    await audit.close()
+    assert most * 0.7 < (await jet.info(subjects.AUDIT)).bytes < most * 0.85
+    persons = AuditLog(jet, now_us)
+    (await persons.asked(ALICE, "destroy", "a-session")).outcome()
+    await persons.close()
+    assert [entry.phase for entry in await entries(jet) if entry.session == "a-session"] == [
+        "asked",
+        "outcome",
+    ]
 
 
 async def test_without_its_stream_nothing_is_asked(jet: Jet, audit: AuditLog) -> None:

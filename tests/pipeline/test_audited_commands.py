@@ -1,12 +1,15 @@
 """Commands and the audit chain, with a conductor over a real server: who asked, and how it ended."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from infra.access.host_tokens import HostToken
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.access import Role
@@ -14,7 +17,7 @@ from schemas.errors import Denied, LucidError, NotFound, Unavailable
 from streams.control.auditor import REFUSALS_S
 from streams.control.client import call
 from streams.event_store.audit_pages import AuditQuery, chain_lines, page
-from tests.support.pipeline.conducted import World, system
+from tests.support.pipeline.conducted import World, requested, system
 
 
 @pytest.fixture
@@ -96,12 +99,27 @@ async def test_a_refusal_at_the_door_is_recorded_and_floods_nothing(world: World
     assert b"eyJ" not in raw, "a token stands in the chain"
 
 
+async def test_an_unknown_host_whose_commands_fail_floods_nothing(world: World) -> None:
+    """Breaks: whoever reaches the port makes a key, fills the chain, and stops every command of a person."""
+    asked = requested("demo-01", 1).model_dump(mode="json") | {"request": "00" * 64}
+    stranger = HostToken("host-1", Ed25519PrivateKey.from_private_bytes(b"h" * 32))
+    began_s = time.monotonic()
+    trying = [call(world.jet, "create", asked, credential=stranger) for _ in range(REFUSALS_S * 6)]
+    answers = await asyncio.gather(*trying, return_exceptions=True)
+    assert all(isinstance(answer, Denied) for answer in answers), answers
+    seconds = int(time.monotonic() - began_s) + 2
+    await call(world.jet, "rotate_signer", {}, credential=token(world, Role.SUPER_ADMIN))
+    found = [row for row in await rows(world, 3) if row[0] == "host:host-1"]
+    assert {row[1:4] for row in found} == {("create", "outcome", "refused")}
+    assert len(found) <= REFUSALS_S * seconds
+
+
 async def test_questions_leave_no_entry(world: World) -> None:
     """Breaks: a SIEM that polls the chain feeds it without end."""
     await world.start("demo-01")
     await rows(world, 2, session="demo-01")
-    for name in ("show", "ping", "list", "room", "signers", "audit", "access_list"):
-        await call(world.jet, name, {"session": "demo-01"} if name == "show" else {})
+    for name in ("show", "details", "ping", "list", "room", "signers", "audit", "access_list"):
+        await call(world.jet, name, {"session": "demo-01"} if name in ("show", "details") else {})
     assert len(await rows(world, 2)) == 2
 
 

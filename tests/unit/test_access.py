@@ -178,6 +178,19 @@ def test_a_subject_that_is_no_label_stands_in_the_log_as_a_digest(subject: str) 
     )
 
 
+def test_no_person_chooses_the_label_of_another_or_of_the_platform() -> None:
+    """Breaks: a person with a chosen subject owns the sessions of another, or signs as the platform."""
+    victim = caller(Role.USER, subject="alice@lucid.example")
+    taken = session(who=victim.label)
+    assert owns(victim, taken)
+    for subject in (victim.label, victim.label.upper()):
+        thief = caller(Role.USER, subject=subject)
+        assert thief.label.lower() != victim.label
+        assert not owns(thief, taken)
+    for subject in ("conductor", "Conductor", UPLOAD_HOST, "host:rdp-01"):
+        assert caller(Role.USER, subject=subject).label.startswith("subject-")
+
+
 def test_the_role_of_hosts_is_given_by_no_claim() -> None:
     """Breaks: an auth service makes hosts."""
     assert set(GIVEN_ROLES) == set(Role) - {Role.HOST}

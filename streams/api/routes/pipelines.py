@@ -8,6 +8,7 @@ from pydantic import WithJsonSchema
 from schemas.api.requests import Reasoned, SessionCreate
 from schemas.api.responses import PipelineShown, UploadProgress
 from schemas.events.session import State
+from streams.api.acted import UPLOADED
 from streams.api.asked_sessions import opened
 from streams.api.commands import Sending
 from streams.api.downloads import OCTETS
@@ -64,16 +65,16 @@ async def pipeline_status(session_id: SessionId, send: Sending) -> PipelineShown
 
 @router.delete("/{session_id}", response_model=PipelineShown)
 async def clean_up_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
-    """End the running parts of a session. Evidence is never destroyed here."""
+    """End the running parts of a session. Nothing is destroyed here, whatever the state of the session."""
     shown = await send.ask("show", {"session": session_id})
     if shown["state"] in (State.ACTIVE, State.PAUSED):
         shown = await send.send("stop", {"session": session_id, "reason": "cleaned_up"})
-    elif shown["state"] == State.CREATED:  # nothing was recorded: there is no evidence
-        shown = await send.send("destroy", {"session": session_id, "reason": "never_recorded"})
     return pipeline_shown(shown)
 
 
-@router.post("/{session_id}/chunks", response_model=UploadProgress, openapi_extra=RAW_BODY)
+@router.post(
+    "/{session_id}/chunks", response_model=UploadProgress, openapi_extra=RAW_BODY, dependencies=UPLOADED
+)
 async def upload(
     session_id: SessionId,
     request: Request,

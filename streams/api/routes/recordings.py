@@ -4,8 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.api.requests import RecordingStart
 from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
+from streams.api.acted import STARTED, STOPPED, UPLOADED
 from streams.api.asked_sessions import captured, recorded_settings
+from streams.api.auth import caller_of
 from streams.api.commands import Sending
+from streams.api.looked import Reason
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.chunks import After, Limit, chunk_page
@@ -20,13 +23,19 @@ listing = APIRouter(tags=["recordings"], responses=RESPONSES)
 
 @router.post("/recordings/start", status_code=201, response_model=RecordingState)
 async def start_recording(
-    asked: RecordingStart, parts: Parts, send: Sending, response: Response
+    asked: RecordingStart,
+    request: Request,
+    parts: Parts,
+    send: Sending,
+    response: Response,
+    reason: Reason = None,
 ) -> RecordingState:
     """Record a desktop of this host. The answer comes when the session is started."""
     capture = captured(asked.recording_config)
     settings = recorded_settings(asked.recording_config, parts.settings)
     session = asked.session_id or send.new_session_id(parts.recordings_here.host)
-    begun = await parts.recordings_here.start(session, settings, capture, asked.seconds)
+    async with parts.looks.audit.looking(caller_of(request), STARTED, session, reason or ""):
+        begun = await parts.recordings_here.start(session, settings, capture, asked.seconds)
     response.headers["Location"] = f"/recordings/{session}"
     return _state(parts, begun)
 
@@ -43,13 +52,13 @@ async def show_recording(session_id: SessionId, parts: Parts) -> RecordingState:
     return _state(parts, parts.recordings_here.one(session_id))
 
 
-@router.post("/recordings/{session_id}/stop", response_model=RecordingState)
+@router.post("/recordings/{session_id}/stop", response_model=RecordingState, dependencies=STOPPED)
 async def stop_recording(session_id: SessionId, parts: Parts) -> RecordingState:
     """End a recording in order. Its session is sealed when all of it is stored."""
     return _state(parts, parts.recordings_here.stop(session_id))
 
 
-@router.delete("/recordings/{session_id}", response_model=RecordingState)
+@router.delete("/recordings/{session_id}", response_model=RecordingState, dependencies=STOPPED)
 async def clean_up_recording(session_id: SessionId, parts: Parts) -> RecordingState:
     """End the running parts of a recording. Evidence is never destroyed here."""
     return _state(parts, parts.recordings_here.stop(session_id))
@@ -63,7 +72,12 @@ async def list_chunks(
     return await chunk_page(parts, session_id, after, limit)
 
 
-@router.post("/chunks/{session_id}/process", response_model=UploadProgress, openapi_extra=RAW_BODY)
+@router.post(
+    "/chunks/{session_id}/process",
+    response_model=UploadProgress,
+    openapi_extra=RAW_BODY,
+    dependencies=UPLOADED,
+)
 async def process_chunk(
     session_id: SessionId,
     request: Request,

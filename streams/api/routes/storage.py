@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from schemas.api.chunks import StoredPut
 from schemas.format.chunk_header import MAX_SEALED
+from streams.api.acted import STORED
 from streams.api.arriving import arriving
 from streams.api.blob_answer import answer
 from streams.api.downloads import OCTETS
@@ -34,7 +35,7 @@ PUT_ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/chunks", tags=["storage"], responses=RESPONSES)
 
 
-@router.put("/{session_id}/{index:int}", openapi_extra=PUT_BODY, responses=PUT_ANSWERS)
+@router.put("/{session_id}/{index:int}", openapi_extra=PUT_BODY, responses=PUT_ANSWERS, dependencies=STORED)
 async def put_chunk(
     session_id: SessionId,
     index: Index,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from schemas.access import GIVEN_ROLES, Role
+from schemas.access import GIVEN_ROLES, SUBJECT_MOST, Role
 from schemas.config import values
 from schemas.errors import Misuse
 from streams.cli import output
@@ -13,7 +13,6 @@ from streams.cli.output import JsonFlag
 from streams.roles.drivers import Installation
 
 LIFE_LEAST_S, LIFE_MOST_S = 1, 30 * 86_400
-SUBJECT_MOST = 256
 
 
 def token(
