@@ -69,6 +69,8 @@ class Session:
     end_requested: EndRequested | None = None
     seal_started: SealStarted | None = None
     """The seal in progress; None: there is none, or it is complete."""
+    data_chunks: int = 0
+    """Of the newest seal, complete or not, lost ones included; 0: none has begun."""
     seals: tuple[Sealed, ...] = ()
     held: bool = False
     pipeline_paused: bool = False
@@ -106,6 +108,11 @@ class Session:
     def upload(self) -> bool:
         """Whether the platform's own upload host writes the recording."""
         return self.created is not None and bool(self.created.upload)
+
+    @property
+    def duration_us(self) -> int:
+        """From the start to the end of the recording; 0: it has not ended."""
+        return max(self.ended_us - self.started_us, 0) if self.ended_us else 0
 
     @property
     def retained_until_us(self) -> int:
@@ -194,7 +201,7 @@ def _own_changes(session: Session, event: Event) -> dict[str, Any]:
         case EndRequested():
             return {"end_requested": session.end_requested or event}
         case SealStarted():
-            return {"seal_started": event}
+            return {"seal_started": event, "data_chunks": event.n}
         case Sealed():
             return {"seal_started": None, "seals": (*session.seals, event)}
         case HoldChanged():

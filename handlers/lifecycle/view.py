@@ -15,21 +15,12 @@ LOST_MOST = 1000
 
 def session_details(session: Session) -> dict[str, Any]:
     """Return the session as `show` answers it. Binary in lowercase hex, times in µs, 0: never."""
-    created = session.created
-    assert created is not None
     members = {
         **summary(session),
-        "allowed": allowed(session),
         "next": next_commands(session),
-        "settings": created.settings.model_dump(),
-        "policy": session.policy.model_dump(exclude_none=True),
-        "capture": created.capture.model_dump(exclude_none=True) if created.capture else {},
         "upload": session.upload,
-        "revision": session.revision,
-        "pipeline_paused": session.pipeline_paused,
         "run": session.run,
         "lost": {str(index): reason for index, reason in sorted(session.losses.items())[:LOST_MOST]},
-        "losses": len(session.losses),
         "released": session.released_chunks,
         "events": session.events,
     }
@@ -41,7 +32,7 @@ def session_details(session: Session) -> dict[str, Any]:
 
 
 def summary(session: Session) -> dict[str, Any]:
-    """Return the session as a list shows it: a part of `session_details`."""
+    """Return the session as a list shows it: a part of `session_details`. `capture`: only if it is known."""
     created = session.created
     assert created is not None
     newest = session.seals[-1] if session.seals else None
@@ -53,12 +44,22 @@ def summary(session: Session) -> dict[str, Any]:
         "host": created.host,
         "created_us": created.at_us,
         "started_us": session.started_us or NEVER,
+        "ended_us": session.ended_us or NEVER,
+        "duration_us": session.duration_us,
         "moved_us": session.moved_us,
+        "revision": session.revision,
+        "allowed": allowed(session),
+        "settings": created.settings.model_dump(),
+        "policy": session.policy.model_dump(exclude_none=True),
+        "pipeline_paused": session.pipeline_paused,
+        "losses": len(session.losses),
         "held": session.held,
         "retained_until_us": session.retained_until_us or NEVER,
         "sealed": newest is not None,
         "shredded": session.shredded is not None,
     }
+    if created.capture is not None:
+        members["capture"] = created.capture.model_dump(exclude_none=True)
     if newest is not None:
         members["seal"] = {
             "seal_no": newest.seal_no,
@@ -66,6 +67,7 @@ def summary(session: Session) -> dict[str, Any]:
             "manifest": newest.manifest.hex(),
             "root": newest.root.hex(),
             "chunks": newest.chunks,
+            "data_chunks": session.data_chunks,
             "plain": newest.plain,
             "sealed": newest.sealed,
         }

@@ -9,7 +9,7 @@ from handlers.lifecycle.view import summary
 from schemas.events.session import State
 from schemas.ports.read_models import SessionDocument
 
-VERSION = 1
+VERSION = 2
 """Of the meaning of a document's fields. Documents of another version are made anew."""
 
 
@@ -29,7 +29,7 @@ def document(session: Session, tokens: tuple[bytes, ...] = ()) -> SessionDocumen
         created_us=created.at_us,
         started_us=session.started_us,
         moved_us=session.moved_us,
-        duration_us=max(session.ended_us - session.started_us, 0) if session.ended_us else 0,
+        duration_us=session.duration_us,
         sealed=newest is not None,
         held=session.held,
         chunks=newest.chunks if newest else 0,

@@ -124,7 +124,7 @@ class SessionCreate(Request):
 
 
 class SessionUpdate(Request):
-    """The members of a session that may change. A member that is left out stays as it is."""
+    """The members of a session that may change. A member that is left out stays, also inside."""
 
     name: Line | None = None
     rdp_config: RdpConfig | None = None

@@ -7,19 +7,28 @@ from pydantic import BaseModel, Field
 
 
 class Statistics(BaseModel):
-    """The content of a session so far. A number that nothing in the recording tells is null."""
+    """The content of a session so far. A number that nothing tells is null.
+
+    Only GET tells fragments, errors and gaps.
+    """
 
     duration_s: float = 0
+    """To the end of the recording; while it runs, to its last recorded chunk (in a list: 0)."""
     chunks: int = 0
+    """Chunks of the recording, lost ones included; index chunks are not counted."""
     chunks_stored: int = 0
-    fragments: int = 0
+    fragments: int | None = None
     bytes: int = 0
+    """Plain bytes of the recording. A list counts the index chunks of a sealed one, too."""
     stored_bytes: int | None = None
+    """Of a sealed one: index chunks included, as in the ratio."""
     frames: int | None = None
     dropped_frames: int | None = None
     average_fps: float | None = None
-    errors: int = 0
-    gaps: int = 0
+    errors: int | None = None
+    """Messages that no stage takes."""
+    gaps: int | None = None
+    """Fragments that are missing, and those that the host tells it lost."""
     compression_ratio: float | None = None
 
 
@@ -33,13 +42,15 @@ class RdpShown(BaseModel):
 
 
 class RecordingShown(BaseModel):
-    frame_rate: int = 30
-    resolution: str = "1920x1080"
-    quality: str = "high"
+    """How the desktop is captured. Null: the host has not told it."""
+
+    frame_rate: int | None = None
+    resolution: str | None = None
+    quality: str | None = None
     compression: str | None = None
     bitrate: int | None = None
     audio: bool = False
-    cursor: bool = True
+    cursor: bool | None = None
 
 
 class StorageShown(BaseModel):
@@ -86,7 +97,11 @@ class SessionShown(BaseModel):
     revision: int
     created_at: datetime
     started_at: datetime | None
+    ended_at: datetime | None = None
+    """When the recording ended; null: it runs, or never started."""
     changed_at: datetime
+    retained_until: datetime | None = None
+    """Nobody may destroy it earlier; null: no rule."""
     held: bool
     sealed: bool
     destroyed: bool

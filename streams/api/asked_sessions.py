@@ -68,9 +68,16 @@ def recorded_settings(recording: RecordingConfig, defaults: Settings) -> Session
 
 
 def changed(asked: SessionUpdate, present: dict[str, Any]) -> dict[str, Any]:
-    """Return the details after a change. present: the details now."""
-    given = _details(asked)
-    return {**present, **{name: value for name, value in given.items() if value is not None}}
+    """Return the details after a change. present: the details now. A member that is left out stays."""
+    details = dict(present)
+    if asked.name is not None:
+        details["name"] = asked.name
+    if asked.metadata is not None:
+        details |= asked.metadata.model_dump(exclude_unset=True)
+    if asked.rdp_config is not None:
+        given = asked.rdp_config.model_dump(exclude_unset=True, exclude={"password"})
+        details["rdp_config"] = {**(present.get("rdp_config") or {}), **given}
+    return details
 
 
 def filtered(wanted: FilterQuery) -> dict[str, Any]:
@@ -111,11 +118,10 @@ def _micros(at: datetime | None) -> int | None:
     return None if at is None else max(min(round(at.timestamp() * 1e6), TIME_MOST), -TIME_MOST)
 
 
-def _details(asked: SessionCreate | SessionUpdate) -> dict[str, Any]:
-    """Every descriptive member, None where the request leaves it out."""
-    metadata = asked.metadata.model_dump() if asked.metadata is not None else {}
-    rdp = asked.rdp_config.model_dump(exclude={"password"}) if asked.rdp_config is not None else None
-    return {"name": asked.name, "rdp_config": rdp, **metadata}
+def _details(asked: SessionCreate) -> dict[str, Any]:
+    """Every descriptive member."""
+    rdp = asked.rdp_config.model_dump(exclude={"password"})
+    return {"name": asked.name, "rdp_config": rdp, **asked.metadata.model_dump()}
 
 
 def _settings(recording: RecordingConfig, storage: StorageConfig, defaults: Settings) -> SessionSettings:

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from blake3 import blake3
 from fastapi import Depends, Header, Request
 
-from schemas.errors import Denied, RefusedByState
+from schemas.config.logs import logger
+from schemas.errors import Denied, LucidError, RefusedByState
 from schemas.format.digest import h
 from schemas.ports import Credential, Jet
 from streams.api.auth import caller_of, credential_of
@@ -28,6 +29,8 @@ IdempotencyKey = Annotated[
         description="Any new text. A repeated request with the same key is carried out once.",
     ),
 ]
+
+log = logger("lucid.api")
 
 
 class Commands:
@@ -56,14 +59,20 @@ class Commands:
         """The answer to a question, which has no cause."""
         return await call(self._jet, name, {**body, **self._from}, credential=self._credential)
 
-    async def details(self, session_id: str) -> dict[str, Any]:
-        """The descriptive members of a session; empty: it has none, or the caller may not read them."""
+    async def details(self, session_id: str) -> dict[str, Any] | None:
+        """The descriptive members of a session, and their revision; None: the caller may not read them."""
         try:
-            found = await self.ask("details", {"session": session_id})
+            return await self.ask("details", {"session": session_id})
         except (Denied, RefusedByState):
-            return {}
-        details: dict[str, Any] = found["details"]
-        return details
+            return None
+
+    async def details_after(self, session_id: str) -> dict[str, Any] | None:
+        """As `details`, after a command was carried out: no error of this question takes its answer away."""
+        try:
+            return await self.details(session_id)
+        except LucidError as error:
+            log.warning("details_unread", session=session_id, error=error)
+            return None
 
 
 async def commands_of(

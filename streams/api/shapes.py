@@ -36,9 +36,10 @@ def time_of(at_us: int) -> datetime:
         return EARLIEST if at_us < 0 else datetime.max.replace(tzinfo=UTC)
 
 
-def session_shown(shown: Mapping[str, Any], details: Mapping[str, Any] | None = None) -> SessionShown:
-    """A session as `show` or a page of `list` tells of it. details: its descriptive members."""
-    details = details or shown.get("details") or {}
+def session_shown(shown: Mapping[str, Any], found: Mapping[str, Any] | None = None) -> SessionShown:
+    """A session as `show` or a page of `list` tells of it. found: the answer of `details`."""
+    found = found or shown
+    details = found.get("details") or {}
     seal = shown.get("seal")
     return SessionShown(
         id=shown["session"],
@@ -48,14 +49,16 @@ def session_shown(shown: Mapping[str, Any], details: Mapping[str, Any] | None = 
         reason=shown["reason"],
         host=shown["host"],
         unattested=shown["host"] == UPLOAD_HOST,
-        revision=shown.get("revision", 0),
+        revision=found["revision"],
         created_at=time_of(shown["created_us"]),
-        started_at=time_of(shown["started_us"]) if shown.get("started_us") else None,
+        started_at=_time_or_none(shown["started_us"]),
+        ended_at=_time_or_none(shown["ended_us"]),
         changed_at=time_of(shown["moved_us"]),
+        retained_until=_time_or_none(shown["retained_until_us"]),
         held=shown["held"],
         sealed=shown["sealed"],
         destroyed=shown["shredded"],
-        pipeline_paused=shown.get("pipeline_paused", False),
+        pipeline_paused=shown["pipeline_paused"],
         rdp_config=RdpShown(**(details.get("rdp_config") or {})),
         recording_config=_recording(shown),
         storage_config=_storage(shown),
@@ -63,26 +66,34 @@ def session_shown(shown: Mapping[str, Any], details: Mapping[str, Any] | None = 
             **{name: details[name] for name in MetadataShown.model_fields.keys() & details}
         ),
         seal=_seal(seal) if seal else None,
-        allowed=shown.get("allowed", []),
+        allowed=shown["allowed"],
         statistics=statistics(shown),
     )
 
 
 def statistics(shown: Mapping[str, Any]) -> Statistics:
-    """The numbers of a session. Of a destroyed or listed one the seal alone tells."""
-    seal = shown.get("seal")
-    plain = shown.get("plain") or (seal or {}).get("plain", 0)
-    sealed = seal["sealed"] if seal else None
+    """The numbers of a session.
+
+    Of a sealed one the seal tells chunks and stored bytes. A list asks no stage; after the destruction of a
+    session its stages have forgotten it.
+    """
+    seal, live = shown.get("seal"), shown.get("live") or {}
+    if seal:
+        chunks, stored = seal["data_chunks"], seal["data_chunks"] - shown["losses"]
+    else:
+        chunks = shown.get("recorded", live.get("chunks", 0))
+        stored = shown.get("stored", chunks)
+    asked = "recorded" in shown and shown["recorded"] >= chunks
     return Statistics(
-        duration_s=shown.get("duration_us", 0) / 1e6,
-        chunks=shown.get("recorded", (seal or {}).get("chunks", 0)),
-        chunks_stored=shown.get("stored", (seal or {}).get("chunks", 0)),
-        fragments=shown.get("fragments", 0),
-        bytes=plain,
-        stored_bytes=sealed,
-        errors=shown.get("refused", 0) if isinstance(shown.get("refused"), int) else 0,
-        gaps=shown.get("missing", 0) + shown.get("host_gaps", 0),
-        compression_ratio=round(plain / sealed, 4) if sealed else None,
+        duration_s=shown["duration_us"] / 1e6,
+        chunks=chunks,
+        chunks_stored=stored,
+        fragments=shown["fragments"] if asked else None,
+        bytes=shown["plain"] if asked else (seal or live).get("plain", 0),
+        stored_bytes=seal["sealed"] if seal else None,
+        errors=max(shown["dead"], len(shown["refused"])) if "dead" in shown else None,
+        gaps=shown["missing"] + shown["host_gaps"] if asked else None,
+        compression_ratio=round(seal["plain"] / seal["sealed"], 4) if seal and seal["sealed"] else None,
     )
 
 
@@ -147,27 +158,32 @@ def access_shown(found: Mapping[str, Any]) -> AccessShown:
 
 
 def _recording(shown: Mapping[str, Any]) -> RecordingShown:
-    capture, settings = shown.get("capture") or {}, shown.get("settings") or {}
-    codec = settings.get("codec")
+    capture, compression = shown.get("capture"), Codec(shown["settings"]["codec"]).name.lower()
+    if not capture:
+        return RecordingShown(compression=compression)
     return RecordingShown(
-        frame_rate=capture.get("frame_rate", 30),
-        resolution=f"{capture.get('width', 1920)}x{capture.get('height', 1080)}",
-        quality=capture.get("quality", "high"),
+        frame_rate=capture["frame_rate"],
+        resolution=f"{capture['width']}x{capture['height']}",
+        quality=capture["quality"],
         bitrate=capture.get("bitrate"),
-        cursor=capture.get("cursor", True),
-        compression=None if codec is None else Codec(codec).name.lower(),
+        cursor=capture["cursor"],
+        compression=compression,
     )
 
 
 def _storage(shown: Mapping[str, Any]) -> StorageShown:
-    policy, settings = shown.get("policy") or {}, shown.get("settings") or {}
-    codec = settings.get("codec")
+    policy, settings = shown["policy"], shown["settings"]
     return StorageShown(
         retention_days=policy.get("retention_days"),
         max_size_gb=policy["max_bytes"] / GB if policy.get("max_bytes") else None,
-        encryption=SUITES.get(settings.get("suite", 0)),
-        compression=None if codec is None else Codec(codec).name.lower(),
+        encryption=SUITES.get(settings["suite"]),
+        compression=Codec(settings["codec"]).name.lower(),
     )
+
+
+def _time_or_none(at_us: int) -> datetime | None:
+    """None: never."""
+    return time_of(at_us) if at_us else None
 
 
 def _seal(seal: Mapping[str, Any]) -> Seal:

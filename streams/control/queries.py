@@ -10,6 +10,7 @@ from handlers.lifecycle.view import session_details
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from schemas.errors import Rejected
+from schemas.events.chunk import Ended, Recorded
 from schemas.format.fragment import MAIN, parse
 from streams.control.outcomes import Outcomes
 from streams.control.session_quota import SessionQuota
@@ -51,6 +52,7 @@ class Queries:
         taken = next((track.next_seq for track in state.tracks if track.id == MAIN), 0) if state else 0
         return {
             **session_details(session),
+            "duration_us": session.duration_us or _duration_so_far(session, last[1] if last else None),
             **self.outcomes.waits_for(session.id),
             "recorded": recorded,
             "fragments": state.fragments if state else 0,
@@ -110,3 +112,10 @@ class Queries:
         if session.created is None:
             raise await absent_session(self.store.recordings, session.id)
         return session
+
+
+def _duration_so_far(session: Session, last: Recorded | Ended | None) -> int:
+    """From the start of a running session to its last recorded chunk, by the host's clock; 0: none."""
+    if session.ended_us or not session.started_us or not isinstance(last, Recorded):
+        return 0
+    return max(last.last_us - session.started_us, 0)

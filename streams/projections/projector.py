@@ -4,7 +4,9 @@
    making documents again delays neither a start nor a command.
 2. A document is stored with the sequence of its session's last event, and an older one never replaces it. So
    redelivery, another order and a second projector change nothing.
-3. If a rebuild has put another generation in its place, it goes on from that one's position.
+3. A key that cannot be read now stops the batch, which is tried again: no document is stored without its
+   tokens meanwhile.
+4. If a rebuild has put another generation in its place, it goes on from that one's position.
 """
 
 import asyncio
@@ -43,9 +45,9 @@ class Documents:
         return self._index.key_id
 
     async def of(self, sessions: Sequence[Session]) -> list[SessionDocument]:
-        """A document for each session that was created."""
+        """A document for each session that was created. Raises Retryable: a key cannot be read now."""
         created = [one for one in sessions if one.created is not None]
-        fields = await read_details(self._keys, map(sealed_details, created))
+        fields = await read_details(self._keys, map(sealed_details, created), until_read=True)
         tokens = [self._index.tokens(one) if one else () for one in fields]
         return [document(one, found) for one, found in zip(created, tokens, strict=True)]
 

@@ -33,7 +33,7 @@ from streams.projections.live_counts import live_counts
 from streams.projections.read_details import read_details
 
 PAGE_MOST = 500
-"""Sessions in one answer: about 700 bytes each, and a message holds 1 MiB."""
+"""Sessions in one answer: about 1,000 bytes each, and a message holds 1 MiB."""
 PAGE_MOST_BYTES = 768 << 10
 NEAR_EVENTS, NEAR_S = 2000, 2.0
 """A page waits up to NEAR_S for read models that lack at most NEAR_EVENTS events."""
@@ -182,5 +182,4 @@ class SessionList:
 
 
 def _json(document: SessionDocument, live: dict[str, int] | None) -> dict[str, Any]:
-    shown = {**document.shown, "duration_us": document.duration_us, "revision": document.revision}
-    return {**shown, "live": live} if live else shown
+    return {**document.shown, "live": live} if live else {**document.shown}

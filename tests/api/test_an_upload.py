@@ -30,6 +30,8 @@ def test_bytes_that_were_sent_over_http_come_back_and_are_proven(
     made = client.post(SESSIONS, json=PERSON)
     assert made.status_code == 201, made.text
     assert made.headers["location"] == f"{SESSIONS}/sent"
+    shown = made.json()
+    assert (shown["name"], shown["metadata"]["owner"]) == ("Payroll of October", "alice@example.com")
     assert client.post("/pipelines/sent/chunks", content=data).json()["code"] == "upload.state"
     assert client.post(f"{SESSIONS}/sent/start").json()["status"] == "ACTIVE"
     first = client.post("/pipelines/sent/chunks", content=data[:700_000])

@@ -11,12 +11,14 @@ import pytest
 from handlers.lifecycle.session import Session, evolve, initial
 from infra.jetstream import Jet
 from schemas import subjects
-from schemas.errors import Conflict
+from schemas.errors import Conflict, Unavailable
 from schemas.events import commands
 from schemas.events.details import Details
 from schemas.ports.read_models import SessionDocument, SessionQuery, Views
 from streams.event_store import topology
 from streams.event_store.session_log import read_event
+from streams.keys.held_keys import HeldKeys
+from streams.projections import projector
 from tests.support.servers.described import Described
 from tests.support.servers.secantus import Secantus
 from tests.support.servers.stores import STORES, Opened, store
@@ -148,6 +150,25 @@ async def test_a_key_that_is_lost_hides_its_own_session_alone(
         page = await listed.page({"details": True})
         assert names(page) == ["till-2", "till-1"]
         assert page["sessions"][1]["details"] is None
+
+
+async def test_a_key_that_cannot_be_read_for_a_moment_hides_nothing_for_good(
+    world: Described, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: the disk of the keys hangs for a second, and a session is never found by its owner again."""
+    await world.open("till-1", Details(owner="ada"))
+    monkeypatch.setattr(projector, "RETRY_S", 0.01)
+    hold, failures = world.keys.hold, [Unavailable("the disk hangs", code="disk.io")]
+
+    async def fails_once(uid: bytes, key_id: bytes = b"") -> HeldKeys | None:
+        if failures:
+            raise failures.pop()
+        return await hold(uid, key_id)
+
+    monkeypatch.setattr(world.keys, "hold", fails_once)
+    async with world.projected(opened()) as listed:
+        assert failures == []
+        assert names(await listed.page({"owner": "ada"})) == ["till-1"]
 
 
 async def test_a_rebuild_gives_the_same_documents(world: Described, opened: Opened) -> None:

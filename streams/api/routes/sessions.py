@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
 from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate, SessionUpdate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
 from schemas.errors import Stale
+from schemas.events.session import State
 from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
 from streams.api.commands import Sending
 from streams.api.parts import ApiParts, given_parts
@@ -20,6 +21,8 @@ SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="
 IfMatch = Annotated[str, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")]
 ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
 Asked = Annotated[Reasoned | None, Body()]
+FIRST = 1
+"""The revision of the members that a session is created with."""
 Parts = Annotated[ApiParts, Depends(given_parts)]
 
 router = APIRouter(prefix=PREFIX, tags=["sessions"], responses=RESPONSES)
@@ -30,9 +33,12 @@ async def create_session(
     asked: SessionCreate, send: Sending, parts: Parts, response: Response
 ) -> SessionShown:
     """Create a session. Its bytes come over HTTP, from the platform's own upload host."""
-    shown = session_shown(
-        await send.send("open", opened(asked, asked.id or send.new_session_id(), parts.settings))
-    )
+    body = opened(asked, asked.id or send.new_session_id(), parts.settings)
+    made = await send.send("open", body)
+    # A repeated request may find that the members were changed meanwhile, or are erased.
+    first = made["revision"] == FIRST and made["state"] == State.CREATED
+    found = {**body, "revision": FIRST} if first else await send.details_after(made["session"])
+    shown = session_shown(made, found)
     response.headers["Location"] = f"{PREFIX}/{shown.id}"
     response.headers["ETag"] = etag(shown)
     return shown
@@ -84,7 +90,8 @@ async def update_session(
         )
     details = changed(asked, found["details"])
     body = {"session": session_id, "revision": revision, "details": details, **password_in(asked)}
-    shown = session_shown(await send.send("update", body), details)
+    made = await send.send("update", body)
+    shown = session_shown(made, {"revision": made["revision"], "details": details})
     response.headers["ETag"] = etag(shown)
     return shown
 
@@ -93,14 +100,14 @@ async def update_session(
 async def destroy_session(
     session_id: SessionId, send: Sending, reason: ReasonQuery = "operator"
 ) -> SessionShown:
-    """Destroy a session for good: its key first, then its data. Its history stays."""
+    """Destroy a session for good: its key first, then its data and its descriptive members."""
     return session_shown(await send.send("destroy", {"session": session_id, "reason": reason}))
 
 
 @router.post("/{session_id}/start", response_model=SessionShown)
 async def start_recording(session_id: SessionId, send: Sending) -> SessionShown:
     """Start the recording."""
-    return session_shown(await send.send("start", {"session": session_id}))
+    return await _shown_after(send, await send.send("start", {"session": session_id}))
 
 
 @router.post("/{session_id}/stop", response_model=SessionShown)
@@ -164,4 +171,9 @@ def _summed(totals: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _command(send: Sending, name: str, session_id: str, asked: Reasoned | None) -> SessionShown:
     body = {"session": session_id, "reason": (asked or Reasoned()).reason}
-    return session_shown(await send.send(name, body))
+    return await _shown_after(send, await send.send(name, body))
+
+
+async def _shown_after(send: Sending, made: Mapping[str, Any]) -> SessionShown:
+    """The session after a command; without its descriptive members if they cannot be read now."""
+    return session_shown(made, await send.details_after(made["session"]))
