@@ -1,6 +1,7 @@
 """Answers with a stored file, or with a range of it: piece by piece, so a slow reader holds little memory."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -10,32 +11,34 @@ from schemas.errors import Unavailable
 from schemas.ports import OpenBlob
 from streams.api import ranges
 from streams.api.downloads import OCTETS, outside
+from streams.api.transfers import Pieces
 
 PIECE_BYTES = 256 << 10
 
 
-class BlobAnswer(Response):
+class BlobAnswer(Pieces):
     """The bytes of `span`. The blob is closed when the answer was sent, or could not be."""
 
     def __init__(self, blob: OpenBlob, span: ranges.Span, status: int, headers: dict[str, str]) -> None:
-        super().__init__(None, status, {**headers, "Content-Length": str(span.size)})
-        self._blob, self._span = blob, span
+        self._blob, self._span, self._is_head = blob, span, False
+        headers = {**headers, "Content-Length": str(span.size)}
+        super().__init__(self._read(), status, headers, headers["Content-Type"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
-            at, end = self._span.first, self._span.end
-            while scope["method"] != "HEAD" and at < end:
-                piece = await asyncio.to_thread(self._blob.read_at, at, min(PIECE_BYTES, end - at))
-                if not piece:
-                    raise Unavailable("a stored file became shorter while it was read", code="blobs.io")
-                at += len(piece)
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+            self._is_head = scope["method"] == "HEAD"
+            await super().__call__(scope, receive, send)
         finally:
             self._blob.close()
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
+        at, end = self._span.first, self._span.end
+        while at < end and not self._is_head:
+            piece = await asyncio.to_thread(self._blob.read_at, at, min(PIECE_BYTES, end - at))
+            if not piece:
+                raise Unavailable("a stored file became shorter while it was read", code="blobs.io")
+            at += len(piece)
+            yield piece
 
 
 def answer(blob: OpenBlob, etag: str, asked: Headers, media_type: str = OCTETS) -> Response:

@@ -17,7 +17,7 @@ from schemas.api.problem import problem_of
 from schemas.errors import Misuse, RefusedByState
 from streams.api import ranges
 from streams.api.problems import respond
-from streams.api.transfers import Pieces, Transfers
+from streams.api.transfers import Pieces, Transfers, begun
 from streams.evidence.stored_chunks import StoredChunk, StoredChunks
 from streams.keys.held_keys import HeldKeys
 from streams.keys.keystore import KeyStore
@@ -114,22 +114,8 @@ async def _ranged(
     headers["Content-Length"] = str(taken.size)
     if span is not None:
         headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{total}"
-    body = await _begun(pieces(taken))
+    body = await begun(pieces(taken))
     return Pieces(body, 200 if span is None else 206, headers, OCTETS)
-
-
-async def _begun(pieces: Bytes) -> Bytes:
-    """The same pieces, of which the first was made: its error still gets a status of its own."""
-    first = await anext(pieces, None)
-
-    async def all_of_them() -> Bytes:
-        async with aclosing(pieces):
-            if first is not None:
-                yield first
-            async for piece in pieces:
-                yield piece
-
-    return all_of_them()
 
 
 def _within(chunks: Sequence[StoredChunk], span: ranges.Span) -> list[Part]:

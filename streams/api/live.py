@@ -3,14 +3,16 @@
 1. An event's id names the positions in both streams. A client that reconnects sends it as Last-Event-ID, and
    misses nothing.
 2. A slow client slows its own stream: at most WAITING_MOST events wait in memory.
-3. The stream ends when the session is stopped and sealed, or shredded.
+3. The stream ends when the session is stopped and sealed, or shredded, and after LONGEST_S: the client
+   reconnects with a token that is valid then.
+4. A caller has ONE_CALLER streams at most: no caller takes the places of all others.
 """
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from schemas import subjects
@@ -20,10 +22,13 @@ from schemas.ports import Jet
 from schemas.ports.messages import Message
 from streams.api.shapes import time_of
 from streams.event_store.session_log import read_event
+from streams.scheduling.fair_slots import FairSlots
 
 WAITING_MOST = 256
 CLIENTS_MOST = 200
 """Streams of one process: each holds two readers of the server."""
+ONE_CALLER = 10
+LONGEST_S = 3600.0
 ALIVE_S = 15.0
 """A comment goes out after so long without an event, so that proxies keep the connection."""
 LAST_ID = re.compile(r"(\d{1,15})-(\d{1,15})")
@@ -35,20 +40,33 @@ class LiveEvents:
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
-        self._open = 0
+        self._places = FairSlots(CLIENTS_MOST, ONE_CALLER)
 
-    def follow(self, session_id: str, last_id: str | None) -> AsyncIterator[bytes]:
-        """The events of a session after `last_id`. Raises Busy (live.limit), Misuse (live.last_id)."""
+    @contextmanager
+    def place(self, caller: str) -> Iterator[None]:
+        """Hold a place for one stream of this caller. Raises Busy (live.limit)."""
+        if not self._places.take_now(caller):
+            raise Busy(
+                f"{CLIENTS_MOST} live streams may be open here, {ONE_CALLER} of one caller",
+                code="live.limit",
+                hint="close one",
+            )
+        try:
+            yield
+        finally:
+            self._places.give(caller)
+
+    def follow(self, session_id: str, last_id: str | None) -> AsyncGenerator[bytes, None]:
+        """The events of a session after `last_id`, within a `place`. Raises Misuse (live.last_id)."""
         match = LAST_ID.fullmatch(last_id) if last_id else None
         if last_id and match is None:
             raise Misuse("this Last-Event-ID is none of ours", code="live.last_id", hint="leave it out")
-        if self._open >= CLIENTS_MOST:
-            raise Busy(f"{CLIENTS_MOST} live streams are open here", code="live.limit")
         after = (int(match[1]), int(match[2])) if match else (0, 0)
         return self._events(session_id, *after)
 
-    async def _events(self, session_id: str, in_log: int, in_chunks: int) -> AsyncIterator[bytes]:
-        self._open += 1
+    async def _events(self, session_id: str, in_log: int, in_chunks: int) -> AsyncGenerator[bytes, None]:
+        clock = asyncio.get_running_loop().time
+        end_s = clock() + LONGEST_S
         waiting: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(WAITING_MOST)
 
         async def read(stream: str, subject: str, after: int) -> None:
@@ -67,11 +85,13 @@ class LiveEvents:
         ]
         chunks_left: int | None = None  # position of the last chunk event, once the log has ended
         try:
-            while chunks_left is None or in_chunks < chunks_left:
+            while (chunks_left is None or in_chunks < chunks_left) and (left_s := end_s - clock()) > 0:
                 try:
-                    async with asyncio.timeout(ALIVE_S):
+                    async with asyncio.timeout(min(ALIVE_S, left_s)):
                         stream, message = await waiting.get()
                 except TimeoutError:
+                    if left_s < ALIVE_S:
+                        return
                     for reader in readers:
                         if reader.done():
                             reader.result()
@@ -88,7 +108,6 @@ class LiveEvents:
                     newest = await self._jet.last(subjects.CHUNKS, steps)
                     chunks_left = newest.seq if newest else 0
         finally:
-            self._open -= 1
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
@@ -109,11 +128,19 @@ def _logged(message: Message) -> tuple[dict[str, Any] | None, bool]:
 
 
 def _step(message: Message) -> dict[str, Any] | None:
-    body = json.loads(bytes(message.data))
-    step = subjects.step_of(message.subject)
+    """A step of a chunk as it is told; None: the message is none of ours, and does not end the stream."""
+    try:
+        body = json.loads(bytes(message.data))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict):
+        return None
     if "index" not in body:
-        return {"event": "Ended", "chunks": body.get("chunks")}
-    return {"event": "Chunk", "step": step, "index": body["index"]}
+        chunks = body.get("chunks")
+        return {"event": "Ended", "chunks": chunks if type(chunks) is int else None}
+    if type(body["index"]) is not int:
+        return None
+    return {"event": "Chunk", "step": subjects.step_of(message.subject), "index": body["index"]}
 
 
 def _event(event_id: str, told: dict[str, Any]) -> bytes:

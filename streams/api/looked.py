@@ -1,16 +1,18 @@
 """Puts a look at a recording into the audit chain: a dependency of every route that hands out its bytes.
 
 1. The entry is durable before a byte leaves. Policy may ask for a reason (X-Reason) and a second person.
-2. The outcome follows when the last byte is sent, or when the transfer breaks off.
+2. The outcome follows when the last byte is sent. A transfer that broke off has `failed`.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Request
 
 from streams.api.auth import caller_of
 from streams.api.parts import parts_of
+from streams.api.transfers import CUT_OFF, cut_off
 
 DOWNLOAD, SEALED = "download", "download_sealed"
 """Sealed bytes show nothing: they need neither reason nor second person."""
@@ -27,7 +29,7 @@ def looked(action: str) -> Any:
     async def look(
         request: Request, session_id: Annotated[str, Path()], reason: Reason = None
     ) -> AsyncIterator[None]:
-        async with parts_of(request).looks.look(caller_of(request), action, session_id, reason or ""):
+        async with _look(request, action, session_id, reason):
             yield
 
     return Depends(look)
@@ -38,8 +40,17 @@ async def _chunk_looked(
 ) -> AsyncIterator[None]:
     """The dependency of a route whose caller chooses the form of the bytes."""
     action = SEALED if form == "sealed" else DOWNLOAD
-    async with parts_of(request).looks.look(caller_of(request), action, session_id, reason or ""):
+    async with _look(request, action, session_id, reason):
         yield
+
+
+@asynccontextmanager
+async def _look(request: Request, action: str, session_id: str, reason: str | None) -> AsyncIterator[None]:
+    looks = parts_of(request).looks
+    async with looks.look(caller_of(request), action, session_id, reason or "") as asked:
+        yield
+        if cut_off(request):
+            asked.outcome("failed", CUT_OFF)
 
 
 DOWNLOADED, SEALED_READ = [looked(DOWNLOAD)], [looked(SEALED)]

@@ -4,21 +4,27 @@
    chunk of a transfer is read meanwhile, in a slot of its own.
 2. A process has CHUNKS_MOST slots, a caller ONE_CALLER of them. Transfers beyond that wait for a turn.
 3. A caller that does not take PIECE_BYTES in PIECE_S is cut off, and so is one that has hung up: nothing is
-   read for it any more.
+   read for it any more. `cut_off` says so afterwards.
+4. A zip holds one chunk until it ends. A process sends EXPORTS_MOST of them, a caller EXPORTS_ONE; more are
+   refused.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from schemas.config.logs import logger
+from schemas.errors import Busy
 from streams.scheduling.fair_slots import FairSlots
 
 CHUNKS_MOST, ONE_CALLER = 16, 8
 """Chunks in memory: 10 MiB each, unless CHUNK_SIZE_MB is larger."""
+EXPORTS_MOST, EXPORTS_ONE = 8, 2
+"""Zips that are sent at once."""
 PIECE_BYTES = 1 << 20
 PIECE_S = 20.0
 """52 kB/s: less than a third of a recording at 1.2 Mbit/s."""
@@ -28,6 +34,9 @@ Read = Callable[[], Awaitable[memoryview]]
 Check = Callable[[], Awaitable[object]]
 """Raises an error if bytes that were read must not leave any more."""
 
+CUT_OFF = "transfer.cut_off"
+"""The code of a transfer that did not come to its end; also a name in the state of its request."""
+
 log = logger("lucid.api")
 
 
@@ -36,11 +45,12 @@ class Transfers:
 
     def __init__(self) -> None:
         self._slots = FairSlots(CHUNKS_MOST, ONE_CALLER)
+        self._exports = FairSlots(EXPORTS_MOST, EXPORTS_ONE)
 
     @property
     def held(self) -> int:
         """Chunks in memory."""
-        return self._slots.used
+        return self._slots.used + self._exports.used
 
     async def pieces(
         self, caller: str, reads: Iterable[Read], check: Check
@@ -55,14 +65,29 @@ class Transfers:
                 try:
                     ahead = self._begun(caller, coming)
                     await check()  # the key may have been erased after the bytes were read
-                    for at in range(0, len(chunk), PIECE_BYTES):
-                        yield chunk[at : at + PIECE_BYTES]
+                    for piece in _split(chunk):
+                        yield piece
                 finally:
                     del chunk
                     self._slots.give(caller)
         finally:
             if ahead is not None:
                 await self._dropped(caller, ahead)
+
+    async def zipped(self, caller: str, packed: Iterator[bytes]) -> AsyncGenerator[memoryview, None]:
+        """Yield a zip, made in threads, in pieces. Close it: it holds a slot. Raises Busy (exports.limit)."""
+        if not self._exports.take_now(caller):
+            raise Busy(
+                f"{EXPORTS_MOST} evidence copies are sent here at once, {EXPORTS_ONE} to one caller",
+                code="exports.limit",
+                hint="wait for one to end",
+            )
+        try:
+            while some := await asyncio.to_thread(_some, packed):
+                for piece in _split(some):
+                    yield piece
+        finally:
+            self._exports.give(caller)
 
     def _begun(self, caller: str, coming: "Iterable[Read]") -> "asyncio.Task[memoryview] | None":
         """Begin the next read; None: there is none."""
@@ -86,12 +111,32 @@ class Transfers:
             self._slots.give(caller)
 
 
+async def begun(pieces: AsyncGenerator[memoryview, None]) -> AsyncGenerator[memoryview, None]:
+    """The same pieces, of which the first was made: its error still gets a status of its own."""
+    first = await anext(pieces, None)
+
+    async def all_of_them() -> AsyncGenerator[memoryview, None]:
+        async with aclosing(pieces):
+            if first is not None:
+                yield first
+            async for piece in pieces:
+                yield piece
+
+    return all_of_them()
+
+
+async def in_memory(body: bytes) -> AsyncGenerator[memoryview, None]:
+    """The pieces of a body that is there already."""
+    for piece in _split(memoryview(body)):
+        yield piece
+
+
 class Pieces(Response):
-    """The answer with a body in pieces, which were begun. Its length is in the headers."""
+    """The answer with a body in pieces, which were begun. Its length, if known, is in the headers."""
 
     def __init__(
         self,
-        pieces: AsyncGenerator[memoryview, None],
+        pieces: AsyncGenerator[bytes | memoryview, None],
         status: int,
         headers: dict[str, str],
         media_type: str,
@@ -99,20 +144,25 @@ class Pieces(Response):
         self._pieces = pieces
         self.status_code, self.media_type, self.background = status, media_type, None
         self.init_headers(headers)
+        self._left = int(self.headers.get("content-length", -1))
+        """Bytes that are not sent; negative: unknown."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send(send))
         gone = asyncio.create_task(_hung_up(receive))
+        sending = asyncio.create_task(self._send(send, gone))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                sending.result()
+            is_whole = sending.result() if sending.done() else self._left == 0
+            if not is_whole:
+                scope.setdefault("state", {})[CUT_OFF] = True
         finally:
             sending.cancel()
             gone.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
+            await self._pieces.aclose()
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, gone: "asyncio.Task[None]") -> bool:
+        """Whether all was sent."""
         async with aclosing(self._pieces):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
@@ -124,10 +174,36 @@ class Pieces(Response):
                 except TimeoutError:
                     # The server closes the connection: fewer bytes came than Content-Length says.
                     log.info("download_cut_off", seconds=PIECE_S)
-                    return
+                    return False
+                # The server takes bytes for a closed connection, too: let `gone` see first that it is closed.
+                await asyncio.sleep(0)
+                if gone.done():
+                    return False
+                self._left -= len(piece)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
+
+
+def cut_off(request: Request) -> bool:
+    """Whether the answer to this request did not come to its end."""
+    return getattr(request.state, CUT_OFF, False)
 
 
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _split(body: memoryview) -> Iterator[memoryview]:
+    for at in range(0, len(body), PIECE_BYTES):
+        yield body[at : at + PIECE_BYTES]
+
+
+def _some(packed: Iterator[bytes]) -> memoryview:
+    """The next PIECE_BYTES or more of a zip; fewer at its end. Blocks."""
+    some = bytearray()
+    for data in packed:
+        some += data
+        if len(some) >= PIECE_BYTES:
+            break
+    return memoryview(some)

@@ -60,6 +60,14 @@ class FairSlots:
                 self.give(host, 0)  # a job that waited behind this one may fit
             raise
 
+    def take_now(self, host: str) -> bool:
+        """Take one slot if it is free for this host; False: none is, or others wait."""
+        if self._waiting or self.used >= self.limit or self._held[host] >= self._share:
+            return False
+        self.used += 1
+        self._held[host] += 1
+        return True
+
     def give(self, host: str, size: int = 1) -> None:
         """Return `size` of this host, and start the jobs that now fit."""
         self.used -= size

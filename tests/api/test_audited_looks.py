@@ -1,8 +1,11 @@
 """Looks over HTTP: recorded before a byte leaves; policy may ask for a reason and a second person."""
 
+import socket
 import time
 from collections.abc import Iterator
+from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -93,6 +96,34 @@ def test_every_act_over_http_is_in_the_chain_with_its_address(served: Served, cl
         assert {one["address"] for one in found} == {"127.0.0.1"}, action
     reasons = {one["reason"] for one in entries(client, session="acted") if one["phase"] == "asked"}
     assert {"ticket 8", "ticket 9"} <= reasons
+
+
+def test_a_download_that_broke_off_has_failed_in_the_chain(served: Served, client: httpx.Client) -> None:
+    """Breaks: the chain says that a person has a whole recording who took a few bytes of it."""
+    client.post(SESSIONS, json={"id": "broken-off"})
+    client.post(f"{SESSIONS}/broken-off/start")
+    client.post("/pipelines/broken-off/chunks", content=Random(3).randbytes(24 << 20))
+    client.post(f"{SESSIONS}/broken-off/stop")
+    until(client, "broken-off", "STOPPED")
+    place = urlsplit(served.url)
+    for what in ("recording", "evidence"):
+        with socket.socket() as leaving:
+            leaving.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            leaving.settimeout(PATIENCE_S)
+            leaving.connect((place.hostname, place.port))
+            head = f"GET {SESSIONS}/broken-off/{what} HTTP/1.1\r\nHost: x\r\n"
+            leaving.sendall(f"{head}Authorization: {client.headers['authorization']}\r\n\r\n".encode())
+            assert b" 200 " in leaving.recv(100)
+    end_s = time.monotonic() + PATIENCE_S
+    found: list[dict[str, Any]] = []
+    while len(found) < 2:
+        assert time.monotonic() < end_s
+        found = [one for one in entries(client, session="broken-off") if one["phase"] == "outcome"]
+        found = [one for one in found if one["action"] in ("download", "export_evidence")]
+        time.sleep(0.1)
+    assert [(one["outcome"], one["code"]) for one in found] == [("failed", "transfer.cut_off")] * 2
+    assert client.get(f"{SESSIONS}/broken-off/recording").status_code == 200
+    assert entries(client, session="broken-off", action="download")[-1]["outcome"] == "ok"
 
 
 def test_an_export_needs_a_second_person_who_is_not_the_first(strict: Served) -> None:

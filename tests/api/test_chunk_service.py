@@ -5,11 +5,13 @@ import base64
 import contextlib
 import itertools
 import json
+import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -31,12 +33,13 @@ from schemas.access import Role
 from schemas.config.settings import SUITES, Settings
 from schemas.format.chunk_header import DEFAULT_LEVELS, Codec, Suite
 from schemas.format.digest import h
-from streams.api import arriving
+from streams.api import arriving, transfers
 from streams.api.app import make_app
 from streams.api.parts import ApiParts
 from streams.api.server import bound, serve
 from streams.event_store import topology
 from streams.event_store.recordings import Recordings
+from streams.host.upload import Uploads
 from streams.pipeline.chunk_pool import ChunkPool, PoolLimits
 from streams.roles.drivers import Installation
 from streams.roles.http_service import api_parts
@@ -73,7 +76,14 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(jet: Jet, path: Path, limits: PoolLimits | None = None) -> AsyncIterator[World]:
+async def world_of(
+    jet: Jet,
+    path: Path,
+    limits: PoolLimits | None = None,
+    *,
+    roles: Collection[str] = ("processor", "storage"),
+    uploads: Uploads | None = None,
+) -> AsyncIterator[World]:
     await topology.declare(jet, 1 << 30)
     data = DataDir(path / "data")
     here = Installation(replace(Settings(), data=data.path))
@@ -82,9 +92,11 @@ async def world_of(jet: Jet, path: Path, limits: PoolLimits | None = None) -> As
         pool = ChunkPool(limits)
         processor = replace(parts.chunks.processor, pool=pool)
         parts = replace(parts, chunks=replace(parts.chunks, pool=pool, processor=processor))
+    if uploads is not None:
+        parts = replace(parts, uploads=uploads)
     listening, stop = bound("127.0.0.1", 0), asyncio.Event()
     port = listening.getsockname()[1]
-    serving = asyncio.create_task(serve(make_app(parts, ["processor", "storage"]), listening, stop))
+    serving = asyncio.create_task(serve(make_app(parts, roles), listening, stop))
     bearer = f"Bearer {here.issuer.issue('tester', [Role.ADMIN], 3600)}"
     url, headers = f"http://127.0.0.1:{port}", {"Authorization": bearer}
     async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers) as client:
@@ -242,7 +254,8 @@ async def test_ten_bad_chunks_of_a_thousand_are_ten_problems_and_disturb_no_othe
         wanted = process(plain, UID, place(result["position"]), settings, SessionKeys(DEK))
         assert result["hash"] == wanted.entry.digest.hex()
     assert (await beside).status_code == 200
-    assert (world.pool.held_bytes, world.pool.waiting) == (0, 0)
+    await settled(world)
+    assert world.pool.waiting == 0
 
 
 async def test_a_batch_beyond_its_bounds_is_refused(world: World) -> None:
@@ -305,6 +318,82 @@ async def test_a_slow_body_is_ended_and_holds_nothing(world: World, monkeypatch:
             assert b" 408 " in await reader.readline()
         writer.close()
     await settled(world)
+
+
+class Taken(Uploads):
+    """Takes uploads as they come, without a session. Tells how many are under way."""
+
+    def __init__(self) -> None:
+        self.under_way, self.begun, self.ended = 0, asyncio.Event(), asyncio.Event()
+
+    async def send(self, session_id: str, body: AsyncIterator[bytes], offset: int | None = None) -> int:
+        self.under_way += 1
+        try:
+            async for piece in body:
+                offset = (offset or 0) + len(piece)
+                self.begun.set()
+            return offset or 0
+        finally:
+            self.under_way -= 1
+            self.ended.set()
+
+
+UPLOADS = ["/pipelines/sent/chunks", "/chunks/sent/process"]
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_an_upload_that_stands_still_is_ended(
+    jet: Jet, tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a host that lost its network holds its session, and can never send the rest."""
+    monkeypatch.setattr(arriving, "GRACE_S", 0.3)
+    uploads = Taken()
+    async with world_of(jet, tmp_path, roles=["recorder", "pipeline"], uploads=uploads) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{world.bearer}Content-Length: {99 << 20}\r\n\r\n"
+        writer.write(head.encode() + bytes(1 << 20))  # bytes that came fast earn no hours of silence
+        async with asyncio.timeout(PATIENCE_S):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+        assert uploads.under_way == 0
+
+
+@pytest.mark.parametrize("path", UPLOADS)
+async def test_an_upload_whose_client_leaves_ends_without_an_error(
+    jet: Jet, tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks: every client that hangs up is a bug with a traceback in the log."""
+    uploads = Taken()
+    async with world_of(jet, tmp_path, roles=["recorder", "pipeline"], uploads=uploads) as world:
+        _, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{world.bearer}Content-Length: 5000\r\n\r\n"
+        writer.write(head.encode() + b"abc")
+        async with asyncio.timeout(PATIENCE_S):
+            await uploads.begun.wait()
+            writer.close()
+            await uploads.ended.wait()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert "request_failed" not in capsys.readouterr().err
+
+
+async def test_a_large_answer_is_counted_until_it_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: callers that read no answer fill the memory, and no bound counts it."""
+    monkeypatch.setattr(transfers, "PIECE_S", 1.0)
+    sealed = base64.b64encode(Random(1).randbytes(12 << 20)).decode()
+    body = json.dumps({"data": sealed, "key": KEY, "sealed": True}).encode()
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(slow, ("127.0.0.1", world.port))
+        head = f"POST /chunks/process HTTP/1.1\r\nHost: x\r\n{world.bearer}Content-Type: application/json\r\n"
+        await loop.sock_sendall(slow, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        async with asyncio.timeout(PATIENCE_S):
+            assert b" 200 " in await loop.sock_recv(slow, 100)  # the answer was made, and is not taken
+        assert world.pool.held_bytes == len(body)
+        await settled(world)  # it was cut off
 
 
 async def test_a_body_that_ends_early_is_no_chunk(world: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,10 +6,21 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from schemas.errors import RefusedByState
+from schemas.errors import Busy, RefusedByState
 from streams.api import transfers
-from streams.api.transfers import CHUNKS_MOST, ONE_CALLER, PIECE_BYTES, Pieces, Read, Transfers
+from streams.api.transfers import (
+    CHUNKS_MOST,
+    EXPORTS_MOST,
+    EXPORTS_ONE,
+    ONE_CALLER,
+    PIECE_BYTES,
+    Pieces,
+    Read,
+    Transfers,
+    cut_off,
+)
 from tests.support.machine.waiting import PATIENCE_S
 
 
@@ -109,9 +120,11 @@ async def test_nothing_more_is_read_for_a_caller_that_has_hung_up() -> None:
         return {"type": "http.disconnect"}
 
     answer = Pieces(slots.pieces("caller", chunks.reads(), stands), 200, {}, "application/octet-stream")
-    await answer({"type": "http"}, receive, send)
+    scope: dict[str, Any] = {"type": "http"}
+    await answer(scope, receive, send)
     assert chunks.read < 100
     assert slots.held == 0
+    assert cut_off(Request(scope))
 
 
 async def test_a_caller_that_is_too_slow_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +145,60 @@ async def test_a_caller_that_is_too_slow_is_cut_off(monkeypatch: pytest.MonkeyPa
     chunks = Chunks(3, 2 * PIECE_BYTES)
     answer = Pieces(slots.pieces("caller", chunks.reads(), stands), 200, {}, "application/octet-stream")
     async with asyncio.timeout(PATIENCE_S):
-        await answer({"type": "http"}, receive, send)
+        scope: dict[str, Any] = {"type": "http"}
+        await answer(scope, receive, send)
+    assert cut_off(Request(scope))
     bodies = [len(message["body"]) for message in sent[1:]]
     assert bodies == [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES]
     assert all(message["more_body"] for message in sent[1:])  # never called whole
     assert slots.held == 0
+
+
+@pytest.mark.parametrize("length", [{}, {"Content-Length": "30"}])
+async def test_a_transfer_that_came_to_its_end_is_whole(length: dict[str, str]) -> None:
+    """Breaks: the audit chain calls a transfer broken off that the caller has whole."""
+    sent, ended = 0, asyncio.Event()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+        if sent == 30 and (length or not message.get("more_body", True)):
+            ended.set()  # the caller has what it wants, and closes
+
+    async def receive() -> MutableMapping[str, Any]:
+        await ended.wait()
+        await asyncio.sleep(0)
+        return {"type": "http.disconnect"}
+
+    scope: dict[str, Any] = {"type": "http"}
+    pieces = Transfers().pieces("caller", Chunks(3).reads(), stands)
+    await Pieces(pieces, 200, length, "application/octet-stream")(scope, receive, send)
+    assert sent == 30
+    assert not cut_off(Request(scope))
+
+
+async def test_a_zip_holds_a_slot_of_its_caller_until_it_ends() -> None:
+    """Breaks: one caller begins a hundred exports, and each holds a chunk in memory."""
+    slots = Transfers()
+    held = [slots.zipped("greedy", iter([b"zip"] * 3)) for _ in range(EXPORTS_ONE + 1)]
+    *first, refused = await asyncio.gather(*(anext(one) for one in held), return_exceptions=True)
+    assert [bytes(one) for one in first if isinstance(one, memoryview)] == [b"zipzipzip"] * EXPORTS_ONE
+    assert isinstance(refused, Busy)
+    assert refused.code == "exports.limit"
+    async with aclosing(slots.zipped("other", iter([b"zip"]))) as other:
+        assert [bytes(piece) async for piece in other] == [b"zip"]
+    await held[0].aclose()
+    async with aclosing(slots.zipped("greedy", iter([b"zip"]))) as again:
+        assert [bytes(piece) async for piece in again] == [b"zip"]
+    await held[1].aclose()
+    assert slots.held == 0
+
+
+async def test_all_zips_together_are_bounded() -> None:
+    """Breaks: many callers export at once, and the service runs out of memory."""
+    slots = Transfers()
+    held = [slots.zipped(f"caller-{number}", iter([b"zip"])) for number in range(EXPORTS_MOST + 1)]
+    found = await asyncio.gather(*(anext(one) for one in held), return_exceptions=True)
+    assert [type(one) for one in found] == [memoryview] * EXPORTS_MOST + [Busy]
+    for one in held:
+        await one.aclose()

@@ -1,21 +1,21 @@
 """The routes to a sealed session's manifest, history and evidence copy, and to any session's live state."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
-from fastapi.responses import StreamingResponse
-from starlette.concurrency import iterate_in_threadpool
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from schemas.errors import EvidenceFalse
 from schemas.format.digest import h
 from schemas.format.file_names import stored_manifest
 from streams.api import live
+from streams.api.auth import caller_of
 from streams.api.live import LiveEvents
 from streams.api.looked import EXPORTED, HISTORY_READ, MANIFEST_READ
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts, SessionId
+from streams.api.transfers import Pieces, begun
 from streams.evidence.evidence_zip import evidence_zip
 from streams.evidence.sealed_session import load_sealed
 
@@ -51,33 +51,30 @@ async def download_history(session_id: SessionId, parts: Parts) -> Response:
 
 
 @router.get("/{session_id}/evidence", response_class=Response, responses=_of(ZIP), dependencies=EXPORTED)
-async def download_evidence(session_id: SessionId, parts: Parts) -> Response:
+async def download_evidence(session_id: SessionId, request: Request, parts: Parts) -> Response:
     """The evidence copy as a zip: unpack it and run `lucid verify` on the folder."""
     found = await load_sealed(parts.jet, parts.data, session_id)
-    packed = await asyncio.to_thread(_begun, evidence_zip(found.evidence))
+    packed = await asyncio.to_thread(evidence_zip, found.evidence)
+    body = await begun(parts.transfers.zipped(caller_of(request).subject, packed))
     name = f'attachment; filename="{session_id}.zip"'
-    return StreamingResponse(
-        iterate_in_threadpool(packed), media_type=ZIP, headers={"Content-Disposition": name}
-    )
+    return Pieces(body, 200, {"Content-Disposition": name}, ZIP)
+
+
+async def _place(request: Request) -> AsyncIterator[LiveEvents]:
+    """The live streams, with a place for one more until its answer has ended."""
+    streams: LiveEvents = request.app.state.live
+    with streams.place(caller_of(request).subject):
+        yield streams
 
 
 @router.get("/{session_id}/events", response_class=Response, responses=_of(live.MEDIA_TYPE))
 async def follow_events(
-    session_id: SessionId, request: Request, parts: Parts, last_event_id: LastEventId = None
+    session_id: SessionId,
+    parts: Parts,
+    streams: Annotated[LiveEvents, Depends(_place)],
+    last_event_id: LastEventId = None,
 ) -> Response:
     """The session's live state as server-sent events: its log, and the steps of its chunks."""
     await parts.log.existing(session_id)
-    streams: LiveEvents = request.app.state.live
     events = streams.follow(session_id, last_event_id)
-    return StreamingResponse(events, media_type=live.MEDIA_TYPE, headers={"Cache-Control": "no-store"})
-
-
-def _begun(packed: Iterator[bytes]) -> Iterator[bytes]:
-    """The zip after its first bytes were made: an error of the store then still gets its own status."""
-    first = next(packed, b"")
-
-    def rest() -> Iterator[bytes]:
-        yield first
-        yield from packed
-
-    return rest()
+    return Pieces(events, 200, {"Cache-Control": "no-store"}, live.MEDIA_TYPE)

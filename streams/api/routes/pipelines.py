@@ -9,6 +9,7 @@ from schemas.api.requests import Reasoned, SessionCreate
 from schemas.api.responses import PipelineShown, UploadProgress
 from schemas.events.session import State
 from streams.api.acted import UPLOADED
+from streams.api.arriving import arriving
 from streams.api.asked_sessions import opened
 from streams.api.commands import Sending
 from streams.api.downloads import OCTETS
@@ -83,7 +84,7 @@ async def upload(
     upload_offset: UploadOffset = None,
 ) -> UploadProgress:
     """Append bytes to a started session. The answer says that all of them are durable."""
-    offset = await parts.uploads.send(session_id, request.stream(), upload_offset)
+    offset = await parts.uploads.send(session_id, arriving(request), upload_offset)
     response.headers["Upload-Offset"] = str(offset)
     return UploadProgress(session_id=session_id, offset=offset)
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -30,6 +31,7 @@ from streams.api.downloads import OCTETS
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts
+from streams.api.transfers import Pieces, in_memory
 from streams.evidence.chunk_processor import Made, of_base64
 from streams.pipeline.chunk_pool import HeldBytes
 
@@ -75,69 +77,76 @@ CHUNK_ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+async def _holding(parts: Parts) -> AsyncIterator[HeldBytes]:
+    """Count the bytes of the body until the answer is sent: it holds about as many."""
+    with parts.chunks.pool.holding() as held:
+        yield held
+
+
+Held = Annotated[HeldBytes, Depends(_holding)]
+
+
 @router.post("/chunks/process", openapi_extra=CHUNK_BODY, responses=CHUNK_ANSWERS)
 async def process_chunk(
     request: Request,
     parts: Parts,
+    held: Held,
     asked: Annotated[ChunkParameters, Query()],
     key: Key = None,
 ) -> Response:
     """Compress and seal one chunk. Its bytes are the body itself, or `data` of a JSON body."""
     processor, as_bytes = parts.chunks.processor, OCTETS in request.headers.get("accept", "")
     most = processor.max_chunk_bytes
-    with parts.chunks.pool.holding() as held:
-        if request.headers.get("content-type", "").partition(";")[0].strip() == JSON:
-            body = await _body(request, held, -(-most // 3) * 4 + MORE_THAN_DATA)
-            given = _chunk_request(await asyncio.to_thread(_json, body))
-            key = given.key.get_secret_value() if given.key else None
-            made = await processor.process(_caller(request), lambda: of_base64(given.data), given, key)
-            asked = given
-        else:
-            plain = await _body(request, held, most)
-            made = await processor.process(_caller(request), lambda: plain, asked, key)
-        if as_bytes:
-            return _sealed(made)
-        shown = _shown(made, with_bytes=asked.sealed)
-    return Response(shown.model_dump_json(), media_type=JSON, headers={"Cache-Control": "no-store"})
+    if request.headers.get("content-type", "").partition(";")[0].strip() == JSON:
+        body = await _body(request, held, -(-most // 3) * 4 + MORE_THAN_DATA)
+        given = _chunk_request(await asyncio.to_thread(_json, body))
+        key = given.key.get_secret_value() if given.key else None
+        made = await processor.process(_caller(request), lambda: of_base64(given.data), given, key)
+        asked = given
+    else:
+        plain = await _body(request, held, most)
+        made = await processor.process(_caller(request), lambda: plain, asked, key)
+    if as_bytes:
+        return _sealed(made)
+    return _json_answer(_shown(made, with_bytes=asked.sealed).model_dump_json())
 
 
 @router.post(
     "/chunks/batch", openapi_extra=BATCH_BODY, responses={200: {"model": BatchMade}}, response_model=None
 )
-async def process_batch(request: Request, parts: Parts) -> Response:
+async def process_batch(request: Request, parts: Parts, held: Held) -> Response:
     """Process many chunks. A chunk that is wrong, late or refused is a problem and disturbs no other."""
-    with parts.chunks.pool.holding() as held:
-        body = await _body(request, held, BATCH_BYTES)
-        given = await asyncio.to_thread(_json, body)
-        del body
-        try:
-            chunks = ChunkBatch.model_validate(given).chunks
-        except ValidationError as error:
-            raise _invalid(error) from None
-        answers: dict[int, ChunkMade | Problem] = {}
-        waiting = iter(enumerate(chunks))
+    body = await _body(request, held, BATCH_BYTES)
+    given = await asyncio.to_thread(_json, body)
+    del body
+    try:
+        chunks = ChunkBatch.model_validate(given).chunks
+    except ValidationError as error:
+        raise _invalid(error) from None
+    answers: dict[int, ChunkMade | Problem] = {}
+    waiting = iter(enumerate(chunks))
 
-        async def work() -> None:
-            for position, one in waiting:
-                answers[position] = await _of_batch(parts, _caller(request), one)
+    async def work() -> None:
+        for position, one in waiting:
+            answers[position] = await _of_batch(parts, _caller(request), one)
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(AT_ONCE * parts.chunks.pool.limits.workers):
-                tasks.create_task(work())
-        made = BatchMade(
-            results=[
-                BatchResult(position=position, **answers[position].model_dump())
-                for position in range(len(chunks))
-                if isinstance(answers[position], ChunkMade)
-            ],
-            problems=[
-                BatchProblem(position=position, problem=problem)
-                for position in range(len(chunks))
-                if isinstance(problem := answers[position], Problem)
-            ],
-        )
-        text = await asyncio.to_thread(made.model_dump_json)
-    return Response(text, media_type=JSON, headers={"Cache-Control": "no-store"})
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(AT_ONCE * parts.chunks.pool.limits.workers):
+            tasks.create_task(work())
+    made = BatchMade(
+        results=[
+            BatchResult(position=position, **answers[position].model_dump())
+            for position in range(len(chunks))
+            if isinstance(answers[position], ChunkMade)
+        ],
+        problems=[
+            BatchProblem(position=position, problem=problem)
+            for position in range(len(chunks))
+            if isinstance(problem := answers[position], Problem)
+        ],
+    )
+    text = await asyncio.to_thread(made.model_dump_json)
+    return _json_answer(text)
 
 
 async def _of_batch(parts: ApiParts, caller: str, one: object) -> ChunkMade | Problem:
@@ -239,7 +248,16 @@ def _sealed(made: Made) -> Response:
         "X-Chunk-Compression": _codec(made.chunk.codec),
         "X-Plain-Hash": made.chunk.plain_digest.hex(),
     }
-    return Response(bytes(made.chunk.sealed), media_type=OCTETS, headers=headers)
+    return _answer(bytes(made.chunk.sealed), OCTETS, headers)
+
+
+def _json_answer(text: str) -> Response:
+    return _answer(text.encode(), JSON, {"Cache-Control": "no-store"})
+
+
+def _answer(body: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """A caller that does not take it is cut off: its bytes are held until then."""
+    return Pieces(in_memory(body), 200, {**headers, "Content-Length": str(len(body))}, media_type)
 
 
 def _codec(codec: Codec) -> CodecName:

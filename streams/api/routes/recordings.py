@@ -12,7 +12,7 @@ from streams.api.looked import Reason
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.chunks import After, Limit, chunk_page
-from streams.api.routes.pipelines import RAW_BODY, UploadOffset
+from streams.api.routes.pipelines import RAW_BODY, upload
 from streams.api.routes.sessions import Parts, SessionId
 from streams.host.own_recordings import OwnRecording
 
@@ -72,23 +72,14 @@ async def list_chunks(
     return await chunk_page(parts, session_id, after, limit)
 
 
-@router.post(
+router.post(
     "/chunks/{session_id}/process",
+    name="process_chunk",
+    description="Hand bytes of a started session to the six stages.",
     response_model=UploadProgress,
     openapi_extra=RAW_BODY,
     dependencies=UPLOADED,
-)
-async def process_chunk(
-    session_id: SessionId,
-    request: Request,
-    parts: Parts,
-    response: Response,
-    upload_offset: UploadOffset = None,
-) -> UploadProgress:
-    """Hand bytes of a started session to the six stages."""
-    offset = await parts.uploads.send(session_id, request.stream(), upload_offset)
-    response.headers["Upload-Offset"] = str(offset)
-    return UploadProgress(session_id=session_id, offset=offset)
+)(upload)
 
 
 def _state(parts: ApiParts, recording: OwnRecording) -> RecordingState:
