@@ -6,21 +6,19 @@
 """
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Request
 
 from streams.api.auth import caller_of
-from streams.api.looked import Reason
+from streams.api.looked import Id, Reason
 from streams.api.parts import parts_of
 
 
 def acted(action: str) -> Any:
     """The dependency of a route that changes the session of its path."""
 
-    async def act(
-        request: Request, session_id: Annotated[str, Path()], reason: Reason = None
-    ) -> AsyncIterator[None]:
+    async def act(request: Request, session_id: Id, reason: Reason = None) -> AsyncIterator[None]:
         audit = parts_of(request).looks.audit
         async with audit.looking(caller_of(request), action, session_id, reason or ""):
             yield
