@@ -12,7 +12,7 @@ from schemas.errors import Misuse, Unavailable
 from schemas.format.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings
 from schemas.format.fragment_bodies import GapBody
 from schemas.ports.processes import Picture
-from streams.host import outbox, publisher, source_feed
+from streams.host import fragment_message, outbox, publisher, source_feed
 from streams.host.publisher import Progress, Publisher
 from streams.host.source_feed import publish
 from streams.scheduling.retry import Policy
@@ -225,7 +225,7 @@ async def test_another_film_in_one_source_begins_a_part(fragmented: bytes) -> No
 async def test_fragments_fit_into_the_messages_of_this_server() -> None:
     """Breaks: a server of small messages refuses a recording in its middle."""
     stream = Stream()
-    stream.max_payload = publisher.LEAST_PAYLOAD
+    stream.max_payload = fragment_message.LEAST_PAYLOAD
     writer = Publisher(stream, grant())
     await publish(blocks(b"x" * 100_000), writer, "opaque")
     await writer.finish()

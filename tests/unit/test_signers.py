@@ -144,7 +144,7 @@ def test_a_tombstone_of_before_a_theft_counts(signers: Signers) -> None:
         session="demo-01", at_us=ROTATED_US + 5, who="a", cause="c", trigger="CLEANUP", from_state="STOPPED",
         to_state="CLEANUP", approver="b", backups_until_us=0,
     )  # fmt: skip
-    destroyed: Any = SimpleNamespace(dek_id=KEYS.dek_id, seals=[])
+    destroyed: Any = SimpleNamespace(key_id=KEYS.dek_id, seals=[])
     shredder._put_tombstone(destroyed, session.material.created, order, "overwritten", [])
     raw = manifests.read(tombstone_name(session.uid))
     assert raw is not None
