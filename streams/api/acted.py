@@ -11,14 +11,14 @@ from typing import Any
 from fastapi import Depends, Request
 
 from streams.api.auth import caller_of
-from streams.api.looked import Id, Reason
+from streams.api.looked import Reason, SessionId
 from streams.api.parts import parts_of
 
 
 def acted(action: str) -> Any:
     """The dependency of a route that changes the session of its path."""
 
-    async def act(request: Request, session_id: Id, reason: Reason = None) -> AsyncIterator[None]:
+    async def act(request: Request, session_id: SessionId, reason: Reason = None) -> AsyncIterator[None]:
         audit = parts_of(request).looks.audit
         async with audit.looking(caller_of(request), action, session_id, reason or ""):
             yield

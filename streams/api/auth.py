@@ -20,7 +20,7 @@ from handlers.access.permissions import Reach, permit, permit_session
 from handlers.access.routes import OPEN, ROUTES
 from schemas.access import Caller
 from schemas.api.problem import problem_of
-from schemas.errors import Busy, Denied, LucidError, Unauthenticated
+from schemas.errors import Denied, LucidError, Unauthenticated
 from schemas.ports import Credential, Tokens
 from streams.api.parts import parts_of
 from streams.api.problems import RETRY_AFTER_S, respond
@@ -139,7 +139,7 @@ def _refusal_headers(error: LucidError, window: Window | None) -> dict[str, str]
     headers = window.headers() if window else {}
     if isinstance(error, TooMany):
         headers |= error.window.headers()
-    if isinstance(error, Busy) or not isinstance(error, Denied):
+    if not isinstance(error, Denied):
         headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer" if error.code == "access.missing" else INVALID

@@ -17,8 +17,7 @@ from streams.api.transfers import CUT_OFF, cut_off
 DOWNLOAD, SEALED = "download", "download_sealed"
 """Sealed bytes show nothing: they need neither reason nor second person."""
 Form = Literal["plain", "sealed"]
-Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The session's id.")]
-"""As the routes have it: the document of the routes tells one of the two."""
+SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The session's id.")]
 Reason = Annotated[
     str | None,
     Header(alias="X-Reason", max_length=200, description="Why, for the audit chain; policy may ask for it."),
@@ -28,7 +27,7 @@ Reason = Annotated[
 def looked(action: str) -> Any:
     """The dependency of a route. action: as streams/event_store/looks.py names it."""
 
-    async def look(request: Request, session_id: Id, reason: Reason = None) -> AsyncIterator[None]:
+    async def look(request: Request, session_id: SessionId, reason: Reason = None) -> AsyncIterator[None]:
         async with _look(request, action, session_id, reason):
             yield
 
@@ -36,7 +35,7 @@ def looked(action: str) -> Any:
 
 
 async def _chunk_looked(
-    request: Request, session_id: Id, form: Form = "plain", reason: Reason = None
+    request: Request, session_id: SessionId, form: Form = "plain", reason: Reason = None
 ) -> AsyncIterator[None]:
     """The dependency of a route whose caller chooses the form of the bytes."""
     action = SEALED if form == "sealed" else DOWNLOAD

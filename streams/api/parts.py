@@ -8,7 +8,6 @@ from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
 from streams.api.transfers import Transfers
 from streams.event_store.looks import Looks
-from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
 from streams.evidence.evidence_store import EvidenceStore
@@ -24,7 +23,6 @@ class ApiParts:
 
     jet: Jet
     log: SessionLog
-    recordings: Recordings
     evidence: EvidenceStore
     keys: KeyStore
     chunks: ChunkServices

@@ -20,11 +20,10 @@ from schemas.api.responses import (
 from schemas.format.chunk_header import Codec
 from schemas.format.file_names import chunk_file, stored_chunk
 from schemas.subjects import UPLOAD_HOST
+from streams.api.asked_sessions import GB
 from streams.evidence.stored_chunks import StoredChunk
 
-GB = 1_000_000_000
 SUITES = {1: "xchacha20-poly1305", 2: "aes-256-gcm"}
-METADATA = MetadataShown.model_fields.keys()
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 

@@ -10,8 +10,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +53,16 @@ class Asked:
             result = {"phase": "outcome", "outcome": outcome, "code": plain_word(code), "reason": ""}
             act = self._act.model_copy(update={**result, "detail": plain_text(detail)})
             self._writer.add(Waiting(act, urgent=True, kept=True))
+
+    @contextmanager
+    def carried_out(self) -> Iterator[None]:
+        """Give the outcome at the end of the block: by the error that leaves it, or `ok`."""
+        try:
+            yield
+        except BaseException as error:
+            self.ended_by(error)
+            raise
+        self.outcome()
 
     def ended_by(self, error: BaseException) -> None:
         """Write that it ended with this error."""
@@ -103,12 +113,8 @@ class AuditLog:
     ) -> AsyncIterator[Asked]:
         """`asked` before the block, its outcome after it: by the error that leaves it, or `ok`."""
         asked = await self.asked(caller, action, session, reason, uid=uid, detail=detail)
-        try:
+        with asked.carried_out():
             yield asked
-        except BaseException as error:
-            asked.ended_by(error)
-            raise
-        asked.outcome()
 
     def note(self, caller: Caller, action: str, session: str = "", error: LucidError | None = None) -> None:
         """Record, without a wait, how a request ended that was never `asked`.

@@ -67,12 +67,8 @@ class Looks:
         Raises Misuse (access.reason), Denied (access.*), and as `AuditLog.asked`: nothing may leave.
         """
         asked = await self.begin(caller, action, session, reason, uid=uid, detail=detail)
-        try:
+        with asked.carried_out():
             yield asked
-        except BaseException as error:
-            asked.ended_by(error)
-            raise
-        asked.outcome()
 
     async def begin(
         self,

@@ -71,7 +71,6 @@ def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str
     return ApiParts(
         jet=jet,
         log=SessionLog(jet),
-        recordings=recordings,
         evidence=here.evidence,
         keys=keys,
         chunks=ChunkServices.over(jet, here.evidence, keys, here.settings),

@@ -5,15 +5,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from schemas.api.responses import ChunkPage, ChunkShown
-from schemas.errors import RefusedByState
 from streams.api import downloads
 from streams.api.auth import caller_of
 from streams.api.downloads import Downloads
-from streams.api.looked import CHUNK_DOWNLOADED, DOWNLOADED, Form
+from streams.api.looked import CHUNK_DOWNLOADED, DOWNLOADED, Form, SessionId
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import PREFIX, Parts, SessionId
+from streams.api.routes.sessions import PREFIX, Parts
 from streams.api.shapes import chunk_shown
+from streams.evidence.session_trees import existing
 from streams.evidence.stored_chunks import StoredChunks
 
 ChunkId = Annotated[str, Path(pattern=r"^[0-9]{1,10}$", description="Ten digits, or the sequence.")]
@@ -93,9 +93,4 @@ async def chunk_page(parts: ApiParts, session_id: str, after: str, limit: int) -
 
 async def _stored(parts: ApiParts, session_id: str) -> StoredChunks:
     """Raises NotFound (session.absent), RefusedByState (evidence.destroyed)."""
-    session = await parts.log.existing(session_id)
-    if session.shredded is not None or session.destroy is not None:
-        raise RefusedByState(
-            f"session {session_id} was destroyed: its key is gone", code="evidence.destroyed"
-        )
-    return await parts.lists.of(session)
+    return await parts.lists.of(await existing(parts.log, session_id))

@@ -12,9 +12,9 @@ from schemas.format.file_names import stored_manifest
 from streams.api import live
 from streams.api.auth import caller_of
 from streams.api.live import LiveEvents
-from streams.api.looked import EXPORTED, HISTORY_READ, MANIFEST_READ
+from streams.api.looked import EXPORTED, HISTORY_READ, MANIFEST_READ, SessionId
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import PREFIX, Parts, SessionId
+from streams.api.routes.sessions import PREFIX, Parts
 from streams.api.transfers import Pieces, begun
 from streams.evidence.evidence_zip import evidence_zip
 from streams.evidence.sealed_session import load_sealed

@@ -13,8 +13,9 @@ from streams.api.arriving import arriving
 from streams.api.asked_sessions import opened
 from streams.api.commands import Sending
 from streams.api.downloads import OCTETS
+from streams.api.looked import SessionId
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import Asked, Parts, SessionId
+from streams.api.routes.sessions import Asked, Parts
 from streams.api.shapes import pipeline_shown
 
 PREFIX = "/pipelines"

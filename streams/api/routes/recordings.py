@@ -8,12 +8,12 @@ from streams.api.acted import STARTED, STOPPED, UPLOADED
 from streams.api.asked_sessions import captured, recorded_settings
 from streams.api.auth import caller_of
 from streams.api.commands import Sending
-from streams.api.looked import Reason
+from streams.api.looked import Reason, SessionId
 from streams.api.parts import ApiParts
 from streams.api.problems import RESPONSES
 from streams.api.routes.chunks import After, Limit, chunk_page
 from streams.api.routes.pipelines import RAW_BODY, upload
-from streams.api.routes.sessions import Parts, SessionId
+from streams.api.routes.sessions import Parts
 from streams.host.own_recordings import OwnRecording
 
 router = APIRouter(tags=["recordings"], responses=RESPONSES)

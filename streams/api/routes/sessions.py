@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Response
 
 from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate, SessionUpdate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
@@ -12,12 +12,12 @@ from schemas.errors import Stale
 from schemas.events.session import State
 from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
 from streams.api.commands import Sending
+from streams.api.looked import SessionId
 from streams.api.parts import ApiParts, given_parts
 from streams.api.problems import RESPONSES
 from streams.api.shapes import pipeline_shown, session_shown, statistics
 
 PREFIX = "/api/v1/sessions"
-SessionId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,100}$", description="The session's id.")]
 IfMatch = Annotated[str, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")]
 ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
 Asked = Annotated[Reasoned | None, Body()]
@@ -45,7 +45,7 @@ async def create_session(
 
 
 @router.get("", response_model=SessionPage)
-async def list_sessions(send: Sending, wanted: Annotated[ListQuery, Query()], parts: Parts) -> SessionPage:
+async def list_sessions(send: Sending, wanted: Annotated[ListQuery, Query()]) -> SessionPage:
     """A page of sessions that fit, the newest first unless it is asked otherwise."""
     page = await send.ask("list", listed(wanted))
     return SessionPage(

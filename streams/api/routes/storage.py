@@ -13,9 +13,9 @@ from streams.api.acted import STORED
 from streams.api.arriving import arriving
 from streams.api.blob_answer import answer
 from streams.api.downloads import OCTETS
-from streams.api.looked import SEALED_READ
+from streams.api.looked import SEALED_READ, SessionId
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import Parts, SessionId
+from streams.api.routes.sessions import Parts
 from streams.evidence.session_trees import existing
 
 Index = Annotated[int, Path(ge=0, lt=10**10, description="Index of the chunk in its session.")]

@@ -11,9 +11,9 @@ from schemas.format.file_names import stored_manifest
 from schemas.format.index import Entry
 from schemas.ports import OpenBlob
 from streams.api.blob_answer import answer
-from streams.api.looked import MANIFEST_READ
+from streams.api.looked import MANIFEST_READ, SessionId
 from streams.api.problems import RESPONSES
-from streams.api.routes.sessions import Parts, SessionId
+from streams.api.routes.sessions import Parts
 from streams.evidence.session_trees import SessionTree, existing
 
 LEAVES_MOST = 1000
