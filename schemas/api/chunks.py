@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from schemas.api.problem import Problem
-from schemas.format.chunk_header import MAX_PLAIN
+from schemas.format.chunk_header import MAX_PLAIN, CodecName, SuiteName
 
 BATCH_MOST = 1000
 """Chunks of one batch."""
@@ -16,8 +16,6 @@ BASE64_MOST = -(-MAX_PLAIN // 3) * 4
 KEY_TEXT = 44
 """Characters of 32 bytes in base64."""
 
-CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
-SuiteName = Literal["xchacha20-poly1305", "aes-256-gcm"]
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[int, Field(ge=0, lt=2**53)]

@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from schemas.events.details import TAGS_MOST, Description, HostName, Line, Priority, Tag
+from schemas.format.chunk_header import CodecName, SuiteName
 
 SessionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
-CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
 WIDTH = "(3[2-9][0-9]|[4-9][0-9]{2}|[1-6][0-9]{3}|7[0-5][0-9]{2}|76[0-7][0-9]|7680)"
 HEIGHT = "(2[4-9][0-9]|[3-9][0-9]{2}|[1-3][0-9]{3}|4[0-2][0-9]{2}|43[01][0-9]|4320)"
 Resolution = Annotated[str, StringConstraints(pattern=f"^{WIDTH}x{HEIGHT}$")]
@@ -95,7 +95,7 @@ class StorageConfig(Request):
 
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
     max_size_gb: Annotated[float, Field(gt=0, le=100_000)] | None = None
-    encryption: Literal["xchacha20-poly1305", "aes-256-gcm"] | None = None
+    encryption: SuiteName | None = None
     compression: CodecName | None = None
     backup: Unsupported = False
     archive: Unsupported = False

@@ -2,7 +2,8 @@
 
 1. Every process needs NATS_URL. A service also needs MONGODB_URL and the secrets that it works with; a
    recorder's host and a person's command need none.
-2. No message repeats a secret or credentials.
+2. Public keys of an auth service come over https:// from another machine, or from a file.
+3. No message repeats a secret or credentials.
 """
 
 import base64
@@ -10,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from urllib.parse import urlsplit
 
 from schemas.config.nats_url import addresses
 from schemas.config.service_url import mongodb_hosts
@@ -48,6 +50,8 @@ def refusals(settings: Settings, role: str = "") -> Iterator[Misuse]:
             yield from _secret(settings, name)
         else:
             yield from _server(settings, name)
+    if "JWT_SECRET_KEY" in NEEDS[role]:
+        yield from _auth_service(settings.jwt_jwks)
     yield from _shared(settings)
 
 
@@ -93,6 +97,21 @@ def _secret(settings: Settings, name: str) -> Iterator[Misuse]:
             f"{name} {why}; production wants a secret of its own",
             code=f"config.{SECRETS[name]}",
             hint=MAKE_ONE,
+        )
+
+
+def _auth_service(jwks: str) -> Iterator[Misuse]:
+    """Keys that a listener could replace, or that anybody on this machine could serve. A file is neither."""
+    url = urlsplit(jwks)
+    why = ""
+    if url.scheme == "http":
+        why = "plain http"
+    elif url.scheme == "https" and is_this_machine(url.hostname or ""):
+        why = f"on this machine ({url.hostname})"
+    if why:
+        yield Misuse(
+            f"JWT_JWKS_URL is {why}; production wants https:// of an auth service elsewhere, or file:///",
+            code="config.jwt_jwks",
         )
 
 

@@ -9,10 +9,9 @@ from typing import Literal
 from schemas.config.places import DAY_S, YEAR_S
 from schemas.config.values import SECRET, choice, duration, mebibytes, whole, whole_seconds
 from schemas.config.variable import setting
-from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, Codec
+from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, SUITES, Codec, SuiteName
 
 CODECS = {codec.name.lower(): codec for codec in Codec}
-SUITES = {"xchacha20-poly1305": 1, "aes-256-gcm": 2}
 
 
 def _each_codec(values: dict[Codec, str]) -> str:
@@ -63,8 +62,8 @@ class NewSessions:
         duration(0.1, 3600),
         "the longest that codec, level and size of a host's chunks may take; others are refused (platform)",
     )
-    suite: str = setting(
-        "xchacha20-poly1305", "LUCID_ENCRYPTION_SUITE", choice(*SUITES), "cipher of new sessions"
+    suite: SuiteName = setting(
+        next(iter(SUITES)), "LUCID_ENCRYPTION_SUITE", choice(*SUITES), "cipher of new sessions"
     )
     signature_algorithm: str = setting(
         "ed25519",

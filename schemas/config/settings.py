@@ -15,13 +15,13 @@ from schemas.config.integrations import DEFAULT_INTEGRATIONS, OTHERS, Integratio
 from schemas.config.places import Folders, Servers
 from schemas.config.processor import Processor
 from schemas.config.services import DEFAULT_SERVICES, OF_ALL_ROLES, ROLES, Service, Services
-from schemas.config.sessions import CODECS, SUITES, MasterKey, NewSessions, SessionLimits
+from schemas.config.sessions import CODECS, MasterKey, NewSessions, SessionLimits
 from schemas.config.stage_limits import DEFAULT_LIMITS, ENDLESS, STAGES, StageLimits
 from schemas.config.values import YES_OR_NO, choice
 from schemas.config.variable import Variable, setting
 from schemas.errors import Misuse
 from schemas.events.session import SessionSettings
-from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS
+from schemas.format.chunk_header import DEFAULT_LEVELS, LEVELS, SUITES
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Settings(
                 code="config.level",
             )
         return SessionSettings(
-            suite=SUITES[self.suite],  # type: ignore[arg-type]  # the table's numbers are the allowed ones
+            suite=SUITES[self.suite].value,
             codec=codec.value,
             level=level,
             chunk_bytes=self.chunk_bytes,

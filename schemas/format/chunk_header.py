@@ -20,7 +20,7 @@ import struct
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from operator import attrgetter
-from typing import NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol, get_args
 
 from schemas.errors import EvidenceFalse
 from schemas.format.digest import Buffer
@@ -52,6 +52,12 @@ class Codec(IntEnum):
     BROTLI = 3
     GZIP = 4
 
+
+CodecName = Literal["none", "zstd", "lz4", "brotli", "gzip"]
+SuiteName = Literal["xchacha20-poly1305", "aes-256-gcm"]
+"""As settings and the API write a codec and a suite, in the order of their numbers."""
+SUITES: dict[SuiteName, Suite] = dict(zip(get_args(SuiteName), Suite, strict=True))
+SUITE_NAMES: dict[int, SuiteName] = {suite.value: name for name, suite in SUITES.items()}
 
 LEVELS = {
     Codec.NONE: range(1),

@@ -1,9 +1,10 @@
-"""Turns a request about a session into the body of a command; refuses settings without effect."""
+"""Turns a request about a session into the body of a command, which refuses settings without effect."""
 
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from handlers.lifecycle.unsupported import refuse_unsupported
 from schemas.api.requests import (
     AuditQuery,
     FilterQuery,
@@ -14,7 +15,6 @@ from schemas.api.requests import (
     StorageConfig,
 )
 from schemas.config.settings import Settings
-from schemas.errors import Misuse
 from schemas.events.session import CaptureSettings, SessionSettings
 
 GB = 1_000_000_000
@@ -22,12 +22,9 @@ TIME_MOST = (1 << 53) - 1
 
 
 def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, Any]:
-    """Return the body of the command `open`. Raises Misuse (session.unsupported)."""
+    """Return the body of the command `open`. It refuses `audio`, `backup` and `archive`."""
     recording, storage = asked.recording_config, asked.storage_config
-    _refuse("storage_config.backup", storage.backup)
-    _refuse("storage_config.archive", storage.archive)
-    _refuse("recording_config.audio", recording.audio)
-    policy: dict[str, int] = {}
+    policy: dict[str, Any] = {"backup": storage.backup, "archive": storage.archive}
     if storage.retention_days is not None:
         policy["retention_days"] = storage.retention_days
     if storage.max_size_gb is not None:
@@ -36,7 +33,7 @@ def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, 
         "session": session,
         "details": _details(asked),
         "settings": _settings(recording, storage, defaults).model_dump(),
-        "capture": captured(recording).model_dump(exclude_none=True),
+        "capture": {**captured(recording).model_dump(exclude_none=True), "audio": recording.audio},
         "policy": policy,
     }
     return {**body, **password_in(asked)}
@@ -62,8 +59,8 @@ def captured(recording: RecordingConfig) -> CaptureSettings:
 
 
 def recorded_settings(recording: RecordingConfig, defaults: Settings) -> SessionSettings:
-    """Return the settings of a recording that a host makes. Raises Misuse as `opened`."""
-    _refuse("recording_config.audio", recording.audio)
+    """Return the settings of a recording that a host makes. Raises Misuse (session.unsupported)."""
+    refuse_unsupported({"audio": recording.audio})
     return _settings(recording, StorageConfig(), defaults)
 
 
@@ -132,17 +129,6 @@ def _settings(recording: RecordingConfig, storage: StorageConfig, defaults: Sett
     if storage.encryption is not None:
         defaults = replace(defaults, suite=storage.encryption)
     return defaults.session()
-
-
-def _refuse(name: str, wanted: bool) -> None:
-    """Raises Misuse (session.unsupported): the wanted setting has no effect."""
-    if wanted:
-        raise Misuse(
-            f"{name} has no effect yet and is refused (allowed: false)",
-            code="session.unsupported",
-            hint="leave it out",
-            place=name,
-        )
 
 
 def picture_size(resolution: str) -> tuple[int, int]:

@@ -17,13 +17,12 @@ from schemas.api.responses import (
     Statistics,
     StorageShown,
 )
-from schemas.format.chunk_header import Codec
+from schemas.format.chunk_header import SUITE_NAMES, Codec
 from schemas.format.file_names import chunk_file, stored_chunk
 from schemas.subjects import UPLOAD_HOST
 from streams.api.asked_sessions import GB
 from streams.evidence.stored_chunks import StoredChunk
 
-SUITES = {1: "xchacha20-poly1305", 2: "aes-256-gcm"}
 EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -175,7 +174,7 @@ def _storage(shown: Mapping[str, Any]) -> StorageShown:
     return StorageShown(
         retention_days=policy.get("retention_days"),
         max_size_gb=policy["max_bytes"] / GB if policy.get("max_bytes") else None,
-        encryption=SUITES.get(settings["suite"]),
+        encryption=SUITE_NAMES.get(settings["suite"]),
         compression=Codec(settings["codec"]).name.lower(),
     )
 

@@ -6,7 +6,7 @@
    another content is refused (idempotency.reused).
 3. `update` names the revision on which the caller decided; an older one is refused (session.revision).
 4. `details` returns the fields to a caller whom the service has permitted. No query returns the password.
-5. Settings that have no effect yet are refused: nobody believes that sound is recorded.
+5. Settings that have no effect yet are refused, also those that came over HTTP.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from handlers.crypto.details import open_details, seal_details, seal_password
 from handlers.format.compression import check_cost
 from handlers.lifecycle.decide import check_repeated, decide
 from handlers.lifecycle.session import Session
+from handlers.lifecycle.unsupported import refuse_unsupported
 from handlers.lifecycle.view import session_details
 from schemas.errors import Misuse
 from schemas.events.commands import ChangeDetails, Command, Open
@@ -194,13 +195,7 @@ class Opening:
         """Raises Misuse (session.unsupported, session.settings, compression.*)."""
         policy = asked.policy or PolicyAsked()
         capture = asked.capture or CaptureAsked()
-        for name, given in (("audio", capture.audio), ("backup", policy.backup), ("archive", policy.archive)):
-            if given:
-                raise Misuse(
-                    f"{name} cannot be switched on: nothing obeys it yet (allowed: false)",
-                    code="session.unsupported",
-                    hint=f"leave {name} out",
-                )
+        refuse_unsupported({"audio": capture.audio, "backup": policy.backup, "archive": policy.archive})
         settings = session_settings(asked.settings, self.defaults)
         check_cost(Codec(settings.codec), settings.level, settings.chunk_bytes, self.compression_max_s)
         rules = SessionPolicy(retention_days=policy.retention_days, max_bytes=policy.max_bytes)

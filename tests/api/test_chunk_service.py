@@ -30,8 +30,8 @@ from handlers.stages.standalone import place, process
 from infra.disk.data_dir import DataDir
 from infra.jetstream import Jet
 from schemas.access import Role
-from schemas.config.settings import SUITES, Settings
-from schemas.format.chunk_header import DEFAULT_LEVELS, Codec, Suite
+from schemas.config.settings import Settings
+from schemas.format.chunk_header import DEFAULT_LEVELS, SUITE_NAMES, Codec, Suite
 from schemas.format.digest import h
 from streams.api import arriving, transfers
 from streams.api.app import make_app
@@ -52,7 +52,6 @@ KEY = base64.b64encode(DEK).decode()
 DEAR = base64.b64encode(bytes(8 << 20)).decode()
 """Brotli's highest level takes longer for it than a chunk may take."""
 OCTETS = "application/octet-stream"
-NAMES = {number: name for name, number in SUITES.items()}
 
 
 @dataclass
@@ -122,9 +121,9 @@ async def test_a_chunk_over_http_becomes_the_bytes_of_the_stages(
 ) -> None:
     """Breaks: the service makes another chunk than the pipeline, and its leaf is in no tree."""
     plain = words(100_000)
-    settings = replace(Settings(), codec=codec.name.lower(), suite=NAMES[suite.value]).session()
+    settings = replace(Settings(), codec=codec.name.lower(), suite=SUITE_NAMES[suite]).session()
     wanted = process(plain, UID, place(7, part=1, offset=9), settings, SessionKeys(DEK))
-    asked: dict[str, Any] = {"codec": codec.name.lower(), "suite": NAMES[suite.value], "uid": UID.hex()}
+    asked: dict[str, Any] = {"codec": codec.name.lower(), "suite": SUITE_NAMES[suite], "uid": UID.hex()}
     asked |= {"index": 7, "part": 1, "offset": 9, "level": DEFAULT_LEVELS[codec]}
     raw = await world.client.post(
         "/chunks/process", params={**asked, "sealed": "true"}, content=plain, headers={"X-Chunk-Key": KEY}

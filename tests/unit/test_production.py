@@ -55,6 +55,26 @@ def test_the_keys_of_an_auth_service_stand_for_the_secret_of_tokens() -> None:
     assert wrong("api", JWT_SECRET_KEY=None, JWT_JWKS_URL="https://auth.example/keys") == set()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://auth.example/keys", "HTTP://auth.example/keys", "http://127.0.0.1:8080/keys"),
+        *("https://localhost/keys", "https://[::1]:8443/keys", "https://127.1/keys", "https://0.0.0.0/keys"),
+    ],
+)
+def test_keys_of_tokens_come_over_https_from_another_machine(url: str) -> None:
+    """Breaks: whoever listens between the API and its auth service signs tokens of an administrator."""
+    for role in ("api", "conductor"):
+        assert wrong(role, JWT_SECRET_KEY=None, JWT_JWKS_URL=url) == {"config.jwt_jwks"}
+    assert wrong("worker", JWT_JWKS_URL=url) == wrong("", JWT_JWKS_URL=url) == set()
+    load_settings({"JWT_JWKS_URL": url}, "api")
+
+
+def test_keys_of_tokens_may_lie_in_a_file() -> None:
+    """Breaks: keys that an orchestrator mounts cannot be used in production."""
+    assert wrong("api", JWT_SECRET_KEY=None, JWT_JWKS_URL="file:///run/keys.json") == set()
+
+
 def test_a_host_and_a_persons_command_need_no_secret_of_the_services() -> None:
     """Breaks: the master key is copied to every RDP host, because a check asks for it there."""
     secret = ("ENCRYPTION_KEY", "SECRET_KEY", "MONGODB_URL", "JWT_SECRET_KEY")

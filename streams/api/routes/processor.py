@@ -18,13 +18,11 @@ from schemas.api.chunks import (
     ChunkMade,
     ChunkParameters,
     ChunkRequest,
-    CodecName,
-    SuiteName,
 )
 from schemas.api.problem import Problem, problem_of
 from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse
-from schemas.format.chunk_header import Codec, Suite
+from schemas.format.chunk_header import SUITE_NAMES, Codec, CodecName
 from streams.api.arriving import arriving
 from streams.api.auth import caller_of
 from streams.api.downloads import OCTETS
@@ -41,10 +39,6 @@ MORE_THAN_DATA = 1 << 16
 BATCH_BYTES = 64 << 20
 AT_ONCE = 2
 """Chunks of one batch that are under way, for each worker: a batch leaves the queue to others."""
-SUITES: dict[Suite, SuiteName] = {
-    Suite.XCHACHA20_POLY1305: "xchacha20-poly1305",
-    Suite.AES_256_GCM: "aes-256-gcm",
-}
 
 log = logger("lucid.api")
 router = APIRouter(tags=["processor"], responses=RESPONSES)
@@ -216,7 +210,7 @@ def _shown(made: Made, *, with_bytes: bool) -> ChunkMade:
         offset=entry.offset,
         compression=_codec(chunk.codec),
         build=chunk.build,
-        encryption=SUITES[Suite(made.suite)],
+        encryption=SUITE_NAMES[made.suite],
         bytes=entry.plain,
         payload_bytes=chunk.payload,
         stored_bytes=entry.sealed,
