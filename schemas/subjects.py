@@ -145,6 +145,10 @@ def host_activity(p: int) -> str:
     return f"lucid.heard.{p}"
 
 
+METRICS = "lucid.metrics"
+"""Request subject: every process answers with its measurements."""
+
+
 def session_of(subject: str) -> str:
     """Return the session name at the end of a subject."""
     return subject.rsplit(".", 1)[1]

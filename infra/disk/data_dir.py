@@ -26,6 +26,7 @@ from infra.disk.durable import write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
 from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable, raise_together
+from schemas.ports.files import Disk
 
 FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
 PATH_VARIABLES: Final = {
@@ -186,6 +187,18 @@ class DataDir:
 
     def free_bytes(self) -> int:
         return free_bytes(self.path)
+
+    def disks(self) -> dict[str, Disk]:
+        found: dict[str, Disk] = {}
+        devices: set[int] = set()
+        for name, path in (("data", self.path), *((name, self.where(name)) for name in FOLDERS)):
+            there = nearest_there(path)
+            device = there.stat().st_dev
+            if device not in devices:
+                devices.add(device)
+                usage = shutil.disk_usage(there)
+                found[name] = Disk(usage.free, usage.total)
+        return found
 
 
 def free_bytes(path: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import nats.errors
 from nats.aio.msg import Msg
 
-from infra.jetstream import declare, decode, errors, follower, limits, merged_follower, reads
+from infra.jetstream import declare, decode, errors, follower, limits, merged_follower, reads, requests
 from infra.jetstream.client import Where
 from infra.jetstream.connection import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, Connection
 from infra.jetstream.consumer import PullConsumer
@@ -221,6 +221,11 @@ class Jet:
 
     async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
         return (await self._conn.request(subject, data, timeout_s=timeout_s)).data
+
+    async def request_all(
+        self, subject: str, data: bytes, timeout_s: float, take: Callable[[bytes], bool]
+    ) -> None:
+        await requests.request_all(self._conn, subject, data, timeout_s, take)
 
     @asynccontextmanager
     async def serve(self, subject: str, answer: Callable[[], bytes]) -> AsyncIterator[None]:

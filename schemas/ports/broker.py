@@ -207,5 +207,14 @@ class Jet(Reader, Writer, Eraser, Protocol):
         After that the service may still have done the work.
         """
 
+    async def request_all(
+        self, subject: str, data: bytes, timeout_s: float, take: Callable[[bytes], bool]
+    ) -> None:
+        """Give the answer of each service to `take`, until it returns True or `timeout_s` has passed.
+
+        Answers that come after that, within `timeout_s`, are given to `take`, too.
+        Raises Unavailable: the connection is down.
+        """
+
     def serve(self, subject: str, answer: Callable[[], bytes]) -> AbstractAsyncContextManager[None]:
         """Answer every request of this subject inside the context. The first of several answers counts."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from schemas.format.digest import Buffer, Content
 from schemas.ports.evidence import Evidence
@@ -128,6 +128,13 @@ class Overflow(Protocol):
         """Return an empty file; None: refused."""
 
 
+class Disk(NamedTuple):
+    """The space of one disk, bytes. free_bytes: for this user."""
+
+    free_bytes: int
+    size_bytes: int
+
+
 class DataDir(Protocol):
     """The data directory: its folders, its owner, and the run file that leads others to the owner.
 
@@ -182,3 +189,9 @@ class DataDir(Protocol):
 
     def free_bytes(self) -> int:
         """Return the free space for this user on the directory's disk, bytes."""
+
+    def disks(self) -> dict[str, Disk]:
+        """Return each disk that holds the directory or one of its folders, by the first such folder.
+
+        `data` stands for the directory itself.
+        """

@@ -112,6 +112,12 @@ class ConsumerInfo:
     floor: int
     is_read: bool
     """A client requests messages from it now."""
+    pending: int = 0
+    """Messages that were never delivered."""
+    unacknowledged: int = 0
+    """Messages that were delivered and wait for their ack."""
+    redelivered: int = 0
+    """Those of them that were delivered more than once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from streams.api.auth import ADMITTED, Admission, allow_origins
 from streams.api.bodies import BoundedBodies
 from streams.api.dependencies import LOOK_S, Dependencies
 from streams.api.live import LiveEvents
-from streams.api.metrics import Metrics
+from streams.api.measured import Measured
+from streams.api.metrics import Metrics, measure_service
 from streams.api.parts import ApiParts
 from streams.api.problems import install
 from streams.api.rate_limit import RateLimits
@@ -56,7 +57,8 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     app.state.parts, app.state.began = parts, datetime.now(UTC)
     app.state.dependencies = Dependencies(lambda: _looks(parts))
     app.state.live = LiveEvents(parts.jet)
-    app.state.metrics = Metrics(parts.service, parts.version, parts.chunks.pool)
+    app.state.metrics = Metrics(parts.jet, parts.samples)
+    measure_service(parts.meter, parts.service, parts.version, parts.chunks.pool)
     settings = parts.settings
     app.add_middleware(BoundedBodies)
     app.add_middleware(
@@ -64,6 +66,7 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     )
     app.add_middleware(UnreadBodies)
     allow_origins(app, settings.cors_origins)  # the outermost: a browser asks first, without a token
+    app.add_middleware(Measured, meter=parts.meter)
     install(app)
     return app
 

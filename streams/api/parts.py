@@ -6,6 +6,7 @@ from fastapi import Request
 
 from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
+from schemas.ports.metrics import Meter, Samples
 from streams.api.transfers import Transfers
 from streams.event_store.looks import Looks
 from streams.event_store.session_log import SessionLog
@@ -34,6 +35,8 @@ class ApiParts:
     tokens: Tokens
     looks: Looks
     settings: Settings
+    meter: Meter
+    samples: Samples
     service: str
     version: str
 

@@ -7,10 +7,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
 from schemas.api.problem import MEDIA_TYPE, FieldProblem, Problem, problem_of
 from schemas.config.logs import logger
-from schemas.errors import Busy, LucidError, Misuse, Retryable, Unauthenticated
+from schemas.errors import Busy, EvidenceFalse, LucidError, Misuse, Retryable, Unauthenticated
+from schemas.ports.metrics import count_false
+from streams.api.measured import PROBLEM
+from streams.api.parts import parts_of
 
 RETRY_AFTER_S = 2
 """Told with every error that may pass by itself."""
@@ -32,10 +36,22 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
+class ProblemAnswer(JSONResponse):
+    """A problem document. The scope of its request then names its code (streams/api/measured.py)."""
+
+    def __init__(self, problem: Problem, headers: dict[str, str] | None) -> None:
+        super().__init__(
+            problem.model_dump(exclude_defaults=False), problem.status, headers, media_type=MEDIA_TYPE
+        )
+        self._code = problem.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(
-        problem.model_dump(exclude_defaults=False), problem.status, headers, media_type=MEDIA_TYPE
-    )
+    return ProblemAnswer(problem, headers)
 
 
 async def _expected(request: Request, error: Exception) -> JSONResponse:
@@ -45,6 +61,8 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, EvidenceFalse):
+        count_false(parts_of(request).meter, "api").add()
     problem = problem_of(error)
     if problem.status >= 500 and not isinstance(error, Busy):
         log.warning("request_failed", method=request.method, path=_template(request), code=error.code)

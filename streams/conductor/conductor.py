@@ -12,9 +12,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
 from zlib import crc32
 
 from handlers.lifecycle.next_action import (
@@ -26,7 +24,6 @@ from handlers.lifecycle.next_action import (
     SendEnd,
     SendFinal,
     Shred,
-    SilenceLimits,
     StartSeal,
     evaluate,
     is_idle,
@@ -35,25 +32,28 @@ from handlers.lifecycle.rules import allowed
 from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.config.logs import logger
-from schemas.errors import Conflict, LucidError, RefusedByState, Rejected, Retryable, Unavailable
+from schemas.errors import (
+    Conflict,
+    EvidenceFalse,
+    LucidError,
+    RefusedByState,
+    Rejected,
+    Retryable,
+)
 from schemas.events import commands
 from schemas.events.chunk import Recorded, Stored
 from schemas.events.commands import Command, Trigger
 from schemas.events.session import State
-from schemas.ports import Signers
 from schemas.ports.messages import Message
+from schemas.ports.metrics import count_false
 from streams.conductor.host_watch import HostActivity, send_end
+from streams.conductor.parts import ConductorParts
 from streams.conductor.redriving import redrive
 from streams.conductor.tracked import Tracked, steps_after
 from streams.event_store.chunk_progress import STEPS_READ, ChunkProgress
-from streams.event_store.event_store import EventStore
-from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.sealing import Sealer
 from streams.keys.first_key import first_key
-from streams.keys.folder import RequireKeys
-from streams.keys.keystore import KeyStore
 from streams.retention.shredding import Shredder
-from streams.scheduling.clock import Clock, now_us
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import retry
 from streams.scheduling.session_tasks import SessionTasks, Trouble
@@ -88,26 +88,6 @@ event."""
 log = logger("lucid.conductor")
 
 
-async def no_uploads(session_id: str) -> None:
-    """Of a conductor without an upload host. Raises Unavailable (upload.key)."""
-    raise Unavailable(f"no upload host here can end {session_id}", code="upload.key")
-
-
-@dataclass(frozen=True, slots=True)
-class ConductorParts:
-    """The parts of a conductor."""
-
-    store: EventStore
-    keys: KeyStore
-    evidence: EvidenceStore
-    signers: Signers
-    require_keys: RequireKeys
-    limits: SilenceLimits = field(default_factory=SilenceLimits)
-    clock_us: Clock = now_us
-    finish_upload: Callable[[str], Awaitable[None]] = no_uploads
-    """Publishes `final` to the recording of an upload, unless it is there."""
-
-
 class Conductor:
     """Runs until cancelled. One event loop; any number of processes."""
 
@@ -119,6 +99,7 @@ class Conductor:
         self._shredder = Shredder(parts.store.recordings, keys, evidence, signers, parts.require_keys)
         self._activity = HostActivity(parts.store.recordings, parts.clock_us())
         self._tracked: dict[str, Tracked] = {}
+        self._false = count_false(parts.meter, "seal")
         self._tasks = SessionTasks(self._advance)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
@@ -166,6 +147,10 @@ class Conductor:
     def trouble(self, session_id: str) -> Trouble | None:
         """The error that delays the session; None: none is known."""
         return self._tasks.trouble(session_id)
+
+    def heard_us(self, session: Session) -> int:
+        """When the session's host was last heard; 0: not known."""
+        return self._activity.heard_us(session)
 
     async def _wake_on(self, stream: str, filters: list[str]) -> None:
         start = (await retry(lambda: self._jet.info(stream))).last_seq + 1
@@ -288,6 +273,8 @@ class Conductor:
     async def _give_up(self, tracked: Tracked, error: LucidError) -> None:
         """Bring the session to ERROR; one that is being destroyed is retried with the next sweep instead."""
         session = tracked.session
+        if isinstance(error, EvidenceFalse):
+            self._false.add()
         log.error("conducting_refused", session=session.id, state=session.state, error=error)
         is_leaving = session.state in (State.CLEANUP, State.DESTROYED)
         if not is_leaving and Trigger.ERROR in allowed(session):

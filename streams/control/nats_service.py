@@ -15,7 +15,9 @@ from faststream.nats import NatsBroker, NatsMessage
 from faststream.specification import AsyncAPI
 
 from schemas import subjects
+from schemas.ports.metrics import NO_METER, Meter
 from streams.control.commands import Control
+from streams.control.measured import measured
 from streams.control.requests import REQUESTS, schemas
 
 QUEUE = "lucid-control"
@@ -45,11 +47,11 @@ class Broker(NatsBroker):
         return connection
 
 
-def control_plane(control: Control, dial: Dial) -> NatsBroker:
+def control_plane(control: Control, dial: Dial, meter: Meter = NO_METER) -> NatsBroker:
     """A broker with every command subscribed. `start` serves; `stop` finishes the requests under way."""
-    broker = Broker(dial)
+    broker, answer = Broker(dial), measured(meter, control.answer)
     for name in control.handlers:
-        _subscribe(broker, name, control.answer)
+        _subscribe(broker, name, answer)
     return broker
 
 

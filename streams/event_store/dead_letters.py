@@ -23,6 +23,8 @@ from streams.event_store.recordings import Recordings
 
 BODY_BYTES = 64 * 1024
 """Kept of the message's body: base64 of a whole one would not fit into a message. It stays in its stream."""
+BUG = "job.failed"
+"""Code of an error that is none of ours."""
 MOST, MOST_BYTES = 100, 10 << 20
 """Dead letters in one answer: 100 of the longest fit."""
 HOSTS_MOST = 10
@@ -36,7 +38,7 @@ def dead_letter(stage: str, session: str, message: Message, error: Exception) ->
         if not too_long(message.headers):  # no stage of ours writes such headers: it ends no chunk
             claim = ChunkEvent.model_validate_json(message.data)
             index, run = claim.index, claim.run
-    code, text = (error.code, error.message) if isinstance(error, LucidError) else ("job.failed", str(error))
+    code, text = (error.code, error.message) if isinstance(error, LucidError) else (BUG, str(error))
     return Dead(
         stage=stage,
         session=session,

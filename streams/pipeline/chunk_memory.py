@@ -13,7 +13,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.events.chunk import Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
@@ -54,6 +54,8 @@ class Work:
     jobs: int = 0
     """Jobs that use it now: it is not evicted meanwhile."""
     touched_s: float = 0.0
+    began_s: float = field(default_factory=now_s)
+    """When this process first knew the chunk."""
 
 
 class ChunkMemory:

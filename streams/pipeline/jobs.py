@@ -38,6 +38,7 @@ from schemas.format.digest import Buffer
 from schemas.format.file_names import stored_chunk
 from schemas.ports import Blobs
 from schemas.ports.messages import Message
+from schemas.ports.metrics import NO_METER, Meter
 from streams.event_store.event_store import EventStore
 from streams.keys.held_keys import HeldKeys
 from streams.keys.keystore import KeyStore
@@ -68,11 +69,17 @@ class Jobs:
     """The five jobs that follow `record`, over one process's memory."""
 
     def __init__(
-        self, store: EventStore, chunk_memory: ChunkMemory, keys: KeyStore, blobs: Blobs, threads: Threads
+        self,
+        store: EventStore,
+        chunk_memory: ChunkMemory,
+        keys: KeyStore,
+        blobs: Blobs,
+        threads: Threads,
+        meter: Meter = NO_METER,
     ) -> None:
         self._jet, self._directory, self._disk = store.jet, store.directory, threads.disk
         self._chunk_memory, self._keys, self._blobs = chunk_memory, keys, blobs
-        self._recompute = Recompute(store.recordings, threads)
+        self._recompute = Recompute(store.recordings, threads, meter)
 
     async def do(self, job: JobMethod, message: Message) -> StageEvent | None:
         """Do one stage's job. None also if its chunk was settled meanwhile and the source is purged."""

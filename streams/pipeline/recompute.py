@@ -14,6 +14,7 @@ from schemas.errors import RefusedByState, Rejected
 from schemas.events.chunk import Chunked, Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
 from schemas.format.fragment import Fragment, parse
+from schemas.ports.metrics import NO_METER, Meter
 from streams.event_store.chunk_log import data_seqs
 from streams.event_store.recordings import Recordings
 from streams.pipeline.spilled_fragments import Kept, Spilled, read_back
@@ -25,11 +26,15 @@ log = logger("lucid.recompute")
 class Recompute:
     """Makes the plain, payload and sealed bytes of a chunk. `run` only labels the events."""
 
-    def __init__(self, recordings: Recordings, threads: Threads) -> None:
+    def __init__(self, recordings: Recordings, threads: Threads, meter: Meter = NO_METER) -> None:
         self._recordings, self._threads = recordings, threads
+        self._count = meter.counter(
+            "lucid_recomputations", "Chunks that were made again from the stream."
+        ).add
 
     async def fragments(self, recorded: Recorded) -> list[Fragment]:
         """The chunk's data fragments by seq. Raises RefusedByState (chunk.source_gone)."""
+        self._count()
         seqs = data_seqs(recorded)
         found = await self._recordings.get_many(recorded.session, seqs)
         missing = [seq for seq in seqs if seq not in found]

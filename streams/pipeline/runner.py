@@ -17,6 +17,7 @@
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -31,7 +32,9 @@ from schemas.events.chunk import StageEvent
 from schemas.events.headers import TOO_LONG, headers, too_long
 from schemas.ports import Consumer, Writer
 from schemas.ports.messages import Message
-from streams.event_store.dead_letters import dead_letter, publish_dead_letter
+from schemas.ports.metrics import NO_METER
+from streams.event_store.dead_letters import BUG, dead_letter, publish_dead_letter
+from streams.pipeline.measurements import FAILURE, OUTAGE, SLOW, StageMeasurements
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 
@@ -98,9 +101,17 @@ class BoundStage:
 class Runner:
     """Runs one stage's job over its consumer until stopped."""
 
-    def __init__(self, jet: Writer, reader: Consumer, stage: BoundStage, limits: Limits) -> None:
+    def __init__(
+        self,
+        jet: Writer,
+        reader: Consumer,
+        stage: BoundStage,
+        limits: Limits,
+        measurements: StageMeasurements | None = None,
+    ) -> None:
         self.verb = stage.verb
         self.done = self.failed = 0
+        self._measured = measurements or StageMeasurements(NO_METER, stage.verb)
         self._jet, self._reader, self._stage, self._limits = jet, reader, stage, limits
         self._slots = asyncio.Semaphore(limits.slots)
         self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
@@ -112,6 +123,15 @@ class Runner:
         """Jobs by stream sequence, until a delivery has their outcome."""
         self._taken: dict[str, Message] = {}
         """Messages of running jobs, by ack subject."""
+
+    @property
+    def in_flight(self) -> int:
+        """Messages that are taken and have no outcome yet."""
+        return len(self._taken)
+
+    @property
+    def busy_workers(self) -> int:
+        return sum(workers.used for workers in self._workers.values())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Take messages until `stop` is set, then finish the running jobs."""
@@ -149,15 +169,18 @@ class Runner:
     async def _handle(self, message: Message) -> None:
         ours: asyncio.Future[StageEvent | None] | None = None
         """The job, if this delivery began it."""
-        slow = False
+        slow, taken_s = False, time.perf_counter()
         try:
             self._taken[message.reply] = message
+            self._measured.taken(message)
             if too_long(message.headers):
                 raise Rejected(TOO_LONG, code="event.headers")
             if self._stage.wait is not None:
                 await self._stage.wait(message)
             lane = self._stage.lane(message)
             async with self._workers[lane.slow].turn(lane.host):
+                began_s = time.perf_counter()
+                self._measured.began(began_s - taken_s)
                 job = self._started.get(message.seq)
                 if job is None:
                     job = ours = self._started[message.seq] = asyncio.ensure_future(self._stage.job(message))
@@ -171,6 +194,7 @@ class Runner:
                 await self._publish(result, message)
             await self._reader.ack(message)
             self.done += 1
+            self._measured.done(message, result, time.perf_counter() - began_s)
             self._spent.pop(message.seq, None)
             if self._stage.on_done is not None:
                 self._stage.on_done(message)
@@ -220,10 +244,13 @@ class Runner:
             if isinstance(error, Rejected) or spent > self._limits.retries:
                 await self._dead_letter(message, error)
                 await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
+                self._measured.failed(error)
+                self._measured.dead(getattr(error, "code", BUG))
                 self._spent.pop(message.seq, None)
                 if self._stage.on_dead is not None:
                     self._stage.on_dead(message)
                 return
+            self._measured.retried(SLOW if slow else FAILURE if counts else OUTAGE)
             again = Backoff(self._limits.timeout_s, self._limits.timeout_s, JOB.jitter) if slow else JOB
             if self._stage.on_failed is not None and not slow:
                 self._stage.on_failed(message)

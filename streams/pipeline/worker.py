@@ -24,11 +24,14 @@ from schemas.config.logs import logger
 from schemas.events.chunk import ChunkEvent
 from schemas.ports import Blobs, Jet, Overflow
 from schemas.ports.messages import ConsumerInfo, ConsumerSpec, Message
+from schemas.ports.metrics import NO_METER, Meter
 from streams.event_store.event_store import EventStore
 from streams.keys.keystore import KeyStore
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.jobs import Jobs
+from streams.pipeline.measurements import ChunkTimes, StageMeasurements, measure_memory
 from streams.pipeline.record.ingest import Ingest
+from streams.pipeline.record.shared import Shared
 from streams.pipeline.runner import ACK_WAIT_S, BoundStage, Limits, Runner
 from streams.pipeline.stages import STAGES, Stage, consumer, partitions
 from streams.scheduling.retry import retry
@@ -51,6 +54,7 @@ class WorkerParts:
     """Raw public keys that may sign an `end` fragment."""
     limits: Mapping[str, Limits]
     """By stage verb; `record`'s memory is the limit of open and waiting chunks, `chunk`'s the credit."""
+    meter: Meter = NO_METER
 
 
 async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: int = 1) -> None:
@@ -58,12 +62,17 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
     store, limits, owned = parts.store, parts.limits, partitions(group, groups)
     chunk_memory = ChunkMemory(limits["record"].memory_bytes, limits["chunk"].memory_bytes, parts.overflow)
     with Threads() as threads:
-        jobs = Jobs(store, chunk_memory, parts.keys, parts.blobs, threads)
-        runners = [
-            asyncio.create_task(runner.run(stop), name=runner.verb)
-            for runner in await _runners(parts, jobs, group, groups)
-        ]
-        record = Ingest(store, chunk_memory, threads.checks, parts.end_keys, owned, limits["record"])
+        measure_memory(parts.meter, chunk_memory)
+        jobs = Jobs(store, chunk_memory, parts.keys, parts.blobs, threads, parts.meter)
+        made = await _runners(parts, jobs, chunk_memory, group, groups)
+        runners = [asyncio.create_task(runner.run(stop), name=runner.verb) for runner in made]
+        record = Ingest(
+            Shared(store.recordings, chunk_memory, threads.checks, parts.end_keys, parts.meter),
+            store.directory,
+            owned,
+            limits["record"],
+        )
+        _measure(parts, made, len(owned))
         services = [
             asyncio.create_task(record.run(), name="record"),
             asyncio.create_task(_watch_stored(store.jet, chunk_memory, owned), name="stored"),
@@ -73,8 +82,16 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
         await _until_stopped(stop, services, runners)
 
 
-async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> list[Runner]:
+async def _runners(
+    parts: WorkerParts, jobs: Jobs, chunk_memory: ChunkMemory, group: int, groups: int
+) -> list[Runner]:
     jet, runners = parts.store.jet, []
+    times = ChunkTimes(parts.meter, chunk_memory)
+
+    def stored(message: Message) -> None:
+        times.stored(message)
+        jobs.forget(message)
+
     for stage in STAGES:
         if stage.job is None:
             continue
@@ -89,11 +106,26 @@ async def _runners(parts: WorkerParts, jobs: Jobs, group: int, groups: int) -> l
             lane=jobs.lane,
             on_extended=jobs.touch,
             on_failed=jobs.put_back,
-            on_done=jobs.forget if stage is STAGES[-1] else None,
+            on_done=stored if stage is STAGES[-1] else None,
             on_dead=jobs.forget,
         )
-        runners.append(Runner(jet, reader, bound, limits))
+        measurements = StageMeasurements(parts.meter, stage.verb)
+        runners.append(Runner(jet, reader, bound, limits, measurements))
     return runners
+
+
+def _measure(parts: WorkerParts, runners: list[Runner], partitions: int) -> None:
+    """Show the present state of the stages."""
+    rows = partial(parts.meter.rows, labels=("stage",))
+    rows("lucid_stage_in_flight", "Messages taken, without an outcome yet.",
+         read=lambda: {(one.verb,): one.in_flight for one in runners})  # fmt: skip
+    rows("lucid_stage_busy_workers", "Workers of a stage that are busy.",
+         read=lambda: {(one.verb,): one.busy_workers for one in runners})  # fmt: skip
+    rows("lucid_stage_slots", "Messages that a stage may take.",
+         read=lambda: {(verb,): limits.slots for verb, limits in parts.limits.items()})  # fmt: skip
+    rows("lucid_stage_workers", "Workers of a stage.",
+         read=lambda: {(verb,): limits.workers for verb, limits in parts.limits.items()})  # fmt: skip
+    parts.meter.value("lucid_worker_partitions", "Partitions of a worker.", lambda: partitions)
 
 
 async def _until_stopped(

@@ -46,6 +46,7 @@ from infra.processes.memory import prepare_memory, refuse_dumps
 from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
+from infra.telemetry.metrics import Meter
 from schemas import ports
 from schemas.config.settings import Settings
 from schemas.ports.processes import Picture
@@ -91,8 +92,14 @@ __all__ = [
 class Installation:
     """The drivers of one data directory, under its settings. Making one touches nothing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, meter: Meter | None = None) -> None:
+        """meter: that of this process, if another installation here has made it."""
         self.settings = settings
+        self._given_meter = meter
+        self.process = "lucid"
+        """The name under which this process shows its measurements."""
+        self.expects: tuple[str, ...] = ()
+        """Names of processes that should run beside it."""
         self._data = data_dir(settings)
         self._mirror = settings.keys_mirror.expanduser() if settings.keys_mirror else None
         self.data: ports.DataDir = self._data
@@ -114,6 +121,10 @@ class Installation:
     def tls(self) -> ssl.SSLContext | None:
         """The certificates of our servers; None: they speak plain HTTP. Raises Misuse (config.tls_*)."""
         return certificates(self.settings)
+
+    @cached_property
+    def meter(self) -> Meter:
+        return self._given_meter or Meter(self.process, self.expects)
 
     @cached_property
     def _secret(self) -> TokenSecret:

@@ -82,6 +82,8 @@ def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str
         tokens=here.tokens,
         looks=Looks(AuditLog(jet, now_us), AccessLog(jet), AccessPolicy.of(here.settings)),
         settings=here.settings,
+        meter=here.meter,
+        samples=here.meter,
         service=service,
         version=version(PACKAGE),
     )

@@ -19,6 +19,8 @@ from typing import Any
 
 from schemas.errors import LucidError, Unauthenticated, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
+from schemas.ports.metrics import Meter
+from schemas.subjects import METRICS
 from streams.control.client import call
 from streams.event_store.topology import declare
 from streams.roles.drivers import Installation, connected, free_port, own_pid, supervised
@@ -29,6 +31,8 @@ READY_S = 180.0
 ASK_S = 0.1
 WATCH_S = 2.0
 STARTS_MOST = 4
+SUPERVISOR = "up"
+"""The name of the supervisor among measurements."""
 """A child that needs more starts before commands are answered will not live."""
 
 
@@ -84,12 +88,26 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         api_url = f"{'https' if here.tls else 'http'}://{LOOPBACK}:{port}" if port else ""
         if port:
             await _until_served(port, data, children)
+        here.process, here.expects = SUPERVISOR, tuple(child.name for child in children)
+        measure_children(here.meter, children)
+        await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
         run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url}
         stack.callback(data.remove_run)
         data.write_run(run)
         watching = asyncio.create_task(_watch_folder(data, run))
         stack.callback(watching.cancel)
         yield System(data, server, children, jet, watching, api_url)
+
+
+def measure_children(meter: Meter, children: tuple[Child, ...]) -> None:
+    """Show how often each child was started."""
+    meter.rows(
+        "lucid_child_starts",
+        "Starts of a supervised process.",
+        ("child",),
+        lambda: {(child.name,): child.starts for child in children},
+        rises=True,
+    )
 
 
 async def _watch_folder(data: DataDir, run: Mapping[str, Any]) -> None:

@@ -25,8 +25,8 @@ async def run_pipeline(here: Installation, jet: Jet, stop: asyncio.Event, listen
 
     parts = (
         run_conductor(here, jet, stop),
-        run_worker(Installation(here.settings), jet, stop),
-        run_http(Installation(here.settings), jet, stop, listening, (ROLE,)),
+        run_worker(Installation(here.settings, here.meter), jet, stop),
+        run_http(Installation(here.settings, here.meter), jet, stop, listening, (ROLE,)),
     )
     ended = await asyncio.gather(*(part(asyncio.ensure_future(one)) for one in parts), return_exceptions=True)
     for error in ended:

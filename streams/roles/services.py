@@ -16,7 +16,9 @@ from schemas.config.settings import Settings
 from schemas.config.stage_limits import StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
 from schemas.ports import Jet
-from streams.conductor.conductor import Conductor, ConductorParts
+from streams.conductor.conductor import Conductor
+from streams.conductor.measurements import SystemMeasurements
+from streams.conductor.parts import ConductorParts
 from streams.control.access_commands import AccessCommands
 from streams.control.audit_commands import AuditCommands
 from streams.control.auditor import Auditor
@@ -73,6 +75,7 @@ async def run_worker(
         overflow=here.overflow,
         end_keys=here.signers.public_keys,
         limits={stage.verb: _limits(here.settings.stages[stage.variables]) for stage in STAGES},
+        meter=here.meter,
     )
     following = asyncio.create_task(store.directory.run())
     working = asyncio.create_task(work(parts, stop, group, groups))
@@ -107,6 +110,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         require_keys=folder.require,
         finish_upload=Uploads(jet, recordings, here.identity).finish,
         limits=silence(settings),
+        meter=here.meter,
     )
     retention = SourceRetention(recordings, directory, here.evidence, settings.source_retention_s)
     index = BlindIndex(await asyncio.to_thread(here.index_key.read), settings.secret_key)
@@ -137,10 +141,11 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         Guard(here.tokens, store.hosts, store.log),
         now_us,
     )
-    broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"))
+    broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"), here.meter)
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(queries.list_page, store.log)
-    services = (directory, conducting, retention, writer, projector, expired, audit)
+    measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting)
+    services = (directory, conducting, retention, writer, projector, expired, audit, measurements)
 
     async def renew() -> None:
         await asyncio.to_thread(here.issuer.renew_admin)

@@ -30,7 +30,8 @@ from schemas.format.file_names import tombstone_name
 from schemas.format.manifest import Manifest
 from schemas.ports import Erasure
 from schemas.ports.messages import Message
-from streams.conductor.conductor import Conductor, ConductorParts
+from streams.conductor.conductor import Conductor
+from streams.conductor.parts import ConductorParts
 from streams.event_store.event_store import EventStore
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory

@@ -13,7 +13,8 @@ from infra.keys.signers import Signers
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Unavailable
-from streams.conductor.conductor import Conductor, ConductorParts
+from streams.conductor.conductor import Conductor
+from streams.conductor.parts import ConductorParts
 from streams.event_store.event_store import EventStore
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from schemas.api.responses import Health
 from schemas.errors import NotFound
 from streams.api.dependencies import OK
-from streams.api.metrics import MEDIA_TYPE, Metrics
+from streams.api.metrics import Metrics
 from streams.api.parts import parts_of
 from streams.api.routes.sessions import PREFIX, Parts
 
@@ -42,11 +42,12 @@ async def ready(request: Request, parts: Parts, response: Response) -> Health:
 @metrics_router.get("/metrics", response_class=Response, responses=TEXT)
 @of_sessions.get("/metrics", response_class=Response, responses=TEXT)
 async def metrics(request: Request, parts: Parts) -> Response:
-    """The counters of this process, in the text format of Prometheus."""
+    """The measurements of all processes: the text format of Prometheus, or OpenMetrics if it is accepted."""
     if not parts.settings.metrics_enabled:
         raise NotFound("metrics are switched off here", code="metrics.off", hint="METRICS_ENABLED=true")
     found: Metrics = request.app.state.metrics
-    return Response(found.text(), media_type=MEDIA_TYPE)
+    text, media_type = await found.text(request.headers.get("accept", ""))
+    return Response(text, media_type=media_type)
 
 
 @router.get("/openapi.json", include_in_schema=False)

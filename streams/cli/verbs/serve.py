@@ -10,11 +10,12 @@ import typer
 
 from schemas.errors import Misuse
 from schemas.ports import Jet
+from schemas.subjects import METRICS
 from streams.cli import attach, output
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
 from streams.event_store.topology import check_payload, declare
-from streams.roles.drivers import Installation, die_with, effective
+from streams.roles.drivers import Installation, die_with, effective, own_host
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
 Make = Callable[[Installation], Role]
@@ -34,7 +35,8 @@ def worker(
 
     if group >= groups:
         raise Misuse(f"--group {group} is not below --groups {groups}", code="usage")
-    _serve("worker", lambda _: partial(run_worker, group=group, groups=groups), parent)
+    name = f"worker-{group}" if groups > 1 else ""
+    _serve("worker", lambda _: partial(run_worker, group=group, groups=groups), parent, name)
 
 
 @serve.command()
@@ -81,10 +83,14 @@ _http("api", "session-api over HTTP.")
 _http("http", "All five over HTTP, on one port.")
 
 
-def _serve(name: str, make: Make, parent: int) -> None:
+def _serve(name: str, make: Make, parent: int, process: str = "") -> None:
+    """process: its name among measurements; empty: as its role."""
     if parent:
         die_with(parent)
     here = Installation.here(role=name)
+    here.process = process or name
+    if not parent:  # others of this role may run elsewhere
+        here.process += f"@{own_host()}"
     logging.basicConfig(level=here.settings.log_level, format=output.LOG_FORMAT)
     if not parent:
         here.check_start()
@@ -96,6 +102,7 @@ def _serve(name: str, make: Make, parent: int) -> None:
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await here.logged_keys(jet).check()  # before streams are made: others take them for a log
                 await declare(jet, here.settings.nats_storage_bytes, shards=here.settings.shards)
-            await role(here, jet, stop)
+            async with jet.serve(METRICS, here.meter.sample):
+                await role(here, jet, stop)
 
     attach.run(work(), stop.set)

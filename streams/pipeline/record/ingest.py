@@ -13,19 +13,17 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from handlers.lifecycle.session import Session
-from handlers.stages.record.admit import Arrival, EndKeys
+from handlers.stages.record.admit import Arrival
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.events.session import State
 from schemas.ports.messages import Discontinuity, Message
-from streams.event_store.event_store import EventStore
-from streams.pipeline.chunk_memory import ChunkMemory
+from streams.event_store.session_directory import SessionDirectory
 from streams.pipeline.record.recording import Recording
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.runner import Limits
@@ -49,18 +47,11 @@ class Ingest:
     """Runs `record` over some partitions until cancelled."""
 
     def __init__(
-        self,
-        store: EventStore,
-        chunk_memory: ChunkMemory,
-        threads: Executor,
-        end_keys: EndKeys,
-        partitions: Collection[int],
-        limits: Limits,
+        self, shared: Shared, directory: SessionDirectory, partitions: Collection[int], limits: Limits
     ) -> None:
         """limits: `workers` + 1 batches of `slots` messages are checked while an earlier batch is folded."""
-        self._jet, self._directory, self._threads = store.jet, store.directory, threads
-        self._partitions = partitions
-        self._shared = Shared(store.recordings, chunk_memory, threads, end_keys)
+        self._jet, self._directory, self._threads = shared.jet, directory, shared.threads
+        self._partitions, self._shared = partitions, shared
         self._recordings: dict[str, Recording] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._seen: dict[str, int] = {}
@@ -69,6 +60,12 @@ class Ingest:
         self._looks: asyncio.Queue[asyncio.Future[list[tuple[Recording, list[Arrival]]]]]
         self._looks = asyncio.Queue(limits.workers + 1)
         self._batch_messages = limits.slots
+        shared.meter.rows(
+            "lucid_record_read_sequence",
+            "Stream sequence of the last fragment that a worker has read.",
+            ("stream",),
+            lambda: {(stream,): seq for stream, seq in self._seen.items()},
+        )
 
     async def run(self) -> None:
         """Run until cancelled. An unforeseen error ends the worker, which is started again."""

@@ -8,7 +8,7 @@ from handlers.stages.record import pieces
 from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import Identity, Output
 from schemas.config.logs import logger
-from schemas.events.chunk import Ended, Recorded
+from schemas.events.chunk import Ended, FoldState, Recorded
 from streams.event_store.chunk_log import data_seqs
 from streams.pipeline.record.checkpoints import Checkpoints
 from streams.pipeline.record.refusals import Refusals
@@ -18,7 +18,7 @@ from streams.scheduling.threads import is_slow
 log = logger("lucid.record")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outputs:
     """One for each session. Nothing here awaits: no other task runs between a fragment and its outputs."""
 
@@ -26,6 +26,8 @@ class Outputs:
     identity: Identity
     checkpoints: Checkpoints
     refusals: Refusals
+    known: FoldState | None = None
+    """The fold at the last closed chunk, for measurements; None: not known."""
 
     def emit(self, fold: Fold, outputs: Sequence[Output]) -> None:
         """Carry out the outputs of one step of the fold."""
@@ -35,6 +37,8 @@ class Outputs:
                 case Recorded():
                     chunk_memory.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
                     self.checkpoints.append(output)
+                    self.shared.measurements.recorded(output, self.known)
+                    self.known = output.state
                 case Ended():
                     chunk_memory.forget_open(uid)
                     counts = {"fragments": output.fragments, "duplicates": fold.duplicates}

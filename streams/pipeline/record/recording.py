@@ -223,6 +223,7 @@ class Recording:
             restored = await restore(self._shared.recordings, self.identity, self._stream.look)
         self._shared.chunk_memory.forget_open(self.identity.uid)
         self._fold, self._position = restored.fold, restored.fold.at
+        self._outputs.known = restored.fold.state()
         self._checkpoints.restart(restored.event_seq)
         for arrival in restored.arrivals:
             self._keep(arrival)

@@ -45,6 +45,7 @@ class Refusals:
     def dead_letter(self, seq: int, code: str, message: str, body: Bytes) -> None:
         """Count a refused fragment. seq: its stream sequence."""
         self.count += 1
+        self._shared.measurements.refused()
         if self.count <= DEAD_LETTERS:
             self._shared.dead_letter(self._session, seq, code, message, body)
 

@@ -9,9 +9,11 @@ from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.events.chunk import Dead
 from schemas.ports import Jet
+from schemas.ports.metrics import NO_METER, Meter
 from streams.event_store.dead_letters import BODY_BYTES, publish_dead_letter
 from streams.event_store.recordings import Recordings
 from streams.pipeline.chunk_memory import ChunkMemory
+from streams.pipeline.measurements import RecordMeasurements
 from streams.pipeline.record.side_tasks import SideTasks
 from streams.scheduling.fair_slots import FairSlots
 
@@ -31,10 +33,15 @@ class Shared:
     threads: Executor
     """They check signatures and do no other work."""
     end_keys: EndKeys
+    meter: Meter = NO_METER
+    measurements: RecordMeasurements = field(init=False)
     side_tasks: SideTasks = field(default_factory=SideTasks)
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (held_fragments.py)."""
     read_slots: FairSlots = field(default_factory=lambda: FairSlots(READS_AT_ONCE, READS_OF_HOST))
+
+    def __post_init__(self) -> None:
+        self.measurements = RecordMeasurements(self.meter)
 
     @property
     def jet(self) -> Jet:
@@ -42,6 +49,7 @@ class Shared:
 
     def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
         """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""
+        self.measurements.dead(code)
         log.warning("fragment_refused", session=session, seq=seq, code=code)
         kept = bytes(body[:BODY_BYTES])
         dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)

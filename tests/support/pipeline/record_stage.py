@@ -91,7 +91,12 @@ async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncItera
     store = EventStore.over(await Recordings.open(jet), SessionDirectory(jet))
     chunk_memory = ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
-        ingest = Ingest(store, chunk_memory, threads, list, range(subjects.PARTITIONS), LIMITS)
+        ingest = Ingest(
+            Shared(store.recordings, chunk_memory, threads, list),
+            store.directory,
+            range(subjects.PARTITIONS),
+            LIMITS,
+        )
         services = [asyncio.create_task(service.run()) for service in (store.directory, ingest)]
         try:
             yield Stage(store, chunk_memory, ingest)

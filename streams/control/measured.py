@@ -1,0 +1,40 @@
+"""Counts commands, their times and their errors, around the command service."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from schemas.ports.metrics import Meter, count_error
+
+REFUSED = b'{"error":'
+"""So begins the answer of a command that was not carried out (streams/control/client.py)."""
+
+Answer = Callable[[str, bytes], Awaitable[bytes]]
+
+
+def measured(meter: Meter, answer: Answer) -> Answer:
+    """The same answers, counted by command and outcome."""
+
+    async def answered(name: str, raw: bytes) -> bytes:
+        began_s = time.perf_counter()
+        found = await answer(name, raw)
+        seconds = time.perf_counter() - began_s
+        code = _code(found) if found.startswith(REFUSED) else ""
+        meter.counter(
+            "lucid_commands", "Commands by outcome.", command=name, outcome="refused" if code else "ok"
+        ).add()
+        meter.histogram("lucid_command_seconds", "From a command to its answer.", command=name).observe(
+            seconds
+        )
+        if code:
+            count_error(meter, code)
+        return found
+
+    return answered
+
+
+def _code(found: bytes) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(found)["error"]["code"])
+    return "command.bug"
