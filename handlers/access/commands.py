@@ -43,6 +43,7 @@ COMMANDS: dict[str, Row] = {
     "destroy": Row(Permission.DISCARD),
     "show": Row(Permission.SEE),
     "details": Row(Permission.SEE_DETAILS),
+    "delays": Row(Permission.SEE_SYSTEM, session=False),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.LIST, session=False),
     "totals": Row(Permission.LIST, session=False),

@@ -7,8 +7,19 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt(3)."""
 MMAP_BYTES = 32 << 20
 """The most that glibc allows; above the largest chunk."""
+THRESHOLDS = 10_000, 20, 50
 TRIM_BYTES = 1 << 30
 PR_SET_DUMPABLE = 4
+
+
+def skip_old_objects() -> None:
+    """Let the garbage collector skip all objects of now, and look less often at those that come.
+
+    Call it after all imports. A full pass over modules and their models stops a service for 100 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
 
 
 def prepare_memory() -> None:

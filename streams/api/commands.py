@@ -13,13 +13,14 @@ from typing import Annotated, Any
 from blake3 import blake3
 from fastapi import Depends, Header, Request
 
+from schemas.access import Caller
 from schemas.config.logs import logger
 from schemas.errors import Denied, LucidError, RefusedByState
 from schemas.format.digest import h
-from schemas.ports import Credential, Jet
+from schemas.ports import Credential
 from streams.api.auth import caller_of, credential_of
 from streams.api.looked import Reason
-from streams.api.parts import parts_of
+from streams.api.parts import ApiParts, parts_of
 from streams.control.client import call
 
 IdempotencyKey = Annotated[
@@ -37,11 +38,12 @@ class Commands:
     """The commands of one request."""
 
     def __init__(
-        self, jet: Jet, cause: str, credential: Credential, reason: str = "", address: str = ""
+        self, parts: ApiParts, caller: Caller, credential: Credential, cause: str, reason: str
     ) -> None:
-        """reason: the caller's words for the audit chain. address: of the caller, for the chain, too."""
-        self._jet, self._cause, self._credential, self._reason = jet, cause, credential, reason
-        self._from = {"address": address} if address else {}
+        """reason: the caller's words for the audit chain."""
+        self._jet, self._own, self._caller = parts.jet, parts.own_answers, caller
+        self._credential, self._cause, self._reason = credential, cause, reason
+        self._from = {"address": caller.address} if caller.address else {}
 
     def new_session_id(self, host: str = "s") -> str:
         """An id for a session that the request does not name; a repeated request gets the same one."""
@@ -57,6 +59,9 @@ class Commands:
 
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question, which has no cause."""
+        found = await self._own.answer(self._caller, name, body)
+        if found is not None:
+            return found
         return await call(self._jet, name, {**body, **self._from}, credential=self._credential)
 
     async def details(self, session_id: str) -> dict[str, Any] | None:
@@ -80,8 +85,7 @@ async def commands_of(
 ) -> Commands:
     """The commands of this request. Async: otherwise the framework runs it in a thread."""
     cause = cause_of(request, idempotency_key)
-    address = caller_of(request).address
-    return Commands(parts_of(request).jet, cause, credential_of(request), reason or "", address)
+    return Commands(parts_of(request), caller_of(request), credential_of(request), cause, reason or "")
 
 
 def cause_of(request: Request, key: str | None) -> str:

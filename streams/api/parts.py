@@ -7,6 +7,7 @@ from fastapi import Request
 from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
 from schemas.ports.metrics import Meter, Samples
+from streams.api.own_answers import OwnAnswers
 from streams.api.transfers import Transfers
 from streams.event_store.looks import Looks
 from streams.event_store.session_log import SessionLog
@@ -23,6 +24,7 @@ class ApiParts:
     """One for each process that serves HTTP."""
 
     jet: Jet
+    own_answers: OwnAnswers
     log: SessionLog
     evidence: EvidenceStore
     keys: KeyStore

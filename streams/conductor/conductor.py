@@ -144,6 +144,10 @@ class Conductor:
         tracked.unread |= steps_after(tracked.session, session)
         self._tasks.wake(session.id)
 
+    def troubles(self) -> dict[str, Trouble]:
+        """The error that keeps each waiting session waiting."""
+        return self._tasks.troubles()
+
     def trouble(self, session_id: str) -> Trouble | None:
         """The error that delays the session; None: none is known."""
         return self._tasks.trouble(session_id)

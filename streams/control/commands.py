@@ -35,7 +35,9 @@ from streams.control.client import answer, answer_error
 from streams.control.guard import Guard
 from streams.control.key_commands import KeyCommands
 from streams.control.opening import Opening
-from streams.control.queries import Body, Queries
+from streams.control.queries import Queries
+from streams.control.questions import Body
+from streams.control.requests import malformed
 from streams.event_store.chunk_log import last_recorded, recorded_chunks
 from streams.event_store.chunk_progress import ChunkProgress
 from streams.event_store.event_store import EventStore
@@ -66,7 +68,8 @@ class Control:
         self._jet, self._recordings = store.jet, store.recordings
         self._log, self._hosts = store.log, store.hosts
         self._directory = store.directory
-        self._queries, self._quota, self._outcomes = queries, queries.quota, queries.outcomes
+        questions = self._questions = queries.questions
+        self._quota, self._outcomes = queries.quota, queries.outcomes
         self._compression_max_s, self._clock_us = opening.compression_max_s, clock_us
         self._opening = opening
         self._guard, self._audit = guard, audit
@@ -74,7 +77,6 @@ class Control:
             "create": self.create,
             "open": self._by_our_clock(opening.open),
             "update": self._by_our_clock(opening.update),
-            "details": opening.details,
             "pause_pipeline": self._appending(commands.PausePipeline, reason=OPERATOR),
             "resume_pipeline": self._appending(commands.ResumePipeline, reason=OPERATOR),
             "start": self.start,
@@ -87,10 +89,12 @@ class Control:
             "redrive": self.redrive,
             "hold": self._appending(commands.ChangeHold),
             "destroy": self.destroy,
-            "show": queries.show,
+            "show": questions.show,
+            "details": questions.details,
+            "list": questions.list_page,
+            "totals": questions.totals,
+            "delays": queries.delays,
             "ping": queries.ping,
-            "list": queries.list_page,
-            "totals": queries.totals,
             "room": queries.room,
             "rotate": keys.rotate,
             "signers": keys.list_signers,
@@ -114,9 +118,7 @@ class Control:
         except LucidError as error:
             return answer_error(error)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "it"
-            return answer_error(Misuse(f"{name}: {where}: {first['msg']}", code="command.form"))
+            return answer_error(malformed(name, error))
         except ValueError as error:
             return answer_error(Misuse(f"{name}: not JSON: {error}", code="command.form"))
         except Exception:
@@ -177,7 +179,7 @@ class Control:
         """RECOVER, and drive missing chunks again. accept_loss: give up dead chunks instead."""
         more = dict(body)
         accept_loss = bool(more.pop("accept_loss", False))
-        session = await self._queries.session(more)
+        session = await self._questions.session(more)
         # Only in ERROR: in other states missing chunks are on their way.
         if accept_loss and session.state == State.ERROR:
             await self._accept_losses(session, more)
@@ -190,7 +192,7 @@ class Control:
 
     async def redrive(self, body: Body) -> Body:
         """Make missing chunks of an unsealed session again from the recording stream, under a new run."""
-        session = await self._queries.session(body)
+        session = await self._questions.session(body)
         if session.sealed:
             raise RefusedByState(
                 f"session {session.id} is sealed: its chunks are compared, not driven again",
@@ -204,7 +206,7 @@ class Control:
         """Destroy for good; the answer waits until the session is shredded."""
         body = dict(body)
         unrecorded_only = bool(body.pop(UNRECORDED, False))
-        session = await self._queries.session(body)
+        session = await self._questions.session(body)
         never_started = session.state == State.CREATED
         if unrecorded_only and not never_started:
             await self._check_unrecorded(session)

@@ -27,14 +27,8 @@ class Guard:
         self._tokens, self._hosts, self._log = tokens, hosts, log
 
     async def permit(self, caller: Caller, name: str, asked: Body) -> Body:
-        """Return the request as it may be carried out, with the members that the identity decides.
-
-        Raises Denied (access.role, access.host), NotFound (session.absent).
-        """
-        session = None
-        if needs_session(caller, name):
-            session = await self._log.load(str(asked.get("session", "")))
-        return permitted(caller, name, asked, session)
+        """As `permit_request`."""
+        return await permit_request(self._log, caller, name, asked)
 
     async def identify(self, name: str, body: Body) -> tuple[Caller, Body]:
         """Return the caller, and the request without token and address. Raises Unauthenticated (access.*)."""
@@ -53,6 +47,17 @@ class Guard:
                 f"host {host} is not registered", code="access.host_key", hint="it is when it first records"
             )
         return self._tokens.host(token, key, address), asked
+
+
+async def permit_request(log: SessionLog, caller: Caller, name: str, asked: Body) -> Body:
+    """Return the request as it may be carried out, with the members that the identity decides.
+
+    Raises Denied (access.role, access.host), NotFound (session.absent).
+    """
+    session = None
+    if needs_session(caller, name):
+        session = await log.load(str(asked.get("session", "")))
+    return permitted(caller, name, asked, session)
 
 
 def _key_in(asked: Body) -> bytes | None:

@@ -1,21 +1,20 @@
-"""Carries out `open`, `update` and `details`: sessions of the platform itself, personal fields of all.
+"""Carries out `open` and `update`: sessions of the platform itself, personal fields of all.
 
 1. Personal fields and the password arrive in the clear and are sealed here, under the session's key, before
    anything is written. They are in no log line and in no error.
 2. `open` may be repeated with the same `cause` and content, and answers the same session. The same cause with
    another content is refused (idempotency.reused).
 3. `update` names the revision on which the caller decided; an older one is refused (session.revision).
-4. `details` returns the fields to a caller whom the service has permitted. No query returns the password.
-5. Settings that have no effect yet are refused, also those that came over HTTP.
+4. Settings that have no effect yet are refused, also those that came over HTTP.
 """
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from handlers.crypto.details import open_details, seal_details, seal_password
+from handlers.crypto.details import seal_details, seal_password
 from handlers.format.compression import check_cost
 from handlers.lifecycle.decide import check_repeated, decide
 from handlers.lifecycle.session import Session
@@ -27,11 +26,11 @@ from schemas.events.details import Details, Password
 from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
 from schemas.format.chunk_header import DEFAULT_LEVELS, Codec
 from schemas.subjects import UPLOAD_HOST
-from streams.control.queries import Body, Queries
+from streams.control.questions import Body, Questions
+from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost, Wanted
 from streams.event_store.event_store import EventStore
 from streams.keys.first_key import first_key
-from streams.keys.held_keys import shredded
 from streams.keys.keystore import KeyStore
 
 FIRST = 1
@@ -91,7 +90,8 @@ class Opening:
     """One for each process that answers commands."""
 
     store: EventStore
-    queries: Queries
+    questions: Questions
+    quota: SessionQuota
     keys: KeyStore
     host: UploadHost
     defaults: SessionSettings
@@ -104,7 +104,7 @@ class Opening:
         session = await self.store.log.load(asked.session)
         if session.created is None:
             opened = self._open(asked, wanted, session)
-            session = await self.queries.quota.create(UPLOAD_HOST, asked.session, opened)
+            session = await self.quota.create(UPLOAD_HOST, asked.session, opened)
         else:
             await self._check_repeated(session, asked, wanted)
         return session_details(session)
@@ -112,7 +112,7 @@ class Opening:
     async def update(self, body: Body) -> Body:
         """Replace the personal fields of a session. Its history keeps the earlier ones, sealed."""
         asked = UpdateAsked.model_validate(body)
-        session = await self.queries.session({"session": asked.session})
+        session = await self.questions.session({"session": asked.session})
         revision = (session.revision if asked.revision is None else asked.revision) + 1
         change = ChangeDetails(
             session=session.id,
@@ -132,21 +132,6 @@ class Opening:
             }
             session = await self.store.log.execute(change.model_copy(update=sealed), session)
         return session_details(session)
-
-    async def details(self, body: Body) -> Body:
-        """The personal fields of a session, opened. Revision 0: it has none."""
-        session = await self.queries.session(body)
-        answer: dict[str, Any] = {"session": session.id, "revision": session.revision, "details": {}}
-        if session.revision:
-            async with self.keys.using(session.uid, session.key_id) as held:
-                if held is None:
-                    raise shredded(session.uid)
-                found = await asyncio.to_thread(
-                    open_details, held.keys.dek, session.uid, session.revision, session.details
-                )
-                await self.keys.check(held)
-            answer["details"] = found.model_dump(mode="json")
-        return answer
 
     async def prepare(self) -> None:
         """Resolve the session that a crash left between its key and Created, before commands are answered."""

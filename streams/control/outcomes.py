@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from handlers.lifecycle.session import Session
@@ -20,6 +21,8 @@ from streams.scheduling.session_tasks import Trouble
 LASTS_S = 5.0
 """A shorter failure is not reported: a server that restarts takes less."""
 LOOK_S = 0.2
+DELAYS_MOST, MESSAGE_MOST = 500, 1000
+"""An answer stays far below the largest message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Outcomes:
 
     directory: SessionDirectory
     trouble: Callable[[str], Trouble | None]
+    troubles: Callable[[], dict[str, Trouble]]
     wake: Callable[[str], None]
 
     async def until(
@@ -60,10 +64,21 @@ class Outcomes:
             hint=f"lucid sessions show {session_id}",
         )
 
-    def waits_for(self, session_id: str) -> dict[str, Any]:
-        """The error that delays a session, as a member of its details; empty: there is none."""
+    async def delay_of(self, session_id: str) -> dict[str, Any]:
+        """The error that delays a session: code, message, hint; empty: there is none."""
         trouble = self.trouble(session_id)
-        if trouble is None or time.monotonic() < trouble.since_s + LASTS_S:
-            return {}
-        error = trouble.error
-        return {"waits_for": {"code": error.code, "message": error.message, "hint": error.hint}}
+        return _delay(trouble) if trouble is not None and _lasts(trouble) else {}
+
+    def delays(self) -> dict[str, dict[str, Any]]:
+        """As `delay_of`, of every session that has one, but not more than DELAYS_MOST."""
+        lasting = ((name, trouble) for name, trouble in self.troubles().items() if _lasts(trouble))
+        return {name: _delay(trouble) for name, trouble in islice(lasting, DELAYS_MOST)}
+
+
+def _lasts(trouble: Trouble) -> bool:
+    return time.monotonic() > trouble.since_s + LASTS_S
+
+
+def _delay(trouble: Trouble) -> dict[str, Any]:
+    error = trouble.error
+    return {"code": error.code, "message": error.message[:MESSAGE_MOST], "hint": error.hint}

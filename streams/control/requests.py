@@ -7,8 +7,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
+from schemas.errors import Misuse
 from schemas.events import commands
 from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
 from streams.control.opening import OpenAsked, UpdateAsked
@@ -91,6 +92,7 @@ REQUESTS: dict[str, Request] = {
     "hold": Request("A legal hold begins or ends.", commands.ChangeHold),
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", commands.Destroy),
     "show": Request("One session, from its log.", OfSession),
+    "delays": Request("The sessions that do not go on now, and why.", Nothing),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
     "totals": Request("Sums over all sessions that fit.", Asked),
@@ -106,6 +108,13 @@ REQUESTS: dict[str, Request] = {
     "access_refuse": Request("A request is refused, or taken back.", AccessAnswer),
     "access_list": Request("One page of requests for looks.", AccessListed),
 }
+
+
+def malformed(name: str, error: ValidationError) -> Misuse:
+    """The refusal of a request that its model does not take (command.form)."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "it"
+    return Misuse(f"{name}: {where}: {first['msg']}", code="command.form")
 
 
 def schemas(names: Mapping[str, str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
 from infra.processes.children import Child, die_with, own_pid
 from infra.processes.machine import free_port, own_host
-from infra.processes.memory import prepare_memory, refuse_dumps
+from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_objects
 from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
@@ -83,6 +83,7 @@ __all__ = [
     "read_bounded",
     "server",
     "server_version",
+    "skip_old_objects",
     "supervised",
     "unreadable",
     "write_copy",

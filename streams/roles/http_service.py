@@ -5,11 +5,14 @@ import socket
 from collections.abc import Collection
 from importlib.metadata import version
 
+from handlers.crypto.blind_index import BlindIndex
 from schemas.ports import Jet
 from streams.api.app import make_app, metrics_alone
+from streams.api.own_answers import Delays, OwnAnswers
 from streams.api.parts import ApiParts
 from streams.api.server import serve, serve_beside
 from streams.api.transfers import Transfers
+from streams.control.questions import Questions
 from streams.event_store.access_log import AccessLog
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.looks import AccessPolicy, Looks
@@ -20,7 +23,15 @@ from streams.evidence.stored_chunks import ChunkLists
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
-from streams.roles.drivers import Installation, drawn_desktop, effective, own_host, raised_file_limit
+from streams.projections.session_list import SessionList
+from streams.roles.drivers import (
+    Installation,
+    drawn_desktop,
+    effective,
+    own_host,
+    raised_file_limit,
+    skip_old_objects,
+)
 from streams.roles.services import opened_recordings, unless_stopped
 from streams.scheduling.clock import now_us
 
@@ -33,11 +44,13 @@ async def run_http(
     here: Installation, jet: Jet, stop: asyncio.Event, listening: socket.socket, roles: Collection[str]
 ) -> None:
     """Serve the routes of these roles until `stop` is set."""
+    skip_old_objects()
     raised_file_limit()  # each connection is an open file
     recordings = await unless_stopped(stop, opened_recordings(here.logged_keys(jet), jet))
     if recordings is None:
         return
-    parts = api_parts(here, jet, recordings, here.settings.service_name or service_name(roles))
+    index = BlindIndex(await asyncio.to_thread(here.index_key.read), here.settings.secret_key)
+    parts = api_parts(here, recordings, index, here.settings.service_name or service_name(roles))
     app = make_app(parts, roles)
     beside = None
     if _has_metrics_port(here, roles):
@@ -52,6 +65,7 @@ async def run_http(
         await asyncio.to_thread(parts.chunks.pool.close)
         await parts.looks.audit.close()
         await parts.tokens.close()
+        await here.views.close()
         here.key_folder.release()
 
 
@@ -65,12 +79,14 @@ def _metrics_place(here: Installation) -> tuple[str, int]:
     return settings.metrics_address or settings.bind_address, settings.metrics_port
 
 
-def api_parts(here: Installation, jet: Jet, recordings: Recordings, service: str) -> ApiParts:
+def api_parts(here: Installation, recordings: Recordings, index: BlindIndex, service: str) -> ApiParts:
     """The parts of an application over this installation."""
-    keys = KeyStore(here.key_files, here.keyring)
+    keys, jet = KeyStore(here.key_files, here.keyring), recordings.jet
+    log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index)
     return ApiParts(
         jet=jet,
-        log=SessionLog(jet),
+        own_answers=OwnAnswers(Questions(recordings, log, keys, listed, Delays(jet).of)),
+        log=log,
         evidence=here.evidence,
         keys=keys,
         chunks=ChunkServices.over(jet, here.evidence, keys, here.settings),

@@ -29,6 +29,7 @@ from streams.control.nats_service import control_plane
 from streams.control.opening import Opening
 from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
+from streams.control.questions import Questions
 from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost
 from streams.event_store.access_log import AccessLog
@@ -48,7 +49,7 @@ from streams.projections.projector import Documents, Projector
 from streams.projections.session_list import SessionList
 from streams.retention.expired_sessions import ExpiredSessions
 from streams.retention.sealed_source import SourceRetention
-from streams.roles.drivers import Installation, dialled, prepare_memory
+from streams.roles.drivers import Installation, dialled, prepare_memory, skip_old_objects
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import retry
 
@@ -94,6 +95,7 @@ async def run_worker(
 
 async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> None:
     """Lifecycle, sealing, retention of sources, and the command service."""
+    skip_old_objects()
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONDUCTOR_THREADS, "lucid-conductor"))
     settings, keyring, directory = here.settings, here.keyring, SessionDirectory(jet, sources=True)
     folder = here.logged_keys(jet)
@@ -118,10 +120,12 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     listed = SessionList(jet, here.views, keys, index)
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)
-    queries = Queries(store, listed, quota, Outcomes(directory, conducting.trouble, conducting.wake))
+    outcomes = Outcomes(directory, conducting.trouble, conducting.troubles, conducting.wake)
+    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of)
     opening = Opening(
         store=store,
-        queries=queries,
+        questions=questions,
+        quota=quota,
         keys=keys,
         host=UploadHost(jet, keys, folder.require, here.identity),
         defaults=settings.session(),
@@ -134,7 +138,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     control = Control(
         store,
-        queries,
+        Queries(questions, quota, outcomes),
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
         audit,
@@ -143,7 +147,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"), here.meter)
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
-    expired = ExpiredSessions(queries.list_page, store.log)
+    expired = ExpiredSessions(questions.list_page, store.log)
     measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting)
     services = (directory, conducting, retention, writer, projector, expired, audit, measurements)
 

@@ -62,6 +62,10 @@ class SessionTasks:
         task = self._tasks.get(session_id)
         return task.trouble if task is not None else None
 
+    def troubles(self) -> dict[str, Trouble]:
+        """As `trouble`, of every session that has one."""
+        return {name: task.trouble for name, task in self._tasks.items() if task.trouble is not None}
+
     async def close(self) -> None:
         """Cancel the running tasks; no other task starts."""
         self._closed = True

@@ -1,0 +1,133 @@
+"""Answers questions about sessions: `show`, `details`, `list`, `totals`. They change nothing.
+
+1. Every process over the same stores gives the same answers: the command service, and those that serve HTTP.
+2. One session's truth comes from its log. Lists and sums come from the read models.
+3. The conductor alone knows which error delays a session: `delay_of` asks it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from handlers.crypto.details import open_details
+from handlers.lifecycle.session import Session
+from handlers.lifecycle.view import session_details
+from schemas import subjects
+from schemas.errors import Rejected
+from schemas.events.chunk import Ended, Recorded
+from schemas.format.fragment import MAIN, parse
+from streams.event_store.chunk_log import last_recorded
+from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
+from streams.event_store.recordings import Recordings
+from streams.event_store.session_log import SessionLog
+from streams.keys.held_keys import shredded
+from streams.keys.keystore import KeyStore
+from streams.projections.session_list import SessionList
+
+Body = dict[str, Any]
+DelayOf = Callable[[str], Awaitable[Body]]
+"""The error that delays a session: code, message, hint. Empty: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """One for each process that answers them."""
+
+    recordings: Recordings
+    log: SessionLog
+    keys: KeyStore
+    listed: SessionList
+    delay_of: DelayOf
+
+    @property
+    def handlers(self) -> dict[str, Callable[[Body], Awaitable[Body]]]:
+        """Every question by its name."""
+        return {
+            "show": self.show,
+            "details": self.details,
+            "list": self.list_page,
+            "totals": self.totals,
+        }
+
+    async def show(self, body: Body) -> Body:
+        """One session, and the progress of its chunks."""
+        session = await self.session(body)
+        jet, stored = self.recordings.jet, subjects.chunk(subjects.STORED, session.id)
+        # Each question is a round trip: they are asked at once.
+        last, counts, sent, refused, dead, delay = await asyncio.gather(
+            last_recorded(jet, session.id),
+            jet.subject_counts(subjects.CHUNKS, stored),
+            self._sent(session),
+            dead_letters(jet, session.id),
+            dead_letter_count(jet, session.id),
+            self.delay_of(session.id),
+        )
+        state = last[1].state if last else None
+        recorded = state.next_index if state else 0
+        taken = next((track.next_seq for track in state.tracks if track.id == MAIN), 0) if state else 0
+        return {
+            **session_details(session),
+            "duration_us": session.duration_us or _duration_so_far(session, last[1] if last else None),
+            **({"waits_for": delay} if delay else {}),
+            "recorded": recorded,
+            "fragments": state.fragments if state else 0,
+            "plain": state.plain if state else 0,
+            "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
+            "waiting": max(sent - taken, 0),
+            "equivocations": state.equivocations if state else 0,
+            "host_gaps": state.host_gaps if state else 0,
+            "host_gap_reason": state.host_gap_reason if state else "",
+            # The events of a sealed session go with its source; a seal means that all were stored.
+            "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
+            "refused": refused,
+            "dead": dead,
+        }
+
+    async def details(self, body: Body) -> Body:
+        """The personal fields of a session, opened. Revision 0: it has none."""
+        session = await self.session(body)
+        answer: dict[str, Any] = {"session": session.id, "revision": session.revision, "details": {}}
+        if session.revision:
+            async with self.keys.using(session.uid, session.key_id) as held:
+                if held is None:
+                    raise shredded(session.uid)
+                found = open_details(held.keys.dek, session.uid, session.revision, session.details)
+                await self.keys.check(held)
+            answer["details"] = found.model_dump(mode="json")
+        return answer
+
+    async def list_page(self, body: Body) -> Body:
+        """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""
+        return await self.listed.page(body)
+
+    async def totals(self, body: Body) -> Body:
+        """Sums over all sessions that fit, and by state. The same conditions as those of `list`."""
+        return await self.listed.totals(body)
+
+    async def _sent(self, session: Session) -> int:
+        """Fragments of track 0 up to the last one in the stream; those after the checkpoint wait."""
+        created = session.created
+        if session.sealed or created is None:
+            return 0
+        last = await self.recordings.last(subjects.recording(created.host, session.id))
+        if last is None:
+            return 0
+        try:
+            return parse(last.data).header.seq + 1
+        except Rejected:  # of a stranger, under this name
+            return 0
+
+    async def session(self, body: Body) -> Session:
+        """The session that a request names. Raises NotFound (session.absent)."""
+        session = await self.log.load(str(body.get("session", "")))
+        if session.created is None:
+            raise await absent_session(self.recordings, session.id)
+        return session
+
+
+def _duration_so_far(session: Session, last: Recorded | Ended | None) -> int:
+    """From the start of a running session to its last recorded chunk, by the host's clock; 0: none."""
+    if session.ended_us or not session.started_us or not isinstance(last, Recorded):
+        return 0
+    return max(last.last_us - session.started_us, 0)
