@@ -149,9 +149,20 @@ METRICS = "lucid.metrics"
 """Request subject: every process answers with its measurements."""
 
 
+def tries(p: int) -> str:
+    """Request subject: the worker of partition `p` answers how often it tried the chunks that it has."""
+    return f"lucid.tries.{p}"
+
+
 def session_of(subject: str) -> str:
     """Return the session name at the end of a subject."""
     return subject.rsplit(".", 1)[1]
+
+
+def partition_of(subject: str) -> int:
+    """Return the partition in the subject of a session's chunk event; -1: it is none."""
+    number = subject.split(".")[-2]
+    return int(number) if number.isdecimal() else -1
 
 
 def step_of(subject: str) -> str:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Row] = {
     "hold": Row(Permission.HOLD),
     "destroy": Row(Permission.DISCARD),
     "show": Row(Permission.SEE),
+    "where": Row(Permission.SEE),
     "details": Row(Permission.SEE_DETAILS),
     "delays": Row(Permission.SEE_SYSTEM, session=False),
     "ping": Row(Permission.PING, session=False),

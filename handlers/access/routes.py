@@ -33,6 +33,7 @@ ROUTES: dict[str, Permission] = {
     f"POST {_SESSION}/pipeline/pause": Permission.RUN_PIPELINE,
     f"POST {_SESSION}/pipeline/resume": Permission.RUN_PIPELINE,
     f"GET {_SESSION}/statistics": Permission.SEE,
+    f"GET {_SESSION}/where": Permission.SEE,
     f"GET {_SESSION}/chunks": Permission.SEE,
     f"GET {_SESSION}/chunks/{{chunk_id}}": Permission.SEE,
     f"GET {_SESSION}/chunks/{{chunk_id}}/download": Permission.WATCH,

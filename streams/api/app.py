@@ -37,6 +37,7 @@ from streams.api.routes import (
     storage,
     system,
     trees,
+    where,
 )
 from streams.api.unread_bodies import UnreadBodies
 from streams.control.client import call
@@ -46,7 +47,7 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
     "pipeline": (status.router, pipelines.router, config.router),
     "processor": (processor.router, trees.router),
     "storage": (storage.router, recordings.listing),
-    "api": (sessions.router, chunks.router, evidence.router, audit.router),
+    "api": (sessions.router, chunks.router, where.router, evidence.router, audit.router),
 }
 """The routers of each role."""
 

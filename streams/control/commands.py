@@ -90,6 +90,7 @@ class Control:
             "hold": self._appending(commands.ChangeHold),
             "destroy": self.destroy,
             "show": questions.show,
+            "where": questions.where,
             "details": questions.details,
             "list": questions.list_page,
             "totals": questions.totals,

@@ -1,4 +1,4 @@
-"""Answers questions about sessions: `show`, `details`, `list`, `totals`. They change nothing.
+"""Answers questions about sessions: `show`, `where`, `details`, `list`, `totals`. They change nothing.
 
 1. Every process over the same stores gives the same answers: the command service, and those that serve HTTP.
 2. One session's truth comes from its log. Lists and sums come from the read models.
@@ -14,9 +14,9 @@ from handlers.crypto.details import open_details
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from schemas import subjects
-from schemas.errors import Rejected
 from schemas.events.chunk import Ended, Recorded
-from schemas.format.fragment import MAIN, parse
+from schemas.format.fragment import MAIN
+from streams.control.where import Where, WhereAsked
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.dead_letters import absent_session, dead_letter_count, dead_letters
 from streams.event_store.recordings import Recordings
@@ -39,12 +39,14 @@ class Questions:
     keys: KeyStore
     listed: SessionList
     delay_of: DelayOf
+    places: Where
 
     @property
     def handlers(self) -> dict[str, Callable[[Body], Awaitable[Body]]]:
         """Every question by its name."""
         return {
             "show": self.show,
+            "where": self.where,
             "details": self.details,
             "list": self.list_page,
             "totals": self.totals,
@@ -58,7 +60,7 @@ class Questions:
         last, counts, sent, refused, dead, delay = await asyncio.gather(
             last_recorded(jet, session.id),
             jet.subject_counts(subjects.CHUNKS, stored),
-            self._sent(session),
+            self.recordings.sent(session),
             dead_letters(jet, session.id),
             dead_letter_count(jet, session.id),
             self.delay_of(session.id),
@@ -84,6 +86,12 @@ class Questions:
             "dead": dead,
         }
 
+    async def where(self, body: Body) -> Body:
+        """Where each chunk of one session is."""
+        asked, session = WhereAsked.model_validate(body), await self.session(body)
+        delay = await self.delay_of(session.id)
+        return {**await self.places.page(session, asked), **({"waits_for": delay} if delay else {})}
+
     async def details(self, body: Body) -> Body:
         """The personal fields of a session, opened. Revision 0: it has none."""
         session = await self.session(body)
@@ -104,19 +112,6 @@ class Questions:
     async def totals(self, body: Body) -> Body:
         """Sums over all sessions that fit, and by state. The same conditions as those of `list`."""
         return await self.listed.totals(body)
-
-    async def _sent(self, session: Session) -> int:
-        """Fragments of track 0 up to the last one in the stream; those after the checkpoint wait."""
-        created = session.created
-        if session.sealed or created is None:
-            return 0
-        last = await self.recordings.last(subjects.recording(created.host, session.id))
-        if last is None:
-            return 0
-        try:
-            return parse(last.data).header.seq + 1
-        except Rejected:  # of a stranger, under this name
-            return 0
 
     async def session(self, body: Body) -> Session:
         """The session that a request names. Raises NotFound (session.absent)."""

@@ -13,6 +13,7 @@ from schemas.errors import Misuse
 from schemas.events import commands
 from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
 from streams.control.opening import OpenAsked, UpdateAsked
+from streams.control.where import WhereAsked
 from streams.event_store.audit_pages import AuditQuery
 from streams.projections.session_list import Asked, PageAsked
 
@@ -92,6 +93,7 @@ REQUESTS: dict[str, Request] = {
     "hold": Request("A legal hold begins or ends.", commands.ChangeHold),
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", commands.Destroy),
     "show": Request("One session, from its log.", OfSession),
+    "where": Request("Where each chunk of a session is.", WhereAsked),
     "delays": Request("The sessions that do not go on now, and why.", Nothing),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),

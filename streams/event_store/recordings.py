@@ -12,8 +12,10 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from handlers.lifecycle.session import Session
 from schemas import subjects
-from schemas.errors import Misuse
+from schemas.errors import Misuse, Rejected
+from schemas.format.fragment import parse
 from schemas.ports import Jet, MergedFollower
 from schemas.ports.messages import Message, StreamInfo
 
@@ -69,6 +71,19 @@ class Recordings:
     async def is_recorded(self, session: str) -> bool:
         """Whether the session has messages, of any host."""
         return bool(await self.counts(session))
+
+    async def sent(self, session: Session) -> int:
+        """The fragments of the main track up to the last one in the stream; 0 after the seal."""
+        created = session.created
+        if session.sealed or created is None:
+            return 0
+        last = await self.last(subjects.recording(created.host, session.id))
+        if last is None:
+            return 0
+        try:
+            return parse(last.data).header.seq + 1
+        except Rejected:  # of a stranger, under this name
+            return 0
 
     # one shard
 

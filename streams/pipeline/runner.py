@@ -35,6 +35,7 @@ from schemas.ports.messages import Message
 from schemas.ports.metrics import NO_METER
 from streams.event_store.dead_letters import BUG, dead_letter, publish_dead_letter
 from streams.pipeline.measurements import FAILURE, OUTAGE, SLOW, StageMeasurements
+from streams.pipeline.tries import Tries
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
 
@@ -108,8 +109,11 @@ class Runner:
         stage: BoundStage,
         limits: Limits,
         measurements: StageMeasurements | None = None,
+        tries: Tries | None = None,
     ) -> None:
+        """tries: of all runners of this process."""
         self.verb = stage.verb
+        self._tries = tries or Tries()
         self.done = self.failed = 0
         self._measured = measurements or StageMeasurements(NO_METER, stage.verb)
         self._jet, self._reader, self._stage, self._limits = jet, reader, stage, limits
@@ -173,6 +177,7 @@ class Runner:
         try:
             self._taken[message.reply] = message
             self._measured.taken(message)
+            self._tries.begin(message)
             if too_long(message.headers):
                 raise Rejected(TOO_LONG, code="event.headers")
             if self._stage.wait is not None:
@@ -193,6 +198,7 @@ class Runner:
             if result is not None:
                 await self._publish(result, message)
             await self._reader.ack(message)
+            self._tries.end(message)
             self.done += 1
             self._measured.done(message, result, time.perf_counter() - began_s)
             self._spent.pop(message.seq, None)
@@ -237,6 +243,7 @@ class Runner:
 
     async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
         """Write the outcome of a failed job. If even that fails, the message is redelivered."""
+        self._tries.fail(message, error)
         counts = not slow and not isinstance(error, Retryable)
         self._spent[message.seq] += counts
         spent = self._spent[message.seq]
@@ -246,6 +253,7 @@ class Runner:
                 await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
                 self._measured.failed(error)
                 self._measured.dead(getattr(error, "code", BUG))
+                self._tries.end(message)
                 self._spent.pop(message.seq, None)
                 if self._stage.on_dead is not None:
                     self._stage.on_dead(message)

@@ -12,7 +12,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,6 +34,7 @@ from streams.pipeline.record.ingest import Ingest
 from streams.pipeline.record.shared import Shared
 from streams.pipeline.runner import ACK_WAIT_S, BoundStage, Limits, Runner
 from streams.pipeline.stages import STAGES, Stage, consumer, partitions
+from streams.pipeline.tries import Tries
 from streams.scheduling.retry import retry
 from streams.scheduling.threads import Threads
 
@@ -64,7 +65,8 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
     with Threads() as threads:
         measure_memory(parts.meter, chunk_memory)
         jobs = Jobs(store, chunk_memory, parts.keys, parts.blobs, threads, parts.meter)
-        made = await _runners(parts, jobs, chunk_memory, group, groups)
+        tries, times = Tries(), ChunkTimes(parts.meter, chunk_memory)
+        made = await _runners(parts, jobs, times, tries, group, groups)
         runners = [asyncio.create_task(runner.run(stop), name=runner.verb) for runner in made]
         record = Ingest(
             Shared(store.recordings, chunk_memory, threads.checks, parts.end_keys, parts.meter),
@@ -77,16 +79,16 @@ async def work(parts: WorkerParts, stop: asyncio.Event, group: int = 0, groups: 
             asyncio.create_task(record.run(), name="record"),
             asyncio.create_task(_watch_stored(store.jet, chunk_memory, owned), name="stored"),
             asyncio.create_task(_evict(chunk_memory), name="evict"),
+            asyncio.create_task(_tell_tries(store.jet, tries, owned), name="tries"),
         ]
         log.info("worker_started", group=group, groups=groups, partitions=len(owned))
         await _until_stopped(stop, services, runners)
 
 
 async def _runners(
-    parts: WorkerParts, jobs: Jobs, chunk_memory: ChunkMemory, group: int, groups: int
+    parts: WorkerParts, jobs: Jobs, times: ChunkTimes, tries: Tries, group: int, groups: int
 ) -> list[Runner]:
     jet, runners = parts.store.jet, []
-    times = ChunkTimes(parts.meter, chunk_memory)
 
     def stored(message: Message) -> None:
         times.stored(message)
@@ -110,7 +112,7 @@ async def _runners(
             on_dead=jobs.forget,
         )
         measurements = StageMeasurements(parts.meter, stage.verb)
-        runners.append(Runner(jet, reader, bound, limits, measurements))
+        runners.append(Runner(jet, reader, bound, limits, measurements, tries))
     return runners
 
 
@@ -158,6 +160,14 @@ async def _evict(chunk_memory: ChunkMemory) -> None:
     while True:
         await asyncio.sleep(EVICT_S)
         chunk_memory.evict_idle()
+
+
+async def _tell_tries(jet: Jet, tries: Tries, owned: Collection[int]) -> None:
+    """Answer how often chunks were tried (streams/control/where.py), until cancelled."""
+    async with AsyncExitStack() as serving:
+        for p in owned:
+            await serving.enter_async_context(jet.serve(subjects.tries(p), partial(tries.answer, p)))
+        await asyncio.Event().wait()
 
 
 async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:

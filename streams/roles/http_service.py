@@ -13,6 +13,7 @@ from streams.api.parts import ApiParts
 from streams.api.server import serve, serve_beside
 from streams.api.transfers import Transfers
 from streams.control.questions import Questions
+from streams.control.where import Where
 from streams.event_store.access_log import AccessLog
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.looks import AccessPolicy, Looks
@@ -85,7 +86,7 @@ def api_parts(here: Installation, recordings: Recordings, index: BlindIndex, ser
     log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index)
     return ApiParts(
         jet=jet,
-        own_answers=OwnAnswers(Questions(recordings, log, keys, listed, Delays(jet).of)),
+        own_answers=OwnAnswers(Questions(recordings, log, keys, listed, Delays(jet).of, Where(recordings))),
         log=log,
         evidence=here.evidence,
         keys=keys,

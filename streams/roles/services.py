@@ -32,6 +32,7 @@ from streams.control.queries import Queries
 from streams.control.questions import Questions
 from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost
+from streams.control.where import Where
 from streams.event_store.access_log import AccessLog
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.event_store import EventStore
@@ -121,7 +122,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
     conducting = Conductor(parts)
     outcomes = Outcomes(directory, conducting.trouble, conducting.troubles, conducting.wake)
-    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of)
+    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, Where(recordings))
     opening = Opening(
         store=store,
         questions=questions,

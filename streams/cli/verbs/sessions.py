@@ -17,6 +17,7 @@ from schemas.types import utc_text
 from streams.cli import attach, output
 from streams.cli.groups import group
 from streams.cli.output import JsonFlag, YesFlag
+from streams.cli.verbs.sessions_where import where
 from streams.control.client import call
 from streams.projections.session_list import PAGE_MOST
 
@@ -29,6 +30,7 @@ Shown = Mapping[str, Any]
 Lines = Callable[[dict[str, Any]], list[str]]
 
 sessions = group()
+sessions.command("where", short_help="Where each chunk is, and when it is stored.")(where)
 
 
 @sessions.command("list")
