@@ -1,10 +1,11 @@
-"""Checks, before a service starts, everything that settings name on this machine: folders and certificates.
+"""Checks, before a service starts, all that settings name on this machine: folders, files, certificates.
 
 Commands of people do not ask for it: a person may not read the private key of a server.
 """
 
+import os
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from infra.config.load import near_misses
@@ -20,8 +21,8 @@ log = logger("lucid.config")
 
 
 def check_start(settings: Settings, data: DataDir, folders: Iterable[str] = FOLDERS) -> None:
-    """Make the folders, and read the certificates. Raises Misuse or Misuses (config.*) for all wrong ones."""
-    wrong: list[Misuse] = []
+    """Make the folders, read the certificates. Raises Misuse or Misuses (config.*) for all wrong ones."""
+    wrong: list[Misuse] = [*_key_folders(settings), *_token_file(settings)]
     for step in (partial(data.check, folders), partial(certificates, settings)):
         try:
             step()
@@ -62,6 +63,22 @@ def warn_at_start(settings: Settings, environ: Mapping[str, str] | None = None) 
     for variable in VARIABLES:
         if variable.without_effect and variable.field in settings.origins:
             log.warning("variable_without_effect", name=variable.name, effect=variable.effect)
+
+
+def _key_folders(settings: Settings) -> Iterator[Misuse]:
+    """A place of keys that is no folder. A missing one is not made here: it must be seen to be missing."""
+    for name, given in (("KEYS_PATH", settings.keys_path), ("LUCID_KEYS_MIRROR", settings.keys_mirror)):
+        path = given and given.expanduser()
+        if path and os.path.lexists(path) and not os.path.isdir(path):
+            yield Misuse(f"{name}: {path} is not a folder", code="config.path")
+
+
+def _token_file(settings: Settings) -> Iterator[Misuse]:
+    try:
+        if settings.token_file is not None:
+            settings.token_file.expanduser().open("rb").close()
+    except OSError as error:
+        yield Misuse(f"LUCID_TOKEN_FILE: {settings.token_file}: {error.strerror}", code="config.token_file")
 
 
 def _no_passphrase() -> str:

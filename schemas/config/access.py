@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from schemas.config.values import Kind, duration, whole
+from schemas.config.values import Kind, duration, pattern, whole
 from schemas.config.variable import setting
 from schemas.events.access import LOOKS
 
@@ -68,7 +68,7 @@ JWT_SECRET = Kind(_secret, f"{SECRET_LEAST_BYTES} bytes or more of random text: 
 JWKS_URL = Kind(_jwks, "https:// or http:// with a host, or file:/// with a path; no credentials in it")
 TEXT = Kind(_text, "1 to 200 printable characters")
 ORIGINS = Kind(_origins, "origins such as https://lucid.example, several with commas", ",".join)
-TOKEN = Kind(str, "a token (JWT)")
+TOKEN = pattern(r"[\w-]+\.[\w-]+\.[\w-]+", "a token (JWT), as `lucid token` prints it")
 LOOK_WORDS = Kind(
     _looks, f"none, or {' and '.join(LOOKS)} with commas", lambda words: ",".join(words) or NO_LOOK
 )

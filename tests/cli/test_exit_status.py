@@ -143,7 +143,7 @@ class Forked:
     def __init__(self, folder: Path) -> None:
         self.folder, self.number = folder, 0
         self._process = subprocess.Popen(
-            [sys.executable, "-P", forked_lucid.__file__],
+            [sys.executable, "-P", forked_lucid.__file__, "export", "verify"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

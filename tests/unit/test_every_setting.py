@@ -11,6 +11,7 @@ from schemas.config.reference import FILES
 from schemas.config.settings import VARIABLES, Settings
 from schemas.config.variable import MASK, Variable
 from schemas.errors import Misuse, Misuses
+from tests.support.program.wrong_values import is_place, wrong_texts
 
 ROLES = ("RECORDER", "PIPELINE", "PROCESSOR", "STORAGE", "API")
 STAGES = ("RECORDER", "CHUNK", "COMPRESSOR", "ENCRYPTOR", "MERKLE", "STORAGE")
@@ -110,37 +111,6 @@ RIGHT: dict[str, tuple[str, Any]] = {
 USUALLY_RIGHT = ("4", "/somewhere", "https://lucid.example", "db.lucid.example", "127.0.0.1", "k" * 64)
 """Of these each other variable without a default takes one."""
 
-WRONG = {
-    "SHARDS": ("3", "two"),
-    "NATS_URL": ("http://nats", "nats://u:p@", "localhost:4222", "nats://a,,nats://b"),
-    "MONGODB_URL": ("localhost", "postgres://db", "mongodb://u:p/q@db", "mongodb+srv://a,b", "mongodb://db:0"),
-    "REDIS_URL": ("cache:6379", "http://cache", "redis://"),
-    "ELASTICSEARCH_URL": ("search:9200", "https://"),
-    "ENCRYPTION_KEY": ("short",),
-    "SECRET_KEY": ("0123456789abcdef0123456789abcde",),
-    "JWT_SECRET_KEY": ("0123456789abcdef0123456789abcde",),
-    "JWT_JWKS_URL": ("ftp://auth", "https://u:p@auth/keys", "keys.json"),
-    "CORS_ORIGINS": ("*", "lucid.example", "https://a.example/path"),
-    "TLS_CERT_FILE": (), "TLS_KEY_FILE": (),
-    "SESSION_API_PORT": ("65536", "-1", "http", "80.5"),
-    "SESSION_API_HOST": ("http://api", "api:8113", "a b", "-api"),
-    "SESSION_API_URL": ("api:8113", "ftp://api", "http://", "http://u:p@api", "http://api/?q", "http://api:x"),
-    "BIND_ADDRESS": ("localhost", "127.0.0.256", "eth0"),
-    "LUCID_MANIFEST_SIGNATURE_ALGORITHM": ("rsa",),
-    "LUCID_MANIFEST_HASH_ALGORITHM": ("sha256",),
-    "HEALTH_CHECK_INTERVAL": ("0", "2h", "soon", "1e3", "nan"),
-    "METRICS_ENABLED": ("maybe", "2"),
-    "PORT": ("70000", "eighty"),
-}  # fmt: skip
-"""Texts that are refused, where more than the usual one is worth a look."""
-USUALLY_WRONG = "\x01 no value of anything"
-ANYTHING = {
-    variable.name
-    for variable in VARIABLES
-    if variable.kind.allowed in ("a folder", "a file", "a token (JWT)")
-}
-"""Every text is a path; the start looks at what lies there (tests/cli/test_wrong_settings.py)."""
-
 
 def row(variable: Variable) -> str:
     return variable.name
@@ -179,7 +149,7 @@ def test_a_variable_has_its_documented_default(name: str, text: str) -> None:
 def test_a_wrong_value_of_any_variable_is_refused_with_all_that_one_needs_to_know(variable: Variable) -> None:
     """Breaks: a mistyped setting is found out hours later; or its secret stands in the log of the service."""
     for name in variable.names:
-        for given in WRONG.get(variable.name, () if variable.name in ANYTHING else (USUALLY_WRONG,)):
+        for given in wrong_texts(variable):
             with pytest.raises(Misuse) as error:
                 load_settings({name: given})
             message = error.value.message
@@ -211,7 +181,7 @@ def test_each_name_of_a_variable_sets_it_from_each_place(variable: Variable, tmp
 @pytest.mark.parametrize("variable", [one for one in VARIABLES if one.synonyms], ids=row)
 def test_two_names_with_two_values_are_refused_and_with_one_value_are_not(variable: Variable) -> None:
     """Breaks: of two spellings in one file, nobody knows which one counts."""
-    low, high = right(variable)[0], "/other" if variable.name in ANYTHING else "1"
+    low, high = right(variable)[0], "/other" if is_place(variable) else "1"
     for name in variable.synonyms:
         load_settings({variable.name: low, name: low})
         with pytest.raises(Misuse) as error:

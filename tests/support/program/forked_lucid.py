@@ -1,9 +1,11 @@
-"""`lucid` with its imports done: each line on stdin asks for one run, in a process of its own.
+"""`lucid` with its imports done, those of the verbs in its arguments included.
 
-A run ends as the program does, through the end of the interpreter, and takes 0.1 s instead of 0.7.
+Each line on stdin asks for one run, in a process of its own. A run ends as the program does, through the end
+of the interpreter, and takes 0.2 s instead of 0.7. With `at_once` it ends without that: 0.01 s.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import resource
@@ -11,8 +13,6 @@ import signal
 import sys
 from typing import Any
 
-import streams.cli.verbs.export
-import streams.cli.verbs.verify  # noqa: F401  (what takes long to import)
 from streams.cli.main import run
 
 CAPABILITIES_V3, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 0x20080522, 1 << 1, 1 << 2
@@ -72,11 +72,21 @@ def interrupting(name: str, number: signal.Signals) -> Any:
 
 
 def serve() -> None:
+    for verb in sys.argv[1:]:  # their imports take long
+        importlib.import_module(f"streams.cli.verbs.{verb}")
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            become(json.loads(line))
-            run()
+            asked = json.loads(line)
+            become(asked)
+            try:
+                run()
+            except SystemExit as ended:
+                if not asked.get("at_once"):
+                    raise
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(int(ended.code or 0))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
