@@ -2,12 +2,13 @@
 
     hosts/<host>/evidence.json   {seed}                      made once
     hosts/<host>/state.json      {counter, genesis, pending} replaced as a whole, durably
+                                 pending: a session, or a list of sessions that have the last counters
 
 The folder itself is locked (infra.disk.folder_lock). None of the three may be lost or used twice.
 
 1. A counter is durable before it leaves the host, so no two sessions have one uid.
-2. `pending` names the session that has a counter and no genesis yet. After a crash there the same session
-   asks again with the same counter, and another session takes the next one.
+2. `pending` names the session that has a counter and no genesis yet; several, if they began together. After a
+   crash there one session asks again with the same counter, and another session takes the next one.
 3. The genesis is durable before the first fragment is sent (`settle`): every session with fragments is in the
    host's line.
 4. Hold the lock from `open` to `settle`; after that the next session of this host may begin.
@@ -16,6 +17,7 @@ The folder itself is locked (infra.disk.folder_lock). None of the three may be l
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -77,19 +79,27 @@ class HostIdentity:
         return bytes.fromhex(self._state["genesis"])
 
     @property
-    def pending(self) -> tuple[str, int] | None:
-        state = self._state
-        return (state["pending"], state["counter"]) if state["pending"] else None
+    def pending(self) -> tuple[tuple[str, int], ...]:
+        counter: int = self._state["counter"]
+        named = self._state["pending"]
+        sessions: list[str] = [named] if isinstance(named, str) else named
+        first = counter - len(sessions) + 1
+        return tuple((session, first + place) for place, session in enumerate(sessions) if session)
 
-    def begin(self, session: str, settled: bytes = b"") -> int:
+    def begin(self, session: str) -> int:
         counter: int = self._state["counter"]
         if self._state["pending"] == session:
             return counter
-        self._write(counter + 1, settled or self.prev_genesis, session)
+        self._write(counter + 1, self.prev_genesis, session)
         return counter + 1
 
+    def begin_all(self, sessions: Sequence[str], genesis: bytes) -> int:
+        first: int = self._state["counter"] + 1
+        self._write(self._state["counter"] + len(sessions), genesis, list(sessions))
+        return first
+
     def settle(self, session: str, genesis: bytes) -> None:
-        if self._state["pending"] == session:
+        if self.pending and self.pending[-1][0] == session:
             self._write(self._state["counter"], genesis, "")
 
     @property
@@ -98,7 +108,7 @@ class HostIdentity:
             self._known = self._read("state.json")
         return self._known
 
-    def _write(self, counter: int, genesis: bytes, pending: str) -> None:
+    def _write(self, counter: int, genesis: bytes, pending: str | list[str]) -> None:
         raw = _state(counter, genesis, pending)
         write_private(self.directory / "state.json", raw)
         self._known = json.loads(raw)
@@ -115,5 +125,5 @@ def _damaged(path: Path) -> Unavailable:
     )
 
 
-def _state(counter: int, genesis: bytes, pending: str) -> bytes:
+def _state(counter: int, genesis: bytes, pending: str | list[str]) -> bytes:
     return json.dumps({"counter": counter, "genesis": genesis.hex(), "pending": pending}).encode()

@@ -234,17 +234,20 @@ class HostIdentity(AbstractContextManager["HostIdentity"], Protocol):
         """Genesis of track 0 of the last session that could hold fragments; zero before the first."""
 
     @property
-    def pending(self) -> tuple[str, int] | None:
-        """The session that has a counter and no genesis yet, and its counter; None: there is none."""
+    def pending(self) -> tuple[tuple[str, int], ...]:
+        """The sessions that have a counter and no genesis yet, each with its counter, in this order."""
 
-    def begin(self, session: str, settled: bytes = b"") -> int:
-        """Return the counter of a session. Durable; a second call returns the same until `settle`.
+    def begin(self, session: str) -> int:
+        """Return the counter of a session. Durable; a second call returns the same until `settle`."""
 
-        settled: the genesis of the session that was pending, noted by the same write.
+    def begin_all(self, sessions: Sequence[str], genesis: bytes) -> int:
+        """Return the first of as many counters as there are sessions. Durable; each call takes new ones.
+
+        genesis: of the last session before these, noted by the same write.
         """
 
     def settle(self, session: str, genesis: bytes) -> None:
-        """Note the genesis of the session's track 0. Durable: now its first fragment may be sent."""
+        """Note the genesis of the last pending session's track 0. Durable: its first fragment may be sent."""
 
 
 Identities = Callable[[str], HostIdentity]

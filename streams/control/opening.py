@@ -8,8 +8,8 @@
 4. Settings that have no effect yet are refused, also those that came over HTTP.
 """
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -103,7 +103,7 @@ class Opening:
         wanted = self._wanted(asked)
         session = await self.store.log.load(asked.session)
         if session.created is None:
-            opened = self._open(asked, wanted, session)
+            opened = self._open(asked, wanted)
             session = await self.quota.create(UPLOAD_HOST, asked.session, opened)
         else:
             await self._check_repeated(session, asked, wanted)
@@ -133,26 +133,11 @@ class Opening:
             session = await self.store.log.execute(change.model_copy(update=sealed), session)
         return session_details(session)
 
-    async def prepare(self) -> None:
-        """Resolve the session that a crash left between its key and Created, before commands are answered."""
-        async with self.host.identity() as me:
-            previous = await self.host.resolve(me)
-            if me.pending is not None:
-                await asyncio.to_thread(me.settle, me.pending[0], previous)
-
-    async def _open(self, asked: OpenAsked, wanted: Wanted, session: Session) -> Session:
-        async with self.host.identity() as me:
-            session = await self.store.log.advance(session)
-            if session.created is not None:  # another request with this name was first
-                await self._check_repeated(session, asked, wanted)
-                return session
-            previous = await self.host.resolve(me, but=asked.session)
-            command, keys = await self.host.prepare(me, wanted, previous)
-            command = _sealed(command, keys.dek, asked)
-            await self.store.hosts.admit(command)
-            session = await self.store.log.execute(command, session)
-            await self.host.note(session, keys)
-            return session
+    async def _open(self, asked: OpenAsked, wanted: Wanted) -> Session:
+        session, is_new = await self.host.create(wanted)
+        if not is_new:  # another request with this name was first
+            await self._check_repeated(session, asked, wanted)
+        return session
 
     async def _check_repeated(self, session: Session, asked: OpenAsked, wanted: Wanted) -> None:
         """Raises RefusedByState (session.exists, idempotency.reused). A shredded session is not compared."""
@@ -191,6 +176,7 @@ class Opening:
             who=asked.who,
             cause=asked.cause,
             settings=settings,
+            seal=partial(_sealed, asked=asked),
             policy=rules if rules != SessionPolicy() else None,
             capture=picture,
         )

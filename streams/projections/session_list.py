@@ -154,7 +154,7 @@ class SessionList:
         """The page, and how many events the read models lack. If these are few, it waits for them."""
         newest = await self._newest()
         end_s = time.monotonic() + NEAR_S
-        # A page costs a hundred times what the position costs.
+        # The position is a hundred times as cheap as a page.
         while 0 < newest - (await self._views.active()).position <= NEAR_EVENTS:
             if time.monotonic() > end_s:
                 break

@@ -128,7 +128,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         questions=questions,
         quota=quota,
         keys=keys,
-        host=UploadHost(jet, keys, folder.require, here.identity),
+        host=UploadHost(store, keys, folder.require, here.identity),
         defaults=settings.session(),
         compression_max_s=settings.compression_max_s,
     )
@@ -161,7 +161,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
             try:
                 # Commands are answered by a process that knows every open session.
                 await unless_stopped(stop, retry(directory.ready))
-                await unless_stopped(stop, retry(opening.prepare))
+                await unless_stopped(stop, retry(opening.host.settle))
                 if not stop.is_set():
                     # The operator's token first: when commands are answered, it is there.
                     await retry(renew)

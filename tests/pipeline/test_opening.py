@@ -8,13 +8,15 @@ from unittest.mock import patch
 
 import pytest
 
+from handlers.crypto.details import seal_details
 from infra.keys.host_identity import HostIdentity
 from infra.keys.session_keys import DiskKeyFiles
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.errors import Denied, LucidError, Misuse, RefusedByState, Stale, Unavailable
+from schemas.errors import Denied, LucidError, Misuse, RefusedByState, Stale, TooLarge, Unavailable
 from schemas.events.commands import Command, Open
-from schemas.format.fragment import session_uid
+from schemas.events.details import Details
+from schemas.format.fragment import MAIN, genesis, session_uid
 from schemas.subjects import UPLOAD_HOST
 from streams.bench.finished import FinishedHost
 from streams.control.client import call
@@ -150,18 +152,92 @@ async def test_no_key_stays_without_its_session_and_no_session_without_its_key(
             await world.answered()
             states = dict(key_files(world))
             with HostIdentity(world.data.path / "hosts", UPLOAD_HOST) as me:
-                assert me.pending is None
+                assert me.pending == ()
                 first = session_uid(me.public, 1)
-            lives = after or again == "the same"
-            assert states[first] is not lives
-            if lives:
+            assert states[first] is not after
+            if after or again == "the same":
                 assert (await world.ask("details", "up-01"))["details"]["owner"] == OWNER
-            else:
+            if not after:
                 erased = [m async for m in world.jet.read_all(subjects.LIFECYCLE, subjects.ALL_ERASURES)]
                 assert len(erased) == 1
             shown = await opened(world)
             assert dict(key_files(world))[bytes.fromhex(shown["uid"])] is False
             assert (await world.ask("start", "up-01"))["state"] == "ACTIVE"
+
+
+class Refused:
+    """A log that takes no Created of one name: before it is done, or after."""
+
+    def __init__(self, name: str, after: bool, error: LucidError) -> None:
+        self.name, self.after, self.error, self.real = name, after, error, SessionLog.execute
+
+    async def execute(self, log: SessionLog, command: Command, *more: Any) -> Any:
+        if not isinstance(command, Open) or command.session != self.name:
+            return await self.real(log, command, *more)
+        if self.after:
+            await self.real(log, command, *more)
+        raise self.error
+
+
+OUTAGE, REFUSAL = Unavailable("struck", code="nats.timeout"), RefusedByState("no", code="session.exists")
+
+
+@pytest.mark.parametrize(("after", "error"), [(False, OUTAGE), (True, OUTAGE), (False, REFUSAL)])
+async def test_one_that_fails_among_many_leaves_no_hole_in_the_line(
+    server: NatsServer, tmp_path: Path, after: bool, error: LucidError
+) -> None:
+    """Breaks: a session is not created, the next one names it, and evidence misses a session for ever."""
+    names = [f"up-{number}" for number in range(8)]
+    refused = Refused("up-3", after, error)
+
+    async def execute(log: SessionLog, command: Command, *more: Any) -> Any:
+        return await refused.execute(log, command, *more)
+
+    async with system(server, tmp_path, worker=False) as world:
+        with patch.object(SessionLog, "execute", execute):
+            first = await asyncio.gather(*(opened(world, name) for name in names), return_exceptions=True)
+        assert isinstance(first[3], type(error))
+        assert {type(one) for one in first} == {dict, type(error)}
+        if error is REFUSAL:
+            assert [type(one) for one in first].count(dict) == 7
+        for name in names:
+            await opened(world, name)
+        await opened(world, "last")
+        await the_line_is_whole(world, [*names, "last"])
+        states = dict(key_files(world))
+        assert sum(not erased for erased in states.values()) == 9
+
+
+async def the_line_is_whole(world: World, names: list[str]) -> None:
+    """Each session of the upload host names the genesis of the one before it."""
+    log, keys = SessionLog(world.jet), KeyStore(world.here.key_files, world.here.keyring)
+    line = bytes(32)
+    found = [await log.load(name) for name in names]
+    for session in sorted(found, key=lambda one: one.created.counter if one.created else 0):
+        created = session.created
+        assert created is not None
+        assert created.prev_genesis == line, session.id
+        held = await keys.make(session.uid)
+        line = genesis(session.uid, MAIN, created.host_key, created.counter, line, held.intake_public)
+
+
+async def test_a_request_that_cannot_be_sealed_stops_no_other(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: fields of one request that are too long refuse everybody who asks at this moment."""
+
+    def sealed(dek: bytes, uid: bytes, revision: int, details: Details) -> bytes:
+        if details.name == "long":
+            raise TooLarge("too long", code="details.size")
+        return seal_details(dek, uid, revision, details)
+
+    async with system(server, tmp_path, worker=False) as world:
+        asked = [opened(world, f"up-{number}") for number in range(4)]
+        asked.insert(2, opened(world, "long", details={**DETAILS, "name": "long"}))
+        with patch("streams.control.opening.seal_details", sealed):
+            found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one).__name__ for one in found] == ["dict", "dict", "TooLarge", "dict", "dict"]
+        await opened(world, "last")
+        await the_line_is_whole(world, ["up-0", "up-1", "up-2", "up-3", "last"])
+        assert [erased for _, erased in key_files(world)].count(True) == 1
 
 
 async def test_two_uploads_name_one_another_in_their_line(server: NatsServer, tmp_path: Path) -> None:

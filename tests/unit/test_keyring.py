@@ -127,6 +127,21 @@ def test_a_counter_is_never_given_to_two_sessions(tmp_path: Path) -> None:
         assert host.begin("d") == 4
 
 
+def test_sessions_that_begin_together_have_counters_of_their_own(tmp_path: Path) -> None:
+    """Breaks: after a crash nobody knows which sessions of a turn have which counters."""
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.begin("a") == 1
+        assert host.begin_all(["b", "c"], b"a" * 32) == 2
+    with HostIdentity(tmp_path, "host-1") as host:
+        assert host.pending == (("b", 2), ("c", 3))
+        assert host.prev_genesis == b"a" * 32
+        assert host.begin_all(["c"], b"c" * 32) == 4, "a turn takes new counters, also for the same session"
+        host.settle("c", b"d" * 32)
+        assert host.pending == ()
+        assert host.begin("e") == 5
+        assert host.pending == (("e", 5),)
+
+
 def test_a_host_keeps_its_key_and_shares_it_with_none(tmp_path: Path) -> None:
     """Breaks: yesterday's evidence names another key than today's."""
     with HostIdentity(tmp_path, "host-1") as one, HostIdentity(tmp_path, "host-2") as two:
