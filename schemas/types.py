@@ -78,4 +78,4 @@ def utc_text(at_us: int, *, seconds: bool = True) -> str:
 class Frozen(BaseModel):
     """An immutable JSON body that ignores members of a newer writer."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)

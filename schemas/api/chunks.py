@@ -30,7 +30,7 @@ class ChunkParameters(BaseModel):
     With `session` it is chunk `index` of that session: place, settings and key are the session's.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     codec: CodecName | None = None
     level: Annotated[int, Field(ge=0, le=22)] | None = None

@@ -62,7 +62,7 @@ Unsupported = Annotated[bool, Field(json_schema_extra={"const": False})]
 class Request(BaseModel):
     """The members of every request body: none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class RdpConfig(Request):

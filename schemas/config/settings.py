@@ -34,6 +34,12 @@ class Process:
     log_level: str = setting(
         "INFO", "LOG_LEVEL", choice("DEBUG", "INFO", "WARNING", "ERROR"), "the least that is logged"
     )
+    log_format: str = setting(
+        "auto",
+        "LOG_FORMAT",
+        choice("auto", "json", "console"),
+        "how services log: JSON objects, or lines for people; auto: lines on a terminal, else JSON",
+    )
     debug: bool = setting(False, "DEBUG", YES_OR_NO, "the same as LOG_LEVEL=DEBUG")
 
 

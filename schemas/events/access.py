@@ -53,7 +53,7 @@ def parse_request_id(text: str) -> tuple[str, str, int]:
 class AccessCommand(BaseModel):
     """The members of every command about access. `at_us`: time of the audit chain."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     who: Who
     at_us: TimeUs

@@ -38,7 +38,7 @@ class Trigger:
 class Command(BaseModel):
     """The members of every command."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     session: str
     at_us: TimeUs
@@ -244,7 +244,7 @@ class CompleteSeal(Command):
 class RevokeSigner(BaseModel):
     """Revoke a signer: none of its signatures count any more. Not a command to a session."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: Label
     since_us: Annotated[TimeUs, Field(gt=0)]

@@ -20,8 +20,10 @@ from handlers.access.permissions import Reach, permit, permit_session
 from handlers.access.routes import OPEN, ROUTES
 from schemas.access import Caller
 from schemas.api.problem import problem_of
+from schemas.config.logs import bind
 from schemas.errors import Denied, LucidError, Unauthenticated
 from schemas.ports import Credential, Tokens
+from schemas.subjects import SESSION_ID
 from streams.api.parts import parts_of
 from streams.api.problems import RETRY_AFTER_S, respond
 from streams.api.rate_limit import RateLimits, TooMany, Window
@@ -106,6 +108,8 @@ async def admitted(
     if permission is None:
         raise Denied(f"{request.method} {path} is permitted to nobody", code="access.route")
     name = request.path_params.get("session_id")
+    if name is not None and SESSION_ID.fullmatch(str(name)):
+        bind(session=str(name))
     if permit(caller, permission) is Reach.OWN and name is not None:
         permit_session(caller, permission, await parts_of(request).log.load(str(name)))
     return caller

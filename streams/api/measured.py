@@ -7,9 +7,11 @@
 
 import time
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from schemas.ports.metrics import Meter, count_error
+from schemas.config.logs import bind
+from schemas.ports.metrics import Meter, count_error, trace_id_of
 
 UNKNOWN = "unknown"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -30,6 +32,7 @@ class Measured:
             await self._app(scope, receive, send)
             return
         began_s, status = time.perf_counter(), 0
+        bind(trace_id=trace_id_of(Headers(scope=scope)))
 
         async def sent(message: Message) -> None:
             nonlocal status

@@ -39,8 +39,6 @@ COLUMNS = 80
 INDENT = 7
 """Width of "lucid: "."""
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
 NO_BREAK = "\x00"
 """Between the words of a command: it is not broken over two lines."""
 

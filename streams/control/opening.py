@@ -50,7 +50,7 @@ GivenDetails = Annotated[Details, BeforeValidator(_given)]
 class CaptureAsked(CaptureSettings):
     """The capture of a new session, with the settings that nothing obeys yet."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     audio: bool = False
 
@@ -58,7 +58,7 @@ class CaptureAsked(CaptureSettings):
 class PolicyAsked(SessionPolicy):
     """The policy of a new session, with the settings that nothing obeys yet."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     backup: bool = False
     archive: bool = False

@@ -34,7 +34,7 @@ HEADS_MOST = 10_000
 class AuditQuery(BaseModel):
     """Which entries, in which order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     after: Annotated[int, Field(ge=0, lt=2**53)] = 0
     """Number of the entry that the page before ended with; 0: from the beginning of the order."""

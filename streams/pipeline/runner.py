@@ -26,13 +26,13 @@ from typing import NamedTuple
 
 from schemas import subjects
 from schemas.config.backoff import Backoff
-from schemas.config.logs import logger
+from schemas.config.logs import bind, logger
 from schemas.errors import LucidError, Rejected, Retryable
 from schemas.events.chunk import StageEvent
 from schemas.events.headers import TOO_LONG, headers, too_long
 from schemas.ports import Consumer, Writer
 from schemas.ports.messages import Message
-from schemas.ports.metrics import NO_METER
+from schemas.ports.metrics import NO_METER, trace_id_of
 from streams.event_store.dead_letters import BUG, dead_letter, publish_dead_letter
 from streams.pipeline.measurements import FAILURE, OUTAGE, SLOW, StageMeasurements
 from streams.pipeline.tries import Tries
@@ -174,6 +174,7 @@ class Runner:
         ours: asyncio.Future[StageEvent | None] | None = None
         """The job, if this delivery began it."""
         slow, taken_s = False, time.perf_counter()
+        bind(session=subjects.session_of(message.subject), trace_id=trace_id_of(message.headers))
         try:
             self._taken[message.reply] = message
             self._measured.taken(message)

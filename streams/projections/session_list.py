@@ -43,7 +43,9 @@ LOOK_S = 0.005
 class Asked(BaseModel):
     """A filter of sessions, as requests name it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a client names a cause, too
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True
+    )  # a client names a cause, too
 
     state: str | tuple[str, ...] = ()
     """One or several."""

@@ -46,6 +46,7 @@ from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_object
 from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
+from infra.telemetry.logs import configure_logs
 from infra.telemetry.metrics import Meter
 from schemas import ports
 from schemas.config.settings import Settings
@@ -62,6 +63,7 @@ __all__ = [
     "absolute",
     "blobs",
     "config_files",
+    "configure_logs",
     "connected",
     "copy_at",
     "decode",

@@ -1,10 +1,16 @@
-"""What schemas.config.logs promises."""
+"""What schemas.config.logs and infra.telemetry.logs promise."""
 
+import asyncio
+import json
 import logging
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from schemas.config.logs import LONGEST, MASK, logger
+from infra.telemetry.logs import LINE, JsonObjects, Lines, configure_logs
+from schemas.config.logs import LONGEST, MASK, bind, logger
+from schemas.config.settings import Settings
 
 log = logger("lucid.test")
 
@@ -68,3 +74,115 @@ def test_what_is_below_the_level_is_not_rendered(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.WARNING, "lucid.test")
     log.debug("action", of=Costly())
     assert caplog.messages == []
+
+
+# as JSON
+
+
+def as_json(*records: logging.LogRecord) -> list[dict[str, Any]]:
+    form = JsonObjects("worker-0")
+    return [json.loads(form.format(record)) for record in records]
+
+
+def test_a_fact_is_a_member_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: a program that reads logs must take sentences apart to find a session."""
+    log.info(
+        "chunk_stored", session="demo-01", index=2, wait_s=0.5, lossy=True, level="odd", error=OSError("x")
+    )
+    (told,) = as_json(*caplog.records)
+    assert datetime.fromisoformat(told.pop("time")).utcoffset() == timedelta(0)
+    assert told == {
+        "level": "INFO",
+        "component": "lucid.test",
+        "process": "worker-0",
+        "event": "chunk_stored",
+        "session": "demo-01",
+        "index": 2,
+        "wait_s": 0.5,
+        "lossy": True,
+        "level_": "odd",
+        "error": "x",
+    }
+
+
+def test_json_stays_one_line_and_numbers_stay_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: a value of a host forges a second object, or a reader of JSON stops at NaN."""
+    log.error("refused", session='x"}\n{"event": "admin_logged_in', rate=float("nan"), text="s" * 10_000)
+    line = JsonObjects("worker-0").format(caplog.records[0])
+    assert "\n" not in line
+    assert "NaN" not in line
+    assert len(line) < 3 * LONGEST
+    assert json.loads(line)["event"] == "refused"
+
+
+def test_a_stack_trace_is_one_member(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: a bug is spread over forty lines that belong to nothing."""
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        log.exception("job_failed", stage="store")
+        logging.getLogger("lucid.test.library").exception("it failed")
+    for told in as_json(*caplog.records):
+        assert told["exception"].endswith("KeyError: 'lost'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot reach nats://lucid:correct-horse@127.0.0.1:4222/x",
+        "header Authorization: Bearer correct-horse",
+        "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjb3JyZWN0LWhvcnNlIn0.correct-horse",
+    ],
+)
+def test_a_credential_is_masked_wherever_it_stands(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: the text of an error of a library carries a password into the log."""
+    log.warning("connection_failed", error=ConnectionError(text))
+    try:
+        raise ConnectionError(text)
+    except ConnectionError:
+        log.exception("connection_failed")
+    logging.getLogger("lucid.test.library").warning(text)
+    for record in caplog.records:
+        for form in (JsonObjects("up"), Lines(LINE)):
+            line = form.format(record)
+            assert MASK in line
+            assert "correct-horse" not in line
+            assert "eyJzdWIi" not in line
+
+
+async def test_facts_of_a_task_are_in_its_events_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: an event of one session is logged under the name of another one."""
+
+    async def work(session: str) -> None:
+        bind(session=session, trace_id="")
+        await asyncio.sleep(0)
+        log.info("worked")
+        log.info("compared", session="other")
+
+    await asyncio.gather(*(asyncio.create_task(work(name)) for name in ("a", "b")))
+    log.info("done")
+    assert sorted(caplog.messages) == [
+        *("compared session=other", "compared session=other"),
+        *("done", "worked session=a", "worked session=b"),
+    ]
+
+
+@pytest.mark.parametrize(("form", "first"), [("json", "{"), ("console", "2"), ("auto", "{")])
+def test_the_setting_chooses_the_form(
+    form: str, first: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Breaks: people read JSON at a terminal, or programs get lines; a library fills the log at DEBUG."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level, logging.getLogger("lucid").level)
+    try:
+        configure_logs(Settings(log_format=form, log_level="DEBUG"), "worker")
+        log.debug("action", of=1)
+        logging.getLogger("pymongo.command").debug("a body")
+        logging.getLogger("uvicorn.error").info("Started server process [7]")
+    finally:
+        root.handlers, level, ours = before
+        root.setLevel(level)
+        for name in ("lucid", "infra", "streams", "uvicorn"):
+            logging.getLogger(name).setLevel(ours)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[0] for line in lines] == [first, first]

@@ -8,7 +8,6 @@
 
 import asyncio
 import hashlib
-import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -38,6 +37,7 @@ from streams.host.record_session import record_session
 from streams.host.session_start import start_session
 from streams.roles.drivers import (
     Installation,
+    configure_logs,
     copy_at,
     decode,
     drawn_desktop,
@@ -63,8 +63,7 @@ def demo(
     """Record, seal, verify and export a session, all on this machine. Ctrl-C ends the recording early."""
     began_s, here, stop = time.monotonic(), Installation.here(), asyncio.Event()
     _check_out(out)
-    log, level = here.data.logs / "demo.log", here.settings.log_level
-    logging.basicConfig(filename=log, level=level, format=output.LOG_FORMAT)
+    configure_logs(here.settings, "demo", here.data.logs / "demo.log")
 
     async def work() -> dict[str, Any]:
         async with _system(here, as_json) as jet:

@@ -1,7 +1,6 @@
 """The verb `lucid serve ROLE`: runs one role in this process until it is told to stop."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
@@ -11,11 +10,11 @@ import typer
 from schemas.errors import Misuse
 from schemas.ports import Jet
 from schemas.subjects import METRICS
-from streams.cli import attach, output
+from streams.cli import attach
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
 from streams.event_store.topology import check_payload, declare
-from streams.roles.drivers import Installation, die_with, effective, own_host
+from streams.roles.drivers import Installation, configure_logs, die_with, effective, own_host
 
 Role = Callable[[Installation, Jet, asyncio.Event], Awaitable[None]]
 Make = Callable[[Installation], Role]
@@ -91,7 +90,7 @@ def _serve(name: str, make: Make, parent: int, process: str = "") -> None:
     here.process = process or name
     if not parent:  # others of this role may run elsewhere
         here.process += f"@{own_host()}"
-    logging.basicConfig(level=here.settings.log_level, format=output.LOG_FORMAT)
+    configure_logs(here.settings, here.process)
     if not parent:
         here.check_start()
     role, stop = make(here), asyncio.Event()

@@ -1,7 +1,6 @@
 """The verb `lucid up`: runs everything on this machine until it is told to stop."""
 
 import asyncio
-import logging
 from pathlib import Path
 
 from schemas.errors import Misuse
@@ -9,8 +8,8 @@ from schemas.subjects import PARTITIONS
 from streams.cli import attach, output
 from streams.cli.output import JsonFlag
 from streams.pipeline.stages import STAGES
-from streams.roles.drivers import Installation, server_version
-from streams.roles.local_system import System, running
+from streams.roles.drivers import Installation, configure_logs, server_version
+from streams.roles.local_system import SUPERVISOR, System, running
 
 
 def up(as_json: JsonFlag = False) -> None:
@@ -23,7 +22,7 @@ def up(as_json: JsonFlag = False) -> None:
             code="config.nats_url",
             hint="unset it, or run `lucid serve worker` and `lucid serve conductor` against that NATS",
         )
-    logging.basicConfig(level=settings.log_level, format=output.LOG_FORMAT)
+    configure_logs(settings, SUPERVISOR)
     here.check_start(owner=True)
     stop, token = asyncio.Event(), str(here.issuer.admin_file or "")
 
