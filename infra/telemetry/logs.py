@@ -74,7 +74,7 @@ class JsonObjects(logging.Formatter):
             facts = {"event": record.getMessage()}
             if record.exc_info:
                 facts["exception"] = self.formatException(record.exc_info)
-        told["event"], trace = str(facts.pop("event")), facts.pop("exception", None)
+        told["event"], trace = shown(facts.pop("event")), facts.pop("exception", None)
         for name, fact in facts.items():
             told[f"{name}_" if name in MEMBERS else name] = _value(fact)
         if trace is not None:
