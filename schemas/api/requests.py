@@ -112,15 +112,20 @@ class Metadata(Request):
     priority: Priority = "normal"
 
 
-class SessionCreate(Request):
-    """A new session. `id`: without it one is made."""
+class NewSession(Request):
+    """The members of every new session."""
 
-    id: SessionName | None = None
     name: Line = ""
     rdp_config: RdpConfig = RdpConfig()
     recording_config: RecordingConfig = RecordingConfig()
     storage_config: StorageConfig = StorageConfig()
     metadata: Metadata = Metadata()
+
+
+class SessionCreate(NewSession):
+    """A new session. `id`: without it one is made."""
+
+    id: SessionName | None = None
 
 
 class SessionUpdate(Request):
@@ -131,11 +136,10 @@ class SessionUpdate(Request):
     metadata: Metadata | None = None
 
 
-class RecordingStart(Request):
+class RecordingStart(NewSession):
     """A recording of this host's desktop. `session_id`: without it one is made. seconds: its longest time."""
 
     session_id: SessionName | None = None
-    recording_config: RecordingConfig = RecordingConfig()
     seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] = 366 * 86_400
 
 

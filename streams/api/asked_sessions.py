@@ -9,37 +9,52 @@ from schemas.api.requests import (
     AuditQuery,
     FilterQuery,
     ListQuery,
+    NewSession,
     RecordingConfig,
-    SessionCreate,
     SessionUpdate,
     StorageConfig,
 )
 from schemas.config.settings import Settings
-from schemas.events.session import CaptureSettings, SessionSettings
+from schemas.events.details import Details
+from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
+from streams.host.session_start import About
 
 GB = 1_000_000_000
 TIME_MOST = (1 << 53) - 1
 
 
-def opened(asked: SessionCreate, session: str, defaults: Settings) -> dict[str, Any]:
+def opened(asked: NewSession, session: str, defaults: Settings) -> dict[str, Any]:
     """Return the body of the command `open`. It refuses `audio`, `backup` and `archive`."""
     recording, storage = asked.recording_config, asked.storage_config
-    policy: dict[str, Any] = {"backup": storage.backup, "archive": storage.archive}
-    if storage.retention_days is not None:
-        policy["retention_days"] = storage.retention_days
-    if storage.max_size_gb is not None:
-        policy["max_bytes"] = max(int(storage.max_size_gb * GB), 1)
     body: dict[str, Any] = {
         "session": session,
         "details": _details(asked),
         "settings": _settings(recording, storage, defaults).model_dump(),
         "capture": {**captured(recording).model_dump(exclude_none=True), "audio": recording.audio},
-        "policy": policy,
+        "policy": {**_policy(storage), "backup": storage.backup, "archive": storage.archive},
     }
     return {**body, **password_in(asked)}
 
 
-def password_in(asked: SessionCreate | SessionUpdate) -> dict[str, str]:
+def about_recording(asked: NewSession, *, captures: bool = True) -> About:
+    """Return the members of a session that its own host records. captures: a desktop, not a file."""
+    policy, details = _policy(asked.storage_config), _details(asked)
+    return About(
+        capture=captured(asked.recording_config) if captures else None,
+        policy=SessionPolicy(**policy) if policy else None,
+        details=Details.model_validate(details) if details != _details(NewSession()) else None,
+        password=password_in(asked).get("password"),
+    )
+
+
+def recorded_settings(asked: NewSession, defaults: Settings) -> SessionSettings:
+    """Return the settings of a recording that a host makes. Raises Misuse (session.unsupported)."""
+    recording, storage = asked.recording_config, asked.storage_config
+    refuse_unsupported({"audio": recording.audio, "backup": storage.backup, "archive": storage.archive})
+    return _settings(recording, storage, defaults)
+
+
+def password_in(asked: NewSession | SessionUpdate) -> dict[str, str]:
     """Return the member of a command with the RDP password; empty: there is none."""
     given = asked.rdp_config.password if asked.rdp_config is not None else None
     return {} if given is None else {"password": given.get_secret_value()}
@@ -56,12 +71,6 @@ def captured(recording: RecordingConfig) -> CaptureSettings:
         bitrate=recording.bitrate,
         cursor=recording.cursor,
     )
-
-
-def recorded_settings(recording: RecordingConfig, defaults: Settings) -> SessionSettings:
-    """Return the settings of a recording that a host makes. Raises Misuse (session.unsupported)."""
-    refuse_unsupported({"audio": recording.audio})
-    return _settings(recording, StorageConfig(), defaults)
 
 
 def changed(asked: SessionUpdate, present: dict[str, Any]) -> dict[str, Any]:
@@ -115,10 +124,20 @@ def _micros(at: datetime | None) -> int | None:
     return None if at is None else max(min(round(at.timestamp() * 1e6), TIME_MOST), -TIME_MOST)
 
 
-def _details(asked: SessionCreate) -> dict[str, Any]:
+def _details(asked: NewSession) -> dict[str, Any]:
     """Every descriptive member."""
     rdp = asked.rdp_config.model_dump(exclude={"password"})
     return {"name": asked.name, "rdp_config": rdp, **asked.metadata.model_dump()}
+
+
+def _policy(storage: StorageConfig) -> dict[str, int]:
+    """The rules that are given."""
+    policy: dict[str, int] = {}
+    if storage.retention_days is not None:
+        policy["retention_days"] = storage.retention_days
+    if storage.max_size_gb is not None:
+        policy["max_bytes"] = max(int(storage.max_size_gb * GB), 1)
+    return policy
 
 
 def _settings(recording: RecordingConfig, storage: StorageConfig, defaults: Settings) -> SessionSettings:

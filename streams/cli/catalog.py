@@ -14,7 +14,7 @@ VERBS = {
     "demo": "Record, seal, verify and export a session, all on this machine.",
     "up": "Run everything on this machine until Ctrl-C.",
     "record": "Record a session: a file, standard input, or a drawn desktop.",
-    "sessions": "List, show, pause, resume, stop or destroy sessions.",
+    "sessions": "List, show, describe, pause, stop, hold or destroy sessions.",
     "watch": "Follow a session's chunks through the six stages.",
     "verify": "Check that nothing changed since a session was sealed.",
     "export": "Write out a recording, its evidence, or the trust file.",

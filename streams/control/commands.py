@@ -34,7 +34,7 @@ from streams.control.audit_commands import AuditCommands
 from streams.control.client import answer, answer_error
 from streams.control.guard import Guard
 from streams.control.key_commands import KeyCommands
-from streams.control.opening import Opening
+from streams.control.opening import CreateAsked, Opening
 from streams.control.queries import Queries
 from streams.control.questions import Body
 from streams.control.requests import malformed
@@ -138,7 +138,8 @@ class Control:
 
     async def create(self, body: Body) -> Body:
         """A host asks for a session; its signature, its key and its counter are checked first."""
-        asked = Create.model_validate(self._filled(body))
+        given = CreateAsked.model_validate(self._filled(body))
+        asked = given.signed
         check_request(asked)
         if asked.host == UPLOAD_HOST and asked.host_key != await self._opening.host.public():
             raise Denied(
@@ -156,7 +157,7 @@ class Control:
                 # The key is checked before the quota: no host uses up the places of another one.
                 await self._hosts.register(asked.host, asked.host_key, asked.at_us, asked.who)
                 session = await self._quota.create(asked.host, asked.session, self._admitted(asked, session))
-            return session_details(session)
+            return session_details(await self._opening.describe(session, given))
 
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""

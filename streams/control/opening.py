@@ -2,10 +2,11 @@
 
 1. Personal fields and the password arrive in the clear and are sealed here, under the session's key, before
    anything is written. They are in no log line and in no error.
-2. `open` may be repeated with the same `cause` and content, and answers the same session. The same cause with
+2. `create` of a host may carry personal fields, too (`describe`). Its key is made with them, before START.
+3. `open` may be repeated with the same `cause` and content, and answers the same session. The same cause with
    another content is refused (idempotency.reused).
-3. `update` names the revision on which the caller decided; an older one is refused (session.revision).
-4. Settings that have no effect yet are refused, also those that came over HTTP.
+4. `update` names the revision on which the caller decided; an older one is refused (session.revision).
+5. Settings that have no effect yet are refused, also those that came over HTTP.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.unsupported import refuse_unsupported
 from handlers.lifecycle.view import session_details
 from schemas.errors import Misuse
-from schemas.events.commands import ChangeDetails, Command, Open
+from schemas.events.commands import ChangeDetails, Command, Create, Open
 from schemas.events.details import Details, Password
 from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
 from schemas.format.chunk_header import DEFAULT_LEVELS, Codec
@@ -74,6 +75,18 @@ class OpenAsked(Command):
     capture: CaptureAsked | None = None
 
 
+class CreateAsked(Create):
+    """The body of `create`: a host's request, and the personal fields of its session."""
+
+    details: GivenDetails | None = None
+    password: Password | None = Field(default=None, repr=False)
+
+    @property
+    def signed(self) -> Create:
+        """The request itself. It holds no personal field."""
+        return Create.model_validate(self.model_dump(exclude={"details", "password"}))
+
+
 class UpdateAsked(Command):
     """The body of `update`. revision: the newest one that the caller knows; absent: any.
 
@@ -114,6 +127,19 @@ class Opening:
         asked = UpdateAsked.model_validate(body)
         session = await self.questions.session({"session": asked.session})
         revision = (session.revision if asked.revision is None else asked.revision) + 1
+        return session_details(await self._describe(session, revision, asked))
+
+    async def describe(self, session: Session, asked: CreateAsked) -> Session:
+        """Seal the personal fields that a host gives with its request, once.
+
+        A crash between Created and this leaves a session without them: the host asks again before it starts.
+        """
+        if session.revision or (asked.details is None and asked.password is None):
+            return session
+        cause = f"describe-{session.uid.hex()}"
+        return await self._describe(session, FIRST, asked.model_copy(update={"cause": cause}))
+
+    async def _describe(self, session: Session, revision: int, asked: UpdateAsked | CreateAsked) -> Session:
         change = ChangeDetails(
             session=session.id,
             at_us=asked.at_us,
@@ -123,15 +149,15 @@ class Opening:
             dek_id=bytes(16),
             details=b"",
         )
-        if decide(session, change):  # refused before a key is made or read
-            keys = await first_key(self.keys, self.host.require_keys, self.store.jet, session)
-            sealed = {
-                "dek_id": keys.dek_id,
-                "details": seal_details(keys.dek, session.uid, revision, asked.details),
-                "secret": _sealed_password(keys.dek, session.uid, revision, asked.password),
-            }
-            session = await self.store.log.execute(change.model_copy(update=sealed), session)
-        return session_details(session)
+        if not decide(session, change):  # refused before a key is made or read
+            return session
+        keys = await first_key(self.keys, self.host.require_keys, self.store.jet, session)
+        sealed = {
+            "dek_id": keys.dek_id,
+            "details": seal_details(keys.dek, session.uid, revision, asked.details or Details()),
+            "secret": _sealed_password(keys.dek, session.uid, revision, asked.password),
+        }
+        return await self.store.log.execute(change.model_copy(update=sealed), session)
 
     async def _open(self, asked: OpenAsked, wanted: Wanted) -> Session:
         session, is_new = await self.host.create(wanted)

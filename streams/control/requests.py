@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from schemas.errors import Misuse
 from schemas.events import commands
 from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
-from streams.control.opening import OpenAsked, UpdateAsked
+from streams.control.opening import CreateAsked, OpenAsked, UpdateAsked
 from streams.control.where import WhereAsked
 from streams.event_store.audit_pages import AuditQuery
 from streams.projections.session_list import Asked, PageAsked
@@ -74,9 +74,7 @@ class Request(NamedTuple):
 
 
 REQUESTS: dict[str, Request] = {
-    "create": Request(
-        "A host creates a session; the host's evidence key signs the request.", commands.Create
-    ),
+    "create": Request("A host creates a session; the host's evidence key signs the request.", CreateAsked),
     "open": Request("Create a session that the platform writes itself.", OpenAsked),
     "update": Request("Replace the personal fields of a session.", UpdateAsked),
     "details": Request("The personal fields of a session, opened.", OfSession),

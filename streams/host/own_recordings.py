@@ -18,7 +18,7 @@ from schemas.ports import Identities, Jet, Source
 from schemas.ports.processes import Picture
 from streams.host.publisher import Progress
 from streams.host.record_session import record_session
-from streams.host.session_start import start_session
+from streams.host.session_start import About, start_session
 
 RUNNING_MOST = 64
 ENDED_MOST = 1000
@@ -74,9 +74,9 @@ class OwnRecordings:
         return self._recordings[session]
 
     async def start(
-        self, session: str, settings: SessionSettings, capture: CaptureSettings, seconds: float
+        self, session: str, settings: SessionSettings, about: About, seconds: float
     ) -> OwnRecording:
-        """Start a recording; return when its session is started.
+        """Start a recording; return when its session is started. about.capture drives the encoder.
 
         Raises RefusedByState (recording.exists), Busy (recordings.limit), and the errors of `start_session`.
         """
@@ -86,9 +86,11 @@ class OwnRecordings:
             )
         if len(self._tasks) >= RUNNING_MOST:
             raise Busy(f"host {self.host} records {RUNNING_MOST} sessions", code="recordings.limit")
-        recording = self._recordings[session] = OwnRecording(session, Picture.of(capture))
+        recording = self._recordings[session] = OwnRecording(
+            session, Picture.of(about.capture or CaptureSettings())
+        )
         task = asyncio.create_task(
-            self._record(recording, settings, capture, seconds), name=f"record {session}"
+            self._record(recording, settings, about, seconds), name=f"record {session}"
         )
         self._tasks[session] = task
         task.add_done_callback(lambda _: self._ended(session))
@@ -111,14 +113,14 @@ class OwnRecordings:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _record(
-        self, recording: OwnRecording, settings: SessionSettings, capture: CaptureSettings, seconds: float
+        self, recording: OwnRecording, settings: SessionSettings, about: About, seconds: float
     ) -> None:
         try:
             async with self._open(seconds, recording.picture) as source:
                 grant = await start_session(
                     *(self._jet, self._identities, self.host, recording.session, settings),
                     once=True,
-                    capture=capture,
+                    about=about,
                 )
                 recording.state = "recording"
                 recording.started.set()

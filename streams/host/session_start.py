@@ -5,18 +5,22 @@
    lost.
 2. The host's evidence key signs the request. It freezes the settings that decide bytes.
 3. One host starts one session at a time (lock); recordings may overlap.
-4. A session that nobody will ask for again is destroyed: it would use up a place of its host for good.
+4. Personal fields go with the request, and the platform seals them under the session's key before it answers.
+   The host's signature does not cover them. A request that is repeated after a crash changes none.
+5. A session that nobody will ask for again is destroyed: it would use up a place of its host for good.
    Nothing is lost with it: no fragment can be sent before the genesis is durable.
 Source: docs/design.md §2 (Start), docs/format.md §2.
 """
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.errors import LucidError
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Start, create_request
-from schemas.events.session import CaptureSettings, SessionSettings
+from schemas.events.details import Details
+from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
 from schemas.format.fragment import MAIN, genesis, session_uid
 from schemas.ports import Credential, HostIdentity, Identities, Jet
 from streams.control.client import call
@@ -28,6 +32,29 @@ GIVE_UP_S = 5.0
 """The time for destroying a session that was given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """The members of a new session that decide none of its bytes."""
+
+    capture: CaptureSettings | None = None
+    policy: SessionPolicy | None = None
+    details: Details | None = None
+    password: str | None = field(default=None, repr=False)
+    """Of the RDP host."""
+
+    def personal(self) -> dict[str, Any]:
+        """The members of `create` that the platform seals. An older platform refuses them."""
+        found: dict[str, Any] = {}
+        if self.details is not None:
+            found["details"] = self.details.model_dump(mode="json", exclude_none=True)
+        if self.password is not None:
+            found["password"] = self.password
+        return found
+
+
+NOTHING = About()
+
+
 async def start_session(
     jet: Jet,
     identities: Identities,
@@ -36,11 +63,11 @@ async def start_session(
     settings: SessionSettings,
     *,
     once: bool = False,
-    capture: CaptureSettings | None = None,
+    about: About = NOTHING,
 ) -> Grant:
     """Create and start a session, and return the grant to write to it.
 
-    once: nobody asks for this name again if it is refused now. capture: kept with the session, for people.
+    once: nobody asks for this name again if it is refused now.
     Raises Unavailable (host.locked, after START.for_s), RefusedByState (the name was used), and the errors of
     the command service.
     """
@@ -59,14 +86,16 @@ async def start_session(
             prev_genesis=previous,
             settings=settings,
             request=me.key.sign(CREATE_PREFIX + asked),
-            capture=capture,
+            policy=about.policy,
+            capture=about.capture,
         )
-        created = False
+        personal = about.personal()
+        created = bool(personal)  # it may be created, although its personal fields are not sealed
         try:
-            await _answered(jet, "create", create, me.credential)
+            await _answered(jet, "create", _body(create) | personal, me.credential)
             created = True
             start = Start(session=session, at_us=now_us(), who=host, cause=f"start-{uid.hex()}")
-            started = await _answered(jet, "start", start, me.credential)
+            started = await _answered(jet, "start", _body(start), me.credential)
         except asyncio.CancelledError:  # also a create that is under way may be carried out
             await _give_up(jet, create, uid, me.credential)
             raise
@@ -93,10 +122,14 @@ async def _give_up(jet: Jet, create: Create, uid: bytes, me: Credential) -> None
             await retry(attempt, GIVE_UP, on_error=_ignore)
 
 
-async def _answered(jet: Jet, name: str, asked: Command, me: Credential) -> dict[str, Any]:
+def _body(command: Command) -> dict[str, Any]:
+    return command.model_dump(mode="json")
+
+
+async def _answered(jet: Jet, name: str, body: dict[str, Any], me: Credential) -> dict[str, Any]:
     """The answer to a command, repeated while the service restarts: the same cause is carried out once."""
     return await retry(
-        lambda: call(jet, name, asked.model_dump(mode="json"), credential=me),
+        lambda: call(jet, name, body, credential=me),
         START,
         when=lambda error: error.code == "create.busy" or error.code.startswith("nats."),
         on_error=_ignore,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from infra.capture.ffmpeg import decode
 from tests.api.conftest import Served
 from tests.support.machine.waiting import PATIENCE_S
 
@@ -89,6 +91,61 @@ def events(client: httpx.Client, session: str, last_id: str = "") -> list[tuple[
             elif line.startswith("data: "):
                 found.append((event_id, json.loads(line[6:])))
     return found
+
+
+def test_a_recording_of_this_host_carries_what_every_session_carries(
+    client: httpx.Client, tmp_path: Path
+) -> None:
+    """Breaks: a recorder is asked for a small picture, a codec and a title, and takes none of them."""
+    asked = {
+        "session_id": "described",
+        "name": "Night shift",
+        "rdp_config": {"host": "rdp-7", "password": "Pa55-w0rd"},
+        "recording_config": {"resolution": "640x360", "frame_rate": 5, "quality": "low", "cursor": False},
+        "storage_config": {
+            "retention_days": 2,
+            "max_size_gb": 2,
+            "encryption": "aes-256-gcm",
+            "compression": "lz4",
+        },
+        "metadata": {"tags": ["ward-7"], "owner": "ann"},
+        "seconds": 2,
+    }
+    begun = client.post("/recordings/start", json=asked)
+    assert (begun.status_code, begun.json()["resolution"]) == (201, "640x360"), begun.text
+    shown = until(client, "described", "STOPPED")
+    assert (shown["name"], shown["metadata"]["tags"], shown["metadata"]["owner"]) == (
+        *("Night shift", ["ward-7"]),
+        "ann",
+    )
+    assert shown["rdp_config"]["host"] == "rdp-7"
+    assert "Pa55-w0rd" not in json.dumps(shown)
+    assert shown["storage_config"] == {
+        "retention_days": 2,
+        "max_size_gb": 2,
+        "encryption": "aes-256-gcm",
+        "compression": "lz4",
+        "backup": False,
+        "archive": False,
+    }
+    file = tmp_path / "described.mp4"
+    file.write_bytes(client.get(f"{SESSIONS}/described/recording").content)
+    media = decode(file)
+    assert (media.codec, media.width, media.height) == ("h264", 640, 360)
+    assert media.frames / media.seconds == pytest.approx(5, rel=0.05)
+    destroyed = client.delete(f"{SESSIONS}/described")
+    assert (destroyed.status_code, destroyed.json()["code"]) == (409, "retention.early")
+
+
+def test_a_recording_refuses_what_nothing_obeys(client: httpx.Client) -> None:
+    """Breaks: somebody believes that sound is recorded, or that a copy is kept elsewhere."""
+    for member in (
+        {"recording_config": {"audio": True}},
+        {"storage_config": {"backup": True}},
+        {"storage_config": {"archive": True}},
+    ):
+        answer = client.post("/recordings/start", json=member)
+        assert (answer.status_code, answer.json()["code"]) == (400, "session.unsupported"), answer.text
 
 
 def test_every_error_is_a_problem_document(client: httpx.Client) -> None:

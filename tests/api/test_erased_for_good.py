@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Served, system
-from tests.api.test_a_recording import SESSIONS, until
+from tests.api.test_a_recording import SESSIONS, SMALL, until
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.servers.secantus import secantus
 
@@ -67,14 +67,18 @@ def test_after_delete_no_personal_field_is_left_in_any_file(
         renamed = {"name": "Zanzibar-Renamed"}
         etag = client.get(f"{SESSIONS}/person").headers["etag"]
         assert client.put(f"{SESSIONS}/person", json=renamed, headers={"If-Match": etag}).status_code == 200
+        by_host = PERSONAL | {"session_id": "person-2", "seconds": 1, "recording_config": SMALL}
+        assert client.post("/recordings/start", json=by_host).status_code == 201
         client.post(f"{SESSIONS}/person/stop")
         until(client, "person", "STOPPED")
+        until(client, "person-2", "STOPPED")
         end_s = time.monotonic() + PATIENCE_S
-        while [one["name"] for one in listed(served)] != ["Zanzibar-Renamed"]:
+        while {one["name"] for one in listed(served)} != {"Zanzibar-Renamed", PERSONAL["name"]}:
             assert time.monotonic() < end_s, listed(served)
             time.sleep(0.1)
-        destroyed = client.delete(f"{SESSIONS}/person")
-        assert (destroyed.status_code, destroyed.json()["status"]) == (200, "DESTROYED"), destroyed.text
+        for session in ("person", "person-2"):
+            destroyed = client.delete(f"{SESSIONS}/{session}")
+            assert (destroyed.status_code, destroyed.json()["status"]) == (200, "DESTROYED"), destroyed.text
         while listed(served):
             assert time.monotonic() < end_s
             time.sleep(0.1)

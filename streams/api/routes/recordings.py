@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from schemas.api.requests import RecordingStart
 from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
 from streams.api.acted import STARTED, STOPPED, UPLOADED
-from streams.api.asked_sessions import captured, recorded_settings
+from streams.api.asked_sessions import about_recording, recorded_settings
 from streams.api.auth import caller_of
 from streams.api.commands import Sending
 from streams.api.looked import Reason, SessionId
@@ -30,12 +30,14 @@ async def start_recording(
     response: Response,
     reason: Reason = None,
 ) -> RecordingState:
-    """Record a desktop of this host. The answer comes when the session is started."""
-    capture = captured(asked.recording_config)
-    settings = recorded_settings(asked.recording_config, parts.settings)
+    """Record a desktop of this host. The answer comes when the session is started.
+
+    `recording_config` drives the encoder. The other members are those of every new session.
+    """
+    settings, about = recorded_settings(asked, parts.settings), about_recording(asked)
     session = asked.session_id or send.new_session_id(parts.recordings_here.host)
     async with parts.looks.audit.looking(caller_of(request), STARTED, session, reason or ""):
-        begun = await parts.recordings_here.start(session, settings, capture, asked.seconds)
+        begun = await parts.recordings_here.start(session, settings, about, asked.seconds)
     response.headers["Location"] = f"/recordings/{session}"
     return _state(parts, begun)
 

@@ -9,27 +9,34 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from schemas import subjects
+from schemas.api.requests import HEIGHT, WIDTH, RecordingStart
 from schemas.config.values import size_text
 from schemas.errors import LucidError, Misuse, NotFound
+from schemas.events.session import CaptureSettings, SessionSettings
 from schemas.ports import Jet
 from schemas.ports.processes import Picture
+from streams.api.asked_sessions import about_recording, recorded_settings
 from streams.cli import attach, output
+from streams.cli import session_members as members
 from streams.cli.board import View, tell
 from streams.cli.output import JsonFlag
+from streams.cli.session_members import OPTIONS, checked, given
 from streams.cli.wait_sealed import wait_sealed
 from streams.host.fragment_message import fragment_bytes
 from streams.host.publisher import READ_FRAGMENTS, Progress
 from streams.host.record_session import Sent, record_session
-from streams.host.session_start import start_session
+from streams.host.session_start import About, start_session
 from streams.roles.drivers import FileSource, Installation, drawn_desktop, own_host, prepare_memory
 
 FOREVER_S = 10 * 365 * 86_400.0
-SIZE = re.compile(r"(\d{3,4})x(\d{3,4})")
+SIZE = "1280x720"
+RESOLUTION = re.compile(f"{WIDTH}x{HEIGHT}")
 
 
 def record(
@@ -42,8 +49,22 @@ def record(
     session: Annotated[str, typer.Option(help="Its name; default: host, time, random digits.")] = "",
     host: Annotated[str, typer.Option(help="The recording host; default: this machine's name.")] = "",
     seconds: Annotated[float, typer.Option(help="Stop after so long; 0: never.", min=0)] = 0,
-    size: Annotated[str, typer.Option(help="Of the drawn desktop.")] = "1280x720",
-    frame_rate: Annotated[int, typer.Option(help="Of the drawn desktop.", min=1, max=120)] = 30,
+    name: members.Title = None,
+    description: members.Description = None,
+    owner: members.Owner = None,
+    project: members.Project = None,
+    environment: members.Environment = None,
+    tag: members.Tags = None,
+    priority: members.Priority = None,
+    retention_days: members.RetentionDays = None,
+    max_size_gb: members.MaxSize = None,
+    encryption: members.Encryption = None,
+    compression: members.Compression = None,
+    size: members.Size = None,
+    frame_rate: members.FrameRate = None,
+    quality: members.Quality = None,
+    bitrate: members.Bitrate = None,
+    cursor: members.Cursor = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is sealed.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -54,6 +75,22 @@ def record(
             code="usage",
             hint="see lucid record --help",
         )
+    picture = given(resolution=size, frame_rate=frame_rate, quality=quality, bitrate=bitrate, cursor=cursor)
+    metadata = given(
+        description=description,
+        owner=owner,
+        project=project,
+        environment=environment,
+        tags=tag,
+        priority=priority,
+    )
+    storage = given(
+        retention_days=retention_days,
+        max_size_gb=max_size_gb,
+        encryption=encryption,
+        compression=compression,
+    )
+    asked = recording_asked(given(name=name, metadata=metadata, storage_config=storage), picture, desktop)
     here = Installation.here()
     host = subjects.host_id(host or own_host())
     options = _Options(
@@ -61,7 +98,8 @@ def record(
         session=subjects.session_id(session or new_name(host)),
         named=bool(session),
         path="" if desktop else source,
-        picture=parse_picture(size, frame_rate),
+        settings=recorded_settings(asked, here.settings),
+        about=about_recording(asked, captures=desktop),
         seconds=seconds,
         wait=wait,
     )
@@ -83,32 +121,36 @@ class _Options:
     session: str
     named: bool
     path: str
-    picture: Picture
+    settings: SessionSettings
+    about: About
     seconds: float
     wait: bool
 
 
 async def _record(jet: Jet, here: Installation, options: _Options, stop: asyncio.Event) -> dict[str, Any]:
     host, session, path, seconds = options.host, options.session, options.path, options.seconds
-    view, once = View(jet, session), not options.named
+    view, frozen, about = View(jet, session), options.settings, options.about
+    start = partial(
+        start_session, jet, here.identity, host, session, frozen, once=not options.named, about=about
+    )
     prepare_memory()
     if path and seconds:
         asyncio.get_running_loop().call_later(seconds, stop.set)
     try:
         async with view.following():
-            frozen = here.settings.session()
             block_bytes = READ_FRAGMENTS * fragment_bytes(frozen.chunk_bytes, jet.max_payload)
             # the source first: an unreadable one must not leave a session behind
             if path:
                 file = FileSource(path, block_bytes)
-                grant = await start_session(jet, here.identity, host, session, frozen, once=once)
+                grant = await start()
                 view.board.source_bytes = file.size_bytes
                 sent = await record_session(jet, grant, file, "opaque", view, stop)
                 if file.changed:
                     tell(f"lucid: NOTE {path} was written to while it was read: the bytes read are sealed")
             else:
-                async with drawn_desktop(seconds or FOREVER_S, options.picture) as capture:
-                    grant = await start_session(jet, here.identity, host, session, frozen, once=once)
+                picture = Picture.of(about.capture or CaptureSettings())
+                async with drawn_desktop(seconds or FOREVER_S, picture) as capture:
+                    grant = await start()
                     sent = await record_session(jet, grant, capture, "x264", view, stop)
             shown = await wait_sealed(jet, session, grant.credential) if options.wait else {}
     finally:
@@ -125,13 +167,19 @@ async def _record(jet: Jet, here: Installation, options: _Options, stop: asyncio
     return result
 
 
-def parse_picture(size: str, frame_rate: int) -> Picture:
-    """Raises Misuse (record.size)."""
-    match = SIZE.fullmatch(size)
-    if match is None or not (320 <= int(match[1]) <= 7680 and 240 <= int(match[2]) <= 4320):
+def recording_asked(given: dict[str, Any], picture: dict[str, Any], desktop: bool) -> RecordingStart:
+    """Return the request of a recording. Raises Misuse (record.size, record.capture, option.value)."""
+    if picture and not desktop:
+        options = ", ".join(f"--{OPTIONS.get(name, name).replace('_', '-')}" for name in picture)
+        raise Misuse(
+            f"{options} would change nothing: a file is recorded as it is (allowed with --desktop)",
+            code="record.capture",
+            hint="leave it out, or record with --desktop",
+        )
+    size = str(picture.get("resolution", SIZE))
+    if RESOLUTION.fullmatch(size) is None:
         raise Misuse(f"--size {size} is not WIDTHxHEIGHT within 320x240 and 7680x4320", code="record.size")
-    # H.264 with 4:2:0 colour has even sides
-    return Picture(int(match[1]) & ~1, int(match[2]) & ~1, frame_rate)
+    return checked(RecordingStart, {**given, "recording_config": {**picture, "resolution": size}})
 
 
 def new_name(host: str) -> str:

@@ -1,4 +1,7 @@
-"""The verb `lucid sessions`: lists, shows, pauses, resumes, ends and destroys sessions."""
+"""The verb `lucid sessions`: lists, shows, pauses, resumes, ends and destroys sessions.
+
+Its other commands are in streams/cli/session_changes.py.
+"""
 
 import asyncio
 import shlex
@@ -14,7 +17,7 @@ from schemas.errors import EXIT_OK, LucidError, Misuse, outcome
 from schemas.events.session import State
 from schemas.ports import Jet
 from schemas.types import utc_text
-from streams.cli import attach, output
+from streams.cli import attach, output, session_changes
 from streams.cli.groups import group
 from streams.cli.output import JsonFlag, YesFlag
 from streams.cli.verbs.sessions_where import where
@@ -38,6 +41,12 @@ def list_sessions(
     state: Annotated[str, typer.Option(help="Only sessions in this state.")] = "",
     host: Annotated[str, typer.Option(help="Only sessions of this host.")] = "",
     name: Annotated[str, typer.Option(help="Only sessions with this text in their name.")] = "",
+    owner: Annotated[str, typer.Option(help="Only sessions of this owner.")] = "",
+    project: Annotated[str, typer.Option(help="Only sessions of this project.")] = "",
+    environment: Annotated[str, typer.Option(help="Only sessions of this environment.")] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only sessions with this tag; may be repeated.")
+    ] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 100,
     after: Annotated[int, typer.Option(help="Continue where another list ended.", min=0)] = 0,
     as_json: JsonFlag = False,
@@ -47,11 +56,14 @@ def list_sessions(
     known = [name for name in vars(State) if name.isupper()]
     if wanted and wanted not in known:
         raise Misuse(f"no state is called {state}; there are {', '.join(known)}", code="usage")
-    found = attach.run(_pages({"state": wanted, "host": host, "text": name}, limit, after))
+    described = {"owner": owner, "project": project, "environment": environment}
+    asked = {"state": wanted, "host": host, "text": name, **described, "tags": tag or []}
+    found = attach.run(_pages(asked, limit, after))
     if as_json:
         output.emit(found)
-    given = {"--state": wanted, "--host": host, "--name": name}
-    filters = "".join(f" {flag} {shlex.quote(value)}" for flag, value in given.items() if value)
+    given = [("state", wanted), ("host", host), ("name", name), *described.items()]
+    given += [("tag", one) for one in tag or []]
+    filters = "".join(f" --{option} {shlex.quote(value)}" for option, value in given if value)
     if not as_json:
         output.say(*_table(found["sessions"]))
         if not found["sessions"] and (filters or after):
@@ -93,7 +105,7 @@ def pause(session: Name, pipeline: Pipeline = False, as_json: JsonFlag = False) 
     _ask(command, {"session": subjects.session_id(session)}, as_json, lines)
 
 
-@sessions.command()
+@sessions.command(short_help="Resume a recording, or with --pipeline its stages.")
 def resume(session: Name, pipeline: Pipeline = False, as_json: JsonFlag = False) -> None:
     """Resume a paused recording, or with --pipeline a paused pipeline."""
     command, lines = ("resume_pipeline", _pipeline) if pipeline else ("resume", _moved)
@@ -242,3 +254,6 @@ def _seal(shown: Shown) -> str:
         return ""
     seal = shown["seal"]
     return f"{output.count_of(seal['chunks'], 'chunk')}, {size_text(seal['sealed'])}"
+
+
+session_changes.add_to(sessions)
