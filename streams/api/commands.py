@@ -64,6 +64,10 @@ class Commands:
             return found
         return await call(self._jet, name, {**body, **self._from}, credential=self._credential)
 
+    async def show(self, session_id: str) -> dict[str, Any]:
+        """One session, as its log tells."""
+        return await self.ask("show", {"session": session_id, "waiting": False})
+
     async def details(self, session_id: str) -> dict[str, Any] | None:
         """The descriptive members of a session, and their revision; None: the caller may not read them."""
         try:

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from schemas import errors, subjects
 from schemas.errors import LucidError, Unavailable
 from schemas.ports import Credential, Jet
@@ -47,7 +49,7 @@ async def call(
 
 def answer(result: Mapping[str, Any]) -> bytes:
     """The text of an answer."""
-    return json.dumps({"ok": result}).encode()
+    return to_json({"ok": result})
 
 
 def answer_error(error: LucidError) -> bytes:

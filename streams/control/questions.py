@@ -53,14 +53,18 @@ class Questions:
         }
 
     async def show(self, body: Body) -> Body:
-        """One session, and the progress of its chunks."""
+        """One session, and the progress of its chunks.
+
+        waiting: false leaves out how many fragments wait, for which the newest one is read as a whole.
+        """
+        counts_waiting = body.get("waiting") is not False
         session = await self.session(body)
         jet, stored = self.recordings.jet, subjects.chunk(subjects.STORED, session.id)
         # Each question is a round trip: they are asked at once.
         last, counts, sent, refused, dead, delay = await asyncio.gather(
             last_recorded(jet, session.id),
             jet.subject_counts(subjects.CHUNKS, stored),
-            self.recordings.sent(session),
+            self.recordings.sent(session) if counts_waiting else _nothing(),
             dead_letters(jet, session.id),
             dead_letter_count(jet, session.id),
             self.delay_of(session.id),
@@ -76,7 +80,7 @@ class Questions:
             "fragments": state.fragments if state else 0,
             "plain": state.plain if state else 0,
             "missing": sum(track.next_seq for track in state.tracks) - state.fragments if state else 0,
-            "waiting": max(sent - taken, 0),
+            **({"waiting": max(sent - taken, 0)} if counts_waiting else {}),
             "equivocations": state.equivocations if state else 0,
             "host_gaps": state.host_gaps if state else 0,
             "host_gap_reason": state.host_gap_reason if state else "",
@@ -119,6 +123,10 @@ class Questions:
         if session.created is None:
             raise await absent_session(self.recordings, session.id)
         return session
+
+
+async def _nothing() -> int:
+    return 0
 
 
 def _duration_so_far(session: Session, last: Recorded | Ended | None) -> int:

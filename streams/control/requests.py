@@ -35,6 +35,12 @@ class OfSession(BaseModel):
     session: str
 
 
+class ShowAsked(OfSession):
+    """One session is shown."""
+
+    waiting: bool = Field(default=True, description="Count the fragments that wait, too.")
+
+
 class Nothing(BaseModel):
     """The request has no members of its own."""
 
@@ -90,7 +96,7 @@ REQUESTS: dict[str, Request] = {
     "redrive": Request("Missing chunks are made again.", OfSession),
     "hold": Request("A legal hold begins or ends.", commands.ChangeHold),
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", commands.Destroy),
-    "show": Request("One session, from its log.", OfSession),
+    "show": Request("One session, from its log.", ShowAsked),
     "where": Request("Where each chunk of a session is.", WhereAsked),
     "delays": Request("The sessions that do not go on now, and why.", Nothing),
     "ping": Request("The service answers.", Nothing),

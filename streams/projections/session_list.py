@@ -7,11 +7,11 @@
 """
 
 import asyncio
-import json
 import time
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 from handlers.crypto.blind_index import BlindIndex
 from handlers.views.cursor import place_of, read_cursor, write_cursor
@@ -99,7 +99,7 @@ class SessionList:
         shown: list[dict[str, Any]] = []
         size = 0
         for one in await self._shown(found.documents[: asked.limit], asked.details):
-            size += len(json.dumps(one))
+            size += len(to_json(one))
             if shown and size > PAGE_MOST_BYTES:  # personal fields may be long, and a message holds 1 MiB
                 break
             shown.append(one)

@@ -62,13 +62,13 @@ async def stop_pipeline(session_id: SessionId, send: Sending, asked: Asked = Non
 @router.get("/{session_id}/status", response_model=PipelineShown)
 async def pipeline_status(session_id: SessionId, send: Sending) -> PipelineShown:
     """How far the six stages are."""
-    return pipeline_shown(await send.ask("show", {"session": session_id}))
+    return pipeline_shown(await send.show(session_id))
 
 
 @router.delete("/{session_id}", response_model=PipelineShown)
 async def clean_up_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
     """End the running parts of a session. Nothing is destroyed here, whatever the state of the session."""
-    shown = await send.ask("show", {"session": session_id})
+    shown = await send.show(session_id)
     if shown["state"] in (State.ACTIVE, State.PAUSED):
         shown = await send.send("stop", {"session": session_id, "reason": "cleaned_up"})
     return pipeline_shown(shown)

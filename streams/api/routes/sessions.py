@@ -69,7 +69,7 @@ async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Q
 @router.get("/{session_id}", response_model=SessionShown)
 async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
     """One session, as its log tells."""
-    asked = send.ask("show", {"session": session_id})
+    asked = send.show(session_id)
     shown = session_shown(*await asyncio.gather(asked, send.details(session_id)))
     response.headers["ETag"] = etag(shown)
     return shown
@@ -131,7 +131,7 @@ async def resume_recording(session_id: SessionId, send: Sending, asked: Asked = 
 @router.get("/{session_id}/pipeline", response_model=PipelineShown)
 async def show_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
     """How far the six stages are."""
-    return pipeline_shown(await send.ask("show", {"session": session_id}))
+    return pipeline_shown(await send.show(session_id))
 
 
 @router.post("/{session_id}/pipeline/pause", response_model=PipelineShown)
@@ -151,7 +151,7 @@ async def resume_pipeline(session_id: SessionId, send: Sending, asked: Asked = N
 @router.get("/{session_id}/statistics", response_model=Statistics)
 async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
     """The numbers of one session."""
-    return statistics(await send.ask("show", {"session": session_id}))
+    return statistics(await send.show(session_id))
 
 
 def etag(shown: SessionShown) -> str:
