@@ -14,6 +14,7 @@
         Unreadable         a file is there and cannot be read
         RefusedByState     the state machine does not allow it (also a ValueError)
         Stale              the caller decided on an older version of the thing
+        Unconditional      the request does not say on which version the caller decided
         TooLarge           a body is larger than allowed
         Denied             not allowed, or the wrong key
           Unauthenticated  there is no token, or none that counts
@@ -98,6 +99,10 @@ class Stale(Rejected):
     """The caller decided on an older version of the thing: read it again."""
 
 
+class Unconditional(Rejected):
+    """The request does not say on which version of the thing the caller decided."""
+
+
 class TooLarge(Rejected):
     """A body is larger than allowed."""
 
@@ -131,6 +136,7 @@ OUTCOMES: dict[type[LucidError], Outcome] = {
     RefusedByState: Outcome(5, 409),
     Conflict: Outcome(5, 409),
     Stale: Outcome(5, 412),
+    Unconditional: Outcome(5, 428),
     TooLarge: Outcome(2, 413),
     Denied: Outcome(6, 403),
     Unauthenticated: Outcome(6, 401),

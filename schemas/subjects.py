@@ -23,7 +23,7 @@ PARTITIONS_KEY, SHARDS_KEY = "lucid.partitions", "lucid.shards"
 """In the metadata of streams."""
 
 RECORDINGS, CHUNKS, LIFECYCLE, DEAD = "RECORDINGS", "CHUNKS", "LIFECYCLE", "DEAD"
-OPEN, AUDIT = "OPEN", "AUDIT"
+OPEN, AUDIT, REQUESTS = "OPEN", "AUDIT", "REQUESTS"
 
 ALL_RECORDINGS, ALL_CHUNKS, ALL_DEAD = "lucid.rec.*.*.*", "lucid.chunk.*.*.*", "lucid.dead.*.*.*"
 ALL_LIFECYCLE, ALL_HOSTS = "lucid.lifecycle.*", "lucid.hosts.*"
@@ -35,6 +35,7 @@ ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
 OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
 AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads", "lucid.access.*.*"
 """In AUDIT: the chain of entries, its signed heads, and the requests to watch or export a session."""
+ALL_REQUESTS = "lucid.requests.*"
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -133,6 +134,11 @@ def dead(stage: str, session: str) -> str:
 def grants(session: str, key: str) -> str:
     """Subject of the requests of one person for one action on a session. key: schemas.events.access."""
     return f"lucid.access.{session_id(session)}.{key}"
+
+
+def keyed_request(name: str) -> str:
+    """Subject of the request that an Idempotency-Key belongs to. name: of the key, hex."""
+    return f"lucid.requests.{name}"
 
 
 def command(name: str) -> str:

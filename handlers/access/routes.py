@@ -29,6 +29,12 @@ ROUTES: dict[str, Permission] = {
     f"POST {_SESSION}/stop": Permission.RECORD,
     f"POST {_SESSION}/pause": Permission.RECORD,
     f"POST {_SESSION}/resume": Permission.RECORD,
+    f"POST {_SESSION}/abort": Permission.RECORD,
+    f"POST {_SESSION}/error": Permission.RUN_PIPELINE,
+    f"POST {_SESSION}/recover": Permission.RUN_PIPELINE,  # the command asks for ACCEPT_LOSS, too
+    f"POST {_SESSION}/redrive": Permission.RUN_PIPELINE,
+    f"PUT {_SESSION}/hold": Permission.HOLD,
+    f"DELETE {_SESSION}/hold": Permission.HOLD,
     f"GET {_SESSION}/pipeline": Permission.SEE,
     f"POST {_SESSION}/pipeline/pause": Permission.RUN_PIPELINE,
     f"POST {_SESSION}/pipeline/resume": Permission.RUN_PIPELINE,

@@ -25,7 +25,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class BlindIndex:
-    """Makes tokens under one index key. secret: SECRET_KEY for cursors; empty: the index key signs them."""
+    """Makes tokens under one index key. secret: SECRET_KEY, for all that is no token; empty: the same."""
 
     def __init__(self, key: bytes, secret: str = "") -> None:
         self._key, self._secret = key, secret.encode() or key
@@ -39,6 +39,11 @@ class BlindIndex:
     def cursor_key(self) -> bytes:
         """Signs the cursors of pages."""
         return d("lucid v1 cursor", self._secret)
+
+    @property
+    def request_key(self) -> bytes:
+        """Marks the content of requests that have an Idempotency-Key."""
+        return d("lucid v1 request key", self._secret)
 
     def tokens(self, details: Details) -> tuple[bytes, ...]:
         """Return the tokens of a session's fields, sorted."""

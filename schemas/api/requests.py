@@ -213,3 +213,9 @@ class Reasoned(Request):
     """Why a command is given: a short code such as `maintenance`."""
 
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] = "operator"
+
+
+class RecoverAsked(Reasoned):
+    """A session in ERROR is to work again. accept_loss: without the chunks that cannot be made."""
+
+    accept_loss: bool = False

@@ -29,6 +29,7 @@ from streams.api.routes import (
     chunks,
     config,
     evidence,
+    interventions,
     pipelines,
     processor,
     recordings,
@@ -47,7 +48,10 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
     "pipeline": (status.router, pipelines.router, config.router),
     "processor": (processor.router, trees.router),
     "storage": (storage.router, recordings.listing),
-    "api": (sessions.router, chunks.router, where.router, evidence.router, audit.router),
+    "api": (
+        *(sessions.router, interventions.router, chunks.router),
+        *(where.router, evidence.router, audit.router),
+    ),
 }
 """The routers of each role."""
 

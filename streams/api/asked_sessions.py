@@ -73,17 +73,17 @@ def captured(recording: RecordingConfig) -> CaptureSettings:
     )
 
 
-def changed(asked: SessionUpdate, present: dict[str, Any]) -> dict[str, Any]:
-    """Return the details after a change. present: the details now. A member that is left out stays."""
-    details = dict(present)
+def updated(asked: SessionUpdate, session: str, revision: int | None) -> dict[str, Any]:
+    """Return the body of the command `update`. revision: the one that the caller saw; None: any."""
+    details: dict[str, Any] = {}
     if asked.name is not None:
         details["name"] = asked.name
     if asked.metadata is not None:
         details |= asked.metadata.model_dump(exclude_unset=True)
     if asked.rdp_config is not None:
-        given = asked.rdp_config.model_dump(exclude_unset=True, exclude={"password"})
-        details["rdp_config"] = {**(present.get("rdp_config") or {}), **given}
-    return details
+        details["rdp_config"] = asked.rdp_config.model_dump(exclude_unset=True, exclude={"password"})
+    seen = {} if revision is None else {"revision": revision}
+    return {"session": session, "partial": True, "details": details, **seen, **password_in(asked)}
 
 
 def filtered(wanted: FilterQuery) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from schemas.ports.metrics import Meter, Samples
 from streams.api.own_answers import OwnAnswers
 from streams.api.transfers import Transfers
 from streams.event_store.looks import Looks
+from streams.event_store.request_keys import RequestKeys
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
 from streams.evidence.evidence_store import EvidenceStore
@@ -36,6 +37,7 @@ class ApiParts:
     data: DataDir
     tokens: Tokens
     looks: Looks
+    request_keys: RequestKeys
     settings: Settings
     meter: Meter
     samples: Samples

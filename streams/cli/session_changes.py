@@ -1,7 +1,7 @@
 """The commands of `lucid sessions` that describe a session, hold it, or set it aside, and its statistics.
 
-1. `update` reads the members, changes those that are given, and names the revision that it read. If another
-   person was first, the command is refused, and nothing of that person's change is lost.
+1. `update` changes the members that are given, and leaves all others as they are. If another person was
+   first, nothing of that person's change is lost.
 2. The RDP password is no option: a command line is seen by every process of the machine.
 """
 
@@ -14,7 +14,7 @@ from schemas.api.requests import SessionUpdate
 from schemas.config.values import size_text
 from schemas.errors import Misuse
 from schemas.ports import Jet
-from streams.api.asked_sessions import changed
+from streams.api.asked_sessions import updated
 from streams.cli import attach, output
 from streams.cli import session_members as members
 from streams.cli.output import JsonFlag
@@ -74,11 +74,8 @@ def update(
 
 
 async def _updated(jet: Jet, session: str, asked: SessionUpdate) -> dict[str, Any]:
-    found = await call(jet, "details", {"session": session})
-    now = changed(asked, found["details"])
-    body = {"session": session, "revision": found["revision"], "details": now}
-    made = await call(jet, "update", body)
-    return {"session": session, "revision": made["revision"], "details": now}
+    await call(jet, "update", updated(asked, session, revision=None))
+    return await call(jet, "details", {"session": session})
 
 
 def hold(session: Name, reason: Reason = "operator", as_json: JsonFlag = False) -> None:

@@ -1,6 +1,6 @@
 """Carries out the commands of four eyes: `access_request`, `access_approve`, `access_refuse`, `access_list`.
 
-1. Each is in the audit chain before it is carried out, and takes its time and its id from there.
+1. Each is in the audit chain before it is carried out, and takes its time from there.
 2. Only the permission `approve` answers the requests of others. The requester may take the own one back.
 """
 
@@ -23,6 +23,8 @@ from streams.event_store.session_log import SessionLog
 from streams.scheduling.clock import Clock
 
 Body = dict[str, Any]
+KEYED, KEYED_CHARS = "idem-", 100
+"""The cause of a request with an Idempotency-Key (streams/api/commands.py), and its longest text."""
 
 
 class _Form(BaseModel):
@@ -66,7 +68,7 @@ class AccessCommands:
         form, caller, asked = AccessWish.model_validate(_own(body)), body[CALLER], body[ASKED]
         session = await self.sessions.existing(form.session)
         command = RequestAccess(
-            who=caller.subject, at_us=asked.time_us, cause=asked.id, session=session.id, look=form.look,
+            who=caller.subject, at_us=asked.time_us, cause=_cause(body), session=session.id, look=form.look,
             reason=form.reason, ends_us=asked.time_us + self.policy.request_life_us,
         )  # fmt: skip
         key = access_key(caller.subject, form.look)
@@ -100,13 +102,20 @@ class AccessCommands:
             if not same_person(access.requester, caller.subject):
                 permit(caller, Permission.APPROVE)
         command = AnswerAccess(
-            who=caller.subject, at_us=asked.time_us, cause=asked.id, number=number, approve=approve,
+            who=caller.subject, at_us=asked.time_us, cause=_cause(body), number=number, approve=approve,
             reason=form.reason, until_us=asked.time_us + self.policy.grant_life_us,
         )  # fmt: skip
         return self._shown(await self.access.execute(session, key, command), asked)
 
     def _shown(self, access: Access, asked: Asked) -> Body:
         return {"id": access.id, "stage": access.stage(asked.time_us), **details(access)}
+
+
+def _cause(body: Body) -> str:
+    """The caller's Idempotency-Key: a repeated request counts once. Without it, the id in the audit chain."""
+    given, asked = body.get("cause"), body[ASKED]
+    keyed = isinstance(given, str) and given.startswith(KEYED) and len(given) <= KEYED_CHARS
+    return str(given if keyed else asked.id)
 
 
 def _own(body: Body) -> Body:

@@ -5,7 +5,8 @@
 2. `create` of a host may carry personal fields, too (`describe`). Its key is made with them, before START.
 3. `open` may be repeated with the same `cause` and content, and answers the same session. The same cause with
    another content is refused (idempotency.reused).
-4. `update` names the revision on which the caller decided; an older one is refused (session.revision).
+4. `update` names the revision on which the caller decided; an older one is refused (session.revision). It is
+   decided with the command, so a repeated `update` finds its own `cause` first, and changes nothing.
 5. Settings that have no effect yet are refused, also those that came over HTTP.
 """
 
@@ -21,7 +22,7 @@ from handlers.lifecycle.decide import check_repeated, decide
 from handlers.lifecycle.session import Session
 from handlers.lifecycle.unsupported import refuse_unsupported
 from handlers.lifecycle.view import session_details
-from schemas.errors import Misuse
+from schemas.errors import Misuse, Stale
 from schemas.events.commands import ChangeDetails, Command, Create, Open
 from schemas.events.details import Details, Password
 from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
@@ -90,10 +91,11 @@ class CreateAsked(Create):
 class UpdateAsked(Command):
     """The body of `update`. revision: the newest one that the caller knows; absent: any.
 
-    password: absent: the former one stays.
+    partial: fields that are left out stay. password: absent: the former one stays.
     """
 
     revision: int | None = Field(default=None, ge=0, lt=2**53)
+    partial: bool = False
     details: GivenDetails
     password: Password | None = Field(default=None, repr=False)
 
@@ -125,9 +127,17 @@ class Opening:
     async def update(self, body: Body) -> Body:
         """Replace the personal fields of a session. Its history keeps the earlier ones, sealed."""
         asked = UpdateAsked.model_validate(body)
-        session = await self.questions.session({"session": asked.session})
+        while True:
+            session = await self.questions.session({"session": asked.session})
+            try:
+                return session_details(await self._changed(session, asked))
+            except Stale:
+                if asked.revision is not None:
+                    raise  # without a revision: another change was first, and this one comes after it
+
+    async def _changed(self, session: Session, asked: UpdateAsked) -> Session:
         revision = (session.revision if asked.revision is None else asked.revision) + 1
-        return session_details(await self._describe(session, revision, asked))
+        return await self._describe(session, revision, asked)
 
     async def describe(self, session: Session, asked: CreateAsked) -> Session:
         """Seal the personal fields that a host gives with its request, once.
@@ -152,9 +162,12 @@ class Opening:
         if not decide(session, change):  # refused before a key is made or read
             return session
         keys = await first_key(self.keys, self.host.require_keys, self.store.jet, session)
+        details = asked.details or Details()
+        if isinstance(asked, UpdateAsked) and asked.partial:
+            details = merged(await self.questions.opened(session), details)
         sealed = {
             "dek_id": keys.dek_id,
-            "details": seal_details(keys.dek, session.uid, revision, asked.details or Details()),
+            "details": seal_details(keys.dek, session.uid, revision, details),
             "secret": _sealed_password(keys.dek, session.uid, revision, asked.password),
         }
         return await self.store.log.execute(change.model_copy(update=sealed), session)
@@ -206,6 +219,14 @@ class Opening:
             policy=rules if rules != SessionPolicy() else None,
             capture=picture,
         )
+
+
+def merged(present: Details, given: Details) -> Details:
+    """Return the details after a change. A member that `given` leaves out stays, also in `rdp_config`."""
+    whole, more = present.model_dump(), given.model_dump(exclude_unset=True)
+    if "rdp_config" in more:
+        more["rdp_config"] = {**(whole["rdp_config"] or {}), **(more["rdp_config"] or {})}
+    return Details.model_validate({**whole, **more})
 
 
 def session_settings(given: dict[str, int], defaults: SessionSettings) -> SessionSettings:

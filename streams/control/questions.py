@@ -15,6 +15,7 @@ from handlers.lifecycle.session import Session
 from handlers.lifecycle.view import session_details
 from schemas import subjects
 from schemas.events.chunk import Ended, Recorded
+from schemas.events.details import Details
 from schemas.format.fragment import MAIN
 from streams.control.where import Where, WhereAsked
 from streams.event_store.chunk_log import last_recorded
@@ -101,13 +102,19 @@ class Questions:
         session = await self.session(body)
         answer: dict[str, Any] = {"session": session.id, "revision": session.revision, "details": {}}
         if session.revision:
-            async with self.keys.using(session.uid, session.key_id) as held:
-                if held is None:
-                    raise shredded(session.uid)
-                found = open_details(held.keys.dek, session.uid, session.revision, session.details)
-                await self.keys.check(held)
-            answer["details"] = found.model_dump(mode="json")
+            answer["details"] = (await self.opened(session)).model_dump(mode="json")
         return answer
+
+    async def opened(self, session: Session) -> Details:
+        """The personal fields of a session; the defaults: it has none. Raises RefusedByState (shredded)."""
+        if not session.revision:
+            return Details()
+        async with self.keys.using(session.uid, session.key_id) as held:
+            if held is None:
+                raise shredded(session.uid)
+            found = open_details(held.keys.dek, session.uid, session.revision, session.details)
+            await self.keys.check(held)
+        return found
 
     async def list_page(self, body: Body) -> Body:
         """A page of all sessions, the newest first. state, host, text: only those. after: a page's `next`."""

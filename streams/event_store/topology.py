@@ -2,7 +2,8 @@
 
 1. All limits together stay below the server's promise. The rest is the reserve in which sessions still end.
 2. Evidence, and events that lead to it, never expire by age; no newer message pushes them out. A full stream
-   refuses (NoSpace), and the publisher waits. Only DEAD drops the oldest: a refusal can always be written.
+   refuses (NoSpace), and the publisher waits. DEAD and REQUESTS drop the oldest: a refusal can always be
+   written.
    A full AUDIT refuses, too: commands then are refused (audit_writer.py), and no past entry makes room.
 3. Deletion and purge are allowed: a destroyed session's fragments and events are purged. No stream holds a
    key, because deletion by a broker is never trusted as erasure.
@@ -30,6 +31,7 @@ from schemas.subjects import (
     ALL_LIFECYCLE,
     ALL_OPEN,
     ALL_RECORDINGS,
+    ALL_REQUESTS,
     AUDIT,
     AUDIT_CHAIN,
     AUDIT_HEADS,
@@ -42,12 +44,21 @@ from schemas.subjects import (
     OPEN,
     PARTITIONS,
     RECORDINGS,
+    REQUESTS,
     recording_filters,
     recording_stream,
 )
 from streams.event_store.recordings import shards_of
 
-SHARES = {RECORDINGS: 0.80, CHUNKS: 0.08, LIFECYCLE: 0.05, DEAD: 0.03, OPEN: 0.005, AUDIT: 0.01}
+SHARES = {
+    RECORDINGS: 0.80,
+    CHUNKS: 0.08,
+    LIFECYCLE: 0.05,
+    DEAD: 0.03,
+    OPEN: 0.005,
+    AUDIT: 0.01,
+    REQUESTS: 0.003,
+}
 """Shares of the bytes that the server promises to all streams; the rest is the reserve."""
 OTHERS = tuple(name for name in SHARES if name != RECORDINGS)
 DEFAULT_STORAGE_BYTES = 64 << 30
@@ -55,6 +66,8 @@ DEFAULT_STORAGE_BYTES = 64 << 30
 EVENT_BYTES = 800 << 10
 """The largest event with its headers; a test makes it. A lower limit would end that recording."""
 DEAD_AGE_S = 30 * 86_400
+REQUEST_AGE_S = 86_400
+"""An Idempotency-Key is remembered for so long."""
 SHORTEST_WINDOW_S = 0.1
 """The shortest duplicate window that the server accepts."""
 
@@ -109,6 +122,10 @@ def streams(storage_bytes: int, replicas: int = 1, shards: int = 1) -> tuple[Str
         ),
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
         spec(AUDIT, (AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS), "who asked for what, and who allowed it"),
+        replace(
+            spec(REQUESTS, (ALL_REQUESTS,), "which request a key of a caller belongs to", keeps="the newest"),
+            max_age_s=REQUEST_AGE_S,
+        ),
     )
 
 

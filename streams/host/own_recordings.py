@@ -40,6 +40,10 @@ class OwnRecording:
     state: str = "starting"
     """starting, recording, ending, ended or failed."""
     error: LucidError | None = None
+    cause: str = ""
+    """Of the request that began it; empty: it cannot be repeated."""
+    begun: bool = False
+    """Its session was started, whatever came later."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the session is started, or could not be."""
@@ -74,31 +78,40 @@ class OwnRecordings:
         return self._recordings[session]
 
     async def start(
-        self, session: str, settings: SessionSettings, about: About, seconds: float
+        self,
+        session: str,
+        settings: SessionSettings,
+        about: About,
+        seconds: float,
+        *,
+        cause: str = "",
     ) -> OwnRecording:
-        """Start a recording; return when its session is started. about.capture drives the encoder.
+        """Start a recording; return when its session is started. The same cause begins it once.
 
+        about.capture drives the encoder.
         Raises RefusedByState (recording.exists), Busy (recordings.limit), and the errors of `start_session`.
         """
         if session in self._recordings:
+            begun = self._recordings[session]
+            if cause and begun.cause == cause:
+                return await _started(begun)
             raise RefusedByState(
                 f"host {self.host} has a recording {session} already", code="recording.exists"
             )
         if len(self._tasks) >= RUNNING_MOST:
             raise Busy(f"host {self.host} records {RUNNING_MOST} sessions", code="recordings.limit")
-        recording = self._recordings[session] = OwnRecording(
-            session, Picture.of(about.capture or CaptureSettings())
-        )
+        picture = Picture.of(about.capture or CaptureSettings())
+        recording = self._recordings[session] = OwnRecording(session, picture, cause=cause)
         task = asyncio.create_task(
             self._record(recording, settings, about, seconds), name=f"record {session}"
         )
         self._tasks[session] = task
         task.add_done_callback(lambda _: self._ended(session))
-        await recording.started.wait()
-        if recording.error is not None:
+        try:
+            return await _started(recording)
+        except LucidError:
             self._recordings.pop(session, None)
-            raise recording.error
-        return recording
+            raise
 
     def stop(self, session: str) -> OwnRecording:
         """Ask a recording to end. A second call does nothing."""
@@ -122,7 +135,7 @@ class OwnRecordings:
                     once=True,
                     about=about,
                 )
-                recording.state = "recording"
+                recording.state, recording.begun = "recording", True
                 recording.started.set()
                 sent = await record_session(self._jet, grant, source, ENCODER, recording, recording.stopping)
             recording.progress, recording.error = sent.progress, sent.broken
@@ -141,3 +154,11 @@ class OwnRecordings:
         ended = [name for name in self._recordings if name not in self._tasks]
         for name in ended[: max(len(ended) - ENDED_MOST, 0)]:
             del self._recordings[name]
+
+
+async def _started(recording: OwnRecording) -> OwnRecording:
+    """The recording once its session is started. Raises the error that kept it from starting."""
+    await recording.started.wait()
+    if recording.error is not None and not recording.begun:
+        raise recording.error
+    return recording

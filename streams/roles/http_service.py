@@ -18,6 +18,7 @@ from streams.event_store.access_log import AccessLog
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.looks import AccessPolicy, Looks
 from streams.event_store.recordings import Recordings
+from streams.event_store.request_keys import RequestKeys
 from streams.event_store.session_log import SessionLog
 from streams.evidence.chunk_services import ChunkServices
 from streams.evidence.stored_chunks import ChunkLists
@@ -98,6 +99,7 @@ def api_parts(here: Installation, recordings: Recordings, index: BlindIndex, ser
         data=here.data,
         tokens=here.tokens,
         looks=Looks(AuditLog(jet, now_us), AccessLog(jet), AccessPolicy.of(here.settings)),
+        request_keys=RequestKeys(jet, index.request_key),
         settings=here.settings,
         meter=here.meter,
         samples=here.meter,

@@ -59,7 +59,7 @@ def test_a_change_never_overwrites_one_that_the_caller_has_not_seen(
     """Breaks: of two people who describe a session, one loses the work without a word."""
     made = client.post(SESSIONS, json={"id": "described", "name": "first", "metadata": {"project": "p"}})
     seen = made.headers["etag"]
-    assert client.put(f"{SESSIONS}/described", json={"name": "x"}).status_code == 422
+    assert client.put(f"{SESSIONS}/described", json={"name": "x"}).status_code == 428
     changed = client.put(f"{SESSIONS}/described", json={"name": "second"}, headers={"If-Match": seen})
     assert (changed.status_code, changed.json()["name"], changed.json()["metadata"]["project"]) == (
         *(200, "second"),

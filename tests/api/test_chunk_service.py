@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from handlers.crypto.blind_index import BlindIndex
 from handlers.crypto.keys import SessionKeys
 from handlers.format.chunk import open_plain
 from handlers.format.merkle_tree import (
@@ -86,7 +87,7 @@ async def world_of(
     await topology.declare(jet, 1 << 30)
     data = DataDir(path / "data")
     here = Installation(replace(Settings(), data=data.path))
-    parts = api_parts(here, jet, await Recordings.open(jet), "session-processor")
+    parts = api_parts(here, await Recordings.open(jet), BlindIndex(bytes(32)), "session-processor")
     if limits is not None:
         pool = ChunkPool(limits)
         processor = replace(parts.chunks.processor, pool=pool)

@@ -38,7 +38,8 @@ async def test_an_installation_of_before_keeps_its_streams_to_the_byte(jet: Jet)
     """Breaks: an update changes the streams of an installation, or refuses to start over them."""
     for stream, before in BEFORE.items():
         await jet.request(f"$JS.API.STREAM.CREATE.{stream}", json.dumps(before).encode())
-    assert await topology.declare(jet, 4 << 30) == {subjects.AUDIT: ["created"]}
+    since = {subjects.AUDIT: ["created"], subjects.REQUESTS: ["created"]}
+    assert await topology.declare(jet, 4 << 30) == since
     assert await topology.declare(jet, 4 << 30) == {}
     assert {stream: await config(jet, stream) for stream in BEFORE} == BEFORE
     assert (await Recordings.open(jet)).streams == (subjects.RECORDINGS,)
@@ -46,7 +47,7 @@ async def test_an_installation_of_before_keeps_its_streams_to_the_byte(jet: Jet)
         await topology.declare(jet, 4 << 30, shards=4)
     assert refused.value.code == "shards.fixed"
     assert "has 1 recording stream, and SHARDS is 4" in refused.value.message
-    assert await names(jet) == {*BEFORE, subjects.AUDIT}
+    assert await names(jet) == {*BEFORE, subjects.AUDIT, subjects.REQUESTS}
 
 
 async def test_a_first_shard_that_somebody_removed_frees_no_number(jet: Jet) -> None:
@@ -135,7 +136,7 @@ async def test_a_number_that_the_account_has_no_place_for_is_not_frozen(tmp_path
         assert refused.value.code == "account.streams"
         assert await names(jet) == set()
         await topology.declare(jet, 60 << 20, shards=4)
-        assert len(await names(jet)) == 9
+        assert len(await names(jet)) == 10
         await jet.close()
 
 

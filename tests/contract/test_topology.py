@@ -93,6 +93,7 @@ async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, je
         (subjects.AUDIT_CHAIN, subjects.AUDIT),
         (subjects.AUDIT_HEADS, subjects.AUDIT),
         (subjects.grants("s", "k"), subjects.AUDIT),
+        (subjects.keyed_request("k"), subjects.REQUESTS),
     ):
         ack = await jet.publish(subject, b"x")
         message = await jet.get(stream, ack.seq)
@@ -119,7 +120,7 @@ async def test_nothing_that_is_evidence_expires_and_nothing_forbids_erasing(
         assert config["max_msgs_per_subject"] == -1
         assert config["allow_rollup_hdrs"] is False
         assert not config.get("allow_msg_schedules")
-        if spec.name == subjects.DEAD:
+        if spec.name in (subjects.DEAD, subjects.REQUESTS):
             assert config["discard"] == "old"
         elif spec.name == subjects.OPEN:  # made anew at will
             assert (config["discard"], config["max_age"]) == ("old", 0)

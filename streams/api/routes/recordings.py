@@ -33,11 +33,15 @@ async def start_recording(
     """Record a desktop of this host. The answer comes when the session is started.
 
     `recording_config` drives the encoder. The other members are those of every new session.
+    A repeated Idempotency-Key answers the recording that the first request began, as it is now.
     """
     settings, about = recorded_settings(asked, parts.settings), about_recording(asked)
     session = asked.session_id or send.new_session_id(parts.recordings_here.host)
+    await send.keyed.claim()
     async with parts.looks.audit.looking(caller_of(request), STARTED, session, reason or ""):
-        begun = await parts.recordings_here.start(session, settings, about, asked.seconds)
+        begun = await parts.recordings_here.start(
+            session, settings, about, asked.seconds, cause=send.keyed.cause
+        )
     response.headers["Location"] = f"/recordings/{session}"
     return _state(parts, begun)
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Response
 
 from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate, SessionUpdate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
-from schemas.errors import Stale
+from schemas.errors import Unconditional
 from schemas.events.session import State
-from streams.api.asked_sessions import changed, filtered, listed, opened, password_in
+from streams.api.asked_sessions import filtered, listed, opened, updated
 from streams.api.commands import Sending
 from streams.api.looked import SessionId
 from streams.api.parts import ApiParts, given_parts
@@ -18,7 +18,13 @@ from streams.api.problems import RESPONSES
 from streams.api.shapes import pipeline_shown, session_shown, statistics
 
 PREFIX = "/api/v1/sessions"
-IfMatch = Annotated[str, Header(pattern=r'^(W/)?"?[0-9]{1,15}"?$', description="The ETag that GET told.")]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        pattern=r'^(\*|(W/)?"?[0-9]{1,15}"?)$',
+        description="The ETag that GET told, or `*`: any. A change without it is refused.",
+    ),
+]
 ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A short code.")]
 Asked = Annotated[Reasoned | None, Body()]
 FIRST = 1
@@ -40,8 +46,7 @@ async def create_session(
     found = {**body, "revision": FIRST} if first else await send.details_after(made["session"])
     shown = session_shown(made, found)
     response.headers["Location"] = f"{PREFIX}/{shown.id}"
-    response.headers["ETag"] = etag(shown)
-    return shown
+    return _tagged(response, shown, found)
 
 
 @router.get("", response_model=SessionPage)
@@ -68,32 +73,23 @@ async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Q
 
 @router.get("/{session_id}", response_model=SessionShown)
 async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
-    """One session, as its log tells."""
-    asked = send.show(session_id)
-    shown = session_shown(*await asyncio.gather(asked, send.details(session_id)))
-    response.headers["ETag"] = etag(shown)
-    return shown
+    """One session, as its log tells. No condition counts here: the state of a session is asked for."""
+    shown, found = await asyncio.gather(send.show(session_id), send.details(session_id))
+    return _tagged(response, session_shown(shown, found), found)
 
 
 @router.put("/{session_id}", response_model=SessionShown)
 async def update_session(
-    session_id: SessionId, if_match: IfMatch, asked: SessionUpdate, send: Sending, response: Response
+    session_id: SessionId,
+    asked: SessionUpdate,
+    send: Sending,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> SessionShown:
     """Change the descriptive members of a session. `If-Match` names the state that the caller saw."""
-    revision = int(if_match.removeprefix("W/").strip('"'))
-    found = await send.ask("details", {"session": session_id})
-    if found["revision"] != revision:
-        raise Stale(
-            f"session {session_id} has revision {found['revision']}, and If-Match names {revision}",
-            code="session.revision",
-            hint="read it again, and send its ETag",
-        )
-    details = changed(asked, found["details"])
-    body = {"session": session_id, "revision": revision, "details": details, **password_in(asked)}
-    made = await send.send("update", body)
-    shown = session_shown(made, {"revision": made["revision"], "details": details})
-    response.headers["ETag"] = etag(shown)
-    return shown
+    made = await send.send("update", updated(asked, session_id, seen_revision(if_match)))
+    found = await send.details_after(session_id)
+    return _tagged(response, session_shown(made, found), found)
 
 
 @router.delete("/{session_id}", response_model=SessionShown)
@@ -107,25 +103,25 @@ async def destroy_session(
 @router.post("/{session_id}/start", response_model=SessionShown)
 async def start_recording(session_id: SessionId, send: Sending) -> SessionShown:
     """Start the recording."""
-    return await _shown_after(send, await send.send("start", {"session": session_id}))
+    return await commanded(send, "start", {"session": session_id})
 
 
 @router.post("/{session_id}/stop", response_model=SessionShown)
 async def stop_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
     """Stop the recording: all fragments sent are processed and sealed. A stopped one cannot go on."""
-    return await _command(send, "stop", session_id, asked)
+    return await commanded(send, "stop", reasoned(session_id, asked))
 
 
 @router.post("/{session_id}/pause", response_model=SessionShown)
 async def pause_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
     """Pause the recording: nothing new is recorded until it goes on."""
-    return await _command(send, "pause", session_id, asked)
+    return await commanded(send, "pause", reasoned(session_id, asked))
 
 
 @router.post("/{session_id}/resume", response_model=SessionShown)
 async def resume_recording(session_id: SessionId, send: Sending, asked: Asked = None) -> SessionShown:
     """Go on with a paused recording."""
-    return await _command(send, "resume", session_id, asked)
+    return await commanded(send, "resume", reasoned(session_id, asked))
 
 
 @router.get("/{session_id}/pipeline", response_model=PipelineShown)
@@ -137,15 +133,13 @@ async def show_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
 @router.post("/{session_id}/pipeline/pause", response_model=PipelineShown)
 async def pause_pipeline(session_id: SessionId, send: Sending, asked: Asked = None) -> PipelineShown:
     """Pause the pipeline: fragments wait in the stream."""
-    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
-    return pipeline_shown(await send.send("pause_pipeline", body))
+    return pipeline_shown(await send.send("pause_pipeline", reasoned(session_id, asked)))
 
 
 @router.post("/{session_id}/pipeline/resume", response_model=PipelineShown)
 async def resume_pipeline(session_id: SessionId, send: Sending, asked: Asked = None) -> PipelineShown:
     """Go on with a paused pipeline: it catches up."""
-    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
-    return pipeline_shown(await send.send("resume_pipeline", body))
+    return pipeline_shown(await send.send("resume_pipeline", reasoned(session_id, asked)))
 
 
 @router.get("/{session_id}/statistics", response_model=Statistics)
@@ -154,9 +148,25 @@ async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
     return statistics(await send.show(session_id))
 
 
-def etag(shown: SessionShown) -> str:
-    """The ETag of a session: the revision of its descriptive members."""
-    return f'"{shown.revision}"'
+def seen_revision(if_match: str | None) -> int | None:
+    """The revision that If-Match names; None: any. Raises Unconditional (request.unconditional)."""
+    if if_match is None:
+        raise Unconditional(
+            "a change needs the header If-Match: a change that its caller has not seen is never overwritten",
+            code="request.unconditional",
+            hint="send the ETag of GET in If-Match, or `*` to change the session as it is",
+        )
+    return None if if_match == "*" else int(if_match.removeprefix("W/").strip('"'))
+
+
+def _tagged(response: Response, shown: SessionShown, found: Mapping[str, Any] | None) -> SessionShown:
+    """The session with its ETag: the revision of its descriptive members, weak for all others.
+
+    found: those members; None: they are erased, or hidden from the caller. Then there is no ETag.
+    """
+    if found is not None:
+        response.headers["ETag"] = f'W/"{shown.revision}"'
+    return shown
 
 
 def _summed(totals: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,11 +179,12 @@ def _summed(totals: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _command(send: Sending, name: str, session_id: str, asked: Reasoned | None) -> SessionShown:
-    body = {"session": session_id, "reason": (asked or Reasoned()).reason}
-    return await _shown_after(send, await send.send(name, body))
+def reasoned(session_id: str, asked: Reasoned | None) -> dict[str, Any]:
+    """The body of a command with its reason."""
+    return {"session": session_id, "reason": (asked or Reasoned()).reason}
 
 
-async def _shown_after(send: Sending, made: Mapping[str, Any]) -> SessionShown:
+async def commanded(send: Sending, name: str, body: Mapping[str, Any]) -> SessionShown:
     """The session after a command; without its descriptive members if they cannot be read now."""
+    made = await send.send(name, body)
     return session_shown(made, await send.details_after(made["session"]))
