@@ -32,7 +32,7 @@ INSTALLATION, ALL_ERASURES, KEY_COPIES = "lucid.installation", "lucid.erasures.*
 KEYS_MADE = "lucid.keysmade"
 """In LIFECYCLE: the key files of sessions that were made."""
 ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
-OPEN_HEAD, OPEN_PART = "lucid.open.head", "lucid.open.part"
+OPEN_HEAD, OPEN_PART, OPEN_PLACES = "lucid.open.head", "lucid.open.part", "lucid.open.places"
 AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads", "lucid.access.*.*"
 """In AUDIT: the chain of entries, its signed heads, and the requests to watch or export a session."""
 ALL_REQUESTS = "lucid.requests.*"

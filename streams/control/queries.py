@@ -32,7 +32,7 @@ class Queries:
         sending: its bytes under way. session: older hosts do not name it, and get the least quota of all.
         """
         recordings, sending = self.questions.recordings, int(body.get("sending", 0))
-        running = Counter(map(recordings.stream_of, self.quota.running()))
+        running = Counter(map(recordings.stream_of, self.quota.places.running()))
         streams = recordings.streams
         if "session" in body:
             streams = (recordings.stream_of(subjects.session_id(str(body["session"]))),)

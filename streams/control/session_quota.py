@@ -2,22 +2,21 @@
 
 1. A session takes a place of its host from its creation until it is sealed or destroyed. So does one that was
    never started, and one in ERROR: each costs memory in every service.
-2. All running sessions are limited together, at their start.
-3. One process decides exactly, however many requests come at once: it counts the sessions that it let through
-   and the directory does not show yet. Several processes may each let through sessions that the others have
-   not seen yet.
+2. All running sessions are limited together, at their start, exactly (running_places.py).
+3. The sessions of a host are counted by each process: it counts those that it let through and the directory
+   does not show yet. Several processes may each let through sessions that the others have not seen yet.
 """
 
+import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
 from handlers.lifecycle.session import Session
-from schemas.errors import RefusedByState
-from schemas.events.session import State
+from schemas.errors import RefusedByState, Rejected, Unavailable
 from schemas.subjects import UPLOAD_HOST
+from streams.control.running_places import START_MOST_S, RunningPlaces
 from streams.event_store.session_directory import SessionDirectory
 
-RUNNING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
 UNDER_WAY = 1 << 63
 """Instead of the stream sequence of an event that is not appended yet."""
 
@@ -30,19 +29,14 @@ class SessionQuota:
     """One for each process that answers commands."""
 
     directory: SessionDirectory
-    most: int = 1000
+    places: RunningPlaces
     most_of_host: int = 250
     """The upload host is not one machine: it may have as many as may run in all."""
     _creating: Coming = field(default_factory=dict)
-    _starting: Coming = field(default_factory=dict)
-
-    def running(self) -> list[str]:
-        """The sessions that run."""
-        return [session.id for session in self.directory.sessions() if session.state in RUNNING]
 
     async def create(self, host: str, session: str, creating: Awaitable[Session]) -> Session:
         """Await the creation of a session if its host has a place. Raises RefusedByState (host.places)."""
-        most = max(self.most, self.most_of_host) if host == UPLOAD_HOST else self.most_of_host
+        most = max(self.places.most, self.most_of_host) if host == UPLOAD_HOST else self.most_of_host
         coming = self._not_shown(self._creating)
         taken = {one.id for one in self.directory.sessions() if _takes_place_of(one, host)}
         taken |= {name for name, (owner, _) in coming.items() if owner == host}
@@ -59,18 +53,31 @@ class SessionQuota:
         return await _let_through(coming, host, session, creating)
 
     async def start(self, session: str, starting: Awaitable[Session]) -> Session:
-        """Await the start of a session if there is a place. Raises RefusedByState (sessions.limit)."""
-        coming = self._not_shown(self._starting)
-        running = {one.id for one in self.directory.sessions() if one.state in RUNNING}
-        count = len((running | coming.keys()) - {session})
-        if count >= self.most:
+        """Await the start of a session if there is a place.
+
+        Raises RefusedByState (sessions.limit), Unavailable (start.slow), and the errors of `starting`.
+        """
+        try:
+            await self.places.take(session)
+        except BaseException:
             _close(starting)
-            raise RefusedByState(
-                f"{count} sessions are running (allowed: {self.most})",
-                code="sessions.limit",
-                hint="stop one, or raise MAX_CONCURRENT_SESSIONS where the platform runs",
-            )
-        return await _let_through(coming, "", session, starting)
+            raise
+        done, certain = None, False
+        try:
+            async with asyncio.timeout(START_MOST_S):
+                done = await starting
+            return done
+        except TimeoutError:
+            raise Unavailable(
+                f"the start of session {session} is not in the log after {START_MOST_S:.0f} s",
+                code="start.slow",
+                hint="repeat the command",
+            ) from None
+        except Rejected:
+            certain = True
+            raise
+        finally:
+            self.places.give_back(session, done, certain)
 
     def _not_shown(self, coming: Coming) -> Coming:
         """Remove the sessions that the directory shows by now."""

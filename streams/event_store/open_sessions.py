@@ -144,7 +144,8 @@ async def write_open(jet: Jet, now: OpenSessions) -> None:
     except Conflict:
         return  # another conductor's list is as good; the next head removes our parts
     # A crash here leaves old parts and heads; the next list removes them.
-    await jet.purge(subjects.OPEN, subjects.ALL_OPEN, min([*seqs, seq]) - 1)
+    for subject in (subjects.OPEN_HEAD, subjects.OPEN_PART):  # not the places of starts under way
+        await jet.purge(subjects.OPEN, subject, min([*seqs, seq]) - 1)
 
 
 @dataclass(slots=True)

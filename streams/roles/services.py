@@ -30,6 +30,7 @@ from streams.control.opening import Opening
 from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.questions import Questions
+from streams.control.running_places import RunningPlaces
 from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost
 from streams.control.where import Where
@@ -119,7 +120,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     index = BlindIndex(await asyncio.to_thread(here.index_key.read), settings.secret_key)
     projector = Projector(jet, here.views, Documents(keys, index), directory.ready)
     listed = SessionList(jet, here.views, keys, index)
-    quota = SessionQuota(directory, settings.max_sessions, settings.max_host_sessions)
+    places = RunningPlaces(directory, jet, settings.max_sessions)
+    quota = SessionQuota(directory, places, settings.max_host_sessions)
     conducting = Conductor(parts)
     outcomes = Outcomes(directory, conducting.trouble, conducting.troubles, conducting.wake)
     questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, Where(recordings))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -14,6 +15,7 @@ from schemas import subjects
 from schemas.errors import RefusedByState
 from streams.bench.finished import FinishedHost
 from streams.control.client import call
+from streams.control.running_places import RunningPlaces
 from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT
 from streams.host.session_start import start_session
 from streams.roles.services import run_conductor
@@ -94,6 +96,42 @@ async def test_no_more_sessions_start_than_may_run_however_many_ask_at_once(
         codes = sorted(getattr(one, "code", "") for one in told)
         assert codes == [""] * PLACES + ["sessions.limit"] * 9
         assert (await call(world.jet, "room", {}))["data"] > 0
+
+
+async def starts(world: World, names: list[str]) -> list[str]:
+    """The refusal of each start, or an empty text; all ask at once, and the queue group shares them."""
+    starts = [world.ask("start", name) for name in names]
+    told = await asyncio.gather(*starts, return_exceptions=True)
+    return sorted(getattr(one, "code", "") for one in told)
+
+
+async def test_two_conductors_together_start_no_more_than_may_run(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: with a second conductor for safety, the limit of running sessions is twice what was set."""
+    async with system(server, tmp_path, max_sessions=PLACES) as world, running(run_conductor, world):
+        decided: set[int] = set()
+        take = RunningPlaces.take
+
+        async def taking(places: RunningPlaces, session: str) -> None:
+            decided.add(id(places))
+            await take(places, session)
+
+        names = [f"desk-{number}" for number in range(64)]
+        for at, name in enumerate(names):
+            assert await create(world, FinishedHost(f"host-{at}"), name) == ""
+        with patch.object(RunningPlaces, "take", taking):
+            told = await starts(world, names)
+            assert told == [""] * PLACES + ["sessions.limit"] * (64 - PLACES)
+            shown = await asyncio.gather(*(world.ask("show", name) for name in names))
+            active = [one["session"] for one in shown if one["state"] == "ACTIVE"]
+            assert len(active) == PLACES
+            await world.ask("error", active[0])
+            waiting = [name for name in names if name not in active]
+            for _ in range(100):  # at first neither may have heard of the free place
+                if told := (await starts(world, waiting)).count(""):
+                    break
+                await asyncio.sleep(0.05)
+        assert told == 1
+        assert len(decided) == 2, "both conductors were asked"
 
 
 class Halted:
