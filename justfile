@@ -16,6 +16,30 @@ check:
 test *ARGS: check
     "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder {{ARGS}}
 
+# real servers that no wheel has, built with Go from its module proxy into the user's cache and kept there
+services *NAMES="jaeger promtool":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    out="${XDG_CACHE_HOME:-$HOME/.cache}/lucid-sessions/services"
+    mkdir -p "$out"
+    for name in {{NAMES}}; do
+        case $name in
+            jaeger) module=github.com/jaegertracing/jaeger@v1.76.0 package=./cmd/jaeger tags= ;;  # this is Jaeger 2.13
+            promtool) module=github.com/prometheus/prometheus@v0.316.0 package=./cmd/promtool tags=remove_all_sd ;;
+            *) echo "just services: $name is unknown; allowed: jaeger, promtool" >&2; exit 2 ;;
+        esac
+        if [ -x "$out/$name" ] && [ "$(cat "$out/$name.module" 2>/dev/null)" = "$module" ]; then
+            echo "$out/$name"
+            continue
+        fi
+        # built inside the folder of the module: its own versions and checksums hold
+        folder="$(go mod download -json "$module" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])')"
+        (cd "$folder" && GOWORK=off GOFLAGS=-mod=readonly go build -trimpath -buildvcs=false -ldflags '-s -w' -tags "$tags" -o "$out/$name.part" "$package")
+        mv "$out/$name.part" "$out/$name"
+        echo "$module" > "$out/$name.module"
+        echo "$out/$name"
+    done
+
 # the tests of kills, faults and determinism, all with 1, 4 and 16 recording streams: four minutes each
 test-shards *COUNTS="1 4 16":
     for count in {{COUNTS}}; do echo "SHARDS=$count"; TEST_SHARDS=$count "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder || exit 1; done
