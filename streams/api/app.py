@@ -9,12 +9,14 @@
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from schemas.errors import Unauthenticated
 from schemas.ports import Jet
+from streams.api.answers import with_problem
 from streams.api.auth import ADMITTED, Admission, allow_origins
 from streams.api.bodies import BoundedBodies
 from streams.api.dependencies import LOOK_S, Dependencies
@@ -56,6 +58,13 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
 """The routers of each role."""
 
 
+class Application(FastAPI):
+    """The application; its document also holds the form of a problem."""
+
+    def openapi(self) -> dict[str, Any]:
+        return with_problem(super().openapi())
+
+
 def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     """The application of these roles, over the parts of one process."""
     app = routed(parts.version, roles)
@@ -78,7 +87,7 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
 
 def routed(version: str, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     """The routes alone: enough for their OpenAPI document."""
-    app = FastAPI(
+    app = Application(
         title="Lucid Sessions",
         version=version,
         description="Recordings of remote-desktop sessions as encrypted, tamper-evident evidence.",

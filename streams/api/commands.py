@@ -58,32 +58,17 @@ class KeyedRequest:
             await self.keys.claim(self.name, self.content)
 
 
-class Commands:
-    """The commands of one request."""
+class Questions:
+    """The questions of one request: they change nothing, and have no cause."""
 
-    def __init__(
-        self, parts: ApiParts, caller: Caller, credential: Credential, keyed: KeyedRequest, reason: str
-    ) -> None:
-        """reason: the caller's words for the audit chain."""
+    def __init__(self, parts: ApiParts, caller: Caller, credential: Credential) -> None:
         self._jet, self._own, self._caller = parts.jet, parts.own_answers, caller
-        self._credential, self.keyed, self._reason = credential, keyed, reason
+        self._credential = credential
         self._from = {"address": caller.address} if caller.address else {}
-
-    def new_session_id(self, host: str = "s") -> str:
-        """An id for a session that the request does not name; a repeated request gets the same one."""
-        made = h(self.keyed.cause.encode()).hex() if self.keyed.name else secrets.token_hex(10)
-        return f"{host}-{made[:20]}"
-
-    async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer of the command service. Raises its errors, Unavailable, and as `KeyedRequest.claim`."""
-        await self.keyed.claim()
-        more = {"cause": self.keyed.cause} if self.keyed.name else {}
-        if self._reason:
-            more["audit_reason"] = self._reason
-        return await call(self._jet, name, {**body, **more, **self._from}, credential=self._credential)
+        """For the audit chain."""
 
     async def ask(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a question, which has no cause."""
+        """The answer to a question. Raises the errors of the command service, and Unavailable."""
         found = await self._own.answer(self._caller, name, body)
         if found is not None:
             return found
@@ -100,6 +85,30 @@ class Commands:
         except (Denied, RefusedByState):
             return None
 
+
+class Commands(Questions):
+    """The commands of one request."""
+
+    def __init__(
+        self, parts: ApiParts, caller: Caller, credential: Credential, keyed: KeyedRequest, reason: str
+    ) -> None:
+        """reason: the caller's words for the audit chain."""
+        super().__init__(parts, caller, credential)
+        self.keyed, self._reason = keyed, reason
+
+    def new_session_id(self, host: str = "s") -> str:
+        """An id for a session that the request does not name; a repeated request gets the same one."""
+        made = h(self.keyed.cause.encode()).hex() if self.keyed.name else secrets.token_hex(10)
+        return f"{host}-{made[:20]}"
+
+    async def send(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer of the command service. Raises its errors, Unavailable, and as `KeyedRequest.claim`."""
+        await self.keyed.claim()
+        more = {"cause": self.keyed.cause} if self.keyed.name else {}
+        if self._reason:
+            more["audit_reason"] = self._reason
+        return await call(self._jet, name, {**body, **more, **self._from}, credential=self._credential)
+
     async def details_after(self, session_id: str) -> dict[str, Any] | None:
         """As `details`, after a command was carried out: no error of this question takes its answer away."""
         try:
@@ -107,6 +116,11 @@ class Commands:
         except LucidError as error:
             log.warning("details_unread", session=session_id, error=error)
             return None
+
+
+async def questions_of(request: Request) -> Questions:
+    """The questions of this request. Async: otherwise the framework runs it in a thread."""
+    return Questions(parts_of(request), caller_of(request), credential_of(request))
 
 
 async def commands_of(
@@ -132,4 +146,5 @@ async def _content(request: Request) -> bytes:
     return query + b"\0" + body
 
 
+Asking = Annotated[Questions, Depends(questions_of)]
 Sending = Annotated[Commands, Depends(commands_of)]

@@ -13,26 +13,17 @@ from functools import partial
 from fastapi.responses import Response
 
 from handlers.crypto.keys import SessionKeys
-from schemas.api.problem import problem_of
-from schemas.errors import Misuse, RefusedByState
+from schemas.errors import RefusedByState
 from streams.api import ranges
-from streams.api.problems import respond
+from streams.api.conditions import NO_STORE, Conditions, Selected, Thing
 from streams.api.transfers import Pieces, Transfers, begun
 from streams.evidence.stored_chunks import StoredChunk, StoredChunks
 from streams.keys.held_keys import HeldKeys
 from streams.keys.keystore import KeyStore
 
-OCTETS = "application/octet-stream"
-
 Bytes = AsyncGenerator[memoryview, None]
 Part = tuple[StoredChunk, slice]
 """A chunk, and the place of the wanted bytes in it."""
-
-
-def outside(size: int) -> Response:
-    """The answer to a range that holds no byte."""
-    error = Misuse(f"the range holds no byte of {size}", code="request.range")
-    return respond(problem_of(error, 416), {"Content-Range": f"bytes */{size}"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +35,27 @@ class Downloads:
     stored: StoredChunks
     caller: str
 
-    async def recording(self, range_header: str | None, headers: dict[str, str]) -> Response:
-        """The answer with the plain bytes of a recording. One that grows has an unknown length."""
-        chunks = self.stored.of_track()
+    async def recording(self, asked: Conditions, headers: dict[str, str]) -> Response:
+        """The answer with the plain bytes of a recording. One that grows has no ETag and no total length."""
+        chunks, session = self.stored.of_track(), self.stored.session
         size = sum(chunk.entry.plain for chunk in chunks)
-        total = str(size) if self.stored.session.sealed else "*"
+        etag = f'"{session.seals[-1].manifest.hex()}-plain"' if session.sealed else ""
 
         def pieces(span: ranges.Span) -> Bytes:
             return self._bytes(_within(chunks, span))
 
-        return await _ranged(pieces, size, total, range_header, headers)
+        return await _answer(pieces, Thing(size, etag, cache=NO_STORE, headers=headers), asked)
 
-    async def plain(self, chunk: StoredChunk, range_header: str | None, headers: dict[str, str]) -> Response:
+    async def plain(self, chunk: StoredChunk, asked: Conditions) -> Response:
         """The answer with the plain bytes of one chunk."""
-        size = chunk.entry.plain
+        etag = f'"{chunk.entry.digest.hex()}-plain"'
 
         def pieces(span: ranges.Span) -> Bytes:
             return self._bytes([(chunk, slice(span.first, span.end))])
 
-        return await _ranged(pieces, size, str(size), range_header, headers)
+        return await _answer(pieces, Thing(chunk.entry.plain, etag, cache=NO_STORE), asked)
 
-    async def sealed(self, chunk: StoredChunk, range_header: str | None, headers: dict[str, str]) -> Response:
+    async def sealed(self, chunk: StoredChunk, asked: Conditions) -> Response:
         """The answer with one chunk as it is stored."""
 
         async def read(wanted: slice) -> memoryview:
@@ -73,13 +64,11 @@ class Downloads:
         async def nothing() -> None:
             """Sealed bytes need no key."""
 
-        size = chunk.entry.sealed
-
         def pieces(span: ranges.Span) -> Bytes:
             reads = [partial(read, slice(span.first, span.end))]
             return self.transfers.pieces(self.caller, reads, nothing)
 
-        return await _ranged(pieces, size, str(size), range_header, headers)
+        return await _answer(pieces, Thing(chunk.entry.sealed, f'"{chunk.entry.digest.hex()}"'), asked)
 
     async def _bytes(self, parts: Sequence[Part]) -> Bytes:
         session = self.stored.session
@@ -97,25 +86,12 @@ class Downloads:
                     yield piece
 
 
-async def _ranged(
-    pieces: Callable[[ranges.Span], Bytes],
-    size: int,
-    total: str,
-    range_header: str | None,
-    headers: dict[str, str],
-) -> Response:
-    """The answer with a range of the bytes, once its first ones are there."""
-    headers = {**headers, "Accept-Ranges": "bytes"}
-    try:
-        span = ranges.wanted(range_header, size)
-    except ValueError:
-        return outside(size)
-    taken = span or ranges.Span(0, size)
-    headers["Content-Length"] = str(taken.size)
-    if span is not None:
-        headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{total}"
-    body = await begun(pieces(taken))
-    return Pieces(body, 200 if span is None else 206, headers, OCTETS)
+async def _answer(pieces: Callable[[ranges.Span], Bytes], thing: Thing, asked: Conditions) -> Response:
+    """The answer with the wanted bytes, once the first ones are there."""
+    selected = asked.select(thing)
+    if not isinstance(selected, Selected):
+        return selected
+    return Pieces(await begun(pieces(selected.span)), selected.status, selected.headers, thing.media_type)
 
 
 def _within(chunks: Sequence[StoredChunk], span: ranges.Span) -> list[Part]:

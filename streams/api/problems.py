@@ -1,7 +1,5 @@
 """Answers every error as a problem document; its status comes from the table of schemas/errors.py."""
 
-from typing import Any
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,12 +18,6 @@ RETRY_AFTER_S = 2
 """Told with every error that may pass by itself."""
 
 log = logger("lucid.api")
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status in ("4XX", "5XX")
-}
-"""For the OpenAPI document: the errors of every operation."""
 
 
 def install(app: FastAPI) -> None:

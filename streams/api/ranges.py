@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,16 @@ class Span:
 def wanted(header: str | None, size: int) -> Span | None:
     """Return the span; None: the whole thing, as for a header of another form (it may be ignored).
 
+    The last bytes of an empty thing are all of it, and no range names them (§14.1.2).
     Raises ValueError: the range is outside.
     """
     match = RANGE.fullmatch(header.replace(" ", "")) if header else None
-    if match is None or match.group() == "bytes=-":
+    if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
     if not first:
+        if not size and int(last):
+            return None
         span = Span(max(size - int(last), 0), size)
     else:
         span = Span(int(first), min(int(last) + 1, size) if last else size)

@@ -5,13 +5,14 @@
 2. A process has CHUNKS_MOST slots, a caller ONE_CALLER of them. Transfers beyond that wait for a turn.
 3. A caller that does not take PIECE_BYTES in PIECE_S is cut off, and so is one that has hung up: nothing is
    read for it any more. `cut_off` says so afterwards.
-4. A zip holds one chunk until it ends. A process sends EXPORTS_MOST of them, a caller EXPORTS_ONE; more are
-   refused.
+4. A zip holds one chunk until it ends, a list of lines some of them. A process sends EXPORTS_MOST zips and
+   LISTS_MOST lists, a caller EXPORTS_ONE and LISTS_ONE; more are refused.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,7 +26,9 @@ CHUNKS_MOST, ONE_CALLER = 16, 8
 """Chunks in memory: 10 MiB each, unless CHUNK_SIZE_MB is larger."""
 EXPORTS_MOST, EXPORTS_ONE = 8, 2
 """Zips that are sent at once."""
-PIECE_BYTES = 1 << 20
+LISTS_MOST, LISTS_ONE = 32, 8
+"""Lists of lines that are sent at once: each is a reader of the server."""
+PIECE_BYTES, LINES_BYTES = 1 << 20, 64 << 10
 PIECE_S = 20.0
 """52 kB/s: less than a third of a recording at 1.2 Mbit/s."""
 
@@ -33,6 +36,8 @@ Read = Callable[[], Awaitable[memoryview]]
 """Reads the bytes of one chunk."""
 Check = Callable[[], Awaitable[object]]
 """Raises an error if bytes that were read must not leave any more."""
+
+Piece = TypeVar("Piece", bytes, memoryview)
 
 CUT_OFF = "transfer.cut_off"
 """The code of a transfer that did not come to its end; also a name in the state of its request."""
@@ -46,6 +51,7 @@ class Transfers:
     def __init__(self) -> None:
         self._slots = FairSlots(CHUNKS_MOST, ONE_CALLER)
         self._exports = FairSlots(EXPORTS_MOST, EXPORTS_ONE)
+        self._lists = FairSlots(LISTS_MOST, LISTS_ONE)
 
     @property
     def held(self) -> int:
@@ -89,6 +95,28 @@ class Transfers:
         finally:
             self._exports.give(caller)
 
+    async def lines(self, caller: str, lines: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """Yield lines, each with its end, in pieces. Close it: it holds a slot. Raises Busy (lists.limit)."""
+        if not self._lists.take_now(caller):
+            raise Busy(
+                f"{LISTS_MOST} histories and audit chains are sent here at once, {LISTS_ONE} to one caller",
+                code="lists.limit",
+                hint="wait for one to end",
+            )
+        try:
+            some = bytearray()
+            async with aclosing(lines):
+                async for line in lines:
+                    some += line
+                    some += b"\n"
+                    if len(some) >= LINES_BYTES:
+                        yield bytes(some)
+                        some.clear()
+            if some:
+                yield bytes(some)
+        finally:
+            self._lists.give(caller)
+
     def _begun(self, caller: str, coming: "Iterable[Read]") -> "asyncio.Task[memoryview] | None":
         """Begin the next read; None: there is none."""
         read = next(iter(coming), None)
@@ -111,11 +139,11 @@ class Transfers:
             self._slots.give(caller)
 
 
-async def begun(pieces: AsyncGenerator[memoryview, None]) -> AsyncGenerator[memoryview, None]:
+async def begun(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
     """The same pieces, of which the first was made: its error still gets a status of its own."""
     first = await anext(pieces, None)
 
-    async def all_of_them() -> AsyncGenerator[memoryview, None]:
+    async def all_of_them() -> AsyncGenerator[Piece, None]:
         async with aclosing(pieces):
             if first is not None:
                 yield first

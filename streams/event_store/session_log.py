@@ -8,6 +8,8 @@
 4. A read may lag behind the leader. Then the append conflicts, and reading goes on; nothing is overwritten.
 """
 
+from collections.abc import AsyncGenerator
+
 from pydantic import ValidationError
 
 from handlers.lifecycle.decide import decide
@@ -65,8 +67,13 @@ class SessionLog:
 
     async def history(self, session_id: str) -> list[bytes]:
         """Every event's stored bytes, in order: line n of the history is item n - 1."""
+        return [line async for line in self.lines(session_id)]
+
+    async def lines(self, session_id: str) -> AsyncGenerator[bytes, None]:
+        """As `history`, one after the other."""
         subject = subjects.lifecycle(subjects.session_id(session_id))
-        return [bytes(message.data) async for message in self._jet.read_all(subjects.LIFECYCLE, subject)]
+        async for message in self._jet.read_all(subjects.LIFECYCLE, subject):
+            yield bytes(message.data)
 
     async def execute(self, command: Command, known: Session | None = None) -> Session:
         """Append the event that the command decides, and return the session after it. Safe to repeat.

@@ -43,13 +43,18 @@ async def load_sealed(jet: Jet, data: DataDir, name: str) -> SealedSession:
             hint=f"its tombstone says when and why: lucid verify {stone} --trust FILE",
             place=str(stone),
         )
+    require_seal(session)
+    return SealedSession(session, data.session_evidence(session.uid, await log.history(name)))
+
+
+def require_seal(session: Session) -> None:
+    """Raises RefusedByState (evidence.unsealed)."""
     if not session.sealed:
         raise RefusedByState(
-            f"session {name} is {session.state}, not sealed: there is no evidence of it yet",
+            f"session {session.id} is {session.state}, not sealed: there is no evidence of it yet",
             code="evidence.unsealed",
             hint=refusal_hint(session, most=1),
         )
-    return SealedSession(session, data.session_evidence(session.uid, await log.history(name)))
 
 
 async def open_keys(files: KeyFiles, master: MasterKeys, session: Session) -> HeldKeys:

@@ -118,6 +118,13 @@ class StoredChunks:
             hint="it may be under way: look again, or list the chunks",
         )
 
+    def present(self, index: int) -> StoredChunk:
+        """As `one`, with bytes. Raises NotFound (chunk.absent, chunk.lost)."""
+        chunk = self.one(index)
+        if chunk.entry.lost:
+            raise NotFound(f"chunk {index} was lost and is declared as a gap", code="chunk.lost")
+        return chunk
+
     def since(self, index: int) -> Sequence[StoredChunk]:
         """The chunks from this index on."""
         return self.chunks[bisect_left(self.chunks, index, key=index_of) :]
@@ -146,8 +153,6 @@ class StoredChunks:
     def _read(self, chunk: StoredChunk) -> bytes:
         entry = chunk.entry
         name = stored_chunk(self.session.uid, entry.index)
-        if entry.lost:
-            raise NotFound(f"chunk {entry.index} was lost and is declared as a gap", code="chunk.lost")
         blob = self._store.chunks.open(name)
         if blob is None:
             raise EvidenceFalse(f"{name} is not there", code="chunk.missing", place=name)

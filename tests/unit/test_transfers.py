@@ -1,7 +1,7 @@
 """Long bodies in pieces: bounded memory, keys that are erased meanwhile, callers that go away."""
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,9 @@ from streams.api.transfers import (
     CHUNKS_MOST,
     EXPORTS_MOST,
     EXPORTS_ONE,
+    LINES_BYTES,
+    LISTS_MOST,
+    LISTS_ONE,
     ONE_CALLER,
     PIECE_BYTES,
     Pieces,
@@ -201,4 +204,51 @@ async def test_all_zips_together_are_bounded() -> None:
     found = await asyncio.gather(*(anext(one) for one in held), return_exceptions=True)
     assert [type(one) for one in found] == [memoryview] * EXPORTS_MOST + [Busy]
     for one in held:
+        await one.aclose()
+
+
+class Lines:
+    """A log of many lines; counts those that were read, and whether its reader was closed."""
+
+    def __init__(self, count: int = 100_000) -> None:
+        self.count, self.read, self.is_closed = count, 0, False
+
+    async def __call__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while self.read < self.count:
+                self.read += 1
+                yield b"%099d" % self.read
+        finally:
+            self.is_closed = True
+
+
+async def test_a_list_is_read_as_it_is_taken_and_every_line_comes() -> None:
+    """Breaks: a history of a hundred thousand events is held whole, for each caller that asks for it."""
+    slots, log, got = Transfers(), Lines(), 0
+    async with aclosing(slots.lines("caller", log())) as pieces:
+        async for piece in pieces:
+            got += len(piece)
+            assert len(piece) <= LINES_BYTES + 100
+            assert log.read * 100 == got
+    assert got == log.count * 100
+
+
+async def test_lists_are_bounded_and_give_their_slots_back() -> None:
+    """Breaks: one caller opens a thousand audit exports, and the server has no readers left for others."""
+    slots, logs = Transfers(), [Lines() for _ in range(LISTS_MOST + LISTS_ONE)]
+    own = [slots.lines("greedy", log()) for log in logs[:LISTS_ONE]]
+    others = [slots.lines(f"caller-{number}", log()) for number, log in enumerate(logs[LISTS_ONE:])]
+    for one in own:
+        await anext(one)
+    with pytest.raises(Busy) as refused:
+        await anext(slots.lines("greedy", Lines()()))
+    assert refused.value.code == "lists.limit"
+    for one in others[: LISTS_MOST - LISTS_ONE]:
+        await anext(one)
+    with pytest.raises(Busy):
+        await anext(others[-1])
+    await own[0].aclose()
+    assert logs[0].is_closed
+    await anext(slots.lines("greedy", Lines()()))
+    for one in (*own, *others):
         await one.aclose()

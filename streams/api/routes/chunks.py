@@ -1,31 +1,26 @@
 """The routes to the chunks of a session and to its recording as a whole."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from schemas.api.responses import ChunkPage, ChunkShown
-from streams.api import downloads
+from streams.api.answers import DISPOSITION, PROBLEMS, SOME_ETAG, of_bytes, of_head
 from streams.api.auth import caller_of
+from streams.api.conditions import OCTETS, Conditions, OfGet, OfHead
 from streams.api.downloads import Downloads
 from streams.api.looked import CHUNK_DOWNLOADED, DOWNLOADED, Form, SessionId
 from streams.api.parts import ApiParts
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts
 from streams.api.shapes import chunk_shown
 from streams.evidence.session_trees import existing
 from streams.evidence.stored_chunks import StoredChunks
 
 ChunkId = Annotated[str, Path(pattern=r"^[0-9]{1,10}$", description="Ten digits, or the sequence.")]
-RangeHeader = Annotated[str | None, Header(alias="Range", max_length=100)]
 After = Annotated[str, Query(pattern=r"^[0-9]{0,10}$", description="Only chunks after this one.")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-OCTETS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {downloads.OCTETS: {}}},
-    206: {"content": {downloads.OCTETS: {}}},
-}
 
-router = APIRouter(prefix=PREFIX, tags=["chunks"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["chunks"], responses=PROBLEMS)
 
 
 @router.get("/{session_id}/chunks", response_model=ChunkPage)
@@ -46,7 +41,7 @@ async def show_chunk(session_id: SessionId, chunk_id: ChunkId, parts: Parts) -> 
 @router.get(
     "/{session_id}/chunks/{chunk_id}/download",
     response_class=Response,
-    responses=OCTETS,
+    responses=of_bytes(OCTETS, {}),
     dependencies=CHUNK_DOWNLOADED,
 )
 async def download_chunk(
@@ -54,31 +49,52 @@ async def download_chunk(
     chunk_id: ChunkId,
     request: Request,
     parts: Parts,
+    asked: OfGet,
     form: Form = "plain",
-    range_header: RangeHeader = None,
 ) -> Response:
     """The bytes of one chunk: as they were recorded, or sealed as they are stored."""
-    stored = await _stored(parts, session_id)
-    chunk = stored.one(int(chunk_id))
-    headers = {"ETag": f'"{chunk.entry.digest.hex()}{"" if form == "sealed" else "-plain"}"'}
-    sending = _downloads(request, parts, stored)
-    if form == "sealed":
-        return await sending.sealed(chunk, range_header, headers)
-    return await sending.plain(chunk, range_header, headers)
+    return await _of_chunk(await _downloads(session_id, request, parts), int(chunk_id), form, asked)
 
 
-@router.get("/{session_id}/recording", response_class=Response, responses=OCTETS, dependencies=DOWNLOADED)
-async def download_recording(
-    session_id: SessionId, request: Request, parts: Parts, range_header: RangeHeader = None
+@router.head("/{session_id}/chunks/{chunk_id}/download", response_class=Response, responses=of_head({}))
+async def head_chunk(
+    session_id: SessionId,
+    chunk_id: ChunkId,
+    request: Request,
+    parts: Parts,
+    asked: OfHead,
+    form: Form = "plain",
 ) -> Response:
+    """Length and ETag of one chunk."""
+    return await _of_chunk(await _downloads(session_id, request, parts), int(chunk_id), form, asked)
+
+
+@router.get(
+    "/{session_id}/recording",
+    response_class=Response,
+    responses=of_bytes(OCTETS, DISPOSITION, SOME_ETAG),
+    dependencies=DOWNLOADED,
+)
+async def download_recording(session_id: SessionId, request: Request, parts: Parts, asked: OfGet) -> Response:
     """The recording as it was made: the plain bytes of all chunks so far, one after the other."""
-    stored = await _stored(parts, session_id)
     name = f'attachment; filename="{session_id}.bin"'
-    sending = _downloads(request, parts, stored)
-    return await sending.recording(range_header, {"Content-Disposition": name})
+    sending = await _downloads(session_id, request, parts)
+    return await sending.recording(asked, {"Content-Disposition": name})
 
 
-def _downloads(request: Request, parts: ApiParts, stored: StoredChunks) -> Downloads:
+@router.head("/{session_id}/recording", response_class=Response, responses=of_head(DISPOSITION, SOME_ETAG))
+async def head_recording(session_id: SessionId, request: Request, parts: Parts, asked: OfHead) -> Response:
+    """Length of the recording so far, and its ETag once it is sealed."""
+    return await download_recording(session_id, request, parts, asked)
+
+
+async def _of_chunk(sending: Downloads, index: int, form: Form, asked: Conditions) -> Response:
+    chunk = sending.stored.present(index)
+    return await (sending.sealed if form == "sealed" else sending.plain)(chunk, asked)
+
+
+async def _downloads(session_id: str, request: Request, parts: ApiParts) -> Downloads:
+    stored = await _stored(parts, session_id)
     return Downloads(parts.transfers, parts.keys, stored, caller_of(request).subject)
 
 

@@ -4,12 +4,12 @@ from fastapi import APIRouter
 
 from schemas.api.responses import SettingPage, SettingShown
 from schemas.config.settings import VARIABLES
-from streams.api.problems import RESPONSES
+from streams.api.answers import PROBLEMS
 from streams.api.routes.sessions import Parts
 
 DEFAULT = "default"
 
-router = APIRouter(tags=["pipelines"], responses=RESPONSES)
+router = APIRouter(tags=["pipelines"], responses=PROBLEMS)
 
 
 @router.get("/config", response_model=SettingPage)

@@ -2,62 +2,77 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from schemas.errors import EvidenceFalse
-from schemas.format.digest import h
-from schemas.format.file_names import stored_manifest
 from streams.api import live
+from streams.api.answers import CACHE, DISPOSITION, LINES, PROBLEMS, ZIP, of_stream
 from streams.api.auth import caller_of
+from streams.api.conditions import NO_STORE
 from streams.api.live import LiveEvents
 from streams.api.looked import EXPORTED, HISTORY_READ, MANIFEST_READ, SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Parts
+from streams.api.routes.trees import ENVELOPE, ENVELOPE_HEAD, get_manifest, head_manifest
 from streams.api.transfers import Pieces, begun
 from streams.evidence.evidence_zip import evidence_zip
-from streams.evidence.sealed_session import load_sealed
+from streams.evidence.sealed_session import load_sealed, require_seal
+from streams.evidence.session_trees import existing
 
-ZIP, DSSE, LINES = "application/zip", "application/json", "application/x-ndjson"
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]
 
-router = APIRouter(prefix=PREFIX, tags=["evidence"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["evidence"], responses=PROBLEMS)
 
 
-def _of(media_type: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {media_type: {}}}}
+router.get(
+    "/{session_id}/manifest",
+    name="download_manifest",
+    response_class=Response,
+    responses=ENVELOPE,
+    dependencies=MANIFEST_READ,
+)(get_manifest)
+router.head("/{session_id}/manifest", response_class=Response, responses=ENVELOPE_HEAD)(head_manifest)
 
 
 @router.get(
-    "/{session_id}/manifest", response_class=Response, responses=_of(DSSE), dependencies=MANIFEST_READ
+    "/{session_id}/history", response_class=Response, responses=of_stream(LINES), dependencies=HISTORY_READ
 )
-async def download_manifest(session_id: SessionId, parts: Parts) -> Response:
-    """The newest signed manifest, byte for byte as it was sealed."""
-    found = await load_sealed(parts.jet, parts.data, session_id)
-    name = stored_manifest(found.session.uid, found.session.seals[-1].seal_no)
-    envelope = await asyncio.to_thread(parts.evidence.manifests.read, name)
-    if envelope is None:
-        raise EvidenceFalse(f"{name} is not in the store", code="manifest.missing", place=name)
-    return Response(envelope, media_type=DSSE, headers={"ETag": f'"{h(envelope).hex()}"'})
-
-
-@router.get("/{session_id}/history", response_class=Response, responses=_of(LINES), dependencies=HISTORY_READ)
-async def download_history(session_id: SessionId, parts: Parts) -> Response:
+async def download_history(session_id: SessionId, request: Request, parts: Parts) -> Response:
     """Every event of the session's log, one a line, as it is stored."""
     await parts.log.existing(session_id)
-    events = await parts.log.history(session_id)
-    return Response(b"".join(event + b"\n" for event in events), media_type=LINES)
+    lines = parts.transfers.lines(caller_of(request).subject, parts.log.lines(session_id))
+    return Pieces(await begun(lines), 200, {"Cache-Control": NO_STORE}, LINES)
 
 
-@router.get("/{session_id}/evidence", response_class=Response, responses=_of(ZIP), dependencies=EXPORTED)
+@router.get(
+    "/{session_id}/evidence",
+    response_class=Response,
+    responses=of_stream(ZIP, DISPOSITION),
+    dependencies=EXPORTED,
+)
 async def download_evidence(session_id: SessionId, request: Request, parts: Parts) -> Response:
     """The evidence copy as a zip: unpack it and run `lucid verify` on the folder."""
     found = await load_sealed(parts.jet, parts.data, session_id)
     packed = await asyncio.to_thread(evidence_zip, found.evidence)
     body = await begun(parts.transfers.zipped(caller_of(request).subject, packed))
-    name = f'attachment; filename="{session_id}.zip"'
-    return Pieces(body, 200, {"Content-Disposition": name}, ZIP)
+    return Pieces(body, 200, _zip_headers(session_id), ZIP)
+
+
+@router.head(
+    "/{session_id}/evidence",
+    response_class=Response,
+    responses={200: {"headers": {**CACHE, **DISPOSITION}}},
+)
+async def head_evidence(session_id: SessionId, parts: Parts) -> Response:
+    """Whether there is an evidence copy. Its length is known only when it is made."""
+    require_seal(await existing(parts.log, session_id))
+    answer = Response(None, 200, _zip_headers(session_id), ZIP)
+    del answer.headers["Content-Length"]
+    return answer
+
+
+def _zip_headers(session_id: str) -> dict[str, str]:
+    return {"Cache-Control": NO_STORE, "Content-Disposition": f'attachment; filename="{session_id}.zip"'}
 
 
 async def _place(request: Request) -> AsyncIterator[LiveEvents]:
@@ -67,7 +82,7 @@ async def _place(request: Request) -> AsyncIterator[LiveEvents]:
         yield streams
 
 
-@router.get("/{session_id}/events", response_class=Response, responses=_of(live.MEDIA_TYPE))
+@router.get("/{session_id}/events", response_class=Response, responses=of_stream(live.MEDIA_TYPE))
 async def follow_events(
     session_id: SessionId,
     parts: Parts,
@@ -77,4 +92,4 @@ async def follow_events(
     """The session's live state as server-sent events: its log, and the steps of its chunks."""
     await parts.log.existing(session_id)
     events = streams.follow(session_id, last_event_id)
-    return Pieces(events, 200, {"Cache-Control": "no-store"}, live.MEDIA_TYPE)
+    return Pieces(events, 200, {"Cache-Control": NO_STORE}, live.MEDIA_TYPE)

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Body
 
 from schemas.api.requests import RecoverAsked
 from schemas.api.responses import SessionShown
+from streams.api.answers import PROBLEMS
 from streams.api.commands import Sending
 from streams.api.looked import SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX, Asked, ReasonQuery, commanded, reasoned
 
-router = APIRouter(prefix=PREFIX + "/{session_id}", tags=["sessions"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX + "/{session_id}", tags=["sessions"], responses=PROBLEMS)
 
 
 @router.post("/error", response_model=SessionShown)

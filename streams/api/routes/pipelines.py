@@ -9,12 +9,12 @@ from schemas.api.requests import Reasoned, SessionCreate
 from schemas.api.responses import PipelineShown, UploadProgress
 from schemas.events.session import State
 from streams.api.acted import UPLOADED
+from streams.api.answers import CREATED, PROBLEMS, Answers, header
 from streams.api.arriving import arriving
 from streams.api.asked_sessions import opened
-from streams.api.commands import Sending
-from streams.api.downloads import OCTETS
+from streams.api.commands import Asking, Sending
+from streams.api.conditions import OCTETS
 from streams.api.looked import SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Asked, Parts
 from streams.api.shapes import pipeline_shown
 
@@ -29,11 +29,12 @@ UploadOffset = Annotated[
 RAW_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
 }
+OFFSET: Answers = {200: {"headers": {"Upload-Offset": header("Where the next byte belongs.")}}}
 
-router = APIRouter(prefix=PREFIX, tags=["pipelines"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["pipelines"], responses=PROBLEMS)
 
 
-@router.post("", status_code=201, response_model=PipelineShown)
+@router.post("", status_code=201, response_model=PipelineShown, responses=CREATED)
 async def create_pipeline(
     send: Sending, parts: Parts, response: Response, asked: Annotated[SessionCreate | None, Body()] = None
 ) -> PipelineShown:
@@ -60,9 +61,9 @@ async def stop_pipeline(session_id: SessionId, send: Sending, asked: Asked = Non
 
 
 @router.get("/{session_id}/status", response_model=PipelineShown)
-async def pipeline_status(session_id: SessionId, send: Sending) -> PipelineShown:
+async def pipeline_status(session_id: SessionId, asking: Asking) -> PipelineShown:
     """How far the six stages are."""
-    return pipeline_shown(await send.show(session_id))
+    return pipeline_shown(await asking.show(session_id))
 
 
 @router.delete("/{session_id}", response_model=PipelineShown)
@@ -75,7 +76,11 @@ async def clean_up_pipeline(session_id: SessionId, send: Sending) -> PipelineSho
 
 
 @router.post(
-    "/{session_id}/chunks", response_model=UploadProgress, openapi_extra=RAW_BODY, dependencies=UPLOADED
+    "/{session_id}/chunks",
+    response_model=UploadProgress,
+    responses=OFFSET,
+    openapi_extra=RAW_BODY,
+    dependencies=UPLOADED,
 )
 async def upload(
     session_id: SessionId,
@@ -90,7 +95,7 @@ async def upload(
     return UploadProgress(session_id=session_id, offset=offset)
 
 
-@router.get("/{session_id}/chunks", response_model=UploadProgress)
+@router.get("/{session_id}/chunks", response_model=UploadProgress, responses=OFFSET)
 async def upload_progress(session_id: SessionId, parts: Parts, response: Response) -> UploadProgress:
     """How far an upload came: the next byte belongs at `offset`."""
     offset = await parts.uploads.offset(session_id)

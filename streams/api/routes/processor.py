@@ -23,11 +23,11 @@ from schemas.api.problem import Problem, problem_of
 from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse
 from schemas.format.chunk_header import SUITE_NAMES, Codec, CodecName
+from streams.api.answers import CACHE, PROBLEMS, Answers, header
 from streams.api.arriving import arriving
 from streams.api.auth import caller_of
-from streams.api.downloads import OCTETS
+from streams.api.conditions import NO_STORE, OCTETS
 from streams.api.parts import ApiParts
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts
 from streams.api.transfers import Pieces, in_memory
 from streams.evidence.chunk_processor import Made, of_base64
@@ -41,7 +41,7 @@ AT_ONCE = 2
 """Chunks of one batch that are under way, for each worker: a batch leaves the queue to others."""
 
 log = logger("lucid.api")
-router = APIRouter(tags=["processor"], responses=RESPONSES)
+router = APIRouter(tags=["processor"], responses=PROBLEMS)
 
 Key = Annotated[
     str | None,
@@ -62,13 +62,22 @@ BATCH_BODY: dict[str, Any] = {
         "content": {JSON: {"schema": ChunkBatch.model_json_schema()}},
     }
 }
-CHUNK_ANSWERS: dict[int | str, dict[str, Any]] = {
+SEALED = {
+    "ETag": "Of sealed bytes: their digest.",
+    "X-Chunk-Leaf": "Of sealed bytes: the leaf in the tree, hex.",
+    "X-Chunk-Entry": "Of sealed bytes: their entry (format.md §7), hex.",
+    "X-Chunk-Compression": "Of sealed bytes: the codec.",
+    "X-Plain-Hash": "Of sealed bytes: the digest of the plain ones, hex.",
+}
+CHUNK_ANSWERS: Answers = {
     200: {
         "model": ChunkMade,
         "description": "The chunk is processed. With `Accept: application/octet-stream`: its sealed bytes.",
         "content": {OCTETS: {}},
+        "headers": {**CACHE, **{name: header(text, always=False) for name, text in SEALED.items()}},
     }
 }
+BATCH_ANSWERS: Answers = {200: {"model": BatchMade, "headers": CACHE}}
 
 
 async def _holding(parts: Parts) -> AsyncIterator[HeldBytes]:
@@ -105,9 +114,7 @@ async def process_chunk(
     return _json_answer(_shown(made, with_bytes=asked.sealed).model_dump_json())
 
 
-@router.post(
-    "/chunks/batch", openapi_extra=BATCH_BODY, responses={200: {"model": BatchMade}}, response_model=None
-)
+@router.post("/chunks/batch", openapi_extra=BATCH_BODY, responses=BATCH_ANSWERS, response_model=None)
 async def process_batch(request: Request, parts: Parts, held: Held) -> Response:
     """Process many chunks. A chunk that is wrong, late or refused is a problem and disturbs no other."""
     body = await _body(request, held, BATCH_BYTES)
@@ -236,6 +243,7 @@ def _sealed(made: Made) -> Response:
         )
     entry = made.chunk.entry
     headers = {
+        "Cache-Control": NO_STORE,
         "ETag": f'"{entry.digest.hex()}"',
         "X-Chunk-Leaf": made.chunk.leaf.hex(),
         "X-Chunk-Entry": entry.pack().hex(),
@@ -246,7 +254,7 @@ def _sealed(made: Made) -> Response:
 
 
 def _json_answer(text: str) -> Response:
-    return _answer(text.encode(), JSON, {"Cache-Control": "no-store"})
+    return _answer(text.encode(), JSON, {"Cache-Control": NO_STORE})
 
 
 def _answer(body: bytes, media_type: str, headers: dict[str, str]) -> Response:

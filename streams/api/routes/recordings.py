@@ -5,23 +5,23 @@ from fastapi import APIRouter, Request, Response
 from schemas.api.requests import RecordingStart
 from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
 from streams.api.acted import STARTED, STOPPED, UPLOADED
+from streams.api.answers import CREATED, PROBLEMS
 from streams.api.asked_sessions import about_recording, recorded_settings
 from streams.api.auth import caller_of
 from streams.api.commands import Sending
 from streams.api.looked import Reason, SessionId
 from streams.api.parts import ApiParts
-from streams.api.problems import RESPONSES
 from streams.api.routes.chunks import After, Limit, chunk_page
-from streams.api.routes.pipelines import RAW_BODY, upload
+from streams.api.routes.pipelines import OFFSET, RAW_BODY, upload
 from streams.api.routes.sessions import Parts
 from streams.host.own_recordings import OwnRecording
 
-router = APIRouter(tags=["recordings"], responses=RESPONSES)
-listing = APIRouter(tags=["recordings"], responses=RESPONSES)
+router = APIRouter(tags=["recordings"], responses=PROBLEMS)
+listing = APIRouter(tags=["recordings"], responses=PROBLEMS)
 """Of session-storage, too."""
 
 
-@router.post("/recordings/start", status_code=201, response_model=RecordingState)
+@router.post("/recordings/start", status_code=201, response_model=RecordingState, responses=CREATED)
 async def start_recording(
     asked: RecordingStart,
     request: Request,
@@ -83,6 +83,7 @@ router.post(
     name="process_chunk",
     description="Hand bytes of a started session to the six stages.",
     response_model=UploadProgress,
+    responses=OFFSET,
     openapi_extra=RAW_BODY,
     dependencies=UPLOADED,
 )(upload)

@@ -10,11 +10,11 @@ from schemas.api.requests import FilterQuery, ListQuery, Reasoned, SessionCreate
 from schemas.api.responses import PipelineShown, SessionPage, SessionShown, Statistics, Sums, SystemStatistics
 from schemas.errors import Unconditional
 from schemas.events.session import State
+from streams.api.answers import LOCATION, PROBLEMS, Answers, header, problem
 from streams.api.asked_sessions import filtered, listed, opened, updated
-from streams.api.commands import Sending
+from streams.api.commands import Asking, Sending
 from streams.api.looked import SessionId
 from streams.api.parts import ApiParts, given_parts
-from streams.api.problems import RESPONSES
 from streams.api.shapes import pipeline_shown, session_shown, statistics
 
 PREFIX = "/api/v1/sessions"
@@ -29,12 +29,19 @@ ReasonQuery = Annotated[str, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", descripti
 Asked = Annotated[Reasoned | None, Body()]
 FIRST = 1
 """The revision of the members that a session is created with."""
+REVISION = {"ETag": header("Of the descriptive members; none if they are hidden or erased.", always=False)}
+TOLD: Answers = {200: {"headers": REVISION}}
+MADE: Answers = {201: {"headers": {**LOCATION, **REVISION}}}
+STALE: Answers = {
+    412: problem("The session has changed: read it again."),
+    428: problem("There is no If-Match."),
+}
 Parts = Annotated[ApiParts, Depends(given_parts)]
 
-router = APIRouter(prefix=PREFIX, tags=["sessions"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["sessions"], responses=PROBLEMS)
 
 
-@router.post("", status_code=201, response_model=SessionShown)
+@router.post("", status_code=201, response_model=SessionShown, responses=MADE)
 async def create_session(
     asked: SessionCreate, send: Sending, parts: Parts, response: Response
 ) -> SessionShown:
@@ -50,9 +57,9 @@ async def create_session(
 
 
 @router.get("", response_model=SessionPage)
-async def list_sessions(send: Sending, wanted: Annotated[ListQuery, Query()]) -> SessionPage:
+async def list_sessions(asking: Asking, wanted: Annotated[ListQuery, Query()]) -> SessionPage:
     """A page of sessions that fit, the newest first unless it is asked otherwise."""
-    page = await send.ask("list", listed(wanted))
+    page = await asking.ask("list", listed(wanted))
     return SessionPage(
         sessions=[session_shown(one) for one in page["sessions"]],
         next=page["cursor"] or None,
@@ -61,9 +68,9 @@ async def list_sessions(send: Sending, wanted: Annotated[ListQuery, Query()]) ->
 
 
 @router.get("/statistics", response_model=SystemStatistics)
-async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Query()]) -> SystemStatistics:
+async def show_system_statistics(asking: Asking, wanted: Annotated[FilterQuery, Query()]) -> SystemStatistics:
     """The sums over all sessions that fit, and by state."""
-    totals = await send.ask("totals", filtered(wanted))
+    totals = await asking.ask("totals", filtered(wanted))
     return SystemStatistics(
         **_summed(totals),
         states={state: Sums(**_summed(sums)) for state, sums in totals["states"].items()},
@@ -71,14 +78,14 @@ async def show_system_statistics(send: Sending, wanted: Annotated[FilterQuery, Q
     )
 
 
-@router.get("/{session_id}", response_model=SessionShown)
-async def show_session(session_id: SessionId, send: Sending, response: Response) -> SessionShown:
+@router.get("/{session_id}", response_model=SessionShown, responses=TOLD)
+async def show_session(session_id: SessionId, asking: Asking, response: Response) -> SessionShown:
     """One session, as its log tells. No condition counts here: the state of a session is asked for."""
-    shown, found = await asyncio.gather(send.show(session_id), send.details(session_id))
+    shown, found = await asyncio.gather(asking.show(session_id), asking.details(session_id))
     return _tagged(response, session_shown(shown, found), found)
 
 
-@router.put("/{session_id}", response_model=SessionShown)
+@router.put("/{session_id}", response_model=SessionShown, responses={**TOLD, **STALE})
 async def update_session(
     session_id: SessionId,
     asked: SessionUpdate,
@@ -125,9 +132,9 @@ async def resume_recording(session_id: SessionId, send: Sending, asked: Asked = 
 
 
 @router.get("/{session_id}/pipeline", response_model=PipelineShown)
-async def show_pipeline(session_id: SessionId, send: Sending) -> PipelineShown:
+async def show_pipeline(session_id: SessionId, asking: Asking) -> PipelineShown:
     """How far the six stages are."""
-    return pipeline_shown(await send.show(session_id))
+    return pipeline_shown(await asking.show(session_id))
 
 
 @router.post("/{session_id}/pipeline/pause", response_model=PipelineShown)
@@ -143,9 +150,9 @@ async def resume_pipeline(session_id: SessionId, send: Sending, asked: Asked = N
 
 
 @router.get("/{session_id}/statistics", response_model=Statistics)
-async def show_statistics(session_id: SessionId, send: Sending) -> Statistics:
+async def show_statistics(session_id: SessionId, asking: Asking) -> Statistics:
     """The numbers of one session."""
-    return statistics(await send.show(session_id))
+    return statistics(await asking.show(session_id))
 
 
 def seen_revision(if_match: str | None) -> int | None:

@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request
 
 from schemas.api.responses import CompressionStatistics, ServiceStatus
-from streams.api.commands import Sending
-from streams.api.problems import RESPONSES
+from streams.api.answers import PROBLEMS
+from streams.api.commands import Asking
 from streams.api.routes.sessions import Parts
 
-router = APIRouter(tags=["status"], responses=RESPONSES)
-compression = APIRouter(tags=["recordings"], responses=RESPONSES)
+router = APIRouter(tags=["status"], responses=PROBLEMS)
+compression = APIRouter(tags=["recordings"], responses=PROBLEMS)
 
 
 @router.get("/status", response_model=ServiceStatus)
-async def show_status(request: Request, parts: Parts, send: Sending) -> ServiceStatus:
+async def show_status(request: Request, parts: Parts, asking: Asking) -> ServiceStatus:
     """Since when the service runs, and how many sessions there are in each state."""
-    totals = await send.ask("totals", {})
+    totals = await asking.ask("totals", {})
     began: datetime = request.app.state.began
     return ServiceStatus(
         service=parts.service,
@@ -30,10 +30,10 @@ async def show_status(request: Request, parts: Parts, send: Sending) -> ServiceS
 
 
 @compression.get("/compression/stats", response_model=CompressionStatistics)
-async def show_compression(parts: Parts, send: Sending) -> CompressionStatistics:
+async def show_compression(parts: Parts, asking: Asking) -> CompressionStatistics:
     """The plain and the stored bytes of this host's sealed sessions."""
     host = parts.recordings_here.host
-    totals = await send.ask("totals", {"host": host, "sealed": True})
+    totals = await asking.ask("totals", {"host": host, "sealed": True})
     plain, stored = totals["plain_bytes"], totals["sealed_bytes"]
     return CompressionStatistics(
         host=host,

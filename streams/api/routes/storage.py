@@ -10,29 +10,24 @@ from fastapi import APIRouter, Path, Request, Response
 from schemas.api.chunks import StoredPut
 from schemas.format.chunk_header import MAX_SEALED
 from streams.api.acted import STORED
+from streams.api.answers import ETAG, LOCATION, PROBLEMS, of_bytes, of_head
 from streams.api.arriving import arriving
 from streams.api.blob_answer import answer
-from streams.api.downloads import OCTETS
+from streams.api.conditions import OCTETS, OfGet, OfHead
 from streams.api.looked import SEALED_READ, SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts
 from streams.evidence.session_trees import existing
 
 Index = Annotated[int, Path(ge=0, lt=10**10, description="Index of the chunk in its session.")]
-BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {OCTETS: {}}, "description": "The sealed chunk. ETag: its digest."},
-    206: {"content": {OCTETS: {}}, "description": "A range of it."},
-    304: {"description": "The caller has these bytes already."},
-}
 PUT_BODY = {
     "requestBody": {"required": True, "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}
 }
 PUT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"model": StoredPut, "description": "These bytes were stored before."},
-    201: {"model": StoredPut, "description": "Stored."},
+    200: {"model": StoredPut, "description": "These bytes were stored before.", "headers": ETAG},
+    201: {"model": StoredPut, "description": "Stored.", "headers": {**ETAG, **LOCATION}},
 }
 
-router = APIRouter(prefix="/chunks", tags=["storage"], responses=RESPONSES)
+router = APIRouter(prefix="/chunks", tags=["storage"], responses=PROBLEMS)
 
 
 @router.put("/{session_id}/{index:int}", openapi_extra=PUT_BODY, responses=PUT_ANSWERS, dependencies=STORED)
@@ -55,18 +50,23 @@ async def put_chunk(
     )
 
 
-@router.head("/{session_id}/{index:int}", name="head_chunk", response_class=Response, responses=BYTES)
-@router.get("/{session_id}/{index:int}", response_class=Response, responses=BYTES, dependencies=SEALED_READ)
-async def get_chunk(
-    session_id: SessionId,
-    index: Index,
-    request: Request,
-    parts: Parts,
-) -> Response:
-    """The sealed chunk as it lies in the store. Conditions: If-None-Match, Range, If-Range."""
+@router.get(
+    "/{session_id}/{index:int}",
+    response_class=Response,
+    responses=of_bytes(OCTETS, {}),
+    dependencies=SEALED_READ,
+)
+async def get_chunk(session_id: SessionId, index: Index, parts: Parts, asked: OfGet) -> Response:
+    """The sealed chunk as it lies in the store. ETag: its digest."""
     session = await existing(parts.log, session_id)
     found = await parts.chunks.store.find(session, index)
-    return answer(found.blob, etag(found.digest), request.headers)
+    return answer(found.blob, etag(found.digest), asked)
+
+
+@router.head("/{session_id}/{index:int}", response_class=Response, responses=of_head({}))
+async def head_chunk(session_id: SessionId, index: Index, parts: Parts, asked: OfHead) -> Response:
+    """Length and ETag of a sealed chunk."""
+    return await get_chunk(session_id, index, parts, asked)
 
 
 def etag(digest: bytes) -> str:

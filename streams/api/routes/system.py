@@ -7,19 +7,23 @@ from fastapi import APIRouter, Request, Response
 
 from schemas.api.responses import Health
 from schemas.errors import NotFound
+from streams.api.answers import OPEN_PROBLEMS, Answers, problem
 from streams.api.dependencies import OK
 from streams.api.metrics import Metrics
 from streams.api.parts import parts_of
 from streams.api.routes.sessions import PREFIX, Parts
 
-TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}}}
+TEXT: Answers = {
+    200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}},
+    404: problem("Metrics are switched off (METRICS_ENABLED)."),
+}
 READY_S = 1.0
 """How old the states may be by which readiness is told."""
 
-router = APIRouter(tags=["system"])
-metrics_router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], responses=OPEN_PROBLEMS)
+metrics_router = APIRouter(tags=["system"], responses=OPEN_PROBLEMS)
 """Also served alone, on a port of its own."""
-of_sessions = APIRouter(prefix=PREFIX, tags=["sessions"])
+of_sessions = APIRouter(prefix=PREFIX, tags=["sessions"], responses=OPEN_PROBLEMS)
 """Health and metrics again, where people look for those of session-api."""
 
 

@@ -1,33 +1,28 @@
 """The routes to the Merkle tree of a session, its proofs, and its signed manifest."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from schemas.api.chunks import ConsistencyShown, InclusionShown, Leaf, TreeShown
-from schemas.errors import EvidenceFalse, RefusedByState
-from schemas.format.file_names import stored_manifest
 from schemas.format.index import Entry
-from schemas.ports import OpenBlob
+from streams.api.answers import PROBLEMS, of_bytes, of_head
 from streams.api.blob_answer import answer
+from streams.api.conditions import OfGet, OfHead
 from streams.api.looked import MANIFEST_READ, SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import Parts
+from streams.evidence.sealed_session import require_seal
 from streams.evidence.session_trees import SessionTree, existing
 
 LEAVES_MOST = 1000
 JSON = "application/json"
-ENVELOPE: dict[int | str, dict[str, Any]] = {
-    200: {"content": {JSON: {}}, "description": "The envelope. ETag: its digest."},
-    206: {"content": {JSON: {}}, "description": "A range of it."},
-    304: {"description": "The caller has it already."},
-}
+ENVELOPE, ENVELOPE_HEAD = of_bytes(JSON, {}), of_head({})
 Size = Annotated[int, Query(ge=0, lt=2**53, description="Leaves of the tree.")]
 AnySize = Annotated[int | None, Query(ge=0, lt=2**53, description="Leaves of the tree; without: all.")]
 Index = Annotated[int, Path(ge=0, lt=2**53)]
 
-router = APIRouter(prefix="/sessions", tags=["processor"], responses=RESPONSES)
+router = APIRouter(prefix="/sessions", tags=["processor"], responses=PROBLEMS)
 
 
 @router.get("/{session_id}/merkle")
@@ -96,34 +91,19 @@ async def show_inclusion(
     )
 
 
-@router.head("/{session_id}/manifest", name="head_manifest", response_class=Response, responses=ENVELOPE)
 @router.get("/{session_id}/manifest", response_class=Response, responses=ENVELOPE, dependencies=MANIFEST_READ)
-async def get_manifest(session_id: SessionId, request: Request, parts: Parts) -> Response:
-    """The signed envelope of the newest seal, byte by byte as it is stored. ETag: its digest."""
+async def get_manifest(session_id: SessionId, parts: Parts, asked: OfGet) -> Response:
+    """The signed envelope of the newest seal, byte for byte as it is stored. ETag: its digest."""
     session = await existing(parts.log, session_id)
-    if not session.sealed:
-        raise RefusedByState(
-            f"session {session_id} is {session.state}, not sealed: it has no manifest yet",
-            code="evidence.unsealed",
-        )
-    seal = session.seals[-1]
-    name = stored_manifest(session.uid, seal.seal_no)
-    blob = await asyncio.to_thread(parts.evidence.manifests.open, name)
-    if blob is None or not await _is(blob, seal.manifest):
-        raise EvidenceFalse(
-            f"the manifest of {session_id} in the store is not the one that was sealed",
-            code="manifest.digest",
-        )
-    return answer(blob, f'"{seal.manifest.hex()}"', request.headers, JSON)
+    require_seal(session)
+    blob = await asyncio.to_thread(parts.evidence.open_manifest, session)
+    return answer(blob, f'"{session.seals[-1].manifest.hex()}"', asked, JSON)
 
 
-async def _is(blob: OpenBlob, digest: bytes) -> bool:
-    """Whether the file has this digest; otherwise it is closed."""
-    found = await asyncio.to_thread(blob.content)
-    if found.digest == digest:
-        return True
-    blob.close()
-    return False
+@router.head("/{session_id}/manifest", response_class=Response, responses=ENVELOPE_HEAD)
+async def head_manifest(session_id: SessionId, parts: Parts, asked: OfHead) -> Response:
+    """Length and ETag of the signed envelope."""
+    return await get_manifest(session_id, parts, asked)
 
 
 def _leaf(tree: SessionTree, index: int) -> Leaf:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from schemas.api.where import ChunkError, ChunkPlace, WhereShown
-from streams.api.commands import Sending
+from streams.api.answers import PROBLEMS
+from streams.api.commands import Asking
 from streams.api.looked import SessionId
-from streams.api.problems import RESPONSES
 from streams.api.routes.sessions import PREFIX
 from streams.api.shapes import time_of
 from streams.control.where import PAGE_MOST
@@ -18,17 +18,17 @@ After = Annotated[int | None, Query(ge=0, lt=2**53, description="Only chunks aft
 Limit = Annotated[int, Query(ge=1, le=PAGE_MOST)]
 Unstored = Annotated[bool, Query(description="Only chunks that are neither stored nor lost.")]
 
-router = APIRouter(prefix=PREFIX, tags=["chunks"], responses=RESPONSES)
+router = APIRouter(prefix=PREFIX, tags=["chunks"], responses=PROBLEMS)
 
 
 @router.get("/{session_id}/where", response_model=WhereShown)
 async def show_where(
-    session_id: SessionId, send: Sending, after: After = None, limit: Limit = 100, unstored: Unstored = False
+    session_id: SessionId, asking: Asking, after: After = None, limit: Limit = 100, unstored: Unstored = False
 ) -> WhereShown:
     """Where each chunk is: its stage, tries, last error and trace, and when it will be stored."""
     first = -1 if after is None else after
     body = {"session": session_id, "after": first, "limit": limit, "unstored": unstored}
-    return where_shown(await send.ask("where", body))
+    return where_shown(await asking.ask("where", body))
 
 
 def where_shown(found: Mapping[str, Any]) -> WhereShown:
