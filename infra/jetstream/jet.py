@@ -31,6 +31,7 @@ from schemas.ports.messages import (
     StreamInfo,
     StreamSpec,
 )
+from schemas.ports.telemetry import NO_TRACES, Tracer
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 BUSY = Backoff(0.05, 1.0, jitter=0.5)
@@ -66,6 +67,7 @@ class Jet:
     def __init__(self, conn: Connection, credential: Credential = str) -> None:
         self._conn = conn
         self.credential: Credential = credential
+        self.tracer: Tracer = NO_TRACES
 
     @property
     def url(self) -> str:

@@ -27,8 +27,10 @@ from schemas.ports.keys import (
 )
 from schemas.ports.processes import Child, Process, Server, Source
 from schemas.ports.read_models import Views
+from schemas.ports.telemetry import NO_TRACES, Span, Tracer
 
 __all__ = [
+    "NO_TRACES",
     "Blobs",
     "Child",
     "Consumer",
@@ -61,7 +63,9 @@ __all__ = [
     "Signers",
     "SigningKey",
     "Source",
+    "Span",
     "Tokens",
+    "Tracer",
     "Views",
     "Writer",
 ]

@@ -21,6 +21,7 @@ from schemas.ports.messages import (
     StreamInfo,
     StreamSpec,
 )
+from schemas.ports.telemetry import Tracer
 
 
 class Follower(Protocol):
@@ -99,6 +100,9 @@ class Reader(Protocol):
 
 class Writer(Protocol):
     """Adds messages. A message is durable when its call returns; after Unavailable it may be, too."""
+
+    tracer: Tracer
+    """Begins the spans of the work that is done over this connection."""
 
     @property
     def max_payload(self) -> int:

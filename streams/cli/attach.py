@@ -28,12 +28,14 @@ Result = TypeVar("Result")
 
 
 @asynccontextmanager
-async def attached(*, serving: bool = False) -> AsyncIterator[Jet]:
+async def attached(*, serving: bool = False, name: str = "lucid-cli") -> AsyncIterator[Jet]:
     """A connection to the running system. serving: wait until commands are answered, too.
+
+    name: of this process, for the server and in traces.
 
     Raises Unavailable (server.absent, services.absent, nats.*), Denied (nats.*).
     """
-    async with connection(Installation.here(), "lucid-cli", serving=serving) as jet:
+    async with connection(Installation.here(), name, serving=serving) as jet:
         yield jet
 
 

@@ -100,6 +100,7 @@ async def connection(here: Installation, name: str, *, serving: bool) -> AsyncIt
                     await waiting.pause(error)
         finally:
             waiting.end()
+        await stack.enter_async_context(here.traced(jet, name))
         yield jet
 
 

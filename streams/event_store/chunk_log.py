@@ -1,6 +1,7 @@
 """Reads a session's chunk events back: its checkpoint, its recorded chunks, the place of one fragment."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from schemas import subjects
 from schemas.errors import Rejected
@@ -27,22 +28,32 @@ def data_seqs(recorded: Recorded) -> list[int]:
     return [seq for seq, row in zip(stream_seqs(recorded), rows, strict=True) if row.kind is Kind.DATA]
 
 
-async def last_recorded(jet: Reader, session: str) -> tuple[int, Recorded | Ended] | None:
-    """The session's checkpoint, read from the leader, with its stream sequence; None: there is none yet."""
+class Checkpoint(NamedTuple):
+    """The last event of a session's recording. seq: our next event goes after the message at it."""
+
+    seq: int
+    event: Recorded | Ended
+    traceparent: str = ""
+    """Of the last chunk; empty: unknown."""
+
+
+async def last_recorded(jet: Reader, session: str) -> Checkpoint | None:
+    """The session's checkpoint, read from the leader; None: there is none yet."""
     message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
     if message is None:
         return None
-    event = recorded_in(message)
+    event, traceparent = recorded_in(message), message.headers.get("traceparent", "")
     if event is None:  # a foreign message stands after it: our next event goes after that message
+        traceparent = ""
         async for earlier in recorded_events(jet, session):
             event = earlier
-    return (message.seq, event) if event else None
+    return Checkpoint(message.seq, event, traceparent) if event else None
 
 
 async def recorded_chunks(jet: Reader, session: str) -> int:
     """How many chunks of the session are recorded now."""
     last = await last_recorded(jet, session)
-    return last[1].state.next_index if last else 0
+    return last.event.state.next_index if last else 0
 
 
 async def recorded_events(jet: Reader, session: str) -> AsyncIterator[Recorded | Ended]:

@@ -1,7 +1,5 @@
 """The message that carries one fragment: how many plain bytes fit into it, and its headers."""
 
-import secrets
-
 from schemas.errors import Misuse
 from schemas.events.headers import headers
 from schemas.format.fragment import HEADER_BYTES, MAX_DATA_PLAIN, SIGNATURE_BYTES, TAG_BYTES
@@ -15,12 +13,11 @@ LEAST_PAYLOAD = 16 << 10
 EVENT_TYPE = "lucid.fragment.v1"
 
 
-def fragment_headers(host: str, uid: bytes, seq: int) -> dict[str, str]:
+def fragment_headers(host: str, uid: bytes, seq: int, traceparent: str = "") -> dict[str, str]:
     """CloudEvents attributes and a trace. No message id: one host could swallow another's message."""
-    trace = secrets.token_hex(24)
     return headers(
         EVENT_TYPE,
-        f"00-{trace[:32]}-{trace[32:]}-01",
+        traceparent,
         source=f"lucid/hosts/{host}",
         id=f"{uid.hex()}.0.{seq}",
     )

@@ -30,6 +30,7 @@ from schemas.format.digest import Buffer
 from schemas.format.fragment import PartSettings
 from schemas.ports import Credential, Writer
 from streams.host.fragment_message import fragment_bytes, fragment_headers
+from streams.host.fragment_traces import ExpectedChunk, FragmentTraces
 from streams.host.outbox import Outbox
 from streams.host.send_quota import SendQuota
 from streams.scheduling.clock import Clock, now_us
@@ -59,6 +60,8 @@ class Grant:
     chunk_bytes: int
     credential: Credential = str
     """Makes the tokens of the host; `str` makes none."""
+    chunk_max_seconds: int = 0
+    """0: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class Publisher:
         self._jet = jet
         self._sealer = FragmentSealer(grant.uid, 0, grant.sign_key, grant.intake_public, grant.genesis)
         self._outbox = Outbox(self._publish, self._troubled)
+        expected = ExpectedChunk(grant.chunk_bytes, grant.chunk_max_seconds)
+        self._traces = FragmentTraces(jet.tracer, grant.host, grant.session, grant.uid, expected)
         self._on_progress = on_progress
         self._clock_us = clock_us
         self._first_us = self._last_us = 0
@@ -225,6 +230,7 @@ class Publisher:
     async def close(self) -> None:
         """Give up the fragments that the stream does not hold yet."""
         await self._outbox.close()
+        self._traces.close(asyncio.CancelledError("given up"))
 
     async def _may_send(self, size: int) -> bool:
         """Wait until so many bytes of data may be sent, with ticks meanwhile; False: they are given up."""
@@ -249,11 +255,13 @@ class Publisher:
         return not self._lost_us
 
     async def _send(self, fragment: bytearray, barrier: bool = False) -> None:
-        await self._outbox.send(fragment, self._headers(self._sealer.state.next_seq - 1), barrier=barrier)
+        headers = self._headers(self._sealer.state.next_seq - 1, self._traces.begin(fragment))
+        await self._outbox.send(fragment, headers, barrier=barrier)
         self._on_progress(self.progress)
 
     async def _publish(self, data: Bytes, headers: Mapping[str, str]) -> None:
-        await self._jet.publish(self._subject, data, headers)
+        ack = await self._jet.publish(self._subject, data, headers)
+        self._traces.sent(headers.get("traceparent", ""), ack.seq)
         self._trouble = ""
         self._on_progress(self.progress)
 
@@ -263,8 +271,8 @@ class Publisher:
         self._trouble = error.message
         self._on_progress(self.progress)
 
-    def _headers(self, seq: int) -> dict[str, str]:
-        return fragment_headers(self.grant.host, self.grant.uid, seq)
+    def _headers(self, seq: int, traceparent: str) -> dict[str, str]:
+        return fragment_headers(self.grant.host, self.grant.uid, seq, traceparent)
 
     def _time_us(self) -> int:
         """Host time of a fragment that is made now; noted in `progress`."""

@@ -106,7 +106,8 @@ async def start_session(
         intake = bytes.fromhex(started["intake"])
         first = genesis(uid, MAIN, me.public, counter, previous, intake)
         me.settle(session, first)
-        return Grant(session, host, uid, first, intake, me.key, settings.chunk_bytes, me.credential)
+        chunks = settings.chunk_bytes, me.credential, settings.chunk_max_seconds
+        return Grant(session, host, uid, first, intake, me.key, *chunks)
 
 
 async def _give_up(jet: Jet, create: Create, uid: bytes, me: Credential) -> None:

@@ -24,11 +24,13 @@ from schemas.events.session import State
 from schemas.format.fragment import PartSettings
 from schemas.ports import Identities, Jet
 from schemas.subjects import UPLOAD_HOST
+from schemas.telemetry import span_facts
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.host.fragment_message import fragment_bytes, fragment_headers
 from streams.host.send_quota import SendQuota
 from streams.host.upload_chain import Chain, ChainReader, created
+from streams.host.upload_traces import uploaded
 from streams.scheduling.clock import Clock, now_us
 from streams.scheduling.retry import LOG_OUTAGE, retry
 
@@ -162,9 +164,12 @@ class Uploads:
         self._chains.pop(chain.session.id, None)
         seq = chain.sealer.state.next_seq
         chain.time_us = max(self._clock_us(), chain.time_us)
-        fragment = make(chain.sealer, chain.time_us)
-        headers = fragment_headers(UPLOAD_HOST, chain.session.uid, seq)
-        chain.last_seq = await self._jet.append(chain.subject, fragment, chain.last_seq, headers)
+        span = uploaded(self._jet.tracer, chain)
+        with span:
+            fragment = make(chain.sealer, chain.time_us)
+            headers = fragment_headers(UPLOAD_HOST, chain.session.uid, seq, span.traceparent)
+            chain.last_seq = await self._jet.append(chain.subject, fragment, chain.last_seq, headers)
+            span.set({span_facts.STREAM_SEQ: chain.last_seq, span_facts.BODY_BYTES: len(fragment)})
         chain.ended = chain.ended or make is _final
         self._remember(chain)
 

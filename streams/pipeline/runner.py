@@ -35,6 +35,7 @@ from schemas.ports.messages import Message
 from schemas.ports.metrics import NO_METER, trace_id_of
 from streams.event_store.dead_letters import BUG, dead_letter, publish_dead_letter
 from streams.pipeline.measurements import FAILURE, OUTAGE, SLOW, StageMeasurements
+from streams.pipeline.stage_spans import StageSpans, carried
 from streams.pipeline.tries import Tries
 from streams.scheduling.fair_slots import FairSlots
 from streams.scheduling.retry import ACKNOWLEDGE, JOB, retry
@@ -116,6 +117,7 @@ class Runner:
         self._tries = tries or Tries()
         self.done = self.failed = 0
         self._measured = measurements or StageMeasurements(NO_METER, stage.verb)
+        self._spans = StageSpans(jet.tracer, stage.verb, lambda message: stage.lane(message).host)
         self._jet, self._reader, self._stage, self._limits = jet, reader, stage, limits
         self._slots = asyncio.Semaphore(limits.slots)
         self._workers = {False: FairSlots(limits.workers), True: FairSlots(max(1, limits.workers // 2))}
@@ -173,7 +175,8 @@ class Runner:
     async def _handle(self, message: Message) -> None:
         ours: asyncio.Future[StageEvent | None] | None = None
         """The job, if this delivery began it."""
-        slow, taken_s = False, time.perf_counter()
+        slow = sent = False
+        taken_s, span = time.perf_counter(), self._spans.begin(message)
         bind(session=subjects.session_of(message.subject), trace_id=trace_id_of(message.headers))
         try:
             self._taken[message.reply] = message
@@ -197,7 +200,9 @@ class Runner:
                 self._started.pop(message.seq, None)
                 result = job.result()
             if result is not None:
-                await self._publish(result, message)
+                sent = True
+                await self._publish(result, carried(span, message))
+            self._spans.end(span, result)  # before the ack: a crash between the two brings the message again
             await self._reader.ack(message)
             self._tries.end(message)
             self.done += 1
@@ -213,6 +218,8 @@ class Runner:
         except Exception as error:
             del self._taken[message.reply]
             self.failed += 1
+            span.fail(error, sent=sent)
+            span.end()
             await self._fail(message, error, slow=slow)
             if slow and ours is not None:
                 await asyncio.wait({ours})
@@ -224,11 +231,11 @@ class Runner:
             self._taken.pop(message.reply, None)
             self._slots.release()
 
-    async def _publish(self, result: StageEvent, message: Message) -> None:
+    async def _publish(self, result: StageEvent, traceparent: str) -> None:
         await self._jet.publish(
             subjects.chunk(self._stage.makes, result.session),
             result.model_dump_json().encode(),
-            headers=headers(getattr(result, "type", ""), message.headers.get("traceparent", "")),
+            headers=headers(getattr(result, "type", ""), traceparent),
             msg_id=f"{result.uid.hex()}.{result.run}.{self.verb}.{result.index}",
         )
 

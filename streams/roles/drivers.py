@@ -7,7 +7,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_object
 from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
+from infra.telemetry.begin_traces import traced
 from infra.telemetry.logs import configure_logs
 from infra.telemetry.metrics import Meter
 from schemas import ports
@@ -214,6 +215,10 @@ class Installation:
     def views(self) -> ports.Views:
         url = self.settings.mongodb_url
         return MongoViews(url) if url else SqliteViews(self._data.path / "views.sqlite")
+
+    def traced(self, jet: ports.Jet, service: str) -> AbstractAsyncContextManager[None]:
+        """Trace the work over this connection until the block ends, if the environment says where to."""
+        return traced(jet, service, self._data.where("temp"))
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""

@@ -72,6 +72,7 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         await server.start()
         stack.push_async_callback(server.stop)
         jet = await stack.enter_async_context(connected(server.url, "lucid-up", credential=here.credential))
+        await stack.enter_async_context(here.traced(jet, "lucid-up"))
         folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)

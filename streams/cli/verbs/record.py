@@ -106,7 +106,7 @@ def record(
     stop = asyncio.Event()
 
     async def work() -> dict[str, Any]:
-        async with attach.attached(serving=True) as jet:
+        async with attach.attached(serving=True, name="lucid-host") as jet:
             return await _record(jet, here, options, stop)
 
     result = attach.run(work(), stop.set)

@@ -6,10 +6,9 @@
 """
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from handlers.stages.record.admit import Arrival
@@ -28,7 +27,6 @@ from streams.scheduling.retry import OUTAGE, retry
 
 WAITING = 64
 """Events that may wait before the reader waits, too."""
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 log = logger("lucid.record")
 
@@ -42,7 +40,6 @@ class Checkpoints:
         self._last = 0
         """Stream sequence of the session's last event."""
         self._queue: deque[tuple[Recorded | Ended, str]] = deque()
-        self._trace = ""
         self._task: asyncio.Task[None] | None = None
         self._has_space = asyncio.Event()
         self._has_space.set()
@@ -54,15 +51,9 @@ class Checkpoints:
     async def wait_for_space(self) -> None:
         await self._has_space.wait()
 
-    def trace(self, traceparent: str) -> None:
-        """Set the trace of the next event, unless an earlier fragment has. An ill-formed value is ignored."""
-        if not self._trace and TRACEPARENT.fullmatch(traceparent):
-            self._trace = traceparent
-
-    def append(self, event: Recorded | Ended) -> None:
-        """Append soon, after the waiting events."""
-        self._queue.append((event, self._trace))
-        self._trace = ""
+    def append(self, event: Recorded | Ended, traceparent: str = "") -> None:
+        """Append soon, after the waiting events. traceparent: of the event's header; empty: it has none."""
+        self._queue.append((event, traceparent))
         if len(self._queue) >= WAITING:
             self._has_space.clear()
         if self._task is None:
@@ -117,7 +108,6 @@ class Checkpoints:
 
     def _forget(self) -> None:
         self._queue.clear()
-        self._trace = ""
         self._has_space.set()
 
 
@@ -138,6 +128,10 @@ class Restored:
     """Stream sequence of the session's last event; 0: there is none."""
     arrivals: Sequence[Arrival] = ()
     """The fragments that the event names: those in no closed chunk."""
+    traceparent: str = ""
+    """Of the event; empty: it has none."""
+    traceparents: Mapping[int, str] = field(default_factory=dict)
+    """Of the fragments, by stream sequence."""
 
 
 async def restore(recordings: Recordings, identity: Identity, look: Look) -> Restored:
@@ -148,7 +142,7 @@ async def restore(recordings: Recordings, identity: Identity, look: Look) -> Res
     found = await last_recorded(recordings.jet, identity.session)
     if found is None:
         return Restored(Fold(identity))
-    seq, event = found
+    event = found.event
     named = [] if isinstance(event, Ended) else event.state.named
     found_again = await recordings.get_many(identity.session, named)
     # A taken fragment stays taken: its headers were checked then, and are not checked again.
@@ -161,4 +155,5 @@ async def restore(recordings: Recordings, identity: Identity, look: Look) -> Res
         )
     fold = Fold.restore(identity, event.state, fragments)
     fold.ended = isinstance(event, Ended)
-    return Restored(fold, seq, arrivals)
+    traceparents = {seq: message.headers.get("traceparent", "") for seq, message in found_again.items()}
+    return Restored(fold, found.seq, arrivals, found.traceparent, traceparents)

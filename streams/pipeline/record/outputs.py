@@ -11,6 +11,7 @@ from schemas.config.logs import logger
 from schemas.events.chunk import Ended, FoldState, Recorded
 from streams.event_store.chunk_log import data_seqs
 from streams.pipeline.record.checkpoints import Checkpoints
+from streams.pipeline.record.chunk_traces import ChunkTraces
 from streams.pipeline.record.refusals import Refusals
 from streams.pipeline.record.shared import Shared
 from streams.scheduling.threads import is_slow
@@ -26,6 +27,7 @@ class Outputs:
     identity: Identity
     checkpoints: Checkpoints
     refusals: Refusals
+    traces: ChunkTraces
     known: FoldState | None = None
     """The fold at the last closed chunk, for measurements; None: not known."""
 
@@ -36,7 +38,7 @@ class Outputs:
             match output:
                 case Recorded():
                     chunk_memory.close(output, data_seqs(output), slow=is_slow(self.identity.settings))
-                    self.checkpoints.append(output)
+                    self.checkpoints.append(output, self.traces.close(output))
                     self.shared.measurements.recorded(output, self.known)
                     self.known = output.state
                 case Ended():
@@ -45,11 +47,16 @@ class Outputs:
                     log.info("recording_ended", session=session, refused=self.refusals.count, **counts)
                     self.checkpoints.append(output)
                 case pieces.Refused(fragment, code, message):
-                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self._drop(fragment)
                     self.refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof)
                 case pieces.Duplicate(fragment):
-                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self._drop(fragment)
                 case pieces.LateDuplicate(fragment):
-                    chunk_memory.drop(uid, fragment.stream_seq)
+                    self._drop(fragment)
                     self.shared.side_tasks.add(partial(self.refusals.compare_late, fold, fragment))
         self.refusals.watch(fold)
+
+    def _drop(self, fragment: pieces.FoldedFragment) -> None:
+        """Forget a fragment that the fold has not taken."""
+        self.shared.chunk_memory.drop(self.identity.uid, fragment.stream_seq)
+        self.traces.drop(fragment.stream_seq)

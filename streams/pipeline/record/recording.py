@@ -28,6 +28,7 @@ from schemas.config.logs import logger
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
 from streams.pipeline.record.checkpoints import Checkpoints, restore
+from streams.pipeline.record.chunk_traces import ChunkTraces
 from streams.pipeline.record.held_fragments import HeldFragments
 from streams.pipeline.record.outputs import Outputs
 from streams.pipeline.record.refusals import DEAD_LETTERS, Refusals
@@ -55,7 +56,8 @@ class Recording:
         self._refusals = Refusals(shared, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
-        self._outputs = Outputs(shared, identity, self._checkpoints, self._refusals)
+        self._traces = ChunkTraces(shared.jet.tracer, identity)
+        self._outputs = Outputs(shared, identity, self._checkpoints, self._refusals, self._traces)
         self._position = 0
         """Stream sequence of the last message that was folded, or checked and not needed."""
         self._heard_us = 0
@@ -225,6 +227,7 @@ class Recording:
         self._fold, self._position = restored.fold, restored.fold.at
         self._outputs.known = restored.fold.state()
         self._checkpoints.restart(restored.event_seq)
+        self._traces.restart(restored.traceparent, restored.traceparents)
         for arrival in restored.arrivals:
             self._keep(arrival)
             self._note_heard(arrival.message)
@@ -269,7 +272,7 @@ class Recording:
             ending = arrival.is_ending(self.identity.uid)
             self._refusals.refuse(self._fold, arrival.message, arrival.found, is_ending=ending)
             return
-        self._checkpoints.trace(arrival.message.headers.get("traceparent", ""))
+        self._traces.note(arrival.seq, arrival.message.headers.get("traceparent", ""))
         outputs = self._fold.take(FoldedFragment.of(arrival.seq, arrival.found))
         begins = pieces.closes(outputs) and self._fold.ends_open_chunk(arrival.seq)
         if not begins:

@@ -9,6 +9,8 @@ from handlers.crypto.keys import SessionKeys
 from handlers.format.fragment import open_data, verify_fragment
 from schemas.errors import Unavailable
 from schemas.format.fragment import Fragment, Kind, parse
+from schemas.ports import NO_TRACES
+from schemas.ports.messages import PubAck
 from schemas.subjects import recording
 from streams.host.publisher import Grant
 
@@ -25,6 +27,7 @@ class Stream:
     """Holds fragments in the order of their arrival; every third attempt fails."""
 
     max_payload = 1 << 20
+    tracer = NO_TRACES
 
     def __init__(self, flaky: bool = False) -> None:
         self.fragments: list[Fragment] = []
@@ -32,7 +35,7 @@ class Stream:
         self.flaky = flaky
         self._attempts = 0
 
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> object:
+    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> PubAck:
         self._attempts += 1
         await asyncio.sleep(0)
         if self.flaky and self._attempts % 3 == 0:
@@ -42,7 +45,7 @@ class Stream:
         assert "Nats-Msg-Id" not in headers
         self.ids.append(headers["ce-id"])
         self.fragments.append(parse(data))
-        return None
+        return PubAck(len(self.fragments), False)
 
     def in_order(self) -> list[Fragment]:
         return sorted(self.fragments, key=lambda fragment: fragment.header.seq)

@@ -1,0 +1,132 @@
+"""Keeps the spans that wait for their export in a file, so that a kill of this process loses none.
+
+    span ended → line in the journal → the message is acknowledged → batch exported → line forgotten
+
+1. The lines are in the page cache, unsynced: they survive the process, not the machine.
+2. Two files take turns. A file is emptied when all its spans are exported or dropped.
+3. A living process holds a lock on its files. Files without a lock are left over: `take_over` returns their
+   lines, and removes them.
+4. A span may so be exported twice, with the same ids and the same times. None is exported half.
+5. A disk that is full or read-only costs the journal, never the span or its caller.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+TURN_BYTES = 256 << 10
+MOST_BYTES = 4 << 20
+"""A file that the exporter cannot follow takes no more lines."""
+LEFT_OVER_MOST = 64
+"""Files of ended processes that are taken over; the rest is removed."""
+SUFFIX = ".spans"
+
+Line = Sequence[Any]
+Resource = dict[str, Any]
+
+
+class _File:
+    """One of the two files: its lock lasts as long as the descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.size = self.last = 0
+        """last: the number of the newest span in it."""
+
+    def empty(self) -> None:
+        if self.size:
+            os.ftruncate(self.fd, 0)
+        self.size = 0
+
+
+class SpanJournal:
+    """The journal of one process. Any thread may call."""
+
+    def __init__(self, folder: Path, resource: Resource) -> None:
+        """Raises OSError: the folder takes no file."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._files = [_File(folder / f"{name}-{number}{SUFFIX}") for number in (0, 1)]
+        self._head = _packed(resource)
+        self._lock = threading.Lock()
+        self._written = self._done = 0
+
+    def add(self, line: Line) -> int:
+        """Note one span; return its number. A span that cannot be noted has a number, too."""
+        data = _packed(line)
+        with self._lock:
+            self._written += 1
+            file = self._files[0]
+            if file.size > TURN_BYTES and self._files[1].last <= self._done:
+                self._files.reverse()
+                file = self._files[0]
+                with suppress(OSError):
+                    file.empty()
+            file.last = self._written
+            if file.size <= MOST_BYTES:
+                data = data if file.size else self._head + data
+                with suppress(OSError):
+                    file.size += os.write(file.fd, data)
+            return self._written
+
+    def forget(self, number: int) -> None:
+        """The spans up to this number are exported, or dropped."""
+        with self._lock:
+            self._done = max(self._done, number)
+            if self._done >= self._written:
+                for file in self._files:
+                    with suppress(OSError):
+                        file.empty()
+
+    def close(self) -> None:
+        """End it. Spans that were not exported stay for the next process."""
+        with self._lock:
+            for file in self._files:
+                with suppress(OSError):
+                    if file.last <= self._done:
+                        file.path.unlink()
+                    os.close(file.fd)
+
+
+def take_over(folder: Path) -> list[tuple[Resource, Line]]:
+    """Return the spans that ended processes left, with the resource of each; remove their files."""
+    found: list[tuple[Resource, Line]] = []
+    with suppress(OSError):
+        for path in sorted(folder.glob(f"*{SUFFIX}"))[:LEFT_OVER_MOST]:
+            with suppress(OSError, BlockingIOError):
+                found += _left_in(path)
+    return found
+
+
+def _left_in(path: Path) -> list[tuple[Resource, Line]]:
+    """Raises BlockingIOError: its process lives."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(fd, "rb", closefd=False) as file:
+            lines = file.read(2 * MOST_BYTES).split(b"\n")
+        path.unlink()
+    finally:
+        os.close(fd)
+    resource: Resource = {}
+    found: list[tuple[Resource, Line]] = []
+    for line in lines:
+        with suppress(ValueError):  # the last line of a killed process may be half
+            read = json.loads(line)
+            if isinstance(read, dict):
+                resource = read
+            elif isinstance(read, list):
+                found.append((resource, read))
+    return found
+
+
+def _packed(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,36 @@
+"""The names of facts in spans: those of OpenTelemetry's conventions for messaging, and ours (lucid.*).
+
+The names of spans and templates are few: no session, host or number is in them. Facts may hold these.
+"""
+
+from typing import Final
+
+from schemas.ports.telemetry import Fact
+
+SESSION: Final = "lucid.session.id"
+HOST: Final = "lucid.host"
+INDEX: Final = "lucid.chunk.index"
+RUN: Final = "lucid.run"
+STAGE: Final = "lucid.stage"
+ATTEMPT: Final = "lucid.attempt"
+STREAM_SEQ: Final = "lucid.stream.sequence"
+FRAGMENT_SEQ: Final = "lucid.fragment.seq"
+FRAGMENTS: Final = "lucid.fragments"
+PLAIN_BYTES: Final = "lucid.plain.bytes"
+PAYLOAD_BYTES: Final = "lucid.payload.bytes"
+SEALED_BYTES: Final = "lucid.sealed.bytes"
+BODY_BYTES: Final = "messaging.message.body.size"
+
+RECORDING_TEMPLATE: Final = "lucid.rec.{partition}.{host}.{session}"
+CHUNK_TEMPLATE: Final = "lucid.chunk.{step}.{partition}.{session}"
+
+
+def message_facts(operation: str, template: str, session: str) -> dict[str, Fact]:
+    """Return the facts of every span about a message. operation: send or process."""
+    return {
+        "messaging.system": "nats",
+        "messaging.operation.type": operation,
+        "messaging.operation.name": "publish" if operation == "send" else operation,
+        "messaging.destination.template": template,
+        SESSION: session,
+    }

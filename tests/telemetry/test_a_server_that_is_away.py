@@ -1,0 +1,101 @@
+"""A server for traces that refuses, hangs or fails: recordings go on, and one line says so."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from infra.telemetry.begin_traces import traced
+from schemas.ports import NO_TRACES
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.program.installation import running
+
+WAYS = ("refuses", "hangs", "fails")
+HOUR_S = "3600"
+LINE = "traces_not_exported"
+
+
+class Fails(BaseHTTPRequestHandler):
+    """Answers each batch with a refusal."""
+
+    def do_POST(self) -> None:
+        self.send_error(400)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def server(way: str) -> Iterator[str]:
+    """The endpoint of a server that is away in this way."""
+    if way == "fails":
+        with ThreadingHTTPServer(("127.0.0.1", 0), Fails) as failing:
+            threading.Thread(target=failing.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{failing.server_port}"
+            failing.shutdown()
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # it takes connections, and never answers
+        port = listening.getsockname()[1]
+        if way == "refuses":
+            listening.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+class Connection:
+    """As much of a connection as `traced` sees."""
+
+    tracer = NO_TRACES
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_end_waits_a_moment_for_the_server_and_no_longer(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a service cannot be stopped while Jaeger hangs, and is killed with its work undone."""
+    with server(way) as endpoint:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", HOUR_S)
+        connection = Connection()
+        async with asyncio.timeout(PATIENCE_S):
+            async with traced(connection, "lucid-test", tmp_path):  # type: ignore[arg-type]
+                assert connection.tracer.on
+                for _ in range(5000):
+                    connection.tracer.span("work").end()
+
+
+async def test_one_line_says_that_spans_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: the log fills with the errors of a library while Jaeger is away, or says nothing at all."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+    with server("fails") as endpoint:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        connection = Connection()
+        async with traced(connection, "lucid-test", tmp_path):  # type: ignore[arg-type]
+            for _ in range(3):
+                connection.tracer.span("work").end()
+                await until(lambda: LINE in caplog.text)
+    assert [record.name for record in caplog.records] == ["lucid.traces"]
+    assert endpoint.rpartition("/")[2] in caplog.text
+
+
+@pytest.mark.parametrize("way", ["refuses", "hangs"])
+def test_a_recording_is_made_while_the_server_is_away(way: str, tmp_path: Path) -> None:
+    """Breaks: the loss of a server that only shows traces costs evidence."""
+    source = tmp_path / "source"
+    source.write_bytes(bytes(range(256)) * 4000)
+    with server(way) as endpoint:
+        away = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+        with running(tmp_path / "data", **away) as system:
+            made = system.record(source, "lonely", CHUNK_SIZE_MB="0.25", **away)
+            assert made["recorded"] > 1
+            assert system("verify", "lonely").status == 0
+            log = system.log
+        said = log.read_text()
+    assert "Traceback" not in said
+    assert "opentelemetry" not in said
+    assert "urllib3" not in said
