@@ -5,8 +5,9 @@
    No person can choose the label of another, or one that the platform uses itself.
 """
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from schemas.format.digest import h
@@ -97,12 +98,16 @@ EFFECTS: dict[Permission, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The subject of a verified token. host: the recording host, if one asks. address: of the client."""
+    """The subject of a verified token. host: the recording host, if one asks. address: of the client.
+
+    until_s: when the token no longer counts, in seconds since 1970; it is no part of the identity.
+    """
 
     subject: str
     roles: frozenset[Role]
     address: str = ""
     host: str = ""
+    until_s: float = field(default=math.inf, compare=False)
 
     @property
     def label(self) -> str:

@@ -128,7 +128,8 @@ class JwtTokens:
                 options={"require": ["exp", "sub"], "verify_aud": bool(wanted.audience)},
             )
             until_s = float(claims["exp"])
-        return _Verified(Caller(_subject(claims), _roles(claims)), until_s, version)
+        counts_until_s = until_s + wanted.leeway_s
+        return _Verified(Caller(_subject(claims), _roles(claims), until_s=counts_until_s), until_s, version)
 
 
 def _subject(claims: dict[str, Any]) -> str:

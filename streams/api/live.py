@@ -3,14 +3,16 @@
 1. An event's id names the positions in both streams. A client that reconnects sends it as Last-Event-ID, and
    misses nothing.
 2. A slow client slows its own stream: at most WAITING_MOST events wait in memory.
-3. The stream ends when the session is stopped and sealed, or shredded, and after LONGEST_S: the client
-   reconnects with a token that is valid then.
+3. The stream ends when the session is stopped and sealed, or shredded. It also ends with the caller's token,
+   and after LONGEST_S: the client reconnects with a token that is valid then.
 4. A caller has ONE_CALLER streams at most: no caller takes the places of all others.
 """
 
 import asyncio
 import json
+import math
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -56,16 +58,23 @@ class LiveEvents:
         finally:
             self._places.give(caller)
 
-    def follow(self, session_id: str, last_id: str | None) -> AsyncGenerator[bytes, None]:
-        """The events of a session after `last_id`, within a `place`. Raises Misuse (live.last_id)."""
+    def follow(
+        self, session_id: str, last_id: str | None, until_s: float = math.inf, *, only_present: bool = False
+    ) -> AsyncGenerator[bytes, None]:
+        """The events of a session after `last_id`, within a `place`. Raises Misuse (live.last_id).
+
+        until_s: the end of the caller's token, in seconds since 1970. only_present: no event of later.
+        """
         match = LAST_ID.fullmatch(last_id) if last_id else None
         if last_id and match is None:
             raise Misuse("this Last-Event-ID is none of ours", code="live.last_id", hint="leave it out")
         after = (int(match[1]), int(match[2])) if match else (0, 0)
-        return self._events(session_id, *after)
+        return self._events(session_id, after, until_s, only_present)
 
-    async def _events(self, session_id: str, in_log: int, in_chunks: int) -> AsyncGenerator[bytes, None]:
-        clock = asyncio.get_running_loop().time
+    async def _events(
+        self, session_id: str, after: tuple[int, int], until_s: float, only_present: bool
+    ) -> AsyncGenerator[bytes, None]:
+        clock, (in_log, in_chunks) = asyncio.get_running_loop().time, after
         end_s = clock() + LONGEST_S
         waiting: asyncio.Queue[tuple[str, Message]] = asyncio.Queue(WAITING_MOST)
 
@@ -83,9 +92,15 @@ class LiveEvents:
             asyncio.create_task(read(subjects.LIFECYCLE, log, in_log)),
             asyncio.create_task(read(subjects.CHUNKS, steps, in_chunks)),
         ]
-        chunks_left: int | None = None  # position of the last chunk event, once the log has ended
+        ends: tuple[int, int] | None = None  # positions of the last events, once they are known
         try:
-            while (chunks_left is None or in_chunks < chunks_left) and (left_s := end_s - clock()) > 0:
+            if only_present:
+                ends = await self._newest(subjects.LIFECYCLE, log), await self._newest(subjects.CHUNKS, steps)
+            while ends is None or in_log < ends[0] or in_chunks < ends[1]:
+                # the token ends by the clock of the wall, which may be set meanwhile
+                left_s = min(end_s - clock(), until_s - time.time())
+                if left_s <= 0:
+                    return
                 try:
                     async with asyncio.timeout(min(ALIVE_S, left_s)):
                         stream, message = await waiting.get()
@@ -104,13 +119,17 @@ class LiveEvents:
                     in_chunks, told, is_last = message.seq, _step(message), False
                 if told is not None:
                     yield _event(f"{in_log}-{in_chunks}", told)
-                if is_last:
-                    newest = await self._jet.last(subjects.CHUNKS, steps)
-                    chunks_left = newest.seq if newest else 0
+                if is_last and ends is None:
+                    ends = in_log, await self._newest(subjects.CHUNKS, steps)
         finally:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*readers, return_exceptions=True)
+
+    async def _newest(self, stream: str, subject: str) -> int:
+        """Position of the newest message; 0: there is none."""
+        newest = await self._jet.last(stream, subject)
+        return newest.seq if newest else 0
 
 
 def _logged(message: Message) -> tuple[dict[str, Any] | None, bool]:

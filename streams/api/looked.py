@@ -1,7 +1,8 @@
 """Puts a look at a recording into the audit chain: a dependency of every route that hands out its bytes.
 
 1. The entry is durable before a byte leaves. Policy may ask for a reason (X-Reason) and a second person.
-2. The outcome follows when the last byte is sent. A transfer that broke off has `failed`.
+2. Where a second person must allow the look, the transfer ends soon after the grant.
+3. The outcome follows when the last byte is sent. A transfer that broke off has `failed`.
 """
 
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from fastapi import Depends, Header, Path, Request
 
 from streams.api.auth import caller_of
 from streams.api.parts import parts_of
-from streams.api.transfers import CUT_OFF, cut_off
+from streams.api.transfers import check_while_sent, cut_off
 
 DOWNLOAD, SEALED = "download", "download_sealed"
 """Sealed bytes show nothing: they need neither reason nor second person."""
@@ -45,11 +46,13 @@ async def _chunk_looked(
 
 @asynccontextmanager
 async def _look(request: Request, action: str, session_id: str, reason: str | None) -> AsyncIterator[None]:
-    looks = parts_of(request).looks
-    async with looks.look(caller_of(request), action, session_id, reason or "") as asked:
+    looks, caller = parts_of(request).looks, caller_of(request)
+    async with looks.look(caller, action, session_id, reason or "") as asked:
+        if looks.needs_grant(action):
+            check_while_sent(request, lambda: looks.still(caller, action, session_id))
         yield
-        if cut_off(request):
-            asked.outcome("failed", CUT_OFF)
+        if code := cut_off(request):
+            asked.outcome("failed", code)
 
 
 DOWNLOADED, SEALED_READ = [looked(DOWNLOAD)], [looked(SEALED)]

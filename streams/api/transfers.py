@@ -10,16 +10,16 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from schemas.config.logs import logger
-from schemas.errors import Busy
+from schemas.errors import Busy, LucidError
 from streams.scheduling.fair_slots import FairSlots
 
 CHUNKS_MOST, ONE_CALLER = 16, 8
@@ -41,6 +41,10 @@ Piece = TypeVar("Piece", bytes, memoryview)
 
 CUT_OFF = "transfer.cut_off"
 """The code of a transfer that did not come to its end; also a name in the state of its request."""
+CHECK = "transfer.check"
+"""A name in the state of a request."""
+CHECK_S = 5.0
+"""How long bytes may leave after the right to them has ended."""
 
 log = logger("lucid.api")
 
@@ -177,25 +181,35 @@ class Pieces(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_hung_up(receive))
-        sending = asyncio.create_task(self._send(send, gone))
+        sending = asyncio.create_task(self._send(send, gone, scope.setdefault("state", {})))
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
             is_whole = sending.result() if sending.done() else self._left == 0
             if not is_whole:
-                scope.setdefault("state", {})[CUT_OFF] = True
+                scope.setdefault("state", {}).setdefault(CUT_OFF, CUT_OFF)
         finally:
             sending.cancel()
             gone.cancel()
             await asyncio.gather(sending, gone, return_exceptions=True)
             await self._pieces.aclose()
 
-    async def _send(self, send: Send, gone: "asyncio.Task[None]") -> bool:
+    async def _send(self, send: Send, gone: "asyncio.Task[None]", state: MutableMapping[str, Any]) -> bool:
         """Whether all was sent."""
+        clock = asyncio.get_running_loop().time
+        check, checked_s = state.get(CHECK), clock()
         async with aclosing(self._pieces):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             async for piece in self._pieces:
+                if check is not None and clock() - checked_s >= CHECK_S:
+                    try:
+                        await check()
+                    except LucidError as error:
+                        log.info("download_ended", code=error.code)
+                        state[CUT_OFF] = error.code
+                        return False
+                    checked_s = clock()
                 try:
                     async with asyncio.timeout(PIECE_S):
                         await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -212,9 +226,15 @@ class Pieces(Response):
         return True
 
 
-def cut_off(request: Request) -> bool:
-    """Whether the answer to this request did not come to its end."""
-    return getattr(request.state, CUT_OFF, False)
+def cut_off(request: Request) -> str:
+    """The code with which the answer to this request was cut off; empty: it came to its end."""
+    code: str = getattr(request.state, CUT_OFF, "")
+    return code
+
+
+def check_while_sent(request: Request, check: Check) -> None:
+    """Have the answer in pieces to this request end when `check` raises an error of ours."""
+    setattr(request.state, CHECK, check)
 
 
 async def _hung_up(receive: Receive) -> None:

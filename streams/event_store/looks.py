@@ -3,7 +3,8 @@
     asked (durable) → reason → grant → the bytes leave → outcome
 
 1. A refused look is in the chain, too: its outcome names the code.
-2. The policy is that of the process that shows the bytes (ACCESS_* in its settings).
+2. A grant may end while bytes leave: `still` tells.
+3. The policy is that of the process that shows the bytes (ACCESS_* in its settings).
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ from schemas.errors import Misuse
 from schemas.events.access import Look
 from streams.event_store.access_log import AccessLog
 from streams.event_store.audit_log import Asked, AuditLog
+from streams.event_store.audit_pages import chain_now_us
+from streams.scheduling.clock import Clock, now_us
 
 LOOK_OF: dict[str, Look] = {
     "watch": "watch",
@@ -50,6 +53,20 @@ class Looks:
     audit: AuditLog
     access: AccessLog
     policy: AccessPolicy
+    clock_us: Clock = now_us
+
+    def needs_grant(self, action: str) -> bool:
+        """Whether policy asks for a second person."""
+        return LOOK_OF.get(action) in self.policy.approval_for
+
+    async def still(self, caller: Caller, action: str, session: str) -> None:
+        """Return if the caller may look on: a grant may have ended since `begin`.
+
+        Raises Denied (access.*), Unavailable.
+        """
+        if self.needs_grant(action):
+            now = await chain_now_us(self.access.jet, self.clock_us)
+            await self.access.require_grant(caller.subject, session, str(LOOK_OF[action]), now)
 
     @asynccontextmanager
     async def look(

@@ -40,7 +40,7 @@ class Office:
         self.audit = AuditLog(jet, self.clock)
         self.log = AccessLog(jet)
         watched = frozenset({"watch"})
-        self.looks = Looks(self.audit, self.log, AccessPolicy(watched, watched))
+        self.looks = Looks(self.audit, self.log, AccessPolicy(watched, watched), self.clock)
 
     async def request(self, session: str = "demo-01", look: Look = "watch") -> Access:
         asked = await self.audit.asked(ALICE, "access_request", session)
@@ -98,6 +98,19 @@ async def test_a_look_needs_a_reason_and_a_second_person_and_each_step_is_record
     ]  # fmt: skip
     steps = (await page(jet, AuditQuery(action="access_approve")))["entries"]
     assert [entry["who"] for entry in steps] == ["alice", "bob"]
+
+
+async def test_a_look_under_way_ends_with_its_grant(office: Office) -> None:
+    """Breaks: an approval that was for an hour shows a recording for as long as its download takes."""
+    assert office.looks.needs_grant("download")
+    assert not office.looks.needs_grant("export_evidence")
+    await office.approve(await office.request())
+    async with office.looks.look(ALICE, "download", "demo-01", "ticket 7"):
+        await office.looks.still(ALICE, "download", "demo-01")
+        office.clock.now_us += HOUR_US + 10**6
+        with pytest.raises(Denied) as ended:
+            await office.looks.still(ALICE, "download", "demo-01")
+        assert ended.value.code == "access.ended"
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_grant(office: Office) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import time
 from contextlib import ExitStack, aclosing
 
 import pytest
@@ -50,11 +52,27 @@ async def test_a_message_that_is_no_event_does_not_end_a_stream(jet: Jet, garbag
     assert json.loads(event.partition(b"data: ")[2]) == {"event": "Chunk", "step": "stored", "index": 7}
 
 
+@pytest.mark.parametrize(("longest_s", "token_s"), [(0.3, math.inf), (PATIENCE_S, 0.3), (PATIENCE_S, -1)])
 async def test_a_stream_ends_in_order_when_its_time_is_over(
-    jet: Jet, monkeypatch: pytest.MonkeyPatch
+    jet: Jet, monkeypatch: pytest.MonkeyPatch, longest_s: float, token_s: float
 ) -> None:
     """Breaks: whoever has a token once follows a session for ever, also after it has expired."""
-    monkeypatch.setattr(live, "LONGEST_S", 0.3)
+    monkeypatch.setattr(live, "LONGEST_S", longest_s)
     await topology.declare(jet, 1 << 30)
+    async with asyncio.timeout(PATIENCE_S / 2):
+        events = LiveEvents(jet).follow(SESSION, None, time.time() + token_s)
+        assert [event async for event in events] == []
+
+
+async def test_the_present_events_come_and_then_the_end(jet: Jet) -> None:
+    """Breaks: a script that wants the state until now waits for an hour."""
+    await topology.declare(jet, 1 << 30)
+    for index in range(3):
+        await jet.publish(subjects.chunk("stored", SESSION), b'{"index": %d}' % index)
     async with asyncio.timeout(PATIENCE_S):
-        assert [event async for event in LiveEvents(jet).follow(SESSION, None)] == []
+        streams = LiveEvents(jet)
+        told = [event async for event in streams.follow(SESSION, None, only_present=True)]
+        assert [json.loads(event.partition(b"data: ")[2])["index"] for event in told] == [0, 1, 2]
+        last_id = told[-1].partition(b"id: ")[2].partition(b"\n")[0].decode()
+        assert [event async for event in streams.follow(SESSION, last_id, only_present=True)] == []
+        assert [event async for event in streams.follow("nobody", None, only_present=True)] == []

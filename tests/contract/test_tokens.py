@@ -79,6 +79,13 @@ async def test_a_token_of_our_secret_names_its_caller(tmp_path: Path) -> None:
         assert (await tokens.caller(signed(SECRET, "HS256", roles=roles))).roles == frozenset()
 
 
+async def test_a_caller_is_known_until_its_token_ends(tmp_path: Path) -> None:
+    """Breaks: a stream of live events goes on after the token that opened it has expired."""
+    end_s = now_s() + 600
+    caller = await by_secret(tmp_path, leeway_s=7).caller(signed(SECRET, "HS256", exp=end_s), "::1")
+    assert caller.until_s == end_s + 7
+
+
 def part(value: Any) -> str:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")

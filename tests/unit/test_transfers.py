@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from schemas.errors import Busy, RefusedByState
+from schemas.errors import Busy, Denied, RefusedByState
 from streams.api import transfers
 from streams.api.transfers import (
     CHUNKS_MOST,
@@ -22,6 +22,7 @@ from streams.api.transfers import (
     Pieces,
     Read,
     Transfers,
+    check_while_sent,
     cut_off,
 )
 from tests.support.machine.waiting import PATIENCE_S
@@ -252,3 +253,31 @@ async def test_lists_are_bounded_and_give_their_slots_back() -> None:
     await anext(slots.lines("greedy", Lines()()))
     for one in (*own, *others):
         await one.aclose()
+
+
+async def test_a_transfer_ends_soon_after_the_right_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a second person takes an approval back, and the whole recording still leaves."""
+    monkeypatch.setattr(transfers, "CHECK_S", 0.0)
+    slots, never, sent, asked = Transfers(), asyncio.Event(), 0, 0
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+
+    async def receive() -> MutableMapping[str, Any]:
+        await never.wait()
+        raise AssertionError
+
+    async def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 2:
+            raise Denied("request 1 was refused", code="access.ended")
+
+    scope: dict[str, Any] = {"type": "http"}
+    check_while_sent(Request(scope), check)
+    async with asyncio.timeout(PATIENCE_S):
+        pieces = slots.pieces("caller", Chunks(9).reads(), stands)
+        await Pieces(pieces, 200, {}, "application/octet-stream")(scope, receive, send)
+    assert (sent, cut_off(Request(scope))) == (20, "access.ended")
+    assert slots.held == 0

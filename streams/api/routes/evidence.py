@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from streams.api import live
 from streams.api.answers import CACHE, DISPOSITION, LINES, PROBLEMS, ZIP, of_stream
@@ -20,6 +20,7 @@ from streams.evidence.sealed_session import load_sealed, require_seal
 from streams.evidence.session_trees import existing
 
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]
+Follow = Annotated[bool, Query(description="false: the events until now, then the end.")]
 
 router = APIRouter(prefix=PREFIX, tags=["evidence"], responses=PROBLEMS)
 
@@ -87,9 +88,12 @@ async def follow_events(
     session_id: SessionId,
     parts: Parts,
     streams: Annotated[LiveEvents, Depends(_place)],
+    request: Request,
     last_event_id: LastEventId = None,
+    follow: Follow = True,
 ) -> Response:
     """The session's live state as server-sent events: its log, and the steps of its chunks."""
     await parts.log.existing(session_id)
-    events = streams.follow(session_id, last_event_id)
+    until_s = caller_of(request).until_s
+    events = streams.follow(session_id, last_event_id, until_s, only_present=not follow)
     return Pieces(events, 200, {"Cache-Control": NO_STORE}, live.MEDIA_TYPE)
