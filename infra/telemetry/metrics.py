@@ -1,7 +1,8 @@
 """Keeps the measurements of this process in one registry of prometheus_client, and tells them as JSON.
 
 1. A counter costs one addition under a lock of its own. A caller that adds often keeps its object.
-2. A family has at most SERIES_MOST series: later labels are counted under OTHER.
+2. A family has at most SERIES_MOST series, of histograms HISTOGRAMS_MOST. Later labels are counted under
+   OTHER. So one answer fits into a message.
 3. Rows are read at the moment when somebody asks. A reader that fails leaves out its own rows alone.
 4. prometheus_client is imported with the first registry: most commands of `lucid` measure nothing.
 """
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Histogram
     from prometheus_client.metrics_core import Metric
 
-SERIES_MOST = 500
+SERIES_MOST, HISTOGRAMS_MOST = 500, 150
 OTHER = "other"
 CREATED = "_created"
 """Ending of samples that are left out: they would double the page, and no rule of ours reads them."""
@@ -48,7 +49,7 @@ class Meter:
         def make(label_names: tuple[str, ...]) -> Any:
             return Counter(name, text, label_names, registry=self._registry)
 
-        return _Counter(self._family(name, labels, make).child(labels))
+        return _Counter(self._family(name, labels, make, SERIES_MOST).child(labels))
 
     def histogram(
         self, name: str, text: str, bounds: tuple[float, ...] = SHORT_S, **labels: str
@@ -58,7 +59,7 @@ class Meter:
         def make(label_names: tuple[str, ...]) -> Any:
             return Histogram(name, text, label_names, registry=self._registry, buckets=bounds)
 
-        return _Histogram(self._family(name, labels, make).child(labels))
+        return _Histogram(self._family(name, labels, make, HISTOGRAMS_MOST).child(labels))
 
     def value(self, name: str, text: str, read: Callable[[], float]) -> None:
         self.rows(name, text, (), lambda: {(): read()})
@@ -81,18 +82,20 @@ class Meter:
         }
         return json.dumps(answer, separators=(",", ":")).encode()
 
-    def _family(self, name: str, labels: dict[str, str], make: Callable[[tuple[str, ...]], Any]) -> "_Family":
+    def _family(
+        self, name: str, labels: dict[str, str], make: Callable[[tuple[str, ...]], Any], most: int
+    ) -> "_Family":
         with self._lock:
             if name not in self._families:
-                self._families[name] = _Family(make(tuple(labels)))
+                self._families[name] = _Family(make(tuple(labels)), most)
             return self._families[name]
 
 
 class _Family:
     """One name with its series by labels."""
 
-    def __init__(self, made: Any) -> None:
-        self._made = made
+    def __init__(self, made: Any, most: int) -> None:
+        self._made, self._most = made, most
         self._series: dict[tuple[str, ...], Any] = {}
 
     def child(self, labels: dict[str, str]) -> Any:
@@ -101,7 +104,7 @@ class _Family:
         key = tuple(labels.values())
         found = self._series.get(key)
         if found is None:
-            if len(self._series) >= SERIES_MOST:
+            if len(self._series) >= self._most:
                 return self._made.labels(**dict.fromkeys(labels, OTHER))
             found = self._series[key] = self._made.labels(**labels)
         return found

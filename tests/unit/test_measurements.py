@@ -96,6 +96,18 @@ def test_labels_without_end_are_counted_under_one_name() -> None:
     assert ["lucid_errors_total", {"code": OTHER}, 50.0, None] in family["samples"]
 
 
+def test_the_largest_answer_fits_into_a_message() -> None:
+    """Breaks: a busy process can no longer tell its measurements, and is taken for dead."""
+    meter = Meter("http")
+    for number in range(1000):
+        route = f"/api/v1/sessions/{{session_id}}/chunks/{{chunk_id}}/{number}"
+        meter.counter("lucid_errors", "Errors.", code=f"{'made.up.' * 5}{number}").add()
+        meter.counter("lucid_http_requests", "R.", method="GET", route=route, status="2xx").add()
+        seconds = meter.histogram("lucid_http_request_seconds", "S.", method="GET", route=route)
+        seconds.observe(0.1, TRACE)
+    assert len(meter.sample()) < 800_000
+
+
 def test_a_reader_that_fails_takes_no_other_rows_with_it() -> None:
     """Breaks: one broken measurement hides all others, just when they are needed."""
     meter = Meter("conductor")
