@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from schemas.config.logs import Told, masked, shown
 from schemas.config.settings import Settings
+from schemas.ports.metrics import trace_id_of
+from schemas.ports.telemetry import CURRENT
 
 OURS: Final = ("lucid", "infra", "streams")
 """Roots of our own loggers."""
@@ -77,6 +79,9 @@ class JsonObjects(logging.Formatter):
         told["event"], trace = shown(facts.pop("event")), facts.pop("exception", None)
         for name, fact in facts.items():
             told[f"{name}_" if name in MEMBERS else name] = _value(fact)
+        trace_id = trace_id_of({"traceparent": CURRENT.get()})
+        if trace_id:
+            told.setdefault("trace_id", trace_id)
         if trace is not None:
             told["exception"] = masked(str(trace))[-TRACE_BYTES:]
         return json.dumps(told, ensure_ascii=False)

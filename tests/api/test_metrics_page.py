@@ -1,6 +1,7 @@
 """The page of measurements of a system that runs, as Prometheus reads it."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -135,3 +136,17 @@ def test_a_process_that_hangs_is_shown_as_down_and_hides_no_other(tmp_path: Path
                 found = until(client, **ups | {hanging: (("lucid_process_up", hanging), 0)})
                 assert not [one for one in found if one[0] == "lucid_stage_workers" and hanging == "worker"]
             until(client, **ups)
+
+
+def test_a_chunk_that_is_traced_is_an_exemplar(tmp_path: Path) -> None:
+    """Breaks: a dashboard shows slow chunks, and leads to the trace of none."""
+    nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}  # spans are made, and go nowhere
+    with system(tmp_path / "data", **nobody) as running, running.client() as client:
+        recorded(client, "traced", 1)
+        until(client, stored=(("lucid_sessions", "conductor", "STOPPED"), 1))
+        page = client.get("/metrics", headers=OPEN_METRICS).text
+        families = {family.name: family for family in read_open_metrics(page)}
+        for name in ("lucid_chunk_seconds", "lucid_stage_seconds"):
+            found = [one.exemplar.labels for one in families[name].samples if one.exemplar]
+            assert found
+            assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in found)

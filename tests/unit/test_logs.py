@@ -11,6 +11,7 @@ import pytest
 from infra.telemetry.logs import LINE, JsonObjects, Lines, configure_logs
 from schemas.config.logs import LONGEST, MASK, bind, logger
 from schemas.config.settings import Settings
+from schemas.ports.telemetry import CURRENT
 
 log = logger("lucid.test")
 
@@ -148,6 +149,18 @@ def test_a_credential_is_masked_wherever_it_stands(text: str, caplog: pytest.Log
             assert MASK in line
             assert "correct-horse" not in line
             assert "eyJzdWIi" not in line
+
+
+async def test_an_event_names_the_trace_around_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Breaks: a line of the log leads to no trace, and a trace to no line."""
+    token = CURRENT.set("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    try:
+        log.info("worked")
+        (told,) = as_json(*caplog.records)
+    finally:
+        CURRENT.reset(token)
+    assert told["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "trace_id" not in as_json(*caplog.records)[0]
 
 
 async def test_facts_of_a_task_are_in_its_events_alone(caplog: pytest.LogCaptureFixture) -> None:
