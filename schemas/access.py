@@ -7,9 +7,14 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
+import rfc8785
+
+from schemas.errors import Misuse
 from schemas.format.digest import h
 from schemas.subjects import UPLOAD_HOST
 
@@ -18,6 +23,7 @@ SUBJECT_MOST = 200
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _DIGEST = "subject-"
 """Begins the label of a subject that is no label itself."""
+COMMAND_PREFIX = b"lucid v1 command\0"
 _PLATFORM = frozenset(("conductor", UPLOAD_HOST))
 """Labels of the platform itself."""
 
@@ -65,6 +71,19 @@ class Permission(StrEnum):
     MANAGE = "manage"
     MANAGE_KEYS = "manage_keys"
     SET_POLICY = "set_policy"
+
+
+def request_digest(name: str, body: Mapping[str, Any]) -> bytes:
+    """Return the digest of one command, for the claim `req` of a host's token.
+
+    H("lucid v1 command\\0" ‖ RFC 8785 of [name, members without `token`]). body: of JSON values.
+    Raises Misuse (command.form): the body has no canonical form.
+    """
+    members = {member: value for member, value in body.items() if member != "token"}
+    try:
+        return h(COMMAND_PREFIX + rfc8785.dumps([name, members]))
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError):
+        raise Misuse(f"{name}: the request has no canonical form (RFC 8785)", code="command.form") from None
 
 
 EFFECTS: dict[Permission, str] = {

@@ -73,8 +73,8 @@ def needs_session(caller: Caller, name: str) -> bool:
 def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Session | None) -> Body:
     """Return the request as it may be carried out, with the members that the identity decides.
 
-    session: of the request, if `needs_session`. Raises Denied (access.role, access.host), NotFound
-    (session.absent).
+    session: of the request, if `needs_session`. Raises Denied (access.role, access.host, access.approver),
+    NotFound (session.absent).
     """
     row = COMMANDS[name]
     found = permit(caller, row.permission)
@@ -86,6 +86,12 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
         _check_host(caller, str(asked.get("host", "")), found)
     if name in ("list", "totals") and found is Reach.OWN:
         asked["opened_by"] = caller.label
+    if name == "destroy" and "approver" in asked:
+        raise Denied(
+            "nobody proves here that a second person approved the destruction (allowed: no approver)",
+            code="access.approver",
+            hint="leave approver out; X-Reason or --reason says on whose word the session is destroyed",
+        )
     if name == "destroy" and reach(caller, Permission.DESTROY) is not Reach.ALL:
         asked[UNRECORDED] = True
     if name == "audit_head" and asked.get("accept_break"):

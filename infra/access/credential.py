@@ -3,12 +3,15 @@
 The file is read again when it changes: a process that runs on follows a token that is renewed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from infra.access.issuer import ADMIN_FILE
 from infra.access.refusals import TOKEN_MOST_BYTES
 from schemas.config.access import AccessSettings
 from schemas.errors import Unreadable
+from schemas.ports.access import NO_MEMBERS
 
 
 class FileCredential:
@@ -19,7 +22,7 @@ class FileCredential:
         self._seen: tuple[int, int, int] = (0, 0, 0)
         self._token = ""
 
-    def __call__(self) -> str:
+    def __call__(self, name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
         try:
             found = self._path.stat()
             seen = found.st_ino, found.st_mtime_ns, found.st_size
@@ -53,5 +56,5 @@ class GivenToken:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    def __call__(self) -> str:
+    def __call__(self, name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
         return self._token

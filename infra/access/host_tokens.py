@@ -1,22 +1,27 @@
 """Makes and verifies the tokens of recording hosts: signed with the host's evidence key (EdDSA).
 
     header   {alg: EdDSA, typ: lucid-host+jwt, kid: fingerprint of the key}
-    claims   {sub: host:<name>, aud: lucid.cmd, iat, exp}
+    claims   {sub: host:<name>, aud: lucid.cmd, iat, exp, req}
 
-1. A token lives LIFE_S. One that was overheard serves so long, and only for the commands of its host.
+1. A token is for one request: `req` is its digest (schemas/access.py, request_digest), hex. An overheard one
+   can only repeat that request while it lives (LIFE_S); by its cause the request counts once.
 2. Its type keeps the kinds apart: no key of an auth service makes a host, no host's key makes a person.
 3. The clock of a host may be wrong by LEEWAY_S.
 """
 
+import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from infra.access.refusals import bad_claim, bad_token, checked_size, translated
-from schemas.access import Caller, Role
+from schemas.access import Caller, Role, request_digest
 from schemas.errors import Unauthenticated
 from schemas.format.dsse import fingerprint
+from schemas.ports.access import NO_MEMBERS
 from schemas.subjects import HOST_ID
 
 TYPE, ALGORITHM, AUDIENCE, PREFIX = "lucid-host+jwt", "EdDSA", "lucid.cmd", "host:"
@@ -27,27 +32,24 @@ LEEWAY_S = 300
 
 
 class HostToken:
-    """The credential of one host: each call returns a token that lives at least LIFE_S / 2 longer."""
+    """The credential of one host: each call returns a new token, for one request."""
 
     def __init__(self, host: str, key: Ed25519PrivateKey) -> None:
         self._host, self._key = host, key
         self._kid = fingerprint(key.public_key().public_bytes_raw()).hex()
-        self._token, self._until_s = "", 0.0
 
-    def __call__(self) -> str:
-        now_s = time.time()
-        # also after the clock was set back: the next token must not be of the future
-        if not now_s < self._until_s - LIFE_S / 2 < now_s + LIFE_S:
-            self._until_s = now_s + LIFE_S
-            claims = {
-                "sub": PREFIX + self._host,
-                "aud": AUDIENCE,
-                "iat": int(now_s),
-                "exp": int(self._until_s),
-            }
-            header = {"typ": TYPE, "kid": self._kid}
-            self._token = jwt.encode(claims, self._key, algorithm=ALGORITHM, headers=header)
-        return self._token
+    def __call__(self, name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
+        now_s = int(time.time())
+        sent = json.loads(json.dumps(dict(body)))
+        claims = {
+            "sub": PREFIX + self._host,
+            "aud": AUDIENCE,
+            "iat": now_s,
+            "exp": now_s + LIFE_S,
+            "req": request_digest(name, sent).hex(),
+        }
+        header = {"typ": TYPE, "kid": self._kid}
+        return jwt.encode(claims, self._key, algorithm=ALGORITHM, headers=header)
 
 
 def claimed_host(token: str) -> str:
@@ -63,10 +65,11 @@ def claimed_host(token: str) -> str:
     return host if HOST_ID.fullmatch(host) else ""
 
 
-def verified_host(token: str, host: str, key: bytes) -> tuple[Caller, float]:
-    """Return the host, and the time in s when its token expires.
+def verified_host(token: str, host: str, key: bytes, request: bytes) -> Caller:
+    """Return the host, if the token is for the request of this digest.
 
-    Raises Unauthenticated (access.token, access.expired, access.early, access.claims, access.host_key).
+    Raises Unauthenticated (access.token, access.expired, access.early, access.claims, access.host_key,
+    access.request).
     """
     checked_size(token)
     whose = f"the token of host {host}"
@@ -86,10 +89,16 @@ def verified_host(token: str, host: str, key: bytes) -> tuple[Caller, float]:
             algorithms=[ALGORITHM],
             audience=AUDIENCE,
             leeway=LEEWAY_S,
-            options={"require": ["exp", "iat", "sub", "aud"]},
+            options={"require": ["exp", "iat", "sub", "aud", "req"]},
         )
         if claims["sub"] != PREFIX + host:
             raise bad_claim("it names another host")
         if claims["exp"] - claims["iat"] > LIFE_MOST_S:
             raise bad_claim(f"the token of a host lives at most {LIFE_MOST_S} s")
-        return Caller(claims["sub"], frozenset({Role.HOST}), host=host), float(claims["exp"])
+        if claims["req"] != request.hex():
+            raise Unauthenticated(
+                f"{whose} is for another request than this one",
+                code="access.request",
+                hint="a host makes a new token for each request",
+            )
+        return Caller(claims["sub"], frozenset({Role.HOST}), host=host)

@@ -4,7 +4,8 @@
    the auth service, hosts their evidence key. No key of one kind ever verifies a token of another kind.
 2. `exp` and `sub` are required; `nbf`, `iat`, and with a setting `iss` and `aud`, are checked.
 3. Only the five roles count. An unknown role gives nothing.
-4. A verified token is remembered by its digest until it expires, or the keys of the auth service change.
+4. The verified token of a person is remembered by its digest until it expires, or the keys of the auth
+   service change. That of a host is for one request.
 """
 
 import time
@@ -73,14 +74,9 @@ class JwtTokens:
     def host_of(self, token: str) -> str:
         return claimed_host(token)
 
-    def host(self, token: str, key: bytes, address: str = "") -> Caller:
-        digest = h(key + token.encode())
-        found = self._recall(digest)
-        if found is None:
-            caller, until_s = verified_host(token, claimed_host(token), key)
-            found = _Verified(caller, until_s, -1)
-            self._remember(digest, found)
-        return replace(found.caller, address=address) if address else found.caller
+    def host(self, token: str, key: bytes, request: bytes, address: str = "") -> Caller:
+        caller = verified_host(token, claimed_host(token), key, request)
+        return replace(caller, address=address) if address else caller
 
     async def close(self) -> None:
         if self._keys is not None:

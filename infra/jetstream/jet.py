@@ -20,7 +20,7 @@ from infra.jetstream.pull_requests import PULL_TIMES, PullTimes
 from schemas.buffers import Bytes
 from schemas.config.backoff import Backoff
 from schemas.errors import Unavailable
-from schemas.ports.access import Credential
+from schemas.ports.access import Credential, no_token
 from schemas.ports.messages import (
     MSG_ID,
     Account,
@@ -43,7 +43,7 @@ async def connect(
     name: str,
     inbox_prefix: str = "_INBOX",
     timeout_s: float = CONNECT_TIMEOUT_S,
-    credential: Credential = str,
+    credential: Credential = no_token,
 ) -> "Jet":
     """Return a connection that stands, to a server with JetStream.
 
@@ -64,7 +64,7 @@ async def connect(
 class Jet:
     """The port Jet."""
 
-    def __init__(self, conn: Connection, credential: Credential = str) -> None:
+    def __init__(self, conn: Connection, credential: Credential = no_token) -> None:
         self._conn = conn
         self.credential: Credential = credential
         self.tracer: Tracer = NO_TRACES

@@ -151,7 +151,10 @@ class Recovered(Transition):
 
 
 class DestroyOrdered(Transition):
-    """CLEANUP, or DESTROY of a session that never started. The tombstone names the approver."""
+    """CLEANUP, or DESTROY of a session that never started.
+
+    approver: `none`. A name in an older event is the word of its caller.
+    """
 
     type: Literal["DestroyOrdered"] = "DestroyOrdered"
     approver: Label

@@ -7,7 +7,7 @@ streams/roles/drivers.py chooses the driver of each port. Ports import schemas o
 3. After Unavailable a call may have taken effect: the caller must tolerate that when it repeats the call.
 """
 
-from schemas.ports.access import Credential, Issuer, Tokens
+from schemas.ports.access import Credential, Issuer, Tokens, no_token
 from schemas.ports.broker import Consumer, Eraser, Follower, Jet, MergedFollower, Reader, Writer
 from schemas.ports.files import Blobs, DataDir, NewBlob, OpenBlob, Overflow, OverflowFile
 from schemas.ports.key_folder import KeyFolder, KeyPlace
@@ -68,4 +68,5 @@ __all__ = [
     "Tracer",
     "Views",
     "Writer",
+    "no_token",
 ]

@@ -1,13 +1,28 @@
 """The ports of identity: verify a token, make one, and keep the token of a person at hand."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from schemas.access import Caller, Role
 
-Credential = Callable[[], str]
-"""Returns the token to send with the next request; empty: there is none. Raises Unreadable (access.file)."""
+NO_MEMBERS: Mapping[str, Any] = MappingProxyType({})
+
+
+class Credential(Protocol):
+    """Gives the token to send with the next request."""
+
+    def __call__(self, name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
+        """Return the token; empty: there is none. Raises Unreadable (access.file).
+
+        name, body: of the command. The token of a person serves for any; that of a host names this one.
+        """
+
+
+def no_token(name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
+    """The credential of a caller without one."""
+    return ""
 
 
 class Tokens(Protocol):
@@ -26,10 +41,11 @@ class Tokens(Protocol):
     def host_of(self, token: str) -> str:
         """Return the host that a token claims to come from, unverified; empty: it is a person's token."""
 
-    def host(self, token: str, key: bytes, address: str = "") -> Caller:
-        """Return the host that signed its token with this evidence key.
+    def host(self, token: str, key: bytes, request: bytes, address: str = "") -> Caller:
+        """Return the host that signed its token with this evidence key, for the request of this digest.
 
-        Raises Unauthenticated (access.token, access.expired, access.early, access.claims, access.host_key).
+        Raises Unauthenticated (access.token, access.expired, access.early, access.claims, access.host_key,
+        access.request).
         """
 
     async def close(self) -> None:

@@ -136,7 +136,7 @@ def caller_of(request: Request) -> Caller:
 def credential_of(request: Request) -> Credential:
     """The caller's own token, for the commands of this request."""
     token: str = getattr(request.state, TOKEN)
-    return lambda: token
+    return lambda *_: token
 
 
 def _refusal_headers(error: LucidError, window: Window | None) -> dict[str, str]:

@@ -30,6 +30,8 @@ from streams.cli.output import (
 )
 
 SHOWN = 5
+NOBODY = "none"
+"""The approver of every new tombstone: a name in an older one was the word of the caller."""
 LEFT = 45
 """Least columns of the left cell."""
 AREA = 10
@@ -94,7 +96,10 @@ def tombstone_lines(report: Report, tombstone: Tombstone, trust_name: str) -> It
     """The lines of a tombstone that is not false."""
     uid, signer = digits(tombstone.uid, 32), key_digits(report.summary.signer)
     yield f"session {uid}"
-    yield f"  destroyed {utc_text(tombstone.at_us)} by {tombstone.who}, approved by {tombstone.approver}"
+    unproven = (
+        f", approved by {tombstone.approver} on that word alone" if tombstone.approver != NOBODY else ""
+    )
+    yield f"  destroyed {utc_text(tombstone.at_us)} by {tombstone.who}{unproven}"
     until_us = tombstone.backups_until_us
     backups = f"backups until {utc_text(until_us)}" if until_us else "no backups are named"
     yield f"  reason {tombstone.reason}; {backups}"

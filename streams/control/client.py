@@ -5,7 +5,8 @@
 1. An error arrives as the same class with the same code, as if it had been raised on this side.
 2. Every command carries a `cause`. A request without one gets a new one here. A caller that repeats a request
    after Unavailable gives the same cause: the command is carried out once.
-3. The token is the caller's: that of the connection, or one that the caller of `call` names.
+3. The token is the caller's: that of the connection, or one that the caller of `call` names. The token of a
+   host is made for this one request.
 """
 
 import json
@@ -42,7 +43,8 @@ async def call(
     Raises the error of the command; Unavailable when nobody answers: it may have been carried out all the
     same.
     """
-    fields = {"cause": secrets.token_hex(12), **body, "token": (credential or jet.credential)()}
+    fields: dict[str, Any] = {"cause": secrets.token_hex(12), **body}
+    fields["token"] = (credential or jet.credential)(name, fields)
     raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s)
     return read_answer(raw)
 

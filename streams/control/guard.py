@@ -3,13 +3,14 @@
 1. The token comes off the request here: no handler, no event and no log line holds it.
 2. A person's token is verified by the port Tokens, a host's by the evidence key that is registered for it.
    The request that registers a host brings the key itself, and is signed with it.
+   A host's token is for one request, which names its cause: repeated by a stranger, it counts once.
 3. If the caller reaches only sessions of its own, the session is read first: the table decides about it.
 """
 
 from typing import Any
 
 from handlers.access.commands import needs_session, permitted
-from schemas.access import Caller
+from schemas.access import Caller, request_digest
 from schemas.errors import Misuse, Unauthenticated
 from schemas.ports import Tokens
 from streams.event_store.host_log import HostLog
@@ -46,7 +47,9 @@ class Guard:
             raise Unauthenticated(
                 f"host {host} is not registered", code="access.host_key", hint="it is when it first records"
             )
-        return self._tokens.host(token, key, address), asked
+        if not isinstance(body.get("cause"), str) or not body["cause"]:
+            raise Misuse(f"{name}: the request of a host names its cause", code="command.form")
+        return self._tokens.host(token, key, request_digest(name, body), address), asked
 
 
 async def permit_request(log: SessionLog, caller: Caller, name: str, asked: Body) -> Body:

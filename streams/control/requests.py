@@ -66,6 +66,13 @@ class RecoverAsked(commands.Command):
     reason: str = ""
 
 
+class DestroyAsked(commands.Command):
+    """A session is to be destroyed. backups_until_us: the tombstone tells until when backups are kept."""
+
+    reason: str = ""
+    backups_until_us: int = 0
+
+
 class AuditHeadAsked(BaseModel):
     """The end of the audit chain is to be signed."""
 
@@ -95,7 +102,7 @@ REQUESTS: dict[str, Request] = {
     "recover": Request("RECOVER: a session in ERROR works again.", RecoverAsked),
     "redrive": Request("Missing chunks are made again.", OfSession),
     "hold": Request("A legal hold begins or ends.", commands.ChangeHold),
-    "destroy": Request("Destroy for good; the answer waits until the session is shredded.", commands.Destroy),
+    "destroy": Request("Destroy for good; the answer waits until the session is shredded.", DestroyAsked),
     "show": Request("One session, from its log.", ShowAsked),
     "where": Request("Where each chunk of a session is.", WhereAsked),
     "delays": Request("The sessions that do not go on now, and why.", Nothing),

@@ -28,7 +28,7 @@ from schemas.config.logs import logger
 from schemas.errors import LucidError, NoSpace
 from schemas.format.digest import Buffer
 from schemas.format.fragment import PartSettings
-from schemas.ports import Credential, Writer
+from schemas.ports import Credential, Writer, no_token
 from streams.host.fragment_message import fragment_bytes, fragment_headers
 from streams.host.fragment_traces import ExpectedChunk, FragmentTraces
 from streams.host.outbox import Outbox
@@ -58,8 +58,8 @@ class Grant:
     intake_public: bytes
     sign_key: Ed25519PrivateKey
     chunk_bytes: int
-    credential: Credential = str
-    """Makes the tokens of the host; `str` makes none."""
+    credential: Credential = no_token
+    """Makes the tokens of the host; `no_token` makes none."""
     chunk_max_seconds: int = 0
     """0: unknown."""
 

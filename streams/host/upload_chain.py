@@ -16,7 +16,7 @@ from schemas.errors import Rejected, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.session import Created
 from schemas.format.fragment import MAIN, Fragment, Kind, genesis, parse
-from schemas.ports import Credential, Identities, Jet
+from schemas.ports import Credential, Identities, Jet, no_token
 from schemas.subjects import UPLOAD_HOST
 from streams.event_store.chunk_log import last_recorded
 from streams.event_store.recordings import Recordings
@@ -91,7 +91,7 @@ class ChainReader:
     def __init__(self, jet: Jet, recordings: Recordings, identities: Identities) -> None:
         self._jet, self._recordings, self._identities = jet, recordings, identities
         self._key: Ed25519PrivateKey | None = None
-        self.credential: Credential = str
+        self.credential: Credential = no_token
         """Of the upload host, once its key was read; until then it makes no token."""
 
     async def stands(self, chain: Chain) -> bool:

@@ -257,11 +257,11 @@ async def connected(
     where: str | Where,
     name: str,
     timeout_s: float = jetstream.CONNECT_TIMEOUT_S,
-    credential: ports.Credential = str,
+    credential: ports.Credential = ports.no_token,
 ) -> AsyncIterator[ports.Jet]:
     """A connection, closed afterwards. where: URLs, or a function that gives them before every try.
 
-    credential: gives the token of its commands; `str` gives none.
+    credential: gives the token of its commands; `no_token` gives none.
     Raises Unavailable, Denied (both nats.*), Misuse (config.nats_url, nats.max_payload).
     """
     jet = await jetstream.connect(where, name=name, timeout_s=timeout_s, credential=credential)

@@ -97,9 +97,9 @@ async def create(url: str, session: str, **more: object) -> Json:
         "prev_genesis": bytes(32).hex(),
         "settings": settings.model_dump(),
         "request": key.sign(CREATE_PREFIX + asked).hex(),
-        "token": HostToken(session, key)(),
         **more,
     }
+    said["token"] = HostToken(session, key)("create", said)
     client = await nats.connect(url)
     try:
         answer = await client.request("lucid.cmd.create", json.dumps(said).encode(), timeout=60)

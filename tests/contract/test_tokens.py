@@ -21,7 +21,7 @@ from infra.access.issuer import JwtIssuer
 from infra.access.jwks import LEAST_S, KeySet, usable_keys
 from infra.access.secret import NAME, TokenSecret
 from infra.access.tokens import JwtTokens, Wanted
-from schemas.access import Role
+from schemas.access import Role, request_digest
 from schemas.config.settings import Settings
 from schemas.errors import Denied, Misuse, Unauthenticated, Unavailable
 from streams.roles.drivers import Installation
@@ -379,10 +379,13 @@ def test_the_token_of_a_process_comes_from_one_place(tmp_path: Path) -> None:
 
 HOST_KEY = Ed25519PrivateKey.generate()
 PUBLIC = HOST_KEY.public_key().public_bytes_raw()
+ASKED = {"session": "demo-01", "cause": "c1"}
+REQUEST = request_digest("pause", ASKED)
 
 
 def host_claims(**more: Any) -> str:
-    claims = {"sub": "host:rdp-01", "aud": "lucid.cmd", "iat": now_s(), "exp": now_s() + 60, **more}
+    bound = {"req": REQUEST.hex()}
+    claims = {"sub": "host:rdp-01", "aud": "lucid.cmd", "iat": now_s(), "exp": now_s() + 60, **bound, **more}
     headers = jwt.get_unverified_header(HostToken("rdp-01", HOST_KEY)())
     return signed(HOST_KEY, "EdDSA", headers=headers, roles=None, **claims)
 
@@ -392,12 +395,25 @@ def test_a_host_is_known_by_its_evidence_key(tmp_path: Path) -> None:
     tokens, token = by_secret(tmp_path), HostToken("rdp-01", HOST_KEY)
     assert tokens.host_of(token()) == "rdp-01"
     for _ in range(2):
-        caller = tokens.host(token(), PUBLIC, "10.0.0.1")
+        caller = tokens.host(token("pause", ASKED), PUBLIC, REQUEST, "10.0.0.1")
         assert (caller.host, caller.label, caller.roles, caller.address) == (
             *("rdp-01", "rdp-01", {Role.HOST}, "10.0.0.1"),
         )
-    assert token() == token()
-    assert verified_host(host_claims(), "rdp-01", PUBLIC)[0].host == "rdp-01"
+    assert verified_host(host_claims(), "rdp-01", PUBLIC, REQUEST).host == "rdp-01"
+
+
+@pytest.mark.parametrize("name", ["pause", "stop"])
+@pytest.mark.parametrize("more", [{}, {"cause": "c2"}, {"session": "demo-02"}, {"n": 1.5}, {"n": None}])
+def test_a_token_of_a_host_is_for_one_request(tmp_path: Path, name: str, more: dict[str, Any]) -> None:
+    """Breaks: an overheard token of a host serves for every command of the host."""
+    token = HostToken("rdp-01", HOST_KEY)("pause", ASKED)
+    request = request_digest(name, {**ASKED, **more, "token": token})
+    if name == "pause" and not more:
+        assert by_secret(tmp_path).host(token, PUBLIC, request).host == "rdp-01"
+        return
+    with pytest.raises(Unauthenticated) as error:
+        by_secret(tmp_path).host(token, PUBLIC, request)
+    assert error.value.code == "access.request"
 
 
 @pytest.mark.parametrize(
@@ -411,12 +427,15 @@ def test_a_host_is_known_by_its_evidence_key(tmp_path: Path) -> None:
         ({"aud": "another"}, "access.claims"),
         ({"sub": "host:rdp-02"}, "access.claims"),
         ({"iat": "soon"}, "access.early"),
+        ({"req": None}, "access.claims"),
+        ({"req": REQUEST.hex().upper()}, "access.request"),
+        ({"req": 7}, "access.request"),
     ],
 )
 def test_a_token_of_a_host_that_does_not_count_is_refused(claims: dict[str, Any], code: str) -> None:
     """Breaks: an overheard token of a host serves for ever, or for another host."""
     with pytest.raises(Unauthenticated) as error:
-        verified_host(host_claims(**claims), "rdp-01", PUBLIC)
+        verified_host(host_claims(**claims), "rdp-01", PUBLIC, REQUEST)
     assert error.value.code == code or claims == {"iat": "soon"}
 
 
@@ -425,12 +444,12 @@ def test_another_key_is_another_host(tmp_path: Path) -> None:
     other = Ed25519PrivateKey.generate()
     tokens = by_secret(tmp_path)
     with pytest.raises(Unauthenticated) as error:
-        tokens.host(HostToken("rdp-01", other)(), PUBLIC)
+        tokens.host(HostToken("rdp-01", other)("pause", ASKED), PUBLIC, REQUEST)
     assert error.value.code == "access.host_key"
-    header, claims, _ = HostToken("rdp-01", HOST_KEY)().split(".")
+    header, claims, _ = HostToken("rdp-01", HOST_KEY)("pause", ASKED).split(".")
     forged = f"{header}.{claims}.{part(other.sign(f'{header}.{claims}'.encode()))}"
     with pytest.raises(Unauthenticated) as error:
-        tokens.host(forged, PUBLIC)
+        tokens.host(forged, PUBLIC, REQUEST)
     assert error.value.code == "access.token"
 
 
@@ -445,7 +464,7 @@ async def test_an_auth_service_makes_no_hosts_and_a_host_no_persons(
     assert (found.host, found.roles) == ("", frozenset())
     assert found.label != "rdp-01"
     with pytest.raises(Unauthenticated):
-        tokens.host(person, PUBLIC)
+        tokens.host(person, PUBLIC, REQUEST)
     assert await refused(tokens, HostToken("rdp-01", Ed25519PrivateKey.generate())()) == "access.token"
     await tokens.close()
 

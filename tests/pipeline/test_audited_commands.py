@@ -14,6 +14,7 @@ from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.access import Role
 from schemas.errors import Denied, LucidError, NotFound, Unavailable
+from schemas.ports import no_token
 from streams.control.auditor import REFUSALS_S
 from streams.control.client import call
 from streams.event_store.audit_pages import AuditQuery, chain_lines, page
@@ -29,7 +30,7 @@ async def world(server: NatsServer, tmp_path: Path) -> AsyncIterator[World]:
 
 def token(world: World, *roles: Role, subject: str = "alice") -> Any:
     made = world.here.issuer.issue(subject, roles, 60)
-    return lambda: made
+    return lambda *_: made
 
 
 async def rows(world: World, count: int, **asked: str) -> list[tuple[str, ...]]:
@@ -93,7 +94,7 @@ async def test_a_refusal_at_the_door_is_recorded_and_floods_nothing(world: World
     assert set(found) == {("mallory", "hold", "outcome", "refused", "access.role")}
     assert len(found) < REFUSALS_S * 4
     with pytest.raises(LucidError):
-        await call(world.jet, "hold", {"session": "demo-01"}, credential=str)
+        await call(world.jet, "hold", {"session": "demo-01"}, credential=no_token)
     raw = b"".join([line async for line in chain_lines(world.jet)])
     assert operator().encode() not in raw
     assert b"eyJ" not in raw, "a token stands in the chain"

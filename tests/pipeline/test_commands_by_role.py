@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from schemas import subjects
 from schemas.access import GIVEN_ROLES, Caller, Role
 from schemas.errors import Denied, LucidError, NotFound, RefusedByState, Unauthenticated
 from schemas.events.session import Created
+from schemas.ports import no_token
+from schemas.ports.access import NO_MEMBERS
 from streams.control.client import call
 from streams.event_store.session_log import SessionLog, read_event
 from streams.host.session_start import start_session
@@ -45,7 +47,7 @@ async def code(world: World, name: str, credential: Any, **body: Any) -> str:
 
 def token(world: World, *roles: Role, subject: str = "alice", life_s: float = 60) -> Any:
     made = world.here.issuer.issue(subject, roles, life_s)
-    return lambda: made
+    return lambda *_: made
 
 
 async def test_no_command_is_carried_out_without_a_token(world: World) -> None:
@@ -53,9 +55,9 @@ async def test_no_command_is_carried_out_without_a_token(world: World) -> None:
     await world.start("demo-01")
     for name in COMMANDS:
         with pytest.raises(Unauthenticated) as missing:
-            await call(world.jet, name, {"session": "demo-01"}, credential=str)
+            await call(world.jet, name, {"session": "demo-01"}, credential=no_token)
         assert (missing.value.code, "LUCID_TOKEN" in missing.value.hint) == ("access.missing", True)
-        assert await code(world, name, lambda: "e30.e30.", session="demo-01") == "access.token"
+        assert await code(world, name, lambda *_: "e30.e30.", session="demo-01") == "access.token"
     raw = await world.jet.request(subjects.command("destroy"), b'{"session": "demo-01"}')
     assert b"access.missing" in raw
     assert (await world.ask("show", "demo-01"))["state"] == "ACTIVE"
@@ -162,11 +164,39 @@ async def test_an_old_token_of_a_host_counts_no_more(world: World) -> None:
     host = await world.start("demo-01")
     now_s = int(time.time())
     header = jwt.get_unverified_header(host.grant.credential())
-    claims = {"sub": "host:host-1", "aud": "lucid.cmd", "iat": now_s - 900, "exp": now_s - 840}
+    claims = {"sub": "host:host-1", "aud": "lucid.cmd", "iat": now_s - 900, "exp": now_s - 840, "req": ""}
     old = jwt.encode(claims, host.grant.sign_key, algorithm="EdDSA", headers=header)
-    assert await code(world, "abort", lambda: old, session="demo-01") == "access.expired"
+    assert await code(world, "abort", lambda *_: old, session="demo-01") == "access.expired"
     longer = jwt.encode({**claims, "exp": now_s + 9000}, host.grant.sign_key, "EdDSA", headers=header)
-    assert await code(world, "abort", lambda: longer, session="demo-01") == "access.claims"
+    assert await code(world, "abort", lambda *_: longer, session="demo-01") == "access.claims"
+
+
+async def test_a_token_of_a_host_serves_one_request(world: World, bare: Jet) -> None:
+    """Breaks: a person who overhears a host ends its recordings, or pauses them again and again."""
+    host = await world.start("demo-01")
+    mine, overheard = host.grant.credential, []
+
+    def heard(name: str = "", body: Mapping[str, Any] = NO_MEMBERS, /) -> str:
+        overheard.append({**body, "token": mine(name, body)})
+        return str(overheard[-1]["token"])
+
+    await call(bare, "pause", {"session": "demo-01"}, credential=heard)
+    taken = str(overheard[0]["token"])
+    for name in ("pause", "resume", "abort", "stop", "show"):
+        assert await code(world, name, lambda *_: taken, session="demo-01") == "access.request", name
+    again = await world.jet.request(subjects.command("pause"), json.dumps(overheard[0]).encode())
+    assert json.loads(again)["ok"]["state"].startswith("PAUS"), "repeated, it counts once"
+    for changed in ({"reason": "another"}, {"cause": "another"}, {"audit_reason": "x"}, {"at_us": 5}):
+        raw = json.dumps({**overheard[0], **changed}).encode()
+        answer = json.loads(await world.jet.request(subjects.command("pause"), raw))
+        assert answer["error"]["code"] == "access.request", changed
+    for body in ({"session": "demo-01"}, {"session": "demo-01", "cause": ""}):
+        raw = json.dumps({**body, "token": mine("pause", body)}).encode()
+        answer = json.loads(await world.jet.request(subjects.command("pause"), raw))
+        assert answer["error"]["code"] == "command.form", "without a cause it would count twice"
+    odd = json.dumps({"session": "\ud800", "n": 1 << 70, "cause": "x", "token": taken}).encode()
+    answer = json.loads(await world.jet.request(subjects.command("pause"), odd))
+    assert answer["error"]["code"] == "command.form"
 
 
 async def test_a_token_of_seconds_ends_by_itself(world: World) -> None:

@@ -117,7 +117,7 @@ class Installation:
         self.log = data.parent / f"{data.name}.up.log"
         self._verbs: list[subprocess.Popen[bytes]] = []
 
-    def credential(self) -> str:
+    def credential(self, *_: object) -> str:
         """The token of its operator."""
         return (self.data / "admin.token").read_text().strip()
 
