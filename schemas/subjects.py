@@ -146,6 +146,10 @@ def command(name: str) -> str:
     return f"lucid.cmd.{name}"
 
 
+STAGE_STATES = "lucid.stages"
+"""Request subject: a conductor answers which stages stand still."""
+
+
 def host_activity(p: int) -> str:
     """Request subject: the worker of partition `p` answers when it last heard the host of each session."""
     return f"lucid.heard.{p}"

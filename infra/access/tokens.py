@@ -71,6 +71,10 @@ class JwtTokens:
             self._remember(digest, found)
         return replace(found.caller, address=address) if address else found.caller
 
+    async def check(self) -> None:
+        if self._keys is not None:
+            await self._keys.check()
+
     def host_of(self, token: str) -> str:
         return claimed_host(token)
 

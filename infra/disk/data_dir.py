@@ -25,6 +25,7 @@ from typing import Any, Final
 from infra.disk.durable import write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
+from infra.disk.writable import check_writable
 from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable, raise_together
 from schemas.ports.files import Disk
 
@@ -184,6 +185,9 @@ class DataDir:
             return None
         # if the owner changes right here, the next try finds the text of the new one
         return run if is_locked(path) else None
+
+    def check_writable(self, name: str = "") -> None:
+        check_writable(self.where(name) if name else self.path)
 
     def free_bytes(self) -> int:
         return free_bytes(self.path)

@@ -207,6 +207,7 @@ def _consumer_info(info: dict[str, Any]) -> ConsumerInfo:
         filters=frozenset(config.get("filter_subjects") or [config.get("filter_subject", ">")]),
         floor=int(info["ack_floor"]["stream_seq"]),
         is_read=int(info.get("num_waiting", 0)) > 0,
+        delivered=int(info["delivered"]["stream_seq"]),
         pending=int(info.get("num_pending", 0)),
         unacknowledged=int(info.get("num_ack_pending", 0)),
         redelivered=int(info.get("num_redelivered", 0)),

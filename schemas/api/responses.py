@@ -215,29 +215,6 @@ class RecordingPage(BaseModel):
     recordings: list[RecordingState]
 
 
-class ServiceStatus(BaseModel):
-    """A service since its start. sessions: how many, by state. recordings_here: running on this host."""
-
-    service: str
-    version: str
-    started_at: datetime
-    uptime_s: float
-    sessions: dict[str, int]
-    recordings_here: int
-    behind: int = 0
-
-
-class CompressionStatistics(BaseModel):
-    """Bytes of the sealed sessions of one host. compression_ratio: plain by stored."""
-
-    host: str
-    sessions: int
-    chunks: int
-    bytes: int
-    stored_bytes: int
-    compression_ratio: float | None
-
-
 class AuditPage(BaseModel):
     """Entries of the audit chain (format.md §16). next: the `after` of the next page; null: there is none."""
 
@@ -278,13 +255,3 @@ class SettingShown(BaseModel):
 
 class SettingPage(BaseModel):
     settings: list[SettingShown]
-
-
-class Health(BaseModel):
-    """The state of a service. dependencies: by name, `ok` or an error code."""
-
-    status: str
-    service: str
-    version: str
-    timestamp: datetime
-    dependencies: dict[str, Any] = {}

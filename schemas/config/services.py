@@ -103,3 +103,9 @@ class Services:
         duration(1, 3600),
         "how long /health remembers the states of dependencies; /ready: at most 1s",
     )
+    stage_stalled_s: float = setting(
+        60,
+        "STAGE_STALLED",
+        duration(1, 3600),
+        "how long a stage may move nothing while something waits for it; then /ready is not ready",
+    )

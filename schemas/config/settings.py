@@ -91,14 +91,19 @@ class Settings(
             threshold=self.threshold,
         )
 
-    def url_of(self, role: str) -> str:
-        """Return the URL under which others reach a role of ROLES."""
+    def url_of(self, role: str, port: int | None = None) -> str:
+        """Return the URL under which others reach a role of ROLES. port: where it really listens."""
         service = self.services[role]
         if service.url:
             return service.url
         host = service.host or "127.0.0.1"
         place = f"[{host}]" if ":" in host else host
-        return f"{'https' if self.tls_cert else 'http'}://{place}:{service.port}"
+        return f"{'https' if self.tls_cert else 'http'}://{place}:{service.port if port is None else port}"
+
+    def named_urls(self, port: int | None = None) -> dict[str, str]:
+        """Return the URL of each role with a URL or a host of its own, by its name in small letters."""
+        named = [role for role in ROLES if self.services[role].url or self.services[role].host]
+        return {role.lower(): self.url_of(role, port) for role in named}
 
 
 class Group(NamedTuple):

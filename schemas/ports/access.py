@@ -48,6 +48,9 @@ class Tokens(Protocol):
         access.request).
         """
 
+    async def check(self) -> None:
+        """Return if tokens can be verified. Raises Unavailable (access.keys), as `caller`."""
+
     async def close(self) -> None:
         """Close the connection to the auth service. A second call does nothing."""
 

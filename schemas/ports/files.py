@@ -187,6 +187,12 @@ class DataDir(Protocol):
     def read_run(self) -> dict[str, Any] | None:
         """Return the run file of the owner; None: there is no owner, or it is still starting."""
 
+    def check_writable(self, name: str = "") -> None:
+        """Check that one of its folders takes files; empty: the directory itself. Nothing is made.
+
+        Raises Unavailable (disk.unwritable), NoSpace (disk.full).
+        """
+
     def free_bytes(self) -> int:
         """Return the free space for this user on the directory's disk, bytes."""
 

@@ -112,6 +112,9 @@ class ConsumerInfo:
     floor: int
     is_read: bool
     """A client requests messages from it now."""
+    delivered: int = 0
+    """The highest stream sequence that it has delivered."""
+
     pending: int = 0
     """Messages that were never delivered."""
     unacknowledged: int = 0

@@ -6,20 +6,17 @@
 2. Nothing is decided here: routes call commands and queries.
 """
 
-from collections.abc import Awaitable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from schemas.errors import Unauthenticated
-from schemas.ports import Jet
 from streams.api.answers import with_problem
 from streams.api.auth import ADMITTED, Admission, allow_origins
 from streams.api.bodies import BoundedBodies
-from streams.api.dependencies import LOOK_S, Dependencies
+from streams.api.dependencies import Dependencies
 from streams.api.live import LiveEvents
 from streams.api.measured import Measured
 from streams.api.metrics import Metrics, measure_service
@@ -43,7 +40,6 @@ from streams.api.routes import (
     where,
 )
 from streams.api.unread_bodies import UnreadBodies
-from streams.control.client import call
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
     "recorder": (status.router, status.compression, recordings.router, recordings.listing),
@@ -69,7 +65,9 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     """The application of these roles, over the parts of one process."""
     app = routed(parts.version, roles)
     app.state.parts, app.state.began = parts, datetime.now(UTC)
-    app.state.dependencies = Dependencies(lambda: _looks(parts))
+    app.state.dependencies, app.state.others = Dependencies(parts.health), Dependencies(parts.others)
+    served = dict.fromkeys(url for role, url in parts.urls.items() if role in roles)
+    app.servers = [{"url": url} for url in served]
     app.state.live = LiveEvents(parts.jet)
     app.state.metrics = Metrics(parts.jet, parts.samples)
     measure_service(parts.meter, parts.service, parts.version, parts.chunks.pool)
@@ -114,17 +112,6 @@ def metrics_alone(app: FastAPI) -> FastAPI:
     alone.include_router(system.metrics_router)
     install(alone)
     return alone
-
-
-def _looks(parts: ApiParts) -> dict[str, Awaitable[object]]:
-    """A look at each part that a service depends on."""
-    return {"nats": parts.jet.account(), "commands": _answered(parts.jet)}
-
-
-async def _answered(jet: Jet) -> None:
-    """Return when commands are answered, or refused: this process may hold no token of its own."""
-    with suppress(Unauthenticated):
-        await call(jet, "ping", {}, LOOK_S)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -1,5 +1,6 @@
 """The parts that the routes need, bundled; streams/roles makes them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -7,6 +8,7 @@ from fastapi import Request
 from schemas.config.settings import Settings
 from schemas.ports import DataDir, Jet, Tokens
 from schemas.ports.metrics import Meter, Samples
+from streams.api.dependencies import Look
 from streams.api.own_answers import OwnAnswers
 from streams.api.transfers import Transfers
 from streams.event_store.looks import Looks
@@ -41,6 +43,12 @@ class ApiParts:
     settings: Settings
     meter: Meter
     samples: Samples
+    health: Mapping[str, Look]
+    """The looks at the parts that the served roles depend on, by name."""
+    urls: Mapping[str, str]
+    """Where others reach each role, by its name; those that are not served here included."""
+    others: Mapping[str, Look]
+    """The looks at the roles that other processes serve, by the name of the role."""
     service: str
     version: str
 

@@ -30,6 +30,7 @@ from handlers.lifecycle.next_action import (
 )
 from handlers.lifecycle.rules import allowed
 from handlers.lifecycle.session import Session
+from handlers.lifecycle.stage_progress import Sample
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import (
@@ -147,6 +148,10 @@ class Conductor:
     def troubles(self) -> dict[str, Trouble]:
         """The error that keeps each waiting session waiting."""
         return self._tasks.troubles()
+
+    def recorded(self) -> Sample:
+        """A look at the stage `record`, as of the last sweep."""
+        return self._activity.recorded(one for one in self._directory.sessions() if not is_idle(one))
 
     def trouble(self, session_id: str) -> Trouble | None:
         """The error that delays the session; None: none is known."""

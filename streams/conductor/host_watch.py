@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from handlers.format.fragment import end_fragment
 from handlers.lifecycle.next_action import FILLING
 from handlers.lifecycle.session import Session
+from handlers.lifecycle.stage_progress import Sample
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import LucidError, NotFound, Retryable
@@ -60,6 +61,8 @@ class _Host:
     last_seq: int = 0
     """Stream sequence of the last fragment, while the stream itself ends at `stream_seq`."""
     stream_seq: int = -1
+    position: int = 0
+    """Stream sequence of the last fragment that was folded, as far as a worker told."""
 
 
 @dataclass(slots=True)
@@ -117,6 +120,18 @@ class HostActivity:
         host = self._hosts.get(session.id)
         return host.looked_us if host else 0
 
+    def recorded(self, sessions: Iterable[Session]) -> Sample:
+        """How many of these recordings have fragments that wait to be folded, and how far all are folded.
+
+        It is learnt by `listen`. A paused pipeline leaves its fragments in the stream: none of them waits.
+        """
+        hosts = [
+            self._hosts[session.id]
+            for session in sessions
+            if session.id in self._hosts and not session.pipeline_paused
+        ]
+        return Sample(sum(host.mark is not None for host in hosts), tuple(host.position for host in hosts))
+
     def _stream_of(self, session: Session) -> str:
         return self._recordings.stream_of(session.id)
 
@@ -162,6 +177,7 @@ class HostActivity:
 def _learn(host: _Host, position: int, heard_us: int, ahead_us: int) -> None:
     if heard_us > host.heard_server_us:
         host.heard_server_us, host.heard_us = heard_us, heard_us + ahead_us
+    host.position = max(host.position, position)
     if host.mark is not None and position >= host.mark[1]:
         host.looked_us, host.mark = host.mark[0], None
 

@@ -46,6 +46,7 @@ from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_object
 from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
+from infra.services.health import ask_health
 from infra.telemetry.begin_traces import traced
 from infra.telemetry.logs import configure_logs
 from infra.telemetry.metrics import Meter
@@ -62,6 +63,7 @@ __all__ = [
     "Installation",
     "Where",
     "absolute",
+    "ask_health",
     "blobs",
     "config_files",
     "configure_logs",

@@ -3,11 +3,12 @@
 import asyncio
 import socket
 from collections.abc import Collection
+from functools import partial
 from importlib.metadata import version
 
 from handlers.crypto.blind_index import BlindIndex
 from schemas.ports import Jet
-from streams.api.app import make_app, metrics_alone
+from streams.api.app import ROLES, make_app, metrics_alone
 from streams.api.own_answers import Delays, OwnAnswers
 from streams.api.parts import ApiParts
 from streams.api.server import serve, serve_beside
@@ -28,12 +29,14 @@ from streams.keys.keystore import KeyStore
 from streams.projections.session_list import SessionList
 from streams.roles.drivers import (
     Installation,
+    ask_health,
     drawn_desktop,
     effective,
     own_host,
     raised_file_limit,
     skip_old_objects,
 )
+from streams.roles.health import looks
 from streams.roles.services import opened_recordings, unless_stopped
 from streams.scheduling.clock import now_us
 
@@ -52,7 +55,7 @@ async def run_http(
     if recordings is None:
         return
     index = BlindIndex(await asyncio.to_thread(here.index_key.read), here.settings.secret_key)
-    parts = api_parts(here, recordings, index, here.settings.service_name or service_name(roles))
+    parts = api_parts(here, recordings, index, roles, listening.getsockname()[1])
     app = make_app(parts, roles)
     beside = None
     if _has_metrics_port(here, roles):
@@ -60,6 +63,8 @@ async def run_http(
     try:
         await serve(app, listening, stop, here.tls)
     finally:
+        await app.state.dependencies.close()
+        await app.state.others.close()
         if beside is not None:
             stop.set()
             await beside
@@ -81,8 +86,11 @@ def _metrics_place(here: Installation) -> tuple[str, int]:
     return settings.metrics_address or settings.bind_address, settings.metrics_port
 
 
-def api_parts(here: Installation, recordings: Recordings, index: BlindIndex, service: str) -> ApiParts:
-    """The parts of an application over this installation."""
+def api_parts(
+    here: Installation, recordings: Recordings, index: BlindIndex, roles: Collection[str], port: int
+) -> ApiParts:
+    """The parts of an application over this installation. port: where it serves these roles."""
+    urls = {role: here.settings.url_of(role.upper(), port if role in roles else None) for role in ROLES}
     keys, jet = KeyStore(here.key_files, here.keyring), recordings.jet
     log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index)
     return ApiParts(
@@ -103,7 +111,10 @@ def api_parts(here: Installation, recordings: Recordings, index: BlindIndex, ser
         settings=here.settings,
         meter=here.meter,
         samples=here.meter,
-        service=service,
+        health=looks(here, jet, roles),
+        urls=urls,
+        others={role: partial(ask_health, url) for role, url in urls.items() if role not in roles},
+        service=here.settings.service_name or service_name(roles),
         version=version(PACKAGE),
     )
 

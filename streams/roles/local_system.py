@@ -49,6 +49,8 @@ class System:
     jet: Jet
     watching: "asyncio.Task[None]"
     api_url: str
+    urls: Mapping[str, str]
+    """Where others reach roles over HTTP, for each whose URL or host is set."""
 
 
 @asynccontextmanager
@@ -92,12 +94,13 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         here.process, here.expects = SUPERVISOR, tuple(child.name for child in children)
         measure_children(here.meter, children)
         await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
-        run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url}
+        urls = here.settings.named_urls(port) if port else {}
+        run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url, "urls": urls}
         stack.callback(data.remove_run)
         data.write_run(run)
         watching = asyncio.create_task(_watch_folder(data, run))
         stack.callback(watching.cancel)
-        yield System(data, server, children, jet, watching, api_url)
+        yield System(data, server, children, jet, watching, api_url, urls)
 
 
 def measure_children(meter: Meter, children: tuple[Child, ...]) -> None:

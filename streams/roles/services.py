@@ -19,6 +19,7 @@ from schemas.ports import Jet
 from streams.conductor.conductor import Conductor
 from streams.conductor.measurements import SystemMeasurements
 from streams.conductor.parts import ConductorParts
+from streams.conductor.stage_watch import StageWatch
 from streams.control.access_commands import AccessCommands
 from streams.control.audit_commands import AuditCommands
 from streams.control.auditor import Auditor
@@ -152,7 +153,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(questions.list_page, store.log)
     measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting)
-    services = (directory, conducting, retention, writer, projector, expired, audit, measurements)
+    stages = StageWatch(jet, conducting.recorded, settings.stage_stalled_s)
+    services = (directory, conducting, retention, writer, projector, expired, audit, measurements, stages)
 
     async def renew() -> None:
         await asyncio.to_thread(here.issuer.renew_admin)

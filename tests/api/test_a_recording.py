@@ -179,9 +179,11 @@ def test_health_needs_nothing(served: Served) -> None:
     """Breaks: a load balancer cannot ask."""
     assert httpx.get(f"{served.url}{SESSIONS}/health").json()["status"] == "ok"
     assert "# TYPE" in httpx.get(f"{served.url}{SESSIONS}/metrics").text
+    needs = {"nats", "commands", "views", "data", "chunks", "keys", "workers", "stages"}
     for path in ("/health", "/ready"):
         found = httpx.get(served.url + path).json()
-        assert (found["status"], found["dependencies"]) == ("ok", {"nats": "ok", "commands": "ok"}), path
+        assert (found["status"], set(found["dependencies"])) == ("ok", needs), path
+        assert all(one["state"] == "ok" for one in found["dependencies"].values())
 
 
 def test_the_settings_of_a_service_tell_no_secret(served: Served, client: httpx.Client) -> None:

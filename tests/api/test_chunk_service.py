@@ -87,7 +87,8 @@ async def world_of(
     await topology.declare(jet, 1 << 30)
     data = DataDir(path / "data")
     here = Installation(replace(Settings(), data=data.path))
-    parts = api_parts(here, await Recordings.open(jet), BlindIndex(bytes(32)), "session-processor")
+    recordings, index = await Recordings.open(jet), BlindIndex(bytes(32), "")
+    parts = api_parts(here, recordings, index, roles, 0)
     if limits is not None:
         pool = ChunkPool(limits)
         processor = replace(parts.chunks.processor, pool=pool)

@@ -67,6 +67,27 @@ def up(data: Path, **settings: str) -> Iterator[dict[str, Any]]:
         assert process.wait(PATIENCE_S) == 0
 
 
+def test_the_urls_that_others_use_are_told(tmp_path: Path) -> None:
+    """Breaks: a person behind a proxy is told an address of the inside, which nobody there reaches."""
+    data = tmp_path / "data"
+    settings = {"SESSION_API_URL": "https://lucid.example/x/", "SESSION_STORAGE_HOST": "store.example"}
+    with up(data, **settings) as told:
+        port = told["api_url"].rpartition(":")[2]
+        urls = {"storage": f"http://store.example:{port}", "api": "https://lucid.example/x"}
+        assert told["urls"] == urls
+        run = json.loads((data / "run.json").read_text())
+        assert (run["urls"], run["api_url"]) == (urls, told["api_url"])
+        bearer = {"Authorization": f"Bearer {(data / 'admin.token').read_text().strip()}"}
+        with httpx.Client(base_url=told["api_url"], headers=bearer, timeout=PATIENCE_S) as client:
+            servers = {one["url"] for one in client.get("/openapi.json").json()["servers"]}
+            assert servers == {*urls.values(), told["api_url"]}
+            shown = client.get("/status").json()["services"]
+            assert shown["api"] == {"url": urls["api"], "health": "ok"}
+            assert shown["processor"] == {"url": told["api_url"], "health": "ok"}
+            made = client.post("/api/v1/sessions", json={"id": "here"})
+            assert made.headers["location"] == "/api/v1/sessions/here"
+
+
 def statuses(*urls: str) -> list[int]:
     return [httpx.get(url, timeout=PATIENCE_S).status_code for url in urls]
 

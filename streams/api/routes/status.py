@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request
 
-from schemas.api.responses import CompressionStatistics, ServiceStatus
+from schemas.api.service import CompressionStatistics, Dependency, RoleStatus, ServiceStatus
 from streams.api.answers import PROBLEMS
 from streams.api.commands import Asking
+from streams.api.dependencies import OK
 from streams.api.routes.sessions import Parts
 
 router = APIRouter(tags=["status"], responses=PROBLEMS)
 compression = APIRouter(tags=["recordings"], responses=PROBLEMS)
+OTHERS_S = 1.0
+"""How old the health of another service may be."""
 
 
 @router.get("/status", response_model=ServiceStatus)
@@ -18,6 +21,7 @@ async def show_status(request: Request, parts: Parts, asking: Asking) -> Service
     """Since when the service runs, and how many sessions there are in each state."""
     totals = await asking.ask("totals", {})
     began: datetime = request.app.state.began
+    others: dict[str, Dependency] = await request.app.state.others.states(OTHERS_S)
     return ServiceStatus(
         service=parts.service,
         version=parts.version,
@@ -26,6 +30,10 @@ async def show_status(request: Request, parts: Parts, asking: Asking) -> Service
         sessions={state: sums["sessions"] for state, sums in totals["states"].items()},
         recordings_here=sum(one.state in ("starting", "recording") for one in parts.recordings_here.all()),
         behind=totals["behind"],
+        services={
+            role: RoleStatus(url=url, health=others[role].state if role in others else OK)
+            for role, url in parts.urls.items()
+        },
     )
 
 

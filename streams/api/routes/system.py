@@ -1,11 +1,12 @@
 """Health of a service and of the parts that it depends on. It needs no token."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from schemas.api.responses import Health
+from schemas.api.service import Dependency, Health
 from schemas.errors import NotFound
 from streams.api.answers import OPEN_PROBLEMS, Answers, problem
 from streams.api.dependencies import OK
@@ -17,6 +18,8 @@ TEXT: Answers = {
     200: {"content": {"text/plain": {}, "application/openmetrics-text": {}}},
     404: problem("Metrics are switched off (METRICS_ENABLED)."),
 }
+ASKS_OTHERS = "api"
+"""The role that asks the others for their health; /health itself asks nobody's, so there is no chain."""
 READY_S = 1.0
 """How old the states may be by which readiness is told."""
 
@@ -36,8 +39,10 @@ async def health(request: Request, parts: Parts) -> Health:
 
 @router.get("/ready", response_model=Health, responses={503: {"model": Health}})
 async def ready(request: Request, parts: Parts, response: Response) -> Health:
-    """Whether requests can be served now."""
-    found = await _health(request, min(READY_S, parts.settings.health_interval_s))
+    """Whether requests can be served now. session-api asks the /health of each service with a set URL."""
+    with_url = [role for role in parts.others if parts.settings.services[role.upper()].url]
+    services = with_url if ASKS_OTHERS not in parts.others else ()
+    found = await _health(request, min(READY_S, parts.settings.health_interval_s), services)
     if found.status != "ok":
         response.status_code = 503
     return found
@@ -61,11 +66,14 @@ async def openapi(request: Request) -> dict[str, Any]:
     return document
 
 
-async def _health(request: Request, oldest_s: float) -> Health:
+async def _health(request: Request, oldest_s: float, services: Collection[str] = ()) -> Health:
     parts, dependencies = parts_of(request), request.app.state.dependencies
-    states: dict[str, str] = await dependencies.states(oldest_s)
+    states: dict[str, Dependency] = await dependencies.states(oldest_s)
+    if services:
+        others: dict[str, Dependency] = await request.app.state.others.states(oldest_s, services)
+        states |= {f"session-{role}": state for role, state in others.items()}
     return Health(
-        status="ok" if set(states.values()) == {OK} else "degraded",
+        status="ok" if {one.state for one in states.values()} <= {OK} else "degraded",
         service=parts.service,
         version=parts.version,
         timestamp=datetime.now(UTC),

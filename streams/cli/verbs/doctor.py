@@ -25,6 +25,7 @@ from streams.cli.verbs import doctor_link
 from streams.cli.verbs.doctor_keys import copies_found, keys_found, mirror_found
 from streams.cli.wait_start import require_services, running_url, server_url
 from streams.roles.drivers import Installation, connected, encodes_h264, plain_swap, server_version
+from streams.roles.health import check_stages
 
 LEAST_FREE_BYTES = 2 << 30
 FSYNC_TRIES, FSYNC_BYTES = 5, 4096
@@ -61,6 +62,7 @@ def doctor(as_json: JsonFlag = False) -> int:
         ("nats", lambda: _nats(here)),
         ("recordings", lambda: _recordings(here)),
         ("system", lambda: _system(here)),
+        ("stages", lambda: _stages(here)),
     ]
     found, status = [], 0
     for name, look in checks:
@@ -218,3 +220,20 @@ def _system(here: Installation) -> Check:
             raise
         return Check("system", False, "not running", "start it: lucid up", needed=False)
     return Check("system", True, "running")
+
+
+def _stages(here: Installation) -> Check | None:
+    """Whether a stage stands still while chunks wait for it; None: no conductor says so, see system."""
+    url = running_url(here)
+    if url is None:
+        return None
+
+    async def look() -> None:
+        async with connected(url, "lucid-doctor") as jet:
+            await check_stages(jet)
+
+    try:
+        asyncio.run(look())
+    except Unavailable as error:
+        return Check("stages", False, error.message, error.hint) if error.code == "stage.stalled" else None
+    return Check("stages", True, "none stands still")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from schemas.config.logs import logger
 from schemas.errors import Misuse
 from schemas.ports import Jet
 from schemas.subjects import METRICS
@@ -21,6 +22,7 @@ Make = Callable[[Installation], Role]
 Parent = Annotated[int, typer.Option("--parent", hidden=True, help="Die with this process.")]
 
 serve = group()
+log = logger("lucid.serve")
 
 
 @serve.command()
@@ -67,6 +69,10 @@ def _http(role: str, text: str) -> None:
             own = settings.services["API" if role == "http" else role.upper()].port
             listening = bound(host or settings.bind_address, own if port is None else port)
             roles = tuple(ROLES) if role == "http" else (role,)
+            if not parent:
+                row = "API" if role == "http" else role.upper()
+                url = settings.url_of(row, listening.getsockname()[1])
+                log.info("serving", service=f"session-{row.lower()}", url=url)
             if role == "pipeline":
                 return partial(run_pipeline, listening=listening)
             return partial(run_http, listening=listening, roles=roles)

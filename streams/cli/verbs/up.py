@@ -30,10 +30,12 @@ def up(as_json: JsonFlag = False) -> None:
         async with running(here, quiet=False) as system:
             if as_json:
                 run = {"data": str(system.data.path), "api_url": system.api_url, "token_file": token}
-                output.emit({**run, "status": "running"})
+                output.emit({**run, "urls": system.urls, "status": "running"})
             else:
                 output.say(headline(system))
                 output.say(f"API on {system.api_url}")
+                for role, url in system.urls.items():
+                    output.say(f"session-{role} for others on {url}")
                 if token:
                     output.say(f"operator's token in {output.short_path(Path(token))}")
                 output.note("stop with Ctrl-C")

@@ -1,0 +1,4 @@
+"""Asks other services over HTTP.
+
+May import schemas only. Begin with health.py.
+"""
