@@ -61,6 +61,24 @@ async def test_fragments_wait_in_the_stream_and_are_taken_up_after_it(
         assert before < len(host.sent)
 
 
+async def test_a_pause_in_which_nothing_comes_loses_no_fragment_of_before(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the pipeline rests for a moment, and what was recorded before it is declared as a gap."""
+    async with system(server, tmp_path) as world:
+        host = await world.start("demo-01")
+        await host.record(8)
+        await world.stored("demo-01", 1)
+        assert (await recorded(world, "demo-01")) < len(host.sent), "an open chunk has fragments, too"
+        await world.ask("pause_pipeline", "demo-01")
+        await world.ask("resume_pipeline", "demo-01")
+        await host.record(2)
+        await host.final()
+        await world.until("demo-01", "STOPPED")
+        manifest = await verified(world, "demo-01", tmp_path)
+        assert (manifest.gaps, manifest.totals.fragments) == ((), len(host.sent))
+
+
 async def test_a_recording_ends_at_its_host_while_the_pipeline_waits(
     server: NatsServer, tmp_path: Path
 ) -> None:

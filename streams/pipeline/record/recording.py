@@ -143,6 +143,8 @@ class Recording:
         if halted and not self._halted:
             # The fold is dropped, so that a long halt keeps no open chunk in memory.
             self._halted = self._is_void = True
+            # Fragments that were folded after the checkpoint are not in it: they are read again.
+            self._read_up_to = max(self._read_up_to, self._position)
             self._drop_held()
             self._shared.chunk_memory.forget_open(self.identity.uid)
         elif self._halted and not halted:
