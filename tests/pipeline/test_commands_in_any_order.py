@@ -29,7 +29,7 @@ from schemas.events.session import Created, Transition
 from streams.control.client import call
 from streams.event_store.session_log import SessionLog, read_event
 from streams.retention import shredding
-from streams.roles.services import run_conductor
+from streams.roles.services import run_conductor, run_worker
 from tests.support.pipeline.conducted import World, connected, running
 
 T = TypeVar("T")
@@ -54,11 +54,11 @@ NAMES = ("one", "two", "three")
 class Service:
     """The command service over a server of its own, and the loop on which both run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, worker: bool = False) -> None:
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self.stack, self.path, self.numbers = AsyncExitStack(), path, 0
         self.world: World
-        self.do(self._start())
+        self.do(self._start(worker))
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -67,13 +67,15 @@ class Service:
         self.do(self.stack.aclose())
         self.runner.close()
 
-    async def _start(self) -> None:
+    async def _start(self, worker: bool) -> None:
         server = NatsServer(self.path / "nats")
         await server.start()
         self.stack.push_async_callback(server.stop)
         self.world = await self.stack.enter_async_context(connected(server, self.path))
         await self.stack.enter_async_context(running(run_conductor, self.world))
         await self.world.answered()
+        if worker:
+            await self.stack.enter_async_context(running(run_worker, self.world))
 
 
 class Model:
