@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from streams.api import live
 from streams.api.answers import CACHE, DISPOSITION, LINES, PROBLEMS, ZIP, of_stream
@@ -19,7 +20,11 @@ from streams.evidence.evidence_zip import evidence_zip
 from streams.evidence.sealed_session import load_sealed, require_seal
 from streams.evidence.session_trees import existing
 
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]
+LastEventId = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": "^([0-9]{1,15}-[0-9]{1,15})?$"}),
+    Header(alias="Last-Event-ID", max_length=40, description="The id of the last event that came."),
+]
 Follow = Annotated[bool, Query(description="false: the events until now, then the end.")]
 
 router = APIRouter(prefix=PREFIX, tags=["evidence"], responses=PROBLEMS)
