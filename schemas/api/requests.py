@@ -143,6 +143,13 @@ class RecordingStart(NewSession):
     seconds: Annotated[float, Field(gt=0, le=366 * 86_400)] = 366 * 86_400
 
 
+class RecordingQuery(Request):
+    """A page of a host's recordings. after: `next` of the page before."""
+
+    after: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
 class FilterQuery(Request):
     """Which sessions are wanted: those that fit every condition. Times are RFC 3339."""
 
@@ -201,6 +208,7 @@ class AccessQuery(Request):
     session_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,100}$")] = ""
     stage: Annotated[str, StringConstraints(pattern=r"^[a-z]{0,20}$")] = ""
     after: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    limit: Annotated[int, Field(ge=1, le=200)] = 100
 
 
 class Answered(Request):

@@ -212,7 +212,10 @@ class RecordingState(BaseModel):
 
 
 class RecordingPage(BaseModel):
+    """One page of recordings. next: the `after` of the next page; null: there is none."""
+
     recordings: list[RecordingState]
+    next: int | None = None
 
 
 class AuditPage(BaseModel):

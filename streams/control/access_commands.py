@@ -15,7 +15,7 @@ from schemas.access import Permission
 from schemas.events.access import AnswerAccess, Look, Reason, RequestAccess, access_key, parse_request_id
 from schemas.events.audit import Text
 from streams.control.auditor import ASKED, CALLER, FILLED
-from streams.event_store.access_log import AccessLog, details
+from streams.event_store.access_log import PAGE_MOST, AccessLog, details
 from streams.event_store.audit_log import Asked
 from streams.event_store.audit_pages import chain_now_us
 from streams.event_store.looks import AccessPolicy
@@ -52,6 +52,7 @@ class AccessListed(_Form):
     session: str = ""
     stage: str = ""
     after: int = Field(default=0, ge=0, lt=2**53)
+    limit: int = Field(default=PAGE_MOST, ge=1, le=PAGE_MOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class AccessCommands:
             requester="" if sees_all else caller.subject,
             stage=form.stage,
             after=form.after,
+            limit=form.limit,
         )
 
     async def _answer(self, body: Body, *, approve: bool) -> Body:

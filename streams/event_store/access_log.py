@@ -58,13 +58,20 @@ class AccessLog:
         return access
 
     async def page(
-        self, now_us: int, *, session: str = "", requester: str = "", stage: str = "", after: int = 0
+        self,
+        now_us: int,
+        *,
+        session: str = "",
+        requester: str = "",
+        stage: str = "",
+        after: int = 0,
+        limit: int = PAGE_MOST,
     ) -> dict[str, Any]:
         """A page of requests, oldest first, each with its stage. after: `next` of the page before, or 0."""
         filter_ = f"lucid.access.{subjects.session_id(session)}.*" if session else subjects.ALL_GRANTS
         found: list[dict[str, Any]] = []
         seq, scanned, more = after + 1, 0, True
-        while more and len(found) < PAGE_MOST and scanned < SCAN_EVENTS:
+        while more and scanned < SCAN_EVENTS:
             messages, more = await self.jet.batch(subjects.AUDIT, filter_, seq, PAGE_MOST)
             for message in messages:
                 seq, scanned = message.seq + 1, scanned + 1
@@ -76,8 +83,9 @@ class AccessLog:
                 row = _row(access, now_us)
                 if access.number == event.number and stage in ("", row["stage"]):
                     found.append(row)
-                if len(found) == PAGE_MOST:
-                    return {"requests": found, "next": message.seq}
+                if len(found) == limit:
+                    is_last = not more and message is messages[-1]
+                    return {"requests": found, "next": 0 if is_last else message.seq}
             if not messages:
                 break
         return {"requests": found, "next": seq - 1 if more else 0}

@@ -19,6 +19,7 @@ from schemas.ports.processes import Picture
 from streams.host.publisher import Progress
 from streams.host.record_session import record_session
 from streams.host.session_start import About, start_session
+from streams.scheduling.clock import now_us
 
 RUNNING_MOST = 64
 ENDED_MOST = 1000
@@ -36,6 +37,8 @@ class OwnRecording:
 
     session: str
     picture: Picture
+    number: int = 0
+    """Its place among all recordings of the host: later ones have greater numbers, also after a restart."""
     progress: Progress = field(default_factory=Progress)
     state: str = "starting"
     """starting, recording, ending, ended or failed."""
@@ -65,11 +68,17 @@ class OwnRecordings:
         self.host = host
         self._jet, self._identities, self._open = jet, identities, open_source
         self._recordings: OrderedDict[str, OwnRecording] = OrderedDict()
+        self._newest = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def all(self) -> list[OwnRecording]:
         """Every recording, the oldest first."""
         return list(self._recordings.values())
+
+    def page(self, after: int, limit: int) -> tuple[list[OwnRecording], int]:
+        """Recordings behind a number, the oldest first, and the `after` of the next page; 0: the end."""
+        behind = [one for one in self._recordings.values() if one.number > after]
+        return behind[:limit], behind[limit - 1].number if len(behind) > limit else 0
 
     def one(self, session: str) -> OwnRecording:
         """Raises NotFound (recording.absent)."""
@@ -101,7 +110,9 @@ class OwnRecordings:
         if len(self._tasks) >= RUNNING_MOST:
             raise Busy(f"host {self.host} records {RUNNING_MOST} sessions", code="recordings.limit")
         picture = Picture.of(about.capture or CaptureSettings())
-        recording = self._recordings[session] = OwnRecording(session, picture, cause=cause)
+        self._newest = max(now_us(), self._newest + 1)
+        recording = OwnRecording(session, picture, self._newest, cause=cause)
+        self._recordings[session] = recording
         task = asyncio.create_task(
             self._record(recording, settings, about, seconds), name=f"record {session}"
         )

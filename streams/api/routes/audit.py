@@ -54,7 +54,12 @@ async def request_access(asked: AccessAsked, send: Sending) -> AccessShown:
 @router.get("/access-requests", response_model=AccessPage)
 async def list_access(asking: Asking, wanted: Annotated[AccessQuery, Query()]) -> AccessPage:
     """A page of requests, oldest first; without the permission to approve the caller's own ones."""
-    body = {"session": wanted.session_id, "stage": wanted.stage, "after": wanted.after}
+    body = {
+        "session": wanted.session_id,
+        "stage": wanted.stage,
+        "after": wanted.after,
+        "limit": wanted.limit,
+    }
     page = await asking.ask("access_list", body)
     return AccessPage(requests=[access_shown(one) for one in page["requests"]], next=page["next"] or None)
 

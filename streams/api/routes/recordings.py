@@ -1,8 +1,10 @@
 """The routes of session-recorder: the recordings of the host that serves them, and their chunks."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from schemas.api.requests import RecordingStart
+from fastapi import APIRouter, Query, Request, Response
+
+from schemas.api.requests import RecordingQuery, RecordingStart
 from schemas.api.responses import ChunkPage, RecordingPage, RecordingState, UploadProgress
 from streams.api.acted import STARTED, STOPPED, UPLOADED
 from streams.api.answers import CREATED, PROBLEMS
@@ -47,9 +49,10 @@ async def start_recording(
 
 
 @router.get("/recordings", response_model=RecordingPage)
-async def list_recordings(parts: Parts) -> RecordingPage:
-    """The recordings of this host since its recorder started, the oldest first."""
-    return RecordingPage(recordings=[_state(parts, one) for one in parts.recordings_here.all()])
+async def list_recordings(parts: Parts, wanted: Annotated[RecordingQuery, Query()]) -> RecordingPage:
+    """A page of the recordings of this host since its recorder started, the oldest first."""
+    found, after = parts.recordings_here.page(wanted.after, wanted.limit)
+    return RecordingPage(recordings=[_state(parts, one) for one in found], next=after or None)
 
 
 @router.get("/recordings/{session_id}", response_model=RecordingState)
