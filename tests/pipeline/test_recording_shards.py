@@ -103,7 +103,10 @@ async def test_an_installation_of_before_goes_on_as_one_shard(server: NatsServer
         await live.record(14)
         await world.until("sealed-01", "STOPPED")
     await live.record(14)
-    assert await topology.declare(jet, 4 << 30) == {subjects.AUDIT: ["created"]}
+    assert await topology.declare(jet, 4 << 30) == {
+        subjects.AUDIT: ["created"],
+        subjects.REQUESTS: ["created"],
+    }
     async with running(run_conductor, world), running(run_worker, world):
         await world.answered()
         late = await world.start("late-03")
