@@ -155,6 +155,8 @@ def host_activity(p: int) -> str:
     return f"lucid.heard.{p}"
 
 
+DELAYS = "lucid.delays"
+"""Request subject: the conductor answers which sessions do not go on now, and why."""
 METRICS = "lucid.metrics"
 """Request subject: every process answers with its measurements."""
 

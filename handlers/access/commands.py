@@ -44,7 +44,6 @@ COMMANDS: dict[str, Row] = {
     "show": Row(Permission.SEE),
     "where": Row(Permission.SEE),
     "details": Row(Permission.SEE_DETAILS),
-    "delays": Row(Permission.SEE_SYSTEM, session=False),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.LIST, session=False),
     "totals": Row(Permission.LIST, session=False),

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from infra.access.host_tokens import HostToken
 from infra.blobs.disk import DiskBlobs
 from infra.disk.durable import write_private
+from infra.disk.errors import translated
 from infra.disk.folder_lock import lock_folder
 from infra.keys.json_files import Members, parsed
 from schemas.errors import Unavailable
@@ -41,22 +42,27 @@ class HostIdentity:
         """Lock the folder. Raises Unavailable (host.locked)."""
         self.host = host_id(host)
         self.directory = hosts / self.host
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self._lock = lock_folder(self.directory)
-        except BlockingIOError:
-            raise Unavailable(
-                f"another process is starting a session of host {host}",
-                code="host.locked",
-                hint="try again in a moment",
-            ) from None
-        self._files = DiskBlobs(self.directory)
-        self._files.put("evidence.json", json.dumps({"seed": secrets.token_bytes(32).hex()}).encode())
-        self.key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self._read("evidence.json")["seed"]))
-        self._files.put("state.json", _state(0, bytes(GENESIS_BYTES), ""))
+        with translated(self.directory, "keys"):
+            self._lock = self._locked()
+            self._files = DiskBlobs(self.directory)
+            self._files.put("evidence.json", json.dumps({"seed": secrets.token_bytes(32).hex()}).encode())
+            seed = bytes.fromhex(self._read("evidence.json")["seed"])
+            self._files.put("state.json", _state(0, bytes(GENESIS_BYTES), ""))
+        self.key = Ed25519PrivateKey.from_private_bytes(seed)
         self.public = self.key.public_key().public_bytes_raw()
         self._known: Members | None = None
         """The state once it was read: while the folder is locked, nobody else changes it."""
+
+    def _locked(self) -> int:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return lock_folder(self.directory)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another process is starting a session of host {self.host}",
+                code="host.locked",
+                hint="try again in a moment",
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +116,9 @@ class HostIdentity:
 
     def _write(self, counter: int, genesis: bytes, pending: str | list[str]) -> None:
         raw = _state(counter, genesis, pending)
-        write_private(self.directory / "state.json", raw)
+        path = self.directory / "state.json"
+        with translated(path, "keys"):
+            write_private(path, raw)
         self._known = json.loads(raw)
 
     def _read(self, name: str) -> Members:

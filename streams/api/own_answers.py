@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,16 +15,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas import subjects
 from schemas.access import Caller
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.ports import Jet
-from streams.control.client import call
 from streams.control.guard import permit_request
 from streams.control.questions import Questions
 from streams.control.requests import malformed
 
-DELAYS_S, DELAYS_TIMEOUT_S = 1.0, 2.0
+DELAYS_S = 1.0
+WAIT_S, TIMEOUT_S = 0.1, 2.0
 OF_READ_MODELS = ("list", "totals")
 
 log = logger("lucid.api")
@@ -38,23 +40,32 @@ class Delays:
     jet: Jet
     _told: Body = field(default_factory=dict)
     _due_s: float = 0
+    _asked_s: float = 0
     _asking: "asyncio.Task[None] | None" = None
+    _is_heard: bool = True
 
     async def of(self, session_id: str) -> Body:
-        """The error that delays a session; empty: there is none, or nobody tells."""
-        if time.monotonic() > self._due_s:
+        """The error that delays a session; empty: there is none, or nobody tells.
+
+        Looks of one moment wait for one question, together not longer than WAIT_S.
+        """
+        now_s = time.monotonic()
+        if now_s > self._due_s:
             if self._asking is None or self._asking.done():
-                self._asking = asyncio.create_task(self._ask())
-            await asyncio.shield(self._asking)
+                self._asked_s, self._asking = now_s, asyncio.create_task(self._ask())
+            await asyncio.wait({self._asking}, timeout=max(self._asked_s + WAIT_S - now_s, 0))
         found: Body = self._told.get(session_id, {})
         return found
 
     async def _ask(self) -> None:
         try:
-            self._told = (await call(self.jet, "delays", {}, DELAYS_TIMEOUT_S))["delays"]
-        except LucidError as error:
+            self._told = json.loads(await self.jet.request(subjects.DELAYS, b"", TIMEOUT_S))
+            self._is_heard = True
+        except (LucidError, ValueError) as error:
             self._told = {}
-            log.warning("delays_unknown", error=error)
+            if self._is_heard:
+                log.warning("delays_unknown", error=error)
+            self._is_heard = False
         self._due_s = time.monotonic() + DELAYS_S
 
 

@@ -22,7 +22,7 @@ from streams.event_store.audit_log import AuditLog
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
 UNAUDITED = frozenset(
-    ("ping", "room", "delays", "show", "details", "list", "totals", "signers", "audit", "access_list")
+    ("ping", "room", "show", "details", "list", "totals", "signers", "audit", "access_list")
 )
 REASON = "audit_reason"
 FILLED = ("who", "at_us", "cause")

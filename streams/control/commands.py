@@ -94,7 +94,6 @@ class Control:
             "details": questions.details,
             "list": questions.list_page,
             "totals": questions.totals,
-            "delays": queries.delays,
             "ping": queries.ping,
             "room": queries.room,
             "rotate": keys.rotate,

@@ -30,7 +30,8 @@ from schemas.format.chunk_header import DEFAULT_LEVELS, Codec
 from schemas.subjects import UPLOAD_HOST
 from streams.control.questions import Body, Questions
 from streams.control.session_quota import SessionQuota
-from streams.control.upload_host import UploadHost, Wanted
+from streams.control.upload_host import UploadHost
+from streams.control.wanted_session import Wanted
 from streams.event_store.event_store import EventStore
 from streams.keys.first_key import first_key
 from streams.keys.keystore import KeyStore

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from pydantic_core import to_json
+
 from handlers.lifecycle.session import Session
 from schemas.errors import Unavailable
 from streams.event_store.session_directory import SessionDirectory
@@ -69,10 +71,10 @@ class Outcomes:
         trouble = self.trouble(session_id)
         return _delay(trouble) if trouble is not None and _lasts(trouble) else {}
 
-    def delays(self) -> dict[str, dict[str, Any]]:
-        """As `delay_of`, of every session that has one, but not more than DELAYS_MOST."""
+    def delays(self) -> bytes:
+        """The JSON of `delay_of` by session, of every one that has a delay, but not more than DELAYS_MOST."""
         lasting = ((name, trouble) for name, trouble in self.troubles().items() if _lasts(trouble))
-        return {name: _delay(trouble) for name, trouble in islice(lasting, DELAYS_MOST)}
+        return to_json({name: _delay(trouble) for name, trouble in islice(lasting, DELAYS_MOST)})
 
 
 def _lasts(trouble: Trouble) -> bool:

@@ -1,4 +1,4 @@
-"""Answers questions about the platform itself: `ping`, `room`, `delays`. They change nothing."""
+"""Answers questions about the platform itself: `ping`, `room`. They change nothing."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,10 +21,6 @@ class Queries:
     async def ping(self, body: Body) -> Body:
         """That commands are answered: a service answers none before it knows every open session."""
         return {}
-
-    async def delays(self, body: Body) -> Body:
-        """The sessions that do not go on now, each with the error that delays it."""
-        return {"delays": self.outcomes.delays()}
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.

@@ -105,7 +105,6 @@ REQUESTS: dict[str, Request] = {
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", DestroyAsked),
     "show": Request("One session, from its log.", ShowAsked),
     "where": Request("Where each chunk of a session is.", WhereAsked),
-    "delays": Request("The sessions that do not go on now, and why.", Nothing),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
     "totals": Request("Sums over all sessions that fit.", Asked),

@@ -16,20 +16,19 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from handlers.crypto.keys import SessionKeys
 from handlers.lifecycle.session import Session
 from schemas.config.logs import logger
 from schemas.errors import Denied, LucidError, Rejected, Unavailable
-from schemas.events.commands import CREATE_PREFIX, Open, create_request
-from schemas.events.session import CaptureSettings, Created, SessionPolicy, SessionSettings
-from schemas.format.fragment import MAIN, genesis, session_uid
+from schemas.events.commands import Open
+from schemas.format.fragment import session_uid
 from schemas.ports import HostIdentity, Identities
 from schemas.subjects import UPLOAD_HOST
+from streams.control.wanted_session import Wanted, create_command, genesis_of
 from streams.event_store.event_store import EventStore
 from streams.keys.folder import RequireKeys, note_key, order_erasure
 from streams.keys.keystore import KeyStore
@@ -49,21 +48,6 @@ log = logger("lucid.control")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A request for a session, but for the platform's part. cause: of the command."""
-
-    session: str
-    at_us: int
-    who: str
-    cause: str
-    settings: SessionSettings
-    seal: Callable[[Open, bytes], Open]
-    """Seals the personal fields into the command, under this DEK."""
-    policy: SessionPolicy | None = None
-    capture: CaptureSettings | None = None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asked:
     """A request that waits. done: the session, and whether this request created it."""
@@ -75,7 +59,7 @@ class _Asked:
         if not self.done.done():  # else the caller has given up
             self.done.set_result(result)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         if self.done.done():
             return
         if isinstance(error, LucidError):  # each caller raises its own
@@ -174,10 +158,12 @@ class UploadHost:
         for one in some:
             first.setdefault(one.wanted.session, one)
         self._waiting.extendleft(one for one in reversed(some) if first[one.wanted.session] is not one)
-        found = await _all(*(self.store.log.load(name) for name in first))
         new = []
+        found = await asyncio.gather(*map(self.store.log.load, first), return_exceptions=True)
         for one, session in zip(first.values(), found, strict=True):
-            if session.created is None:
+            if isinstance(session, BaseException):
+                one.fail(session)
+            elif session.created is None:
                 new.append((one, session))
             else:
                 one.end((session, False))
@@ -199,11 +185,11 @@ class UploadHost:
         for place, one in enumerate(new):
             held = keys[place]
             try:
-                command = one.wanted.seal(_command(me, one.wanted, first + place, line, held), held.dek)
+                command = one.wanted.seal(create_command(me, one.wanted, first + place, line, held), held.dek)
             except LucidError as error:  # its fields cannot be sealed: nobody follows it in the line
                 one.fail(error)
                 continue
-            line = _genesis(command.uid, command, held.intake_public)
+            line = genesis_of(command, held.intake_public)
             commands.append((one, known[place], command, line))
         # The newest key is noted when all are there: a folder that lacks one of them is an older one.
         await _all(
@@ -235,7 +221,12 @@ class UploadHost:
 
     async def _resolve_one(self, name: str, uid: bytes) -> bytes:
         """The genesis of the session; empty: it holds no fragments and never will."""
-        session = await self.store.log.load(name)
+        try:
+            session = await self.store.log.load(name)
+        except Rejected as error:
+            # One damaged log must not keep all other sessions from being opened. Its key is kept.
+            log.error("log_of_upload_damaged", session=name, error=error)
+            return b""
         if session.created is not None and session.uid == uid:
             return await self._genesis_of(session)
         await self.require_keys()
@@ -245,43 +236,21 @@ class UploadHost:
         return b""
 
     async def _genesis_of(self, session: Session) -> bytes:
-        """The genesis of a created session; empty: its key is gone, so it holds no fragments."""
+        """The genesis of a created session; empty: it was never started, and its key is gone."""
         assert session.created is not None
+        if session.intake:  # it was started: the log has it, also after the session was destroyed
+            return genesis_of(session.created, session.intake)
         try:
             async with self.keys.using(session.uid, session.key_id) as held:
                 if held is None:
                     return b""
-                return _genesis(session.uid, session.created, held.keys.intake_public)
+                return genesis_of(session.created, held.keys.intake_public)
         except (Unavailable, Denied) as error:
             if error.code == "keys.io":
                 raise
             # One lost key must not keep all other sessions from being opened.
             log.error("key_of_upload_lost", session=session.id, error=error)
             return b""
-
-
-def _command(me: HostIdentity, wanted: Wanted, counter: int, line: bytes, keys: SessionKeys) -> Open:
-    """The command that creates a session, without its sealed fields."""
-    asked = create_request(wanted.session, UPLOAD_HOST, me.public, counter, line, wanted.settings)
-    return Open(
-        session=wanted.session,
-        at_us=wanted.at_us,
-        who=wanted.who,
-        cause=wanted.cause,
-        host=UPLOAD_HOST,
-        host_key=me.public,
-        counter=counter,
-        prev_genesis=line,
-        settings=wanted.settings,
-        request=me.key.sign(CREATE_PREFIX + asked),
-        policy=wanted.policy,
-        capture=wanted.capture,
-        dek_id=keys.dek_id,
-    )
-
-
-def _genesis(uid: bytes, created: Open | Created, intake: bytes) -> bytes:
-    return genesis(uid, MAIN, created.host_key, created.counter, created.prev_genesis, intake)
 
 
 async def _all(*work: Awaitable[Result]) -> list[Result]:

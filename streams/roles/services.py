@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from handlers.crypto.blind_index import BlindIndex
 from handlers.lifecycle.next_action import SilenceLimits
+from schemas import subjects
 from schemas.config.settings import Settings
 from schemas.config.stage_limits import StageLimits
 from schemas.format.chunk_header import MAX_PLAIN
@@ -171,7 +172,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
                     await retry(renew)
                     running.append(tasks.create_task(_keep_renewing(renew)))
                     await broker.start()
-                    await stop.wait()
+                    async with jet.serve(subjects.DELAYS, outcomes.delays):
+                        await stop.wait()
             finally:
                 # Commands first: requests under way still need the directory to move. Then their outcomes.
                 await broker.stop()

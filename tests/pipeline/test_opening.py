@@ -1,6 +1,7 @@
 """Sessions that the platform opens itself, and personal fields: real server, conductor, keys, log."""
 
 import asyncio
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from infra.keys.host_identity import HostIdentity
 from infra.keys.session_keys import DiskKeyFiles
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.errors import Denied, LucidError, Misuse, RefusedByState, Stale, TooLarge, Unavailable
+from schemas.errors import Denied, LucidError, Misuse, NoSpace, RefusedByState, Stale, TooLarge, Unavailable
 from schemas.events.commands import Command, Open
 from schemas.events.details import Details
 from schemas.format.fragment import MAIN, genesis, session_uid
@@ -238,6 +239,51 @@ async def test_a_request_that_cannot_be_sealed_stops_no_other(server: NatsServer
         await opened(world, "last")
         await the_line_is_whole(world, ["up-0", "up-1", "up-2", "up-3", "last"])
         assert [erased for _, erased in key_files(world)].count(True) == 1
+
+
+async def test_a_damaged_log_of_one_upload_stops_no_other(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: whoever reaches the log writes one bad event, and nobody opens a session any more."""
+    async with connected(server, tmp_path) as world:
+        async with running(run_conductor, world):
+            await world.answered()
+            await opened(world, "up-01")
+        await world.jet.publish(subjects.lifecycle("up-01"), b"{}")
+        async with running(run_conductor, world):
+            await world.answered()
+            assert (await opened(world, "up-02"))["state"] == "CREATED"
+        assert [erased for _, erased in key_files(world)] == [False, False]
+
+
+async def test_a_destroyed_upload_stays_in_the_line_after_a_restart(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: who destroys a session and ends the process hides that there was one."""
+    async with connected(server, tmp_path) as world:
+        async with running(run_conductor, world):
+            await world.answered()
+            await opened(world, "up-01")
+            await world.ask("start", "up-01")
+            await world.ask("destroy", "up-01")
+        async with running(run_conductor, world):
+            await world.answered()
+            await opened(world, "up-02")
+        log = SessionLog(world.jet)
+        first, second = await log.load("up-01"), (await log.load("up-02")).created
+        assert first.created is not None
+        assert second is not None
+        line = genesis(first.uid, MAIN, first.created.host_key, 1, bytes(32), first.intake)
+        assert second.prev_genesis == line
+
+
+async def test_a_full_disk_below_the_counter_is_told_and_passes(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: everybody who asks reads of a bug, and nobody frees the disk."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    async with system(server, tmp_path, worker=False) as world:
+        with patch("infra.keys.host_identity.write_private", side_effect=full):
+            for name in ("up-01", "up-02"):
+                with pytest.raises(NoSpace, match=r"keys\.space"):
+                    await opened(world, name)
+        assert (await opened(world, "up-01"))["state"] == "CREATED"
 
 
 async def test_two_uploads_name_one_another_in_their_line(server: NatsServer, tmp_path: Path) -> None:
