@@ -12,6 +12,7 @@
 """
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 from zlib import crc32
 
@@ -101,6 +102,11 @@ class Conductor:
         self._activity = HostActivity(parts.store.recordings, parts.clock_us())
         self._tracked: dict[str, Tracked] = {}
         self._false = count_false(parts.meter, "seal")
+        text = "Time of an action of the conductor, by kind of work."
+        self._seconds = {
+            kind: parts.meter.histogram("lucid_conductor_seconds", text, work=kind)
+            for kind in (DECIDING, *KINDS.values())
+        }
         self._tasks = SessionTasks(self._advance)
         self._slots = {kind: FairSlots(AT_ONCE, ONE_HOST) for kind in (DECIDING, *KINDS.values())}
 
@@ -199,7 +205,9 @@ class Conductor:
                 # Destroying pauses between its turns, and takes them by itself.
                 turn = nullcontext() if isinstance(action, Shred) else self._turn(tracked, action)
                 async with turn:
+                    began_s = time.perf_counter()
                     await self._carry_out(tracked, action, self._parts.clock_us())
+                    self._seconds[KINDS.get(type(action), DECIDING)].observe(time.perf_counter() - began_s)
             except (RefusedByState, Conflict):
                 # The session has moved on: read every step again.
                 tracked.session = await self._log.advance(tracked.session)
