@@ -24,7 +24,9 @@ from schemas.ports.messages import StreamInfo
 from schemas.ports.metrics import Meter, Rows
 from schemas.ports.read_models import SessionFilter
 from streams.conductor.conductor import Conductor
+from streams.conductor.stage_watch import StageWatch
 from streams.event_store.event_store import EventStore
+from streams.event_store.topology import OTHERS
 from streams.scheduling.clock import now_us
 
 LOOK_S = 5.0
@@ -42,9 +44,16 @@ class SystemMeasurements:
     """One for each conductor. `run` looks until cancelled."""
 
     def __init__(
-        self, meter: Meter, store: EventStore, views: Views, data: DataDir, conductor: Conductor
+        self,
+        meter: Meter,
+        store: EventStore,
+        views: Views,
+        data: DataDir,
+        conductor: Conductor,
+        stages: StageWatch,
     ) -> None:
         self._store, self._views, self._data, self._conductor = store, views, data, conductor
+        self._stages = stages
         self._looked_s = time.monotonic()
         self._position = -1
         self._totals_s = float("-inf")
@@ -83,8 +92,7 @@ class SystemMeasurements:
 
     async def _look_at_streams(self) -> None:
         store = self._store
-        others = (subjects.CHUNKS, subjects.LIFECYCLE, subjects.DEAD, subjects.OPEN, subjects.AUDIT)
-        self._streams = [*await store.recordings.infos(), *[await store.jet.info(name) for name in others]]
+        self._streams = [*await store.recordings.infos(), *[await store.jet.info(name) for name in OTHERS]]
 
     async def _look_at_consumers(self) -> None:
         lags: Counter[tuple[str, ...]] = Counter()
@@ -137,6 +145,10 @@ class SystemMeasurements:
              lambda: self._of_streams("last_seq"))  # fmt: skip
         rows("lucid_dead_letters", "Dead letters that were ever written.", (), self._dead, rises=True)
         rows("lucid_stage_lag", "Messages that a stage has not done.", ("stage",), lambda: self._lags)
+        rows("lucid_stage_still_seconds", "Time in which something waited for a stage that moved nothing.",
+             ("stage",), lambda: self._stage_states("still_s"))  # fmt: skip
+        rows("lucid_stage_stalled", "Whether a stage stands still, as /ready judges.", ("stage",),
+             lambda: self._stage_states("stalled"))  # fmt: skip
         rows("lucid_stage_redelivering", "Messages of a stage under redelivery.", ("stage",),
              lambda: self._redeliveries)  # fmt: skip
         rows("lucid_disk_free_bytes", "Free space of a disk of the data folder.", ("folder",),
@@ -171,6 +183,9 @@ class SystemMeasurements:
 
     def _silent(self) -> int:
         return len(set(map(_host, filter(_is_silent, self._open()))))
+
+    def _stage_states(self, member: str) -> Rows:
+        return {(stage,): float(one[member]) for stage, one in self._stages.states().items()}
 
     def _dead(self) -> Rows:
         dead = [one.last_seq for one in self._streams if one.name == subjects.DEAD]

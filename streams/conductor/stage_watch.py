@@ -62,7 +62,11 @@ class StageWatch:
         }
 
     def answer(self) -> bytes:
-        """JSON, by stage: how much waits, since when nothing moved, and whether that is too long."""
+        """The states as JSON."""
+        return json.dumps(self.states()).encode()
+
+    def states(self) -> dict[str, dict[str, float | bool]]:
+        """By stage: how much waits, since when nothing moved, and whether that is too long."""
         found: dict[str, dict[str, float | bool]] = {}
         for name, progress in self._seen.items():
             stage, still = name.partition("-")[0], still_s(progress)
@@ -72,7 +76,7 @@ class StageWatch:
                 "still_s": round(max(before["still_s"], still), 1),
                 "stalled": max(before["still_s"], still) > self._stalled_s,
             }
-        return json.dumps(found).encode()
+        return found
 
 
 async def consumers_seen(jet: Jet) -> dict[str, Sample]:

@@ -153,8 +153,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"), here.meter)
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(questions.list_page, store.log)
-    measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting)
     stages = StageWatch(jet, conducting.recorded, settings.stage_stalled_s)
+    measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting, stages)
     services = (directory, conducting, retention, writer, projector, expired, audit, measurements, stages)
 
     async def renew() -> None:

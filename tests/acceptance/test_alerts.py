@@ -118,7 +118,9 @@ def test_each_danger_in_a_real_system_fires_its_rule(tmp_path: Path) -> None:
     with small_disk(tmp_path, DISK_BYTES, "tmpfs") as disk:
         if disk is None:
             absent("the right to mount a small tmpfs", MAY_MOUNT)
-        with running(disk.path / "data", CHUNK_SIZE_MB="0.25", HOST_SILENT_MAX="20") as system:
+        with running(
+            disk.path / "data", CHUNK_SIZE_MB="0.25", HOST_SILENT_MAX="20", STAGE_STALLED="10"
+        ) as system:
             system.record(source, "whole")
             before = until_page(
                 system,
@@ -148,7 +150,7 @@ def test_each_danger_in_a_real_system_fires_its_rule(tmp_path: Path) -> None:
                 system, lambda sums: sums["lucid_verification_failures_total"] > 0, "false evidence"
             )
     worker = ("LucidProcessDown", "LucidNoWorker")
-    stages = ("LucidStageLag", "LucidStageStalled", "LucidRecordLag", "LucidRecordStalled")
+    stages = ("LucidStageLag", "LucidStageStalled", "LucidRecordLag")
     check_firing(tmp_path, before, hung, (*worker, *stages))
     check_firing(tmp_path, before, later, ("LucidDeadLetters", "LucidGap", "LucidHostSilent"))
     check_firing(tmp_path, before, full, ("LucidDiskLow",))
@@ -177,6 +179,7 @@ async def in_danger(system: Installation) -> tuple[Page, Page]:
                 lambda sums: (
                     sums["lucid_workers"] == 0
                     and sums["lucid_stage_lag"] > CHUNKS_WAITING - 1
+                    and sums["lucid_stage_stalled"] > 0
                     and sums["lucid_stream_last_sequence"] > CHUNKS_WAITING + FRAGMENTS_WAITING
                 ),
                 "a worker that hangs is missed",
