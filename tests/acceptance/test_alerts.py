@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from tests.support.program.promtool import (
 DISK_BYTES = 384 << 20
 CHUNKS_WAITING, FRAGMENTS_WAITING = 120, 520
 """More than the rules of lag allow."""
+PROCESSES = 4
+"""conductor, http, up, worker"""
 ENDING = re.compile(r"_(total|bucket|count|sum)$")
 
 
@@ -43,16 +46,16 @@ def page_of(system: Installation) -> str:
     return httpx.get(f"{url}/metrics", timeout=VERB_S).text
 
 
-def until_page(system: Installation, met: Callable[[dict[str, float]], bool], about: str) -> Page:
-    """The samples that rules name, once the sums by name are as wanted."""
+def until_page(system: Installation, met: Callable[["Counter[str]"], bool], about: str) -> Page:
+    """The samples that rules name, once the sums by name are as wanted. A missing name sums up to 0."""
     seen: list[str] = []
 
     def is_met() -> bool:
         seen.append(page_of(system))
-        sums: dict[str, float] = {}
+        sums: Counter[str] = Counter()
         for family in text_string_to_metric_families(seen[-1]):
             for sample in family.samples:
-                sums[sample.name] = sums.get(sample.name, 0) + sample.value
+                sums[sample.name] += sample.value
         return met(sums)
 
     until(is_met, about)
@@ -104,7 +107,7 @@ async def names_while_recording(system: Installation) -> set[str]:
         await asyncio.to_thread(
             until_page,
             system,
-            lambda sums: sums.get("lucid_sealed", 0) > 0 and "lucid_host_heard_age_seconds" in sums,
+            lambda sums: sums["lucid_sealed"] > 0 and "lucid_host_heard_age_seconds" in sums,
             "a sealed session, and one that records",
         )
         text = await asyncio.to_thread(page_of, system)
@@ -124,7 +127,7 @@ def test_each_danger_in_a_real_system_fires_its_rule(tmp_path: Path) -> None:
             system.record(source, "whole")
             before = until_page(
                 system,
-                lambda sums: sums.get("lucid_sealed", 0) > 0 and sums["lucid_workers"] == 1,
+                lambda sums: sums["lucid_sealed"] > 0 and sums["lucid_process_up"] == PROCESSES,
                 "a calm system",
             )
             hung, later = asyncio.run(in_danger(system))
@@ -192,7 +195,7 @@ async def in_danger(system: Installation) -> tuple[Page, Page]:
             until_page,
             system,
             lambda sums: (
-                sums.get("lucid_gaps_total", 0) > 0
+                sums["lucid_gaps_total"] > 0
                 and sums["lucid_dead_letters_total"] > 0
                 and sums["lucid_hosts_silent"] > 0
             ),
