@@ -2,13 +2,15 @@
 
 1. A recording ends by its own source, by `stop`, or by the session's log; all three end in order.
 2. A crash of this process ends its captures. The platform sees the silence, as of every host.
-3. At most RUNNING_MOST run at once; of the ended ones the last ENDED_MOST are remembered.
+3. At most RUNNING_MOST run at once; of the ended ones the last ENDED_MOST are remembered. A recording that
+   could not start is not remembered: its name is free again.
+4. Every end has a state. A bug of the recorder ends its recording as `failed`, too (recorder.failed).
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from schemas.config.logs import logger
@@ -117,12 +119,8 @@ class OwnRecordings:
             self._record(recording, settings, about, seconds), name=f"record {session}"
         )
         self._tasks[session] = task
-        task.add_done_callback(lambda _: self._ended(session))
-        try:
-            return await _started(recording)
-        except LucidError:
-            self._recordings.pop(session, None)
-            raise
+        task.add_done_callback(lambda task: self._ended(session, task))
+        return await _started(recording)
 
     def stop(self, session: str) -> OwnRecording:
         """Ask a recording to end. A second call does nothing."""
@@ -154,17 +152,24 @@ class OwnRecordings:
         except LucidError as error:
             recording.error, recording.state = error, "failed"
             log.warning("recording_failed", session=recording.session, error=error)
+        except Exception:
+            log.exception("recording_failed", session=recording.session)
+            recording.error, recording.state = _bug(recording.session), "failed"
         finally:
+            if not recording.begun:  # also when nobody waits for its start any more
+                del self._recordings[recording.session]
             recording.started.set()
 
-    def _ended(self, session: str) -> None:
-        task = self._tasks.pop(session)
-        with suppress(asyncio.CancelledError):
-            if (error := task.exception()) is not None:
-                log.error("recording_failed", session=session, error=error)
+    def _ended(self, session: str, task: "asyncio.Task[None]") -> None:
+        if self._tasks.get(session) is task:  # a caller that was refused may have begun another one
+            del self._tasks[session]
         ended = [name for name in self._recordings if name not in self._tasks]
         for name in ended[: max(len(ended) - ENDED_MOST, 0)]:
             del self._recordings[name]
+
+
+def _bug(session: str) -> LucidError:
+    return LucidError(f"the recorder of {session} failed inside; the log says why", code="recorder.failed")
 
 
 async def _started(recording: OwnRecording) -> OwnRecording:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.errors import LucidError
+from schemas.errors import LucidError, Rejected
 from schemas.events.commands import CREATE_PREFIX, Command, Create, Start, create_request
 from schemas.events.details import Details
 from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
@@ -26,7 +26,7 @@ from schemas.ports import Credential, HostIdentity, Identities, Jet
 from streams.control.client import call
 from streams.host.publisher import Grant
 from streams.scheduling.clock import now_us
-from streams.scheduling.retry import GIVE_UP, START, retry
+from streams.scheduling.retry import GIVE_UP, GIVE_UP_REFUSED, START, Policy, retry
 
 GIVE_UP_S = 5.0
 """The time for destroying a session that was given up."""
@@ -89,8 +89,7 @@ async def start_session(
             policy=about.policy,
             capture=about.capture,
         )
-        personal = about.personal()
-        created = bool(personal)  # it may be created, although its personal fields are not sealed
+        personal, created = about.personal(), False
         try:
             await _answered(jet, "create", _body(create) | personal, me.credential)
             created = True
@@ -99,9 +98,11 @@ async def start_session(
         except asyncio.CancelledError:  # also a create that is under way may be carried out
             await _give_up(jet, create, uid, me.credential)
             raise
-        except LucidError:
-            if once and created:
-                await _give_up(jet, create, uid, me.credential)
+        except LucidError as error:
+            # A refused `create` with personal fields may have made the session without them.
+            if once and (created or personal):
+                refused = not created and isinstance(error, Rejected)
+                await _give_up(jet, create, uid, me.credential, GIVE_UP_REFUSED if refused else GIVE_UP)
             raise
         intake = bytes.fromhex(started["intake"])
         first = genesis(uid, MAIN, me.public, counter, previous, intake)
@@ -110,17 +111,20 @@ async def start_session(
         return Grant(session, host, uid, first, intake, me.key, *chunks)
 
 
-async def _give_up(jet: Jet, create: Create, uid: bytes, me: Credential) -> None:
-    """Destroy the session, unless another one has its name. A host may: nothing is recorded into it."""
+async def _give_up(jet: Jet, create: Create, uid: bytes, me: Credential, policy: Policy = GIVE_UP) -> None:
+    """Destroy the session, unless another one has its name. A host may: nothing is recorded into it.
+
+    The host's lock is held meanwhile: no other session of the host starts.
+    """
     request = {"session": create.session, "reason": "never_recorded"}
 
     async def attempt() -> None:
         if (await call(jet, "show", request, credential=me))["uid"] == uid.hex():
             await call(jet, "destroy", request, credential=me)
 
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, LucidError):
         async with asyncio.timeout(GIVE_UP_S):  # the session may be absent yet, or start meanwhile
-            await retry(attempt, GIVE_UP, on_error=_ignore)
+            await retry(attempt, policy, on_error=_ignore)
 
 
 def _body(command: Command) -> dict[str, Any]:

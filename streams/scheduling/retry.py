@@ -57,6 +57,8 @@ HOST_ABORT = Policy(Backoff(0.5, 0.5), Unavailable, for_s=5)
 """A host asks the platform to end a session that it cannot end itself."""
 GIVE_UP = Policy(Backoff(0.05, 0.05), LucidError)
 """A host destroys a session that it will not ask for again; the caller sets the bound."""
+GIVE_UP_REFUSED = Policy(GIVE_UP.backoff)
+"""The same after its creation was refused: nothing is under way, so an absent session stays absent."""
 ABORT = Policy(Backoff(2.0, 2.0), Unavailable)
 """The stage `record` ends a recording in the session's log, and the server does not answer."""
 LOG_CONFLICT = Policy(Backoff(0.002, 0.2, jitter=1.0), Conflict, attempts=60)

@@ -1,6 +1,7 @@
 """How many sessions there may be at once, and how many of one host: a real server and conductor."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,12 +13,13 @@ import pytest
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.errors import RefusedByState
+from schemas.errors import RefusedByState, Unavailable
+from schemas.events.details import Details
 from streams.bench.finished import FinishedHost
 from streams.control.client import call
 from streams.control.running_places import RunningPlaces
 from streams.event_store.host_log import CREATES_OF_HOST, CREATES_WAIT
-from streams.host.session_start import start_session
+from streams.host.session_start import About, start_session
 from streams.roles.services import run_conductor
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.pipeline.conducted import SETTINGS, World, connected, running
@@ -192,3 +194,61 @@ async def test_what_another_has_under_the_name_stays(server: NatsServer, tmp_pat
         await world.start("demo-01")
         await give_up(world, "host-2", Halted(world.jet, "create", False))
         assert (await world.ask("show", "demo-01"))["state"] == "ACTIVE"
+
+
+class Counted:
+    """A connection that counts the requests of each command."""
+
+    def __init__(self, jet: Any) -> None:
+        self._jet = jet
+        self.sent: Counter[str] = Counter()
+
+    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        self.sent[subject] += 1
+        return bytes(await self._jet.request(subject, data, timeout_s))
+
+
+class Late(Counted):
+    """The answer to `create` is lost, and the command is carried out after the next request."""
+
+    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+        if subject == subjects.command("create"):
+            self.held = subject, data, timeout_s
+            raise Unavailable("the connection is lost", code="command.answer")
+        try:
+            return await super().request(subject, data, timeout_s)
+        finally:
+            if sum(self.sent.values()) == 1:
+                await super().request(*self.held)
+
+
+NAMED = About(details=Details(name="Night shift"))
+
+
+async def test_a_refused_recording_with_a_name_keeps_no_other_waiting(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: each refused start with a title stops all starts of its host for five seconds."""
+    async with system(server, tmp_path, max_host_sessions=1) as world:
+        await world.start("demo-01")
+        jet: Any = Counted(world.jet)
+        asked = start_session(
+            *(jet, world.here.identity, "host-1", "demo-02", SETTINGS), once=True, about=NAMED
+        )
+        with pytest.raises(RefusedByState, match=r"host\.places"):
+            await asked
+        assert jet.sent == {subjects.command("create"): 1, subjects.command("show"): 1}
+
+
+async def test_a_session_that_appears_after_its_answer_was_lost_goes_too(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a create that is carried out late takes a place of its host for good."""
+    async with system(server, tmp_path, max_host_sessions=1) as world:
+        jet: Any = Late(world.jet)
+        asked = start_session(
+            *(jet, world.here.identity, "host-1", "demo-01", SETTINGS), once=True, about=NAMED
+        )
+        with pytest.raises(Unavailable, match=r"command\.answer"):
+            await asked
+        assert (await world.ask("show", "demo-01"))["state"] == "DESTROYED"
