@@ -171,8 +171,11 @@ class SystemMeasurements:
         """Seconds since each host was heard that must send now."""
         now, ages = now_us(), dict[str, float]()
         for session in self._open():
+            # Nobody ticks for an upload, and nobody folds the fragments of a paused pipeline.
+            if session.state not in FILLING or session.upload or session.pipeline_paused:
+                continue
             heard_us = self._conductor.heard_us(session)
-            if session.state in FILLING and session.created is not None and heard_us:
+            if session.created is not None and heard_us:
                 host = session.created.host
                 ages[host] = max(ages.get(host, 0.0), (now - heard_us) / 1e6)
         return ages
