@@ -21,6 +21,8 @@ settings.register_profile(
     "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("untimed")
+# systems that tests start leave damaged files as they are, but for the tests of the scrub itself
+os.environ["SCRUB_MB_PER_S"] = "0"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -44,6 +44,7 @@ COMMANDS: dict[str, Row] = {
     "show": Row(Permission.SEE),
     "where": Row(Permission.SEE),
     "details": Row(Permission.SEE_DETAILS),
+    "scrub": Row(Permission.SEE_SYSTEM, session=False),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.LIST, session=False),
     "totals": Row(Permission.LIST, session=False),
@@ -95,6 +96,8 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
         asked[UNRECORDED] = True
     if name == "audit_head" and asked.get("accept_break"):
         permit(caller, Permission.MANAGE_KEYS)
+    if name == "scrub" and (asked.get("now") or asked.get("check")):
+        permit(caller, Permission.RUN_PIPELINE)
     if name == "recover" and asked.get("accept_loss"):
         permit(caller, Permission.ACCEPT_LOSS)
     return asked

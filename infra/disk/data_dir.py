@@ -25,11 +25,12 @@ from typing import Any, Final
 from infra.disk.durable import write_locked
 from infra.disk.evidence_copy import EvidenceFolders, history_lines, stored_at
 from infra.disk.folder_lock import is_locked, lock_folder, names
+from infra.disk.scrub_place import DiskScrubPlace
 from infra.disk.writable import check_writable
 from schemas.errors import FULL_ERRNOS, Misuse, NoSpace, Unavailable, raise_together
 from schemas.ports.files import Disk
 
-FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp")
+FOLDERS: Final = ("nats", "keys", "hosts", "chunks", "manifests", "quarantine", "logs", "temp", "scrub")
 PATH_VARIABLES: Final = {
     "nats": "SESSION_STORAGE_PATH",
     "keys": "KEYS_PATH",
@@ -124,6 +125,9 @@ class DataDir:
 
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> EvidenceFolders:
         return stored_at(self.manifests, self.chunks, uid, history_lines(events))
+
+    def scrub_place(self) -> DiskScrubPlace:
+        return DiskScrubPlace(self.where("scrub"))
 
     def user(self) -> str:
         try:

@@ -118,3 +118,9 @@ class SessionLimits:
     source_retention_s: float = setting(
         DAY_S, "SOURCE_RETENTION", duration(0, YEAR_S), "how long the source outlives its seal"
     )
+    scrub_mb_per_s: int = setting(
+        20,
+        "SCRUB_MB_PER_S",
+        whole(0, 10_000),
+        "MB (10⁶) a second that the background check of stored evidence may read; 0: it is off",
+    )

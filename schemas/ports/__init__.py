@@ -27,6 +27,7 @@ from schemas.ports.keys import (
 )
 from schemas.ports.processes import Child, Process, Server, Source
 from schemas.ports.read_models import Views
+from schemas.ports.scrub_place import ScrubPlace
 from schemas.ports.telemetry import NO_TRACES, Span, Tracer
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "OverflowFile",
     "Process",
     "Reader",
+    "ScrubPlace",
     "Server",
     "Signer",
     "Signers",

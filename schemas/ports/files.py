@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from schemas.format.digest import Buffer, Content
 from schemas.ports.evidence import Evidence
+from schemas.ports.scrub_place import ScrubPlace
 
 NO_FILE = "blobs.no_file"
 """Code of Unavailable: a folder, pipe or device has the name of a file."""
@@ -159,6 +160,9 @@ class DataDir(Protocol):
 
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> Evidence:
         """Return the evidence of one sealed session. events: the lines of its event log."""
+
+    def scrub_place(self) -> ScrubPlace:
+        """Return the place where the scrub keeps its state; each call gives another object."""
 
     def user(self) -> str:
         """Return the name of the user who runs this process; `uid-<number>` if there is none."""

@@ -94,6 +94,7 @@ class Control:
             "details": questions.details,
             "list": questions.list_page,
             "totals": questions.totals,
+            "scrub": queries.scrub,
             "ping": queries.ping,
             "room": queries.room,
             "rotate": keys.rotate,

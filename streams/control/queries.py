@@ -1,13 +1,21 @@
-"""Answers questions about the platform itself: `ping`, `room`. They change nothing."""
+"""Answers questions about the platform itself: `ping`, `room`, `scrub`. They change nothing."""
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
 from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from streams.control.outcomes import Outcomes
 from streams.control.questions import Body, Questions
 from streams.control.session_quota import SessionQuota
+
+
+class Scrubbing(Protocol):
+    """The scrub of this process (streams/evidence/scrub.py)."""
+
+    async def asked(self, session: str, *, now: bool) -> Body:
+        """The state of the scrub. session: check it next. now: begin a pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +25,18 @@ class Queries:
     questions: Questions
     quota: SessionQuota
     outcomes: Outcomes
+    scrubbing: Scrubbing
 
     async def ping(self, body: Body) -> Body:
         """That commands are answered: a service answers none before it knows every open session."""
         return {}
+
+    async def scrub(self, body: Body) -> Body:
+        """The state of the scrub. check: the session that is checked next. now: begin a pass."""
+        session = str(body.get("check", ""))
+        if session:
+            subjects.session_id(session)
+        return await self.scrubbing.asked(session, now=bool(body.get("now", False)))
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.

@@ -24,6 +24,7 @@ from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.keys.held_keys import shredded
 from streams.keys.keystore import KeyStore
+from streams.projections.proven_times import ProvenTimes
 from streams.projections.session_list import SessionList
 
 Body = dict[str, Any]
@@ -41,6 +42,7 @@ class Questions:
     listed: SessionList
     delay_of: DelayOf
     places: Where
+    proven: ProvenTimes
 
     @property
     def handlers(self) -> dict[str, Callable[[Body], Awaitable[Body]]]:
@@ -89,6 +91,7 @@ class Questions:
             "stored": recorded - len(session.losses) if session.sealed else counts.get(stored, 0),
             "refused": refused,
             "dead": dead,
+            "proven_us": await self.proven.of(session),
         }
 
     async def where(self, body: Body) -> Body:

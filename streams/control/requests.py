@@ -73,6 +73,13 @@ class DestroyAsked(commands.Command):
     backups_until_us: int = 0
 
 
+class ScrubAsked(BaseModel):
+    """The state of the scrub is asked for, or a check."""
+
+    check: str = Field(default="", max_length=100, description="Check this session next.")
+    now: bool = Field(default=False, description="Begin a pass now.")
+
+
 class AuditHeadAsked(BaseModel):
     """The end of the audit chain is to be signed."""
 
@@ -105,6 +112,7 @@ REQUESTS: dict[str, Request] = {
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", DestroyAsked),
     "show": Request("One session, from its log.", ShowAsked),
     "where": Request("Where each chunk of a session is.", WhereAsked),
+    "scrub": Request("The scrub: its pass, its findings; or a check that begins now.", ScrubAsked),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
     "totals": Request("Sums over all sessions that fit.", Asked),

@@ -148,7 +148,7 @@ def _shown(
     elif stage == LOST:
         error = _loss(losses[index])
     elif stage != STORED and tries is not None:
-        deliveries, _, code, text = tries.get(str(place.seq)) or (0, False, "", "")
+        deliveries, _, code, text, *_ = tries.get(str(place.seq)) or (0, False, "", "")
         attempts = deliveries
         error = {"stage": stage, "code": code, "message": text} if code else None
     return _row(

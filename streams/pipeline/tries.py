@@ -22,6 +22,7 @@ TEXT_MOST = 200
 class _Try:
     partition: int
     deliveries: int
+    published_us: int
     busy: bool = True
     code: str = ""
     text: str = ""
@@ -39,7 +40,7 @@ class Tries:
     def begin(self, message: Message) -> None:
         """The message was delivered."""
         before = self._failed.pop(message.seq, None)
-        one = _Try(subjects.partition_of(message.subject), message.deliveries)
+        one = _Try(subjects.partition_of(message.subject), message.deliveries, message.stream_time_ns // 1000)
         if before is not None:
             one.code, one.text = before.code, before.text
         self._known[message.seq] = one
@@ -63,9 +64,12 @@ class Tries:
         self._failed.pop(message.seq, None)
 
     def answer(self, partition: int) -> bytes:
-        """The messages of one partition: JSON, by sequence `[deliveries, busy, code, text]`."""
+        """The messages of one partition: JSON, by sequence `[deliveries, busy, code, text, published_us]`.
+
+        published_us: the time of the message by the server's clock.
+        """
         found = {
-            str(seq): (one.deliveries, one.busy, one.code, one.text)
+            str(seq): (one.deliveries, one.busy, one.code, one.text, one.published_us)
             for tries in (self._failed, self._known)
             for seq, one in tries.items()
             if one.partition == partition

@@ -26,6 +26,7 @@ from streams.evidence.stored_chunks import ChunkLists
 from streams.host.own_recordings import OwnRecordings
 from streams.host.upload import Uploads
 from streams.keys.keystore import KeyStore
+from streams.projections.proven_times import ProvenTimes
 from streams.projections.session_list import SessionList
 from streams.roles.drivers import (
     Installation,
@@ -93,9 +94,11 @@ def api_parts(
     urls = {role: here.settings.url_of(role.upper(), port if role in roles else None) for role in ROLES}
     keys, jet = KeyStore(here.key_files, here.keyring), recordings.jet
     log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index)
+    proven = ProvenTimes(here.data.scrub_place())
+    questions = Questions(recordings, log, keys, listed, Delays(jet).of, Where(recordings), proven)
     return ApiParts(
         jet=jet,
-        own_answers=OwnAnswers(Questions(recordings, log, keys, listed, Delays(jet).of, Where(recordings))),
+        own_answers=OwnAnswers(questions),
         log=log,
         evidence=here.evidence,
         keys=keys,

@@ -43,6 +43,7 @@ from streams.event_store.looks import AccessPolicy
 from streams.event_store.open_sessions import OpenSessionsWriter
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_directory import SessionDirectory
+from streams.evidence.scrub import Scrub, ScrubParts
 from streams.host.upload import Uploads
 from streams.keys.folder import LoggedKeyFolder
 from streams.keys.keystore import KeyStore
@@ -50,6 +51,7 @@ from streams.pipeline.runner import Limits
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import WorkerParts, work
 from streams.projections.projector import Documents, Projector
+from streams.projections.proven_times import ProvenTimes
 from streams.projections.session_list import SessionList
 from streams.retention.expired_sessions import ExpiredSessions
 from streams.retention.sealed_source import SourceRetention
@@ -126,7 +128,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     quota = SessionQuota(directory, places, settings.max_host_sessions)
     conducting = Conductor(parts)
     outcomes = Outcomes(directory, conducting.trouble, conducting.troubles, conducting.wake)
-    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, Where(recordings))
+    proven = ProvenTimes(here.data.scrub_place())
+    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, Where(recordings), proven)
     opening = Opening(
         store=store,
         questions=questions,
@@ -137,13 +140,25 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         compression_max_s=settings.compression_max_s,
     )
     chain = AuditLog(jet, now_us)
+    scrub = Scrub(
+        ScrubParts(
+            store=store,
+            evidence=here.evidence,
+            keys=keys,
+            views=here.views,
+            audit=chain,
+            place=here.data.scrub_place(),
+            meter=here.meter,
+            bytes_per_s=settings.scrub_mb_per_s * 1e6,
+        )
+    )
     access = AccessCommands(AccessLog(jet), store.log, AccessPolicy.of(settings), now_us)
     audit = AuditCommands(
         jet, here.signers, here.key_folder.installation, now_us, auditor=Auditor(chain), access=access
     )
     control = Control(
         store,
-        Queries(questions, quota, outcomes),
+        Queries(questions, quota, outcomes, scrub),
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
         audit,
@@ -155,7 +170,18 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     expired = ExpiredSessions(questions.list_page, store.log)
     stages = StageWatch(jet, conducting.recorded, settings.stage_stalled_s)
     measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting, stages)
-    services = (directory, conducting, retention, writer, projector, expired, audit, measurements, stages)
+    services = (
+        directory,
+        conducting,
+        retention,
+        writer,
+        projector,
+        expired,
+        audit,
+        measurements,
+        stages,
+        scrub,
+    )
 
     async def renew() -> None:
         await asyncio.to_thread(here.issuer.renew_admin)

@@ -36,8 +36,11 @@ def test_config_shows_every_setting_and_where_it_came_from(lucid: Lucid, tmp_pat
     assert not (tmp_path / "data").exists(), "looking makes nothing"
 
 
-def test_a_template_can_be_taken_as_it_is(lucid: Lucid, tmp_path: Path) -> None:
+def test_a_template_can_be_taken_as_it_is(
+    lucid: Lucid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Breaks: the first file that an operator makes is refused."""
+    monkeypatch.delenv("SCRUB_MB_PER_S")
     file = tmp_path / "lucid.yaml"
     file.write_text(lucid("config", "template", "--yaml", data=tmp_path).stdout)
     said = lucid("config", "--json", data=tmp_path, LUCID_CONFIG=str(file))

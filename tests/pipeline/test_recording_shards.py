@@ -94,7 +94,7 @@ async def test_an_installation_of_before_goes_on_as_one_shard(server: NatsServer
     jet = await connect(server.url, name="test", timeout_s=PATIENCE_S)
     for stream, config in BEFORE.items():
         await jet.request(f"$JS.API.STREAM.CREATE.{stream}", json.dumps(config).encode())
-    world = World(jet, DataDir(tmp_path / "data"), Settings())
+    world = World(jet, DataDir(tmp_path / "data"), Settings(scrub_mb_per_s=0))
     async with running(run_conductor, world), running(run_worker, world):
         await world.answered()
         sealed, live = [await world.start(name) for name in ("sealed-01", "live-02")]

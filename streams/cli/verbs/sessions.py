@@ -202,6 +202,8 @@ def _details(shown: dict[str, Any]) -> list[str]:
     if shown["sealed"]:
         seal = shown["seal"]
         lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
+    if shown.get("proven_us"):
+        lines.append(f"  proven again {utc_text(shown['proven_us'], seconds=False)}")
     if shown["released"]:
         lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is released")
     if shown["state"] == State.ERROR:

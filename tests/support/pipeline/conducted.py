@@ -127,7 +127,7 @@ async def connected(server: NatsServer, path: Path) -> AsyncIterator[World]:
     """The streams and a data directory; nothing runs."""
     jet = await connect(server.url, name="test")
     await topology.declare(jet, 2 << 30)
-    yield World(jet, DataDir(path / "data"), Settings())
+    yield World(jet, DataDir(path / "data"), Settings(scrub_mb_per_s=0))
     await jet.close()
 
 

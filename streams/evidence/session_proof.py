@@ -1,0 +1,246 @@
+"""Proves one session again: manifests, history, stored files, and the fragments of its source.
+
+1. A sealed session is proven against the digests in its log; a running one against its `stored` events.
+2. A damaged file is made again from its source, by the functions that made it, while the source is there.
+3. Fragments are compared with their rows in `recorded`. A fragment that retention purged is no finding.
+4. Before anything counts as damaged, the log is read again: a destroyed session has no findings.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from handlers.crypto.signatures import verify_signature
+from handlers.evidence.proof import MISSING, check_fragments, check_history
+from handlers.evidence.replay import Judgement
+from handlers.lifecycle.session import Session
+from handlers.stages.context import Context
+from handlers.verify.chunks import check_tree
+from schemas import subjects
+from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.events.chunk import Recorded, Stored
+from schemas.events.scrub import Outcome
+from schemas.events.upcast import read_chunk_event
+from schemas.format import dsse, file_names
+from schemas.format.digest import h
+from schemas.format.index import Entry
+from schemas.format.manifest import Manifest
+from schemas.ports import Jet
+from schemas.ports.files import NO_FILE
+from streams.event_store.chunk_log import recorded_events, stream_seqs
+from streams.event_store.recordings import Recordings
+from streams.event_store.session_log import SessionLog
+from streams.evidence.evidence_store import EvidenceStore
+from streams.evidence.repair import Repair
+from streams.evidence.replay import Replay
+from streams.evidence.scrub_pace import ScrubPace
+from streams.evidence.sealing import material_of
+from streams.keys.keystore import KeyStore
+from streams.pipeline.recompute import Recompute
+from streams.scheduling.threads import Threads
+
+FRAGMENTS_AT_ONCE = 64
+T = TypeVar("T")
+
+
+class Fault(NamedTuple):
+    """One thing that is not as it was sealed or recorded."""
+
+    place: str
+    code: str
+    text: str
+    outcome: Outcome
+
+
+class Checked(NamedTuple):
+    """One look. files, fragments: how many it took; fault None: all were good."""
+
+    files: int
+    fragments: int
+    size: int
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionProof:
+    """The checks of one scrub. disk: a thread of its own."""
+
+    log: SessionLog
+    recordings: Recordings
+    evidence: EvidenceStore
+    keys: KeyStore
+    pace: ScrubPace
+    threads: Threads
+    disk: Executor
+
+    @property
+    def _jet(self) -> Jet:
+        return self.recordings.jet
+
+    async def sealed(self, session: Session, first: int) -> AsyncIterator[Checked]:
+        """Check a sealed session. first: files of its newest seal that were checked before."""
+        lines = await self.log.history(session.id)
+        manifest: Manifest | None = None
+        for seal in session.seals:
+            fault: Fault | None = None
+            try:
+                found, size = await self._off_loop(partial(self._manifest, session, seal.seal_no))
+                await self.pace.spend(size)
+                check_history(found, lines)
+                manifest = found
+            except Rejected as error:
+                size = 0
+                fault = Fault(f"manifest {seal.seal_no}", error.code, error.message, "alarm")
+            if fault is not None and not await self._stands(session):
+                return
+            yield Checked(0, 0, size, fault)
+        if manifest is None or manifest.seal_no != session.seals[-1].seal_no:
+            return
+        entries = [item.entry for item in (*manifest.chunks, *manifest.index)]
+        for entry in entries[first:]:
+            if entry.lost:
+                yield Checked(1, 0, 0)
+                continue
+            fault = await self._file(session, entry)
+            if fault is not None and not await self._stands(session):
+                return
+            yield Checked(1, 0, entry.sealed, fault)
+        async for checked in self._source(session):
+            yield checked
+
+    async def running(self, session: Session) -> AsyncIterator[Checked]:
+        """Check the files that a session without a seal has stored so far, and its source."""
+        entries: dict[int, Entry] = {}
+        stored = subjects.chunk(subjects.STORED, session.id)
+        async for message in self._jet.read_all(subjects.CHUNKS, stored):
+            event = read_chunk_event(message.data)
+            if isinstance(event, Stored) and event.uid == session.uid:
+                entries[event.index] = Entry.parse(event.entry)
+        for _, entry in sorted(entries.items()):
+            fault = await self._file(session, entry)
+            if fault is not None and not await self._stands(session):
+                return
+            yield Checked(1, 0, entry.sealed, fault)
+        async for checked in self._source(session):
+            yield checked
+
+    # manifests
+
+    def _manifest(self, session: Session, seal_no: int) -> tuple[Manifest, int]:
+        """In a thread: one manifest, checked by itself, and its length. Raises EvidenceFalse."""
+        seal = next(one for one in session.seals if one.seal_no == seal_no)
+        envelope = self.evidence.manifests.read(file_names.stored_manifest(session.uid, seal_no))
+        if envelope is None or h(envelope) != seal.manifest:
+            text = "is not there" if envelope is None else "is not the one that was sealed"
+            raise EvidenceFalse(f"manifest {seal_no} of {session.id} {text}", code="manifest.digest")
+        parsed = dsse.parse(envelope, dsse.MANIFEST)
+        manifest = Manifest.within(parsed)
+        if not verify_signature(manifest.signer.key, parsed.signed, parsed.sig):
+            raise EvidenceFalse(
+                f"manifest {seal_no} of {session.id} is not signed", code="manifest.signature"
+            )
+        for finding in check_tree(manifest):
+            raise EvidenceFalse(f"manifest {seal_no} of {session.id}: {finding.message}", code=finding.code)
+        return manifest, len(envelope)
+
+    # files
+
+    async def _file(self, session: Session, entry: Entry) -> Fault | None:
+        """Check one stored file; repair it if it can be."""
+        await self.pace.spend(entry.sealed)
+        name = file_names.stored_chunk(session.uid, entry.index)
+        try:
+            content = await self._off_loop(lambda: self.evidence.chunks.content(name))
+        except Unavailable as error:
+            if error.code != NO_FILE:  # a sector that cannot be read must not stop the scrub here for ever
+                return Fault(f"chunk {entry.index}", error.code, error.message, "alarm")
+            content = None
+        if content is not None and (content.size, content.digest) == (entry.sealed, entry.digest):
+            return None
+        code = "chunk.missing" if content is None else "chunk.digest"
+        text = "is not there" if content is None else "is not what was sealed"
+        place = f"chunk {entry.index}"
+        if not await self._stands(session):
+            return Fault(place, code, text, "alarm")  # the caller finds that it is destroyed
+        try:
+            judgement, moved = await self._repaired(session, entry)
+        except Rejected as error:
+            return Fault(place, code, f"{text}; it cannot be made again: {error.message}", "alarm")
+        if judgement is Judgement.RESTORED:
+            kept = f"; the damaged file is quarantine/{moved}" if moved else ""
+            return Fault(place, code, f"{text}; restored from its source{kept}", "repaired")
+        if judgement.good:
+            return None  # another process was first
+        return Fault(place, code, f"{text}; its source does not give the sealed bytes", "alarm")
+
+    async def _repaired(self, session: Session, entry: Entry) -> tuple[Judgement, str]:
+        """Raises Rejected: the source or the key is gone, or the store gives back other bytes."""
+        async with self.keys.using(session.uid, session.dek_id) as held:
+            if held is None:
+                raise RefusedByState("its key is erased", code="keys.shredded")
+            if session.sealed:
+                manifest = await self._off_loop(lambda: self.evidence.manifest(session))
+                material = await material_of(self._jet, self.log, session)
+                chunks = self.evidence.chunks
+                replay = Replay(self.recordings, chunks, self.threads, held, manifest, material)
+                done = await replay.one(entry)
+                return done.outcome, done.quarantined
+            assert session.created is not None
+            recorded = await self._recorded(session, entry.index)
+            context = Context(recorded, 0, session.created.settings, held.keys)
+            made = (await Recompute(self.recordings, self.threads).sealed(0, context))[1]
+            host = session.created.host
+            repair = Repair(self.evidence.chunks, self.threads, held, session.uid, host)
+            return await repair.compare(entry, made)
+
+    async def _recorded(self, session: Session, index: int) -> Recorded:
+        async for event in recorded_events(self._jet, session.id):
+            if isinstance(event, Recorded) and event.index == index:
+                return event
+        raise RefusedByState(f"the source of chunk {index} is no longer known", code="chunk.source_gone")
+
+    # fragments
+
+    async def _source(self, session: Session) -> AsyncIterator[Checked]:
+        """Check the recorded fragments of a session, if its source is kept."""
+        if not await self.recordings.is_recorded(session.id):
+            return
+        async for event in recorded_events(self._jet, session.id):
+            if not isinstance(event, Recorded) or event.uid != session.uid:
+                continue
+            seqs = stream_seqs(event)
+            await self.pace.spend(event.plain)
+            found = await self.recordings.get_many(session.id, seqs)
+            bad = await self._off_loop(partial(check_fragments, event, seqs, found))
+            if bad:
+                bad = await self._kept(session, bad)
+            fault = None
+            if bad:
+                seq, code = bad[0]
+                text = (
+                    f"{len(bad)} of {len(seqs)} fragments of chunk {event.index} cannot be read as recorded"
+                )
+                fault = Fault(f"fragment {seq}", code, text, "alarm")
+            yield Checked(0, len(seqs), sum(len(one.data) for one in found.values()), fault)
+
+    async def _kept(self, session: Session, bad: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Without those that retention has purged, or the destruction of the session."""
+        fresh = await self.log.load(session.id)
+        if _is_gone(fresh) or not await self.recordings.is_recorded(session.id):
+            return []
+        return [(seq, code) for seq, code in bad if code != MISSING or seq > fresh.released_to]
+
+    async def _stands(self, session: Session) -> bool:
+        """Whether the session is still to be kept."""
+        return not _is_gone(await self.log.load(session.id))
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.disk, self.pace.measured, work)
+
+
+def _is_gone(session: Session) -> bool:
+    return session.created is None or session.destroy is not None or session.shredded is not None

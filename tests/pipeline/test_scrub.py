@@ -1,0 +1,241 @@
+"""The scrub finds a flipped bit in the store and in a block of the stream, and repairs from the source."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.disk.scrub_place import DiskScrubPlace
+from infra.nats_server.server import NatsServer
+from schemas import subjects
+from schemas.errors import RefusedByState, Unavailable
+from schemas.events.scrub import Pass, Place, ScrubState
+from streams.control.client import call
+from streams.event_store.session_log import SessionLog
+from streams.evidence import scrub, scrub_progress
+from streams.projections.proven_times import ProvenTimes
+from streams.roles.services import run_conductor, run_worker
+from tests.support.machine.waiting import PATIENCE_S, until
+from tests.support.pipeline.conducted import World, connected, running
+
+FAST = 10_000
+
+
+@asynccontextmanager
+async def scrubbing(server: NatsServer, path: Path, rate: int = FAST) -> AsyncIterator[World]:
+    """The streams and a data directory, with this rate; nothing runs."""
+    async with connected(server, path) as world:
+        yield World(world.jet, world.data, replace(world.settings, scrub_mb_per_s=rate))
+
+
+@asynccontextmanager
+async def system(server: NatsServer, path: Path, *, rate: int = FAST) -> AsyncIterator[World]:
+    """A conductor and a worker, with this rate."""
+    async with scrubbing(server, path, rate) as world, running(run_conductor, world):
+        await world.answered()
+        async with running(run_worker, world):
+            yield world
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every state is written at once, and nothing waits for the first minute to be over."""
+    monkeypatch.setattr(scrub_progress, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(scrub, "OWNER_S", 0.2)
+
+
+async def asked(world: World, **more: Any) -> dict[str, Any]:
+    return await call(world.jet, "scrub", more, PATIENCE_S)
+
+
+async def one_pass(world: World) -> dict[str, Any]:
+    """The state after a pass that began now."""
+    number = (await asked(world))["pass"]["number"]
+    await asked(world, now=True)
+    found = await shown(world, lambda found: bool(found["last"]) and found["last"]["number"] > number)
+    state = world.data.path / "scrub" / "state.json"
+    await until(
+        lambda: f'"number":{number + 1},' in state.read_text() and '"ended_us":0' not in state.read_text()
+    )
+    return found
+
+
+async def shown(world: World, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The state once it is as wanted."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = await asked(world)
+            if wanted(found):
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def sealed(world: World, session: str = "demo-01", fragments: int = 24) -> list[Path]:
+    """Record a session, and return the files of its chunks."""
+    host = await world.start(session)
+    await host.record(fragments)
+    await host.final()
+    shown = await world.until(session, "STOPPED")
+    return sorted((world.data.chunks / shown["uid"]).iterdir())
+
+
+def flip(path: Path, at: int) -> None:
+    """Flip one bit of a file."""
+    raw = bytearray(path.read_bytes())
+    raw[min(at, len(raw) - 1)] ^= 1
+    mode = path.stat().st_mode
+    path.chmod(0o600)
+    path.write_bytes(raw)
+    path.chmod(mode)
+
+
+async def test_a_flipped_bit_in_a_stored_chunk_is_found_within_a_pass_and_repaired(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: a disk that forgets makes evidence false long before anybody looks."""
+    async with system(server, tmp_path) as world:
+        files = await sealed(world)
+        good = [path.read_bytes() for path in files]
+        calm = await one_pass(world)
+        assert (calm["last"]["sessions"], calm["last"]["chunks"]) == (1, len(files))
+        assert (calm["last"]["alarms"], calm["last"]["repaired"]) == (0, 0)
+        assert calm["last"]["fragments"] >= 24
+        for broken in (files[1], files[-1]):
+            flip(broken, 200)
+            found = await one_pass(world)
+            assert (found["last"]["alarms"], found["last"]["repaired"]) == (0, 1)
+            assert found["findings"][0]["place"] == f"chunk {int(broken.name)}"
+            assert found["findings"][0]["outcome"] == "repaired"
+            assert [path.read_bytes() for path in files] == good
+        files[0].unlink()
+        found = await one_pass(world)
+        assert found["findings"][0]["code"] == "chunk.missing"
+        assert [path.read_bytes() for path in files] == good
+        assert len(list((world.data.path / "quarantine").glob("*/*"))) == 2
+
+
+async def test_a_chunk_that_nothing_makes_again_is_an_alarm_in_state_log_and_audit_chain(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: evidence is false, nobody is told, and the session still counts as proven."""
+    async with system(server, tmp_path) as world:
+        files = await sealed(world)
+        assert (await one_pass(world))["last"]["alarms"] == 0
+        before = await proven(world)
+        assert before
+        await world.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone("demo-01"))
+        flip(files[0], 200)
+        found = await one_pass(world)
+        assert (found["last"]["alarms"], found["last"]["failed"]) == (1, {"demo-01": "chunk.digest"})
+        assert "cannot be made again" in found["findings"][0]["text"]
+        assert await proven(world) == 0, "the pass that ended last did not prove it"
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                page = await call(world.jet, "audit", {"limit": 500})
+                acts = [one for one in page["entries"] if "proof_failed" in json.dumps(one)]
+                if acts:
+                    break
+                await asyncio.sleep(0.05)
+        assert "chunk.digest" in json.dumps(acts)
+
+
+async def proven(world: World) -> int:
+    session = await SessionLog(world.jet).existing("demo-01")
+    return await ProvenTimes(world.data.scrub_place()).of(session)
+
+
+async def test_a_flipped_bit_in_a_block_of_the_stream_is_found_within_a_pass(tmp_path: Path) -> None:
+    """Breaks: the source of a repair is gone, and nobody knows before it is needed."""
+    nats = NatsServer(tmp_path / "nats")
+    await nats.start()
+    try:
+        async with system(nats, tmp_path) as world:
+            host = await world.start("demo-01")
+            await host.record(24)
+            await world.stored("demo-01", 3)
+            assert (await one_pass(world))["last"]["alarms"] == 0
+        (block,) = (tmp_path / "nats").rglob("RECORDINGS/msgs/*.blk")
+        await nats.stop()
+        flip(block, block.stat().st_size // 3)
+        await nats.start()
+        async with system(nats, tmp_path) as world:
+            found = await one_pass(world)
+            assert found["last"]["failed"] == {"demo-01": "source.missing"}
+            assert found["findings"][0]["place"].startswith("fragment ")
+            assert found["findings"][0]["text"].startswith("1 of ")
+    finally:
+        await nats.stop()
+
+
+async def test_a_killed_pass_goes_on_where_it_was_and_claims_nothing_more(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: an installation that restarts every day never ends a pass; or a skipped file counts as good."""
+    async with scrubbing(server, tmp_path) as world, running(run_worker, world):
+        async with running(run_conductor, world):
+            await world.answered()
+            names = [f"demo-{number:02}" for number in range(3)]
+            numbers = []
+            for name in names:
+                await sealed(world, name)
+                numbers.append((await SessionLog(world.jet).existing(name)).first_seq)
+            whole = (await one_pass(world))["last"]
+        # As a kill leaves it, in the middle of the second session.
+        state = ScrubState.model_validate_json((world.data.path / "scrub/state.json").read_bytes())
+        open_pass = Pass(number=7, began_us=state.current.began_us, marks=state.current.marks)
+        place = Place(number=numbers[0], session=names[1], seal_no=1, index=2)
+        killed = ScrubState(current=open_pass, place=place)
+        (world.data.path / "scrub/state.json").write_text(killed.model_dump_json())
+        async with running(run_conductor, world):
+            await world.answered()
+            await asked(world, now=True)
+            found = await shown(world, lambda found: bool(found["last"]))
+            again = found["last"]
+            assert again["number"] == 7
+            assert again["sessions"] == 2
+            assert again["chunks"] == whole["chunks"] * 2 // 3 - 2
+            session = await SessionLog(world.jet).existing(names[1])
+            times = ProvenTimes(world.data.scrub_place())
+            assert await times.of(session) == open_pass.marks[0].at_us, "its check began before the kill"
+
+
+async def test_a_destroyed_session_is_skipped_and_its_destruction_wins(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the scrub raises an alarm for erased evidence, or brings a chunk of it back."""
+    async with system(server, tmp_path) as world:
+        files = await sealed(world)
+        await sealed(world, "demo-02")
+        assert await call(world.jet, "destroy", {"session": "demo-01"}, PATIENCE_S)
+        found = await one_pass(world)
+        assert (found["last"]["sessions"], found["last"]["alarms"]) == (1, 0)
+        assert not any(path.exists() for path in files)
+        assert await proven(world) == 0
+
+
+async def test_two_processes_never_scrub_one_folder_at_once(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: two passes cost the disk twice, and each writes over the state of the other."""
+    async with system(server, tmp_path) as world:
+        other = DiskScrubPlace(world.data.path / "scrub")
+        assert not other.take()
+        assert (await asked(world))["owner"]
+    assert other.take(), "the lock ends with its owner"
+    async with system(server, tmp_path) as world:
+        assert not (await asked(world))["owner"]
+        with pytest.raises(Unavailable, match="another process scrubs"):
+            await asked(world, now=True)
+        other.release()
+        await shown(world, lambda found: bool(found["owner"]))
+
+
+async def test_a_rate_of_0_turns_the_scrub_off(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: an operator cannot keep a disk free of other reads."""
+    async with system(server, tmp_path, rate=0) as world:
+        assert (await asked(world))["bytes_per_s"] == 0
+        with pytest.raises(RefusedByState, match="the scrub is off"):
+            await asked(world, now=True)
