@@ -112,10 +112,10 @@ def _exists(session: Session) -> RefusedByState:
 
 def _check_retention(session: Session, at_us: int) -> None:
     """Raises RefusedByState (retention.early). A session that never started holds no evidence."""
-    until_us = session.retained_until_us
-    if session.started_us and session.destroy is None and at_us < until_us:
+    until_us = session.protected_until_us
+    if session.destroy is None and at_us < until_us:
         raise RefusedByState(
-            f"session {session.id} is retained until {utc_text(until_us)}; it is destroyed then, not earlier",
+            f"session {session.id} is retained until {utc_text(until_us)}; nobody may destroy it earlier",
             code="retention.early",
             hint=f"lucid sessions show {session.id}",
         )

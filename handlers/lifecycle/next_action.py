@@ -181,10 +181,9 @@ def is_idle(session: Session) -> bool:
 def is_expired(session: Session, now_us: int) -> bool:
     """Whether the session is to be destroyed by itself: its retention period is over, and nothing runs.
 
-    The error of a silent host ends by itself, in a seal.
+    Never an unsealed recording: its period has not begun, and a person may still RECOVER it.
     """
-    waits_for_host = session.state == State.ERROR and session.reason == HOST_SILENT
-    at_rest = session.state in (State.CREATED, State.STOPPED, State.ERROR) and not waits_for_host
+    at_rest = session.state in (State.CREATED, State.STOPPED, State.ERROR)
     is_over = 0 < session.retained_until_us <= now_us
     return is_over and at_rest and not session.held and session.destroy is None
 

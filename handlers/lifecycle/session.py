@@ -116,12 +116,29 @@ class Session:
 
     @property
     def retained_until_us(self) -> int:
-        """When the session is destroyed, and not earlier; 0: no rule. A running session counts as new."""
-        days = self.policy.retention_days
-        if days is None or self.created is None:
+        """When the session is destroyed by itself; 0: no rule, or its period has not begun.
+
+        A recording's period begins with its first seal. So an unsealed one waits for a person, in ERROR too.
+        Without a data key nothing was recorded: then the creation counts.
+        """
+        if self.dek_id and not self.seals:
             return 0
-        since_us = self.seals[0].at_us if self.seals else self.created.at_us
-        return since_us + days * DAY_US
+        created_us = self.created.at_us if self.created else 0
+        return self._end_of_period(self.seals[0].at_us if self.seals else created_us)
+
+    @property
+    def protected_until_us(self) -> int:
+        """When a person may destroy the session, and not earlier; 0: at any time.
+
+        An unsealed recording is protected from its start on. Both times are the conductor's, never a host's.
+        """
+        if not self.dek_id:
+            return 0
+        return self._end_of_period(self.seals[0].at_us if self.seals else self.started_us)
+
+    def _end_of_period(self, since_us: int) -> int:
+        days = self.policy.retention_days
+        return since_us + days * DAY_US if days is not None else 0
 
     @property
     def sealed(self) -> bool:

@@ -101,7 +101,7 @@ class SessionShown(BaseModel):
     """When the recording ended; null: it runs, or never started."""
     changed_at: datetime
     retained_until: datetime | None = None
-    """Nobody may destroy it earlier; null: no rule."""
+    """When it is destroyed by itself; null: no rule, or the recording is not sealed yet."""
     held: bool
     sealed: bool
     destroyed: bool

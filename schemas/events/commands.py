@@ -1,6 +1,6 @@
 """The bodies of the commands to a session.
 
-1. `at_us` is the caller's clock: `decide` reads no clock.
+1. `at_us` is the platform's clock; the command service sets it: `decide` reads no clock.
 2. `cause` is the command's own id, or the id of the event that a reaction follows. A repeated command carries
    the same id and changes nothing.
 3. A command with an unknown member is refused: a misspelt member must not be ignored.

@@ -68,7 +68,10 @@ class SessionPolicy(Frozen):
     """The platform's rules for one session. An absent member sets no rule."""
 
     retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    """Days from the seal until the session is destroyed; nobody may destroy it earlier."""
+    """Days from the seal until the session is destroyed; nobody may destroy it earlier.
+
+    Of a session that was never started: days from its creation, and a person may destroy it at once.
+    """
     max_bytes: Annotated[int, Field(ge=1, lt=2**53)] | None = None
     """A recording with more plain bytes is stopped."""
 

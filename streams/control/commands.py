@@ -3,8 +3,8 @@
 1. A command is decided by the log; nothing is kept here. Several services share the requests.
 2. Every request carries a token. `Guard` verifies it, permits the command, and sets the name of the caller;
    `Auditor` records it (streams/control/auditor.py).
-   Members that a request leaves out are filled in: at_us, cause. A request with a cause of its own may be
-   repeated after any failure.
+   A cause that a request leaves out is filled in. A request with a cause of its own may be repeated after any
+   failure. `at_us` is always the time of this service: no period depends on the clock of a caller.
 3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds the event.
 4. Members that a command does not know are refused.
 """
@@ -75,8 +75,8 @@ class Control:
         self._guard, self._audit = guard, audit
         self.handlers: dict[str, Handler] = {
             "create": self.create,
-            "open": self._by_our_clock(opening.open),
-            "update": self._by_our_clock(opening.update),
+            "open": self._filling(opening.open),
+            "update": self._filling(opening.update),
             "pause_pipeline": self._appending(commands.PausePipeline, reason=OPERATOR),
             "resume_pipeline": self._appending(commands.ResumePipeline, reason=OPERATOR),
             "start": self.start,
@@ -215,9 +215,7 @@ class Control:
         if unrecorded_only and not never_started:
             await self._check_unrecorded(session)
         kind = commands.Destroy if never_started else commands.Cleanup
-        # By our clock: a retention period does not end because the caller says so.
-        request = {"reason": OPERATOR, **body, "at_us": self._clock_us()}
-        await self._log.execute(kind.model_validate(self._filled(request)), session)
+        await self._log.execute(kind.model_validate(self._filled({"reason": OPERATOR, **body})), session)
         session = await self._outcomes.until(
             session.id,
             DESTROY_S,
@@ -249,14 +247,14 @@ class Control:
         handler.__doc__ = kind.__doc__
         return handler
 
-    def _by_our_clock(self, handler: Handler) -> Handler:
-        """The handler of a command of the platform itself: the time of a request is the platform's."""
+    def _filling(self, handler: Handler) -> Handler:
+        """The handler of a command that another object carries out: its request has every member."""
 
-        async def timed(body: Body) -> Body:
-            return await handler(self._filled({**body, "at_us": self._clock_us()}))
+        async def filled(body: Body) -> Body:
+            return await handler(self._filled(body))
 
-        timed.__doc__ = handler.__doc__
-        return timed
+        filled.__doc__ = handler.__doc__
+        return filled
 
     async def _execute(self, kind: type[Command], body: Body) -> Body:
         return session_details(await self._append(kind.model_validate(self._filled(body))))
@@ -266,8 +264,8 @@ class Control:
         return await self._log.execute(asked, self._directory.get(asked.session))
 
     def _filled(self, body: Body) -> Body:
-        """The request with the members that it leaves out."""
-        return {"at_us": self._clock_us(), "who": OPERATOR, "cause": secrets.token_hex(12), **body}
+        """The request with the members that it leaves out, and the time of this service."""
+        return {"who": OPERATOR, "cause": secrets.token_hex(12), **body, "at_us": self._clock_us()}
 
     async def _admitted(self, asked: Create, session: Session) -> Session:
         """Take the host's counter, then append Created."""

@@ -25,7 +25,7 @@ AT_ONCE = 32
 """Requests of one command that are carried out together: `start` and `destroy` wait for the conductor."""
 
 ABOUT = (
-    "A request is one JSON object. Its members at_us, who and cause may be left out. "
+    "A request is one JSON object. Its members at_us, who and cause may be left out; at_us says nothing. "
     'The answer is {"ok": {…}}, or {"error": {kind, code, message, hint, place}}.'
 )
 

@@ -6,7 +6,7 @@
    round finds the session.
 2. The order is one event of the log, written by `conductor`. The conductor erases the key and the data from
    there on, after a crash anywhere too. Any number of processes may order at once.
-3. A recording that still runs is not cut off: its period begins with its seal.
+3. The period of a recording begins with its seal. An unsealed one is never destroyed here, in ERROR neither.
 4. A round costs one page of the list for each 500 sessions at rest. The pause after it is a hundred times as
    long, so the rounds take one percent of a thread.
 """

@@ -18,9 +18,9 @@ from tests.support.pipeline.both_verifiers import verified
 from tests.support.pipeline.conducted import SETTINGS, Host, World, requested, system
 
 
-async def started(world: World, session: str, counter: int, policy: SessionPolicy) -> Host:
-    """A host's session with a policy."""
-    create = requested(session, counter).model_copy(update={"policy": policy, "at_us": now_us()})
+async def started(world: World, session: str, counter: int, policy: SessionPolicy, at_us: int = 1) -> Host:
+    """A host's session with a policy. at_us: the time by the host's clock."""
+    create = requested(session, counter).model_copy(update={"policy": policy, "at_us": at_us})
     await call(world.jet, "create", create.model_dump(mode="json"))
     intake = bytes.fromhex((await world.ask("start", session))["intake"])
     first = genesis(create.uid, MAIN, create.host_key, counter, create.prev_genesis, intake)
@@ -81,6 +81,22 @@ async def test_what_still_runs_is_not_cut_off(server: NatsServer, tmp_path: Path
         await host.record(3)
         assert await expiry(world, now_us() + 9 * DAY_US).order_due() == []
         assert (await world.ask("show", "demo-01"))["state"] == "ACTIVE"
+
+
+async def test_the_clock_of_a_host_decides_no_period(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a host thinks it is 1970, and its recording is erased as soon as one chunk fails."""
+    async with system(server, tmp_path) as world:
+        begun_us, policy = now_us(), SessionPolicy(retention_days=1)
+        for number, (name, at_us) in enumerate((("past", 1), ("future", 2**52)), 1):
+            host = await started(world, name, number, policy, at_us)
+            await host.record(3)
+            assert begun_us <= (await world.ask("show", name))["created_us"] <= now_us()
+            assert (await world.ask("error", name, at_us=at_us))["moved_us"] >= begun_us
+            assert name not in await expiry(world, now_us() + 9 * DAY_US).order_due()
+            await world.ask("recover", name)
+            await host.final()
+            sealed = await world.until(name, "STOPPED")
+            assert sealed["retained_until_us"] == sealed["seal"]["sealed_us"] + DAY_US
 
 
 async def test_a_recording_that_grows_past_its_limit_is_stopped_and_sealed(

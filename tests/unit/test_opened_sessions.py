@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from handlers.lifecycle.decide import REVISIONS_MOST, decide
+from handlers.lifecycle.next_action import is_expired
 from handlers.lifecycle.session import Session, evolve, initial
 from handlers.lifecycle.view import session_details
 from schemas.errors import RefusedByState, Stale
@@ -102,6 +103,28 @@ def test_no_session_is_destroyed_before_its_retention_ends() -> None:
     held = run(session, order(commands.ChangeHold, held=True))
     with pytest.raises(RefusedByState, match="under legal hold"):
         decide(held, order(commands.Cleanup, at_us=end_us))
+
+
+def test_an_unsealed_recording_is_never_destroyed_by_itself() -> None:
+    """Breaks: a chunk dies, and the whole recording is erased before anybody could recover it."""
+    never_us, failed = 10**15, order(commands.Error)
+    for created_us in (1, never_us):  # a log of before bears the clock of a host
+        session = run(started(opened(policy=KEEP, at_us=created_us)), failed)
+        assert (session.state, session.retained_until_us) == ("ERROR", 0)
+        assert not is_expired(session, never_us + 40_000 * DAY_US)
+    keyless = run(opened(policy=KEEP), order(commands.Start), failed)
+    assert is_expired(keyless, keyless.retained_until_us), "nothing was recorded into it"
+
+
+def test_an_unsealed_recording_is_protected_from_its_start_on() -> None:
+    """Breaks: evidence under a rule is deleted while it is made; or a host's clock keeps it for ever."""
+    for created_us in (1, 10**15):
+        session = run(started(opened(policy=KEEP, at_us=created_us)), order(commands.Error))
+        end_us = session.started_us + 30 * DAY_US
+        with pytest.raises(RefusedByState) as early:
+            decide(session, order(commands.Cleanup, at_us=end_us - 1))
+        assert early.value.code == "retention.early"
+        assert run(session, order(commands.Cleanup, at_us=end_us)).destroy is not None
 
 
 def test_a_session_that_never_started_may_go_at_once() -> None:
