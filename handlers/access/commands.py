@@ -70,6 +70,11 @@ def needs_session(caller: Caller, name: str) -> bool:
     return permit(caller, row.permission) is Reach.OWN and row.session
 
 
+def begins_check(body: Mapping[str, Any]) -> bool:
+    """Whether a request of `scrub` begins a check; otherwise it only asks."""
+    return bool(body.get("now") or body.get("check"))
+
+
 def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Session | None) -> Body:
     """Return the request as it may be carried out, with the members that the identity decides.
 
@@ -96,7 +101,7 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
         asked[UNRECORDED] = True
     if name == "audit_head" and asked.get("accept_break"):
         permit(caller, Permission.MANAGE_KEYS)
-    if name == "scrub" and (asked.get("now") or asked.get("check")):
+    if name == "scrub" and begins_check(asked):
         permit(caller, Permission.RUN_PIPELINE)
     if name == "recover" and asked.get("accept_loss"):
         permit(caller, Permission.ACCEPT_LOSS)

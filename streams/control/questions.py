@@ -6,8 +6,9 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from handlers.crypto.details import open_details
@@ -47,13 +48,7 @@ class Questions:
     @property
     def handlers(self) -> dict[str, Callable[[Body], Awaitable[Body]]]:
         """Every question by its name."""
-        return {
-            "show": self.show,
-            "where": self.where,
-            "details": self.details,
-            "list": self.list_page,
-            "totals": self.totals,
-        }
+        return {name: partial(question, self) for name, question in QUESTIONS.items()}
 
     async def show(self, body: Body) -> Body:
         """One session, and the progress of its chunks.
@@ -133,6 +128,16 @@ class Questions:
         if session.created is None:
             raise await absent_session(self.recordings, session.id)
         return session
+
+
+QUESTIONS: Mapping[str, Callable[[Questions, Body], Awaitable[Body]]] = {
+    "show": Questions.show,
+    "where": Questions.where,
+    "details": Questions.details,
+    "list": Questions.list_page,
+    "totals": Questions.totals,
+}
+"""By name. None of them leaves an entry in the audit chain (auditor.py)."""
 
 
 async def _nothing() -> int:

@@ -9,16 +9,27 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from handlers.access.commands import COMMANDS
 from infra.access.host_tokens import HostToken
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.access import Role
 from schemas.errors import Denied, LucidError, NotFound, Unavailable
 from schemas.ports import no_token
-from streams.control.auditor import REFUSALS_S
+from streams.control.auditor import REFUSALS_S, UNAUDITED
 from streams.control.client import call
 from streams.event_store.audit_pages import AuditQuery, chain_lines, page
 from tests.support.pipeline.conducted import World, requested, system
+
+QUESTIONS = {
+    *("show", "where", "details", "list", "totals"),
+    *("ping", "room", "signers", "audit", "access_list"),
+}
+RECORDED = {
+    *("create", "open", "update", "start", "stop", "abort", "pause", "resume", "error", "recover", "redrive"),
+    *("pause_pipeline", "resume_pipeline", "hold", "destroy", "rotate", "rotate_signer", "revoke_signer"),
+    *("audit_head", "access_request", "access_approve", "access_refuse", "scrub"),
+}
 
 
 @pytest.fixture
@@ -116,12 +127,24 @@ async def test_an_unknown_host_whose_commands_fail_floods_nothing(world: World) 
 
 
 async def test_questions_leave_no_entry(world: World) -> None:
-    """Breaks: a SIEM that polls the chain feeds it without end."""
+    """Breaks: a SIEM that polls the chain, or a script that polls `where`, feeds it without end."""
     await world.start("demo-01")
     await rows(world, 2, session="demo-01")
-    for name in ("show", "details", "ping", "list", "room", "signers", "audit", "access_list"):
-        await call(world.jet, name, {"session": "demo-01"} if name in ("show", "details") else {})
+    for name in sorted(QUESTIONS):
+        await call(world.jet, name, {"session": "demo-01"} if COMMANDS[name].session else {})
+        with pytest.raises(Denied):  # neither does a refusal
+            await call(world.jet, name, {"session": "demo-01"}, credential=token(world, Role.HOST))
     assert len(await rows(world, 2)) == 2
+    await call(world.jet, "scrub", {})
+    await world.ask("stop", "demo-01")
+    assert [row[1] for row in await rows(world, 4)][2:] == ["stop", "stop"]
+
+
+def test_every_command_is_recorded_or_a_question() -> None:
+    """Breaks: a new question fills the chain, or a new command leaves no entry, and nobody decided it."""
+    assert RECORDED.isdisjoint(QUESTIONS)
+    assert COMMANDS.keys() == RECORDED | QUESTIONS
+    assert UNAUDITED == QUESTIONS
 
 
 async def test_a_second_person_allows_and_a_user_sees_the_own_requests(world: World) -> None:
