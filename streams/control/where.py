@@ -8,7 +8,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,6 +63,7 @@ class Where:
             "sealed": session.sealed,
         }
         if session.sealed or session.state in (State.CLEANUP, State.DESTROYED):
+            self._places.forget(session.id)
             return {**head, **_settled(session, asked)}
         sent, tries = await asyncio.gather(self._recordings.sent(session), self._tries(session))
         async with self._places.of(session) as found:
@@ -92,15 +92,15 @@ def _waiting(found: SessionPlaces, sent: int) -> int:
 
 def _sums(session: Session, found: SessionPlaces) -> Body:
     chunks, losses, now_us = found.chunks, session.losses, found.now_us
-    stages = Counter(chunks.shown(index, losses) for index in chunks.places)
     pending = chunks.pending(losses)
     each_us = None if session.state in RESTING else chunks.chunk_us(now_us)
-    oldest_us = min((chunks.places[index].recorded_us for index in pending), default=0)
+    oldest = next(iter(pending), None)  # chunks are recorded in the order of their index
+    oldest_us = 0 if oldest is None else chunks.places[oldest].recorded_us
     return {
         "now_us": now_us,
         "at": {"chunks": found.at or 0, "dead": found.dead_at},
-        "recorded": sum(place.recorded_seq > 0 for place in chunks.places.values()),
-        "stages": dict(stages),
+        "recorded": chunks.recorded,
+        "stages": chunks.stages(losses),
         "pending": len(pending),
         "lag_us": max(now_us - oldest_us, 0) if oldest_us else 0,
         "moved_us": chunks.moved_us,
@@ -114,22 +114,14 @@ def _moving(
     session: Session, asked: WhereAsked, found: SessionPlaces, tries: Mapping[str, Any] | None
 ) -> Body:
     chunks, losses, sums = found.chunks, session.losses, _sums(session, found)
-    turn = {index: number for number, index in enumerate(chunks.pending(losses), 1)}
-    gone = (STORED, LOST)
-    wanted = [
-        index
-        for index in sorted(chunks.places)
-        if index > asked.after and not (asked.unstored and chunks.shown(index, losses) in gone)
-    ]
-    each_us, now_us = sums["chunk_us"], sums["now_us"]
-    page = [
-        {
-            **_shown(chunks, index, losses, tries),
-            "expected_us": now_us + each_us * turn[index] if each_us is not None and index in turn else None,
-        }
-        for index in wanted[: asked.limit]
-    ]
-    return {**sums, "chunks": page, **_behind(page, len(wanted) - len(page))}
+    pending, each_us, now_us = chunks.pending(losses), sums["chunk_us"], sums["now_us"]
+    indexes, more = chunks.page(losses, asked.after, asked.limit, unstored=asked.unstored)
+    page = []
+    for index in indexes:
+        turn = pending.turn(index)
+        expected_us = now_us + each_us * turn if each_us is not None and turn else None
+        page.append({**_shown(chunks, index, losses, tries), "expected_us": expected_us})
+    return {**sums, "chunks": page, **_behind(page, more)}
 
 
 def _behind(page: list[Body], more: int) -> Body:
