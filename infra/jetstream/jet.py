@@ -221,8 +221,14 @@ class Jet:
             if not page or offset >= int(answer.get("total", 0)):
                 return counts
 
-    async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
-        return (await self._conn.request(subject, data, timeout_s=timeout_s)).data
+    async def request(
+        self,
+        subject: str,
+        data: bytes,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        return (await self._conn.request(subject, data, timeout_s=timeout_s, headers=headers)).data
 
     async def request_all(
         self, subject: str, data: bytes, timeout_s: float, take: Callable[[bytes], bool]

@@ -1,6 +1,7 @@
 """Runs a Jaeger of our own, which keeps the newest traces in memory and shows them in a browser.
 
-1. It listens on 127.0.0.1 only: on Jaeger's usual ports, or on others where those are taken.
+1. It listens on 127.0.0.1 only: on Jaeger's usual ports, or on others where those are taken. The ports are
+   held until `stop`: of two that start at once, each has ports of its own.
 2. It is supervised and dies with its supervisor, as the NATS server. A restart forgets its traces.
 3. The system works without it. No process of ours waits for it.
 """
@@ -10,17 +11,19 @@ import contextlib
 import json
 import os
 import shutil
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
 
 from infra.disk.data_dir import make_writable_folder
 from infra.processes.children import Child, dying_with_us
-from infra.processes.machine import free_port
 from schemas.errors import Unavailable
 
 LOOPBACK = "127.0.0.1"
-OTLP_PORT, UI_PORT, QUERY_PORT, HEALTH_PORT = 4318, 16686, 16685, 13133
+USUAL_PORTS = (4318, 16686, 16685, 13133)
+"""For spans over OTLP, for people and programs over HTTP, for programs over gRPC, for its health."""
 MAX_TRACES = 50_000
 MEMORY_MIB = 512
 START_S, ASK_S = 30.0, 0.05
@@ -38,8 +41,8 @@ def find_jaeger() -> Path | None:
 class Jaeger:
     """A supervised Jaeger. Making one raises Unavailable (jaeger.no_binary)."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: for its configuration and its log; made if need be."""
+    def __init__(self, folder: Path, ports: Sequence[int] = USUAL_PORTS) -> None:
+        """folder: for its configuration and its log; made if need be. ports: 0 is any."""
         program = find_jaeger()
         if program is None:
             raise Unavailable(
@@ -49,8 +52,8 @@ class Jaeger:
             )
         make_writable_folder(folder)
         self._config, self._log = folder / "jaeger.yaml", folder / "jaeger.log"
-        wanted = (OTLP_PORT, UI_PORT, QUERY_PORT, HEALTH_PORT)
-        self._ports = [free_port(port) for port in wanted]
+        self._held = [_held(port) for port in ports]
+        self._ports = [int(held.getsockname()[1]) for held in self._held]
         command = dying_with_us((str(program), "--config", str(self._config)))
         environment = {"GOMEMLIMIT": f"{MEMORY_MIB}MiB"}
         self._child = Child("jaeger", command, environment, self._log, before=self._write_config)
@@ -77,13 +80,15 @@ class Jaeger:
                 for port in self._ports[:2]:
                     await self._until_open(port)
         except TimeoutError:
-            await self._child.stop()
+            await self.stop()
             raise Unavailable(
                 "jaeger did not start", code="jaeger.no_start", hint=f"read {self._log}"
             ) from None
 
     async def stop(self) -> None:
         await self._child.stop()
+        for held in self._held:
+            held.close()
 
     async def _until_open(self, port: int) -> None:
         while True:
@@ -115,3 +120,14 @@ class Jaeger:
             "exporters": {"jaeger_storage_exporter": {"trace_storage": "memory"}},
         }
         self._config.write_text(json.dumps(config, indent=2))
+
+
+def _held(port: int) -> socket.socket:
+    """Return a socket that holds the port, or any other if that is taken; Jaeger listens beside it."""
+    held = socket.socket()
+    try:
+        held.bind((LOOPBACK, port))
+    except OSError:
+        held.bind((LOOPBACK, 0))
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return held

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from infra.disk.data_dir import DataDir
 from infra.telemetry.otel_environment import is_on
 from schemas.config.logs import logger
 from schemas.ports.broker import Jet
@@ -20,26 +21,28 @@ log = logger("lucid.traces")
 
 
 @asynccontextmanager
-async def traced(jet: Jet, service: str, temp: Path) -> AsyncIterator[None]:
+async def traced(jet: Jet, service: str, data: DataDir, server: str = "") -> AsyncIterator[None]:
     """Trace the work over this connection until the block ends.
 
-    service: the name of this process in traces. temp: the folder of temporary files.
+    service: the name of this process in traces. server: the URL of the installation's own Jaeger; empty: that
+    of the system that runs on this data directory. If it has none, the environment names a server.
     """
-    jet.tracer = await asyncio.to_thread(_begin, service, temp)
+    server = server or (data.read_run() or {}).get("otlp_url", "")
+    jet.tracer = await asyncio.to_thread(_begin, service, data.where("temp"), server)
     try:
         yield
     finally:
         await asyncio.to_thread(jet.tracer.close)
 
 
-def _begin(service: str, temp: Path) -> Tracer:
+def _begin(service: str, temp: Path, server: str) -> Tracer:
     """A variable of OpenTelemetry with a wrong value turns traces off, and stops nothing."""
-    if not is_on():
+    if not is_on(server):
         return NO_TRACES
     try:
         from infra.telemetry.tracing import tracer
 
-        return tracer(service, version(PACKAGE), temp / FOLDER)
+        return tracer(service, version(PACKAGE), temp / FOLDER, server)
     except Exception as error:
         log.warning("traces_off", error=error)
         return NO_TRACES

@@ -24,16 +24,16 @@ class Sampling(NamedTuple):
     parent_based: bool = True
 
 
-def is_on(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether spans are to be exported."""
+def is_on(server: str = "", environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether spans are to be exported. server: one that needs no variable; empty: there is none."""
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
-    return not disabled and exporter != "none" and bool(_endpoint(environ))
+    return not disabled and exporter != "none" and bool(server or _endpoint(environ))
 
 
-def server_place(environ: Mapping[str, str] = os.environ) -> str:
+def server_place(server: str = "", environ: Mapping[str, str] = os.environ) -> str:
     """Return host and port of the server that spans go to, without credentials and path."""
-    return urlsplit(_endpoint(environ)).netloc.rpartition("@")[2]
+    return urlsplit(server or _endpoint(environ)).netloc.rpartition("@")[2]
 
 
 def sampling(environ: Mapping[str, str] = os.environ) -> Sampling:

@@ -34,6 +34,7 @@ CLOSE_S = 3.0
 KINDS = {kind.name.lower(): kind for kind in SpanKind}
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 SCOPE = InstrumentationScope("lucid")
+TRACES_PATH = "v1/traces"
 SILENCED = ("opentelemetry", "urllib3")
 
 log = logger("lucid.traces")
@@ -137,14 +138,15 @@ class _Watched(SpanExporter):
             self._dropped = 0
 
 
-def exported(service: str, version: str, folder: Path | None) -> SpanExport:
-    """Return an export to the server that the environment names."""
+def exported(service: str, version: str, folder: Path | None, server: str) -> SpanExport:
+    """Return an export to the server at this URL; empty: to the one that the environment names."""
     for name in SILENCED:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     named = service_name(service)
     attributes = {"service.name": named} if named else {}
     more = {"service.version": version, "service.instance.id": str(uuid.uuid4())}
-    return SpanExport(OTLPSpanExporter(), server_place(), Resource.create({**attributes, **more}), folder)
+    exporter = OTLPSpanExporter(endpoint=f"{server}/{TRACES_PATH}") if server else OTLPSpanExporter()
+    return SpanExport(exporter, server_place(server), Resource.create({**attributes, **more}), folder)
 
 
 def _journal(folder: Path | None, resource: Resource) -> SpanJournal | None:

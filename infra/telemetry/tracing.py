@@ -88,6 +88,8 @@ class _Unsampled:
     def traceparent(self) -> str:
         return str(self.context)
 
+    def rename(self, name: str) -> None: ...
+
     def since(self, began_ns: int) -> None: ...
 
     def set(self, facts: Facts) -> None: ...
@@ -142,6 +144,9 @@ class _Open(_Unsampled):
         self._error = ""
         self._has_key = has_key
 
+    def rename(self, name: str) -> None:
+        self._name = name
+
     def since(self, began_ns: int) -> None:
         self._began_ns = began_ns or self._began_ns
 
@@ -185,8 +190,8 @@ def _names(links: Sequence[TraceContext]) -> list[tuple[str, str]]:
     return [(link.trace_id, link.span_id) for link in links]
 
 
-def tracer(service: str, version: str, folder: Path | None) -> OtelTracer:
-    """Return a tracer that exports as the environment says.
+def tracer(service: str, version: str, folder: Path | None, server: str = "") -> OtelTracer:
+    """Return a tracer that exports as the environment says, or to the server at this URL.
 
     service: its name unless OTEL_SERVICE_NAME is set. folder: for the spans that wait, so that they survive a
     kill of this process; None: they do not.
@@ -194,4 +199,4 @@ def tracer(service: str, version: str, folder: Path | None) -> OtelTracer:
     from infra.telemetry.otel_environment import sampling
     from infra.telemetry.span_export import exported
 
-    return OtelTracer(exported(service, version, folder), sampling())
+    return OtelTracer(exported(service, version, folder, server), sampling())

@@ -205,7 +205,9 @@ class Jet(Reader, Writer, Eraser, Protocol):
     ) -> Consumer:
         """Read a durable consumer, at most `batch` messages ahead. `upsert` creates a lost one again."""
 
-    async def request(self, subject: str, data: bytes, timeout_s: float = ...) -> bytes:
+    async def request(
+        self, subject: str, data: bytes, timeout_s: float = ..., headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """Return the answer of one service. Raises Unavailable: none serves, or none answers in time.
 
         After that the service may still have done the work.

@@ -86,6 +86,18 @@ class Server(Process, Protocol):
         """Limit for all streams together, bytes."""
 
 
+class TraceServer(Process, Protocol):
+    """A server that takes spans and shows traces. `start` returns when it takes spans."""
+
+    @property
+    def otlp_url(self) -> str:
+        """Where spans are sent."""
+
+    @property
+    def ui_url(self) -> str:
+        """Where people look at traces."""
+
+
 class Source(Protocol):
     """The source of one recording. One task may use it."""
 

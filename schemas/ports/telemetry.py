@@ -33,6 +33,9 @@ class Span(Protocol):
     def traceparent(self) -> str:
         """Return the header of messages that this span sends; empty: traces are off."""
 
+    def rename(self, name: str) -> None:
+        """Give it a name that is known only now: one of few."""
+
     def since(self, began_ns: int) -> None:
         """The work began earlier than its span, ns since 1970; 0: it did not."""
 
@@ -91,6 +94,8 @@ class Tracer(Protocol):
 class _NoSpan:
     recording = False
     traceparent = ""
+
+    def rename(self, name: str) -> None: ...
 
     def since(self, began_ns: int) -> None: ...
 

@@ -34,6 +34,10 @@ class TraceContext(NamedTuple):
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
+SESSION_KEY = "session"
+"""The key of the span that begins the trace of a session. The id of that trace is the session's uid."""
+
+
 def stretch_trace(uid: bytes, number: int) -> bytes:
     """Return the trace id, 16 bytes, that a host gives to its estimate of a chunk."""
     return d("lucid v1 trace stretch", uid + number.to_bytes(8, "little"))[:16]

@@ -39,6 +39,7 @@ from streams.api.routes import (
     trees,
     where,
 )
+from streams.api.traced import Traced
 from streams.api.unread_bodies import UnreadBodies
 
 ROLES: dict[str, tuple[APIRouter, ...]] = {
@@ -78,6 +79,7 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     )
     app.add_middleware(UnreadBodies)
     allow_origins(app, settings.cors_origins)  # the outermost: a browser asks first, without a token
+    app.add_middleware(Traced, jet=parts.jet)
     app.add_middleware(Measured, meter=parts.meter)
     install(app)
     return app

@@ -78,7 +78,7 @@ async def record(cue: Cue, spec: JsonObject) -> JsonObject:
     prepare_memory()
     here = Installation.here()
     settings = here.settings.session()
-    async with connected(spec["url"], "lucid-publisher") as jet:
+    async with connected(spec["url"], "lucid-publisher") as jet, here.traced(jet, "lucid-host"):
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
         publisher = Publisher(jet, grant, quota=SendQuota.of(jet, grant.session, grant.credential))

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 from schemas.errors import Misuse
-from streams.bench import baselines, faststream_pipeline, peers, pipeline
+from streams.bench import baselines, faststream_pipeline, peers, pipeline, traced
 from streams.bench.contender import Contender, Measure, Task
 from streams.bench.data import Source
 
@@ -28,6 +28,9 @@ OURS: dict[str, Contender] = {
     PIPELINE: pipeline.measure,
 }
 
+TRACED: dict[str, Contender] = {"traced": traced.measure_traced, "hanging": traced.measure_hanging}
+"""Only measured if they are named."""
+
 Round = dict[str, Measure]
 Figures = dict[str, Any]
 
@@ -35,10 +38,12 @@ Figures = dict[str, Any]
 def contenders(only: Sequence[str] = ()) -> dict[str, Contender]:
     """The contenders that are installed here; `only`: the named ones. Raises Misuse (bench.contender)."""
     found = {**OURS, **peers.installed(), "faststream": faststream_pipeline.measure}
+    found |= {name: measure for name, measure in TRACED.items() if name in only}
     absent = [name for name in only if name not in found]
     if unknown := [name for name in absent if name not in peers.PEERS]:
+        all_names = ", ".join({**found, **TRACED, **peers.PEERS})
         raise Misuse(
-            f"no contender is called {', '.join(unknown)}; there are: {', '.join({**found, **peers.PEERS})}",
+            f"no contender is called {', '.join(unknown)}; there are: {all_names}",
             code="bench.contender",
         )
     if absent:

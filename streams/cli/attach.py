@@ -19,7 +19,7 @@ import uvloop
 from schemas.errors import LucidError, Misuse, NotFound, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import SESSION_ID
-from streams.cli.wait_start import connection
+from streams.cli.wait_start import ASKS, connection
 from streams.control.client import call
 from streams.roles.drivers import COPY_HINT, Installation, mode_at
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 
 @asynccontextmanager
-async def attached(*, serving: bool = False, name: str = "lucid-cli") -> AsyncIterator[Jet]:
+async def attached(*, serving: bool = False, name: str = ASKS) -> AsyncIterator[Jet]:
     """A connection to the running system. serving: wait until commands are answered, too.
 
     name: of this process, for the server and in traces.

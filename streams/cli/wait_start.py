@@ -29,6 +29,8 @@ SUCCESSOR_S = 10.0
 RETRY_S, PING_S = 0.2, 3.0
 FIRST_TRY_S, TRY_S = 1.0, 5.0
 """How long one connection may take. The first takes less, so that the reason of a wait is shown soon."""
+ASKS = "lucid-cli"
+"""The name of a verb that only asks: it would wait longer for its own traces than for its answer."""
 QUIET_S = 0.5
 """A shorter wait is not reported."""
 REDRAWN_S = 1.0
@@ -100,7 +102,8 @@ async def connection(here: Installation, name: str, *, serving: bool) -> AsyncIt
                     await waiting.pause(error)
         finally:
             waiting.end()
-        await stack.enter_async_context(here.traced(jet, name))
+        if name != ASKS:
+            await stack.enter_async_context(here.traced(jet, name))
         yield jet
 
 

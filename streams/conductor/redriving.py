@@ -6,10 +6,13 @@ from handlers.lifecycle.session import Session
 from schemas import subjects
 from schemas.events.chunk import Redriven
 from schemas.events.headers import headers
-from schemas.ports import Writer
+from schemas.ports import Jet
+from schemas.telemetry import span_facts
+
+SPAN = "publish chunk.redriven"
 
 
-async def redrive(jet: Writer, session: Session, indices: Iterable[int], recorded: Mapping[int, int]) -> None:
+async def redrive(jet: Jet, session: Session, indices: Iterable[int], recorded: Mapping[int, int]) -> None:
     """Publish the claims of these chunks. recorded: by index, the stream sequence of `recorded`.
 
     After a crash one may be published twice: a duplicate changes nothing.
@@ -18,9 +21,18 @@ async def redrive(jet: Writer, session: Session, indices: Iterable[int], recorde
         event = Redriven(
             session=session.id, uid=session.uid, run=session.run, index=index, recorded=recorded[index]
         )
-        await jet.publish(
-            subjects.chunk(subjects.REDRIVEN, session.id),
-            event.model_dump_json().encode(),
-            headers=headers(event.type),
-            msg_id=f"{session.uid.hex()}.{session.run}.redriven.{index}",
-        )
+        above = await _traceparent(jet, recorded[index])
+        with jet.tracer.span(SPAN, "producer", above, key=f"redrive.{session.run}") as span:
+            span.set({span_facts.SESSION: session.id, span_facts.INDEX: index, span_facts.RUN: session.run})
+            await jet.publish(
+                subjects.chunk(subjects.REDRIVEN, session.id),
+                event.model_dump_json().encode(),
+                headers=headers(event.type, span.traceparent or above),
+                msg_id=f"{session.uid.hex()}.{session.run}.redriven.{index}",
+            )
+
+
+async def _traceparent(jet: Jet, recorded: int) -> str:
+    """The traceparent of a chunk's `recorded` event: a chunk that is driven again stays in its trace."""
+    message = await jet.get(subjects.CHUNKS, recorded)
+    return "" if message is None else message.headers.get("traceparent", "")

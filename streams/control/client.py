@@ -19,6 +19,7 @@ from pydantic_core import to_json
 from schemas import errors, subjects
 from schemas.errors import LucidError, Unavailable
 from schemas.ports import Credential, Jet
+from schemas.ports.telemetry import CURRENT
 
 TIMEOUT_S = 60.0
 """Longer than any wait of a command on the other side."""
@@ -45,7 +46,9 @@ async def call(
     """
     fields: dict[str, Any] = {"cause": secrets.token_hex(12), **body}
     fields["token"] = (credential or jet.credential)(name, fields)
-    raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s)
+    above = CURRENT.get()
+    headers = {"traceparent": above} if above else None
+    raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s, headers)
     return read_answer(raw)
 
 

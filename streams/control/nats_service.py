@@ -16,9 +16,11 @@ from faststream.specification import AsyncAPI
 
 from schemas import subjects
 from schemas.ports.metrics import NO_METER, Meter
+from schemas.ports.telemetry import CURRENT, NO_TRACES, Tracer
 from streams.control.commands import Control
 from streams.control.measured import measured
 from streams.control.requests import REQUESTS, schemas
+from streams.control.traced import traced
 
 QUEUE = "lucid-control"
 AT_ONCE = 32
@@ -47,9 +49,11 @@ class Broker(NatsBroker):
         return connection
 
 
-def control_plane(control: Control, dial: Dial, meter: Meter = NO_METER) -> NatsBroker:
+def control_plane(
+    control: Control, dial: Dial, meter: Meter = NO_METER, tracer: Tracer = NO_TRACES
+) -> NatsBroker:
     """A broker with every command subscribed. `start` serves; `stop` finishes the requests under way."""
-    broker, answer = Broker(dial), measured(meter, control.answer)
+    broker, answer = Broker(dial), measured(meter, traced(tracer, control.answer))
     for name in control.handlers:
         _subscribe(broker, name, answer)
     return broker
@@ -90,4 +94,5 @@ def _subscribe(broker: NatsBroker, name: str, answer: Answer) -> None:
 
 async def _undecoded(message: NatsMessage) -> bytes:
     """The command decodes its request: it can answer that it is malformed."""
+    CURRENT.set((message.headers or {}).get("traceparent", ""))  # the request is answered in this task
     return message.body

@@ -19,9 +19,14 @@ from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.errors import Rejected, session_absent
 from schemas.events.commands import Command
-from schemas.events.session import EVENT, Event, stored_bytes
-from schemas.ports import Jet
+from schemas.events.session import EVENT, Created, Event, Transition, stored_bytes
+from schemas.ports import Jet, Span, Tracer
+from schemas.ports.telemetry import CURRENT, NO_SPAN
+from schemas.telemetry import span_facts
+from schemas.telemetry.trace_context import SESSION_KEY
 from streams.scheduling.retry import LOG_OUTAGE, retry, retry_conflicts
+
+SPAN = "session {}"
 
 log = logger("lucid.lifecycle")
 
@@ -46,6 +51,11 @@ class SessionLog:
 
     def __init__(self, jet: Jet) -> None:
         self._jet = jet
+
+    @property
+    def tracer(self) -> Tracer:
+        """Of the connection."""
+        return self._jet.tracer
 
     async def load(self, session_id: str) -> Session:
         """The fold of the session's log; `created` is None when there is no such session."""
@@ -98,9 +108,27 @@ class SessionLog:
 
     async def _append(self, session: Session, event: Event) -> Session:
         body = stored_bytes(event)
-        seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq)
+        with self._span(session, event) as span:
+            carried = {"traceparent": span.traceparent} if span.traceparent else None
+            seq = await self._jet.append(subjects.lifecycle(session.id), body, session.last_seq, carried)
         log.info("appended", session=session.id, type=event.type, seq=seq, cause=event.cause)
         return evolve(session, event, seq)
+
+    def _span(self, session: Session, event: Event) -> Span:
+        """The span of one event, in the trace of the session. It links the request that asked for it."""
+        tracer = self.tracer
+        if not tracer.on:
+            return NO_SPAN
+        uid, name = event.uid if isinstance(event, Created) else session.uid, SPAN.format(event.type)
+        if isinstance(event, Created):
+            span = tracer.span(name, trace=uid, key=SESSION_KEY)
+        else:
+            span = tracer.span(name, parent=tracer.context(uid, SESSION_KEY))
+        span.link(CURRENT.get())
+        span.set({span_facts.SESSION: session.id})
+        if isinstance(event, Transition):
+            span.set({"lucid.trigger": event.trigger, "lucid.state": event.to_state})
+        return span
 
 
 def _decided_on(session: Session, command: Command) -> list[Event]:

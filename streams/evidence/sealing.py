@@ -29,7 +29,10 @@ from schemas.format import dsse, file_names
 from schemas.format.digest import ZERO, h
 from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
-from schemas.ports import Blobs, Reader, Signers
+from schemas.ports import Blobs, Reader, Signers, Span
+from schemas.ports.telemetry import NO_SPAN
+from schemas.telemetry import span_facts
+from schemas.telemetry.trace_context import SESSION_KEY
 from streams.event_store.chunk_log import recorded_events
 from streams.event_store.session_log import SessionLog, read_event
 from streams.evidence.evidence_store import EvidenceStore
@@ -54,7 +57,14 @@ class Sealer:
 
         Safe to repeat. Raises Rejected (seal.*), Denied (seal.signer), Retryable.
         """
-        material = await material_of(self.jet, self.log, session)
+        tracer = self.log.tracer
+        above = tracer.context(session.uid, SESSION_KEY)
+        with tracer.span("seal session", parent=above, key=f"seal.{session.last_seq}") as span:
+            span.set({span_facts.SESSION: session.id})
+            return await self._make(session, span)
+
+    async def _make(self, session: Session, span: Span) -> dict[str, object]:
+        material = await material_of(self.jet, self.log, session, span)
         uid = material.created.uid
         async with self.keys.using(uid, session.dek_id) as held:
             if held is None:
@@ -142,8 +152,10 @@ class Sealer:
         log.error("quarantined", name=name, kept=blobs.quarantine(name))
 
 
-async def material_of(jet: Reader, log: SessionLog, session: Session) -> Material:
+async def material_of(jet: Reader, log: SessionLog, session: Session, span: Span = NO_SPAN) -> Material:
     """Gather the material of the newest seal: history, recorded chunks, stored chunks, end.
+
+    span: links the traces of the first chunks.
 
     Raises Rejected (seal.incomplete, seal.contradiction), RefusedByState (chunk.source_gone).
     """
@@ -171,6 +183,7 @@ async def material_of(jet: Reader, log: SessionLog, session: Session) -> Materia
             one = read_chunk_event(message.data)
             if isinstance(one, Stored):
                 stored.append((message.seq, one))
+                span.link(message.headers.get("traceparent", ""))
     return gather(then, history, recorded, stored, ended)
 
 

@@ -41,6 +41,7 @@ from infra.nats_server.server import NatsServer
 from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
 from infra.processes.children import Child, die_with, own_pid
+from infra.processes.jaeger import Jaeger
 from infra.processes.machine import free_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_objects
 from infra.processes.swap import plain_swap
@@ -61,6 +62,7 @@ __all__ = [
     "KEYS",
     "FileSource",
     "Installation",
+    "Jaeger",
     "Where",
     "absolute",
     "ask_health",
@@ -218,9 +220,9 @@ class Installation:
         url = self.settings.mongodb_url
         return MongoViews(url) if url else SqliteViews(self._data.path / "views.sqlite")
 
-    def traced(self, jet: ports.Jet, service: str) -> AbstractAsyncContextManager[None]:
+    def traced(self, jet: ports.Jet, service: str, server: str = "") -> AbstractAsyncContextManager[None]:
         """Trace the work over this connection until the block ends, if the environment says where to."""
-        return traced(jet, service, self._data.where("temp"))
+        return traced(jet, service, self._data, server)
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""

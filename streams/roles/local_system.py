@@ -7,7 +7,8 @@
 2. run.json appears when commands are answered, and is removed before they stop being answered. If it is
    removed by others, it is written again. If the whole folder is removed, the system ends.
 3. Everything dies with the supervisor. The next start clears everything that a killed one left.
-4. The password of the server is in run.json and in the children's environment. Both are readable by us alone.
+4. A Jaeger that is asked for starts first and ends last: it takes the spans of the others' ends.
+5. The password of the server is in run.json and in the children's environment. Both are readable by us alone.
 """
 
 import asyncio
@@ -20,10 +21,11 @@ from typing import Any
 from schemas.errors import LucidError, Unauthenticated, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from schemas.ports.metrics import Meter
+from schemas.ports.processes import TraceServer
 from schemas.subjects import METRICS
 from streams.control.client import call
 from streams.event_store.topology import declare
-from streams.roles.drivers import Installation, connected, free_port, own_pid, supervised
+from streams.roles.drivers import Installation, Jaeger, connected, free_port, own_pid, supervised
 
 LOOPBACK = "127.0.0.1"
 READY_S = 180.0
@@ -40,7 +42,7 @@ SUPERVISOR = "up"
 class System:
     """A system that runs. jet: the supervisor's own connection. watching: ends only with an error.
 
-    api_url: where all roles are served over HTTP; empty: they are not.
+    api_url: where all roles are served over HTTP; empty: they are not. jaeger: shows traces; None: none runs.
     """
 
     data: DataDir
@@ -51,13 +53,16 @@ class System:
     api_url: str
     urls: Mapping[str, str]
     """Where others reach roles over HTTP, for each whose URL or host is set."""
+    jaeger: TraceServer | None
 
 
 @asynccontextmanager
-async def running(here: Installation, *, quiet: bool, http: bool = True) -> AsyncIterator[System]:
+async def running(
+    here: Installation, *, quiet: bool, http: bool = True, jaeger: bool = False
+) -> AsyncIterator[System]:
     """Start everything, and stop it in order afterwards.
 
-    quiet: the children's output goes to logs/ only. http: serve the API, too.
+    quiet: the children's output goes to logs/ only. http: serve the API, too. jaeger: run one, and trace.
 
     Raises Unavailable (datadir.locked, nats.*, server.slow, server.child), Misuse (config.encryption_key),
     Denied (keys.*): a wrong ENCRYPTION_KEY, or keys/ and the log do not belong together.
@@ -66,6 +71,11 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
     data.lock()
     async with AsyncExitStack() as stack:
         stack.callback(data.unlock)
+        traces = Jaeger(data.path / "jaeger") if jaeger else None
+        if traces is not None:
+            stack.push_async_callback(traces.stop)
+            await traces.start()
+        otlp_url = traces.otlp_url if traces is not None else ""
         await asyncio.to_thread(here.sweep)
         await asyncio.to_thread(
             here.keyring.keks
@@ -74,7 +84,7 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         await server.start()
         stack.push_async_callback(server.stop)
         jet = await stack.enter_async_context(connected(server.url, "lucid-up", credential=here.credential))
-        await stack.enter_async_context(here.traced(jet, "lucid-up"))
+        await stack.enter_async_context(here.traced(jet, "lucid-up", otlp_url))
         folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)
@@ -83,7 +93,10 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         port = free_port(here.settings.services["API"].port) if http else 0
         if port:
             named["http"] = ("http", "--host", LOOPBACK, "--port", str(port))
-        children = tuple(_child(name, role, server, data, quiet) for name, role in named.items())
+        environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
+        if otlp_url:
+            environment["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{otlp_url}/v1/traces"
+        children = tuple(_child(name, role, environment, data, quiet) for name, role in named.items())
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
@@ -96,11 +109,13 @@ async def running(here: Installation, *, quiet: bool, http: bool = True) -> Asyn
         await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
         urls = here.settings.named_urls(port) if port else {}
         run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url, "urls": urls}
+        if traces is not None:
+            run |= {"otlp_url": otlp_url, "jaeger_url": traces.ui_url}
         stack.callback(data.remove_run)
         data.write_run(run)
         watching = asyncio.create_task(_watch_folder(data, run))
         stack.callback(watching.cancel)
-        yield System(data, server, children, jet, watching, api_url, urls)
+        yield System(data, server, children, jet, watching, api_url, urls, traces)
 
 
 def measure_children(meter: Meter, children: tuple[Child, ...]) -> None:
@@ -137,10 +152,11 @@ def roles(workers: int) -> dict[str, tuple[str, ...]]:
     return {"conductor": ("conductor",), **(groups if workers > 1 else {"worker": ("worker",)})}
 
 
-def _child(name: str, role: tuple[str, ...], server: Server, data: DataDir, quiet: bool) -> Child:
+def _child(
+    name: str, role: tuple[str, ...], environment: Mapping[str, str], data: DataDir, quiet: bool
+) -> Child:
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
     command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", *role, "--parent", str(own_pid()))
-    environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
     return supervised(name, command, environment, data.logs / f"{name}.log" if quiet else None)
 
 

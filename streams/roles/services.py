@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from handlers.crypto.blind_index import BlindIndex
@@ -165,7 +166,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         Guard(here.tokens, store.hosts, store.log),
         now_us,
     )
-    broker = control_plane(control, lambda: dialled(lambda: jet.url, "lucid-control"), here.meter)
+    dial = partial(dialled, lambda: jet.url, "lucid-control")
+    broker = control_plane(control, dial, here.meter, jet.tracer)
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(questions.list_page, store.log)
     stages = StageWatch(jet, conducting.recorded, settings.stage_stalled_s)

@@ -71,7 +71,7 @@ def test_the_demo_leaves_true_evidence_and_nothing_running(lucid: Lucid, tmp_pat
     readme = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
     shown = [line[4:] for line in readme[readme.index("    pip install uv && uv run lucid demo") + 1 :]]
     first = next(at for at, line in enumerate(shown) if line.startswith("nats-server"))
-    assert shape(shown[first : first + 11]) == shape(lines)
+    assert shape(shown[first : first + 12]) == shape(lines)
     verified = lucid(*command, data=tmp_path / "elsewhere", cwd=here)
     assert verified.returncode == 0, verified.stdout
     assert {path.name for path in here.iterdir()} == {"demo-01", "demo-01.mp4", "demo-01.trust.json"}

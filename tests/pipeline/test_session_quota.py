@@ -143,7 +143,7 @@ class Halted:
         self._jet, self._command, self._sent = jet, command, sent
         self.reached = asyncio.Event()
 
-    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+    async def request(self, subject: str, data: bytes, timeout_s: float, *more: Any) -> bytes:
         if subject != subjects.command(self._command):
             return bytes(await self._jet.request(subject, data, timeout_s))
         if self._sent:

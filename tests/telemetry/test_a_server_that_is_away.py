@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.disk.data_dir import DataDir
 from infra.telemetry.begin_traces import traced
 from schemas.ports import NO_TRACES
 from tests.support.machine.waiting import PATIENCE_S, until
@@ -61,7 +62,7 @@ async def test_the_end_waits_a_moment_for_the_server_and_no_longer(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", HOUR_S)
         connection = Connection()
         async with asyncio.timeout(PATIENCE_S):
-            async with traced(connection, "lucid-test", tmp_path):  # type: ignore[arg-type]
+            async with traced(connection, "lucid-test", DataDir(tmp_path)):  # type: ignore[arg-type]
                 assert connection.tracer.on
                 for _ in range(5000):
                     connection.tracer.span("work").end()
@@ -75,7 +76,7 @@ async def test_one_line_says_that_spans_are_lost(
     with server("fails") as endpoint:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         connection = Connection()
-        async with traced(connection, "lucid-test", tmp_path):  # type: ignore[arg-type]
+        async with traced(connection, "lucid-test", DataDir(tmp_path)):  # type: ignore[arg-type]
             for _ in range(3):
                 connection.tracer.span("work").end()
                 await until(lambda: LINE in caplog.text)

@@ -24,7 +24,7 @@ SERVER = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://someone:word@127.0.0.1:4318/bas
 )
 def test_traces_are_on_where_there_is_an_endpoint(environ: dict[str, str], on: bool) -> None:
     """Breaks: somebody who set no variable pays for traces, or one who set it sees none."""
-    assert is_on(environ) is on
+    assert is_on(environ=environ) is on
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_name_from_outside_is_kept() -> None:
 
 def test_the_place_of_the_server_tells_no_credentials() -> None:
     """Breaks: the password of a collector is in the log."""
-    assert server_place(SERVER) == "127.0.0.1:4318"
+    assert server_place(environ=SERVER) == "127.0.0.1:4318"
     assert (delay_ms({}), delay_ms({"OTEL_BSP_SCHEDULE_DELAY": "x"})) == (1000.0, 1000.0)
     assert delay_ms({"OTEL_BSP_SCHEDULE_DELAY": "250"}) == 250.0
 

@@ -124,6 +124,8 @@ async def _demo(
         raise sent.broken
     exported = await _export(jet, here, session, out, source.digest())
     result = {**shown, "seconds": round(sent.progress.seconds, 3), **exported}
+    if jaeger := (here.data.read_run() or {}).get("jaeger_url"):
+        result["trace"] = f"{jaeger}/trace/{grant.uid.hex()}"
     if not as_json:
         output.say(*view.board.lines(), _seal_line(result))
     return result
@@ -216,4 +218,5 @@ def _closing(result: Mapping[str, Any], out: Path) -> list[str]:
         f"{output.coloured('verified, exported', output.GREEN)}, {result['took_s']:.1f} s",
         f"  watch it     {movie}  ({output.count_of(result['frames'], 'frame')}, as the encoder wrote them)",
         f"  verify it    lucid verify {folder} --trust {trust.removeprefix('./')}",
+        f"  trace it     {result.get('trace') or 'lucid up --jaeger, then lucid demo again'}",
     ]

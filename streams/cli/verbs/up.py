@@ -2,6 +2,9 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from schemas.errors import Misuse
 from schemas.subjects import PARTITIONS
@@ -12,7 +15,10 @@ from streams.roles.drivers import Installation, configure_logs, server_version
 from streams.roles.local_system import SUPERVISOR, System, running
 
 
-def up(as_json: JsonFlag = False) -> None:
+def up(
+    jaeger: Annotated[bool, typer.Option("--jaeger", help="Run a Jaeger, too, and trace all work.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Run everything on this machine until Ctrl-C: NATS server, six stages, lifecycle, API."""
     here = Installation.here(role="http")
     settings = here.settings
@@ -27,15 +33,18 @@ def up(as_json: JsonFlag = False) -> None:
     stop, token = asyncio.Event(), str(here.issuer.admin_file or "")
 
     async def until_stopped() -> None:
-        async with running(here, quiet=False) as system:
+        async with running(here, quiet=False, jaeger=jaeger) as system:
             if as_json:
                 run = {"data": str(system.data.path), "api_url": system.api_url, "token_file": token}
+                run |= {"jaeger_url": system.jaeger.ui_url} if system.jaeger else {}
                 output.emit({**run, "urls": system.urls, "status": "running"})
             else:
                 output.say(headline(system))
                 output.say(f"API on {system.api_url}")
                 for role, url in system.urls.items():
                     output.say(f"session-{role} for others on {url}")
+                if system.jaeger is not None:
+                    output.say(f"traces on {system.jaeger.ui_url}")
                 if token:
                     output.say(f"operator's token in {output.short_path(Path(token))}")
                 output.note("stop with Ctrl-C")

@@ -17,12 +17,10 @@ from schemas.events.chunk import Recorded
 from schemas.ports import Span, Tracer
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
-from schemas.telemetry.trace_context import TraceContext, chunk_trace
+from schemas.telemetry.trace_context import SESSION_KEY, TraceContext, chunk_trace
 from streams.event_store.chunk_log import stream_seqs
 
 SPAN = "process chunk.record"
-SESSION_KEY = "session"
-"""The key of the span that begins the trace of a session, whose id is the session's uid."""
 NOTED_MOST = 4096
 """More than the fragments of a chunk and of a window: only a hostile host has more that are not dropped."""
 

@@ -110,8 +110,9 @@ def until(met: Callable[[], object], what: str, seconds: float = WAIT_S, every_s
 class Installation:
     """A data directory, and the system that may run for it."""
 
-    def __init__(self, data: Path, **environment: str) -> None:
-        self.data = data
+    def __init__(self, data: Path, *options: str, **environment: str) -> None:
+        """options: of `lucid up`."""
+        self.data, self.options = data, options
         self.environment = environment
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.up.log"
@@ -125,7 +126,7 @@ class Installation:
         """`lucid up`; return when it says that it runs."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                lucid_command("up", "--json"),
+                lucid_command("up", "--json", *self.options),
                 env=clean(LUCID_DATA=str(self.data), **self.environment),
                 cwd=self.data.parent,
                 stdin=subprocess.DEVNULL,
@@ -227,9 +228,9 @@ def source_arguments(source: str | Path) -> list[str]:
 
 
 @contextmanager
-def running(data: Path, **environment: str) -> Iterator[Installation]:
+def running(data: Path, *options: str, **environment: str) -> Iterator[Installation]:
     """An installation whose system runs, and stops in order."""
-    installation = Installation(data, **environment)
+    installation = Installation(data, *options, **environment)
     try:
         installation.start()
         yield installation

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.processes.jaeger import Jaeger, find_jaeger
+from infra.processes.jaeger import USUAL_PORTS, Jaeger, find_jaeger
 from tests.support.machine.absent import absent
 
 MISSING = 404
@@ -63,7 +63,7 @@ def jaeger(folder: Path) -> Iterator[Traces]:
     if find_jaeger() is None:
         absent("jaeger", "just services")
     with asyncio.Runner() as runner:
-        server = Jaeger(folder)
+        server = Jaeger(folder, (0,) * len(USUAL_PORTS))
         runner.run(server.start())
         try:
             yield Traces(server.otlp_url, server.ui_url)
