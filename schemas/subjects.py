@@ -35,7 +35,9 @@ ALL_COUNTERS, ALL_OPEN = "lucid.counters.*.*", "lucid.open.*"
 OPEN_HEAD, OPEN_PART, OPEN_PLACES = "lucid.open.head", "lucid.open.part", "lucid.open.places"
 AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads", "lucid.access.*.*"
 """In AUDIT: the chain of entries, its signed heads, and the requests to watch or export a session."""
-ALL_REQUESTS = "lucid.requests.*"
+ALL_REQUESTS = "lucid.requests.*.*"
+FORMER_REQUESTS = "lucid.requests.*"
+"""Of before, without the caller. It stays in the stream: a subject is never taken from one."""
 
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 HOST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -136,9 +138,9 @@ def grants(session: str, key: str) -> str:
     return f"lucid.access.{session_id(session)}.{key}"
 
 
-def keyed_request(name: str) -> str:
-    """Subject of the request that an Idempotency-Key belongs to. name: of the key, hex."""
-    return f"lucid.requests.{name}"
+def keyed_request(caller: str, name: str) -> str:
+    """Subject of the request that an Idempotency-Key belongs to. Both are hex; `*` is every key."""
+    return f"lucid.requests.{caller}.{name}"
 
 
 def command(name: str) -> str:

@@ -187,6 +187,12 @@ class Jet:
         body: dict[str, Any] = {"filter": subject}
         if up_to_seq is not None:
             body["seq"] = up_to_seq + 1
+        return await self._purge(stream, body)
+
+    async def keep_newest(self, stream: str, subject: str, count: int) -> int:
+        return await self._purge(stream, {"filter": subject, "keep": count})
+
+    async def _purge(self, stream: str, body: dict[str, Any]) -> int:
         answer = await declare.api(self._conn, f"STREAM.PURGE.{stream}", body)
         assert answer is not None
         return int(answer["purged"])

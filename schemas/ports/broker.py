@@ -132,6 +132,9 @@ class Eraser(Protocol):
     async def purge(self, stream: str, subject: str, up_to_seq: int | None = None) -> int:
         """Remove messages of a subject, up to and including `up_to_seq`. Returns how many; again: 0."""
 
+    async def keep_newest(self, stream: str, subject: str, count: int) -> int:
+        """Remove messages of a subject, the oldest first, down to `count` ≥ 1. Returns how many; again: 0."""
+
     async def delete(self, stream: str, seq: int) -> bool:
         """Remove one message. False: there was none, as after a first call."""
 

@@ -43,6 +43,7 @@ log = logger("lucid.api")
 class KeyedRequest:
     """The Idempotency-Key of one request. name: empty, there is none. content: of the request."""
 
+    caller: str
     name: str
     content: bytes
     keys: RequestKeys
@@ -55,7 +56,7 @@ class KeyedRequest:
     async def claim(self) -> None:
         """Return when the key belongs to this request. Raises RefusedByState (idempotency.reused)."""
         if self.name:
-            await self.keys.claim(self.name, self.content)
+            await self.keys.claim(self.caller, self.name, self.content)
 
 
 class Questions:
@@ -129,11 +130,11 @@ async def commands_of(
     """The commands of this request. Async: otherwise the framework runs it in a thread."""
     parts, caller = parts_of(request), caller_of(request)
     if idempotency_key is None:
-        keyed = KeyedRequest("", b"", parts.request_keys)
+        keyed = KeyedRequest(caller.subject, "", b"", parts.request_keys)
     else:  # the key is the caller's, also with another token
         asked = "\0".join((caller.subject, request.method, request.url.path, idempotency_key))
         name = blake3(asked.encode()).hexdigest(16)
-        keyed = KeyedRequest(name, await _content(request), parts.request_keys)
+        keyed = KeyedRequest(caller.subject, name, await _content(request), parts.request_keys)
     return Commands(parts, caller, credential_of(request), keyed, reason or "")
 
 

@@ -37,6 +37,7 @@ from schemas.subjects import (
     AUDIT_HEADS,
     CHUNKS,
     DEAD,
+    FORMER_REQUESTS,
     INSTALLATION,
     KEY_COPIES,
     KEYS_MADE,
@@ -123,7 +124,12 @@ def streams(storage_bytes: int, replicas: int = 1, shards: int = 1) -> tuple[Str
         spec(DEAD, (ALL_DEAD,), "what was refused, and why", keeps="the newest"),
         spec(AUDIT, (AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS), "who asked for what, and who allowed it"),
         replace(
-            spec(REQUESTS, (ALL_REQUESTS,), "which request a key of a caller belongs to", keeps="the newest"),
+            spec(
+                REQUESTS,
+                (FORMER_REQUESTS, ALL_REQUESTS),
+                "which request a key of a caller belongs to",
+                keeps="the newest",
+            ),
             max_age_s=REQUEST_AGE_S,
         ),
     )

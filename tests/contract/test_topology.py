@@ -93,7 +93,7 @@ async def test_every_subject_has_its_stream_and_only_that(server: NatsServer, je
         (subjects.AUDIT_CHAIN, subjects.AUDIT),
         (subjects.AUDIT_HEADS, subjects.AUDIT),
         (subjects.grants("s", "k"), subjects.AUDIT),
-        (subjects.keyed_request("k"), subjects.REQUESTS),
+        (subjects.keyed_request("c", "k"), subjects.REQUESTS),
     ):
         ack = await jet.publish(subject, b"x")
         message = await jet.get(stream, ack.seq)
