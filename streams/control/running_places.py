@@ -8,7 +8,7 @@
    out its own place when its directory shows the start, or when the start was refused for certain.
 3. Starts that wait for one write are written together.
 4. After a crash between the place and the event the place is free again after PLACE_S. The event of a start
-   is given up after START_MOST_S, long before.
+   is given up after START_MOST_S, long before. The clock of the server counts, for all processes.
 5. The places are derived: if they are lost, the log is read to its end. Without the stream OPEN each process
    counts alone, and sessions still start.
 """
@@ -28,11 +28,12 @@ from schemas.errors import LucidError, NotFound, RefusedByState
 from schemas.events.session import State
 from schemas.ports import Jet
 from streams.event_store.session_directory import SessionDirectory
-from streams.scheduling.clock import Clock, now_us
+from streams.scheduling import clock
 from streams.scheduling.retry import retry_conflicts
 
 RUNNING = (State.STARTING, State.ACTIVE, State.PAUSING, State.PAUSED, State.STOPPING)
 START_MOST_S, PLACE_S = 15.0, 40.0
+PLACE_US = round(PLACE_S * 1e6)
 CLEAR_EVERY = 200
 """Older places are removed after so many writes."""
 UNDER_WAY = 1 << 63
@@ -77,7 +78,6 @@ class RunningPlaces:
     directory: SessionDirectory
     jet: Jet
     most: int
-    clock_us: Clock = now_us
     _owner: str = field(default_factory=lambda: secrets.token_hex(8))
     _mine: dict[str, _Mine] = field(default_factory=dict)
     _wanted: list[_Wanted] = field(default_factory=list)
@@ -126,15 +126,15 @@ class RunningPlaces:
 
     async def _write(self, batch: list[_Wanted]) -> None:
         """Decide one batch. Raises Conflict: another process has written."""
-        was_known = self._known is not None
-        seq, others = await self._read()
+        seq, others, now_us = await self._read()
         granted, refused = self._decide(batch, others)
-        if refused and was_known:  # others may have given places back meanwhile
+        if refused:  # sessions may have ended, and others may have given places back meanwhile
+            await self.directory.caught_up()
             self._known = None
-            seq, others = await self._read()
+            seq, others, now_us = await self._read()
             granted, refused = self._decide(batch, others)
         if granted:
-            until_us = self.clock_us() + round(PLACE_S * 1e6)
+            until_us = now_us + PLACE_US
             mine = {name: one.until_us for name, one in self._mine.items()}
             mine |= {name: until_us for name, _ in granted}
             written = {name: _Place(owner=self._owner, until_us=end_us) for name, end_us in mine.items()}
@@ -171,33 +171,32 @@ class RunningPlaces:
             hint="stop one, or raise MAX_CONCURRENT_SESSIONS where the platform runs",
         )
 
-    async def _read(self) -> tuple[int | None, dict[str, _Place]]:
-        """The sequence of the newest places, and those of other processes that count now.
+    async def _read(self) -> tuple[int | None, dict[str, _Place], int]:
+        """The sequence of the newest places, those of other processes that count now, and the server's time.
 
         On return the directory shows every start that has no place among them. None: there is no stream.
         """
-        if self._known is None:
-            try:
+        try:
+            if self._known is None:
                 found = await self.jet.last(subjects.OPEN, subjects.OPEN_PLACES)
-            except NotFound:
-                log.warning("running_places_lost", stream=subjects.OPEN)
-                return None, {}
-            self._known = (found.seq, _read_places(found.data)) if found else (0, _Places(position=1 << 63))
+                places = _read_places(found.data) if found else _Places(position=1 << 63)
+                self._known = found.seq if found else 0, places
+            now_us = (await self.jet.info(subjects.OPEN)).now_us
+        except NotFound:
+            log.warning("running_places_lost", stream=subjects.OPEN)
+            return None, {}, clock.now_us()
         seq, held = self._known
-        now_us, position = self.clock_us(), self.directory.position
-        over = [one for one in held.places.values() if one.until_us <= now_us and one.owner != self._owner]
-        gone = [name for name, one in self._mine.items() if one.holders == 0 and one.until_us <= now_us]
-        if position < held.position or over or gone:
+        position = self.directory.position
+        others = {name: one for name, one in held.places.items() if one.owner != self._owner}
+        counting = {name: one for name, one in others.items() if not _is_over(one, now_us)}
+        gone = [name for name, one in self._mine.items() if one.holders == 0 and _is_over(one, now_us)]
+        if position < held.position or len(counting) < len(others) or gone:
             await self.directory.caught_up()
         for name in [name for name, one in self._mine.items() if one.holders == 0 and one.seq <= position]:
             del self._mine[name]
         for name in gone:
             self._mine.pop(name, None)
-        return seq, {
-            name: one
-            for name, one in held.places.items()
-            if one.owner != self._owner and one.until_us > now_us
-        }
+        return seq, counting, now_us
 
     async def _append(self, seq: int | None, places: _Places) -> None:
         if seq is None:
@@ -208,6 +207,11 @@ class RunningPlaces:
         self._writes += 1
         if self._writes % CLEAR_EVERY == 1:  # a crash before it leaves old places, which nobody reads
             await self.jet.purge(subjects.OPEN, subjects.OPEN_PLACES, written - 1)
+
+
+def _is_over(place: _Place | _Mine, now_us: int) -> bool:
+    """Whether a place no longer counts. One far in the future is from before the server's clock went back."""
+    return not now_us < place.until_us <= now_us + 2 * PLACE_US
 
 
 def _read_places(raw: Bytes) -> _Places:
