@@ -158,7 +158,10 @@ class Control:
     async def start(self, body: Body) -> Body:
         """START; the answer waits for START_COMPLETE and names the intake key."""
         asked = commands.Start.model_validate(self._filled(body))
-        await self._quota.start(asked.session, self._append(asked))
+        # Decided before a place is taken: a start that is refused, or repeated, needs none.
+        session, events = await self._log.decided(asked, self._directory.get(asked.session))
+        if events:
+            await self._quota.start(asked.session, self._log.execute(asked, session))
         session = await self._outcomes.until(
             asked.session,
             START_S,
@@ -178,17 +181,18 @@ class Control:
         more = dict(body)
         accept_loss = bool(more.pop("accept_loss", False))
         session = await self._questions.session(more)
-        if body.get("cause") in session.causes:  # a repeated one: it gives up nothing that died since
-            return session_details(session)
-        # Only in ERROR: in other states missing chunks are on their way.
-        if accept_loss and session.state == State.ERROR:
-            await self._accept_losses(session, more)
         chunks = await recorded_chunks(self._jet, session.id)
-        # It runs again: it needs a place like one that starts.
-        recovering = self._log.execute(
-            commands.Recover.model_validate(self._filled({**more, "chunks": chunks}))
-        )
-        return session_details(await self._quota.start(session.id, recovering))
+        asked = commands.Recover.model_validate(self._filled({**more, "chunks": chunks}))
+        # Only in ERROR: in other states missing chunks are on their way.
+        if not decide(session, asked):  # a repeated one: it gives up nothing that died since
+            return session_details(session)
+
+        async def recovering() -> Session:
+            known = await self._accept_losses(session, more) if accept_loss else session
+            return await self._log.execute(asked, known)
+
+        # It runs again: it needs a place like one that starts. Without a place no chunk is given up.
+        return session_details(await self._quota.start(session.id, recovering()))
 
     async def redrive(self, body: Body) -> Body:
         """Make missing chunks of an unsealed session again from the recording stream, under a new run."""
@@ -268,7 +272,7 @@ class Control:
         await self._hosts.admit(asked)
         return await self._log.execute(asked, session)
 
-    async def _accept_losses(self, session: Session, body: Body) -> None:
+    async def _accept_losses(self, session: Session, body: Body) -> Session:
         """Give up every dead chunk, and a silent host.
 
         A chunk that is missing and not dead can still be made: it is driven again, never given up.
@@ -282,4 +286,5 @@ class Control:
             session = await self._log.execute(loss, session)
         if session.reason == HOST_SILENT and progress.ended_chunks is None:
             end = commands.RequestEnd.model_validate(self._filled({**request, "end": "host_lost"}))
-            await self._log.execute(end, session)
+            session = await self._log.execute(end, session)
+        return session

@@ -85,6 +85,17 @@ class SessionLog:
         async for message in self._jet.read_all(subjects.LIFECYCLE, subject):
             yield bytes(message.data)
 
+    async def decided(self, command: Command, known: Session | None = None) -> tuple[Session, list[Event]]:
+        """The session, and the events that `execute` would append now. It appends nothing.
+
+        known: as for `execute`; it saves the read if the command fits.
+        Raises the errors of `decide`, Unavailable.
+        """
+        if known is not None and (events := _decided_on(known, command)):
+            return known, events
+        session = await self.advance(known or initial(subjects.session_id(command.session)))
+        return session, decide(session, command)
+
     async def execute(self, command: Command, known: Session | None = None) -> Session:
         """Append the event that the command decides, and return the session after it. Safe to repeat.
 

@@ -13,7 +13,7 @@ import pytest
 
 from infra.nats_server.server import NatsServer
 from schemas import subjects
-from schemas.errors import RefusedByState, Unavailable
+from schemas.errors import LucidError, RefusedByState, Unavailable
 from schemas.events.details import Details
 from streams.bench.finished import FinishedHost
 from streams.control.client import call
@@ -134,6 +134,46 @@ async def test_two_conductors_together_start_no_more_than_may_run(server: NatsSe
                 await asyncio.sleep(0.05)
         assert told == 1
         assert len(decided) == 2, "both conductors were asked"
+
+
+async def test_a_start_that_is_refused_or_repeated_takes_no_place(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: one client that starts an ended session again and again holds the last place."""
+    async with system(server, tmp_path, max_sessions=1) as world:
+        taken: list[str] = []
+        take = RunningPlaces.take
+
+        async def taking(places: RunningPlaces, session: str) -> None:
+            taken.append(session)
+            await take(places, session)
+
+        monkeypatch.setattr(RunningPlaces, "take", taking)
+        for name in ("gone", "runs"):
+            assert await create(world, FinishedHost(name), name) == ""
+        await world.ask("destroy", "gone")
+        for name, code in (("gone", "state.refused"), ("absent", "session.absent")):
+            with pytest.raises(LucidError) as refused:
+                await world.ask("start", name)
+            assert refused.value.code == code
+        for _ in range(2):
+            assert (await world.ask("start", "runs", cause="start-1"))["state"] == "ACTIVE"
+        assert taken == ["runs"]
+
+
+async def test_without_a_place_nothing_is_given_up(server: NatsServer, tmp_path: Path) -> None:
+    """Breaks: a refused recovery ends the recording of a host, or gives up its chunks, all the same."""
+    async with system(server, tmp_path, max_sessions=1) as world:
+        await world.start("demo-01")
+        await world.ask("error", "demo-01", reason="HOST_SILENT")
+        assert await create(world, FinishedHost("other"), "demo-02") == ""
+        await world.ask("start", "demo-02")
+        before = await world.ask("show", "demo-01")
+        with pytest.raises(RefusedByState, match=r"sessions\.limit"):
+            await world.ask("recover", "demo-01", accept_loss=True)
+        assert (await world.ask("show", "demo-01"))["events"] == before["events"]
+        await world.ask("error", "demo-02")
+        assert (await world.ask("recover", "demo-01", accept_loss=True))["end"]["end"] == "host_lost"
 
 
 class Halted:
