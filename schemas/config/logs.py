@@ -16,7 +16,8 @@
 
 import logging
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from types import MappingProxyType
@@ -53,6 +54,17 @@ def mask_secrets(_logger: object, _method: str, event: Event) -> Event:
 def bind(**facts: str) -> None:
     """Add facts to every later event of this task, and of tasks that it starts. Empty ones are left out."""
     _BOUND.set({**_BOUND.get(), **{name: fact for name, fact in facts.items() if fact}})
+
+
+@contextmanager
+def bound(**facts: str) -> Iterator[None]:
+    """As `bind`, for the block alone."""
+    before = _BOUND.get()
+    bind(**facts)
+    try:
+        yield
+    finally:
+        _BOUND.set(before)
 
 
 class Told:

@@ -1,11 +1,13 @@
-"""Counts commands, their times and their errors, around the command service."""
+"""Counts commands, their times and their errors, and names their session in the log of their work."""
 
 import json
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from schemas.config.logs import bound
 from schemas.ports.metrics import Meter, count_error
+from schemas.subjects import SESSION_ID
 
 REFUSED = b'{"error":'
 """So begins the answer of a command that was not carried out (streams/control/client.py)."""
@@ -18,7 +20,8 @@ def measured(meter: Meter, answer: Answer) -> Answer:
 
     async def answered(name: str, raw: bytes) -> bytes:
         began_s = time.perf_counter()
-        found = await answer(name, raw)
+        with bound(session=_session(raw)):
+            found = await answer(name, raw)
         seconds = time.perf_counter() - began_s
         code = _code(found) if found.startswith(REFUSED) else ""
         meter.counter(
@@ -32,6 +35,14 @@ def measured(meter: Meter, answer: Answer) -> Answer:
         return found
 
     return answered
+
+
+def _session(raw: bytes) -> str:
+    """The session that a request names; empty: none, or nothing that can be one."""
+    with suppress(ValueError, AttributeError, TypeError, RecursionError):
+        named = json.loads(raw).get("session")
+        return named if SESSION_ID.fullmatch(named) else ""
+    return ""
 
 
 def _code(found: bytes) -> str:

@@ -11,7 +11,9 @@ import pytest
 from infra.telemetry.logs import LINE, JsonObjects, Lines, configure_logs
 from schemas.config.logs import LONGEST, MASK, bind, logger
 from schemas.config.settings import Settings
+from schemas.ports.metrics import NO_METER
 from schemas.ports.telemetry import CURRENT
+from streams.control.measured import measured
 
 log = logger("lucid.test")
 
@@ -177,6 +179,24 @@ async def test_facts_of_a_task_are_in_its_events_alone(caplog: pytest.LogCapture
     assert sorted(caplog.messages) == [
         *("compared session=other", "compared session=other"),
         *("done", "worked session=a", "worked session=b"),
+    ]
+
+
+async def test_events_of_a_command_name_its_session_and_those_after_it_do_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Breaks: a warning in the command of one session is taken for that of another."""
+
+    async def carried_out(name: str, raw: bytes) -> bytes:
+        log.info("carried_out", command=name)
+        return b'{"ok": {}}'
+
+    answer = measured(NO_METER, carried_out)
+    for raw in (b'{"session": "demo-01"}', b'{"session": "no id"}', b'{"session": {}}', b"[]", b"{", b""):
+        await answer("stop", raw)
+    assert caplog.messages == [
+        "carried_out command=stop session=demo-01",
+        *["carried_out command=stop"] * 5,
     ]
 
 
