@@ -44,7 +44,9 @@ COMMANDS: dict[str, Row] = {
     "show": Row(Permission.SEE),
     "where": Row(Permission.SEE),
     "details": Row(Permission.SEE_DETAILS),
+    "running": Row(Permission.LIST, session=False),
     "scrub": Row(Permission.SEE_SYSTEM, session=False),
+    "scrub_now": Row(Permission.RUN_PIPELINE, session=False),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.LIST, session=False),
     "totals": Row(Permission.LIST, session=False),
@@ -70,11 +72,6 @@ def needs_session(caller: Caller, name: str) -> bool:
     return permit(caller, row.permission) is Reach.OWN and row.session
 
 
-def begins_check(body: Mapping[str, Any]) -> bool:
-    """Whether a request of `scrub` begins a check; otherwise it only asks."""
-    return bool(body.get("now") or body.get("check"))
-
-
 def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Session | None) -> Body:
     """Return the request as it may be carried out, with the members that the identity decides.
 
@@ -89,7 +86,7 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
     asked["who"] = caller.label
     if name == "create":
         _check_host(caller, str(asked.get("host", "")), found)
-    if name in ("list", "totals") and found is Reach.OWN:
+    if name in ("list", "totals", "running") and found is Reach.OWN:
         asked["opened_by"] = caller.label
     if name == "destroy" and "approver" in asked:
         raise Denied(
@@ -101,8 +98,6 @@ def permitted(caller: Caller, name: str, body: Mapping[str, Any], session: Sessi
         asked[UNRECORDED] = True
     if name == "audit_head" and asked.get("accept_break"):
         permit(caller, Permission.MANAGE_KEYS)
-    if name == "scrub" and begins_check(asked):
-        permit(caller, Permission.RUN_PIPELINE)
     if name == "recover" and asked.get("accept_loss"):
         permit(caller, Permission.ACCEPT_LOSS)
     return asked

@@ -15,7 +15,7 @@ VERBS = {
     "up": "Run everything on this machine until Ctrl-C.",
     "record": "Record a session: a file, standard input, or a drawn desktop.",
     "sessions": "List, show, describe, pause, stop, hold or destroy sessions.",
-    "watch": "Follow a session's chunks through the six stages.",
+    "watch": "Follow a session's chunks through the six stages, or all sessions.",
     "verify": "Check that nothing changed since a session was sealed.",
     "export": "Write out a recording, its evidence, or the trust file.",
     "replay": "Make chunks again from the recording stream, and compare.",

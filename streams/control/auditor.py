@@ -3,8 +3,7 @@
 1. A person's command is carried out when its entry is durable, or not at all.
 2. A host does not wait: how its command ended is recorded afterwards. Its session's log holds the act, too.
 3. A command that shows no recording and changes nothing leaves no entry (UNAUDITED): every question about
-   sessions, and those about the platform; so does `scrub` that begins no check. Otherwise a reader that polls
-   the chain would feed it.
+   sessions, and those about the platform. Otherwise a reader that polls the chain would feed it.
 4. A refusal at the door is one entry, and so is a command of a host that fails. More than REFUSALS_S of
    either kind in a second are only counted, so that no caller fills the chain with them.
 5. `audit_reason` comes off the request here: the caller's words for the chain, such as the header X-Reason.
@@ -15,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from handlers.access.commands import begins_check
 from schemas.access import Caller
 from schemas.config.logs import logger
 from schemas.errors import LucidError
@@ -24,7 +22,7 @@ from streams.event_store.audit_log import AuditLog
 
 Body = dict[str, Any]
 Handler = Callable[[Body], Awaitable[Body]]
-OF_THE_PLATFORM = ("ping", "room", "signers", "audit", "access_list")
+OF_THE_PLATFORM = ("ping", "room", "running", "scrub", "signers", "audit", "access_list")
 """Questions about the platform itself."""
 UNAUDITED = frozenset((*QUESTIONS, *OF_THE_PLATFORM))
 REASON = "audit_reason"
@@ -74,7 +72,7 @@ class Auditor:
         body = {key: value for key, value in body.items() if key not in (REASON, CALLER, ASKED)}
         if name in TO_CALLERS:
             body[CALLER] = caller
-        if not _is_recorded(name, body):
+        if name in UNAUDITED:
             return await handler(body)
         if caller.host:
             return await self._noted(caller, name, session, handler(body))
@@ -92,7 +90,7 @@ class Auditor:
     def refused(self, caller: Caller, name: str, body: Body, error: LucidError) -> None:
         """Record a request that its caller may not make."""
         bound = self._hosts if caller.host else self._door
-        if _is_recorded(name, body) and bound.allows():
+        if name not in UNAUDITED and bound.allows():
             self.audit.note(caller, name, _text(body.get("session")), error)
 
     async def _noted(self, caller: Caller, name: str, session: str, work: Awaitable[Body]) -> Body:
@@ -104,10 +102,6 @@ class Auditor:
             raise
         self.audit.note(caller, name, session)
         return result
-
-
-def _is_recorded(name: str, body: Body) -> bool:
-    return name not in UNAUDITED and (name != "scrub" or begins_check(body))
 
 
 def _reason(body: Body) -> str:

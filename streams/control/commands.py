@@ -91,6 +91,8 @@ class Control:
             "destroy": self.destroy,
             **questions.handlers,
             "scrub": queries.scrub,
+            "scrub_now": queries.scrub_now,
+            "running": queries.running.page,
             "ping": queries.ping,
             "room": queries.room,
             "rotate": keys.rotate,

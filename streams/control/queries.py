@@ -1,4 +1,4 @@
-"""Answers questions about the platform itself: `ping`, `room`, `scrub`. They change nothing."""
+"""Answers questions about the platform itself: `ping`, `room`, `scrub`. `scrub_now` begins a check."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from handlers.retention.space import send_quota_bytes
 from schemas import subjects
 from streams.control.outcomes import Outcomes
 from streams.control.questions import Body, Questions
+from streams.control.running import Running
 from streams.control.session_quota import SessionQuota
 
 
@@ -26,17 +27,22 @@ class Queries:
     quota: SessionQuota
     outcomes: Outcomes
     scrubbing: Scrubbing
+    running: Running
 
     async def ping(self, body: Body) -> Body:
         """That commands are answered: a service answers none before it knows every open session."""
         return {}
 
     async def scrub(self, body: Body) -> Body:
-        """The state of the scrub. check: the session that is checked next. now: begin a pass."""
-        session = str(body.get("check", ""))
+        """The state of the scrub, and its findings."""
+        return await self.scrubbing.asked("", now=False)
+
+    async def scrub_now(self, body: Body) -> Body:
+        """Begin a pass, or check one session next. The answer does not wait for its end."""
+        session = str(body.get("session", ""))
         if session:
             subjects.session_id(session)
-        return await self.scrubbing.asked(session, now=bool(body.get("now", False)))
+        return await self.scrubbing.asked(session, now=not session)
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.

@@ -13,6 +13,7 @@ from schemas.errors import Misuse
 from schemas.events import commands
 from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
 from streams.control.opening import CreateAsked, OpenAsked, UpdateAsked
+from streams.control.running import RunningAsked
 from streams.control.where import WhereAsked
 from streams.event_store.audit_pages import AuditQuery
 from streams.projections.session_list import Asked, PageAsked
@@ -74,10 +75,9 @@ class DestroyAsked(commands.Command):
 
 
 class ScrubAsked(BaseModel):
-    """The state of the scrub is asked for, or a check."""
+    """A check is to begin now."""
 
-    check: str = Field(default="", max_length=100, description="Check this session next.")
-    now: bool = Field(default=False, description="Begin a pass now.")
+    session: str = Field(default="", max_length=100, description="Only this one; empty: a whole pass.")
 
 
 class AuditHeadAsked(BaseModel):
@@ -112,7 +112,9 @@ REQUESTS: dict[str, Request] = {
     "destroy": Request("Destroy for good; the answer waits until the session is shredded.", DestroyAsked),
     "show": Request("One session, from its log.", ShowAsked),
     "where": Request("Where each chunk of a session is.", WhereAsked),
-    "scrub": Request("The scrub: its pass, its findings; or a check that begins now.", ScrubAsked),
+    "running": Request("The sessions that are not finished, those in need first.", RunningAsked),
+    "scrub": Request("The state of the scrub, and its findings.", Nothing),
+    "scrub_now": Request("The scrub checks one session next, or begins a pass.", ScrubAsked),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
     "totals": Request("Sums over all sessions that fit.", Asked),

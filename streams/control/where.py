@@ -71,8 +71,9 @@ class Where:
 
     async def summary(self, session: Session) -> Body:
         """The sums of an unsealed session, without chunks."""
+        sent = await self._recordings.sent(session)
         async with self._places.of(session) as found:
-            return _sums(session, found)
+            return {**_sums(session, found), "waiting": _waiting(found, sent)}
 
     async def _tries(self, session: Session) -> Mapping[str, Any] | None:
         """The tries that the session's worker tells, by sequence in CHUNKS; None: no worker answers."""

@@ -33,6 +33,7 @@ from streams.control.opening import Opening
 from streams.control.outcomes import Outcomes
 from streams.control.queries import Queries
 from streams.control.questions import Questions
+from streams.control.running import Running
 from streams.control.running_places import RunningPlaces
 from streams.control.session_quota import SessionQuota
 from streams.control.upload_host import UploadHost
@@ -130,7 +131,8 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     conducting = Conductor(parts)
     outcomes = Outcomes(directory, conducting.trouble, conducting.troubles, conducting.wake)
     proven = ProvenTimes(here.data.scrub_place())
-    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, Where(recordings), proven)
+    where = Where(recordings)
+    questions = Questions(recordings, store.log, keys, listed, outcomes.delay_of, where, proven)
     opening = Opening(
         store=store,
         questions=questions,
@@ -159,7 +161,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     )
     control = Control(
         store,
-        Queries(questions, quota, outcomes, scrub),
+        Queries(questions, quota, outcomes, scrub, Running(store, outcomes, where)),
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
         audit,

@@ -40,6 +40,13 @@ def test_where_tells_stored_chunks_and_what_waits_over_http_and_to_people(
     assert f"{found['waiting_fragments']} fragments waiting, in no chunk yet" in told
     whole = json.loads(served.lucid("sessions", "where", "placed", "--json").stdout)
     assert [(one["index"], one["stage"]) for one in whole["chunks"]] == [(0, "stored")]
+    screen = served.lucid("watch", "--no-follow").stdout
+    assert "placed" in screen, screen
+    looks = json.loads(served.lucid("watch", "--no-follow", "--json").stdout)
+    (row,) = [one for one in looks["sessions"] if one["session"] == "placed"]
+    assert (row["stored"], row["recorded"], row["waiting"]) == (1, 1, found["waiting_fragments"])
+    assert served.lucid("scrub").stdout == "the scrub is off; SCRUB_MB_PER_S turns it on\n"
+    assert served.lucid("scrub", "placed").returncode == 5
     client.post(f"{SESSIONS}/placed/stop")
     until(client, "placed", "STOPPED")
     sealed = looked(client)

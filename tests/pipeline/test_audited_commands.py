@@ -23,12 +23,12 @@ from tests.support.pipeline.conducted import World, requested, system
 
 QUESTIONS = {
     *("show", "where", "details", "list", "totals"),
-    *("ping", "room", "signers", "audit", "access_list"),
+    *("ping", "room", "running", "scrub", "signers", "audit", "access_list"),
 }
 RECORDED = {
     *("create", "open", "update", "start", "stop", "abort", "pause", "resume", "error", "recover", "redrive"),
     *("pause_pipeline", "resume_pipeline", "hold", "destroy", "rotate", "rotate_signer", "revoke_signer"),
-    *("audit_head", "access_request", "access_approve", "access_refuse", "scrub"),
+    *("audit_head", "access_request", "access_approve", "access_refuse", "scrub_now"),
 }
 
 
@@ -135,7 +135,6 @@ async def test_questions_leave_no_entry(world: World) -> None:
         with pytest.raises(Denied):  # neither does a refusal
             await call(world.jet, name, {"session": "demo-01"}, credential=token(world, Role.HOST))
     assert len(await rows(world, 2)) == 2
-    await call(world.jet, "scrub", {})
     await world.ask("stop", "demo-01")
     assert [row[1] for row in await rows(world, 4)][2:] == ["stop", "stop"]
 

@@ -49,8 +49,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scrub, "OWNER_S", 0.2)
 
 
-async def asked(world: World, **more: Any) -> dict[str, Any]:
-    return await call(world.jet, "scrub", more, PATIENCE_S)
+async def asked(world: World, *, now: bool = False) -> dict[str, Any]:
+    return await call(world.jet, "scrub_now" if now else "scrub", {}, PATIENCE_S)
 
 
 async def one_pass(world: World) -> dict[str, Any]:

@@ -37,14 +37,14 @@ def scrub(
 async def _asked(session: str, now: bool) -> dict[str, Any]:
     async with attach.attached(serving=True) as jet:
         if not session:
-            return await call(jet, "scrub", {"now": now})
+            return await call(jet, "scrub_now" if now else "scrub", {})
         await call(jet, "show", {"session": session})  # an absent one is refused here
-        return await _of_session(jet, session, now)
+        return await _of_session(jet, session)
 
 
-async def _of_session(jet: Jet, session: str, now: bool) -> dict[str, Any]:
+async def _of_session(jet: Jet, session: str) -> dict[str, Any]:
     """The findings of a check that begins now, once it is over."""
-    found = await call(jet, "scrub", {"check": session, "now": now})
+    found = await call(jet, "scrub_now", {"session": session})
     since_us = found["now_us"]
     while session in found["waiting"]:
         await asyncio.sleep(ASK_S)

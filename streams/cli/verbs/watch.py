@@ -16,17 +16,24 @@ from schemas.ports.messages import Message
 from streams.cli import attach, output
 from streams.cli.board import View
 from streams.cli.output import JsonFlag
+from streams.cli.running_view import watch_all
 from streams.cli.wait_sealed import destroyed
 from streams.event_store.session_log import SessionLog, read_event
 from streams.host.record_session import cancelled
 
 
 def watch(
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="Its name.")],
+    session: Annotated[str, typer.Argument(metavar="[SESSION]", help="Its name; without one: all.")] = "",
     follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for its end.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Follow a session's chunks through the six stages. --json: its events, one a line."""
+    """Follow a session's chunks through the six stages. --json: its events, one a line.
+
+    Without SESSION: all sessions that are not finished, those in need first. --json: one object a second.
+    """
+    if not session:
+        attach.run(watch_all(follow, as_json))
+        return
     subjects.session_id(session)
     attach.run(_events(session, follow) if as_json else _board(session, follow))
 
