@@ -76,7 +76,8 @@ async def _by_framework(request: Request, error: Exception) -> JSONResponse:
     """Routes that are not there, methods that a route does not have, bodies that are not JSON."""
     assert isinstance(error, HTTPException)
     text = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    problem = problem_of(Misuse(text, code=f"http.{error.status_code}"), error.status_code)
+    hint = "GET /openapi.json lists every route" if error.status_code == 404 else ""
+    problem = problem_of(Misuse(text, code=f"http.{error.status_code}", hint=hint), error.status_code)
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(sorted(_methods(request)))

@@ -164,6 +164,7 @@ def test_every_error_is_a_problem_document(client: httpx.Client) -> None:
         assert answer.headers["content-type"] == "application/problem+json", path
         assert (answer.status_code, answer.json()["code"]) == expected, path
         assert answer.json()["status"] == answer.status_code
+    assert "/openapi.json" in client.get("/").json()["hint"], "the first thing that anyone opens"
     large = b"{" + b" " * (2 << 20)
 
     def undeclared() -> Iterator[bytes]:

@@ -107,6 +107,19 @@ def test_a_file_comes_back_to_the_byte(lucid: Lucid, data: Path, tmp_path: Path)
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
+def test_a_list_and_one_session_tell_the_same(lucid: Lucid, data: Path, tmp_path: Path) -> None:
+    """Breaks: a list has a chunk more than the session; or `destroy` is refused for a reason never shown."""
+    source = tmp_path / "source"
+    source.write_bytes(b"a session of one chunk")
+    kept = ("--retention-days", "3")
+    ok(lucid, "record", "--input", str(source), "--session", "kept-1", *kept, data=data)
+    listed = lucid("sessions", "list", "--name", "kept-1", data=data).stdout
+    shown = lucid("sessions", "show", "kept-1", data=data).stdout
+    assert " 1 chunk, " in listed
+    assert " 1 chunk + index, " in shown
+    assert "  kept until " in shown
+
+
 def test_standard_input_is_a_source(lucid: Lucid, data: Path, tmp_path: Path) -> None:
     """Breaks: `ffmpeg ... | lucid record -`."""
     with subprocess.Popen(["sh", "-c", "printf one; sleep 0.3; printf two"], stdout=subprocess.PIPE) as feed:

@@ -33,7 +33,6 @@ Shown = Mapping[str, Any]
 Lines = Callable[[dict[str, Any]], list[str]]
 
 sessions = group()
-sessions.command("where", short_help="Where each chunk is, and when it is stored.")(where)
 
 
 @sessions.command("list")
@@ -93,6 +92,9 @@ async def _pages(asked: dict[str, Any], limit: int, after: int) -> dict[str, Any
 def show(session: Name, as_json: JsonFlag = False) -> None:
     """One session: its state, its chunks, its seal, the commands that it allows."""
     _ask("show", {"session": subjects.session_id(session)}, as_json, _details)
+
+
+sessions.command("where", short_help="Where each chunk is, and when it is stored.")(where)
 
 
 @sessions.command(short_help="Pause a recording until it is resumed.")
@@ -204,6 +206,8 @@ def _details(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  root {output.digits(seal['root'])} · seal {seal['seal_no']}")
     if shown.get("proven_us"):
         lines.append(f"  proven again {utc_text(shown['proven_us'], seconds=False)}")
+    if shown["sealed"] and shown["retained_until_us"] and not shown["shredded"]:
+        lines.append(f"  kept until {utc_text(shown['retained_until_us'])}: not destroyed earlier")
     if shown["released"]:
         lines.append(f"  the source of the first {output.count_of(shown['released'], 'chunk')} is released")
     if shown["state"] == State.ERROR:
@@ -255,7 +259,7 @@ def _seal(shown: Shown) -> str:
     if not shown["sealed"]:
         return ""
     seal = shown["seal"]
-    return f"{output.count_of(seal['chunks'], 'chunk')}, {size_text(seal['sealed'])}"
+    return f"{output.count_of(seal['data_chunks'], 'chunk')}, {size_text(seal['sealed'])}"
 
 
 session_changes.add_to(sessions)
