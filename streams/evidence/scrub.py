@@ -213,9 +213,9 @@ class Scrub:
             after = Place(number, number) if number else None
             query = SessionQuery(SessionFilter(sealed=True), descending=False, after=after, limit=PAGE)
             documents, generation = await self._parts.views.sessions(query)
-            if generation.position < end:
-                await asyncio.sleep(LIST_S)  # the list lacks events: it may lack a sealed session
-                continue
+            while generation.position < end:  # the list lacks events: it may lack a sealed session
+                await asyncio.sleep(LIST_S)
+                documents, generation = await self._parts.views.sessions(query)
             resumed = bool(documents) and documents[0].session == self._progress.state.place.session
             # The check of a session that goes on after a restart has begun under an earlier mark.
             self._progress.mark(documents[0].number + 1 if resumed else number + 1, end, at_us)
