@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +30,8 @@ from schemas.config.logs import logger
 
 WARN_S = 60.0
 CLOSE_S = 3.0
+LEFT_OVER_WAITING, LOOK_S = 512, 0.05
+"""While more spans wait, none of an ended process is added."""
 KINDS = {kind.name.lower(): kind for kind in SpanKind}
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 SCOPE = InstrumentationScope("lucid")
@@ -91,16 +92,29 @@ class SpanExport:
         if self._journal is not None:
             self._journal.close()
 
-    def _add(self, span: EndedSpan, resource: Resource) -> None:
-        made = _made(span, resource)
+    def _add(self, span: EndedSpan, resource: Resource) -> bool:
+        """Returns whether the journal keeps the span until it is exported."""
+        made, is_kept = _made(span, resource), False
         if self._journal is not None:
-            made.number = self._journal.add(span)
+            made.number, is_kept = self._journal.add(span)
         self._processor.on_end(made)
+        return is_kept
 
     def _take_over(self, folder: Path) -> None:
-        for attributes, line in take_over(folder):
-            with suppress(TypeError, ValueError, KeyError):  # of another version
-                self._add(EndedSpan(*line), Resource(attributes))
+        journal = self._journal
+
+        def give(attributes: dict[str, Any], line: Sequence[Any]) -> bool:
+            # No faster than the exporter: a full queue would drop spans, also those of this process.
+            while journal is not None and journal.waiting > LEFT_OVER_WAITING and not self._closed:
+                time.sleep(LOOK_S)
+            if self._closed:
+                return False
+            try:
+                return self._add(EndedSpan(*line), Resource(attributes))
+            except (TypeError, ValueError, KeyError):  # of another version
+                return True
+
+        take_over(folder, give)
 
 
 class _Watched(SpanExporter):

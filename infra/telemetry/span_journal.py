@@ -4,8 +4,8 @@
 
 1. The lines are in the page cache, unsynced: they survive the process, not the machine.
 2. Two files take turns. A file is emptied when all its spans are exported or dropped.
-3. A living process holds a lock on its files. Files without a lock are left over: `take_over` returns their
-   lines, and removes them.
+3. A living process holds a lock on its files. Files without a lock are left over: `take_over` hands their
+   lines on, and removes a file when the journal of another process has all of them.
 4. A span may so be exported twice, with the same ids and the same times. None is exported half.
 5. A disk that is full or read-only costs the journal, never the span or its caller.
 """
@@ -15,20 +15,27 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TURN_BYTES = 256 << 10
 MOST_BYTES = 4 << 20
 """A file that the exporter cannot follow takes no more lines."""
 LEFT_OVER_MOST = 64
-"""Files of ended processes that are taken over; the rest is removed."""
+"""Files of ended processes that are taken over at one start; the others are removed."""
 SUFFIX = ".spans"
 
 Line = Sequence[Any]
 Resource = dict[str, Any]
+
+
+class Noted(NamedTuple):
+    """A span in the journal. number: also of one that the file did not take."""
+
+    number: int
+    is_kept: bool
 
 
 class _File:
@@ -36,8 +43,10 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        unlocked = path.with_suffix(".new")
+        self.fd = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlocked.rename(path)  # whoever looks for left-overs sees it only now
         self.size = self.last = 0
         """last: the number of the newest span in it."""
 
@@ -58,12 +67,21 @@ class SpanJournal:
         self._head = _packed(resource)
         self._lock = threading.Lock()
         self._written = self._done = 0
+        self._is_open = True
+        """A closed descriptor may be another file's by now: nothing is written through it."""
 
-    def add(self, line: Line) -> int:
-        """Note one span; return its number. A span that cannot be noted has a number, too."""
+    @property
+    def waiting(self) -> int:
+        """Spans that are neither exported nor dropped."""
+        return self._written - self._done
+
+    def add(self, line: Line) -> Noted:
+        """Note one span."""
         data = _packed(line)
         with self._lock:
             self._written += 1
+            if not self._is_open:
+                return Noted(self._written, False)
             file = self._files[0]
             if file.size > TURN_BYTES and self._files[1].last <= self._done:
                 self._files.reverse()
@@ -74,14 +92,16 @@ class SpanJournal:
             if file.size <= MOST_BYTES:
                 data = data if file.size else self._head + data
                 with suppress(OSError):
-                    file.size += os.write(file.fd, data)
-            return self._written
+                    written = os.write(file.fd, data)
+                    file.size += written
+                    return Noted(self._written, written == len(data))
+            return Noted(self._written, False)
 
     def forget(self, number: int) -> None:
         """The spans up to this number are exported, or dropped."""
         with self._lock:
             self._done = max(self._done, number)
-            if self._done >= self._written:
+            if self._is_open and self._done >= self._written:
                 for file in self._files:
                     with suppress(OSError):
                         file.empty()
@@ -89,43 +109,59 @@ class SpanJournal:
     def close(self) -> None:
         """End it. Spans that were not exported stay for the next process."""
         with self._lock:
-            for file in self._files:
+            files = self._files if self._is_open else []
+            self._is_open = False
+            for file in files:
                 with suppress(OSError):
                     if file.last <= self._done:
                         file.path.unlink()
                     os.close(file.fd)
 
 
-def take_over(folder: Path) -> list[tuple[Resource, Line]]:
-    """Return the spans that ended processes left, with the resource of each; remove their files."""
-    found: list[tuple[Resource, Line]] = []
+def take_over(folder: Path, give: Callable[[Resource, Line], bool]) -> None:
+    """Give the spans that ended processes left, with the resource of each; then remove their files.
+
+    give: returns whether the span is in another journal. If one is not, its file stays, and the work ends.
+    """
+    taken = 0
     with suppress(OSError):
-        for path in sorted(folder.glob(f"*{SUFFIX}"))[:LEFT_OVER_MOST]:
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
             with suppress(OSError, BlockingIOError):
-                found += _left_in(path)
-    return found
+                is_wanted = taken < LEFT_OVER_MOST
+                if not _given(path, give if is_wanted else _dropped):
+                    return
+                taken += 1
 
 
-def _left_in(path: Path) -> list[tuple[Resource, Line]]:
-    """Raises BlockingIOError: its process lives."""
+def _dropped(_resource: Resource, _line: Line) -> bool:
+    return True
+
+
+def _given(path: Path, give: Callable[[Resource, Line], bool]) -> bool:
+    """Give the lines of a file, and remove it. Raises BlockingIOError: its process lives."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        resource: Resource = {}
         with open(fd, "rb", closefd=False) as file:
-            lines = file.read(2 * MOST_BYTES).split(b"\n")
+            for line in file.read(2 * MOST_BYTES).split(b"\n"):
+                read = _read(line)
+                if isinstance(read, dict):
+                    resource = read
+                elif isinstance(read, list) and not give(resource, read):
+                    return False
         path.unlink()
     finally:
         os.close(fd)
-    resource: Resource = {}
-    found: list[tuple[Resource, Line]] = []
-    for line in lines:
-        with suppress(ValueError):  # the last line of a killed process may be half
-            read = json.loads(line)
-            if isinstance(read, dict):
-                resource = read
-            elif isinstance(read, list):
-                found.append((resource, read))
-    return found
+    return True
+
+
+def _read(line: bytes) -> object:
+    """The last line of a killed process may be half: None."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _packed(value: object) -> bytes:

@@ -17,8 +17,19 @@ def killed(journal: SpanJournal) -> None:
         os.close(file.fd)
 
 
+def left_in(folder: Path) -> list[tuple[object, object]]:
+    found: list[tuple[object, object]] = []
+
+    def give(resource: object, line: object) -> bool:
+        found.append((resource, line))
+        return True
+
+    take_over(folder, give)
+    return found
+
+
 def names(folder: Path) -> list[object]:
-    return [line[0] for _, line in take_over(folder)]
+    return [line[0] for _, line in left_in(folder) if isinstance(line, list)]
 
 
 def test_spans_of_a_killed_process_are_taken_over_once(tmp_path: Path) -> None:
@@ -26,16 +37,16 @@ def test_spans_of_a_killed_process_are_taken_over_once(tmp_path: Path) -> None:
     journal = SpanJournal(tmp_path, RESOURCE)
     for number in range(3):
         journal.add([f"span {number}", {"n": number}])
-    assert take_over(tmp_path) == []  # it lives
+    assert left_in(tmp_path) == []  # it lives
     killed(journal)
-    assert take_over(tmp_path) == [(RESOURCE, [f"span {n}", {"n": n}]) for n in range(3)]
+    assert left_in(tmp_path) == [(RESOURCE, [f"span {n}", {"n": n}]) for n in range(3)]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_exported_spans_are_forgotten(tmp_path: Path) -> None:
     """Breaks: after a crash spans of hours ago are exported again."""
     journal = SpanJournal(tmp_path, RESOURCE)
-    journal.forget(journal.add(["exported"]))
+    journal.forget(journal.add(["exported"]).number)
     journal.add(["waits"])
     killed(journal)
     assert names(tmp_path) == ["waits"]
@@ -53,7 +64,7 @@ def test_under_load_two_files_take_turns(tmp_path: Path) -> None:
     """Breaks: a busy process, whose exporter is always a little behind, never forgets a span."""
     journal, text = SpanJournal(tmp_path, RESOURCE), "x" * 1000
     for number in range(4 * TURN_BYTES // 1000):
-        journal.forget(journal.add([number, text]) - 1)
+        journal.forget(journal.add([number, text]).number - 1)
     newest = number
     killed(journal)
     found = names(tmp_path)
@@ -64,7 +75,7 @@ def test_under_load_two_files_take_turns(tmp_path: Path) -> None:
 def test_an_orderly_end_leaves_only_what_waits(tmp_path: Path) -> None:
     """Breaks: each verb leaves a file behind, or the spans that a hanging server did not take are lost."""
     journal = SpanJournal(tmp_path, RESOURCE)
-    journal.forget(journal.add(["exported"]))
+    journal.forget(journal.add(["exported"]).number)
     journal.close()
     assert list(tmp_path.iterdir()) == []
     journal = SpanJournal(tmp_path, RESOURCE)
@@ -91,6 +102,54 @@ def test_a_disk_that_takes_no_line_costs_no_span(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(span_journal.os, "write", full)
-    assert [journal.add([n]) for n in range(3)] == [1, 2, 3]
+    assert [journal.add([n]) for n in range(3)] == [(1, False), (2, False), (3, False)]
     journal.forget(3)
     journal.close()
+
+
+def test_a_closed_journal_writes_into_no_file(tmp_path: Path) -> None:
+    """Breaks: a span that ends late is written into the file that has its descriptor now, or cuts it off."""
+    journal = SpanJournal(tmp_path, RESOURCE)
+    number = journal.add(["waits"]).number
+    journal.close()
+    foreign = [tmp_path / str(n) for n in range(8)]
+    held = [os.open(path, os.O_CREAT | os.O_RDWR) for path in foreign]
+    for fd in held:
+        os.write(fd, b"whole")
+    assert not journal.add(["late"]).is_kept
+    journal.forget(number + 1)
+    journal.close()
+    assert {path.read_bytes() for path in foreign} == {b"whole"}
+    for fd in held:
+        os.close(fd)
+
+
+def test_spans_that_nobody_keeps_stay_in_their_file(tmp_path: Path) -> None:
+    """Breaks: a short command takes the spans of a killed worker over, ends, and they are lost."""
+    journal = SpanJournal(tmp_path, RESOURCE)
+    for number in range(5):
+        journal.add([number])
+    killed(journal)
+    given: list[object] = []
+
+    def give(_resource: object, line: object) -> bool:
+        given.append(line)
+        return len(given) < 3
+
+    take_over(tmp_path, give)
+    assert len(given) == 3
+    assert names(tmp_path) == [0, 1, 2, 3, 4]
+
+
+def test_living_processes_hide_no_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: on a machine with many processes nothing is ever taken over, and files pile up."""
+    monkeypatch.setattr(span_journal, "LEFT_OVER_MOST", 2)
+    living = [SpanJournal(tmp_path, RESOURCE) for _ in range(4)]
+    for number in range(3):
+        ended = SpanJournal(tmp_path, RESOURCE)
+        ended.add([number])
+        killed(ended)
+    assert len(names(tmp_path)) <= 2
+    assert len(list(tmp_path.iterdir())) == 8
+    for journal in living:
+        journal.close()
