@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from infra.telemetry.otel_environment import Sampling
 from infra.telemetry.span_export import EndedSpan, SpanExport
+from schemas.config.logs import masked
 from schemas.errors import LucidError
 from schemas.ports.telemetry import CURRENT, LINKS_MOST, Fact, Facts, Kind, Span
 from schemas.telemetry.trace_context import TraceContext, span_of
@@ -163,7 +164,7 @@ class _Open(_Unsampled):
             self.context = self.context._replace(span_id=secrets.token_hex(8))
         code = error.code if isinstance(error, LucidError) else type(error).__name__
         self._facts["error.type"] = code
-        self._error = f"{error!s}"[:TEXT_MOST] or code
+        self._error = masked(f"{error!s}"[: 4 * TEXT_MOST])[:TEXT_MOST] or code
 
     def end(self) -> None:
         export, self._export = self._export, None

@@ -31,9 +31,10 @@ LONGEST = 300
 SECRET = re.compile(r"(^|_)(key|password|passphrase|secret|token|seed|credentials)s?$", re.IGNORECASE)
 MASK = "***"
 CREDENTIAL = re.compile(
-    r"(?<=://)[^/\s@]+(?=@)|\beyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=[Bb]earer )[^\s\"',]{8,}", re.ASCII
+    r"(?<=://)[^\s\"']{1,300}(?=@)|(?<![\w-])eyJ[\w-]{8,}+(?:\.[\w-]*+)*|(?<=[Bb]earer )[^\s\"',]{8,}",
+    re.ASCII,
 )
-"""User and password of a URL, a JWT, a bearer token."""
+"""User and password of a URL, also with a bare @ or /; a JWT, also a cut one; a bearer token."""
 QUOTED = re.compile(r"[\s\"=]|^$")
 
 Event = MutableMapping[str, Any]

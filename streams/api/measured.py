@@ -17,6 +17,7 @@ UNKNOWN = "unknown"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 PROBLEM = "lucid.problem"
 """In the scope of a request: the code of the problem document that answers it."""
+BUG = "api.bug"
 
 
 class Measured:
@@ -44,6 +45,11 @@ class Measured:
         self._under_way += 1
         try:
             await self._app(scope, receive, sent)
+        except Exception:
+            if not status:  # the framework answers a bug outside of all middleware
+                scope[PROBLEM] = BUG
+                self._count(scope, 500, time.perf_counter() - began_s)
+            raise
         finally:
             self._under_way -= 1
 

@@ -54,12 +54,19 @@ class Metrics:
 
     def __init__(self, jet: Jet, own: Samples) -> None:
         self._processes = Processes(jet, own)
+        self._encoding = asyncio.Lock()
+        self._pages: dict[str, tuple[Seen, bytes]] = {}
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The page, and its media type. accept: the header of the request."""
         seen = await self._processes.look()
         encode, media_type = choose_encoder(accept[:1000])
-        return await asyncio.to_thread(lambda: encode(Page(seen))), media_type
+        async with self._encoding:  # many readers at once take one thread, and one page
+            known, page = self._pages.get(media_type, (None, b""))
+            if known is not seen:
+                page = await asyncio.to_thread(lambda: encode(Page(seen)))
+                self._pages[media_type] = seen, page
+        return page, media_type
 
 
 def measure_service(meter: Meter, service: str, version: str, pool: ChunkPool) -> None:

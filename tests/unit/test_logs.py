@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.telemetry.logs import LINE, JsonObjects, Lines, configure_logs
-from schemas.config.logs import LONGEST, MASK, bind, logger
+from schemas.config.logs import LONGEST, MASK, bind, logger, masked
 from schemas.config.settings import Settings
 from schemas.ports.metrics import NO_METER
 from schemas.ports.telemetry import CURRENT
@@ -133,7 +133,9 @@ def test_a_stack_trace_is_one_member(caplog: pytest.LogCaptureFixture) -> None:
     "text",
     [
         "cannot reach nats://lucid:correct-horse@127.0.0.1:4222/x",
+        "cannot reach mongodb://lucid:p@ss/correct-horse@db/x",
         "header Authorization: Bearer correct-horse",
+        "a token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJj" + "correct-horse" * 200,
         "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjb3JyZWN0LWhvcnNlIn0.correct-horse",
     ],
 )
@@ -151,6 +153,11 @@ def test_a_credential_is_masked_wherever_it_stands(text: str, caplog: pytest.Log
             assert MASK in line
             assert "correct-horse" not in line
             assert "eyJzdWIi" not in line
+
+
+def test_a_hostile_text_is_masked_in_one_pass() -> None:
+    """Breaks: one request whose text looks like tokens stops the whole service for seconds."""
+    assert masked("-eyJ" * 250_000).startswith("-eyJ")  # quadratic: ten minutes
 
 
 async def test_an_event_names_the_trace_around_it(caplog: pytest.LogCaptureFixture) -> None:
