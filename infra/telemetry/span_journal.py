@@ -46,7 +46,7 @@ class _File:
         unlocked = path.with_suffix(".new")
         self.fd = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unlocked.rename(path)  # whoever looks for left-overs sees it only now
+        unlocked.rename(path)  # it is locked before others find it
         self.size = self.last = 0
         """last: the number of the newest span in it."""
 

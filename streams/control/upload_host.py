@@ -150,7 +150,7 @@ class UploadHost:
                     one.fail(error)
 
     async def _not_there(self, some: Sequence[_Asked]) -> list[tuple[_Asked, Session]]:
-        """The requests whose session does not exist, with the fold of their log; the others are answered.
+        """The requests for new sessions, with the folds of their logs; the others are answered.
 
         Of several requests for one name the first counts: the others wait for the next turn.
         """
