@@ -243,7 +243,7 @@ class Counted:
         self._jet = jet
         self.sent: Counter[str] = Counter()
 
-    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+    async def request(self, subject: str, data: bytes, timeout_s: float, *more: Any) -> bytes:
         self.sent[subject] += 1
         return bytes(await self._jet.request(subject, data, timeout_s))
 
@@ -251,7 +251,7 @@ class Counted:
 class Late(Counted):
     """The answer to `create` is lost, and the command is carried out after the next request."""
 
-    async def request(self, subject: str, data: bytes, timeout_s: float) -> bytes:
+    async def request(self, subject: str, data: bytes, timeout_s: float, *more: Any) -> bytes:
         if subject == subjects.command("create"):
             self.held = subject, data, timeout_s
             raise Unavailable("the connection is lost", code="command.answer")
