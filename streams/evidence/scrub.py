@@ -4,7 +4,8 @@
 2. After a kill the next owner goes on from the last checkpoint (scrub_progress.py).
 3. Sealed sessions are checked in the order of their creation, then those without a seal.
 4. A finding is written into the state, the log and the audit chain. A repaired file is no alarm.
-5. An outage (Unavailable, NoSpace) breaks off nothing: the same session is tried again.
+5. An outage (Unavailable, NoSpace) breaks off nothing: the same session is tried again. A session that cannot
+   be read (Rejected) is a finding, and the pass goes on: it keeps no other from being proven.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Any
 from handlers.lifecycle.session import Session
 from schemas.access import Caller
 from schemas.config.logs import logger
-from schemas.errors import EvidenceFalse, LucidError, RefusedByState, Unavailable
+from schemas.errors import EvidenceFalse, LucidError, RefusedByState, Rejected, Unavailable
 from schemas.events.scrub import Pass
 from schemas.ports import Views
 from schemas.ports.metrics import Meter
@@ -227,8 +228,10 @@ class Scrub:
 
     async def _sealed(self, proof: SessionProof, name: str) -> None:
         """Check one sealed session, as its log says now, and write down that it was."""
-        session = await self._parts.store.log.load(name)
-        if session.created is not None and session.sealed and session.destroy is None:
+        session = await self._loaded(name)
+        if session is None:
+            self._progress.leave(0)
+        elif session.created is not None and session.sealed and session.destroy is None:
             first = self._progress.enter(name, session.seals[-1].seal_no)
             await self._look_at(proof.sealed(session, first), session, placed=True)
             self._progress.leave(session.first_seq)
@@ -237,8 +240,8 @@ class Scrub:
     async def _wishes(self, proof: SessionProof) -> None:
         """Check the sessions that somebody asked for. They do not move the place of the pass."""
         while self._wished:
-            session = await self._parts.store.log.load(self._wished[0])
-            if session.created is not None and session.destroy is None:
+            session = await self._loaded(self._wished[0])
+            if session is not None and session.created is not None and session.destroy is None:
                 checks = proof.sealed(session, 0) if session.sealed else proof.running(session)
                 await self._look_at(checks, session, placed=False)
                 await self._progress.checkpoint(now=True)
@@ -249,22 +252,38 @@ class Scrub:
         progress, pace = self._progress, self._pace
         began_s, idle_us = time.monotonic(), pace.paced_us + pace.waited_us
         cpu_us, waited_us = pace.cpu_us, pace.waited_us
-        async for checked in checks:
-            progress.count(checked, session.id, placed=placed)
-            if checked.fault is not None:
-                self._report(session, checked.fault)
-            await progress.checkpoint()
+        try:
+            async for checked in checks:
+                progress.count(checked, session.id, placed=placed)
+                if checked.fault is not None:
+                    self._report(session.id, checked.fault)
+                await progress.checkpoint()
+        except Rejected as error:
+            self._find(session.id, error)
         idle_us = pace.paced_us + pace.waited_us - idle_us
         busy_us = max(round((time.monotonic() - began_s) * 1e6) - idle_us, 0)
         progress.measure(pace.cpu_us - cpu_us, busy_us, pace.waited_us - waited_us)
 
-    def _report(self, session: Session, fault: Fault) -> None:
-        members = {"session": session.id, "place": fault.place, "code": fault.code}
+    async def _loaded(self, name: str) -> Session | None:
+        """The session, as its log says; None: its log cannot be read, which is a finding."""
+        try:
+            return await self._parts.store.log.load(name)
+        except Rejected as error:
+            self._find(name, error)
+            return None
+
+    def _find(self, session: str, error: Rejected) -> None:
+        fault = Fault("log", error.code, error.message, "alarm")
+        self._progress.count(Checked(0, 0, 0, fault), session, placed=False)
+        self._report(session, fault)
+
+    def _report(self, session: str, fault: Fault) -> None:
+        members = {"session": session, "place": fault.place, "code": fault.code}
         if fault.outcome == "repaired":
             log.warning("proof_repaired", **members)
             return
         log.error("proof_failed", **members, why=fault.text[:300])
-        self._parts.audit.note(SCRUB, ACTION, session.id, EvidenceFalse(fault.text, code=fault.code))
+        self._parts.audit.note(SCRUB, ACTION, session, EvidenceFalse(fault.text, code=fault.code))
 
 
 def _shown(one: Pass) -> dict[str, Any]:

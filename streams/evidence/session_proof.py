@@ -9,6 +9,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -86,14 +87,17 @@ class SessionProof:
         manifest: Manifest | None = None
         for seal in session.seals:
             fault: Fault | None = None
+            size = 0
             try:
                 found, size = await self._off_loop(partial(self._manifest, session, seal.seal_no))
-                await self.pace.spend(size)
                 check_history(found, lines)
                 manifest = found
-            except Rejected as error:
-                size = 0
+            except (
+                Rejected,
+                Unavailable,
+            ) as error:  # only the disk is asked here: a bad sector stops no pass
                 fault = Fault(f"manifest {seal.seal_no}", error.code, error.message, "alarm")
+            await self.pace.spend(size)
             if fault is not None and not await self._stands(session):
                 return
             yield Checked(0, 0, size, fault)
@@ -116,9 +120,10 @@ class SessionProof:
         entries: dict[int, Entry] = {}
         stored = subjects.chunk(subjects.STORED, session.id)
         async for message in self._jet.read_all(subjects.CHUNKS, stored):
-            event = read_chunk_event(message.data)
-            if isinstance(event, Stored) and event.uid == session.uid:
-                entries[event.index] = Entry.parse(event.entry)
+            with suppress(Rejected):  # of a stranger, under this name
+                event = read_chunk_event(message.data)
+                if isinstance(event, Stored) and event.uid == session.uid:
+                    entries[event.index] = Entry.parse(event.entry)
         for _, entry in sorted(entries.items()):
             fault = await self._file(session, entry)
             if fault is not None and not await self._stands(session):

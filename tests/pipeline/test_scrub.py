@@ -119,6 +119,28 @@ async def test_a_flipped_bit_in_a_stored_chunk_is_found_within_a_pass_and_repair
         assert len(list((world.data.path / "quarantine").glob("*/*"))) == 2
 
 
+async def test_what_cannot_be_read_of_one_session_keeps_no_other_from_being_proven(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: one bad event or one bad sector, and nothing is proven any more, and nobody is told."""
+    async with system(server, tmp_path) as world:
+        for name in ("demo-01", "demo-02", "demo-03"):
+            await sealed(world, name)
+        open_host = await world.start("demo-04")
+        await open_host.record(24)
+        uid = (await world.ask("show", "demo-02"))["uid"]
+        await world.jet.publish(subjects.lifecycle("demo-01"), b"{}")
+        manifest = next((world.data.manifests / uid).iterdir())
+        manifest.unlink()
+        manifest.mkdir()
+        await world.jet.publish(subjects.chunk(subjects.STORED, "demo-04"), b"{}")
+        found = await one_pass(world)
+        assert set(found["last"]["failed"]) == {"demo-01", "demo-02"}
+        assert {one["place"] for one in found["findings"]} == {"log", "manifest 1"}
+        assert found["last"]["sessions"] == 3
+        manifest.rmdir()
+
+
 async def test_a_chunk_that_nothing_makes_again_is_an_alarm_in_state_log_and_audit_chain(
     server: NatsServer, tmp_path: Path
 ) -> None:
