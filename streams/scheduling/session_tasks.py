@@ -105,7 +105,7 @@ class SessionTasks:
         # A copy: the stack trace of an error holds what its job worked with, keys among them.
         plain = type(error)(error.message, code=error.code, hint=error.hint, place=error.place)
         task.trouble = Trouble(plain, task.trouble.since_s if task.trouble else now_s, now_s)
-        log.warning("conducting_waits", session=session_id, delay_s=round(delay_s, 1), error=error)
+        log.warning("conducting_waits", session=session_id, delay_s=round(delay_s, 1), error=plain)
         if task.retry is not None:
             task.retry.cancel()  # one timer for each session, however often it is woken
         task.retry = asyncio.get_running_loop().call_later(delay_s, self.wake, session_id)

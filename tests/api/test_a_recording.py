@@ -98,7 +98,7 @@ def test_a_recording_of_this_host_carries_what_every_session_carries(
 ) -> None:
     """Breaks: a recorder is asked for a small picture, a codec and a title, and takes none of them."""
     asked = {
-        "session_id": "described",
+        "session_id": "told-of",
         "name": "Night shift",
         "rdp_config": {"host": "rdp-7", "password": "Pa55-w0rd"},
         "recording_config": {"resolution": "640x360", "frame_rate": 5, "quality": "low", "cursor": False},
@@ -113,7 +113,7 @@ def test_a_recording_of_this_host_carries_what_every_session_carries(
     }
     begun = client.post("/recordings/start", json=asked)
     assert (begun.status_code, begun.json()["resolution"]) == (201, "640x360"), begun.text
-    shown = until(client, "described", "STOPPED")
+    shown = until(client, "told-of", "STOPPED")
     assert (shown["name"], shown["metadata"]["tags"], shown["metadata"]["owner"]) == (
         *("Night shift", ["ward-7"]),
         "ann",
@@ -129,11 +129,11 @@ def test_a_recording_of_this_host_carries_what_every_session_carries(
         "archive": False,
     }
     file = tmp_path / "described.mp4"
-    file.write_bytes(client.get(f"{SESSIONS}/described/recording").content)
+    file.write_bytes(client.get(f"{SESSIONS}/told-of/recording").content)
     media = decode(file)
     assert (media.codec, media.width, media.height) == ("h264", 640, 360)
     assert media.frames / media.seconds == pytest.approx(5, rel=0.05)
-    destroyed = client.delete(f"{SESSIONS}/described")
+    destroyed = client.delete(f"{SESSIONS}/told-of")
     assert (destroyed.status_code, destroyed.json()["code"]) == (409, "retention.early")
 
 

@@ -24,7 +24,7 @@ TOLD = frozenset(
 )
 """Headers of ours."""
 RANGED = frozenset(("If-Match", "If-None-Match", "If-Range", "Range"))
-SESSION = "described"
+SESSION = "as-described"
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """A wrong value of each variable stops the program's own start: one line, exit status 2."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ class Starts:
         self.data.lock()
         self._process = subprocess.Popen(
             [sys.executable, "-P", forked_lucid.__file__, "up", "serve"],
+            env={name: value for name, value in os.environ.items() if not name.startswith("UV")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -50,6 +50,7 @@ def test_every_kind_of_error_has_an_exit_code_of_its_own_meaning() -> None:
         "Unreadable": 4,
         "RefusedByState": 5,
         "Conflict": 5,
+        "Unconditional": 5,
         "Stale": 5,
         "TooLarge": 2,
         "Denied": 6,

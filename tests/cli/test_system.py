@@ -112,9 +112,9 @@ def test_a_list_and_one_session_tell_the_same(lucid: Lucid, data: Path, tmp_path
     source = tmp_path / "source"
     source.write_bytes(b"a session of one chunk")
     kept = ("--retention-days", "3")
-    ok(lucid, "record", "--input", str(source), "--session", "kept-1", *kept, data=data)
-    listed = lucid("sessions", "list", "--name", "kept-1", data=data).stdout
-    shown = lucid("sessions", "show", "kept-1", data=data).stdout
+    ok(lucid, "record", "--input", str(source), "--session", "kept-until", *kept, data=data)
+    listed = lucid("sessions", "list", "--name", "kept-until", data=data).stdout
+    shown = lucid("sessions", "show", "kept-until", data=data).stdout
     assert " 1 chunk, " in listed
     assert " 1 chunk + index, " in shown
     assert "  kept until " in shown

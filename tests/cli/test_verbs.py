@@ -63,5 +63,5 @@ def test_help_and_a_slip_name_the_program_alike(lucid: Lucid, tmp_path: Path) ->
     uv = {"UV_RUN_RECURSION_DEPTH": "1"}
     assert lucid("watch", "--help", data=tmp_path, **uv).stdout.startswith("Usage: uv run lucid watch ")
     assert lucid("keys", data=tmp_path, **uv).stderr.startswith("Usage: uv run lucid keys [")
-    assert "see uv run lucid watch --help" in lucid("watch", data=tmp_path, **uv).stderr
+    assert "see uv run lucid replay --help" in lucid("replay", data=tmp_path, **uv).stderr
     assert "see uv run lucid --help" in lucid("--nope", data=tmp_path, **uv).stderr
