@@ -30,7 +30,7 @@ from streams.event_store.audit_log import AuditLog
 from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
 from streams.evidence.scrub_pace import ScrubPace
-from streams.evidence.scrub_progress import ScrubProgress
+from streams.evidence.scrub_progress import ScrubProgress, measure_pass
 from streams.evidence.session_proof import Checked, Fault, SessionProof
 from streams.keys.keystore import KeyStore
 from streams.scheduling.clock import Clock, now_us
@@ -82,7 +82,7 @@ class Scrub:
         """The last of them that were."""
         self._forced = False
         self._wake = asyncio.Event()
-        _measure(parts.meter, self._progress)
+        measure_pass(parts.meter, self._progress)
 
     # for others
 
@@ -288,20 +288,3 @@ class Scrub:
 
 def _shown(one: Pass) -> dict[str, Any]:
     return one.model_dump(exclude={"marks"})
-
-
-def _measure(meter: Meter, progress: ScrubProgress) -> None:
-    """Show the counts of the current pass, and the end of the last one."""
-
-    def of_pass(name: str) -> Any:
-        return lambda: float(getattr(progress.state.current, name))
-
-    meter.value("lucid_scrub_pass_bytes", "Bytes that this pass of the scrub has read.", of_pass("bytes"))
-    meter.value("lucid_scrub_pass_files", "Stored files that this pass has checked.", of_pass("chunks"))
-    meter.value("lucid_scrub_pass_alarms", "Findings of this pass that it cannot repair.", of_pass("alarms"))
-    meter.value("lucid_scrub_pass_repairs", "Files that this pass has restored.", of_pass("repaired"))
-    meter.value(
-        "lucid_scrub_ended_timestamp_seconds",
-        "End of the last whole pass of the scrub; 0: there was none.",
-        lambda: progress.state.last.ended_us / 1e6 if progress.state.last else 0.0,
-    )

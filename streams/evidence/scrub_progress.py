@@ -22,6 +22,7 @@ from schemas.events.scrub import (
     Place,
     ScrubState,
 )
+from schemas.ports.metrics import Meter
 from schemas.ports.scrub_place import ScrubPlace
 from streams.evidence.session_proof import Checked, Fault
 from streams.scheduling.clock import Clock
@@ -157,3 +158,20 @@ def _failed(current: Pass, session: str, fault: Fault) -> dict[str, Any]:
     if session in current.failed or len(current.failed) < FAILED_MOST:
         return {"failed": {**current.failed, session: fault.code}}
     return {"failed_more": True}
+
+
+def measure_pass(meter: Meter, progress: ScrubProgress) -> None:
+    """Show the counts of the current pass, and the end of the last one."""
+
+    def of_pass(name: str) -> Any:
+        return lambda: float(getattr(progress.state.current, name))
+
+    meter.value("lucid_scrub_pass_bytes", "Bytes that this pass of the scrub has read.", of_pass("bytes"))
+    meter.value("lucid_scrub_pass_files", "Stored files that this pass has checked.", of_pass("chunks"))
+    meter.value("lucid_scrub_pass_alarms", "Findings of this pass that it cannot repair.", of_pass("alarms"))
+    meter.value("lucid_scrub_pass_repairs", "Files that this pass has restored.", of_pass("repaired"))
+    meter.value(
+        "lucid_scrub_ended_timestamp_seconds",
+        "End of the last whole pass of the scrub; 0: there was none.",
+        lambda: progress.state.last.ended_us / 1e6 if progress.state.last else 0.0,
+    )
