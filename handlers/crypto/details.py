@@ -26,9 +26,9 @@ from handlers.crypto.primitives import (
     xchacha20poly1305_decrypt,
     xchacha20poly1305_encrypt,
 )
-from schemas.errors import EvidenceFalse, TooLarge
+from schemas.errors import EvidenceFalse, LucidError, TooLarge
 from schemas.events.details import Details
-from schemas.format.jcs import jcs
+from schemas.format.jcs import jcs, strict_loads
 
 VERSION = 1
 BLOCK_BYTES = 256
@@ -70,8 +70,8 @@ def open_details(dek: bytes, uid: bytes, revision: int, blob: bytes) -> Details:
     """
     text = _open(BlobKind.DETAILS, dek, uid, revision, blob)
     try:
-        return Details.model_validate_json(text)
-    except ValidationError:
+        return Details.model_validate(strict_loads(text))
+    except (LucidError, ValidationError):
         raise EvidenceFalse("the sealed details are no details", code="details.content") from None
 
 

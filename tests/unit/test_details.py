@@ -115,3 +115,12 @@ def test_fields_beyond_their_bounds_are_refused(wrong: dict[str, object]) -> Non
 def test_a_reader_ignores_the_members_of_a_newer_writer() -> None:
     """Breaks: after an update, the older of two processes can read no session's name."""
     assert Details.model_validate({"owner": "ada", "mood": "calm"}) == Details(owner="ada")
+
+
+@pytest.mark.parametrize("text", [b'{"name":"a","name":"b"}', b'{ "name":"a"}', b'{"owner":"b","name":"a"}'])
+def test_fields_that_are_not_canonical_are_refused(text: bytes) -> None:
+    """Breaks: a key holder seals a text that two readers read as two names."""
+    blob = details._seal(details.BlobKind.DETAILS, DEK, UID, 1, text)
+    with pytest.raises(EvidenceFalse) as caught:
+        open_details(DEK, UID, 1, blob)
+    assert caught.value.code == "details.content"
