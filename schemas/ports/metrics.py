@@ -7,9 +7,10 @@
 4. `NO_METER` measures nothing and costs nothing: it is the default of every part.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+from schemas.telemetry.trace_context import TraceContext
 
 Rows = Mapping[tuple[str, ...], float]
 """Values by the values of their labels, in the order of the labels' names."""
@@ -22,8 +23,6 @@ A sample is [name, labels, value, exemplar]. An exemplar is null, or [labels, va
 
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Bounds of a histogram of times, s."""
-SAMPLED = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-0[13]")
-"""The header `traceparent` of a trace that is kept."""
 
 
 class Counter(Protocol):
@@ -121,5 +120,5 @@ def count_false(meter: Meter, where: str) -> Counter:
 
 def trace_id_of(headers: Mapping[str, str]) -> str:
     """The id of the sampled trace that a message belongs to; empty: none (W3C Trace Context)."""
-    found = SAMPLED.fullmatch(headers.get("traceparent", ""))
-    return found[1] if found else ""
+    found = TraceContext.parse(headers.get("traceparent", ""))
+    return found.trace_id if found and found.sampled else ""

@@ -9,7 +9,6 @@
 """
 
 import asyncio
-import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -24,6 +23,7 @@ from schemas.events.chunk import ChunkEvent, Dead, Ended
 from schemas.events.upcast import read_chunk_event
 from schemas.ports import Reader
 from schemas.ports.messages import Message, StreamInfo
+from schemas.telemetry.trace_context import TraceContext
 from schemas.types import Frozen
 
 PLACES_KEPT = 200_000
@@ -33,7 +33,6 @@ SESSIONS_KEPT = 5000
 FIRST_LOOKS = 2
 """Sessions that are read for the first time at once."""
 ALL_STEPS = "*"
-TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Folded(NamedTuple):
@@ -183,8 +182,8 @@ class PlacesOfSessions:
 
 def trace_of(message: Message) -> str:
     """The trace id in the message's `traceparent`; empty: it has none."""
-    found = TRACE_PARENT.fullmatch(message.headers.get("traceparent", ""))
-    return found[1] if found else ""
+    found = TraceContext.parse(message.headers.get("traceparent", ""))
+    return found.trace_id if found else ""
 
 
 async def _up_to(jet: Reader, stream: StreamInfo, subject: str, first: int) -> AsyncIterator[Message]:
