@@ -53,7 +53,8 @@ B64 = Annotated[
     BeforeValidator(_base64),
     PlainSerializer(lambda value: base64.b64encode(value).decode(), return_type=str),
 ]
-Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+LABEL_PATTERN = r"^[A-Za-z0-9_.-]{1,100}$"
+Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN)]
 """A code or a pseudonym, never personal data."""
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 CodecNumber = Literal[0, 1, 2, 3, 4]

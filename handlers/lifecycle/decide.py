@@ -175,5 +175,5 @@ def _refused(session: Session, asked: str, unless: tuple[Blocker, ...]) -> Refus
         f"session {session.id} cannot {asked}: it is {is_now} "
         f"(allowed: {', '.join(allowed(session)) or 'nothing'})",
         code="state.refused",
-        hint=refusal_hint(session),
+        hint=refusal_hint(session, unless),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from handlers.lifecycle.rules import BLOCKERS, EVENT_RULES, allowed, blockers
+from handlers.lifecycle.rules import BLOCKERS, EVENT_RULES, Blocker, allowed, blockers
 from handlers.lifecycle.session import Session
 from schemas.events.commands import RequestEnd, Trigger
 from schemas.events.session import State
@@ -79,8 +79,13 @@ def next_commands(session: Session) -> list[str]:
     return [verb.format(session.id) for verb, fits in VERBS if fits(session)]
 
 
-def refusal_hint(session: Session, most: int = 2) -> str:
-    """Return the hint of a refused command: never `destroy`, and `--abort` only with a condition."""
+def refusal_hint(session: Session, unless: tuple[Blocker, ...] = (), most: int = 2) -> str:
+    """Return the hint of a refused command: never `destroy`, and `--abort` only with a condition.
+
+    unless: what may have blocked it. A legal hold is lifted before all else.
+    """
+    if "under legal hold" in blockers(session, unless):
+        return RELEASE.format(session.id)
     found = [verb for verb, fits in VERBS if verb != DESTROY and fits(session)][:most]
     hints = [f"if its host is gone: {verb}" if verb == ABORT else verb for verb in found]
     return ", or ".join(verb.format(session.id) for verb in hints or ["lucid sessions show {}"])
@@ -105,6 +110,7 @@ def _may_be_destroyed(session: Session) -> bool:
 
 
 ABORT, DESTROY = "lucid sessions stop {} --abort", "lucid sessions destroy {}"
+RELEASE = "when its legal hold ends: lucid sessions release {}"
 VERBS: tuple[tuple[str, Callable[[Session], bool]], ...] = (
     ("lucid verify {}", _is_evidence),
     ("lucid replay {}", _is_evidence),

@@ -1,8 +1,8 @@
 """Carries out commands: `lucid.cmd.<name>`, one request and one answer each.
 
 1. A command is decided by the log; nothing is kept here. Several services share the requests.
-2. Every request carries a token. `Guard` verifies it, permits the command, and sets the name of the caller;
-   `Auditor` records it (streams/control/auditor.py).
+2. Every request carries a token. `Guard` verifies it. `permit_request` permits the command, and sets the name
+   of the caller. `Auditor` records it (streams/control/auditor.py).
    A cause that a request leaves out is filled in. A request with a cause of its own may be repeated after any
    failure. `at_us` is always the time of this service: no period depends on the clock of a caller.
 3. `start` and `destroy` answer when the conductor has done its part, the others when the log holds the event.
@@ -32,7 +32,7 @@ from schemas.format.chunk_header import Codec
 from schemas.subjects import UPLOAD_HOST
 from streams.control.audit_commands import AuditCommands
 from streams.control.client import answer, answer_error
-from streams.control.guard import Guard
+from streams.control.guard import Guard, permit_request
 from streams.control.key_commands import KeyCommands
 from streams.control.opening import CreateAsked, Opening
 from streams.control.queries import Queries
@@ -128,7 +128,7 @@ class Control:
         """Identify the caller, permit and record the request, and carry it out."""
         caller, asked = await self._guard.identify(name, body)
         try:
-            asked = await self._guard.permit(caller, name, asked)
+            asked = await permit_request(self._log, caller, name, asked)
         except LucidError as error:
             self._audit.auditor.refused(caller, name, asked, error)
             raise

@@ -24,12 +24,8 @@ KEY_BYTES = 32
 class Guard:
     """One for each process that answers commands."""
 
-    def __init__(self, tokens: Tokens, hosts: HostLog, log: SessionLog) -> None:
-        self._tokens, self._hosts, self._log = tokens, hosts, log
-
-    async def permit(self, caller: Caller, name: str, asked: Body) -> Body:
-        """As `permit_request`."""
-        return await permit_request(self._log, caller, name, asked)
+    def __init__(self, tokens: Tokens, hosts: HostLog) -> None:
+        self._tokens, self._hosts = tokens, hosts
 
     async def identify(self, name: str, body: Body) -> tuple[Caller, Body]:
         """Return the caller, and the request without token and address. Raises Unauthenticated (access.*)."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from schemas.errors import Misuse
 from schemas.events import commands
+from schemas.types import LABEL_PATTERN
 from streams.control.access_commands import AccessAnswer, AccessListed, AccessWish
 from streams.control.opening import CreateAsked, OpenAsked, UpdateAsked
 from streams.control.running import RunningAsked
@@ -136,7 +137,9 @@ def malformed(name: str, error: ValidationError) -> Misuse:
     """The refusal of a request that its model does not take (command.form)."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "it"
-    return Misuse(f"{name}: {where}: {first['msg']}", code="command.form")
+    is_label = first.get("ctx", {}).get("pattern") == LABEL_PATTERN
+    words = "1 to 100 letters, digits or _.- and no spaces" if is_label else first["msg"]
+    return Misuse(f"{name}: {where}: {words}", code="command.form")
 
 
 def schemas(names: Mapping[str, str]) -> dict[str, Any]:

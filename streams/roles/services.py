@@ -165,7 +165,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
         KeyCommands(keys, keyring, here.signers, folder, now_us),
         opening,
         audit,
-        Guard(here.tokens, store.hosts, store.log),
+        Guard(here.tokens, store.hosts),
         now_us,
     )
     dial = partial(dialled, lambda: jet.url, "lucid-control")

@@ -74,7 +74,9 @@ def test_members_change_one_by_one_and_a_hold_keeps_a_session(
     assert lucid("sessions", "update", "kept", data=data).returncode == 2
     assert ok(lucid, "sessions", "hold", "kept", data=data)["held"] is True
     refused = lucid("sessions", "destroy", "kept", "--yes", data=data)
-    assert (refused.returncode, "legal hold" in refused.stderr) == (5, True), refused.stderr
+    assert (refused.returncode, "sessions release kept" in refused.stderr) == (5, True), refused.stderr
+    free_text = lucid("sessions", "hold", "kept", "--reason", "case 4711", data=data)
+    assert (free_text.returncode, "letters, digits" in free_text.stderr) == (2, True), free_text.stderr
     assert ok(lucid, "sessions", "release", "kept", data=data)["held"] is False
     assert ok(lucid, "sessions", "error", "kept", "--reason", "odd", data=data)["state"] == "ERROR"
     sums = ok(lucid, "sessions", "statistics", "--name", "kept", data=data)

@@ -187,8 +187,9 @@ def test_a_session_that_failed_before_it_had_a_key_gets_one_after_recovery() -> 
 def test_a_legal_hold_blocks_destruction_until_it_is_lifted() -> None:
     """Breaks: evidence under a court's order is shredded."""
     session = run(session_in(STOPPED), order(commands.ChangeHold, "h", held=True))
-    with pytest.raises(RefusedByState, match="under legal hold"):
+    with pytest.raises(RefusedByState, match="under legal hold") as refused:
         decide(session, command("CLEANUP"))
+    assert refused.value.hint == "when its legal hold ends: lucid sessions release demo-01"
     session = run(
         session, order(commands.ChangeHold, "l", held=False), command("CLEANUP", "x", approver="boss")
     )
