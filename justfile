@@ -40,6 +40,17 @@ services *NAMES="jaeger promtool":
         echo "$out/$name"
     done
 
+# programs of Debian and Ubuntu that the tests of real displays and real RDP sessions use; asks for root
+packages:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    wanted="xvfb x11-xserver-utils xdotool xterm openbox xrdp xorgxrdp freerdp2-x11 tesseract-ocr tesseract-ocr-eng chromium"
+    missing="$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $wanted 2>/dev/null | sed -n 's/^ii  *//p' | sort | comm -13 - <(printf '%s\n' $wanted | sort))"
+    [ -n "$missing" ] || exit 0
+    [ "$(id -u)" = 0 ] || { echo "just packages: as root: apt-get install" $missing >&2; exit 1; }
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+
 # the tests of kills, faults and determinism, all with 1, 4 and 16 recording streams: four minutes each
 test-shards *COUNTS="1 4 16":
     for count in {{COUNTS}}; do echo "SHARDS=$count"; TEST_SHARDS=$count "${UV:-uv}" run --group real pytest -n 2 --dist loadfile --no-loadscope-reorder || exit 1; done

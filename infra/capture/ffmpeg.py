@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import re
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from schemas.errors import EvidenceFalse, Unavailable
@@ -38,8 +38,8 @@ class Capture:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, arguments: Sequence[str]) -> "Capture":
-        """Start ffmpeg. arguments: without its path; the output goes to pipe:1.
+    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> "Capture":
+        """Start ffmpeg. arguments: without its path; the output goes to pipe:1. environment: None: ours.
 
         Raises Unavailable (capture.absent).
         """
@@ -50,6 +50,7 @@ class Capture:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                env=environment,
             )
         )
 

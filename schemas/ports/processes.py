@@ -98,11 +98,24 @@ class TraceServer(Process, Protocol):
         """Where people look at traces."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewPart:
+    """The bytes behind it begin another part: they play by themselves."""
+
+    reason: str
+    """A label."""
+    lost_s: float = 0
+    """For so long before it the picture was lost: a gap says so."""
+
+
 class Source(Protocol):
     """The source of one recording. One task may use it."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield its bytes until it ends or `stop` is called. Iterated once."""
+    def __aiter__(self) -> AsyncIterator[bytes | NewPart]:
+        """Yield its bytes until it ends or `stop` is called. Iterated once.
+
+        The first part needs no NewPart.
+        """
 
     def stop(self) -> None:
         """End soon. A second call, or one after the end, does nothing."""

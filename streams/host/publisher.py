@@ -146,6 +146,11 @@ class Publisher:
         """Declare data that was lost before it could be sealed."""
         await self._send(self._sealer.gap(from_us, to_us, frames, reason, self._time_us()), True)
 
+    async def lost(self, seconds: float, reason: str) -> None:
+        """Declare the last seconds of the source as lost."""
+        now_us = self._time_us()
+        await self.gap(max(self._first_us, now_us - round(seconds * 1e6)), now_us, 0, reason)
+
     async def pause(self, reason: str) -> None:
         await self._send(self._sealer.pause(reason, self._time_us()))
 
@@ -183,7 +188,7 @@ class Publisher:
             self._waiting = ""
             await self.resume("ending" if self._paused else "resumed")
 
-    async def idle(self, *awaited: "asyncio.Future[bytes | None]", most_s: float | None = None) -> None:
+    async def idle(self, *awaited: "asyncio.Future[Any]", most_s: float | None = None) -> None:
         """Return when one of `awaited` is done, when sending is paused or resumed, or after `most_s`.
 
         Without `most_s` a tick is sent every TICK_S meanwhile.

@@ -4,13 +4,15 @@
    together are joined.
 2. Bytes read before a pause are sent before it.
 3. Bytes read are sent before the source's end, or its error, has an effect; the error is raised after that.
-4. Another init segment in the same source begins a part of its own: each part plays by itself.
+4. A part plays by itself. Another init segment in the same source begins one, and so does a NewPart.
+5. A gap before a NewPart declares the time that its source lost.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from handlers.format.mp4 import BoxSplitter, Unit
+from schemas.ports.processes import NewPart
 from streams.host.publisher import Publisher
 
 HOLD_S = 1.0
@@ -20,7 +22,7 @@ ANOTHER_FILM = "another_film"
 
 
 async def publish(
-    source: AsyncIterator[bytes], publisher: Publisher, encoder: str, reason: str = "start"
+    source: AsyncIterator[bytes | NewPart], publisher: Publisher, encoder: str, reason: str = "start"
 ) -> None:
     """Send all that `source` gives; ticks while it is idle.
 
@@ -30,7 +32,10 @@ async def publish(
     feed = _Feed(aiter(source), publisher, encoder)
     try:
         while (block := await feed.next()) is not None:
-            await feed.take(block)
+            if isinstance(block, NewPart):
+                await feed.begin_part(block)
+            else:
+                await feed.take(block)
         await feed.send_rest()
     finally:
         feed.close()
@@ -39,15 +44,15 @@ async def publish(
 class _Feed:
     """One source: the bytes that were read and not sent, and how long they may still wait."""
 
-    def __init__(self, source: AsyncIterator[bytes], publisher: Publisher, encoder: str) -> None:
+    def __init__(self, source: AsyncIterator[bytes | NewPart], publisher: Publisher, encoder: str) -> None:
         self._source, self._publisher, self._encoder = source, publisher, encoder
         self._splitter = BoxSplitter(publisher.block_bytes)
-        self._coming: asyncio.Future[bytes | None] | None = None
+        self._coming: asyncio.Future[bytes | NewPart | None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._due_s: float | None = None
         """When the buffered bytes are to be sent; None: none can be."""
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> bytes | NewPart | None:
         """The source's next block, None at its end. An error of the source is raised after all its blocks."""
         while True:
             if self._publisher.is_paused:
@@ -71,6 +76,14 @@ class _Feed:
         if units or self._due_s is None:  # all that is buffered now came with this block
             self._due_s = self._clock() + HOLD_S if self._splitter.holds else None
         await self._send(units)
+
+    async def begin_part(self, new: NewPart) -> None:
+        """Send all that belongs to the former part, then begin the new one."""
+        await self.send_rest()
+        self._splitter, self._due_s = BoxSplitter(self._publisher.block_bytes), None
+        if new.lost_s:
+            await self._publisher.lost(new.lost_s, new.reason)
+        await self._publisher.begin_part(self._encoder, new.reason)
 
     async def send_rest(self) -> None:
         """Send all that is buffered."""

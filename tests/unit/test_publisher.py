@@ -11,7 +11,7 @@ from schemas.config.backoff import Backoff
 from schemas.errors import Misuse, Unavailable
 from schemas.format.fragment import KEY_FRAME, FinalBody, Fragment, Kind, PartBody, PartSettings
 from schemas.format.fragment_bodies import GapBody
-from schemas.ports.processes import Picture
+from schemas.ports.processes import NewPart, Picture
 from streams.host import fragment_message, outbox, publisher, source_feed
 from streams.host.publisher import Progress, Publisher
 from streams.host.source_feed import publish
@@ -220,6 +220,29 @@ async def test_another_film_in_one_source_begins_a_part(fragmented: bytes) -> No
     for fragment in fragments:
         films[fragment.header.part].fragments.append(fragment)
     assert [plain_of(film.fragments) for film in films] == [fragmented] * 3
+
+
+async def test_a_source_begins_its_parts_and_declares_its_losses() -> None:
+    """Breaks: a resized display does not play, or nobody learns that its encoder stood still."""
+    stream = Stream()
+    writer = Publisher(stream, grant(), clock_us=lambda: 10_000_000)
+
+    async def source() -> AsyncIterator[bytes | NewPart]:
+        yield b"one"
+        yield NewPart("resized")
+        yield b"two"
+        yield NewPart("encoder_exit", lost_s=2.5)
+        yield b"three"
+
+    await publish(source(), writer, "x264")
+    await writer.finish()
+    fragments = stream.in_order()
+    assert check_chain(fragments) == b"onetwothree"
+    parts = [fragment for fragment in fragments if fragment.header.kind is Kind.PART]
+    reasons = [PartSettings.parse(PartBody.parse(one.clear).settings).reason for one in parts]
+    assert reasons == ["start", "resized", "encoder_exit"]
+    gaps = [GapBody.parse(one.clear) for one in fragments if one.header.kind is Kind.GAP]
+    assert [(gap.to_us - gap.from_us, gap.reason) for gap in gaps] == [(0, "encoder_exit")]
 
 
 async def test_fragments_fit_into_the_messages_of_this_server() -> None:

@@ -22,7 +22,7 @@ from handlers.verify.report import Report
 from handlers.verify.session import verify
 from schemas.errors import EvidenceFalse, Misuse
 from schemas.ports import Jet, Source
-from schemas.ports.processes import Media, Picture
+from schemas.ports.processes import Media, NewPart, Picture
 from streams.cli import attach, output
 from streams.cli.board import View
 from streams.cli.looking import looking
@@ -138,9 +138,10 @@ class _Hashed:
         self._capture = capture
         self._sha256 = hashlib.sha256()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes | NewPart]:
         async for block in self._capture:
-            self._sha256.update(block)
+            if isinstance(block, bytes):
+                self._sha256.update(block)
             yield block
 
     def stop(self) -> None:

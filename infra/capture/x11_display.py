@@ -1,0 +1,248 @@
+"""Watches the size of one X11 display: it connects, asks for the root window, and hears of every change.
+
+1. The display belongs to somebody else. Nothing that it sends is trusted: sizes are bounded, an answer may
+   take ANSWER_S, and the socket must lead to a process of the expected user.
+2. No key stroke can be heard: the only selected events are changes of the root window's structure.
+3. This module speaks the wire itself, because it needs five messages and must never block the event loop.
+
+Source: X Window System Protocol (X11R7.7), appendix B (encoding).
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.errors import Denied, Unavailable
+
+SOCKETS = Path("/tmp/.X11-unix")
+COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+ANSWER_S = 5.0
+"""A display that has not answered by then hangs."""
+SETUP_MOST = 4 * 0xFFFF
+EXTRA_MOST = 1 << 20
+"""Bytes behind the first 32 of an answer or event; none that we ask for has more than a few."""
+SMALLEST, LARGEST = (16, 16), (7680, 4320)
+"""A size outside of these is no display that can be recorded."""
+
+CHANGE_WINDOW_ATTRIBUTES, GET_GEOMETRY = 2, 14
+EVENT_MASK, STRUCTURE_NOTIFY = 0x0800, 0x0002_0000
+REPLY, CONFIGURE_NOTIFY, GENERIC_EVENT = 1, 22, 35
+HEADER = struct.Struct("<BBHHH")
+ROOT = struct.Struct("<20xHH")
+CREDENTIALS = struct.Struct("3i")
+
+
+class Size(NamedTuple):
+    """Of a display, in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """A display to record."""
+
+    number: int
+    cookie: bytes = field(default=b"", repr=False)
+    """Of MIT-MAGIC-COOKIE-1; empty: the display asks for none."""
+    uid: int | None = None
+    """The display must be a process of this user; None: of any."""
+
+
+class X11Display:
+    """One connection to a display."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, root: int, news: asyncio.Event
+    ) -> None:
+        """news: set whenever the size has changed or the display is gone."""
+        self.size = Size(0, 0)
+        """The last size that the display told."""
+        self.is_gone = False
+        """The display has ended, or it sends nonsense."""
+        self._reader, self._writer, self._root, self._news = reader, writer, root, news
+        self._answered = asyncio.Event()
+        """Set also when no answer can come any more."""
+
+    async def ask_size(self) -> Size:
+        """Return the size of now. Raises Unavailable (display.gone, display.silent)."""
+        if self.is_gone:
+            raise _gone("it has ended")
+        self._answered.clear()
+        self._writer.write(struct.pack("<BxHI", GET_GEOMETRY, 2, self._root))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._answered.wait()
+        except TimeoutError:
+            raise _silent() from None
+        if self.is_gone:
+            raise _gone("it has ended")
+        return self.size
+
+    async def listen(self) -> None:
+        """Take answers and events until the display is gone."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, Unavailable):
+            events = EVENT_MASK, STRUCTURE_NOTIFY
+            self._writer.write(struct.pack("<BxHIII", CHANGE_WINDOW_ATTRIBUTES, 4, self._root, *events))
+            while True:
+                self._take(await self._message())
+        self.is_gone = True
+        self._answered.set()
+        self._news.set()
+
+    async def _message(self) -> bytes:
+        message = await self._reader.readexactly(32)
+        if message[0] & 0x7F in (REPLY, GENERIC_EVENT):
+            extra = 4 * int.from_bytes(message[4:8], "little")
+            if extra > EXTRA_MOST:
+                raise _gone("its answer is too long")
+            await self._reader.readexactly(extra)
+        return message
+
+    def _take(self, message: bytes) -> None:
+        kind = message[0] & 0x7F
+        if kind == REPLY:  # of GetGeometry: depth, sequence, length, root, x, y, width, height
+            self._resize(struct.unpack_from("<HH", message, 16))
+            self._answered.set()
+        elif kind == CONFIGURE_NOTIFY and int.from_bytes(message[8:12], "little") == self._root:
+            self._resize(struct.unpack_from("<HH", message, 20))
+
+    def _resize(self, size: tuple[int, int]) -> None:
+        found = _checked(*size)
+        if found != self.size:
+            self.size = found
+            self._news.set()
+
+
+@asynccontextmanager
+async def watched_display(display: Display, news: asyncio.Event) -> AsyncIterator[X11Display]:
+    """A connection to the display, closed afterwards; its size is known.
+
+    news: set whenever the size has changed or the display is gone.
+    Raises Unavailable (display.gone, display.silent), Denied (display.refused, display.foreign).
+    """
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.number}")
+    except TimeoutError:
+        raise _silent() from None
+    except OSError as error:
+        raise _gone(error.strerror or str(error)) from None
+    try:
+        _check_owner(writer.get_extra_info("socket"), display)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                root = await _set_up(reader, writer, display.cookie)
+        except TimeoutError:
+            raise _silent() from None
+        except (OSError, asyncio.IncompleteReadError):
+            raise _gone("it ended while it was asked") from None
+        watched = X11Display(reader, writer, root, news)
+        listening = asyncio.create_task(watched.listen())
+        try:
+            await watched.ask_size()
+            yield watched
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+    finally:
+        writer.close()
+
+
+def _check_owner(sock: socket.socket, display: Display) -> None:
+    _, found, _ = CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    if display.uid is not None and found != display.uid:
+        text = f"display :{display.number} is a process of user {found}, not of user {display.uid}"
+        raise Denied(text, code="display.foreign")
+
+
+async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cookie: bytes) -> int:
+    """Introduce us, and return the root window of the first screen."""
+    name = COOKIE_NAME if cookie else b""
+    hello = struct.pack("<cxHHHHxx", b"l", 11, 0, len(name), len(cookie))
+    writer.write(hello + _padded(name) + _padded(cookie))
+    status, reason, _, _, words = HEADER.unpack(await reader.readexactly(HEADER.size))
+    if 4 * words > SETUP_MOST:
+        raise _gone("its answer is too long")
+    body = await reader.readexactly(4 * words)
+    if status != 1:
+        text = body[:reason].decode("latin-1", "replace").strip() or "no reason"
+        raise Denied(f"the display refused us: {text}", code="display.refused")
+    try:
+        vendor, formats = int.from_bytes(body[16:18], "little"), body[21]
+        at = 32 + vendor + -vendor % 4 + 8 * formats
+        root = int(struct.unpack_from("<I", body, at)[0])
+        _checked(*ROOT.unpack_from(body, at))
+    except (struct.error, IndexError):
+        raise _gone("its answer is too short") from None
+    return root
+
+
+def read_cookie(path: Path, number: int, uid: int | None = None) -> bytes:
+    """Return the cookie for the display :number out of an Xauthority file; empty: it has none.
+
+    uid: the file must be of this user; None: of anyone. The user may have put anything there: it must be
+    a plain file, and no more than EXTRA_MOST bytes of it are read.
+    Raises Unavailable (display.cookie).
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            about = os.fstat(file)
+            plain = (about.st_mode & 0o170000) == 0o100000
+            if not plain or (uid is not None and about.st_uid not in (uid, 0)):
+                raise Unavailable(f"{path} is no file of user {uid}", code="display.cookie")
+            data = os.read(file, EXTRA_MOST)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}", code="display.cookie") from None
+    return _cookie(data, str(number).encode())
+
+
+def _cookie(data: bytes, number: bytes) -> bytes:
+    """The last cookie of the display; an Xauthority file is a run of five fields, four with their length."""
+    at, found = 0, b""
+    while at + 2 <= len(data):
+        at += 2
+        fields = []
+        for _ in range(4):
+            size = int.from_bytes(data[at : at + 2], "big")
+            fields.append(data[at + 2 : at + 2 + size])
+            at += 2 + size
+        _, display, name, cookie = fields
+        if at <= len(data) and name == COOKIE_NAME and display in (number, b""):
+            found = cookie
+    return found
+
+
+def written_cookie(number: int, cookie: bytes) -> bytes:
+    """Return an Xauthority file with one cookie, for every name of this host."""
+    fields = (b"", str(number).encode(), COOKIE_NAME, cookie)
+    return b"\xff\xff" + b"".join(len(field).to_bytes(2, "big") + field for field in fields)
+
+
+def _checked(width: int, height: int) -> Size:
+    if not (SMALLEST[0] <= width <= LARGEST[0] and SMALLEST[1] <= height <= LARGEST[1]):
+        raise _gone(f"its size {width}x{height} cannot be recorded")
+    return Size(width, height)
+
+
+def _silent() -> Unavailable:
+    return Unavailable(f"the display does not answer within {ANSWER_S:.0f} s", code="display.silent")
+
+
+def _gone(why: str) -> Unavailable:
+    return Unavailable(f"there is no display to record: {why}", code="display.gone")
+
+
+def _padded(text: bytes) -> bytes:
+    return text + bytes(-len(text) % 4)

@@ -1,0 +1,62 @@
+"""Real X11 displays without a screen (Xvfb), and the programs that move them."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from infra.capture.x11_display import written_cookie
+from tests.support.machine.absent import absent
+
+SCREEN = "1024x768x24"
+COOKIE = bytes(range(16))
+
+
+def program(name: str) -> str:
+    """Its path. Without it the test is skipped; in CI it fails."""
+    found = shutil.which(name)
+    if found is None:
+        absent(name, "uv run just packages")
+    return str(found)
+
+
+@contextlib.contextmanager
+def xvfb(folder: Path, cookie: bytes = COOKIE, screen: str = SCREEN) -> Iterator[int]:
+    """The number of a display of its own, which asks for the cookie."""
+    known = folder / "xvfb-authority"
+    known.write_bytes(written_cookie(0, cookie).replace(b"\0\x010", b"\0\0"))  # whatever number it takes
+    read, write = os.pipe()
+    with open(read, "rb") as told, open(folder / "xvfb.log", "wb") as log:
+        command = [program("Xvfb"), "-displayfd", str(write), "-screen", "0", screen]
+        options = ["-nolisten", "tcp", "-noreset", "-auth", str(known)]
+        server = subprocess.Popen([*command, *options], pass_fds=(write,), stdout=log, stderr=log)
+        os.close(write)
+        try:
+            number = told.readline()
+            assert number, (folder / "xvfb.log").read_text()
+            yield int(number)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+class Person:
+    """Somebody who works on a display."""
+
+    def __init__(self, folder: Path, number: int, cookie: bytes = COOKIE) -> None:
+        known = folder / f"person-{number}"
+        known.write_bytes(written_cookie(number, cookie))
+        self.environment = {**os.environ, "DISPLAY": f":{number}", "XAUTHORITY": str(known)}
+        self._holds_size = True
+
+    def run(self, name: str, *arguments: str, check: bool = True) -> None:
+        subprocess.run([program(name), *arguments], env=self.environment, check=check, capture_output=True)
+
+    def resize(self, size: str) -> None:
+        """Make the display smaller than it began, or as large again."""
+        if self._holds_size:  # an output that is on keeps the display at its size
+            self.run("xrandr", "--output", "screen", "--off", check=False)  # it does it, and complains
+            self._holds_size = False
+        self.run("xrandr", "--fb", size)
