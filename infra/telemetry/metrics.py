@@ -9,6 +9,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from threading import Lock
@@ -36,7 +37,7 @@ class Meter:
         from prometheus_client import CollectorRegistry, ProcessCollector
 
         self.process, self.expects = process, expects
-        self._instance = secrets.token_hex(4)
+        self._instance, self._began_us = secrets.token_hex(4), time.time_ns() // 1000
         self._registry = CollectorRegistry()
         self._families: dict[str, _Family] = {}
         self._rows: dict[str, _Rows] = {}
@@ -77,6 +78,7 @@ class Meter:
         answer: Answer = {
             "process": self.process,
             "instance": self._instance,
+            "began_us": self._began_us,
             "expects": self.expects,
             "families": [_told(family) for family in families],
         }

@@ -15,10 +15,12 @@ from schemas.telemetry.trace_context import TraceContext
 Rows = Mapping[tuple[str, ...], float]
 """Values by the values of their labels, in the order of the labels' names."""
 Answer = dict[str, Any]
-"""The samples of one process, as JSON: `process`, `instance`, `expects`, `families`.
+"""The samples of one process: JSON of `process`, `instance`, `began_us`, `expects` and `families`.
 
-expects: names of processes that should run beside it. A family has `name`, `type`, `text` and `samples`.
-A sample is [name, labels, value, exemplar]. An exemplar is null, or [labels, value, time in s].
+They come in this order. began_us: when the process began; older processes lack it. expects: names of
+processes that should run beside it.
+A family has `name`, `type`, `text` and `samples`. A sample is [name, labels, value, exemplar]. An exemplar
+is null, or [labels, value, time in s].
 """
 
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -5,34 +5,59 @@
 2. A process is known when it has answered once, or when another one says that it should run. It is forgotten
    after FORGET_S without an answer, unless somebody still expects it.
 3. Requests within OLDEST_S share one look: the page needs no token, and costs the others nothing more.
-4. An answer that is none of ours is left out. At most ANSWERS_MOST count.
+4. Answers are bounded. Of too many processes those that answered before come first; of too many bytes the
+   largest answers are left out. The page counts everything that it lacks.
+5. A name is kept: `worker@a`, `worker@a#2`. A process that starts takes the first name of its role that
+   nobody answers for. At the first look the older process has the lower number.
 """
 
 import asyncio
-import json
+import re
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.ports import Jet
-from schemas.ports.metrics import Answer, Samples
+from schemas.ports.metrics import Samples
+from streams.api.process_answers import PROCESS, Families, read_answers
 
 WAIT_S = 0.5
 OLDEST_S = 1.0
 FORGET_S = 300.0
-ANSWERS_MOST = 64
+PROCESSES_MOST = 500
+ANSWER_BYTES_MOST = 900_000
+"""A process with all its series has less (infra/telemetry/metrics.py)."""
+ALL_BYTES_MOST = 32 << 20
+"""A worker has 30 kB, and a service of many routes ten times that."""
+HEAD = re.compile(
+    rb'\{ ?"process": ?"([^"\\]{1,100})", ?"instance": ?"([^"\\]{1,100})"(?:, ?"began_us": ?(\d{1,18})\b)?'
+)
+"""So begins an answer. The rest of it is not read before all have come."""
+SILENT, TOO_MANY, TOO_LARGE, UNREADABLE = "silent", "too_many", "too_large", "unreadable"
+REASONS = (SILENT, TOO_MANY, TOO_LARGE, UNREADABLE)
+"""Why the page lacks the measurements of a process."""
 
 log = logger("lucid.metrics")
 
 
-class Seen(NamedTuple):
-    """One look at all processes. up: by name, whether the process answered."""
+class Process(NamedTuple):
+    """One run of a process, in the order in which names are given."""
 
-    answers: dict[str, Answer]
-    up: dict[str, bool]
+    role: str
+    began_us: int
+    instance: str
+
+
+class Seen(NamedTuple):
+    """One look at all processes. up: by name, whether the process answered. missing: counts by reason."""
+
+    families: Families
+    up: Mapping[str, bool]
+    missing: Mapping[str, int]
 
 
 class Processes:
@@ -40,7 +65,8 @@ class Processes:
 
     def __init__(self, jet: Jet, own: Samples) -> None:
         self._jet, self._own = jet, own
-        self._answered_s: dict[str, float] = {}
+        self._heard_s: dict[Process, float] = {}
+        self._names: dict[Process, str] = {}
         self._expected: set[str] = set()
         self._turn = asyncio.Lock()
         self._seen: tuple[float, Seen] | None = None
@@ -54,38 +80,99 @@ class Processes:
             return self._seen[1]
 
     async def _ask(self) -> Seen:
-        found: dict[tuple[str, str], Answer] = {}
-        self._take(found, self._own.sample())
-        known = {*self._answered_s, *self._expected}
-
-        def take(raw: bytes) -> bool:
-            self._take(found, raw)
-            return bool(known) and known <= {name for name, _ in found}
-
+        round_of = _Round(self._heard_s, self._expected)
+        round_of.take(self._own.sample())
         try:
-            await self._jet.request_all(subjects.METRICS, b"", WAIT_S, take)
+            await self._jet.request_all(subjects.METRICS, b"", WAIT_S, round_of.take)
         except LucidError as error:
             log.info("processes_unasked", error=error)
-        answers = named(dict(found))  # a late answer may still come
-        self._expected = {str(name) for one in answers.values() for name in one.get("expects", ())}
+        answers, missing = dict(round_of.answers), round_of.missing.copy()  # a late answer may still come
+        missing[TOO_MANY] = len(round_of.refused)
+        self._forget()
+        self._name(answers)
+        named = {self._names[process]: raw for process, raw in answers.items()}
+        before = self._seen[1].families if self._seen else {}
+        whole = {name: raw for name, raw in named.items() if raw}
+        read = await asyncio.to_thread(read_answers, whole, before)
+        missing[UNREADABLE] += len(read.unreadable)
+        missing[TOO_LARGE] += read.left_out
+        self._expected = set(sorted(read.expected)[:PROCESSES_MOST])
+        up = {name: name in named for name in sorted({*self._names.values(), *self._expected})}
+        missing[SILENT] = len(up) - sum(up.values())
+        return Seen(read.families, up, {why: missing[why] for why in REASONS})
+
+    def _forget(self) -> None:
         oldest_s = time.monotonic() - FORGET_S
-        self._answered_s = {name: at_s for name, at_s in self._answered_s.items() if at_s > oldest_s}
-        names = sorted({*self._answered_s, *self._expected, *answers})
-        return Seen(answers, {name: name in answers for name in names})
+        for process in [one for one, at_s in self._heard_s.items() if at_s < oldest_s]:
+            del self._heard_s[process]
+            self._names.pop(process, None)
 
-    def _take(self, found: dict[tuple[str, str], Answer], raw: bytes) -> None:
-        with suppress(ValueError, TypeError, KeyError, RecursionError):
-            answer: Answer = json.loads(raw)
-            process, instance = answer["process"], answer["instance"]
-            if isinstance(process, str) and isinstance(instance, str) and len(found) < ANSWERS_MOST:
-                found[process[:100], instance[:100]] = answer
-                self._answered_s[process[:100]] = time.monotonic()
+    def _name(self, answers: Collection[Process]) -> None:
+        """Name each process that has answered and has no name yet."""
+        holders = {name: process for process, name in self._names.items()}
+        tried: Counter[str] = Counter()
+        for process in sorted(one for one in answers if one not in self._names):
+            while True:
+                tried[process.role] += 1
+                name = shown_name(process.role, tried[process.role])
+                holder = holders.get(name)
+                if holder is None or holder not in answers:
+                    break
+            if holder is not None:
+                del self._names[holder]
+                self._heard_s.pop(holder, None)
+            self._names[process] = name
+            self._heard_s.setdefault(process, time.monotonic())
 
 
-def named(found: dict[tuple[str, str], Answer]) -> dict[str, Answer]:
-    """The answers by process. Processes of one name have a number behind it, from the second on."""
-    answers: dict[str, Answer] = {}
-    for process, instance in sorted(found):
-        number = sum(1 for one, _ in found if one == process and _ < instance)
-        answers[f"{process}#{number + 1}" if number else process] = found[process, instance]
-    return answers
+class _Round:
+    """The answers to one request. An answer that is left out is empty."""
+
+    def __init__(self, heard_s: dict[Process, float], expected: Collection[str]) -> None:
+        self._heard_s = heard_s
+        self._waited = {*heard_s, *expected}
+        self._is_known = bool(self._waited)
+        self.answers: dict[Process, bytes] = {}
+        self.refused: set[Process] = set()
+        self.missing: Counter[str] = Counter()
+        self._bytes = 0
+
+    def take(self, raw: bytes) -> bool:
+        """Keep one answer; return whether all known processes have answered."""
+        process = _process(raw)
+        if process is None:
+            self.missing[UNREADABLE] += 1
+        elif process not in self.answers:
+            if process in self._heard_s or len(self._heard_s) < PROCESSES_MOST:
+                self._heard_s[process] = time.monotonic()
+                self._keep(process, raw)
+            elif len(self.refused) < PROCESSES_MOST:
+                self.refused.add(process)
+        return self._is_known and not self._waited
+
+    def _keep(self, process: Process, raw: bytes) -> None:
+        self._waited -= {process, process.role}
+        self.answers[process] = raw
+        self._bytes += len(raw)
+        if len(raw) > ANSWER_BYTES_MOST:
+            self._leave_out(process)
+        while self._bytes > ALL_BYTES_MOST:
+            self._leave_out(max(self.answers, key=lambda one: len(self.answers[one])))
+
+    def _leave_out(self, process: Process) -> None:
+        self._bytes -= len(self.answers[process])
+        self.answers[process] = b""
+        self.missing[TOO_LARGE] += 1
+
+
+def _process(raw: bytes) -> Process | None:
+    """The process that an answer names; None: it is none of ours."""
+    head = HEAD.match(raw)
+    if head is None or PROCESS.fullmatch(head[1].decode(errors="replace")) is None:
+        return None
+    return Process(head[1].decode(), int(head[3] or 0), head[2].decode(errors="replace"))
+
+
+def shown_name(role: str, number: int) -> str:
+    """The name of a process. Processes of one role have a number behind it, from the second on."""
+    return f"{role}#{number}" if number > 1 else role

@@ -115,7 +115,7 @@ class RecordMeasurements:
     def recorded(self, event: Recorded, before: FoldState | None) -> None:
         """A chunk was closed. before: the fold at the last closed chunk; None: it is not known."""
         self._stage.made(event)
-        self._fragments.add(event.last_seq - event.first_seq + 1)
+        self._fragments.add(len(event.stream))
         if before is None:
             return
         lost = missing(event.state) - missing(before)

@@ -14,8 +14,10 @@ from handlers.retention.forecast import hours_to_full
 from infra.telemetry.metrics import OTHER, SERIES_MOST, Meter
 from schemas.errors import Unavailable
 from schemas.ports.metrics import NO_METER, trace_id_of
+from streams.api import process_answers
 from streams.api.metrics import Page
-from streams.api.processes import Processes, Seen, named
+from streams.api.process_answers import read_answers
+from streams.api.processes import ALL_BYTES_MOST, ANSWER_BYTES_MOST, PROCESSES_MOST, Processes, Seen
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -26,7 +28,8 @@ def answer(meter: Meter) -> dict[str, Any]:
 
 
 def page(**answers: Any) -> Page:
-    return Page(Seen(answers, dict.fromkeys(answers, True)))
+    read = read_answers({name: json.dumps(one).encode() for name, one in answers.items()})
+    return Page(Seen(read.families, dict.fromkeys(answers, True), {}))
 
 
 def values(text_page: str) -> dict[tuple[str, ...], float]:
@@ -130,8 +133,29 @@ HOSTILE = [
     gauge(type="summary"),
     gauge(["other", {}, 1, None]),
     gauge(["lucid_lag", {}, 1, None], ["lucid_lag", {}, 2, None]),
-    gauge(["lucid_lag", {"a b": "x", "process": "forged"}, 1, None]),
+    gauge(["lucid_lag", {"a b": "x", "process": "worker"}, 1, None]),
     gauge(["lucid_lag", {"a": 'x"\n'}, "many", None], ["lucid_lag"], 7),
+    gauge(["lucid_lag", {"a": "\ud800"}, 1, None], text="\udfff"),
+    gauge(["lucid_lag", {}, 10**400, None]),
+    gauge(["lucid_lag", {}, 1, [{"trace_id": TRACE}, 1, 1]]),
+    gauge(["lucid_process_up", {}, 7, None], name="lucid_process_up"),
+    gauge(["lucid_workers", {}, 7, None], name="lucid_workers"),
+    {
+        "families": [
+            {"name": "lucid_a", "type": "counter", "text": "", "samples": [["lucid_a_total", {}, 1, None]]},
+            {"name": "lucid_a_total", "type": "gauge", "text": "", "samples": [["lucid_a_total", {}, 2, 0]]},
+        ]
+    },
+    {
+        "families": [
+            {
+                "name": "lucid_b",
+                "type": "histogram",
+                "text": "",
+                "samples": [["lucid_b_bucket", {"le": "1"}, 1, [{"trace_id": TRACE}, "x", "y"]]],
+            }
+        ]
+    },
 ]
 
 
@@ -145,14 +169,133 @@ def test_an_answer_of_a_stranger_leaves_the_page_valid(hostile: Any) -> None:
         lines = encode(made).decode().splitlines()
         samples = [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("#")]
         assert len(samples) == len(set(samples))
+        types = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+        assert len(types) == len(set(types))
         assert not [line for line in lines if "fake" in line]
     assert values(text(made).decode())["lucid_lag", "worker", "store"] == 3
 
 
-def test_processes_of_one_name_stay_apart() -> None:
-    """Breaks: with two conductors the page has every series twice, and is refused."""
-    found = {("conductor@a", "2"): {"n": 2}, ("conductor@a", "1"): {"n": 1}, ("worker", "0"): {"n": 3}}
-    assert named(found) == {"conductor@a": {"n": 1}, "conductor@a#2": {"n": 2}, "worker": {"n": 3}}
+class Asked:
+    """Services that give these answers."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.ended = False
+        """Whether the wait of the last request ended before its time."""
+
+    async def request_all(self, _subject: str, _data: bytes, _timeout_s: float, take: Any) -> None:
+        self.ended = False
+        for raw in self.answers:
+            self.ended = take(raw) or self.ended
+
+
+def run_of(process: str, began_us: int, instance: str) -> bytes:
+    """The answer of one run of a process; its sample tells the instance."""
+    sample = ["lucid_run", {"instance": instance}, 1, None]
+    family = {"name": "lucid_run", "type": "gauge", "text": "", "samples": [sample]}
+    head = {"process": process, "instance": instance, "began_us": began_us}
+    return json.dumps({**head, "expects": [], "families": [family]}).encode()
+
+
+async def names(processes: Processes) -> dict[str, str]:
+    """The instance that each name stands for, and `down`."""
+    processes._seen = None
+    seen = await processes.look()
+    runs = seen.families["lucid_run"].samples if "lucid_run" in seen.families else ()
+    shown = {one.labels["process"]: one.labels["instance"] for one in runs}
+    return {name: shown.get(name, "up" if is_up else "down") for name, is_up in seen.up.items()}
+
+
+async def test_processes_keep_their_names_while_others_come_and_go() -> None:
+    """Breaks: with each start all counters of a fleet change places, and every rate is nonsense."""
+    one, two, three = (run_of("worker@a", 10 + number, name) for number, name in enumerate("zyx"))
+    asked = Asked(two, three, one)
+    processes = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    assert await names(processes) == {"http": "up", "worker@a": "z", "worker@a#2": "y", "worker@a#3": "x"}
+    asked.answers = [three, two]
+    down = {"http": "up", "worker@a": "down", "worker@a#2": "y", "worker@a#3": "x"}
+    assert await names(processes) == down
+    again = run_of("worker@a", 99, "a")
+    asked.answers = [three, again, two]
+    assert await names(processes) == down | {"worker@a": "a"}
+    asked.answers.reverse()
+    restarted = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    assert list(await names(restarted)) == list(down)
+
+
+async def test_a_page_waits_for_each_process_that_it_knows() -> None:
+    """Breaks: whoever answers fast with the name of a worker hides the real one."""
+    real, false = run_of("worker", 1, "real"), run_of("worker", 2, "false")
+    asked = Asked(real)
+    processes = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    await names(processes)
+    asked.answers = [false]
+    await names(processes)
+    assert not asked.ended
+    asked.answers = [false, real]
+    await names(processes)
+    assert asked.ended
+
+
+async def test_strangers_without_end_push_no_known_process_off_the_page() -> None:
+    """Breaks: one client that makes up names hides all workers, and fills the memory of Prometheus."""
+    real = [run_of("worker", number, f"real-{number}") for number in range(3)]
+    asked = Asked(*real)
+    processes = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    known = await names(processes)
+    for turn in range(3):
+        strangers = [run_of(f"worker@{turn}-{n}", 0, f"{n}") for n in range(PROCESSES_MOST)]
+        asked.answers = [*strangers, *real]
+        found = await names(processes)
+        assert len(found) <= PROCESSES_MOST
+        assert found.items() >= known.items()
+        seen = await processes.look()
+        assert seen.missing["too_many"] > 0
+        assert (turn > 0) is (seen.missing["silent"] > 0)
+
+
+async def test_of_too_many_bytes_the_largest_answers_are_left_out_and_counted() -> None:
+    """Breaks: answers of many megabytes fill the memory of the API, or hide small ones."""
+    small = [run_of("worker", number, f"small-{number}") for number in range(3)]
+    room = ALL_BYTES_MOST // ANSWER_BYTES_MOST
+    large = [run_of("large", 0, f"{number}" + " " * 90) for number in range(room + 2)]
+    large = [raw.ljust(ANSWER_BYTES_MOST) for raw in large]
+    asked = Asked(*large, run_of("huge", 0, "h").ljust(ANSWER_BYTES_MOST + 1), *small, b"[]", b"\xff")
+    processes = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    found = await names(processes)
+    assert [found["worker"], found["worker#2"], found["worker#3"]] == ["small-0", "small-1", "small-2"]
+    seen = await processes.look()
+    assert seen.missing == {"silent": 0, "too_many": 0, "too_large": 3, "unreadable": 2}
+    page = values(text(Page(seen)).decode())
+    assert page["lucid_processes_missing", "too_large"] == 3
+
+
+async def test_a_family_keeps_its_type() -> None:
+    """Breaks: one small answer with a false type takes a measurement of all workers off the page."""
+    worker, conductor = Meter("worker"), Meter("conductor")
+    worker.counter("lucid_stage_chunks", "Chunks.", stage="store").add()
+    conductor.rows("lucid_lag", "Lag.", (), lambda: {(): 3})
+    asked = Asked(worker.sample(), conductor.sample())
+    processes = Processes(asked, Meter("http"))  # type: ignore[arg-type]
+    for _ in range(2):
+        processes._seen = processes._seen and (0.0, processes._seen[1])
+        seen = await processes.look()
+        assert seen.families["lucid_stage_chunks"].type == "counter"
+        assert seen.families["lucid_lag"].type == "gauge"
+        false = gauge(name="lucid_stage_chunks")["families"], gauge(type="counter")["families"]
+        head = {"process": "a", "instance": "b", "families": [*false[0], *false[1]]}
+        asked.answers.append(json.dumps(head).encode())
+
+
+def test_of_too_many_samples_the_largest_answers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: a page grows beyond the time that Prometheus waits for it, and nothing is measured any more."""
+    monkeypatch.setattr(process_answers, "SAMPLES_MOST", 10)
+    many = gauge(*(["lucid_lag", {"n": str(number)}, 1, None] for number in range(8)))
+    few = gauge(["lucid_lag", {}, 1, None])
+    told = {"many": many, "few": few, "more": gauge(*many["families"][0]["samples"] * 2)}
+    read = read_answers({name: json.dumps(one).encode() for name, one in told.items()})
+    assert {one.labels["process"] for one in read.families["lucid_lag"].samples} == {"many", "few"}
+    assert read.left_out == 1
 
 
 async def test_a_process_that_no_longer_answers_is_shown_as_down() -> None:
@@ -161,15 +304,11 @@ async def test_a_process_that_no_longer_answers_is_shown_as_down() -> None:
     supervisor = Meter("up", ("conductor", "http", "worker"))
     answering = [worker.sample(), supervisor.sample(), b"garbage", b"[]", b'{"process": 7, "instance": {}}']
 
-    class Asked:
-        async def request_all(self, subject: str, data: bytes, timeout_s: float, take: Any) -> None:
-            for raw in answering:
-                take(raw)
-
-    processes = Processes(Asked(), own)  # type: ignore[arg-type]
+    asked = Asked(*answering)
+    processes = Processes(asked, own)  # type: ignore[arg-type]
     first = await processes.look()
     assert first.up == {"conductor": False, "http": True, "up": True, "worker": True}
-    answering[:2] = [supervisor.sample()]
+    asked.answers[:2] = [supervisor.sample()]
     assert await processes.look() is first  # scrapes that come together share one look
     processes._seen = None
     assert (await processes.look()).up["worker"] is False
@@ -183,7 +322,8 @@ async def test_without_nats_a_process_still_shows_its_own() -> None:
             raise Unavailable("down", code="nats.disconnected")
 
     seen = await Processes(Down(), Meter("http")).look()  # type: ignore[arg-type]
-    assert (list(seen.answers), seen.up) == (["http"], {"http": True})
+    assert seen.up == {"http": True}
+    assert seen.families["process_open_fds"].samples[0].labels == {"process": "http"}
 
 
 def test_without_a_meter_nothing_is_kept() -> None:

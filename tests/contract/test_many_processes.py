@@ -1,0 +1,126 @@
+"""One page over hundreds of processes on a real server, beside answers of strangers."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from infra.jetstream import Jet, connect
+from infra.nats_server.server import NatsServer
+from infra.telemetry.metrics import Meter
+from schemas import subjects
+from streams.api import processes
+from streams.api.metrics import WORKER, Metrics
+from streams.api.processes import ANSWER_BYTES_MOST, PROCESSES_MOST
+from streams.pipeline.measurements import RecordMeasurements, StageMeasurements
+from streams.pipeline.stages import STAGES
+from tests.support.machine.waiting import PATIENCE_S
+
+WORKERS = 200
+PAGE_BYTES_MOST = 16 << 20
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All processes share this machine's cores with the tests; every request is a look of its own."""
+    monkeypatch.setattr(processes, "WAIT_S", 2.0)
+    monkeypatch.setattr(processes, "OLDEST_S", 0.0)
+
+
+@asynccontextmanager
+async def answering(server: NatsServer, *answers: bytes) -> AsyncIterator[None]:
+    """Processes that answer so, over one connection."""
+    jet = await connect(server.url, name="many", timeout_s=PATIENCE_S)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(jet.close)
+        for one in answers:
+            await stack.enter_async_context(jet.serve(subjects.METRICS, lambda raw=one: raw))  # type: ignore[misc]
+        yield
+
+
+def worker(host: int) -> bytes:
+    """A worker with all the series of its stages."""
+    meter = Meter(f"worker@node-{host % 100}")
+    RecordMeasurements(meter)
+    for stage in STAGES:
+        StageMeasurements(meter, stage.verb).began(0.1)
+    meter.value(WORKER, "Partitions of a worker.", lambda: 16)
+    return meter.sample()
+
+
+def samples(page: bytes) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in read_text(page.decode())
+        for sample in family.samples
+    }
+
+
+def missing(page: dict[tuple[str, ...], float], why: str) -> float:
+    return page["lucid_processes_missing", why]
+
+
+async def until_up(metrics: Metrics, count: int) -> dict[tuple[str, ...], float]:
+    """The page, once so many processes are up."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            page, _ = await metrics.text("")
+            assert len(page) < PAGE_BYTES_MOST
+            found = samples(page)
+            if sum(value for (name, *_), value in found.items() if name == "lucid_process_up") == count:
+                return found
+
+
+async def test_the_page_of_two_hundred_workers_is_whole(server: NatsServer, jet: Jet) -> None:
+    """Breaks: in a large installation workers vanish from the page, and nobody misses one that hangs."""
+    metrics, workers = Metrics(jet, Meter("http")), [worker(number) for number in range(WORKERS)]
+    async with answering(server, *workers):
+        found = await until_up(metrics, WORKERS + 1)
+        assert found["lucid_workers",] == WORKERS
+        done = [key for key in found if key[0] == "lucid_stage_chunks_total" and key[2] == "store"]
+        names = {f"worker@node-{host}{again}" for host in range(WORKERS // 2) for again in ("", "#2")}
+        assert {key[1] for key in done} == names
+        assert {value for key, value in found.items() if key[0] == "lucid_processes_missing"} == {0}
+    async with answering(server, *workers[:-7]):
+        found = await until_up(metrics, WORKERS + 1 - 7)
+        down = {key[1] for key, value in found.items() if key[0] == "lucid_process_up" and not value}
+        assert down == {f"worker@node-{host}#2" for host in range(93, 100)}
+        assert missing(found, "silent") == 7
+
+
+async def test_answers_of_strangers_take_no_process_off_the_page(server: NatsServer, jet: Jet) -> None:
+    """Breaks: one client that answers much, wrongly or without end blinds everybody on call."""
+    many = "x" * 200
+    family = {
+        "name": "lucid_flood",
+        "type": "gauge",
+        "text": "",
+        "samples": [["lucid_flood", {"n": f"{number}{many}"}, 1, None] for number in range(2000)],
+    }
+    large, huge = ({"process": name, "instance": "1", "families": [family]} for name in ("large", "huge"))
+    strangers = (
+        json.dumps(large).encode(),
+        json.dumps(huge).encode().ljust(ANSWER_BYTES_MOST + 1),
+        b'{"process": "cut", "instance": "1", "families": [' + b"[" * 100_000,
+        b"garbage",
+        b"",
+    )
+    without_end = [b'{"process":"x-%d","instance":"1","families":[]}' % number for number in range(600)]
+    metrics, workers = Metrics(jet, Meter("http")), [worker(number) for number in range(8)]
+    async with answering(server, *workers):
+        before = await until_up(metrics, 9)
+        kept = {key for key in before if not key[0].startswith("process_")}
+        async with answering(server, *strangers):
+            found = await until_up(metrics, 12)
+            assert found.keys() >= kept
+            assert (missing(found, "too_large"), missing(found, "unreadable")) == (1, 3)
+        async with answering(server, *without_end):
+            found = await until_up(metrics, PROCESSES_MOST - 3)
+            assert found.keys() >= kept
+            assert found["lucid_workers",] == 8
+            assert missing(found, "too_many") > 0
+        found = await until_up(metrics, 9)
+        assert (missing(found, "too_large"), missing(found, "unreadable")) == (0, 0)
