@@ -4,15 +4,15 @@ The SDK of OpenTelemetry is imported only then: that takes 0.2 s, and most comma
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from infra.disk.data_dir import DataDir
 from infra.telemetry.otel_environment import is_on
 from schemas.config.logs import logger
 from schemas.ports.broker import Jet
+from schemas.ports.files import DataDir
 from schemas.ports.telemetry import NO_TRACES, Tracer
 
 PACKAGE, FOLDER = "lucid-sessions", "traces"
@@ -33,6 +33,16 @@ async def traced(jet: Jet, service: str, data: DataDir, server: str = "") -> Asy
         yield
     finally:
         await asyncio.to_thread(jet.tracer.close)
+
+
+@contextmanager
+def traced_apart(service: str, data: DataDir) -> Iterator[Tracer]:
+    """Trace work without a connection until the block ends."""
+    tracer = _begin(service, data.where("temp"), (data.read_run() or {}).get("otlp_url", ""))
+    try:
+        yield tracer
+    finally:
+        tracer.close()
 
 
 def _begin(service: str, temp: Path, server: str) -> Tracer:

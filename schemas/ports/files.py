@@ -158,6 +158,9 @@ class DataDir(Protocol):
     @property
     def temp(self) -> Path: ...
 
+    def where(self, name: str) -> Path:
+        """Return the place of a folder. Nothing is made."""
+
     def session_evidence(self, uid: bytes, events: Iterable[bytes]) -> Evidence:
         """Return the evidence of one sealed session. events: the lines of its event log."""
 

@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from schemas.telemetry.trace_context import TraceContext
+
 Fact = str | int | float | bool
 Facts = Mapping[str, Fact]
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
@@ -123,6 +125,14 @@ class _NoTraces:
         return ""
 
     def close(self) -> None: ...
+
+
+def child(tracer: Tracer, name: str, kind: Kind = "internal", above: str = "", *, key: str = "") -> Span:
+    """Begin a span below this traceparent; empty: below CURRENT. It begins no trace without one."""
+    parent = above or CURRENT.get()
+    if not tracer.on or TraceContext.parse(parent) is None:
+        return NO_SPAN
+    return tracer.span(name, kind, parent, key=key)
 
 
 NO_SPAN: Span = _NoSpan()

@@ -19,10 +19,21 @@ FRAGMENTS: Final = "lucid.fragments"
 PLAIN_BYTES: Final = "lucid.plain.bytes"
 PAYLOAD_BYTES: Final = "lucid.payload.bytes"
 SEALED_BYTES: Final = "lucid.sealed.bytes"
+CODE: Final = "lucid.code"
+ACTION: Final = "lucid.action"
+COMMAND: Final = "lucid.command"
+ERROR: Final = "error.type"
+REPLAY: Final = "lucid.replay"
+OUTCOME: Final = "lucid.outcome"
+CHUNKS: Final = "lucid.chunks"
+BYTES: Final = "lucid.bytes"
+FAULTS: Final = "lucid.faults"
+EVENTS: Final = "lucid.events"
 BODY_BYTES: Final = "messaging.message.body.size"
 
 RECORDING_TEMPLATE: Final = "lucid.rec.{partition}.{host}.{session}"
 CHUNK_TEMPLATE: Final = "lucid.chunk.{step}.{partition}.{session}"
+DEAD_TEMPLATE: Final = "lucid.dead.{stage}.{partition}.{session}"
 
 
 def message_facts(operation: str, template: str, session: str) -> dict[str, Fact]:

@@ -2,14 +2,22 @@
 
 1. The span is CURRENT inside: commands and uploads of the request name it.
 2. Its name has the template of the route, never the path. Polls of health and metrics have no span.
+3. It lasts until the last byte of the answer: that of a download tells how long the caller took.
+4. As the conventions want it, an answer from 500 on is an error, one below is none.
 """
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.access.routes import OPEN
+from schemas.errors import LucidError
 from schemas.ports import Jet
-from streams.api.measured import METHODS, UNKNOWN
+from schemas.ports.telemetry import Fact
+from schemas.subjects import SESSION_ID
+from schemas.telemetry.span_facts import SESSION
+from streams.api.measured import BUG, METHODS, PROBLEM, UNKNOWN
+
+BUGS_FROM = 500
 
 
 class Traced:
@@ -30,13 +38,17 @@ class Traced:
                 if message["type"] == "http.response.start" and span.recording:
                     route = getattr(scope.get("route"), "path_format", "") or UNKNOWN
                     span.rename(f"{method} {route}")
-                    span.set(
-                        {
-                            "http.request.method": method,
-                            "http.route": route,
-                            "http.response.status_code": message["status"],
-                        }
-                    )
+                    span.set({"http.request.method": method, "http.route": route})
+                    span.set({"http.response.status_code": message["status"], "url.scheme": scope["scheme"]})
+                    span.set(_facts(scope))
+                    if message["status"] >= BUGS_FROM:
+                        span.fail(LucidError("", code=scope.get(PROBLEM, BUG)))
                 await send(message)
 
             await self._app(scope, receive, sent)
+
+
+def _facts(scope: Scope) -> dict[str, Fact]:
+    """The session that a route names. A path of no route may hold anything: it is no fact."""
+    named = scope.get("path_params", {}).get("session_id", "")
+    return {SESSION: named, "url.path": scope["path"]} if SESSION_ID.fullmatch(str(named)) else {}

@@ -27,7 +27,7 @@ from streams.host.send_quota import SendQuota
 from streams.host.session_start import start_session
 from streams.host.source_feed import publish
 from streams.keys.keystore import KeyStore
-from streams.roles.drivers import FileSource, Installation, connected, prepare_memory
+from streams.roles.drivers import FileSource, Installation, connected, prepare_memory, traced
 from streams.roles.local_system import running
 
 SESSION, HOST = "bench-pipeline", "bench-host"
@@ -78,7 +78,7 @@ async def record(cue: Cue, spec: JsonObject) -> JsonObject:
     prepare_memory()
     here = Installation.here()
     settings = here.settings.session()
-    async with connected(spec["url"], "lucid-publisher") as jet, here.traced(jet, "lucid-host"):
+    async with connected(spec["url"], "lucid-publisher") as jet, traced(jet, "lucid-host", here.data):
         grant = await start_session(jet, here.identity, HOST, spec["session"], settings)
         source = FileSource(spec["source"], READ_FRAGMENTS * fragment_bytes(settings.chunk_bytes))
         publisher = Publisher(jet, grant, quota=SendQuota.of(jet, grant.session, grant.credential))

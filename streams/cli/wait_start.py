@@ -22,7 +22,7 @@ from schemas.ports import Jet
 from streams.cli import output
 from streams.cli.live import LiveLines
 from streams.control.client import call
-from streams.roles.drivers import Installation, Where, connected
+from streams.roles.drivers import Installation, Where, connected, traced
 
 WAIT_S = 60.0
 SUCCESSOR_S = 10.0
@@ -103,7 +103,7 @@ async def connection(here: Installation, name: str, *, serving: bool) -> AsyncIt
         finally:
             waiting.end()
         if name != ASKS:
-            await stack.enter_async_context(here.traced(jet, name))
+            await stack.enter_async_context(traced(jet, name, here.data))
         yield jet
 
 

@@ -7,7 +7,9 @@ from schemas import subjects
 from schemas.events.chunk import Redriven
 from schemas.events.headers import headers
 from schemas.ports import Jet
+from schemas.ports.telemetry import child
 from schemas.telemetry import span_facts
+from schemas.telemetry.span_facts import CHUNK_TEMPLATE, message_facts
 
 SPAN = "publish chunk.redriven"
 
@@ -22,8 +24,9 @@ async def redrive(jet: Jet, session: Session, indices: Iterable[int], recorded: 
             session=session.id, uid=session.uid, run=session.run, index=index, recorded=recorded[index]
         )
         above = await _traceparent(jet, recorded[index])
-        with jet.tracer.span(SPAN, "producer", above, key=f"redrive.{session.run}") as span:
-            span.set({span_facts.SESSION: session.id, span_facts.INDEX: index, span_facts.RUN: session.run})
+        with child(jet.tracer, SPAN, "producer", above, key=f"redrive.{session.run}") as span:
+            span.set(message_facts("send", CHUNK_TEMPLATE, session.id))
+            span.set({span_facts.INDEX: index, span_facts.RUN: session.run})
             await jet.publish(
                 subjects.chunk(subjects.REDRIVEN, session.id),
                 event.model_dump_json().encode(),

@@ -20,10 +20,10 @@ def measured(meter: Meter, answer: Answer) -> Answer:
 
     async def answered(name: str, raw: bytes) -> bytes:
         began_s = time.perf_counter()
-        with bound(session=_session(raw)):
+        with bound(session=session_of(raw)):
             found = await answer(name, raw)
         seconds = time.perf_counter() - began_s
-        code = _code(found) if found.startswith(REFUSED) else ""
+        code = code_of(found)
         meter.counter(
             "lucid_commands", "Commands by outcome.", command=name, outcome="refused" if code else "ok"
         ).add()
@@ -37,7 +37,7 @@ def measured(meter: Meter, answer: Answer) -> Answer:
     return answered
 
 
-def _session(raw: bytes) -> str:
+def session_of(raw: bytes) -> str:
     """The session that a request names; empty: none, or nothing that can be one."""
     with suppress(ValueError, AttributeError, TypeError, RecursionError):
         named = json.loads(raw).get("session")
@@ -45,7 +45,10 @@ def _session(raw: bytes) -> str:
     return ""
 
 
-def _code(found: bytes) -> str:
+def code_of(found: bytes) -> str:
+    """The code of an answer that is a refusal; empty: it is none."""
+    if not found.startswith(REFUSED):
+        return ""
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(found)["error"]["code"])
     return "command.bug"

@@ -4,6 +4,7 @@
    letter is published again; within the stream's window the server drops the second one by its message id.
    That id names the session, because sequences of two shards may be equal.
 2. DEAD lets the oldest go when it is full: a refusal can always be written down.
+3. A letter stays in the trace of its message. Its span has the same id when it is published again.
 """
 
 from collections import Counter
@@ -15,14 +16,20 @@ from pydantic import ValidationError
 from schemas import subjects
 from schemas.errors import LucidError, NotFound, Rejected, session_absent
 from schemas.events.chunk import ChunkEvent, Dead
-from schemas.events.headers import too_long
+from schemas.events.headers import headers, too_long
 from schemas.events.upcast import read_chunk_event
-from schemas.ports import Reader, Writer
+from schemas.ports import Reader, Span, Writer
 from schemas.ports.messages import Message
+from schemas.ports.metrics import trace_id_of
+from schemas.ports.telemetry import child
+from schemas.telemetry import span_facts
+from schemas.telemetry.span_facts import DEAD_TEMPLATE, message_facts
+from schemas.telemetry.trace_context import TraceContext
 from streams.event_store.recordings import Recordings
 
 BODY_BYTES = 64 * 1024
 """Kept of the message's body: base64 of a whole one would not fit into a message. It stays in its stream."""
+SPAN = "publish lucid.dead"
 BUG = "job.failed"
 """Code of an error that is none of ours."""
 MOST, MOST_BYTES = 100, 10 << 20
@@ -51,13 +58,29 @@ def dead_letter(stage: str, session: str, message: Message, error: Exception) ->
     )
 
 
-async def publish_dead_letter(jet: Writer, dead: Dead) -> None:
-    """Write it into DEAD. Safe to repeat. Raises Unavailable, NoSpace."""
-    await jet.publish(
-        subjects.dead(dead.stage, dead.session),
-        dead.model_dump_json().encode(),
-        msg_id=f"dead.{dead.stage}.{dead.session}.{dead.seq}.{dead.run}",
-    )
+async def publish_dead_letter(jet: Writer, dead: Dead, above: str = "") -> None:
+    """Write it into DEAD. above: the traceparent of the attempt that failed, or of the refused fragment.
+
+    Safe to repeat. Raises Unavailable, NoSpace.
+    """
+    with _span(jet, dead, above) as span:
+        trace = span.traceparent or (above if TraceContext.parse(above) else "")
+        await jet.publish(
+            subjects.dead(dead.stage, dead.session),
+            dead.model_dump_json().encode(),
+            headers=headers(dead.type, trace) if trace else None,
+            msg_id=f"dead.{dead.stage}.{dead.session}.{dead.seq}.{dead.run}",
+        )
+
+
+def _span(jet: Writer, dead: Dead, above: str) -> Span:
+    """The span of one letter. A message without a trace begins none."""
+    span = child(jet.tracer, SPAN, "producer", above, key=f"dead.{dead.stage}.{dead.seq}")
+    span.set(message_facts("send", DEAD_TEMPLATE, dead.session))
+    span.set({span_facts.STAGE: dead.stage, span_facts.STREAM_SEQ: dead.seq, span_facts.CODE: dead.code})
+    if dead.index >= 0:
+        span.set({span_facts.INDEX: dead.index, span_facts.RUN: dead.run})
+    return span
 
 
 async def dead_letters(jet: Reader, session_id: str) -> list[dict[str, Any]]:
@@ -70,7 +93,8 @@ async def dead_letters(jet: Reader, session_id: str) -> list[dict[str, Any]]:
         with suppress(Rejected):
             event = read_chunk_event(message.data)
             if isinstance(event, Dead):
-                letters.append(event.model_dump(mode="json", exclude={"type", "session", "body"}))
+                letter = event.model_dump(mode="json", exclude={"type", "session", "body"})
+                letters.append({**letter, "trace_id": trace_id_of(message.headers)})
     return letters
 
 

@@ -21,11 +21,15 @@ from schemas.format.digest import Buffer
 from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
 from schemas.ports import Blobs
+from schemas.telemetry.span_facts import OUTCOME
 from streams.event_store.recordings import Recordings
+from streams.evidence.proof_spans import ReplaySpans
 from streams.evidence.repair import Repair
 from streams.keys.held_keys import HeldKeys
 from streams.pipeline.recompute import Recompute
 from streams.scheduling.threads import Threads
+
+NO_SPANS = ReplaySpans()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Replay:
     keys: HeldKeys
     manifest: Manifest
     material: Material
+    spans: ReplaySpans = NO_SPANS
 
     async def run(self) -> AsyncIterator[Replayed]:
         """Every listed chunk in order, without lost ones. A chunk with a released source is only read.
@@ -60,6 +65,12 @@ class Replay:
 
     async def one(self, entry: Entry) -> Replayed:
         """One listed chunk that is not lost. Raises as `run`."""
+        with self.spans.of_chunk(entry) as span:
+            done = await self._one(entry)
+            span.set({OUTCOME: done.outcome.value})
+            return done
+
+    async def _one(self, entry: Entry) -> Replayed:
         if entry.track == INDEX_TRACK:
             made = seal_index_chunk(self.material, self.keys.keys.dek, self._index[entry.index])
             return await self._compare(entry, made)

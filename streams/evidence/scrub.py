@@ -26,9 +26,11 @@ from schemas.ports.metrics import Meter
 from schemas.ports.read_models import Place, SessionFilter, SessionQuery
 from schemas.ports.scrub_place import ScrubPlace
 from schemas.subjects import ALL_LIFECYCLE, LIFECYCLE
+from schemas.telemetry.span_facts import BYTES, CHUNKS, FAULTS
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
+from streams.evidence.proof_spans import session_span
 from streams.evidence.scrub_pace import ScrubPace
 from streams.evidence.scrub_progress import ScrubProgress, measure_pass
 from streams.evidence.session_proof import Checked, Fault, SessionProof
@@ -48,6 +50,7 @@ LIST_S = 0.2
 PAGE = 200
 SHOWN_FINDINGS = 20
 WISHES_MOST = 100
+SPAN = "prove session"
 SCRUB, ACTION = Caller("scrub", frozenset()), "proof_failed"
 
 log = logger("lucid.scrub")
@@ -252,14 +255,20 @@ class Scrub:
         progress, pace = self._progress, self._pace
         began_s, idle_us = time.monotonic(), pace.paced_us + pace.waited_us
         cpu_us, waited_us = pace.cpu_us, pace.waited_us
-        try:
-            async for checked in checks:
-                progress.count(checked, session.id, placed=placed)
-                if checked.fault is not None:
-                    self._report(session.id, checked.fault)
-                await progress.checkpoint()
-        except Rejected as error:
-            self._find(session.id, error)
+        with session_span(self._parts.store.jet.tracer, SPAN, session.id, session.uid) as span:
+            files = size = faults = 0
+            try:
+                async for checked in checks:
+                    progress.count(checked, session.id, placed=placed)
+                    files, size = files + checked.files, size + checked.size
+                    if checked.fault is not None:
+                        faults += 1
+                        self._report(session.id, checked.fault)
+                    await progress.checkpoint()
+            except Rejected as error:
+                span.fail(error)
+                self._find(session.id, error)
+            span.set({CHUNKS: files, BYTES: size, FAULTS: faults})
         idle_us = pace.paced_us + pace.waited_us - idle_us
         busy_us = max(round((time.monotonic() - began_s) * 1e6) - idle_us, 0)
         progress.measure(pace.cpu_us - cpu_us, busy_us, pace.waited_us - waited_us)

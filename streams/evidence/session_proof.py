@@ -31,10 +31,12 @@ from schemas.format.index import Entry
 from schemas.format.manifest import Manifest
 from schemas.ports import Jet
 from schemas.ports.files import NO_FILE
+from schemas.telemetry.span_facts import OUTCOME
 from streams.event_store.chunk_log import recorded_events, stream_seqs
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
 from streams.evidence.evidence_store import EvidenceStore
+from streams.evidence.proof_spans import ReplaySpans
 from streams.evidence.repair import Repair
 from streams.evidence.replay import Replay
 from streams.evidence.scrub_pace import ScrubPace
@@ -190,16 +192,20 @@ class SessionProof:
                 manifest = await self._off_loop(lambda: self.evidence.manifest(session))
                 material = await material_of(self._jet, self.log, session)
                 chunks = self.evidence.chunks
-                replay = Replay(self.recordings, chunks, self.threads, held, manifest, material)
+                spans = await ReplaySpans.of(self._jet, session)
+                replay = Replay(self.recordings, chunks, self.threads, held, manifest, material, spans)
                 done = await replay.one(entry)
                 return done.outcome, done.quarantined
             assert session.created is not None
             recorded = await self._recorded(session, entry.index)
             context = Context(recorded, 0, session.created.settings, held.keys)
-            made = (await Recompute(self.recordings, self.threads).sealed(0, context))[1]
-            host = session.created.host
-            repair = Repair(self.evidence.chunks, self.threads, held, session.uid, host)
-            return await repair.compare(entry, made)
+            repair = Repair(self.evidence.chunks, self.threads, held, session.uid, session.created.host)
+            spans = await ReplaySpans.of(self._jet, session)
+            with spans.of_chunk(entry) as span:
+                made = (await Recompute(self.recordings, self.threads).sealed(0, context))[1]
+                outcome, quarantined = await repair.compare(entry, made)
+                span.set({OUTCOME: outcome.value})
+            return outcome, quarantined
 
     async def _recorded(self, session: Session, index: int) -> Recorded:
         async for event in recorded_events(self._jet, session.id):

@@ -15,10 +15,15 @@ from schemas.events.chunk import Chunked, Compressed, Encrypted, Recorded
 from schemas.format.digest import Buffer
 from schemas.format.fragment import Fragment, parse
 from schemas.ports.metrics import NO_METER, Meter
+from schemas.ports.telemetry import child
+from schemas.telemetry.span_facts import FRAGMENTS, INDEX, SESSION
 from streams.event_store.chunk_log import data_seqs
 from streams.event_store.recordings import Recordings
 from streams.pipeline.spilled_fragments import Kept, Spilled, read_back
 from streams.scheduling.threads import Threads, is_slow
+
+SPAN = "recompute chunk"
+"""A span with this one below it did not find the bytes in memory."""
 
 log = logger("lucid.recompute")
 
@@ -36,7 +41,9 @@ class Recompute:
         """The chunk's data fragments by seq. Raises RefusedByState (chunk.source_gone)."""
         self._count()
         seqs = data_seqs(recorded)
-        found = await self._recordings.get_many(recorded.session, seqs)
+        with child(self._recordings.jet.tracer, SPAN) as span:
+            span.set({SESSION: recorded.session, INDEX: recorded.index, FRAGMENTS: len(seqs)})
+            found = await self._recordings.get_many(recorded.session, seqs)
         missing = [seq for seq in seqs if seq not in found]
         if missing:
             raise RefusedByState(

@@ -220,7 +220,7 @@ class Runner:
             self.failed += 1
             span.fail(error, sent=sent)
             span.end()
-            await self._fail(message, error, slow=slow)
+            await self._fail(message, error, carried(span, message), slow=slow)
             if slow and ours is not None:
                 await asyncio.wait({ours})
                 forget = asyncio.get_running_loop().call_later  # another worker may have the next delivery
@@ -249,7 +249,7 @@ class Runner:
                 with suppress(LucidError):
                     await self._reader.in_progress(message)
 
-    async def _fail(self, message: Message, error: Exception, *, slow: bool) -> None:
+    async def _fail(self, message: Message, error: Exception, traceparent: str, *, slow: bool) -> None:
         """Write the outcome of a failed job. If even that fails, the message is redelivered."""
         self._tries.fail(message, error)
         counts = not slow and not isinstance(error, Retryable)
@@ -257,7 +257,7 @@ class Runner:
         spent = self._spent[message.seq]
         try:
             if isinstance(error, Rejected) or spent > self._limits.retries:
-                await self._dead_letter(message, error)
+                await self._dead_letter(message, error, traceparent)
                 await retry(lambda: self._reader.ack_sync(message), ACKNOWLEDGE)
                 self._measured.failed(error)
                 self._measured.dead(getattr(error, "code", BUG))
@@ -283,11 +283,11 @@ class Runner:
         except LucidError as worse:
             log.warning("outcome_unwritten", stage=self.verb, seq=message.seq, error=worse)
 
-    async def _dead_letter(self, message: Message, error: Exception) -> None:
+    async def _dead_letter(self, message: Message, error: Exception, traceparent: str) -> None:
         session = subjects.session_of(message.subject)
         if subjects.SESSION_ID.fullmatch(session) is None:
             log.error("unnameable", stage=self.verb, seq=message.seq, subject=message.subject[:200])
             return  # DEAD has no subject for it; the message stays in its stream
         dead = dead_letter(self.verb, session, message, error)
         log.error("dead_lettered", stage=self.verb, session=session, index=dead.index, code=dead.code)
-        await publish_dead_letter(self._jet, dead)
+        await publish_dead_letter(self._jet, dead, traceparent)

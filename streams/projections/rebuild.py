@@ -14,10 +14,12 @@ from schemas import subjects
 from schemas.errors import NotFound
 from schemas.ports import Jet
 from schemas.ports.read_models import Views
+from schemas.telemetry.span_facts import EVENTS
 from streams.projections.changes import Changes, log_id
 from streams.projections.projector import Documents, source_name
 
 IDLE_S = 0.05
+SPAN = "rebuild read models"
 
 
 class Progress(NamedTuple):
@@ -45,6 +47,15 @@ async def rebuild(
 
     Raises NotFound (log.empty), Conflict (views.generation): another rebuild has begun.
     """
+    with jet.tracer.span(SPAN) as span:
+        done = await _rebuild(jet, views, documents, report)
+        span.set({EVENTS: done.events, "lucid.documents": done.documents})
+        return done
+
+
+async def _rebuild(
+    jet: Jet, views: Views, documents: Documents, report: Callable[[Progress], None]
+) -> Progress:
     name, _ = await log_id(jet)
     if not name:
         raise NotFound("the log has no event yet", code="log.empty", hint="lucid record")

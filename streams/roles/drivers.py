@@ -7,7 +7,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from infra.processes.swap import plain_swap
 from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
 from infra.services.health import ask_health
-from infra.telemetry.begin_traces import traced
+from infra.telemetry.begin_traces import traced, traced_apart
 from infra.telemetry.logs import configure_logs
 from infra.telemetry.metrics import Meter
 from schemas import ports
@@ -92,6 +92,8 @@ __all__ = [
     "server_version",
     "skip_old_objects",
     "supervised",
+    "traced",
+    "traced_apart",
     "unreadable",
     "write_copy",
 ]
@@ -219,10 +221,6 @@ class Installation:
     def views(self) -> ports.Views:
         url = self.settings.mongodb_url
         return MongoViews(url) if url else SqliteViews(self._data.path / "views.sqlite")
-
-    def traced(self, jet: ports.Jet, service: str, server: str = "") -> AbstractAsyncContextManager[None]:
-        """Trace the work over this connection until the block ends, if the environment says where to."""
-        return traced(jet, service, self._data, server)
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""

@@ -25,7 +25,7 @@ from schemas.ports.processes import TraceServer
 from schemas.subjects import METRICS
 from streams.control.client import call
 from streams.event_store.topology import declare
-from streams.roles.drivers import Installation, Jaeger, connected, free_port, own_pid, supervised
+from streams.roles.drivers import Installation, Jaeger, connected, free_port, own_pid, supervised, traced
 
 LOOPBACK = "127.0.0.1"
 READY_S = 180.0
@@ -84,7 +84,7 @@ async def running(
         await server.start()
         stack.push_async_callback(server.stop)
         jet = await stack.enter_async_context(connected(server.url, "lucid-up", credential=here.credential))
-        await stack.enter_async_context(here.traced(jet, "lucid-up", otlp_url))
+        await stack.enter_async_context(traced(jet, "lucid-up", data, otlp_url))
         folder = here.logged_keys(jet)
         await folder.check()  # before streams are made: where they are, others take it for a log
         await declare(jet, server.max_file, shards=here.settings.shards)

@@ -1,39 +1,22 @@
 """Traces in a real Jaeger: each chunk of a session is one trace, from its host to the store."""
 
-import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import pytest
 
-from infra.disk.data_dir import DataDir
 from schemas import subjects
 from schemas.telemetry.trace_context import TraceContext
-from streams.roles.drivers import connected
-from tests.support.program.installation import Installation, running, until
-from tests.support.servers.jaeger import Seen, Traces, jaeger
+from tests.support.program.chunk_contexts import traces_of
+from tests.support.program.installation import Installation, until
+from tests.support.servers.jaeger import Seen, Traces
 
 STAGES = ["record", "chunk", "compress", "encrypt", "merkle", "store"]
 CHUNKS = 24
 BLOCK = os.urandom(256 << 10)
 PUBLISH, SPAN = "publish lucid.rec", "process chunk.{}"
-
-
-@pytest.fixture(scope="module")
-def traces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
-    with jaeger(tmp_path_factory.mktemp("jaeger")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def system(traces: Traces, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    folder = tmp_path_factory.mktemp("traced")
-    with running(folder / "data", OTEL_EXPORTER_OTLP_ENDPOINT=traces.otlp_url) as installation:
-        yield installation
 
 
 def worker(system: Installation) -> psutil.Process:
@@ -47,20 +30,6 @@ def feed(recording: "subprocess.Popen[bytes]", blocks: int) -> None:
     for _ in range(blocks):
         recording.stdin.write(BLOCK)
         recording.stdin.flush()
-
-
-def traces_of(system: Installation, session: str, step: str) -> list[TraceContext]:
-    """The contexts that the events of one step name."""
-
-    async def read() -> list[TraceContext | None]:
-        async with connected(DataDir(system.data).read_run()["nats_url"], "test") as jet:
-            found = jet.read_all(subjects.CHUNKS, subjects.chunk(step, session))
-            headers = [message.headers async for message in found]
-        return [TraceContext.parse(one["traceparent"]) for one in headers if "traceparent" in one]
-
-    contexts = asyncio.run(read())
-    assert None not in contexts
-    return [one for one in contexts if one is not None]
 
 
 def one_line(spans: list[Seen]) -> list[Seen]:

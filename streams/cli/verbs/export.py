@@ -12,9 +12,10 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -28,12 +29,15 @@ from schemas.format import dsse
 from schemas.format.manifest import Manifest
 from schemas.format.trust import TrustFile
 from schemas.ports.evidence import Evidence
+from schemas.ports.telemetry import NO_SPAN, Span
+from schemas.telemetry.span_facts import ACTION, BYTES
 from streams.cli import output
 from streams.cli.attach import attached, is_copy, looking_up, run
 from streams.cli.looking import ReasonOption, ended, looking
 from streams.cli.output import JsonFlag
 from streams.cli.verbs.verify import read_beside, read_keys
 from streams.event_store.audit_log import Asked
+from streams.evidence.proof_spans import session_span
 from streams.evidence.sealed_session import GuardedEvidence, keys_file, load_sealed, open_keys
 from streams.evidence.trust import trust_file, trusted_keys
 from streams.roles.drivers import (
@@ -44,9 +48,12 @@ from streams.roles.drivers import (
     mode_at,
     new_file,
     read_bounded,
+    traced_apart,
     write_copy,
 )
 
+NAME, SPAN = "lucid-export", "export session"
+"""Of this process and its work, in traces."""
 STDOUT = "-"
 ORIGINAL, EVIDENCE, WITH_KEYS = "export", "export_evidence", "export_keys"
 """Actions in the audit chain."""
@@ -122,7 +129,7 @@ def export(
         raise Misuse("with --out - the bytes are the only thing on stdout", code="usage")
     if out == STDOUT:
         output.require_delivery()
-    result: dict[str, object] = {}
+    result: dict[str, Any] = {}
     if trust_to is not None:
         result |= _export_trust(trust_to, root_key, new_root, as_json)
     if target:
@@ -130,14 +137,29 @@ def export(
         to = ", ".join([*([str(absolute(evidence))] if evidence else []), *([out] if out else [])])
         origin = _origin(target, keys, Purpose(action, to, reason))
         result["session"] = origin.name
-        with ended(origin.asked):
+        with ended(origin.asked), _traced(origin, action) as span:
             if evidence is not None:
                 result |= _export_evidence(origin, evidence, with_keys, as_json)
             if out:
                 result |= _export_original(origin, out, track, part, as_json)
+            span.set({BYTES: result.get("bytes", 0) + result.get("out_bytes", 0)})
     if as_json:
         output.emit(result)
     return 0
+
+
+@contextmanager
+def _traced(origin: Origin, action: str) -> Iterator[Span]:
+    """The span of an export, in the trace of the session. The export of a copy has none."""
+    if origin.asked is None:
+        yield NO_SPAN
+        return
+    with (
+        traced_apart(NAME, Installation.here().data) as tracer,
+        session_span(tracer, SPAN, origin.name, origin.uid) as span,
+    ):
+        span.set({ACTION: action})
+        yield span
 
 
 def _origin(target: str, keys: Path | None, purpose: Purpose) -> Origin:

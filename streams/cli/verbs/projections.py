@@ -19,6 +19,8 @@ from streams.projections.rebuild import rebuild as rebuild_all
 from streams.roles.drivers import Installation
 
 REDRAWN_S = 0.2
+NAME = "lucid-rebuild"
+"""Of a rebuild, in traces."""
 
 projections = group()
 
@@ -69,7 +71,7 @@ async def _shown(here: Installation) -> dict[str, Any]:
 
 
 async def _rebuilt(here: Installation, report: Callable[[Progress], None]) -> Progress:
-    async with attach.attached() as jet, _documents(here, jet) as documents:
+    async with attach.attached(name=NAME) as jet, _documents(here, jet) as documents:
         return await rebuild_all(jet, here.views, documents, report)
 
 

@@ -15,18 +15,22 @@ from schemas import subjects
 from schemas.errors import EXIT_OK, EvidenceFalse, RefusedByState, outcome
 from schemas.format.file_names import chunk_file
 from schemas.ports import Jet
+from schemas.telemetry.span_facts import CHUNKS, OUTCOME
 from streams.cli import attach, output
 from streams.cli.looking import ReasonOption, looking
 from streams.cli.output import JsonFlag
 from streams.control.client import call
 from streams.event_store.recordings import Recordings
 from streams.event_store.session_log import SessionLog
+from streams.evidence.proof_spans import ReplaySpans
 from streams.evidence.replay import Replay, Replayed
 from streams.evidence.sealed_session import SealedSession, load_sealed, open_keys
 from streams.evidence.sealing import material_of
 from streams.roles.drivers import Installation
 from streams.scheduling.threads import Threads
 
+NAME = "lucid-replay"
+"""Of this process, in traces."""
 TEXTS = {
     Judgement.SAME: "made again to the byte",
     Judgement.RESTORED: "restored",
@@ -49,7 +53,7 @@ def replay(
 
 async def _replay(name: str, reason: str, as_json: bool) -> int:
     here = Installation.here()
-    async with attach.attached(serving=True) as jet:
+    async with attach.attached(serving=True, name=NAME) as jet:
         try:
             found = await load_sealed(jet, here.data, name)
         except RefusedByState as error:
@@ -60,8 +64,11 @@ async def _replay(name: str, reason: str, as_json: bool) -> int:
             output.print_result(shown, [line], as_json)
             return EXIT_OK
         async with looking(here, jet) as looks, looks.look("replay", name, reason, uid=found.session.uid):
-            chunks = [chunk async for chunk in (await _sealed(jet, here, found)).run()]
-    good = all(chunk.outcome.good for chunk in chunks)
+            work = await _sealed(jet, here, found)
+            with work.spans.of_session() as span:
+                chunks = [chunk async for chunk in work.run()]
+                good = all(chunk.outcome.good for chunk in chunks)
+                span.set({CHUNKS: len(chunks), OUTCOME: "true" if good else "false"})
     result = {"session": name, "true": good, "chunks": [_json(chunk) for chunk in chunks]}
     output.print_result(result, _lines(name, chunks), as_json)
     return EXIT_OK if good else outcome(EvidenceFalse("", code="replay")).exit_code
@@ -76,6 +83,7 @@ async def _sealed(jet: Jet, here: Installation, found: SealedSession) -> Replay:
         keys=await open_keys(here.key_files, here.keyring, session),
         manifest=here.evidence.manifest(session),
         material=await material_of(jet, SessionLog(jet), session),
+        spans=await ReplaySpans.of(jet, session),
     )
 
 

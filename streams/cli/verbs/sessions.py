@@ -224,8 +224,10 @@ def _details(shown: dict[str, Any]) -> list[str]:
         first = f", the first {len(refused)}" if shown["dead"] > len(refused) else ""
         lines.append(f"  {output.count_of(shown['dead'], 'message')} refused{first}:")
     for (stage, code), count in Counter((one["stage"], one["code"]) for one in refused).items():
-        message = next(one["message"] for one in refused if (one["stage"], one["code"]) == (stage, code))
-        lines.append(f"    {count} by {stage}: {code}: {message}"[: output.COLUMNS])
+        first_of = next(one for one in refused if (one["stage"], one["code"]) == (stage, code))
+        lines.append(f"    {count} by {stage}: {code}: {first_of['message']}"[: output.COLUMNS])
+        if first_of.get("trace_id"):
+            lines.append(f"      trace {first_of['trace_id']}")
     return lines + [
         f"  {'' if number else 'next':<6}{command}" for number, command in enumerate(shown["next"])
     ]

@@ -41,9 +41,10 @@ class ChunkTraces:
         if context is not None and len(self._noted) < NOTED_MOST:
             self._noted[stream_seq] = context, time.time_ns()
 
-    def drop(self, stream_seq: int) -> None:
-        """The fold did not take the fragment."""
-        self._noted.pop(stream_seq, None)
+    def drop(self, stream_seq: int) -> str:
+        """The fold did not take the fragment; return its traceparent, empty: it has none."""
+        context, _ = self._noted.pop(stream_seq, (None, 0))
+        return "" if context is None else str(context)
 
     def restart(self, previous: str, traceparents: Mapping[int, str]) -> None:
         """Begin again at a checkpoint. previous: of the last chunk; traceparents: of its open fragments."""

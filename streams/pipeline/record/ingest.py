@@ -182,7 +182,12 @@ class Ingest:
         if self._strays <= STRAYS:
             why = f"host {subjects.host_of(message.subject)} is not the session's"
             self._shared.dead_letter(
-                recording.identity.session, message.seq, "fragment.host", why, message.data
+                recording.identity.session,
+                message.seq,
+                "fragment.host",
+                why,
+                message.data,
+                message.headers.get("traceparent", ""),
             )
 
     async def _fold_all(self) -> None:

@@ -47,16 +47,16 @@ class Outputs:
                     log.info("recording_ended", session=session, refused=self.refusals.count, **counts)
                     self.checkpoints.append(output)
                 case pieces.Refused(fragment, code, message):
-                    self._drop(fragment)
-                    self.refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof)
+                    above = self._drop(fragment)
+                    self.refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof, above)
                 case pieces.Duplicate(fragment):
                     self._drop(fragment)
                 case pieces.LateDuplicate(fragment):
-                    self._drop(fragment)
-                    self.shared.side_tasks.add(partial(self.refusals.compare_late, fold, fragment))
+                    above = self._drop(fragment)
+                    self.shared.side_tasks.add(partial(self.refusals.compare_late, fold, fragment, above))
         self.refusals.watch(fold)
 
-    def _drop(self, fragment: pieces.FoldedFragment) -> None:
-        """Forget a fragment that the fold has not taken."""
+    def _drop(self, fragment: pieces.FoldedFragment) -> str:
+        """Forget a fragment that the fold has not taken; return its traceparent."""
         self.shared.chunk_memory.drop(self.identity.uid, fragment.stream_seq)
-        self.traces.drop(fragment.stream_seq)
+        return self.traces.drop(fragment.stream_seq)

@@ -42,16 +42,17 @@ class Refusals:
         self._shared, self._session = shared, session
         self._ending: asyncio.Task[None] | None = None
 
-    def dead_letter(self, seq: int, code: str, message: str, body: Bytes) -> None:
-        """Count a refused fragment. seq: its stream sequence."""
+    def dead_letter(self, seq: int, code: str, message: str, body: Bytes, traceparent: str) -> None:
+        """Count a refused fragment. seq, traceparent: of its message."""
         self.count += 1
         self._shared.measurements.refused()
         if self.count <= DEAD_LETTERS:
-            self._shared.dead_letter(self._session, seq, code, message, body)
+            self._shared.dead_letter(self._session, seq, code, message, body, traceparent)
 
     def refuse(self, fold: Fold, message: Message, unfit: Unfit, *, is_ending: bool) -> None:
         """Count a message that no fold can take. is_ending: its host signed it as the session's final."""
-        self.dead_letter(message.seq, unfit.code, unfit.message, message.data)
+        above = message.headers.get("traceparent", "")
+        self.dead_letter(message.seq, unfit.code, unfit.message, message.data, above)
         if is_ending:
             fold.refuse_final(Kind.FINAL, unfit.code)
             self.watch(fold)
@@ -61,15 +62,14 @@ class Refusals:
         if self._ending is None and fold.refused_final and not fold.ended:
             self._ending = asyncio.create_task(self._end(fold.refused_final), name=f"end {self._session}")
 
-    async def compare_late(self, fold: Fold, fragment: FoldedFragment) -> None:
+    async def compare_late(self, fold: Fold, fragment: FoldedFragment, traceparent: str) -> None:
         """Compare a late duplicate with the fragment that was taken at its place; a rare path."""
         taken = await find_fragment(self._shared.jet, self._session, fragment.header)
         if taken is not None:
             fold.compare(fragment, *taken)
         else:  # inside a declared gap: it stays lost, because a later chunk may be closed already
-            self.dead_letter(
-                fragment.stream_seq, "fragment.late", "its place was declared lost", fragment.proof
-            )
+            why = "its place was declared lost"
+            self.dead_letter(fragment.stream_seq, "fragment.late", why, fragment.proof, traceparent)
 
     async def close(self) -> None:
         """Give up an abort that the log does not hold yet: the next owner of the session asks again."""

@@ -47,10 +47,12 @@ class Shared:
     def jet(self) -> Jet:
         return self.recordings.jet
 
-    def dead_letter(self, session: str, seq: int, code: str, message: str, body: Bytes) -> None:
-        """Put a refused fragment into DEAD, as a side task. seq: its stream sequence."""
+    def dead_letter(
+        self, session: str, seq: int, code: str, message: str, body: Bytes, traceparent: str
+    ) -> None:
+        """Put a refused fragment into DEAD, as a side task. seq, traceparent: of its message."""
         self.measurements.dead(code)
         log.warning("fragment_refused", session=session, seq=seq, code=code)
         kept = bytes(body[:BODY_BYTES])
         dead = Dead(stage="record", session=session, seq=seq, code=code, message=message, body=kept)
-        self.side_tasks.add(partial(publish_dead_letter, self.jet, dead))
+        self.side_tasks.add(partial(publish_dead_letter, self.jet, dead, traceparent))
