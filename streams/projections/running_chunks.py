@@ -2,10 +2,13 @@
 
 1. The first look reads the newest `recorded` and `stored` event of each session; a later look reads the new
    ones alone. After a long time without a look it begins anew.
-2. Chunks are stored side by side: the numbers of a session may miss a chunk or two. Where exact numbers are
-   wanted, ask session_places.py.
+2. Chunks are stored side by side, so the newest `stored` event may be of an older chunk. If it is, the first
+   look also reads the events behind the newest `recorded` one.
+3. A chunk that was left behind by later ones is not seen here. Where exact numbers are wanted, ask
+   session_places.py.
 """
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -20,6 +23,7 @@ NAMES_AT_ONCE = 500
 """Newest events of so many sessions in one question."""
 ANEW_MESSAGES = 20_000
 """After so many events of all steps the newest ones are cheaper."""
+READS_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class Counts:
 
     recorded: int = 0
     recorded_us: int = 0
+    recorded_seq: int = 0
+    """In CHUNKS: the chunk's `stored` event comes behind it."""
     stored: int = 0
     stored_us: int = 0
 
@@ -67,6 +73,16 @@ class RunningChunks:
                 asked = [subjects.chunk(step, name) for name in part]
                 for message in (await self._jet.lasts(subjects.CHUNKS, asked, 0)).values():
                     self._take(message)
+        slots = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def read_on(name: str) -> None:
+            async with slots:
+                stored, first = subjects.chunk(subjects.STORED, name), self.counts[name].recorded_seq + 1
+                async for message in self._jet.read_all(subjects.CHUNKS, stored, first):
+                    self._take(message)
+
+        behind = [name for name in names if self.counts[name].stored < self.counts[name].recorded]
+        await asyncio.gather(*map(read_on, behind))
 
     def _take(self, message: Message) -> None:
         counts = self.counts.get(subjects.session_of(message.subject))
@@ -78,7 +94,7 @@ class RunningChunks:
             return  # of a newer version, or foreign
         at_us = message.stream_time_ns // 1000
         if isinstance(event, Recorded) and event.index >= counts.recorded:
-            counts.recorded, counts.recorded_us = event.index + 1, at_us
+            counts.recorded, counts.recorded_us, counts.recorded_seq = event.index + 1, at_us, message.seq
         elif isinstance(event, Stored):
             counts.stored = max(counts.stored, event.index + 1)
             counts.stored_us = max(counts.stored_us, at_us)

@@ -1,5 +1,6 @@
 """What streams.conductor.stage_watch says of stages over a real server."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from streams.conductor.stage_watch import StageWatch
 from streams.event_store import topology
 from streams.pipeline.stages import STAGES
 from streams.pipeline.worker import join
+from tests.support.machine.waiting import PATIENCE_S
 
 COMPRESS = next(stage for stage in STAGES if stage.verb == "compress")
 NOTHING = Sample(0, ())
@@ -33,6 +35,12 @@ class Watched:
         answer: dict[str, Any] = json.loads(self.watch.answer())
         return answer
 
+    async def sees(self, stage: str, waiting: int) -> None:
+        """Look, at one time, until so many wait: the server counts a message a moment after it has it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.watch.states()[stage]["waiting"] != waiting:
+                await self.watch.look()
+
     async def stalled(self, seconds: float) -> list[str]:
         return [stage for stage, one in (await self.after(seconds)).items() if one["stalled"]]
 
@@ -51,8 +59,9 @@ async def test_a_stage_that_moves_nothing_while_chunks_wait_is_stalled_and_no_ot
         await join(jet, stage, 0, 1)
     assert await watched.stalled(120) == []
     await jet.publish(subjects.chunk(COMPRESS.reads[0], "demo"), b"{}")
+    await watched.sees("compress", waiting=1)
     assert await watched.stalled(60) == []
-    told = await watched.after(10)
+    told = await watched.after(5)
     assert [stage for stage, one in told.items() if one["stalled"]] == ["compress"]
     assert (told["compress"]["waiting"], told["compress"]["still_s"]) == (1, 65.0)
     reader = jet.pull(subjects.CHUNKS, "compress-0-of-1", batch=1)
