@@ -18,6 +18,8 @@ from schemas.errors import Misuse
 from schemas.format.digest import h
 from schemas.subjects import UPLOAD_HOST
 
+TOKEN_MOST_BYTES = 8192
+"""Longer ones are refused unread. NATS and HTTP carry headers of this size."""
 SUBJECT_MOST = 200
 """Characters of a token's subject: an entry of the audit chain holds all of them."""
 _LABEL = re.compile(r"[A-Za-z0-9_.-]{1,100}")

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.access.issuer import ADMIN_FILE
-from infra.access.refusals import TOKEN_MOST_BYTES
+from schemas.access import TOKEN_MOST_BYTES
 from schemas.config.access import AccessSettings
 from schemas.errors import Unreadable
 from schemas.ports.access import NO_MEMBERS
+
+ADMIN_FILE = "admin.token"
 
 
 class FileCredential:

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import jwt
 
+from infra.access.credential import ADMIN_FILE
 from infra.access.secret import TokenSecret
-from infra.access.tokens import SECRET_ALGORITHM, Wanted
+from infra.access.tokens import SECRET_ALGORITHM
+from infra.access.wanted_claims import Wanted
 from infra.disk.data_dir import make_writable_folder
 from infra.disk.durable import write_private
 from schemas.access import Role
 from schemas.errors import Denied, Unavailable
 
-ADMIN_FILE = "admin.token"
 OPERATOR = "operator"
 """Subject of the operator's token."""
 ADMIN_LIFE_S = 24 * 3600.0

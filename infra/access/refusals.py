@@ -5,10 +5,9 @@ from contextlib import contextmanager
 
 import jwt
 
+from schemas.access import TOKEN_MOST_BYTES
 from schemas.errors import Unauthenticated
 
-TOKEN_MOST_BYTES = 8192
-"""Longer ones are refused unread. NATS and HTTP carry headers of this size."""
 NEW_ONE = "get a new one from the auth service, or on the machine of the installation: lucid token"
 
 

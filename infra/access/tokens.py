@@ -20,6 +20,7 @@ from infra.access.host_tokens import claimed_host, verified_host
 from infra.access.jwks import ALGORITHMS, KeySet
 from infra.access.refusals import bad_claim, bad_token, checked_size, translated
 from infra.access.secret import TokenSecret
+from infra.access.wanted_claims import Wanted
 from schemas.access import GIVEN_ROLES, SUBJECT_MOST, Caller, Role
 from schemas.errors import Misuse
 from schemas.format.digest import h
@@ -27,15 +28,6 @@ from schemas.format.digest import h
 SECRET_ALGORITHM = "HS256"
 REMEMBERED_MOST = 4096
 ROLES_READ_MOST = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The claims that a token must have. Empty: any."""
-
-    issuer: str = ""
-    audience: str = ""
-    leeway_s: float = 30
 
 
 @dataclass(frozen=True, slots=True)

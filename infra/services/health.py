@@ -8,8 +8,6 @@ import asyncio
 import ssl
 from functools import cache
 
-import httpx
-
 from schemas.errors import Unavailable
 
 ASK_S = 2.0
@@ -26,6 +24,8 @@ async def ask_health(url: str) -> None:
 
     Raises Unavailable (service.unreachable, service.slow, service.unhealthy).
     """
+    import httpx  # a process that asks no other service never needs it
+
     try:
         async with (
             asyncio.timeout(ASK_S),

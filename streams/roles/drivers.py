@@ -3,6 +3,7 @@
 1. It composes and decides nothing: its callers decide the use of a driver.
 2. A process that asks for keys is excluded from core dumps before the first key is in memory.
 3. A plain function of this machine or process needs no port, and is handed on by its name.
+4. Drivers with large libraries (tokens, MongoDB) are imported when they are made: most verbs need none.
 """
 
 import ssl
@@ -14,10 +15,8 @@ from typing import Any
 
 from infra import jetstream
 from infra.access.credential import own_credential
-from infra.access.issuer import JwtIssuer
-from infra.access.jwks import KeySet
 from infra.access.secret import TokenSecret
-from infra.access.tokens import JwtTokens, Wanted
+from infra.access.wanted_claims import Wanted
 from infra.blobs.disk import DiskBlobs
 from infra.capture.drawn_desktop import drawn, record_desktop
 from infra.capture.ffmpeg import decode, encodes_h264
@@ -29,7 +28,6 @@ from infra.disk.evidence_copy import COPY_HINT, KEYS, copy_at, mode_at, read_bou
 from infra.disk.overflow import DiskOverflow, raised_file_limit
 from infra.jetstream import Where
 from infra.keys.folder import KeyFolder
-from infra.keys.host_identity import HostIdentity
 from infra.keys.index_key import IndexKeyFile
 from infra.keys.master import Keyring
 from infra.keys.mirrored_folder import MirroredKeyFolder
@@ -45,7 +43,6 @@ from infra.processes.jaeger import Jaeger
 from infra.processes.machine import free_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_objects
 from infra.processes.swap import plain_swap
-from infra.read_models.mongo import MongoViews
 from infra.read_models.sqlite import SqliteViews
 from infra.services.health import ask_health
 from infra.telemetry.begin_traces import traced, traced_apart
@@ -57,46 +54,12 @@ from schemas.ports.processes import Picture
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import LoggedKeyFolder
 
-__all__ = [
-    "COPY_HINT",
-    "KEYS",
-    "FileSource",
-    "Installation",
-    "Jaeger",
-    "Where",
-    "absolute",
-    "ask_health",
-    "blobs",
-    "config_files",
-    "configure_logs",
-    "connected",
-    "copy_at",
-    "decode",
-    "dialled",
-    "die_with",
-    "drawn",
-    "drawn_desktop",
-    "effective",
-    "encodes_h264",
-    "free_port",
-    "mode_at",
-    "near_misses",
-    "new_file",
-    "own_host",
-    "own_pid",
-    "plain_swap",
-    "prepare_memory",
-    "raised_file_limit",
-    "read_bounded",
-    "server",
-    "server_version",
-    "skip_old_objects",
-    "supervised",
-    "traced",
-    "traced_apart",
-    "unreadable",
-    "write_copy",
-]
+__all__ = ["COPY_HINT", "KEYS", "FileSource", "Installation", "Jaeger", "Where", "absolute", "ask_health"]
+__all__ += ["blobs", "config_files", "configure_logs", "connected", "copy_at", "decode", "dialled"]
+__all__ += ["die_with", "drawn", "drawn_desktop", "effective", "encodes_h264", "free_port", "mode_at"]
+__all__ += ["near_misses", "new_file", "own_host", "own_pid", "plain_swap", "prepare_memory"]
+__all__ += ["raised_file_limit", "read_bounded", "server", "server_version", "skip_old_objects"]
+__all__ += ["supervised", "traced", "traced_apart", "unreadable", "write_copy"]
 
 
 class Installation:
@@ -151,11 +114,16 @@ class Installation:
     @cached_property
     def tokens(self) -> ports.Tokens:
         """Raises Misuse (config.jwt_secret): nothing could verify a token."""
+        from infra.access.jwks import KeySet
+        from infra.access.tokens import JwtTokens
+
         keys = KeySet(self.settings.jwt_jwks) if self.settings.jwt_jwks else None
         return JwtTokens(self._secret, keys, self._wanted)
 
     @cached_property
     def issuer(self) -> ports.Issuer:
+        from infra.access.issuer import JwtIssuer
+
         by_auth_service = self.settings.environment == "production" and bool(self.settings.jwt_jwks)
         return JwtIssuer(self._secret, self._data.path, self._wanted, allowed=not by_auth_service)
 
@@ -220,7 +188,11 @@ class Installation:
     @cached_property
     def views(self) -> ports.Views:
         url = self.settings.mongodb_url
-        return MongoViews(url) if url else SqliteViews(self._data.path / "views.sqlite")
+        if url:
+            from infra.read_models.mongo import MongoViews
+
+            return MongoViews(url)
+        return SqliteViews(self._data.path / "views.sqlite")
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""
@@ -233,6 +205,8 @@ class Installation:
 
     def identity(self, host: str) -> ports.HostIdentity:
         """One host's key and counter, locked. Raises Unavailable (host.locked)."""
+        from infra.keys.host_identity import HostIdentity
+
         return HostIdentity(self._data.folder("hosts"), host)
 
     def server(self) -> ports.Server:

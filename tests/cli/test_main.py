@@ -212,6 +212,14 @@ def test_the_doctor_tries_what_it_says_of_the_data_folder(lucid: Lucid, tmp_path
     assert all(len(line) <= 80 for line in said.stdout.splitlines())
 
 
+def test_a_verb_that_asks_the_system_loads_no_library_that_it_does_not_use() -> None:
+    """Breaks: each command of `lucid`, and each screen, comes half a second later."""
+    heavy = ["httpx", "jwt", "motor", "opentelemetry.sdk", "prometheus_client", "pymongo", "rich", "fastapi"]
+    code = f"import sys, streams.cli.verbs.watch; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_ctrl_c_before_the_program_is_loaded_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
     """Breaks: who has mistyped and is quick reads a stack trace; a script gets no object."""

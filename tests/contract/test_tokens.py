@@ -20,7 +20,8 @@ from infra.access.host_tokens import HostToken, verified_host
 from infra.access.issuer import JwtIssuer
 from infra.access.jwks import LEAST_S, KeySet, usable_keys
 from infra.access.secret import NAME, TokenSecret
-from infra.access.tokens import JwtTokens, Wanted
+from infra.access.tokens import JwtTokens
+from infra.access.wanted_claims import Wanted
 from schemas.access import Role, request_digest
 from schemas.config.settings import Settings
 from schemas.errors import Denied, Misuse, Unauthenticated, Unavailable
