@@ -38,6 +38,10 @@ SESSION_KEY = "session"
 """The key of the span that begins the trace of a session. The id of that trace is the session's uid."""
 
 
+FIRST_KEY = "first"
+"""The key of the span that begins the trace of an expected chunk: that of its first fragment."""
+
+
 def stretch_trace(uid: bytes, number: int) -> bytes:
     """Return the trace id, 16 bytes, that a host gives to its estimate of a chunk."""
     return d("lucid v1 trace stretch", uid + number.to_bytes(8, "little"))[:16]
@@ -46,6 +50,11 @@ def stretch_trace(uid: bytes, number: int) -> bytes:
 def chunk_trace(uid: bytes, index: int) -> bytes:
     """Return the trace id, 16 bytes, of a chunk for which no host began a trace."""
     return d("lucid v1 trace chunk", uid + index.to_bytes(8, "little"))[:16]
+
+
+def begins(context: TraceContext) -> bool:
+    """Whether the context is that of an expected chunk's first fragment."""
+    return context.span_id == span_of(context.trace_id, FIRST_KEY)
 
 
 def span_of(trace_id: str, key: str) -> str:

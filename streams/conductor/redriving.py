@@ -24,7 +24,8 @@ async def redrive(jet: Jet, session: Session, indices: Iterable[int], recorded: 
             session=session.id, uid=session.uid, run=session.run, index=index, recorded=recorded[index]
         )
         above = await _traceparent(jet, recorded[index])
-        with child(jet.tracer, SPAN, "producer", above, key=f"redrive.{session.run}") as span:
+        key = f"redrive.{session.uid.hex()}.{session.run}.{index}"
+        with child(jet.tracer, SPAN, "producer", above, key=key) as span:
             span.set(message_facts("send", CHUNK_TEMPLATE, session.id))
             span.set({span_facts.INDEX: index, span_facts.RUN: session.run})
             await jet.publish(

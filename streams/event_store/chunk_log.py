@@ -33,8 +33,6 @@ class Checkpoint(NamedTuple):
 
     seq: int
     event: Recorded | Ended
-    traceparent: str = ""
-    """Of the last chunk; empty: unknown."""
 
 
 async def last_recorded(jet: Reader, session: str) -> Checkpoint | None:
@@ -42,12 +40,11 @@ async def last_recorded(jet: Reader, session: str) -> Checkpoint | None:
     message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
     if message is None:
         return None
-    event, traceparent = recorded_in(message), message.headers.get("traceparent", "")
+    event = recorded_in(message)
     if event is None:  # a foreign message stands after it: our next event goes after that message
-        traceparent = ""
         async for earlier in recorded_events(jet, session):
             event = earlier
-    return Checkpoint(message.seq, event, traceparent) if event else None
+    return Checkpoint(message.seq, event) if event else None
 
 
 async def recorded_chunks(jet: Reader, session: str) -> int:

@@ -12,11 +12,9 @@ from schemas.format.fragment import HEADER_BYTES, KEY_FRAME, TAG_BYTES, Header, 
 from schemas.ports import Span, Tracer
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
-from schemas.telemetry.trace_context import stretch_trace
+from schemas.telemetry.trace_context import FIRST_KEY, stretch_trace
 
 SPAN = "publish lucid.rec"
-FIRST = "first"
-"""The key of the span that begins a trace."""
 
 
 @dataclass(slots=True)
@@ -70,7 +68,7 @@ class FragmentTraces:
         header = Header.parse(fragment[:HEADER_BYTES])
         if self._expected.add(header):
             trace = stretch_trace(self._uid, self._expected.number)
-            span = self._tracer.span(SPAN, "producer", trace=trace, key=FIRST)
+            span = self._tracer.span(SPAN, "producer", trace=trace, key=FIRST_KEY)
             self._first = span.traceparent
         else:
             span = self._tracer.span(SPAN, "producer", self._first)

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from handlers.format.fragment import FragmentSealer
 from handlers.lifecycle.session import Session
-from schemas.errors import Conflict, NoSpace, RefusedByState, Unavailable
+from schemas.errors import Conflict, LucidError, NoSpace, RefusedByState, Unavailable
 from schemas.events.session import State
 from schemas.format.fragment import PartSettings
 from schemas.ports import Identities, Jet
@@ -134,20 +134,11 @@ class Uploads:
         upload.state): another request was first.
         """
         for _ in range(CONFLICTS_MOST):
-            sending: Make = _part
-            try:
-                if not chain.has_key:
-                    await self._append(chain, _part)
-                    chain.has_key = True
-                sending = make
-                await self._append(chain, make)
-                return chain
-            except (Conflict, Unavailable):
-                # Unavailable: the fragment may be durable all the same, and the stream knows. If it is not
-                # there, it is given up, and its bytes are sealed again.
-                sent = chain.sealer.state.head
-                chain = await retry(partial(self._reread, chain.session), LOG_OUTAGE)
-                if sending is make and chain.sealer.state.head == sent:
+            if not chain.has_key:
+                chain, _ = await self._append(chain, _part)
+            if chain.has_key:
+                chain, is_stored = await self._append(chain, make)
+                if is_stored:
                     return chain
             if chain.ended:
                 raise _not_now(chain.session)
@@ -159,19 +150,34 @@ class Uploads:
             hint="send one request after the other",
         )
 
-    async def _append(self, chain: Chain, make: Make) -> None:
+    async def _append(self, chain: Chain, make: Make) -> tuple[Chain, bool]:
+        """Append one fragment; return the chain as the stream holds it, and whether the fragment is in it."""
         # While it is under way, or if it is never answered, the sealer is ahead of the stream.
         self._chains.pop(chain.session.id, None)
         seq = chain.sealer.state.next_seq
         chain.time_us = max(self._clock_us(), chain.time_us)
-        span = uploaded(self._jet.tracer, chain)
-        with span:
+        with uploaded(self._jet.tracer, chain) as span:
             fragment = make(chain.sealer, chain.time_us)
+            span.set({span_facts.BODY_BYTES: len(fragment)})
             headers = fragment_headers(UPLOAD_HOST, chain.session.uid, seq, span.traceparent)
-            chain.last_seq = await self._jet.append(chain.subject, fragment, chain.last_seq, headers)
-            span.set({span_facts.STREAM_SEQ: chain.last_seq, span_facts.BODY_BYTES: len(fragment)})
-        chain.ended = chain.ended or make is _final
+            try:
+                chain.last_seq = await self._jet.append(chain.subject, fragment, chain.last_seq, headers)
+            except (Conflict, Unavailable) as error:
+                # Unavailable: the fragment may be durable all the same, and the stream knows. If it is not
+                # there, it is given up, and its bytes are sealed again.
+                sent = chain.sealer.state.head
+                chain = await retry(partial(self._reread, chain.session), LOG_OUTAGE)
+                if chain.sealer.state.head == sent:
+                    return chain, True
+                span.fail(error, sent=False)
+                return chain, False
+            except LucidError as error:
+                span.fail(error, sent=False)  # it was refused
+                raise
+            span.set({span_facts.STREAM_SEQ: chain.last_seq})
+        chain.has_key, chain.ended = True, chain.ended or make is _final
         self._remember(chain)
+        return chain, True
 
     def _remember(self, chain: Chain) -> None:
         self._chains[chain.session.id] = chain

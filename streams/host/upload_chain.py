@@ -35,10 +35,8 @@ class Chain:
     ended: bool = False
     time_us: int = 0
     """Host time of the last fragment: it never runs backwards."""
-    stretch: int = -1
-    """Number of the expected chunk of the last fragment: offset // chunk size; -1: there is none."""
-    first: str = ""
-    """Traceparent of the span that begins its trace; empty: another process began it."""
+    traceparent: str = ""
+    """Of the last fragment that has one, as the stream holds it; empty: none has."""
 
     @property
     def offset(self) -> int:
@@ -105,20 +103,26 @@ class ChainReader:
         first = genesis(session.uid, MAIN, made.host_key, made.counter, made.prev_genesis, session.intake)
         last = await last_recorded(self._jet, session.id)
         folded = _Folded.after(last.event) if last else _Folded(SealerState(0, first, -1, 0))
-        subject, last_seq = subjects.recording(UPLOAD_HOST, session.id), 0
+        subject, last_seq, traceparent = subjects.recording(UPLOAD_HOST, session.id), 0, ""
         async for message in self._recordings.read_all(subject, folded.position):
             last_seq = message.seq
             fragment = _ours(bytes(message.data), made)
             if fragment is not None:
                 folded.add(message.seq, fragment)
+                traceparent = message.headers.get("traceparent", traceparent)
         if not last_seq and (newest := await self._recordings.last(subject)) is not None:
             last_seq = newest.seq  # it is inside a closed chunk
+            traceparent = newest.headers.get("traceparent", "")
         key = await self._signing_key(made.host_key)
         sealer = FragmentSealer(session.uid, MAIN, key, session.intake, first, folded.state)
-        chain = Chain(session, sealer, last_seq, ended=folded.ended, time_us=folded.time_us)
-        if chain.offset % made.settings.chunk_bytes:
-            chain.stretch = chain.offset // made.settings.chunk_bytes
-        return chain
+        return Chain(
+            session,
+            sealer,
+            last_seq,
+            ended=folded.ended,
+            time_us=folded.time_us,
+            traceparent=traceparent,
+        )
 
     async def _signing_key(self, wanted: bytes) -> Ed25519PrivateKey:
         if self._key is None:

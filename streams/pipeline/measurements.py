@@ -111,6 +111,9 @@ class RecordMeasurements:
             for by in ("host", "platform")
         }
         self._refused = meter.counter("lucid_fragments_refused", "Fragments that were refused.")
+        self._left_out = meter.counter(
+            "lucid_traces_left_out", "Traces of chunks that were not kept: their host has too many."
+        )
 
     def recorded(self, event: Recorded, before: FoldState | None) -> None:
         """A chunk was closed. before: the fold at the last closed chunk; None: it is not known."""
@@ -127,6 +130,10 @@ class RecordMeasurements:
     def refused(self) -> None:
         """A fragment was refused."""
         self._refused.add()
+
+    def trace_left_out(self) -> None:
+        """The trace of a chunk is not kept, though its host has sampled it."""
+        self._left_out.add()
 
     def dead(self, code: str) -> None:
         """A refused fragment became a dead letter."""

@@ -16,6 +16,7 @@ from schemas.events import headers
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import MOST_BYTES, TOO_LONG
 from schemas.format.fragment import parse
+from schemas.telemetry.trace_context import FIRST_KEY, TraceContext, span_of, stretch_trace
 from streams.event_store import dead_letters
 from streams.event_store.chunk_log import stream_seqs
 from streams.event_store.recordings import Recordings
@@ -118,7 +119,8 @@ async def test_what_was_taken_under_longer_headers_stays_taken(
 async def test_what_a_host_calls_its_trace_is_a_trace_or_nothing(jet: Jet) -> None:
     """Breaks: a host's header makes an event that no stream takes, and its session ends there."""
     prepared = Prepared("demo-01", 1, TWO_CHUNKS)
-    good = f"00-{'a' * 32}-{'b' * 16}-01"
+    trace = stretch_trace(prepared.uid, 1).hex()
+    good = str(TraceContext(trace, span_of(trace, FIRST_KEY), True))
     await begin(jet, prepared)
     traces = {0: "x" * 3000, 1: "00-abc", 4: good, 5: good.replace("a", "c")}
     for number, fragment in enumerate(prepared.fragments):

@@ -1,52 +1,57 @@
 """What streams.pipeline.record.chunk_traces promises, and that a chunk driven again stays in its trace."""
 
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from infra.telemetry.otel_environment import Sampling
-from infra.telemetry.span_export import EndedSpan
-from infra.telemetry.tracing import OtelTracer
 from schemas.ports import NO_TRACES, Tracer
 from schemas.ports.messages import Message, PubAck
-from schemas.telemetry.trace_context import TraceContext, chunk_trace
+from schemas.subjects import UPLOAD_HOST
+from schemas.telemetry.trace_context import FIRST_KEY, TraceContext, chunk_trace, span_of, stretch_trace
 from streams.conductor.redriving import redrive
-from streams.pipeline.record import chunk_traces
-from streams.pipeline.record.chunk_traces import ChunkTraces
+from streams.pipeline.record import chunk_traces, trace_quota
+from streams.pipeline.record.chunk_traces import NEAR, ChunkTraces
+from streams.pipeline.record.trace_quota import TraceQuota
+from tests.support.pipeline.kept_spans import KeptSpans
 
 UID = bytes(range(16))
-IDENTITY: Any = SimpleNamespace(session="s-1", uid=UID, host="host-1")
-FIRST, SECOND = (TraceContext(letter * 32, letter * 16, True) for letter in "ab")
+SIZE = 1 << 18
+IDENTITY: Any = SimpleNamespace(
+    session="s-1", uid=UID, host="host-1", settings=SimpleNamespace(chunk_bytes=SIZE)
+)
 
 
-@dataclass
-class Kept:
-    """Keeps the spans that would be exported."""
+def first(number: int, uid: bytes = UID) -> TraceContext:
+    """The context of the first fragment of a host's expected chunk."""
+    trace = stretch_trace(uid, number).hex()
+    return TraceContext(trace, span_of(trace, FIRST_KEY), True)
 
-    spans: list[EndedSpan] = field(default_factory=list)
 
-    def add(self, span: EndedSpan) -> None:
-        self.spans.append(span)
+def later(number: int) -> TraceContext:
+    """The context of another fragment of it."""
+    return first(number)._replace(span_id="a" * 16)
 
 
 @pytest.fixture
-def kept() -> Kept:
-    return Kept()
+def kept() -> KeptSpans:
+    return KeptSpans()
 
 
 @pytest.fixture
-def tracer(kept: Kept) -> Tracer:
-    export: Any = kept
-    return OtelTracer(export, Sampling())
+def tracer(kept: KeptSpans) -> Tracer:
+    return kept.tracer()
 
 
-def chunk(index: int, *stream_seqs: int) -> Any:
+def traces_of(tracer: Tracer) -> ChunkTraces:
+    return ChunkTraces(tracer, IDENTITY, TraceQuota())
+
+
+def chunk(index: int, *stream_seqs: int, offset: int = 0) -> Any:
     """A closed chunk of these fragments."""
     deltas = tuple(now - before for now, before in zip(stream_seqs, (0, *stream_seqs), strict=False))
     return SimpleNamespace(
-        session="s-1", host="host-1", index=index, stream=deltas, plain=1, closed_by="size"
+        session="s-1", host="host-1", index=index, stream=deltas, offset=offset, plain=1, closed_by="size"
     )
 
 
@@ -59,63 +64,128 @@ def closed(traces: ChunkTraces, index: int, **fragments: TraceContext | None) ->
     return found
 
 
-def test_a_chunk_has_the_trace_of_its_first_fragment_and_links_the_others(tracer: Tracer, kept: Kept) -> None:
+def test_a_chunk_has_the_trace_that_begins_in_it_and_links_the_others(
+    tracer: Tracer, kept: KeptSpans
+) -> None:
     """Breaks: the way of a chunk from its host to the store is in two traces."""
-    traces = ChunkTraces(tracer, IDENTITY)
-    found = closed(traces, 0, f1=FIRST, f2=FIRST, f3=SECOND)
-    assert found.trace_id == FIRST.trace_id
+    found = closed(traces_of(tracer), 0, f1=first(0), f2=later(0), f3=first(1))
+    assert found.trace_id == first(0).trace_id
     (span,) = kept.spans
-    assert (span.span_id, span.parent_id) == (found.span_id, FIRST.span_id)
-    assert span.links == [(UID.hex(), span.links[0][1]), (SECOND.trace_id, SECOND.span_id)]
+    assert (span.span_id, span.parent_id) == (found.span_id, first(0).span_id)
+    assert span.links == [(UID.hex(), span.links[0][1]), (first(1).trace_id, first(1).span_id)]
 
 
 def test_two_chunks_under_one_guess_of_the_host_are_two_traces(tracer: Tracer) -> None:
     """Breaks: a trace shows two chunks as one."""
-    traces = ChunkTraces(tracer, IDENTITY)
-    assert closed(traces, 0, f1=FIRST).trace_id == FIRST.trace_id
-    assert closed(traces, 1, f2=FIRST, f3=SECOND).trace_id == SECOND.trace_id
-    assert closed(traces, 2, f4=SECOND).trace_id == chunk_trace(UID, 2).hex()
-    assert closed(traces, 3, f5=None).trace_id == chunk_trace(UID, 3).hex()
+    traces = traces_of(tracer)
+    assert closed(traces, 0, f1=first(0)).trace_id == first(0).trace_id
+    assert closed(traces, 1, f2=later(0), f3=first(1)).trace_id == first(1).trace_id
+    assert closed(traces, 2, f4=later(1)).trace_id == chunk_trace(UID, 2).hex()
+    assert closed(traces, 3, f5=later(1)).trace_id == chunk_trace(UID, 3).hex()
+    assert closed(traces, 4, f6=None).trace_id == chunk_trace(UID, 4).hex()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        first(0, bytes(16)),
+        first(NEAR + 1),
+        TraceContext("a" * 32, "b" * 16, True),
+        TraceContext(UID.hex(), span_of(UID.hex(), FIRST_KEY), True),
+        first(0)._replace(span_id="b" * 16),
+    ],
+    ids=["another session", "far away", "made up", "the session's own", "begun by no fragment"],
+)
+def test_a_trace_that_its_host_may_not_name_is_linked_alone(
+    forged: TraceContext, tracer: Tracer, kept: KeptSpans
+) -> None:
+    """Breaks: a hostile host writes spans into the trace of somebody else's recording."""
+    assert closed(traces_of(tracer), 0, f1=forged).trace_id == chunk_trace(UID, 0).hex()
+    (span,) = kept.spans
+    assert span.parent_id == ""
+    assert forged.trace_id in {trace for trace, _ in span.links}
+
+
+def test_an_upload_counts_by_bytes_though_time_closed_many_chunks(tracer: Tracer) -> None:
+    """Breaks: a slow upload has no traces of its requests any more after some chunks."""
+    upload: Any = SimpleNamespace(**{**vars(IDENTITY), "host": UPLOAD_HOST})
+    for identity, wanted in ((upload, first(2).trace_id), (IDENTITY, chunk_trace(UID, 1000).hex())):
+        traces = ChunkTraces(tracer, identity, TraceQuota())
+        traces.note(1, str(first(2)))
+        found = TraceContext.parse(traces.close(chunk(1000, 1, offset=2 * SIZE)))
+        assert found is not None
+        assert found.trace_id == wanted
 
 
 def test_the_next_owner_gives_a_chunk_the_same_trace(tracer: Tracer) -> None:
     """Breaks: after a crash the rest of an open chunk is in another trace, or in that of the chunk before."""
-    before = ChunkTraces(tracer, IDENTITY)
-    last = closed(before, 0, f1=FIRST)
-    expected = closed(before, 1, f2=FIRST, f3=SECOND)
-    after = ChunkTraces(tracer, IDENTITY)
-    after.restart(str(last), {2: str(FIRST)})
-    after.note(3, str(SECOND))
+    before = traces_of(tracer)
+    closed(before, 0, f1=first(0))
+    expected = closed(before, 1, f2=later(0), f3=first(1))
+    after = traces_of(tracer)
+    after.restart({2: str(later(0))})
+    after.note(3, str(first(1)))
     assert after.close(chunk(1, 2, 3)) == str(expected)
 
 
-def test_a_trace_that_is_not_kept_is_handed_on_unkept(tracer: Tracer, kept: Kept) -> None:
+@pytest.mark.parametrize("make", [first, later])
+def test_a_trace_that_is_not_kept_is_handed_on_unkept(make: Any, tracer: Tracer, kept: KeptSpans) -> None:
     """Breaks: a host that keeps few traces gets halves of all the others."""
-    unkept = FIRST._replace(sampled=False)
-    found = closed(ChunkTraces(tracer, IDENTITY), 0, f1=unkept)
-    assert (found.trace_id, found.sampled, kept.spans) == (FIRST.trace_id, False, [])
+    found = closed(traces_of(tracer), 0, f1=make(0)._replace(sampled=False))
+    assert (found.sampled, kept.spans) == (False, [])
+
+
+def test_one_host_keeps_a_bounded_number_of_traces(
+    tracer: Tracer, kept: KeptSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a hostile host that samples every small chunk drives all others out of the queue."""
+    monkeypatch.setattr(trace_quota, "BURST", 3)
+    now_s, left_out = [0.0], []
+    quota = TraceQuota(lambda: left_out.append(1), lambda: now_s[0])
+    hostile = ChunkTraces(tracer, IDENTITY, quota)
+    other: Any = SimpleNamespace(**{**vars(IDENTITY), "host": "host-2"})
+    for index in range(10):
+        found = closed(hostile, index, f1=first(index) if index % 2 else None)
+        assert found.sampled is (index < 3)
+        assert found.trace_id == (first(index).trace_id if index % 2 else chunk_trace(UID, index).hex())
+    assert (len(kept.spans), len(left_out)) == (3, 7)
+    assert closed(ChunkTraces(tracer, other, quota), 0, f1=first(0)).sampled
+    now_s[0] = 1 / trace_quota.CHUNKS_PER_S
+    assert closed(hostile, 10, f1=first(10)).sampled
+    assert not closed(hostile, 11, f1=first(11)).sampled
+
+
+def test_the_quota_remembers_a_bounded_number_of_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: 10⁵ hosts, one after the other, fill the memory of a worker."""
+    monkeypatch.setattr(trace_quota, "HOSTS_MOST", 8)
+    now_s = [0.0]
+    quota = TraceQuota(clock_s=lambda: now_s[0])
+    for number in range(100):
+        now_s[0] += 1
+        assert quota.take(f"host-{number}")
+        assert len(quota._full_s) <= 8
 
 
 def test_fragments_that_no_chunk_takes_fill_no_memory(tracer: Tracer) -> None:
     """Breaks: a hostile host's fragments of made-up traces fill the memory of a worker."""
-    traces = ChunkTraces(tracer, IDENTITY)
+    traces = traces_of(tracer)
     for number in range(1, chunk_traces.NOTED_MOST + 100):
-        traces.note(number, str(FIRST))
+        traces.note(number, str(later(0)))
     assert len(traces._noted) == chunk_traces.NOTED_MOST
     traces.drop(1)
     assert len(traces._noted) == chunk_traces.NOTED_MOST - 1
 
 
-def test_without_traces_an_event_names_the_first_context() -> None:
-    """Breaks: where the platform traces nothing, a log names no trace of its hosts."""
-    traces = ChunkTraces(NO_TRACES, IDENTITY)
-    traces.note(1, "none")
-    traces.note(2, str(SECOND))
-    assert traces.close(chunk(0, 1, 2)) == str(SECOND)
+def test_without_traces_an_event_names_the_trace_that_its_host_began() -> None:
+    """Breaks: where the platform traces nothing, a log names no trace of its hosts, or a made-up one."""
+    traces = traces_of(NO_TRACES)
+    traces.note(1, str(first(0, bytes(16))))
+    traces.note(2, str(first(0)))
+    assert traces.close(chunk(0, 1, 2)) == str(first(0))
     assert traces.close(chunk(1, 3)) == ""
 
 
-async def test_a_chunk_that_is_driven_again_stays_in_its_trace(tracer: Tracer, kept: Kept) -> None:
+async def test_a_chunk_that_is_driven_again_stays_in_its_trace(tracer: Tracer, kept: KeptSpans) -> None:
     """Breaks: the second way of a chunk is nowhere to be found from the first one."""
 
     class Log:
@@ -127,7 +197,7 @@ async def test_a_chunk_that_is_driven_again_stays_in_its_trace(tracer: Tracer, k
             self.tracer = tracer
 
         async def get(self, stream: str, seq: int) -> Message | None:
-            return Message("recorded", b"", {"traceparent": str(FIRST)}, seq)
+            return Message("recorded", b"", {"traceparent": str(first(0))}, seq)
 
         async def publish(self, subject: str, data: bytes, headers: Any, msg_id: str) -> PubAck:
             self.published = Message(subject, data, headers)
@@ -138,5 +208,5 @@ async def test_a_chunk_that_is_driven_again_stays_in_its_trace(tracer: Tracer, k
     await redrive(log, created, [3], {3: 7})
     found = TraceContext.parse(log.published.headers["traceparent"])
     (span,) = kept.spans
-    assert found == (FIRST.trace_id, span.span_id, True)
-    assert (span.parent_id, span.facts["lucid.run"]) == (FIRST.span_id, 1)
+    assert found == (first(0).trace_id, span.span_id, True)
+    assert (span.parent_id, span.facts["lucid.run"]) == (first(0).span_id, 1)

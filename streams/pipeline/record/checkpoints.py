@@ -128,8 +128,6 @@ class Restored:
     """Stream sequence of the session's last event; 0: there is none."""
     arrivals: Sequence[Arrival] = ()
     """The fragments that the event names: those in no closed chunk."""
-    traceparent: str = ""
-    """Of the event; empty: it has none."""
     traceparents: Mapping[int, str] = field(default_factory=dict)
     """Of the fragments, by stream sequence."""
 
@@ -156,4 +154,4 @@ async def restore(recordings: Recordings, identity: Identity, look: Look) -> Res
     fold = Fold.restore(identity, event.state, fragments)
     fold.ended = isinstance(event, Ended)
     traceparents = {seq: message.headers.get("traceparent", "") for seq, message in found_again.items()}
-    return Restored(fold, found.seq, arrivals, found.traceparent, traceparents)
+    return Restored(fold, found.seq, arrivals, traceparents)

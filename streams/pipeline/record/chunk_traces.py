@@ -1,11 +1,14 @@
 """Chooses the trace of each chunk of one session, and makes the span of the stage `record`.
 
-1. A chunk has the trace of its first fragment. Other traces among its fragments are linked.
-2. One trace is one chunk's. A host that guessed another cut (streams/host/fragment_traces.py) has begun the
-   trace of two chunks at once. Then the second one takes the next trace among its fragments.
-3. If no fragment names another trace, the platform begins one. Its id follows from session and index: every
-   owner of the session begins the same.
-4. The span ends before its event is appended. After a crash between the two the chunk is closed again, and
+1. A host chooses the ids of its traces, and sends any text. A trace is one of its session if the id is
+   `stretch_trace` of the session's uid and of a number near the chunk: none names a trace of another session.
+2. A chunk has the first such trace that one of its fragments begins (FIRST_KEY). Other traces are linked.
+3. A host that guessed another cut (streams/host/fragment_traces.py) has begun one trace for two chunks. Then
+   the second chunk has the next trace that begins in it.
+4. If none begins in it, the platform begins one. Its id follows from session and index: every owner of the
+   session begins the same. It is kept if the session's traces in it are; without one the sampler decides.
+5. One host has a bounded number of traces kept (trace_quota.py). Beyond it a chunk's trace is not kept.
+6. The span ends before its event is appended. After a crash between the two the chunk is closed again, and
    the second span has the same id. If it ended after the append, a crash there would lose it for good.
 """
 
@@ -15,25 +18,27 @@ from collections.abc import Iterable, Mapping
 from handlers.stages.record.pieces import Identity
 from schemas.events.chunk import Recorded
 from schemas.ports import Span, Tracer
+from schemas.subjects import UPLOAD_HOST
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
-from schemas.telemetry.trace_context import SESSION_KEY, TraceContext, chunk_trace
+from schemas.telemetry.trace_context import SESSION_KEY, TraceContext, begins, chunk_trace, stretch_trace
 from streams.event_store.chunk_log import stream_seqs
+from streams.pipeline.record.trace_quota import TraceQuota
 
 SPAN = "process chunk.record"
 NOTED_MOST = 4096
 """More than the fragments of a chunk and of a window: only a hostile host has more that are not dropped."""
+NEAR = 32
+"""How far the host's number of a chunk and the platform's may differ: lost fragments change the cuts."""
 
 
 class ChunkTraces:
     """The contexts of the fragments outside closed chunks."""
 
-    def __init__(self, tracer: Tracer, identity: Identity) -> None:
-        self._tracer, self._identity = tracer, identity
+    def __init__(self, tracer: Tracer, identity: Identity, quota: TraceQuota) -> None:
+        self._tracer, self._identity, self._quota = tracer, identity, quota
         self._noted: dict[int, tuple[TraceContext, int]] = {}
         """By stream sequence: the context, and when the fragment came (ns)."""
-        self._previous = ""
-        """Trace id of the chunk before."""
 
     def note(self, stream_seq: int, traceparent: str) -> None:
         """A fragment goes to the fold. Its host may have sent any text."""
@@ -46,10 +51,8 @@ class ChunkTraces:
         context, _ = self._noted.pop(stream_seq, (None, 0))
         return "" if context is None else str(context)
 
-    def restart(self, previous: str, traceparents: Mapping[int, str]) -> None:
-        """Begin again at a checkpoint. previous: of the last chunk; traceparents: of its open fragments."""
-        before = TraceContext.parse(previous)
-        self._previous = "" if before is None else before.trace_id
+    def restart(self, traceparents: Mapping[int, str]) -> None:
+        """Begin again at a checkpoint. traceparents: of its open fragments."""
         self._noted.clear()
         for stream_seq, traceparent in traceparents.items():
             self.note(stream_seq, traceparent)
@@ -58,27 +61,44 @@ class ChunkTraces:
         """Return the traceparent of a closed chunk's event; empty: it has no trace."""
         noted = [self._noted.pop(seq, None) for seq in stream_seqs(chunk)]
         contexts = [context for context, _ in filter(None, noted)]
+        ours = self._ours(chunk, contexts)
+        adopted = next(filter(begins, ours), None)
         if not self._tracer.on:
-            return str(contexts[0]) if contexts else ""
-        span = self._begin(chunk.index, contexts)
+            return str(adopted or "")
+        span = self._begin(chunk, adopted, next(iter(ours), None))
         if span.recording:
             span.since(min((came_ns for _, came_ns in filter(None, noted)), default=0))
             self._describe(span, chunk)
             self._link(span, contexts)
         traceparent = span.traceparent
         span.end()
-        self._previous = traceparent.split("-")[1]
         return traceparent
 
-    def _begin(self, index: int, contexts: list[TraceContext]) -> Span:
-        adopted = next((one for one in contexts if one.trace_id != self._previous), None)
-        key = f"record.{index}"
-        if adopted is not None:
-            return self._tracer.span(SPAN, "consumer", str(adopted), key=key)
-        like = str(contexts[0]) if contexts else ""
-        return self._tracer.span(
-            SPAN, "consumer", trace=chunk_trace(self._identity.uid, index), key=key, like=like
-        )
+    def _ours(self, chunk: Recorded, contexts: list[TraceContext]) -> list[TraceContext]:
+        """The contexts in traces that the host may have begun for this chunk (rule 1)."""
+        if not contexts:
+            return []
+        uid, size = self._identity.uid, self._identity.settings.chunk_bytes
+        numbers = {*range(max(chunk.index - NEAR, 0), chunk.index + NEAR + 1)}
+        if self._identity.host == UPLOAD_HOST:  # it counts by bytes alone, and time has closed more chunks
+            numbers.update((chunk.offset // size, (chunk.offset + chunk.plain) // size))
+        known = {stretch_trace(uid, number).hex() for number in numbers}
+        return [one for one in contexts if one.trace_id in known]
+
+    def _begin(self, chunk: Recorded, adopted: TraceContext | None, like: TraceContext | None) -> Span:
+        uid = self._identity.uid
+        key, trace = f"record.{uid.hex()}.{chunk.index}", chunk_trace(uid, chunk.index)
+
+        def begun(above: TraceContext | None, like: TraceContext | None) -> Span:
+            if above is not None:
+                return self._tracer.span(SPAN, "consumer", str(above), key=key)
+            return self._tracer.span(SPAN, "consumer", trace=trace, key=key, like=str(like or ""))
+
+        span = begun(adopted, like)
+        if span.recording and not self._quota.take(self._identity.host):
+            unkept = TraceContext(trace.hex(), "1" * 16, False)
+            return begun(adopted._replace(sampled=False) if adopted else None, unkept)
+        return span
 
     def _describe(self, span: Span, chunk: Recorded) -> None:
         span.set(message_facts("process", RECORDING_TEMPLATE, chunk.session))

@@ -56,7 +56,7 @@ class Recording:
         self._refusals = Refusals(shared, identity.session)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
-        self._traces = ChunkTraces(shared.jet.tracer, identity)
+        self._traces = ChunkTraces(shared.jet.tracer, identity, shared.trace_quota)
         self._outputs = Outputs(shared, identity, self._checkpoints, self._refusals, self._traces)
         self._position = 0
         """Stream sequence of the last message that was folded, or checked and not needed."""
@@ -229,7 +229,7 @@ class Recording:
         self._fold, self._position = restored.fold, restored.fold.at
         self._outputs.known = restored.fold.state()
         self._checkpoints.restart(restored.event_seq)
-        self._traces.restart(restored.traceparent, restored.traceparents)
+        self._traces.restart(restored.traceparents)
         for arrival in restored.arrivals:
             self._keep(arrival)
             self._note_heard(arrival.message)

@@ -15,6 +15,7 @@ from streams.event_store.recordings import Recordings
 from streams.pipeline.chunk_memory import ChunkMemory
 from streams.pipeline.measurements import RecordMeasurements
 from streams.pipeline.record.side_tasks import SideTasks
+from streams.pipeline.record.trace_quota import TraceQuota
 from streams.scheduling.fair_slots import FairSlots
 
 READS_AT_ONCE, READS_OF_HOST = 2, 1
@@ -35,6 +36,7 @@ class Shared:
     end_keys: EndKeys
     meter: Meter = NO_METER
     measurements: RecordMeasurements = field(init=False)
+    trace_quota: TraceQuota = field(init=False)
     side_tasks: SideTasks = field(default_factory=SideTasks)
     held_bytes: int = 0
     """Of fragments that sessions hold while they are behind (held_fragments.py)."""
@@ -42,6 +44,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.measurements = RecordMeasurements(self.meter)
+        self.trace_quota = TraceQuota(self.measurements.trace_left_out)
 
     @property
     def jet(self) -> Jet:

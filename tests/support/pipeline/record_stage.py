@@ -19,6 +19,7 @@ from schemas.events import commands
 from schemas.events.chunk import Dead, Ended, Recorded
 from schemas.events.upcast import read_recorded
 from schemas.format.fragment import Fragment
+from schemas.ports.metrics import NO_METER, Meter
 from streams.event_store import topology
 from streams.event_store.event_store import EventStore
 from streams.event_store.recordings import Recordings
@@ -86,13 +87,15 @@ async def send(jet: Jet, prepared: Prepared, order: Sequence[int] | None = None)
 
 
 @asynccontextmanager
-async def record_stage(jet: Jet, memory_bytes: int = MEMORY_BYTES) -> AsyncIterator[Stage]:
+async def record_stage(
+    jet: Jet, memory_bytes: int = MEMORY_BYTES, meter: Meter = NO_METER
+) -> AsyncIterator[Stage]:
     """The stage over all partitions; what ended it before is raised."""
     store = EventStore.over(await Recordings.open(jet), SessionDirectory(jet))
     chunk_memory = ChunkMemory(memory_bytes, memory_bytes)
     with ThreadPoolExecutor(2) as threads:
         ingest = Ingest(
-            Shared(store.recordings, chunk_memory, threads, list),
+            Shared(store.recordings, chunk_memory, threads, list, meter),
             store.directory,
             range(subjects.PARTITIONS),
             LIMITS,
