@@ -127,7 +127,8 @@ class Installation:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 lucid_command("up", "--json", *self.options),
-                env=clean(LUCID_DATA=str(self.data), **self.environment),
+                # A port of its own: systems that start at once would all find the usual one free.
+                env=clean(LUCID_DATA=str(self.data), **{"SESSION_API_PORT": "0"} | self.environment),
                 cwd=self.data.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
