@@ -20,6 +20,7 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from infra.services.trace_header import HOOKS
 from schemas.config.logs import logger
 from schemas.errors import Unavailable
 
@@ -132,7 +133,8 @@ class KeySet:
             return await asyncio.to_thread(_read_file, Path(unquote(url.path)))
         if self._client is None:
             times = httpx.Timeout(CONNECT_S)
-            self._client = httpx.AsyncClient(timeout=times, headers={"Accept": "application/json"})
+            accepted = {"Accept": "application/json"}
+            self._client = httpx.AsyncClient(timeout=times, headers=accepted, event_hooks=HOOKS)
         body = bytearray()
         async with asyncio.timeout(READ_S), self._client.stream("GET", self._url) as answer:
             if answer.status_code != httpx.codes.OK:

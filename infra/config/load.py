@@ -5,7 +5,8 @@
 1. Only this module reads the environment. An empty variable counts as unset.
 2. Two names of one variable with two values in one place are an error, not a guess.
 3. Every wrong setting is reported, not only the first one.
-4. In production the rules of schemas.config.production hold, for the role of this process.
+4. The variables of OpenTelemetry are checked with them (infra/telemetry/otel_variables.py).
+5. In production the rules of schemas.config.production hold, for the role of this process.
 """
 
 import os
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import platformdirs
 
 from infra.disk.data_dir import DataDir
+from infra.telemetry.otel_variables import wrong_variables
 from schemas.config.production import refusals
 from schemas.config.services import ROLES
 from schemas.config.settings import VARIABLES, Settings
@@ -63,7 +65,7 @@ def load_settings(environ: Mapping[str, str] | None = None, role: str = "") -> S
     _place_port(found, role)
     settings = _built(found)
     settings.session()
-    raise_together((*_half_pairs(settings), *refusals(settings, role)))
+    raise_together((*_half_pairs(settings), *refusals(settings, role), *wrong_variables(environ=environ)))
     return settings
 
 

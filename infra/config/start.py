@@ -10,6 +10,7 @@ from functools import partial
 
 from infra.config.load import near_misses
 from infra.disk.data_dir import DataDir
+from infra.telemetry.otel_variables import unused_variables
 from schemas.config.logs import logger
 from schemas.config.settings import VARIABLES, Settings
 from schemas.errors import Misuse, Misuses, raise_together
@@ -63,6 +64,8 @@ def warn_at_start(settings: Settings, environ: Mapping[str, str] | None = None) 
     for variable in VARIABLES:
         if variable.without_effect and variable.field in settings.origins:
             log.warning("variable_without_effect", name=variable.name, effect=variable.effect)
+    for variable in unused_variables(os.environ if environ is None else environ):
+        log.warning("variable_without_effect", name=variable.name, effect=variable.effect)
 
 
 def _key_folders(settings: Settings) -> Iterator[Misuse]:

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from functools import cache
 
+from infra.services.trace_header import HOOKS
 from schemas.errors import Unavailable
 
 ASK_S = 2.0
@@ -29,7 +30,7 @@ async def ask_health(url: str) -> None:
     try:
         async with (
             asyncio.timeout(ASK_S),
-            httpx.AsyncClient(timeout=ASK_S, verify=_trust()) as client,
+            httpx.AsyncClient(timeout=ASK_S, verify=_trust(), event_hooks=HOOKS) as client,
             client.stream("GET", f"{url}/health") as answer,
         ):
             status = answer.status_code

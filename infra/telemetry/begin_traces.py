@@ -10,7 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from infra.telemetry.otel_environment import is_on
+from infra.telemetry.otel_variables import wrong_variables
 from schemas.config.logs import logger
+from schemas.errors import raise_together
 from schemas.ports.broker import Jet
 from schemas.ports.files import DataDir
 from schemas.ports.telemetry import NO_TRACES, Tracer
@@ -46,9 +48,10 @@ def traced_apart(service: str, data: DataDir) -> Iterator[Tracer]:
 
 
 def _begin(service: str, temp: Path, server: str) -> Tracer:
-    """A variable of OpenTelemetry with a wrong value turns traces off, and stops nothing."""
+    """Raises Misuse, Misuses (config.otel). No other failure to begin stops anything."""
     if not is_on(server):
         return NO_TRACES
+    raise_together(tuple(wrong_variables(server)))
     try:
         from infra.telemetry.tracing import tracer
 

@@ -2,8 +2,8 @@
 
     off without an endpoint, with OTEL_SDK_DISABLED=true, or with OTEL_TRACES_EXPORTER=none
 
-1. The SDK reads the rest by itself: endpoint, headers, time-out, certificates, resource attributes.
-2. A wrong value does not stop a recording system: the default stands in its place.
+1. The SDK reads the rest by itself: endpoint, headers, time-out, certificates, resource attributes, queue.
+2. A start with a wrong value was refused (otel_variables.py): here the default stands in its place.
 3. Nothing here imports the SDK.
 """
 
@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from schemas.ports.telemetry import LINKS_MOST, Fact
+
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 DEFAULT_DELAY_MS = 1000.0
 """The SDK's own default of 5 s shows a recording late."""
+FACTS_MOST = 128
 
 
 class Sampling(NamedTuple):
@@ -24,11 +27,33 @@ class Sampling(NamedTuple):
     parent_based: bool = True
 
 
+class SpanLimits(NamedTuple):
+    """How much one span holds. chars: of a text; negative: any."""
+
+    facts: int = FACTS_MOST
+    chars: int = -1
+    links: int = LINKS_MOST
+
+    def within(self, facts: dict[str, Fact]) -> dict[str, Fact]:
+        """Return the facts that fit, the first ones, with texts that fit."""
+        if self.chars < 0 and len(facts) <= self.facts:
+            return facts
+        return {name: self._cut(fact) for name, fact in list(facts.items())[: self.facts]}
+
+    def _cut(self, fact: Fact) -> Fact:
+        return fact[: self.chars] if self.chars >= 0 and isinstance(fact, str) else fact
+
+
 def is_on(server: str = "", environ: Mapping[str, str] = os.environ) -> bool:
     """Whether spans are to be exported. server: one that needs no variable; empty: there is none."""
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     exporter = environ.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     return not disabled and exporter != "none" and bool(server or _endpoint(environ))
+
+
+def propagates(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether contexts of other services are taken, and ours are sent to them (OTEL_PROPAGATORS)."""
+    return environ.get("OTEL_PROPAGATORS", "").strip().lower() != "none"
 
 
 def server_place(server: str = "", environ: Mapping[str, str] = os.environ) -> str:
@@ -48,6 +73,15 @@ def sampling(environ: Mapping[str, str] = os.environ) -> Sampling:
         case "always_on":
             return Sampling(1.0, parent_based)
     return Sampling()
+
+
+def span_limits(environ: Mapping[str, str] = os.environ) -> SpanLimits:
+    """Return the limits of spans. Those of spans alone win over those of everything."""
+    return SpanLimits(
+        _number(environ, FACTS_MOST, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"),
+        _number(environ, -1, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+        _number(environ, LINKS_MOST, "OTEL_SPAN_LINK_COUNT_LIMIT"),
+    )
 
 
 def service_name(default: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -75,3 +109,9 @@ def _ratio(text: str) -> float:
     except ValueError:
         return 1.0
     return given if 0.0 <= given <= 1.0 else 1.0
+
+
+def _number(environ: Mapping[str, str], default: int, *names: str) -> int:
+    """The value of the first of these that is set."""
+    text = next(filter(None, (environ.get(name, "").strip() for name in names)), "")
+    return int(text) if text.isdecimal() else default

@@ -17,13 +17,14 @@ from typing import Self
 
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
-from infra.telemetry.otel_environment import Sampling
+from infra.telemetry.otel_environment import Sampling, SpanLimits
 from infra.telemetry.span_export import EndedSpan, SpanExport
 from schemas.config.logs import masked
 from schemas.errors import LucidError
-from schemas.ports.telemetry import CURRENT, LINKS_MOST, Fact, Facts, Kind, Span
+from schemas.ports.telemetry import CURRENT, Fact, Facts, Kind, Span
 from schemas.telemetry.trace_context import TraceContext, span_of
 
+DEFAULTS = SpanLimits()
 TEXT_MOST = 300
 """Characters of an error's text in a span."""
 
@@ -33,8 +34,16 @@ class OtelTracer:
 
     on = True
 
-    def __init__(self, export: SpanExport, sampling: Sampling) -> None:
-        self._export, self._sampling = export, sampling
+    def __init__(
+        self,
+        export: SpanExport,
+        sampling: Sampling,
+        limits: SpanLimits = DEFAULTS,
+        *,
+        propagates: bool = True,
+    ) -> None:
+        self._export, self._sampling, self._limits = export, sampling, limits
+        self.propagates = propagates
         self._sampler = TraceIdRatioBased(sampling.ratio)
 
     def span(
@@ -58,7 +67,7 @@ class OtelTracer:
         context = TraceContext(trace_id, span_id, sampled)
         if not sampled:
             return _Unsampled(context)
-        return _Open(self._export, name, kind, context, above, has_key=bool(key))
+        return _Open(self._export, name, kind, context, above, (self._limits, bool(key)))
 
     def context(self, trace: bytes, key: str, like: str = "") -> str:
         trace_id = trace.hex()
@@ -123,7 +132,10 @@ class _Unsampled:
 class _Open(_Unsampled):
     """A span that is kept."""
 
-    __slots__ = ("_above", "_began_ns", "_error", "_export", "_facts", "_has_key", "_kind", "_links", "_name")
+    __slots__ = (
+        *("_above", "_began_ns", "_error", "_export", "_facts"),
+        *("_has_key", "_kind", "_limits", "_links", "_name"),
+    )
     recording = True
 
     def __init__(
@@ -133,9 +145,9 @@ class _Open(_Unsampled):
         kind: Kind,
         context: TraceContext,
         above: TraceContext | None,
-        *,
-        has_key: bool,
+        more: tuple[SpanLimits, bool],
     ) -> None:
+        """more: its limits, and whether it has a key."""
         super().__init__(context)
         self._export: SpanExport | None = export
         self._name, self._kind, self._above = name, kind, above
@@ -143,7 +155,7 @@ class _Open(_Unsampled):
         self._facts: dict[str, Fact] = {}
         self._links: list[TraceContext] = []
         self._error = ""
-        self._has_key = has_key
+        self._limits, self._has_key = more
 
     def rename(self, name: str) -> None:
         self._name = name
@@ -156,7 +168,7 @@ class _Open(_Unsampled):
 
     def link(self, traceparent: str) -> None:
         context = TraceContext.parse(traceparent)
-        if context is not None and len(self._links) < LINKS_MOST:
+        if context is not None and len(self._links) < self._limits.links:
             self._links.append(context)
 
     def fail(self, error: BaseException, *, sent: bool = True) -> None:
@@ -180,7 +192,7 @@ class _Open(_Unsampled):
                 "" if self._above is None else self._above.span_id,
                 self._began_ns,
                 time.time_ns(),
-                self._facts,
+                self._limits.within(self._facts),
                 _names(self._links),
                 self._error,
             )
@@ -197,7 +209,8 @@ def tracer(service: str, version: str, folder: Path | None, server: str = "") ->
     service: its name unless OTEL_SERVICE_NAME is set. folder: for the spans that wait, so that they survive a
     kill of this process; None: they do not.
     """
-    from infra.telemetry.otel_environment import sampling
+    from infra.telemetry.otel_environment import propagates, sampling, span_limits
     from infra.telemetry.span_export import exported
 
-    return OtelTracer(exported(service, version, folder, server), sampling())
+    export = exported(service, version, folder, server)
+    return OtelTracer(export, sampling(), span_limits(), propagates=propagates())

@@ -69,6 +69,10 @@ class Tracer(Protocol):
     @property
     def on(self) -> bool: ...
 
+    @property
+    def propagates(self) -> bool:
+        """Whether the contexts of other services are taken."""
+
     def span(
         self,
         name: str,
@@ -117,6 +121,7 @@ class _NoSpan:
 
 class _NoTraces:
     on = False
+    propagates = True
 
     def span(self, *_: object, **__: object) -> Span:
         return NO_SPAN

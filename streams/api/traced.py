@@ -31,7 +31,7 @@ class Traced:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else UNKNOWN
-        above = Headers(scope=scope).get("traceparent", "")
+        above = Headers(scope=scope).get("traceparent", "") if self._tracer.propagates else ""
         with self._tracer.span(f"{method} {UNKNOWN}", "server", above) as span:
 
             async def sent(message: Message) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from infra.disk.data_dir import DataDir
+from infra.telemetry.otel_variables import OTEL_VARIABLES
 from schemas.config.settings import VARIABLES
 from schemas.config.stage_limits import STAGES
 from schemas.config.variable import MASK, Variable
@@ -79,6 +80,24 @@ def own_start(variable: Variable) -> str:
     if variable.name == "SESSION_STORAGE_PATH":  # of the process that runs the NATS server
         return "up"
     return "serve worker" if variable.name.partition("_")[0] in STAGES else "serve conductor"
+
+
+def test_a_wrong_variable_of_opentelemetry_stops_every_start(starts: Starts) -> None:
+    """Breaks: traces are off, or go nowhere, and whoever set a standard variable is not told."""
+    on = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    for variable in OTEL_VARIABLES:
+        for number, name in enumerate(variable.names):
+            wrong = {name: "a\nb"} if variable.name == "OTEL_SERVICE_NAME" else {name: "wrong,=!"}
+            sampler = {"OTEL_TRACES_SAMPLER": "traceidratio"} if name.endswith("SAMPLER_ARG") else {}
+            start = ("up", "serve worker")[number]
+            status, said, told = starts(start, {**on, **sampler, **wrong})
+            assert (status, said) == (2, ""), (start, name, told)
+            shown = MASK if variable.secret else ""
+            assert told.startswith("".join(f"lucid: {name} in the environment is {shown}".split())), told
+            assert told.endswith("".join(f"allowed: {variable.kind.allowed} [config.otel]".split())), told
+            assert told.count("lucid:") == 1
+            if not name.endswith("ENDPOINT"):
+                assert starts(start, wrong)[0] == 7, f"nothing is traced, and {name} is refused"
 
 
 def test_nothing_of_this_machine_hides_a_refusal(starts: Starts) -> None:
