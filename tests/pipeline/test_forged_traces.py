@@ -12,7 +12,7 @@ from schemas.telemetry.trace_context import FIRST_KEY, TraceContext, chunk_trace
 from streams.pipeline.record import trace_quota
 from tests.support.pipeline.kept_spans import KeptSpans
 from tests.support.pipeline.prepared import Prepared
-from tests.support.pipeline.record_stage import TWO_CHUNKS, begin, ended, record_stage
+from tests.support.pipeline.record_stage import TWO_CHUNKS, begin, dead, ended, known, record_stage
 
 MANY = [("data", 1000), ("pause", 0)] * 12
 """Twelve chunks and the rest."""
@@ -58,6 +58,24 @@ async def test_a_host_writes_into_no_trace_of_another_session(jet: Jet) -> None:
     assert [span.parent_id for span in spoiling] == ["", ""]
     assert {trace for span in spoiling for trace, _ in span.links} >= {text[3:35] for text in forged.values()}
     assert len({span.span_id for span in kept.spans}) == len(kept.spans) == 4
+
+
+async def test_a_refused_fragment_writes_into_no_trace_of_another_session(jet: Jet) -> None:
+    """Breaks: a message that is no fragment puts a span into any trace, under any name."""
+    prepared, kept = Prepared("refused", 1, TWO_CHUNKS), KeptSpans()
+    await begin(jet, prepared)
+    jet.tracer = kept.tracer()
+    stray = subjects.recording("host-2", prepared.session)
+    async with record_stage(jet) as stage:
+        await known(stage, prepared)
+        for trace in (first(bytes(16), 0), first(prepared.uid, 1)):
+            await jet.publish(prepared.subject, b"garbage", {"traceparent": str(trace)})
+        await jet.publish(stray, b"garbage", {"traceparent": str(first(prepared.uid, 0))})
+        await send(jet, prepared, {})
+        await ended(jet, prepared)
+        await dead(jet, prepared, 3)
+    letters = [span for span in kept.spans if span.name == "publish lucid.dead"]
+    assert [span.trace_id for span in letters] == [first(prepared.uid, 1).trace_id]
 
 
 async def test_a_host_that_samples_everything_fills_no_queue(

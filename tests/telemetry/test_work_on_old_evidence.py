@@ -10,7 +10,7 @@ import pytest
 
 from schemas import subjects
 from schemas.format import file_names
-from schemas.telemetry.trace_context import TraceContext
+from schemas.telemetry.trace_context import TraceContext, stretch_trace
 from streams.roles.drivers import connected
 from tests.support.program.chunk_contexts import traces_of
 from tests.support.program.installation import Installation, until
@@ -160,7 +160,7 @@ def test_a_refused_fragment_is_in_the_trace_that_its_host_began(system: Installa
     recording.stdin.flush()
     until(lambda: system("sessions", "show", "offended").status == 0, "the session")
     shown = system.until("offended", lambda found: found["state"] == "ACTIVE")
-    above = begun()
+    above = begun()._replace(trace_id=stretch_trace(bytes.fromhex(shown["uid"]), 0).hex())
     published(system, subjects.recording(shown["host"], "offended"), b"no fragment", above)
     until(lambda: dead_letters(system, "offended"), "the dead letter")
     (refused,) = system.show("offended")["refused"]

@@ -32,6 +32,12 @@ NEAR = 32
 """How far the host's number of a chunk and the platform's may differ: lost fragments change the cuts."""
 
 
+def host_traces(uid: bytes, index: int) -> set[str]:
+    """Return the ids of the traces that a session's host may name in fragments near this chunk."""
+    numbers = range(max(index - NEAR, 0), index + NEAR + 1)
+    return {stretch_trace(uid, number).hex() for number in numbers}
+
+
 class ChunkTraces:
     """The contexts of the fragments outside closed chunks."""
 
@@ -79,10 +85,10 @@ class ChunkTraces:
         if not contexts:
             return []
         uid, size = self._identity.uid, self._identity.settings.chunk_bytes
-        numbers = {*range(max(chunk.index - NEAR, 0), chunk.index + NEAR + 1)}
+        known = host_traces(uid, chunk.index)
         if self._identity.host == UPLOAD_HOST:  # it counts by bytes alone, and time has closed more chunks
-            numbers.update((chunk.offset // size, (chunk.offset + chunk.plain) // size))
-        known = {stretch_trace(uid, number).hex() for number in numbers}
+            counts = chunk.offset // size, (chunk.offset + chunk.plain) // size
+            known.update(stretch_trace(uid, number).hex() for number in counts)
         return [one for one in contexts if one.trace_id in known]
 
     def _begin(self, chunk: Recorded, adopted: TraceContext | None, like: TraceContext | None) -> Span:

@@ -181,14 +181,9 @@ class Ingest:
         self._strays += 1
         if self._strays <= STRAYS:
             why = f"host {subjects.host_of(message.subject)} is not the session's"
-            self._shared.dead_letter(
-                recording.identity.session,
-                message.seq,
-                "fragment.host",
-                why,
-                message.data,
-                message.headers.get("traceparent", ""),
-            )
+            session, data = recording.identity.session, message.data
+            # Its trace is its sender's word: the letter has none.
+            self._shared.dead_letter(session, message.seq, "fragment.host", why, data)
 
     async def _fold_all(self) -> None:
         while True:

@@ -48,7 +48,7 @@ class Outputs:
                     self.checkpoints.append(output)
                 case pieces.Refused(fragment, code, message):
                     above = self._drop(fragment)
-                    self.refusals.dead_letter(fragment.stream_seq, code, message, fragment.proof, above)
+                    self.refusals.dead_letter(fold, fragment.stream_seq, code, message, fragment.proof, above)
                 case pieces.Duplicate(fragment):
                     self._drop(fragment)
                 case pieces.LateDuplicate(fragment):

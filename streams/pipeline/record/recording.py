@@ -53,7 +53,7 @@ class Recording:
         self.subject = subjects.recording(identity.host, identity.session)
         self._shared, self._host_key = shared, host_key
         self._fold = Fold(identity)
-        self._refusals = Refusals(shared, identity.session)
+        self._refusals = Refusals(shared, identity)
         self._stream = SubjectReader(shared, identity, self.look)
         self._checkpoints = Checkpoints(shared.jet, identity.session, self._void)
         self._traces = ChunkTraces(shared.jet.tracer, identity, shared.trace_quota)

@@ -13,15 +13,17 @@ from contextlib import suppress
 
 from handlers.stages.record.admit import Unfit
 from handlers.stages.record.fold import Fold
-from handlers.stages.record.pieces import FoldedFragment
+from handlers.stages.record.pieces import FoldedFragment, Identity
 from schemas.buffers import Bytes
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.events.commands import RequestEnd
 from schemas.format.fragment import Kind
 from schemas.ports.messages import Message
+from schemas.telemetry.trace_context import TraceContext
 from streams.event_store.chunk_log import find_fragment
 from streams.event_store.session_log import SessionLog
+from streams.pipeline.record.chunk_traces import host_traces
 from streams.pipeline.record.shared import Shared
 from streams.scheduling.clock import now_us
 from streams.scheduling.retry import ABORT, retry
@@ -37,22 +39,31 @@ log = logger("lucid.record")
 class Refusals:
     """The refusals of one session in this process."""
 
-    def __init__(self, shared: Shared, session: str) -> None:
+    def __init__(self, shared: Shared, identity: Identity) -> None:
         self.count = 0
-        self._shared, self._session = shared, session
+        self._shared, self._session, self._uid = shared, identity.session, identity.uid
         self._ending: asyncio.Task[None] | None = None
 
-    def dead_letter(self, seq: int, code: str, message: str, body: Bytes, traceparent: str) -> None:
-        """Count a refused fragment. seq, traceparent: of its message."""
+    def dead_letter(
+        self, fold: Fold, seq: int, code: str, message: str, body: Bytes, traceparent: str
+    ) -> None:
+        """Count a refused fragment. seq, traceparent: of its message, which anyone may have sent."""
         self.count += 1
         self._shared.measurements.refused()
         if self.count <= DEAD_LETTERS:
-            self._shared.dead_letter(self._session, seq, code, message, body, traceparent)
+            above = self._own(fold, traceparent)
+            self._shared.dead_letter(self._session, seq, code, message, body, above)
+
+    def _own(self, fold: Fold, traceparent: str) -> str:
+        """A traceparent of this session; empty: it is another's, or none. Its letter has no trace then."""
+        context = TraceContext.parse(traceparent)
+        known = context and context.trace_id in host_traces(self._uid, fold.next_index)
+        return traceparent if known else ""
 
     def refuse(self, fold: Fold, message: Message, unfit: Unfit, *, is_ending: bool) -> None:
         """Count a message that no fold can take. is_ending: its host signed it as the session's final."""
         above = message.headers.get("traceparent", "")
-        self.dead_letter(message.seq, unfit.code, unfit.message, message.data, above)
+        self.dead_letter(fold, message.seq, unfit.code, unfit.message, message.data, above)
         if is_ending:
             fold.refuse_final(Kind.FINAL, unfit.code)
             self.watch(fold)
@@ -69,7 +80,7 @@ class Refusals:
             fold.compare(fragment, *taken)
         else:  # inside a declared gap: it stays lost, because a later chunk may be closed already
             why = "its place was declared lost"
-            self.dead_letter(fragment.stream_seq, "fragment.late", why, fragment.proof, traceparent)
+            self.dead_letter(fold, fragment.stream_seq, "fragment.late", why, fragment.proof, traceparent)
 
     async def close(self) -> None:
         """Give up an abort that the log does not hold yet: the next owner of the session asks again."""

@@ -51,9 +51,12 @@ class Shared:
         return self.recordings.jet
 
     def dead_letter(
-        self, session: str, seq: int, code: str, message: str, body: Bytes, traceparent: str
+        self, session: str, seq: int, code: str, message: str, body: Bytes, traceparent: str = ""
     ) -> None:
-        """Put a refused fragment into DEAD, as a side task. seq, traceparent: of its message."""
+        """Put a refused fragment into DEAD, as a side task. seq: of its message.
+
+        traceparent: its letter is in this trace; empty: in none.
+        """
         self.measurements.dead(code)
         log.warning("fragment_refused", session=session, seq=seq, code=code)
         kept = bytes(body[:BODY_BYTES])
