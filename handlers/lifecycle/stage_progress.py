@@ -1,10 +1,14 @@
-"""Judges whether a stage stands still: something waits for it, and it has moved nothing for too long.
+"""Judges whether a stage stands still: something waits for it, and it has finished nothing for too long.
 
-1. A stage that has nothing to do stands still for ever, and is not stalled.
-2. Nothing is judged of a time in which nobody looked.
-3. This is the only judgement: readiness tells its result.
+1. Only finished work moves a stage. Messages that arrive, are delivered or fail move nothing.
+2. A stage that has nothing to do stands still for ever, and is not stalled.
+3. Nothing is judged of a time in which nobody looked.
+4. If all that waits belongs to one session, and a later chunk of another one was finished, the stage works.
+   The session is left behind, and its own state tells why.
+5. This is the only judgement: readiness tells its result.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -23,11 +27,18 @@ class Progress(NamedTuple):
     seen_s: float
 
 
+class Finished(NamedTuple):
+    """The newest result of a stage. recorded: the sequence of the `recorded` event of its chunk."""
+
+    session: str
+    recorded: int
+
+
 def observed(before: Progress | None, sample: Sample, now_s: float, unseen_s: float) -> Progress:
     """Return the progress after one more look. unseen_s: after so long without a look, all begins anew."""
     stands_still = (
         before is not None
-        and before.sample.waiting > 0 < sample.waiting
+        and 0 < before.sample.waiting <= sample.waiting
         and before.sample.moved == sample.moved
         and now_s - before.seen_s <= unseen_s
     )
@@ -35,5 +46,18 @@ def observed(before: Progress | None, sample: Sample, now_s: float, unseen_s: fl
 
 
 def still_s(progress: Progress) -> float:
-    """How long something has waited while the stage moved nothing, in seconds."""
+    """How long something has waited while the stage finished nothing, in seconds."""
     return progress.seen_s - progress.since_s if progress.sample.waiting else 0.0
+
+
+def left_behind(waiting: Mapping[str, int], newest: Finished | None) -> bool:
+    """Whether the stage works, and only leaves one session behind.
+
+    waiting: by session with an unfinished newest chunk, when its first unfinished chunk was recorded.
+    """
+    if len(waiting) > 1:
+        return False
+    return all(
+        newest is not None and newest.session != name and newest.recorded > recorded
+        for name, recorded in waiting.items()
+    )

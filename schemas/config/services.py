@@ -107,5 +107,5 @@ class Services:
         60,
         "STAGE_STALLED",
         duration(1, 3600),
-        "how long a stage may move nothing while something waits for it; then /ready is not ready",
+        "how long a stage may finish nothing while something waits for it; then /ready is not ready",
     )

@@ -155,9 +155,12 @@ class Conductor:
         """The error that keeps each waiting session waiting."""
         return self._tasks.troubles()
 
-    def recorded(self) -> Sample:
-        """A look at the stage `record`, as of the last sweep."""
-        return self._activity.recorded(one for one in self._directory.sessions() if not is_idle(one))
+    def recorded(self) -> dict[str, Sample]:
+        """A look at the stage `record` by session, as of the last sweep."""
+        return self._activity.recorded(self._unfinished(), self._parts.clock_us())
+
+    def _unfinished(self) -> list[Session]:
+        return [session for session in self._directory.sessions() if not is_idle(session)]
 
     def trouble(self, session_id: str) -> Trouble | None:
         """The error that delays the session; None: none is known."""
@@ -180,8 +183,7 @@ class Conductor:
         number = 0
         while True:
             try:
-                live = [session for session in self._directory.sessions() if not is_idle(session)]
-                await self._activity.listen(self._parts.clock_us(), live)
+                await self._activity.listen(self._parts.clock_us(), self._unfinished())
             except Retryable as error:
                 log.warning("host_watch_failed", error=error)
             for session in self._directory.sessions():

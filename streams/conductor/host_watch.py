@@ -120,17 +120,20 @@ class HostActivity:
         host = self._hosts.get(session.id)
         return host.looked_us if host else 0
 
-    def recorded(self, sessions: Iterable[Session]) -> Sample:
-        """How many of these recordings have fragments that wait to be folded, and how far all are folded.
+    def recorded(self, sessions: Iterable[Session], now_us: int) -> dict[str, Sample]:
+        """By session: whether fragments wait to be folded, and how far the recording is folded.
 
-        It is learnt by `listen`. A paused pipeline leaves its fragments in the stream: none of them waits.
+        It is learnt by `listen`; of a shard that was not heard for DEAF_S nothing is told. A paused pipeline
+        leaves its fragments in the stream: none of them waits.
         """
-        hosts = [
-            self._hosts[session.id]
+        hosts = {
+            session.id: self._hosts[session.id]
             for session in sessions
-            if session.id in self._hosts and not session.pipeline_paused
-        ]
-        return Sample(sum(host.mark is not None for host in hosts), tuple(host.position for host in hosts))
+            if session.id in self._hosts
+            and not session.pipeline_paused
+            and now_us - self._shards[self._stream_of(session)].listened_us <= DEAF_S * 1e6
+        }
+        return {name: Sample(host.mark is not None, (host.position,)) for name, host in hosts.items()}
 
     def _stream_of(self, session: Session) -> str:
         return self._recordings.stream_of(session.id)

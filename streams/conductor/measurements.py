@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from handlers.lifecycle.next_action import FILLING, HOST_SILENT
 from handlers.lifecycle.session import RECORDING, Session
@@ -145,10 +146,12 @@ class SystemMeasurements:
              lambda: self._of_streams("last_seq"))  # fmt: skip
         rows("lucid_dead_letters", "Dead letters that were ever written.", (), self._dead, rises=True)
         rows("lucid_stage_lag", "Messages that a stage has not done.", ("stage",), lambda: self._lags)
-        rows("lucid_stage_still_seconds", "Time in which something waited for a stage that moved nothing.",
+        rows("lucid_stage_still_seconds", "Time in which something waited for a stage that finished nothing.",
              ("stage",), lambda: self._stage_states("still_s"))  # fmt: skip
         rows("lucid_stage_stalled", "Whether a stage stands still, as /ready judges.", ("stage",),
              lambda: self._stage_states("stalled"))  # fmt: skip
+        rows("lucid_stage_left_behind", "Sessions that stand still at a stage which works.", ("stage",),
+             lambda: self._stage_states("left_behind"))  # fmt: skip
         rows("lucid_stage_redelivering", "Messages of a stage under redelivery.", ("stage",),
              lambda: self._redeliveries)  # fmt: skip
         rows("lucid_disk_free_bytes", "Free space of a disk of the data folder.", ("folder",),
@@ -187,8 +190,10 @@ class SystemMeasurements:
     def _silent(self) -> int:
         return len(set(map(_host, filter(_is_silent, self._open()))))
 
-    def _stage_states(self, member: str) -> Rows:
-        return {(stage,): float(one[member]) for stage, one in self._stages.states().items()}
+    def _stage_states(self, member: Literal["still_s", "stalled", "left_behind"]) -> Rows:
+        """Nothing of states that are old."""
+        states = self._stages.states()
+        return {(stage,): float(one[member]) for stage, one in states.items() if not one["old"]}
 
     def _dead(self) -> Rows:
         dead = [one.last_seq for one in self._streams if one.name == subjects.DEAD]

@@ -31,6 +31,10 @@ SILENT_S = 10.0
 """A worker that answered so lately is alive: one answer may take longer than a look when it is busy."""
 
 
+OTHERS_S = 0.2
+"""All conductors are asked, and the longest time counts: one that has just begun saw no stage stand still."""
+
+
 def looks(here: Installation, jet: Jet, roles: Collection[str]) -> dict[str, Look]:
     """The look at each part that these roles need, by the name of the part."""
     every: dict[str, Look] = {
@@ -81,14 +85,35 @@ async def _commands(jet: Jet) -> None:
 
 
 async def check_stages(jet: Jet) -> None:
-    """Ask a conductor whether every stage moves.
+    """Ask the conductors whether every stage moves.
 
-    Raises Unavailable (stage.stalled), with the stages in `place`; other codes: no conductor answers.
+    Raises Unavailable (stage.stalled), with the stages in `place`; stage.unseen: no conductor knows, because
+    none could look; other codes: no conductor answers.
     """
-    found = loads(await jet.request(subjects.STAGE_STATES, b"", LOOK_S))
-    stalled = [stage for stage, one in found.items() if one["stalled"]]
+    answers = [await jet.request(subjects.STAGE_STATES, b"", LOOK_S)]
+
+    def take(answer: bytes) -> bool:
+        answers.append(answer)
+        return False
+
+    await jet.request_all(subjects.STAGE_STATES, b"", OTHERS_S, take)
+    told = [state for answer in answers for state in loads(answer).items()]
+    fresh = [(stage, one) for stage, one in told if not one.get("old", False)]  # absent: an older version
+    if told and not fresh:
+        age_s = min(one["age_s"] for _, one in told)
+        raise Unavailable(
+            f"the stages were not looked at for {age_s:g} s",
+            code="stage.unseen",
+            hint="look at the log of the conductor, and at the broker: lucid doctor",
+        )
+    stalled: dict[str, float] = {}
+    for stage, one in fresh:
+        if one["stalled"]:
+            stalled[stage] = max(one["still_s"], stalled.get(stage, 0))
     if stalled:
-        waiting = ", ".join(f"{stage} (moved nothing for {found[stage]['still_s']} s)" for stage in stalled)
+        waiting = ", ".join(
+            f"{stage} (finished nothing for {still_s} s)" for stage, still_s in stalled.items()
+        )
         raise Unavailable(
             f"stages stand still while chunks wait for them: {waiting}",
             code="stage.stalled",

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from handlers.crypto.blind_index import BlindIndex
-from handlers.lifecycle.next_action import SilenceLimits
+from handlers.lifecycle.next_action import SilenceLimits, is_idle
 from schemas import subjects
 from schemas.config.settings import Settings
 from schemas.config.stage_limits import StageLimits
@@ -172,7 +172,12 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     broker = control_plane(control, dial, here.meter, jet.tracer)
     writer = OpenSessionsWriter(jet, directory.open_sessions, directory.ready)
     expired = ExpiredSessions(questions.list_page, store.log)
-    stages = StageWatch(jet, conducting.recorded, settings.stage_stalled_s)
+    stages = StageWatch(
+        jet,
+        conducting.recorded,
+        lambda: [one.id for one in directory.sessions() if not is_idle(one)],
+        settings.stage_stalled_s,
+    )
     measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting, stages)
     services = (
         directory,

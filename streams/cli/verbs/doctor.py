@@ -235,5 +235,6 @@ def _stages(here: Installation) -> Check | None:
     try:
         asyncio.run(look())
     except Unavailable as error:
-        return Check("stages", False, error.message, error.hint) if error.code == "stage.stalled" else None
+        known = error.code in ("stage.stalled", "stage.unseen")
+        return Check("stages", False, error.message, error.hint) if known else None
     return Check("stages", True, "none stands still")
