@@ -34,7 +34,7 @@ AT_ONCE = {
     *("LucidPageAbsent", "LucidPageIncomplete", "LucidProcessDown", "LucidNoWorker"),
     *("LucidStageLag", "LucidStageStalled", "LucidRecordLag", "LucidStreamFilling"),
     *("LucidDeadLetters", "LucidGap", "LucidHostSilent", "LucidDiskLow"),
-    *("LucidVerificationFailure", "LucidScrubAlarm", "LucidServerErrors"),
+    *("LucidVerificationFailure", "LucidScrubAlarm", "LucidServerErrors", "LucidSessionLeftBehind"),
 }
 SLOW = ("LucidDiskFilling", "LucidMeasurementsOld")
 DISK_BYTES = 384 << 20
@@ -106,6 +106,7 @@ def test_each_danger_in_a_real_system_fires_its_rule(tmp_path: Path) -> None:
                 lambda sums: sums["lucid_sealed"] > 0 and sums["lucid_process_up"] == PROCESSES,
                 "a calm system",
             )
+            asyncio.run(leave_one_behind(pages, source))
             asyncio.run(endanger_recordings(pages))
             fill_the_disk(pages, disk)
             make_evidence_false(pages)
@@ -114,6 +115,23 @@ def test_each_danger_in_a_real_system_fires_its_rule(tmp_path: Path) -> None:
             httpx.get(f"{pages.url}/metrics")
         pages.fire("LucidPageAbsent", after={})
     assert pages.fired == AT_ONCE
+
+
+async def leave_one_behind(pages: Pages, source: Path) -> None:
+    """A file in the way of one session's chunks, while another session is stored."""
+    system = pages.system
+    async with hostile_host(system.nats_url, system.data / "hosts", "a-host", "behind") as host:
+        in_the_way = system.data / "chunks" / (await asyncio.to_thread(system.show, "behind"))["uid"]
+        in_the_way.write_text("in the way")
+        await host.data(6)
+        await asyncio.to_thread(system.record, source, "beside")
+        left = await asyncio.to_thread(
+            pages.until, lambda sums: sums["lucid_stage_left_behind"] > 0, "a session that is left behind"
+        )
+        in_the_way.unlink()
+        await host.finish()
+        await asyncio.to_thread(system.until_sealed, "behind")
+    pages.fire("LucidSessionLeftBehind", after=left)
 
 
 async def endanger_recordings(pages: Pages) -> None:
