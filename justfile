@@ -44,7 +44,7 @@ services *NAMES="jaeger promtool":
 packages:
     #!/usr/bin/env bash
     set -euo pipefail
-    wanted="xvfb x11-xserver-utils xdotool xterm openbox xrdp xorgxrdp freerdp2-x11 tesseract-ocr tesseract-ocr-eng chromium"
+    wanted="xvfb x11-xserver-utils xdotool xterm openbox xrdp xorgxrdp freerdp2-x11 fonts-dejavu-core tesseract-ocr tesseract-ocr-eng chromium"
     missing="$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $wanted 2>/dev/null | sed -n 's/^ii  *//p' | sort | comm -13 - <(printf '%s\n' $wanted | sort))"
     [ -n "$missing" ] || exit 0
     [ "$(id -u)" = 0 ] || { echo "just packages: as root: apt-get install" $missing >&2; exit 1; }

@@ -39,6 +39,8 @@ class RdpShown(BaseModel):
     domain: str = ""
     use_tls: bool = True
     ignore_cert: bool = False
+    client_address: str = ""
+    """Of the person's RDP client. Empty: the host has not told it."""
 
 
 class RecordingShown(BaseModel):

@@ -36,6 +36,8 @@ class RdpConfig(Frozen):
     domain: Line = ""
     use_tls: bool = True
     ignore_cert: bool = False
+    client_address: HostName = ""
+    """Of the client that was connected when the recording began, as the host saw it."""
 
 
 class Details(Frozen):

@@ -25,6 +25,7 @@ VERBS = {
     "audit": "List, export and verify the audit chain.",
     "access": "Ask a second person for a look, or answer.",
     "hosts": "Show the hosts that may record.",
+    "agent": "Record the RDP sessions of this host.",
     "token": "Make a token, for development.",
     "projections": "Show the read models, or make them anew from the log.",
     "config": "Show every setting and where it came from, or a template.",
@@ -46,6 +47,7 @@ ATTACHING = frozenset(
         "audit",
         "access",
         "hosts",
+        "agent",
         "projections",
         "serve",
     )

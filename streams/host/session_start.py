@@ -13,6 +13,8 @@ Source: docs/design.md §2 (Start), docs/format.md §2.
 """
 
 import asyncio
+import secrets
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +55,11 @@ class About:
 
 
 NOTHING = About()
+
+
+def new_name(host: str) -> str:
+    """A name that no other recording of this host gets, not even in the same second."""
+    return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 async def start_session(

@@ -12,8 +12,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from handlers.format.mp4 import BoxSplitter, Unit
+from schemas.config.logs import logger
 from schemas.ports.processes import NewPart
 from streams.host.publisher import Publisher
+
+log = logger("lucid.record")
 
 HOLD_S = 1.0
 """A recorder that is killed loses at most so long of its source, and the fragments under way."""
@@ -84,6 +87,7 @@ class _Feed:
         if new.lost_s:
             await self._publisher.lost(new.lost_s, new.reason)
         await self._publisher.begin_part(self._encoder, new.reason)
+        log.info("part_begun", session=self._publisher.grant.session, reason=new.reason)
 
     async def send_rest(self) -> None:
         """Send all that is buffered."""

@@ -43,6 +43,7 @@ from infra.processes.jaeger import Jaeger
 from infra.processes.machine import free_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_objects
 from infra.processes.swap import plain_swap
+from infra.rdp_host.xrdp import rdp_host
 from infra.read_models.sqlite import SqliteViews
 from infra.services.health import ask_health
 from infra.telemetry.begin_traces import traced, traced_apart
@@ -58,7 +59,7 @@ __all__ = ["COPY_HINT", "KEYS", "FileSource", "Installation", "Jaeger", "Where",
 __all__ += ["blobs", "config_files", "configure_logs", "connected", "copy_at", "decode", "dialled"]
 __all__ += ["die_with", "drawn", "drawn_desktop", "effective", "encodes_h264", "free_port", "mode_at"]
 __all__ += ["near_misses", "new_file", "own_host", "own_pid", "plain_swap", "prepare_memory"]
-__all__ += ["raised_file_limit", "read_bounded", "server", "server_version", "skip_old_objects"]
+__all__ += ["raised_file_limit", "rdp_host", "read_bounded", "server", "server_version", "skip_old_objects"]
 __all__ += ["supervised", "traced", "traced_apart", "unreadable", "write_copy"]
 
 

@@ -6,8 +6,6 @@ there was no space for all of it. The session is ended and sealed in each of the
 
 import asyncio
 import re
-import secrets
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -31,7 +29,7 @@ from streams.cli.wait_sealed import wait_sealed
 from streams.host.fragment_message import fragment_bytes
 from streams.host.publisher import READ_FRAGMENTS, Progress
 from streams.host.record_session import Sent, record_session
-from streams.host.session_start import About, start_session
+from streams.host.session_start import About, new_name, start_session
 from streams.roles.drivers import FileSource, Installation, drawn_desktop, own_host, prepare_memory
 
 FOREVER_S = 10 * 365 * 86_400.0
@@ -180,11 +178,6 @@ def recording_asked(given: dict[str, Any], picture: dict[str, Any], desktop: boo
     if RESOLUTION.fullmatch(size) is None:
         raise Misuse(f"--size {size} is not WIDTHxHEIGHT within 320x240 and 7680x4320", code="record.size")
     return checked(RecordingStart, {**given, "recording_config": {**picture, "resolution": size}})
-
-
-def new_name(host: str) -> str:
-    """A name that no other recording of this host gets, not even in the same second."""
-    return f"{host}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def summary(result: dict[str, Any]) -> str:

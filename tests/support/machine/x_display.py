@@ -51,8 +51,11 @@ class Person:
         self.environment = {**os.environ, "DISPLAY": f":{number}", "XAUTHORITY": str(known)}
         self._holds_size = True
 
-    def run(self, name: str, *arguments: str, check: bool = True) -> None:
-        subprocess.run([program(name), *arguments], env=self.environment, check=check, capture_output=True)
+    def run(self, name: str, *arguments: str, check: bool = True) -> str:
+        """What the program says."""
+        command = [program(name), *arguments]
+        done = subprocess.run(command, env=self.environment, check=check, capture_output=True, text=True)
+        return done.stdout.strip()
 
     def resize(self, size: str) -> None:
         """Make the display smaller than it began, or as large again."""

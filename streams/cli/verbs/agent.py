@@ -1,0 +1,87 @@
+"""The verb `lucid agent`: records the RDP sessions of this host.
+
+1. A platform that is away or starting is no error: the agent waits for it.
+2. The first signal ends all recordings in order.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas import subjects
+from schemas.config.logs import logger
+from schemas.config.profiles import PROFILES, ProfileName
+from schemas.errors import Unavailable
+from schemas.ports import Jet
+from schemas.subjects import METRICS
+from streams.cli import attach
+from streams.cli.groups import group
+from streams.cli.wait_start import TRANSIENT, connection
+from streams.host.agent import Agent, Plan
+from streams.roles.drivers import Installation, configure_logs, own_host, prepare_memory, rdp_host
+
+NOTICES = Path("/run/lucid/notices")
+AGAIN_S = 5.0
+
+agent = group()
+log = logger("lucid.agent")
+
+
+@agent.callback()
+def _group() -> None:
+    """The agent of an RDP host."""
+
+
+@agent.command()
+def run(
+    host: Annotated[str, typer.Option(help="The recording host; default: this machine's name.")] = "",
+    profile: Annotated[
+        ProfileName, typer.Option(help="archive: least bytes; smooth: most pictures.")
+    ] = "standard",
+    notices: Annotated[
+        Path, typer.Option(help="The named pipe into which the hook of PAM writes.")
+    ] = NOTICES,
+) -> None:
+    """Record every RDP session of this host, from its login to its end. Ctrl-C ends all in order."""
+    here = Installation.here()
+    name = subjects.host_id(host or own_host())
+    here.process = f"agent@{name}"
+    configure_logs(here.settings, here.process)
+    plan = Plan(name, here.settings.session(), PROFILES[profile])
+    stop = asyncio.Event()
+    waiting: list[asyncio.Task[None]] = []
+    """The task that waits for the platform, until it has found it."""
+
+    def asked() -> None:
+        stop.set()
+        for task in waiting:
+            task.cancel()
+
+    async def work() -> None:
+        prepare_memory()
+        async with rdp_host(notices) as rdp, AsyncExitStack() as stack:
+            task = asyncio.current_task()
+            assert task is not None
+            waiting.append(task)
+            jet = await _platform(here, stack)
+            waiting.clear()
+            await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
+            log.info("agent_started", host=name, profile=profile)
+            await Agent(jet, here.identity, rdp, plan).run(stop)
+
+    attach.run(work(), asked)
+
+
+async def _platform(here: Installation, stack: AsyncExitStack) -> Jet:
+    """Wait for the platform. Raises Denied, Misuse (both nats.*): waiting does not help."""
+    while True:
+        try:
+            return await stack.enter_async_context(connection(here, "lucid-host", serving=True))
+        except Unavailable as error:
+            if error.code not in TRANSIENT:
+                raise
+            log.warning("platform_away", error=error)
+            await asyncio.sleep(AGAIN_S)

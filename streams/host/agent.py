@@ -1,0 +1,206 @@
+"""Records every RDP session of this host: it looks at the host, and keeps one recording for each session.
+
+1. The host's own list of sessions decides. A notice only brings a look forward, so no notice can be missed.
+2. One RDP session is one recorded session, from its first look to its end. A disconnect and a reconnect begin
+   parts (`disconnected`, `reconnected`).
+3. A recording that fails begins again as another session, after a pause, as long as its RDP session runs. A
+   recording that somebody stopped does not begin again.
+4. One session never waits for another. At most MOST are recorded at once; more are refused, with a log line.
+5. After a crash of the agent, its recordings are silent, and the platform ends them. The next agent finds the
+   same RDP sessions, and records them as new sessions.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from schemas.config.logs import logger
+from schemas.config.profiles import Profile
+from schemas.errors import LucidError
+from schemas.events.details import Details, RdpConfig
+from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
+from schemas.ports import Identities, Jet
+from schemas.ports.processes import Picture
+from schemas.ports.rdp import DisplaySource, RdpHost, RdpSession
+from streams.host.own_recordings import OwnRecording
+from streams.host.record_session import cancelled, record_session
+from streams.host.session_start import About, new_name, start_session
+
+LOOK_S = 1.0
+EAGER_S, EAGER_LOOK_S = 10.0, 0.2
+"""After a notice the host is looked at more often: its session takes a moment to begin."""
+MOST = 250
+RETRY_S, RETRY_MOST_S = 1.0, 60.0
+"""Between two recordings of one session that failed; each time twice as long, up to the most."""
+ENCODER = "x264"
+DISCONNECTED, RECONNECTED = "disconnected", "reconnected"
+"""Reasons of a part."""
+
+log = logger("lucid.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the sessions of this host are recorded."""
+
+    host: str
+    settings: SessionSettings
+    profile: Profile
+    policy: SessionPolicy | None = None
+
+
+@dataclass(slots=True)
+class Followed:
+    """One RDP session, for as long as it runs."""
+
+    rdp: RdpSession
+    source: DisplaySource | None = None
+    """While it is recorded."""
+    recording: OwnRecording | None = None
+    """The last one."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the RDP session has ended, or the agent ends."""
+
+
+class Agent:
+    """The recordings of one host."""
+
+    def __init__(self, jet: Jet, identities: Identities, rdp: RdpHost, plan: Plan) -> None:
+        self._jet, self._identities, self._rdp, self._plan = jet, identities, rdp, plan
+        self._followed: dict[str, Followed] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unfollowed: set[str] = set()
+        """Sessions beyond MOST."""
+        self._eager_until_s = 0.0
+
+    @property
+    def followed(self) -> list[Followed]:
+        """The sessions that run, the oldest first."""
+        return list(self._followed.values())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Record until `stop`; then end all recordings in order."""
+        clock = asyncio.get_running_loop().time
+        hearing = asyncio.create_task(self._rdp.noticed())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                try:
+                    self._compare(await asyncio.to_thread(self._rdp.sessions))
+                except OSError as error:
+                    log.error("host_unseen", error=error)
+                look_s = EAGER_LOOK_S if clock() < self._eager_until_s else LOOK_S
+                await asyncio.wait({stopping, hearing}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
+                if hearing.done():
+                    log.info("notice_heard")
+                    self._eager_until_s = clock() + EAGER_S
+                    hearing = asyncio.create_task(self._rdp.noticed())
+        finally:
+            for followed in self._followed.values():
+                followed.over.set()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await cancelled(hearing, stopping)
+
+    def _compare(self, running: list[RdpSession]) -> None:
+        """Follow the sessions that began, tell the recordings of changes, leave those that ended."""
+        keys = {one.key for one in running}
+        for key in self._followed.keys() - keys:
+            followed = self._followed.pop(key)
+            followed.over.set()
+            log.info("rdp_session_ended", display=followed.rdp.display)
+        self._unfollowed &= keys
+        for one in running:
+            known = self._followed.get(one.key)
+            if known is None:
+                self._follow(one)
+                continue
+            before, known.rdp = known.rdp, one
+            if before.connected != one.connected:
+                reason = RECONNECTED if one.connected else DISCONNECTED
+                log.info(f"rdp_session_{reason}", display=one.display)
+                if known.source is not None:
+                    known.source.cut(reason)
+
+    def _follow(self, rdp: RdpSession) -> None:
+        if len(self._tasks) >= MOST:
+            if rdp.key not in self._unfollowed:
+                log.error("rdp_session_unrecorded", display=rdp.display, reason="too_many", most=MOST)
+            self._unfollowed.add(rdp.key)
+            return
+        log.info("rdp_session_found", display=rdp.display, connected=rdp.connected)
+        followed = self._followed[rdp.key] = Followed(rdp)
+        task = asyncio.create_task(self._keep(followed), name=f"record display {rdp.display}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self, followed: Followed) -> None:
+        """Record the session, again after a failure, until it is over or somebody has stopped it."""
+        clock, wait_s = asyncio.get_running_loop().time, RETRY_S
+        while not followed.over.is_set():
+            began_s = clock()
+            try:
+                broken = await self._record(followed)
+            except LucidError as error:
+                broken = error
+            except Exception:
+                log.exception("rdp_session_unrecorded", display=followed.rdp.display)
+            else:
+                if broken is None:
+                    return
+            finally:
+                followed.source = None
+            if broken is not None:
+                log.warning("rdp_session_unrecorded", display=followed.rdp.display, error=broken)
+            if clock() - began_s > RETRY_MOST_S:
+                wait_s = RETRY_S
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await followed.over.wait()
+            wait_s = min(2 * wait_s, RETRY_MOST_S)
+
+    async def _record(self, followed: Followed) -> LucidError | None:
+        """Record the session once. Returns the error that broke it off; None: it ended in order.
+
+        Raises the errors of the display, of `start_session` and of `record_session`.
+        """
+        capture = self._capture(*await self._rdp.size(followed.rdp))
+        about = About(
+            capture=capture, policy=self._plan.policy, details=details(self._plan.host, followed.rdp)
+        )
+        picture, host = Picture.of(capture), self._plan.host
+        followed.recording = recording = OwnRecording(new_name(host), picture)
+        async with self._rdp.source(followed.rdp, picture) as source:
+            if not followed.rdp.connected:
+                source.cut(DISCONNECTED)
+            followed.source = source
+            grant = await start_session(
+                *(self._jet, self._identities, host, recording.session, self._plan.settings),
+                once=True,
+                about=about,
+            )
+            recording.state, recording.begun = "recording", True
+            log.info("rdp_session_recorded", display=followed.rdp.display, session=grant.session)
+            sent = await record_session(self._jet, grant, source, ENCODER, recording, followed.over)
+        recording.progress, recording.error = sent.progress, sent.broken
+        recording.state = "ended" if sent.broken is None else "failed"
+        return sent.broken
+
+    def _capture(self, width: int, height: int) -> CaptureSettings:
+        return CaptureSettings(
+            frame_rate=self._plan.profile.frame_rate,
+            quality=self._plan.profile.quality,
+            width=min(max(width, 320), 7680),
+            height=min(max(height, 240), 4320),
+        )
+
+
+def details(host: str, rdp: RdpSession) -> Details:
+    """Return the personal fields of a session: the platform seals them."""
+    user, domain = _line(rdp.user), _line(rdp.domain)
+    config = RdpConfig(host=host, username=user, domain=domain, client_address=rdp.client[:253])
+    return Details(name=_line(f"{rdp.user} on {host}"), rdp_config=config)
+
+
+def _line(text: str) -> str:
+    """The text as one line of a detail."""
+    return "".join(letter for letter in text if letter.isprintable())[:200]
