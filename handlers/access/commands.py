@@ -47,6 +47,7 @@ COMMANDS: dict[str, Row] = {
     "running": Row(Permission.LIST, session=False),
     "scrub": Row(Permission.SEE_SYSTEM, session=False),
     "scrub_now": Row(Permission.RUN_PIPELINE, session=False),
+    "scrub_acknowledge": Row(Permission.RUN_PIPELINE, session=False),
     "ping": Row(Permission.PING, session=False),
     "list": Row(Permission.LIST, session=False),
     "totals": Row(Permission.LIST, session=False),

@@ -92,6 +92,7 @@ class Control:
             **questions.handlers,
             "scrub": queries.scrub,
             "scrub_now": queries.scrub_now,
+            "scrub_acknowledge": queries.scrub_acknowledge,
             "running": queries.running.page,
             "ping": queries.ping,
             "room": queries.room,

@@ -1,4 +1,6 @@
-"""Answers questions about the platform itself: `ping`, `room`, `scrub`. `scrub_now` begins a check."""
+"""Answers questions about the platform itself: `ping`, `room`, `scrub`. `scrub_now` begins a check,
+`scrub_acknowledge` ends the sound of alarms.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ class Scrubbing(Protocol):
 
     async def asked(self, session: str, *, now: bool) -> Body:
         """The state of the scrub. session: check it next. now: begin a pass."""
+
+    async def acknowledge(self, session: str, who: str) -> Body:
+        """Acknowledge the alarms of a session, or (empty) those of streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,13 @@ class Queries:
         if session:
             subjects.session_id(session)
         return await self.scrubbing.asked(session, now=not session)
+
+    async def scrub_acknowledge(self, body: Body) -> Body:
+        """Acknowledge the alarms of one session; without a session: those of streams."""
+        session = str(body.get("session", ""))
+        if session:
+            subjects.session_id(session)
+        return await self.scrubbing.acknowledge(session, str(body.get("who", "")))
 
     async def room(self, body: Body) -> Body:
         """How many bytes of data a host may send before it asks again, into the shard of its session.

@@ -81,6 +81,12 @@ class ScrubAsked(BaseModel):
     session: str = Field(default="", max_length=100, description="Only this one; empty: a whole pass.")
 
 
+class ScrubAcknowledged(BaseModel):
+    """Alarms are acknowledged."""
+
+    session: str = Field(default="", max_length=100, description="Of this session; empty: of streams.")
+
+
 class AuditHeadAsked(BaseModel):
     """The end of the audit chain is to be signed."""
 
@@ -116,6 +122,7 @@ REQUESTS: dict[str, Request] = {
     "running": Request("The sessions that are not finished, those in need first.", RunningAsked),
     "scrub": Request("The state of the scrub, and its findings.", Nothing),
     "scrub_now": Request("The scrub checks one session next, or begins a pass.", ScrubAsked),
+    "scrub_acknowledge": Request("The alarms of a session are known to a person.", ScrubAcknowledged),
     "ping": Request("The service answers.", Nothing),
     "list": Request("One page of sessions.", PageAsked),
     "totals": Request("Sums over all sessions that fit.", Asked),

@@ -73,6 +73,7 @@ class AuditLog:
     """One for each event loop of a process. `close` it, so that no outcome is lost."""
 
     def __init__(self, jet: Jet, clock_us: Clock) -> None:
+        self.jet = jet
         self._writer = ChainWriter(jet, clock_us)
 
     async def asked(
@@ -127,6 +128,19 @@ class AuditLog:
             self._writer.add(Waiting(act, note=True))
         else:
             log.error("audit_entry_lost", action=act.action, session=act.session)
+
+    async def noted(self, caller: Caller, action: str, session: str, error: LucidError) -> None:
+        """As `note`, with the error's message. Returns when the entry is durable.
+
+        Raises Unavailable (audit.away), NoSpace (audit.full): the chain may have it all the same.
+        """
+        outcome, detail = _outcome(error), plain_text(error.message)
+        act = _act(
+            caller, action, session, phase="outcome", outcome=outcome, code=_code(error), detail=detail
+        )
+        written = asyncio.get_running_loop().create_future()
+        self._writer.add(Waiting(act, note=True, written=written))
+        await written
 
     def taken_over(self, asked: Asked) -> Asked:
         """The same request, to give its outcome over this log's connection."""

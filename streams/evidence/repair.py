@@ -1,7 +1,8 @@
 """Compares one stored file with its sealed entry, and replaces a damaged one by the file that was made again.
 
-1. A damaged file is quarantined before the right bytes take its name. After a kill between the two the name
-   is free, and the next try fills it; after a kill anywhere else nothing has changed.
+1. The right bytes are durable, in a file without a name, before the damaged file is quarantined: a full disk
+   leaves it where it is. After a kill between the two steps the name is free, and the next try fills it.
+   After a kill anywhere else nothing has changed.
 2. The file is read back before anybody hears that it is restored.
 3. A chunk of a session that is destroyed meanwhile is removed again.
 """
@@ -45,14 +46,25 @@ class Repair:
         outcome = judge(entry, self.keys.keys.dek, made, found)
         quarantined = None
         if made is not None and outcome is Judgement.RESTORED:
-            quarantined = self.blobs.quarantine(name) if found is not None else None
-            self.blobs.put(name, made)
+            quarantined = self._replaced(name, made, found is not None)
             self._refuse_destroyed(name)
             again = self.blobs.read(name)
             if again is None or judge(entry, self.keys.keys.dek, made, again) is not Judgement.SAME:
                 raise Rejected(f"chunk {name} cannot be restored: the store gives back other bytes",
                                code="replay.store", place=name)  # fmt: skip
         return outcome, quarantined or ""
+
+    def _replaced(self, name: str, made: Buffer, is_taken: bool) -> str | None:
+        """Give the bytes their name; return the new name of the file that had it."""
+        file = self.blobs.new()
+        try:
+            file.write(made)
+            file.settle()
+            quarantined = self.blobs.quarantine(name) if is_taken else None
+            file.keep(name)
+        finally:
+            file.close()
+        return quarantined
 
     def _found(self, name: str) -> bytes | None:
         """The stored file; empty bytes: its name is no plain file, which counts as damaged."""

@@ -2,38 +2,35 @@
 
 1. One process owns the scrub of a data folder, by a lock that ends with it. Others wait for the lock.
 2. After a kill the next owner goes on from the last checkpoint (scrub_progress.py).
-3. Sealed sessions are checked in the order of their creation, then those without a seal.
+3. A pass checks sealed sessions in the order of their creation. Sessions without a seal follow, and then the
+   streams (scrub_pass.py).
 4. A finding is written into the state, the log and the audit chain. A repaired file is no alarm.
-5. An outage (Unavailable, NoSpace) breaks off nothing: the same session is tried again. A session that cannot
-   be read (Rejected) is a finding, and the pass goes on: it keeps no other from being proven.
+5. An outage (Unavailable, NoSpace) breaks off nothing: the same session is tried again, a few times. Then it
+   is a finding, as a session is that cannot be read (Rejected). The pass goes on: one session keeps no other
+   from being proven.
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from handlers.lifecycle.session import Session
-from schemas.access import Caller
 from schemas.config.logs import logger
-from schemas.errors import EvidenceFalse, LucidError, RefusedByState, Rejected, Unavailable
-from schemas.events.scrub import Pass
-from schemas.ports import Views
+from schemas.errors import LucidError, RefusedByState, Unavailable
+from schemas.ports import Signers, Views
 from schemas.ports.metrics import Meter
-from schemas.ports.read_models import Place, SessionFilter, SessionQuery
 from schemas.ports.scrub_place import ScrubPlace
-from schemas.subjects import ALL_LIFECYCLE, LIFECYCLE
-from schemas.telemetry.span_facts import BYTES, CHUNKS, FAULTS
 from streams.event_store.audit_log import AuditLog
 from streams.event_store.event_store import EventStore
 from streams.evidence.evidence_store import EvidenceStore
-from streams.evidence.proof_spans import session_span
+from streams.evidence.scrub_metrics import measure_scrub
 from streams.evidence.scrub_pace import ScrubPace
-from streams.evidence.scrub_progress import ScrubProgress, measure_pass
-from streams.evidence.session_proof import Checked, Fault, SessionProof
+from streams.evidence.scrub_pass import ScrubPass
+from streams.evidence.scrub_progress import ScrubProgress
+from streams.evidence.scrub_report import ScrubReport
+from streams.evidence.session_proof import SessionProof
+from streams.evidence.stream_proof import StreamProof
 from streams.keys.keystore import KeyStore
 from streams.scheduling.clock import Clock, now_us
 from streams.scheduling.threads import Threads, be_nice
@@ -45,13 +42,9 @@ OWNER_S = 10.0
 GAP_S = 6 * 3600.0
 """The least time from the beginning of one pass to that of the next."""
 RETRY_S = 5.0
-LIST_S = 0.2
-"""The pause while the read models lack events of the log."""
-PAGE = 200
-SHOWN_FINDINGS = 20
+WATCH_S = 60.0
+"""How often the ends of the streams are looked at while nothing else is done."""
 WISHES_MOST = 100
-SPAN = "prove session"
-SCRUB, ACTION = Caller("scrub", frozenset()), "proof_failed"
 
 log = logger("lucid.scrub")
 
@@ -63,6 +56,7 @@ class ScrubParts:
     store: EventStore
     evidence: EvidenceStore
     keys: KeyStore
+    signers: Signers
     views: Views
     audit: AuditLog
     place: ScrubPlace
@@ -78,6 +72,7 @@ class Scrub:
         self._parts = parts
         self._pace = ScrubPace(parts.store.jet, max(parts.bytes_per_s, 1.0))
         self._progress = ScrubProgress(parts.place, parts.clock_us)
+        self._report = ScrubReport(self._progress, parts.audit, parts.clock_us)
         self._is_owner = False
         self._wished: list[str] = []
         """Sessions that somebody asked to be checked next."""
@@ -85,7 +80,7 @@ class Scrub:
         """The last of them that were."""
         self._forced = False
         self._wake = asyncio.Event()
-        measure_pass(parts.meter, self._progress)
+        measure_scrub(parts.meter, self._progress, self._pace)
 
     # for others
 
@@ -103,19 +98,23 @@ class Scrub:
             self._wished.append(session)
         if session or now:
             self._wake.set()
-        state = self._progress.state
         return {
-            "now_us": self._parts.clock_us(),
             "owner": self._is_owner,
             "bytes_per_s": self._parts.bytes_per_s,
-            "running": self._progress.is_open,
-            "pass": _shown(state.current),
-            "last": _shown(state.last) if state.last else None,
-            "at": {"session": state.place.session, "files": state.place.index},
-            "findings": [one.model_dump() for one in reversed(state.findings[-SHOWN_FINDINGS:])],
+            **self._report.shown(self._pace),
             "waiting": list(self._wished),
             "checked": list(self._checked),
         }
+
+    async def acknowledge(self, session: str, who: str) -> dict[str, Any]:
+        """Acknowledge the alarms of a session, or (empty) those of streams. A second call changes nothing.
+
+        Raises RefusedByState (scrub.off), Unavailable (scrub.elsewhere).
+        """
+        self._require_owner()
+        changed = self._progress.acknowledge(session, who)
+        await self._progress.checkpoint(now=True)
+        return {**await self.asked("", now=False), "acknowledged": changed}
 
     def _require_owner(self) -> None:
         if not self._parts.bytes_per_s:
@@ -139,14 +138,14 @@ class Scrub:
         disk, threads = ThreadPoolExecutor(1, "lucid-scrub", be_nice), Threads()
         try:
             await self._owned()
-            store = parts.store
-            proof = SessionProof(
-                store.log, store.recordings, parts.evidence, parts.keys, self._pace, threads, disk
-            )
-            await self._rest(BEGIN_S)
+            checks = self._checks(disk, threads)
+            begin_s = BEGIN_S
             while True:
                 try:
-                    await self._work(proof)
+                    await checks.watch_ends()
+                    await self._rest(begin_s)
+                    begin_s = 0
+                    await self._work(checks)
                 except LucidError as error:
                     log.warning("scrub_waits", error=error)
                     await asyncio.sleep(RETRY_S)
@@ -171,16 +170,26 @@ class Scrub:
                 log.warning("scrub_waits", error=error)
             await asyncio.sleep(OWNER_S)
 
-    async def _work(self, proof: SessionProof) -> None:
+    def _checks(self, disk: ThreadPoolExecutor, threads: Threads) -> ScrubPass:
+        parts, store, intend = self._parts, self._parts.store, self._progress.intend
+        sessions = SessionProof(
+            store.log, store.recordings, parts.evidence, parts.keys, self._pace, threads, disk, intend
+        )
+        streams = StreamProof(store.jet, parts.signers, self._pace, disk)
+        return ScrubPass(
+            store, parts.views, parts.clock_us, self._progress, self._report, sessions, streams, self._wishes
+        )
+
+    async def _work(self, checks: ScrubPass) -> None:
         """Carry out all that is due, then rest until more is."""
-        await self._wishes(proof)
+        await self._wishes(checks)
         progress = self._progress
         due_s = GAP_S - (self._parts.clock_us() - progress.state.current.began_us) / 1e6
         if self._forced or progress.is_open or due_s <= 0:
             self._forced = False
-            await self._one_pass(proof)
+            await checks.run()
         else:
-            await self._rest(due_s)
+            await self._rest(min(due_s, WATCH_S))
 
     async def _rest(self, pause_s: float) -> None:
         try:
@@ -190,110 +199,9 @@ class Scrub:
             pass
         self._wake.clear()
 
-    async def _one_pass(self, proof: SessionProof) -> None:
-        progress = self._progress
-        progress.begin()
-        await progress.checkpoint(now=True)
-        log.info("scrub_began", number=progress.state.current.number, after=progress.state.place.number)
-        async for name in self._sealed_after(progress.state.place.number):
-            await self._sealed(proof, name)
-            await self._wishes(proof)
-        for session in self._parts.store.directory.sessions():
-            if session.created is not None and not session.sealed and session.destroy is None:
-                await self._look_at(proof.running(session), session, placed=False)
-                await self._wishes(proof)
-        progress.end()
-        await progress.checkpoint(now=True)
-        ended = progress.state.current
-        log.info("scrub_ended", number=ended.number, sessions=ended.sessions, chunks=ended.chunks,
-                 bytes=ended.bytes, repaired=ended.repaired, alarms=ended.alarms)  # fmt: skip
-
-    async def _sealed_after(self, number: int) -> AsyncIterator[str]:
-        """The names of sealed sessions in the order of their creation, from the read models."""
-        while True:
-            at_us = self._parts.clock_us()
-            newest = await self._parts.store.jet.last(LIFECYCLE, ALL_LIFECYCLE)
-            end = newest.seq if newest else 0
-            after = Place(number, number) if number else None
-            query = SessionQuery(SessionFilter(sealed=True), descending=False, after=after, limit=PAGE)
-            documents, generation = await self._parts.views.sessions(query)
-            while generation.position < end:  # the list lacks events: it may lack a sealed session
-                await asyncio.sleep(LIST_S)
-                documents, generation = await self._parts.views.sessions(query)
-            resumed = bool(documents) and documents[0].session == self._progress.state.place.session
-            # The check of a session that goes on after a restart has begun under an earlier mark.
-            self._progress.mark(documents[0].number + 1 if resumed else number + 1, end, at_us)
-            for one in documents:
-                yield one.session
-            if len(documents) < PAGE:
-                return
-            number = documents[-1].number
-
-    async def _sealed(self, proof: SessionProof, name: str) -> None:
-        """Check one sealed session, as its log says now, and write down that it was."""
-        session = await self._loaded(name)
-        if session is None:
-            self._progress.leave(0)
-        elif session.created is not None and session.sealed and session.destroy is None:
-            first = self._progress.enter(name, session.seals[-1].seal_no)
-            await self._look_at(proof.sealed(session, first), session, placed=True)
-            self._progress.leave(session.first_seq)
-            await self._progress.checkpoint()
-
-    async def _wishes(self, proof: SessionProof) -> None:
+    async def _wishes(self, checks: ScrubPass) -> None:
         """Check the sessions that somebody asked for. They do not move the place of the pass."""
         while self._wished:
-            session = await self._loaded(self._wished[0])
-            if session is not None and session.created is not None and session.destroy is None:
-                checks = proof.sealed(session, 0) if session.sealed else proof.running(session)
-                await self._look_at(checks, session, placed=False)
-                await self._progress.checkpoint(now=True)
-                self._checked.append(session.id)
+            if await checks.wished(self._wished[0]):
+                self._checked.append(self._wished[0])
             self._wished.pop(0)
-
-    async def _look_at(self, checks: AsyncIterator[Checked], session: Session, *, placed: bool) -> None:
-        progress, pace = self._progress, self._pace
-        began_s, idle_us = time.monotonic(), pace.paced_us + pace.waited_us
-        cpu_us, waited_us = pace.cpu_us, pace.waited_us
-        with session_span(self._parts.store.jet.tracer, SPAN, session.id, session.uid) as span:
-            files = size = faults = 0
-            try:
-                async for checked in checks:
-                    progress.count(checked, session.id, placed=placed)
-                    files, size = files + checked.files, size + checked.size
-                    if checked.fault is not None:
-                        faults += 1
-                        self._report(session.id, checked.fault)
-                    await progress.checkpoint()
-            except Rejected as error:
-                span.fail(error)
-                self._find(session.id, error)
-            span.set({CHUNKS: files, BYTES: size, FAULTS: faults})
-        idle_us = pace.paced_us + pace.waited_us - idle_us
-        busy_us = max(round((time.monotonic() - began_s) * 1e6) - idle_us, 0)
-        progress.measure(pace.cpu_us - cpu_us, busy_us, pace.waited_us - waited_us)
-
-    async def _loaded(self, name: str) -> Session | None:
-        """The session, as its log says; None: its log cannot be read, which is a finding."""
-        try:
-            return await self._parts.store.log.load(name)
-        except Rejected as error:
-            self._find(name, error)
-            return None
-
-    def _find(self, session: str, error: Rejected) -> None:
-        fault = Fault("log", error.code, error.message, "alarm")
-        self._progress.count(Checked(0, 0, 0, fault), session, placed=False)
-        self._report(session, fault)
-
-    def _report(self, session: str, fault: Fault) -> None:
-        members = {"session": session, "place": fault.place, "code": fault.code}
-        if fault.outcome == "repaired":
-            log.warning("proof_repaired", **members)
-            return
-        log.error("proof_failed", **members, why=fault.text[:300])
-        self._parts.audit.note(SCRUB, ACTION, session, EvidenceFalse(fault.text, code=fault.code))
-
-
-def _shown(one: Pass) -> dict[str, Any]:
-    return one.model_dump(exclude={"marks"})

@@ -1,64 +1,104 @@
-"""Keeps the state of the scrub: the place of its pass, its counts and findings, and writes it down.
+"""Keeps the state of the scrub: the place of its pass, its counts, findings and alarms, and writes it down.
 
 1. `checkpoint` writes at most every CHECKPOINT_S. After a kill the files since then are checked once more.
 2. The state never claims more than was checked: a session counts when its last file was.
+3. A repair is written down before it begins. After a kill in its middle the file may be good already: the
+   next check of that file then tells of the repair, once.
+4. A state that cannot be read begins anew, with an alarm: the alarms of before are forgotten until the end of
+   a pass that has looked at everything again.
 """
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
+from handlers.evidence import alarms as lists
 from schemas.config.logs import logger
-from schemas.errors import LucidError
+from schemas.errors import EvidenceFalse, LucidError
 from schemas.events.scrub import (
     FAILED_MOST,
     FINDINGS_KEPT,
     MARKS_MOST,
+    RUNNING_MOST,
+    Alarm,
+    ChainMark,
     Finding,
     Mark,
     Pass,
     Place,
     ScrubState,
+    read_state,
+    write_state,
 )
-from schemas.ports.metrics import Meter
 from schemas.ports.scrub_place import ScrubPlace
 from streams.evidence.session_proof import Checked, Fault
 from streams.scheduling.clock import Clock
 
 CHECKPOINT_S = 5.0
+STATE = "state of the scrub"
+"""The place of the alarm about the state itself."""
 
 log = logger("lucid.scrub")
 
 
+@dataclass(slots=True)
 class ScrubProgress:
     """The state of one process. Used from one event loop."""
 
-    def __init__(self, place: ScrubPlace, clock_us: Clock) -> None:
-        self._place, self._clock_us = place, clock_us
-        self.state = ScrubState()
-        self._written_s = 0.0
+    place: ScrubPlace
+    clock_us: Clock
+    state: ScrubState = field(default_factory=ScrubState)
+    _written_s: float = 0.0
+    _seen: set[tuple[str, str]] = field(default_factory=set)
+    """Session and place of the alarms of the present look."""
 
     async def load(self) -> None:
         """Take over the state that was written last. One that cannot be read begins anew."""
-        raw = await asyncio.to_thread(self._place.read)
+        raw = await asyncio.to_thread(self.place.read)
         try:
-            self.state = ScrubState.model_validate_json(raw) if raw else ScrubState()
-        except ValidationError as error:
-            log.error("scrub_state_unreadable", error=str(error.errors()[0]["msg"]))
+            self.state = read_state(raw) if raw is not None else ScrubState()
+        except EvidenceFalse as error:
+            log.error("scrub_state_unreadable", error=error)
             self.state = ScrubState()
+            self._alarm("", Fault(STATE, error.code, error.message, "alarm"))
+        if not self.state.first_us:
+            self._change(first_us=self.clock_us())
 
     async def checkpoint(self, *, now: bool = False) -> None:
         """Write the state, if the last time was long ago. A failure is tried again later."""
         if not now and time.monotonic() < self._written_s + CHECKPOINT_S:
             return
         self._written_s = time.monotonic()
-        body = self.state.model_dump_json().encode()
+        body = write_state(self.state)
         try:
-            await asyncio.to_thread(self._place.write, body)
+            await asyncio.to_thread(self.place.write, body)
         except LucidError as error:
             log.warning("scrub_state_unwritten", error=error)
+
+    # the streams
+
+    def saw(self, stream: str, last_seq: int, place: str) -> Fault | None:
+        """Keep the last sequence of a stream. Returns the fault that it is lower than before.
+
+        place: of its alarm. Once a person has acknowledged that one, the stream counts as it is now.
+        """
+        before = self.state.ends.get(stream, 0)
+        known = lists.find(self.state.alarms, "", place)
+        if last_seq < before and (known is None or not known.acknowledged_us):
+            text = f"{stream} ends with message {last_seq}; it had message {before}"
+            return Fault(place, "stream.cut", text, "alarm") if known is None else None
+        if last_seq != before:
+            self._change(ends={**self.state.ends, stream: last_seq})
+        return None
+
+    def leave_stream(self, stream: str, chain: ChainMark | None = None) -> None:
+        """The stream was read to its end."""
+        place = self.state.place
+        self._change(place=place.model_copy(update={"streams": (*place.streams, stream)}))
+        if chain is not None:
+            self._change(chain=chain)
 
     # the pass
 
@@ -67,17 +107,26 @@ class ScrubProgress:
         """Whether a pass was begun and has not ended."""
         return self.state.current.began_us > 0 and self.state.current.ended_us == 0
 
-    def begin(self) -> None:
-        """Begin a pass, unless one is open."""
+    def begin(self, running: tuple[str, ...]) -> None:
+        """Begin a pass, unless one is open. running: the sessions without a seal."""
         if self.is_open:
             return
-        number, now_us = self.state.current.number + 1, self._clock_us()
-        self._change(current=Pass(number=number, began_us=now_us), place=Place())
+        number, now_us = self.state.current.number + 1, self.clock_us()
+        begun = Pass(number=number, began_us=now_us, running=running[:RUNNING_MOST])
+        self._change(current=begun, place=Place())
 
     def end(self) -> None:
-        """End the pass."""
-        ended = self.state.current.model_copy(update={"ended_us": self._clock_us()})
-        self._change(current=ended, last=ended, place=Place())
+        """End the pass. It has looked at everything: an acknowledged alarm that it did not find has ended."""
+        now = self.state.current
+        ended = now.model_copy(update={"ended_us": self.clock_us(), "running": ()})
+        self._change(current=ended, last=ended, place=Place(), alarms_more=now.alarms_more)
+        self._close(lambda one: one.number < now.number and (one.acknowledged_us > 0 or one.place == STATE))
+
+    def passed(self, session: str) -> None:
+        """A session that had no seal at the begin of the pass was checked."""
+        current = self.state.current
+        left = tuple(name for name in current.running if name != session)
+        self._change(current=current.model_copy(update={"running": left}))
 
     def mark(self, number: int, position: int, at_us: int) -> None:
         """From this session on, the pass works by a list that was complete at `position`, read at `at_us`."""
@@ -91,23 +140,33 @@ class ScrubProgress:
         place = self.state.place
         if (place.session, place.seal_no) == (session, seal_no):
             return place.index
-        self._change(place=Place(number=place.number, session=session, seal_no=seal_no))
+        self._change(
+            place=Place(number=place.number, session=session, seal_no=seal_no, streams=place.streams)
+        )
         return 0
 
     def leave(self, number: int) -> None:
         """The session was checked to its end."""
-        current = self.state.current
+        current, place = self.state.current, self.state.place
         self._change(
             current=current.model_copy(update={"sessions": current.sessions + 1}),
-            place=Place(number=max(number, self.state.place.number)),
+            place=Place(number=max(number, place.number), streams=place.streams),
         )
 
-    def count(self, checked: Checked, session: str, *, placed: bool) -> None:
-        """Count one look. placed: it belongs to the sealed session that was entered."""
+    def count(self, checked: Checked, session: str, *, placed: bool) -> Fault | None:
+        """Count one look. placed: it belongs to the sealed session that was entered.
+
+        Returns the fault that is to be told: that of the look, or a repair before a kill.
+        """
         current, fault = self.state.current, checked.fault
+        open_one = lists.find(self.state.alarms, session, checked.place) if checked.place else None
+        if fault is None and open_one is not None and open_one.repairing:
+            text = f"{open_one.text}; restored from its source"
+            fault = Fault(open_one.place, open_one.code, text, "repaired")
         changes: dict[str, Any] = {
             "chunks": current.chunks + checked.files,
             "fragments": current.fragments + checked.fragments,
+            "messages": current.messages + checked.messages,
             "bytes": current.bytes + checked.size,
         }
         if fault is not None:
@@ -115,18 +174,81 @@ class ScrubProgress:
             changes |= {
                 "repaired": current.repaired + repaired,
                 "alarms": current.alarms + (not repaired),
-                **({} if repaired else _failed(current, session, fault)),
+                **({} if repaired or not session else _failed(current, session, fault)),
             }
-            self.find(session, fault)
         self._change(current=current.model_copy(update=changes))
+        if fault is not None:
+            self.find(session, fault)
+        if fault is not None and fault.outcome == "alarm":
+            self._alarm(session, fault)
+        elif checked.place:
+            self.mend(session, checked.place)
         if placed and checked.files:
             place = self.state.place
             self._change(place=place.model_copy(update={"index": place.index + checked.files}))
+        return fault
+
+    # alarms
+
+    async def intend(self, session: str, fault: Fault) -> None:
+        """Write down that a repair begins."""
+        self._alarm(session, fault, repairing=True)
+        await self.checkpoint(now=True)
+
+    def mend(self, session: str, place: str) -> None:
+        """The place is good."""
+        self._close(lambda one: (one.session, one.place) == (session, place))
+
+    def begin_look(self) -> None:
+        """A session, or a stream, is looked at from its beginning to its end."""
+        self._seen.clear()
+
+    def close_unseen(self, looked_at: Callable[[Alarm], bool]) -> None:
+        """Close the alarms of places that were looked at, but those that the present look has found."""
+        self._close(lambda one: looked_at(one) and (one.session, one.place) not in self._seen)
+
+    def drop(self, session: str) -> None:
+        """The session is destroyed: nothing of it can be damaged."""
+        self._close(lambda one: one.session == session)
+
+    def acknowledge(self, session: str, who: str) -> int:
+        """Acknowledge the alarms of a session, or those of streams. Returns how many the call changed."""
+        before = lists.sounding(self.state.alarms)
+        self._change(alarms=lists.acknowledged(self.state.alarms, session, who, self.clock_us()))
+        return before - lists.sounding(self.state.alarms)
+
+    def note(self, alarm: Alarm) -> None:
+        """The alarm is in the audit chain."""
+        self._change(alarms=lists.noted(self.state.alarms, alarm))
+
+    def _alarm(self, session: str, fault: Fault, *, repairing: bool = False) -> None:
+        now_us = self.clock_us()
+        self._seen.add((session, fault.place))
+        found = Alarm(
+            session=session,
+            place=fault.place,
+            code=fault.code,
+            text=fault.text[:300],
+            since_us=now_us,
+            at_us=now_us,
+            number=self.state.current.number,
+            repairing=repairing,
+        )
+        alarms = lists.raised(self.state.alarms, found)
+        self._change(alarms=alarms)
+        if lists.find(alarms, session, fault.place) is None:  # no room
+            current = self.state.current.model_copy(update={"alarms_more": True})
+            self._change(current=current, alarms_more=True)
+
+    def _close(self, ended: Callable[[Alarm], bool]) -> None:
+        left = lists.closed(self.state.alarms, ended)
+        if len(left) < len(self.state.alarms):
+            self._change(alarms=left)
 
     def find(self, session: str, fault: Fault) -> None:
         """Keep a finding. One that repeats the newest of its place replaces it."""
         found = Finding(
-            at_us=self._clock_us(),
+            at_us=self.clock_us(),
             session=session,
             place=fault.place,
             code=fault.code,
@@ -158,20 +280,3 @@ def _failed(current: Pass, session: str, fault: Fault) -> dict[str, Any]:
     if session in current.failed or len(current.failed) < FAILED_MOST:
         return {"failed": {**current.failed, session: fault.code}}
     return {"failed_more": True}
-
-
-def measure_pass(meter: Meter, progress: ScrubProgress) -> None:
-    """Show the counts of the current pass, and the end of the last one."""
-
-    def of_pass(name: str) -> Any:
-        return lambda: float(getattr(progress.state.current, name))
-
-    meter.value("lucid_scrub_pass_bytes", "Bytes that this pass of the scrub has read.", of_pass("bytes"))
-    meter.value("lucid_scrub_pass_files", "Stored files that this pass has checked.", of_pass("chunks"))
-    meter.value("lucid_scrub_pass_alarms", "Findings of this pass that it cannot repair.", of_pass("alarms"))
-    meter.value("lucid_scrub_pass_repairs", "Files that this pass has restored.", of_pass("repaired"))
-    meter.value(
-        "lucid_scrub_ended_timestamp_seconds",
-        "End of the last whole pass of the scrub; 0: there was none.",
-        lambda: progress.state.last.ended_us / 1e6 if progress.state.last else 0.0,
-    )

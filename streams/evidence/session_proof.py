@@ -1,13 +1,14 @@
 """Proves one session again: manifests, history, stored files, and the fragments of its source.
 
 1. A sealed session is proven against the digests in its log; a running one against its `stored` events.
-2. A damaged file is made again from its source, by the functions that made it, while the source is there.
+2. A damaged file is made again from its source, by the functions that made it, while the source is there. The
+   repair is written down before it begins (scrub_progress.py).
 3. Fragments are compared with their rows in `recorded`. A fragment that retention purged is no finding.
 4. Before anything counts as damaged, the log is read again: a destroyed session has no findings.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from handlers.lifecycle.session import Session
 from handlers.stages.context import Context
 from handlers.verify.chunks import check_tree
 from schemas import subjects
-from schemas.errors import EvidenceFalse, RefusedByState, Rejected, Unavailable
+from schemas.errors import EvidenceFalse, NoSpace, RefusedByState, Rejected, Unavailable
 from schemas.events.chunk import Recorded, Stored
 from schemas.events.scrub import Outcome
 from schemas.events.upcast import read_chunk_event
@@ -45,7 +46,8 @@ from streams.keys.keystore import KeyStore
 from streams.pipeline.recompute import Recompute
 from streams.scheduling.threads import Threads
 
-FRAGMENTS_AT_ONCE = 64
+SOURCE = "source of chunk "
+"""Its alarms end with the source."""
 T = TypeVar("T")
 
 
@@ -59,17 +61,23 @@ class Fault(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """One look. files, fragments: how many it took; fault None: all were good."""
+    """One look. files, fragments: how many it took; fault None: all were good at `place`.
+
+    gone: the session has no other source than the one that was looked at.
+    """
 
     files: int
     fragments: int
     size: int
     fault: Fault | None = None
+    place: str = ""
+    messages: int = 0
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SessionProof:
-    """The checks of one scrub. disk: a thread of its own."""
+    """The checks of one scrub. disk: a thread of its own. intend: writes down that a repair begins."""
 
     log: SessionLog
     recordings: Recordings
@@ -78,6 +86,7 @@ class SessionProof:
     pace: ScrubPace
     threads: Threads
     disk: Executor
+    intend: Callable[[str, Fault], Awaitable[None]]
 
     @property
     def _jet(self) -> Jet:
@@ -89,32 +98,22 @@ class SessionProof:
         manifest: Manifest | None = None
         for seal in session.seals:
             fault: Fault | None = None
-            size = 0
+            size, place = 0, f"manifest {seal.seal_no}"
             try:
                 found, size = await self._off_loop(partial(self._manifest, session, seal.seal_no))
                 check_history(found, lines)
                 manifest = found
-            except (
-                Rejected,
-                Unavailable,
-            ) as error:  # only the disk is asked here: a bad sector stops no pass
-                fault = Fault(f"manifest {seal.seal_no}", error.code, error.message, "alarm")
+            except (Rejected, Unavailable) as error:
+                # Only the disk is asked here: a bad sector stops no pass.
+                fault = Fault(place, error.code, error.message, "alarm")
             await self.pace.spend(size)
             if fault is not None and not await self._stands(session):
                 return
-            yield Checked(0, 0, size, fault)
+            yield Checked(0, 0, size, fault, place)
         if manifest is None or manifest.seal_no != session.seals[-1].seal_no:
             return
         entries = [item.entry for item in (*manifest.chunks, *manifest.index)]
-        for entry in entries[first:]:
-            if entry.lost:
-                yield Checked(1, 0, 0)
-                continue
-            fault = await self._file(session, entry)
-            if fault is not None and not await self._stands(session):
-                return
-            yield Checked(1, 0, entry.sealed, fault)
-        async for checked in self._source(session):
+        async for checked in self._files(session, entries[first:]):
             yield checked
 
     async def running(self, session: Session) -> AsyncIterator[Checked]:
@@ -126,12 +125,7 @@ class SessionProof:
                 event = read_chunk_event(message.data)
                 if isinstance(event, Stored) and event.uid == session.uid:
                     entries[event.index] = Entry.parse(event.entry)
-        for _, entry in sorted(entries.items()):
-            fault = await self._file(session, entry)
-            if fault is not None and not await self._stands(session):
-                return
-            yield Checked(1, 0, entry.sealed, fault)
-        async for checked in self._source(session):
+        async for checked in self._files(session, [entry for _, entry in sorted(entries.items())]):
             yield checked
 
     # manifests
@@ -155,6 +149,20 @@ class SessionProof:
 
     # files
 
+    async def _files(self, session: Session, entries: Iterable[Entry]) -> AsyncIterator[Checked]:
+        """Check the files of a session, and then its source, until it is destroyed."""
+        for entry in entries:
+            place = f"chunk {entry.index}"
+            if entry.lost:
+                yield Checked(1, 0, 0, None, place)
+                continue
+            fault = await self._file(session, entry)
+            if fault is not None and not await self._stands(session):
+                return
+            yield Checked(1, 0, entry.sealed, fault, place)
+        async for checked in self._source(session):
+            yield checked
+
     async def _file(self, session: Session, entry: Entry) -> Fault | None:
         """Check one stored file; repair it if it can be."""
         await self.pace.spend(entry.sealed)
@@ -170,18 +178,20 @@ class SessionProof:
         code = "chunk.missing" if content is None else "chunk.digest"
         text = "is not there" if content is None else "is not what was sealed"
         place = f"chunk {entry.index}"
+        damaged = Fault(place, code, text, "alarm")
         if not await self._stands(session):
-            return Fault(place, code, text, "alarm")  # the caller finds that it is destroyed
+            return damaged  # the caller finds that it is destroyed
+        await self.intend(session.id, damaged)
         try:
             judgement, moved = await self._repaired(session, entry)
-        except Rejected as error:
-            return Fault(place, code, f"{text}; it cannot be made again: {error.message}", "alarm")
+        except (Rejected, NoSpace) as error:  # a full disk lasts: the next pass tries again
+            return damaged._replace(text=f"{text}; it cannot be made again: {error.message}")
         if judgement is Judgement.RESTORED:
             kept = f"; the damaged file is quarantine/{moved}" if moved else ""
             return Fault(place, code, f"{text}; restored from its source{kept}", "repaired")
         if judgement.good:
             return None  # another process was first
-        return Fault(place, code, f"{text}; its source does not give the sealed bytes", "alarm")
+        return damaged._replace(text=f"{text}; its source does not give the sealed bytes")
 
     async def _repaired(self, session: Session, entry: Entry) -> tuple[Judgement, str]:
         """Raises Rejected: the source or the key is gone, or the store gives back other bytes."""
@@ -217,25 +227,37 @@ class SessionProof:
 
     async def _source(self, session: Session) -> AsyncIterator[Checked]:
         """Check the recorded fragments of a session, if its source is kept."""
-        if not await self.recordings.is_recorded(session.id):
-            return
-        async for event in recorded_events(self._jet, session.id):
-            if not isinstance(event, Recorded) or event.uid != session.uid:
-                continue
-            seqs = stream_seqs(event)
-            await self.pace.spend(event.plain)
-            found = await self.recordings.get_many(session.id, seqs)
-            bad = await self._off_loop(partial(check_fragments, event, seqs, found))
-            if bad:
-                bad = await self._kept(session, bad)
-            fault = None
-            if bad:
-                seq, code = bad[0]
-                text = (
-                    f"{len(bad)} of {len(seqs)} fragments of chunk {event.index} cannot be read as recorded"
-                )
-                fault = Fault(f"fragment {seq}", code, text, "alarm")
-            yield Checked(0, len(seqs), sum(len(one.data) for one in found.values()), fault)
+        if await self.recordings.is_recorded(session.id):
+            wanted = 0
+            async for event in recorded_events(self._jet, session.id):
+                if not isinstance(event, Recorded) or event.uid != session.uid:
+                    continue
+                checked = await self._fragments(session, event)
+                is_hole = 0 < wanted < event.index and checked.fault is None
+                if is_hole and not await self._released(session, event.index):
+                    text = f"the events of chunks {wanted} to {event.index - 1} are missing"
+                    fault = Fault(checked.place, "events.missing", text, "alarm")
+                    checked = checked._replace(fault=fault)
+                wanted = event.index + 1
+                yield checked
+        yield Checked(0, 0, 0, gone=True)
+
+    async def _fragments(self, session: Session, event: Recorded) -> Checked:
+        """Check the fragments of one chunk."""
+        seqs, place = stream_seqs(event), f"{SOURCE}{event.index}"
+        await self.pace.spend(event.plain)
+        found = await self.recordings.get_many(session.id, seqs)
+        bad = await self._off_loop(partial(check_fragments, event, seqs, found))
+        if bad:
+            bad = await self._kept(session, bad)
+        fault = None
+        if bad:
+            seq, code = bad[0]
+            text = (
+                f"{len(bad)} of {len(seqs)} fragments cannot be read as recorded; the first is message {seq}"
+            )
+            fault = Fault(place, code, text, "alarm")
+        return Checked(0, len(seqs), sum(len(one.data) for one in found.values()), fault, place)
 
     async def _kept(self, session: Session, bad: list[tuple[int, str]]) -> list[tuple[int, str]]:
         """Without those that retention has purged, or the destruction of the session."""
@@ -243,6 +265,11 @@ class SessionProof:
         if _is_gone(fresh) or not await self.recordings.is_recorded(session.id):
             return []
         return [(seq, code) for seq, code in bad if code != MISSING or seq > fresh.released_to]
+
+    async def _released(self, session: Session, index: int) -> bool:
+        """Whether retention has purged the events before this chunk, or the session is destroyed."""
+        fresh = await self.log.load(session.id)
+        return _is_gone(fresh) or index <= fresh.released_chunks or fresh.sealed != session.sealed
 
     async def _stands(self, session: Session) -> bool:
         """Whether the session is still to be kept."""

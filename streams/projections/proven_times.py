@@ -7,13 +7,11 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from handlers.evidence.proof import proven_us
 from handlers.lifecycle.session import Session
 from schemas.config.logs import logger
 from schemas.errors import LucidError
-from schemas.events.scrub import ScrubState
+from schemas.events.scrub import ScrubState, read_state
 from schemas.ports.scrub_place import ScrubPlace
 
 KEPT_S = 2.0
@@ -37,8 +35,8 @@ class ProvenTimes:
             self._due_s = time.monotonic() + KEPT_S
             try:
                 raw = await asyncio.to_thread(self.place.read)
-                self._state = ScrubState.model_validate_json(raw) if raw else ScrubState()
-            except (LucidError, ValidationError) as error:
+                self._state = read_state(raw) if raw else ScrubState()
+            except LucidError as error:
                 self._state = ScrubState()
                 log.warning("scrub_state_unreadable", error=error)
         return proven_us(self._state, session)

@@ -148,6 +148,7 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
             store=store,
             evidence=here.evidence,
             keys=keys,
+            signers=here.signers,
             views=here.views,
             audit=chain,
             place=here.data.scrub_place(),

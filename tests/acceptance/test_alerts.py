@@ -96,7 +96,7 @@ async def pages_of_busy_system(system: Installation, source: Path) -> tuple[str,
             system,
             lambda sums: (
                 sums["lucid_sealed"] > 0
-                and sums["lucid_scrub_ended_timestamp_seconds"] > 0
+                and sums["lucid_scrub_pass_messages"] > 0
                 and "lucid_host_heard_age_seconds" in sums
             ),
             "a sealed session, a pass of the scrub, and a host that records",

@@ -19,6 +19,7 @@ from infra.jetstream import Jet, connect
 from infra.nats_server.server import NatsServer
 from infra.telemetry.metrics import Meter
 from schemas import subjects
+from schemas.events.scrub import ScrubState, write_state
 from streams.api.metrics import Metrics
 from streams.conductor import measurements
 from streams.roles.services import run_conductor
@@ -37,6 +38,8 @@ AT_ONCE = {
     *("LucidVerificationFailure", "LucidScrubAlarm", "LucidServerErrors", "LucidSessionLeftBehind"),
 }
 SLOW = ("LucidDiskFilling", "LucidMeasurementsOld")
+UNPROVEN = "LucidScrubOld"
+THREE_DAYS_US = 3 * 86_400_000_000
 DISK_BYTES = 384 << 20
 CHUNKS_WAITING, FRAGMENTS_WAITING = 120, 520
 """More than the rules of lag allow."""
@@ -206,7 +209,7 @@ def make_evidence_false(pages: Pages) -> None:
     false = pages.until(lambda sums: sums["lucid_verification_failures_total"] > 0, "false evidence")
     pages.fire("LucidVerificationFailure", after=false)
     assert pages.system("scrub", "whole").status == 3
-    alarmed = pages.until(lambda sums: sums["lucid_scrub_pass_alarms"] > 0, "an alarm of the scrub")
+    alarmed = pages.until(lambda sums: sums["lucid_scrub_alarms"] > 0, "an alarm of the scrub")
     pages.fire("LucidScrubAlarm", after=alarmed)
 
 
@@ -309,7 +312,21 @@ async def delete(jet: Jet, stream: str) -> None:
     assert answer.get("success"), answer
 
 
+def test_a_scrub_whose_passes_do_not_end_is_told(tmp_path: Path) -> None:
+    """Breaks: nothing is proven for weeks, and nobody is told, because nothing failed."""
+    with running(tmp_path / "data", SCRUB_MB_PER_S="100") as system:
+        pages = Pages(tmp_path, system)
+        pages.before = pages.until(lambda sums: sums["lucid_scrub_age_seconds"] > 0, "a scrub that begins")
+        assert system.stop() == 0
+        old = ScrubState(first_us=time.time_ns() // 1000 - THREE_DAYS_US)
+        (system.data / "scrub/state.json").write_bytes(write_state(old))
+        system.start()
+        pages.url = Pages(tmp_path, system).url
+        old_page = pages.until(lambda sums: sums["lucid_scrub_age_seconds"] > 86_400, "an old pass")
+        pages.fire(UNPROVEN, after=old_page)
+
+
 def test_no_rule_is_without_its_danger() -> None:
     """Breaks: a new rule has never been seen to fire outside of made-up numbers."""
     (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    assert {rule["alert"] for rule in group["rules"]} == {*AT_ONCE, *SLOW}
+    assert {rule["alert"] for rule in group["rules"]} == {*AT_ONCE, *SLOW, UNPROVEN}

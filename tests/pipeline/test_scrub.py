@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,84 +10,29 @@ from infra.disk.scrub_place import DiskScrubPlace
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import RefusedByState, Unavailable
-from schemas.events.scrub import Pass, Place, ScrubState
+from schemas.events.scrub import Pass, Place, ScrubState, read_state
 from streams.control.client import call
 from streams.event_store.session_log import SessionLog
-from streams.evidence import scrub, scrub_progress
 from streams.projections.proven_times import ProvenTimes
 from streams.roles.services import run_conductor, run_worker
-from tests.support.machine.waiting import PATIENCE_S, until
-from tests.support.pipeline.conducted import World, connected, running
-
-FAST = 10_000
-
-
-@asynccontextmanager
-async def scrubbing(server: NatsServer, path: Path, rate: int = FAST) -> AsyncIterator[World]:
-    """The streams and a data directory, with this rate; nothing runs."""
-    async with connected(server, path) as world:
-        yield World(world.jet, world.data, replace(world.settings, scrub_mb_per_s=rate))
-
-
-@asynccontextmanager
-async def system(server: NatsServer, path: Path, *, rate: int = FAST) -> AsyncIterator[World]:
-    """A conductor and a worker, with this rate."""
-    async with scrubbing(server, path, rate) as world, running(run_conductor, world):
-        await world.answered()
-        async with running(run_worker, world):
-            yield world
+from tests.support.machine.waiting import PATIENCE_S
+from tests.support.pipeline.conducted import World, running
+from tests.support.pipeline.scrubbed import (
+    asked,
+    flip,
+    one_pass,
+    scrubbing,
+    sealed,
+    shown,
+    system,
+    written_at_once,
+)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every state is written at once, and nothing waits for the first minute to be over."""
-    monkeypatch.setattr(scrub_progress, "CHECKPOINT_S", 0.0)
-    monkeypatch.setattr(scrub, "OWNER_S", 0.2)
-
-
-async def asked(world: World, *, now: bool = False) -> dict[str, Any]:
-    return await call(world.jet, "scrub_now" if now else "scrub", {}, PATIENCE_S)
-
-
-async def one_pass(world: World) -> dict[str, Any]:
-    """The state after a pass that began now."""
-    number = (await asked(world))["pass"]["number"]
-    await asked(world, now=True)
-    found = await shown(world, lambda found: bool(found["last"]) and found["last"]["number"] > number)
-    state = world.data.path / "scrub" / "state.json"
-    await until(
-        lambda: f'"number":{number + 1},' in state.read_text() and '"ended_us":0' not in state.read_text()
-    )
-    return found
-
-
-async def shown(world: World, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The state once it is as wanted."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            found = await asked(world)
-            if wanted(found):
-                return found
-            await asyncio.sleep(0.05)
-
-
-async def sealed(world: World, session: str = "demo-01", fragments: int = 24) -> list[Path]:
-    """Record a session, and return the files of its chunks."""
-    host = await world.start(session)
-    await host.record(fragments)
-    await host.final()
-    shown = await world.until(session, "STOPPED")
-    return sorted((world.data.chunks / shown["uid"]).iterdir())
-
-
-def flip(path: Path, at: int) -> None:
-    """Flip one bit of a file."""
-    raw = bytearray(path.read_bytes())
-    raw[min(at, len(raw) - 1)] ^= 1
-    mode = path.stat().st_mode
-    path.chmod(0o600)
-    path.write_bytes(raw)
-    path.chmod(mode)
+    """Nothing waits."""
+    written_at_once(monkeypatch)
 
 
 async def test_a_flipped_bit_in_a_stored_chunk_is_found_within_a_pass_and_repaired(
@@ -136,7 +77,12 @@ async def test_what_cannot_be_read_of_one_session_keeps_no_other_from_being_prov
         await world.jet.publish(subjects.chunk(subjects.STORED, "demo-04"), b"{}")
         found = await one_pass(world)
         assert set(found["last"]["failed"]) == {"demo-01", "demo-02"}
-        assert {one["place"] for one in found["findings"]} == {"log", "manifest 1"}
+        assert {one["place"] for one in found["findings"]} == {
+            "log",
+            "manifest 1",
+            "form of CHUNKS",
+            "form of LIFECYCLE",
+        }
         assert found["last"]["sessions"] == 3
         manifest.rmdir()
 
@@ -188,7 +134,7 @@ async def test_a_flipped_bit_in_a_block_of_the_stream_is_found_within_a_pass(tmp
         async with system(nats, tmp_path) as world:
             found = await one_pass(world)
             assert found["last"]["failed"] == {"demo-01": "source.missing"}
-            assert found["findings"][0]["place"].startswith("fragment ")
+            assert found["findings"][0]["place"].startswith("source of chunk ")
             assert found["findings"][0]["text"].startswith("1 of ")
     finally:
         await nats.stop()
@@ -208,7 +154,7 @@ async def test_a_killed_pass_goes_on_where_it_was_and_claims_nothing_more(
                 numbers.append((await SessionLog(world.jet).existing(name)).first_seq)
             whole = (await one_pass(world))["last"]
         # As a kill leaves it, in the middle of the second session.
-        state = ScrubState.model_validate_json((world.data.path / "scrub/state.json").read_bytes())
+        state = read_state((world.data.path / "scrub/state.json").read_bytes())
         open_pass = Pass(number=7, began_us=state.current.began_us, marks=state.current.marks)
         place = Place(number=numbers[0], session=names[1], seal_no=1, index=2)
         killed = ScrubState(current=open_pass, place=place)
