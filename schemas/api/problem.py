@@ -1,10 +1,17 @@
 """The problem document of every error that the API answers (RFC 9457)."""
 
+import re
+
 from pydantic import BaseModel, Field
 
 from schemas.errors import LucidError, outcome
 
 MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "X-Request-Id"
+"""The header of requests and answers."""
+REQUEST_ID_FORM = r"[A-Za-z0-9][A-Za-z0-9._~+/=:-]{0,99}"
+"""The form in which a caller may give its own."""
+_REQUEST_ID = re.compile(REQUEST_ID_FORM)
 TYPE_PREFIX = "urn:lucid:error:"
 TITLES = {
     400: "The request is wrong",
@@ -45,6 +52,7 @@ class Problem(BaseModel):
     code: str = Field(examples=["session.absent"])
     hint: str = ""
     place: str = ""
+    request_id: str = Field(default="", description="As the header X-Request-Id: the log has it, too.")
     errors: list[FieldProblem] = []
 
 
@@ -60,3 +68,8 @@ def problem_of(error: LucidError, status: int = 0) -> Problem:
         hint=error.hint,
         place=error.place,
     )
+
+
+def request_id(given: str) -> str:
+    """Return the id of a request as it was given; empty: it is ill-formed."""
+    return given if _REQUEST_ID.fullmatch(given) else ""

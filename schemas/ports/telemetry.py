@@ -22,6 +22,8 @@ LINKS_MOST = 128
 
 CURRENT: ContextVar[str] = ContextVar("traceparent", default="")
 """The traceparent of the span around this task; empty: there is none."""
+REQUEST: ContextVar[str] = ContextVar("request id", default="")
+"""The id of the request over HTTP that this task serves; empty: it serves none."""
 
 
 class Span(Protocol):

@@ -6,7 +6,7 @@
 
 from typing import Any
 
-from schemas.api.problem import MEDIA_TYPE, Problem
+from schemas.api.problem import MEDIA_TYPE, REQUEST_ID, REQUEST_ID_FORM, Problem
 
 REF = "#/components/schemas/{model}"
 LINES, ZIP = "application/x-ndjson", "application/zip"
@@ -84,4 +84,23 @@ def with_problem(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update(schema.pop("$defs"))
     schemas["Problem"] = schema
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    return document
+
+
+def with_request_ids(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, with the header of each request and of each answer that names the request."""
+    parameter = {
+        "name": REQUEST_ID,
+        "in": "header",
+        "required": False,
+        "description": "The caller's id of this request, for the log; another form counts as none.",
+        "schema": {"type": "string", "pattern": f"^{REQUEST_ID_FORM}$"},
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            others = [one for one in operation.get("parameters", ()) if one["name"] != REQUEST_ID]
+            operation["parameters"] = [*others, parameter]
+            for answer in operation["responses"].values():
+                named = header("The id of this request.")
+                answer["headers"] = {**answer.get("headers", {}), REQUEST_ID: named}
     return document

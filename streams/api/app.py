@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from streams.api.answers import with_problem
+from streams.api.answers import with_problem, with_request_ids
 from streams.api.auth import ADMITTED, Admission, allow_origins
 from streams.api.bodies import BoundedBodies
 from streams.api.dependencies import Dependencies
@@ -23,6 +23,7 @@ from streams.api.metrics import Metrics, measure_service
 from streams.api.parts import ApiParts
 from streams.api.problems import install
 from streams.api.rate_limit import RateLimits
+from streams.api.request_ids import RequestIds
 from streams.api.routes import (
     audit,
     chunks,
@@ -56,10 +57,10 @@ ROLES: dict[str, tuple[APIRouter, ...]] = {
 
 
 class Application(FastAPI):
-    """The application; its document also holds the form of a problem."""
+    """The application; its document also holds the form of a problem, and the ids of requests."""
 
     def openapi(self) -> dict[str, Any]:
-        return with_problem(super().openapi())
+        return with_request_ids(with_problem(super().openapi()))
 
 
 def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
@@ -81,6 +82,7 @@ def make_app(parts: ApiParts, roles: Collection[str] = tuple(ROLES)) -> FastAPI:
     allow_origins(app, settings.cors_origins)  # the outermost: a browser asks first, without a token
     app.add_middleware(Traced, jet=parts.jet)
     app.add_middleware(Measured, meter=parts.meter)
+    app.add_middleware(RequestIds)
     install(app)
     return app
 
@@ -112,6 +114,7 @@ def metrics_alone(app: FastAPI) -> FastAPI:
     alone = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     alone.state = app.state
     alone.include_router(system.metrics_router)
+    alone.add_middleware(RequestIds)
     install(alone)
     return alone
 

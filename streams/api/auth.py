@@ -32,11 +32,13 @@ CORS: dict[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST", "PUT", "DELETE"),
     "allow_headers": (
         *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "If-Range"),
-        *("Last-Event-ID", "Range", "Upload-Offset", "X-Chunk-Key", "X-Reason"),
+        *("Last-Event-ID", "Range", "Upload-Offset", "X-Chunk-Key", "X-Reason", "X-Request-Id"),
+        "traceparent",
     ),
     "expose_headers": (
         *("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After"),
         *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Upload-Offset", "WWW-Authenticate"),
+        "X-Request-Id",
     ),
 }
 """For pages of the origins in CORS_ORIGINS. No cookie counts here, so none is let through."""

@@ -7,10 +7,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from schemas.api.problem import MEDIA_TYPE, FieldProblem, Problem, problem_of
+from schemas.api.problem import MEDIA_TYPE, REQUEST_ID, FieldProblem, Problem, problem_of
 from schemas.config.logs import logger
 from schemas.errors import Busy, EvidenceFalse, LucidError, Misuse, Retryable, Unauthenticated
 from schemas.ports.metrics import count_false
+from schemas.ports.telemetry import REQUEST
 from streams.api.measured import PROBLEM
 from streams.api.parts import parts_of
 
@@ -32,8 +33,9 @@ class ProblemAnswer(JSONResponse):
     """A problem document. The scope of its request then names its code (streams/api/measured.py)."""
 
     def __init__(self, problem: Problem, headers: dict[str, str] | None) -> None:
+        told = problem.model_copy(update={"request_id": REQUEST.get()})
         super().__init__(
-            problem.model_dump(exclude_defaults=False), problem.status, headers, media_type=MEDIA_TYPE
+            told.model_dump(exclude_defaults=False), problem.status, headers, media_type=MEDIA_TYPE
         )
         self._code = problem.code
 
@@ -97,7 +99,8 @@ def _methods(request: Request) -> set[str]:
 
 async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
     log.exception("request_failed", method=request.method, path=_template(request), exc_info=error)
-    return respond(problem_of(LucidError("it failed inside; the log says why", code="api.bug")))
+    problem = problem_of(LucidError("it failed inside; the log says why", code="api.bug"))
+    return respond(problem, {REQUEST_ID: REQUEST.get()})  # outside of all middleware
 
 
 def _template(request: Request) -> str:

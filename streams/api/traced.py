@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.access.routes import OPEN
 from schemas.errors import LucidError
 from schemas.ports import Jet
-from schemas.ports.telemetry import Fact
+from schemas.ports.telemetry import REQUEST, Fact
 from schemas.subjects import SESSION_ID
-from schemas.telemetry.span_facts import SESSION
+from schemas.telemetry.span_facts import REQUEST_ID, SESSION
 from streams.api.measured import BUG, METHODS, PROBLEM, UNKNOWN
 
 BUGS_FROM = 500
@@ -40,7 +40,7 @@ class Traced:
                     span.rename(f"{method} {route}")
                     span.set({"http.request.method": method, "http.route": route})
                     span.set({"http.response.status_code": message["status"], "url.scheme": scope["scheme"]})
-                    span.set(_facts(scope))
+                    span.set({**_facts(scope), REQUEST_ID: REQUEST.get()})
                     if message["status"] >= BUGS_FROM:
                         span.fail(LucidError("", code=scope.get(PROBLEM, BUG)))
                 await send(message)

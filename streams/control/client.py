@@ -19,8 +19,10 @@ from pydantic_core import to_json
 from schemas import errors, subjects
 from schemas.errors import LucidError, Unavailable
 from schemas.ports import Credential, Jet
-from schemas.ports.telemetry import CURRENT
+from schemas.ports.telemetry import CURRENT, REQUEST
 
+REQUEST_HEADER = "x-request-id"
+"""Of a command that serves a request over HTTP: its log lines name that one."""
 TIMEOUT_S = 60.0
 """Longer than any wait of a command on the other side."""
 
@@ -46,9 +48,9 @@ async def call(
     """
     fields: dict[str, Any] = {"cause": secrets.token_hex(12), **body}
     fields["token"] = (credential or jet.credential)(name, fields)
-    above = CURRENT.get()
-    headers = {"traceparent": above} if above else None
-    raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s, headers)
+    named = {"traceparent": CURRENT.get(), REQUEST_HEADER: REQUEST.get()}
+    headers = {header: value for header, value in named.items() if value}
+    raw = await jet.request(subjects.command(name), json.dumps(fields).encode(), timeout_s, headers or None)
     return read_answer(raw)
 
 

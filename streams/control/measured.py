@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from schemas.config.logs import bound
 from schemas.ports.metrics import Meter, count_error
+from schemas.ports.telemetry import REQUEST
 from schemas.subjects import SESSION_ID
 
 REFUSED = b'{"error":'
@@ -20,7 +21,7 @@ def measured(meter: Meter, answer: Answer) -> Answer:
 
     async def answered(name: str, raw: bytes) -> bytes:
         began_s = time.perf_counter()
-        with bound(session=session_of(raw)):
+        with bound(session=session_of(raw), request_id=REQUEST.get()):
             found = await answer(name, raw)
         seconds = time.perf_counter() - began_s
         code = code_of(found)

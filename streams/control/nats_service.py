@@ -15,8 +15,10 @@ from faststream.nats import NatsBroker, NatsMessage
 from faststream.specification import AsyncAPI
 
 from schemas import subjects
+from schemas.api.problem import request_id
 from schemas.ports.metrics import NO_METER, Meter
-from schemas.ports.telemetry import CURRENT, NO_TRACES, Tracer
+from schemas.ports.telemetry import CURRENT, NO_TRACES, REQUEST, Tracer
+from streams.control.client import REQUEST_HEADER
 from streams.control.commands import Control
 from streams.control.measured import measured
 from streams.control.requests import REQUESTS, schemas
@@ -94,5 +96,7 @@ def _subscribe(broker: NatsBroker, name: str, answer: Answer) -> None:
 
 async def _undecoded(message: NatsMessage) -> bytes:
     """The command decodes its request: it can answer that it is malformed."""
-    CURRENT.set((message.headers or {}).get("traceparent", ""))  # the request is answered in this task
+    headers = message.headers or {}  # the request is answered in this task
+    CURRENT.set(headers.get("traceparent", ""))
+    REQUEST.set(request_id(headers.get(REQUEST_HEADER, "")))
     return message.body

@@ -19,7 +19,7 @@ BYTES = ("application/octet-stream", "application/zip")
 TOLD = frozenset(
     (
         *("accept-ranges", "cache-control", "content-disposition", "content-range", "etag", "location"),
-        *("retry-after", "upload-offset", "www-authenticate"),
+        *("retry-after", "upload-offset", "www-authenticate", "x-request-id"),
     )
 )
 """Headers of ours."""
