@@ -36,6 +36,10 @@ OPEN_HEAD, OPEN_PART, OPEN_PLACES = "lucid.open.head", "lucid.open.part", "lucid
 AUDIT_CHAIN, AUDIT_HEADS, ALL_GRANTS = "lucid.audit.chain", "lucid.audit.heads", "lucid.access.*.*"
 """In AUDIT: the chain of entries, its signed heads, and the requests to watch or export a session."""
 ALL_REQUESTS = "lucid.requests.*.*"
+ALL_ASKS, ALL_JOINS = "lucid.ask.*.*", "lucid.join.*"
+"""Requests of hosts, and of machines with a join token: the only ones that a host's credential reaches."""
+ALL_TOLD = "lucid.told.*.*"
+"""Messages of the platform to a host: the only subjects that a host's credential hears."""
 FORMER_REQUESTS = "lucid.requests.*"
 """Of before, without the caller. It stays in the stream: a subject is never taken from one."""
 
@@ -146,6 +150,11 @@ def keyed_request(caller: str, name: str) -> str:
 def command(name: str) -> str:
     """Request subject of a command, such as `create`, `start` or `stop`."""
     return f"lucid.cmd.{name}"
+
+
+def ask(host: str, name: str) -> str:
+    """Request subject of a command that comes with the credential of a host. No other host may use it."""
+    return f"lucid.ask.{host_id(host)}.{name}"
 
 
 STAGE_STATES = "lucid.stages"
