@@ -170,6 +170,8 @@ DELAYS = "lucid.delays"
 """Request subject: the conductor answers which sessions do not go on now, and why."""
 METRICS = "lucid.metrics"
 """Request subject: every process answers with its measurements."""
+METRICS_LEFT = "lucid.metrics.left"
+"""The last message of a process that ends in order: its name and its run."""
 
 
 def tries(p: int) -> str:

@@ -241,6 +241,18 @@ class Jet:
     ) -> None:
         await requests.request_all(self._conn, subject, data, timeout_s, take)
 
+    async def tell(self, subject: str, data: bytes) -> None:
+        await self._conn.send(subject, data)
+
+    @asynccontextmanager
+    async def hear(self, subject: str, take: Callable[[bytes], None]) -> AsyncIterator[None]:
+        subscription = await self._conn.subscribe(subject, lambda message: take(message.data))
+        try:
+            yield
+        finally:
+            with suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+
     @asynccontextmanager
     async def serve(self, subject: str, answer: Callable[[], bytes]) -> AsyncIterator[None]:
         replies: set[asyncio.Task[None]] = set()

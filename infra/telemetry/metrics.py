@@ -84,6 +84,10 @@ class Meter:
         }
         return json.dumps(answer, separators=(",", ":")).encode()
 
+    def head(self) -> bytes:
+        head = {"process": self.process, "instance": self._instance, "began_us": self._began_us}
+        return json.dumps(head).encode()
+
     def _family(
         self, name: str, labels: dict[str, str], make: Callable[[tuple[str, ...]], Any], most: int
     ) -> "_Family":

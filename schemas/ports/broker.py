@@ -225,5 +225,11 @@ class Jet(Reader, Writer, Eraser, Protocol):
         Raises Unavailable: the connection is down.
         """
 
+    async def tell(self, subject: str, data: bytes) -> None:
+        """Send to all that hear this subject now. Raises Unavailable: the connection is down."""
+
+    def hear(self, subject: str, take: Callable[[bytes], None]) -> AbstractAsyncContextManager[None]:
+        """Give each message of this subject to `take` inside the context."""
+
     def serve(self, subject: str, answer: Callable[[], bytes]) -> AbstractAsyncContextManager[None]:
         """Answer every request of this subject inside the context. The first of several answers counts."""

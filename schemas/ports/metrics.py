@@ -72,6 +72,9 @@ class Samples(Protocol):
     def sample(self) -> bytes:
         """All values now: an Answer as JSON."""
 
+    def head(self) -> bytes:
+        """The head of an Answer, which names this run of the process."""
+
 
 class _Nothing:
     """An instrument that does nothing."""

@@ -53,6 +53,10 @@ class Metrics:
         self._encoding = asyncio.Lock()
         self._pages: dict[str, tuple[Seen, bytes]] = {}
 
+    def leave(self, raw: bytes) -> None:
+        """Take a process that has ended in order off the page."""
+        self._processes.leave(raw)
+
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The page, and its media type. accept: the header of the request."""
         seen = await self._processes.look()

@@ -3,7 +3,7 @@
 1. Each process answers on `lucid.metrics`. The wait ends when all known processes have answered, at the
    latest after WAIT_S: a process that hangs delays nothing else.
 2. A process is known when it has answered once, or when another one says that it should run. It is forgotten
-   after FORGET_S without an answer, unless somebody still expects it.
+   when it says that it leaves, or after FORGET_S without an answer, unless somebody still expects it.
 3. Requests within OLDEST_S share one look: the page needs no token, and costs the others nothing more.
 4. Answers are bounded. Of too many processes those that answered before come first; of too many bytes the
    largest answers are left out. The page counts everything that it lacks.
@@ -70,6 +70,7 @@ class Processes:
         self._expected: set[str] = set()
         self._turn = asyncio.Lock()
         self._seen: tuple[float, Seen] | None = None
+        self._round: _Round | None = None
 
     async def look(self) -> Seen:
         """The measurements of all processes, at most OLDEST_S old."""
@@ -79,13 +80,24 @@ class Processes:
                 self._seen = time.monotonic(), found
             return self._seen[1]
 
+    def leave(self, raw: bytes) -> None:
+        """Forget a process that has ended in order. raw: the head of its answers."""
+        process = _process(raw)
+        if process is None:
+            return
+        if self._heard_s.pop(process, None) is not None:
+            self._names.pop(process, None)
+            if self._round is not None:
+                self._round.leave(process)
+
     async def _ask(self) -> Seen:
-        round_of = _Round(self._heard_s, self._expected)
+        round_of = self._round = _Round(self._heard_s, self._expected)
         round_of.take(self._own.sample())
         try:
             await self._jet.request_all(subjects.METRICS, b"", WAIT_S, round_of.take)
         except LucidError as error:
             log.info("processes_unasked", error=error)
+        self._round = None
         answers, missing = dict(round_of.answers), round_of.missing.copy()  # a late answer may still come
         missing[TOO_MANY] = len(round_of.refused)
         self._forget()
@@ -149,6 +161,11 @@ class _Round:
             elif len(self.refused) < PROCESSES_MOST:
                 self.refused.add(process)
         return self._is_known and not self._waited
+
+    def leave(self, process: Process) -> None:
+        """Leave out a process: it answers no more."""
+        self._waited.discard(process)
+        self._bytes -= len(self.answers.pop(process, b""))
 
     def _keep(self, process: Process, raw: bytes) -> None:
         self._waited -= {process, process.role}

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from handlers.crypto.blind_index import BlindIndex
 from schemas.ports import Jet
+from schemas.subjects import METRICS_LEFT
 from streams.api.app import ROLES, make_app, metrics_alone
 from streams.api.own_answers import Delays, OwnAnswers
 from streams.api.parts import ApiParts
@@ -62,7 +63,8 @@ async def run_http(
     if _has_metrics_port(here, roles):
         beside = asyncio.create_task(serve_beside(metrics_alone(app), _metrics_place(here), stop, here.tls))
     try:
-        await serve(app, listening, stop, here.tls)
+        async with jet.hear(METRICS_LEFT, app.state.metrics.leave):
+            await serve(app, listening, stop, here.tls)
     finally:
         await app.state.dependencies.close()
         await app.state.others.close()

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from infra.disk.data_dir import DataDir
-from tests.api.conftest import Served, system
+from infra.nats_server.server import NatsServer
+from infra.processes.machine import free_port, own_host
+from tests.api.conftest import Served, environment, system
 from tests.api.test_a_recording import recorded
+from tests.api.test_five_services import serving
 from tests.support.machine.waiting import PATIENCE_S
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -34,8 +39,8 @@ def metrics(client: httpx.Client) -> Found:
     }
 
 
-def until(client: httpx.Client, **wanted: tuple[tuple[str, ...], float]) -> Found:
-    """The page on which all wanted samples have their values."""
+def until(client: httpx.Client, **wanted: tuple[tuple[str, ...], float | None]) -> Found:
+    """The page on which all wanted samples have their values. None: it is not there."""
     end_s = time.monotonic() + PATIENCE_S
     while True:
         found = metrics(client)
@@ -163,3 +168,26 @@ def test_a_chunk_that_is_traced_is_an_exemplar(tmp_path: Path) -> None:
             found = [one.exemplar.labels for one in families[name].samples if one.exemplar]
             assert found
             assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in found)
+
+
+def started(role: str, settings: dict[str, str]) -> "subprocess.Popen[bytes]":
+    command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", role, "--port", str(free_port()))
+    return subprocess.Popen(command, env=settings)
+
+
+async def test_a_process_that_ends_in_order_leaves_the_page_and_one_that_is_killed_does_not(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: each planned stop is an alert, or a crash is none."""
+    settings = environment(tmp_path / "data") | {"NATS_URL": server.url, "NATS_MAX_STORAGE_MB": "1024"}
+    name = f"storage@{own_host()}"
+    up = (("lucid_process_up", name), 1)
+    with serving("processor", free_port(), settings) as url, httpx.Client(base_url=url) as client:
+        with serving("storage", free_port(), settings):
+            until(client, storage=up)
+        until(client, storage=(up[0], None), silent=(("lucid_processes_missing", "silent"), 0))
+        killed = started("storage", settings)
+        until(client, storage=up)
+        killed.kill()
+        killed.wait()
+        until(client, storage=(up[0], 0), silent=(("lucid_processes_missing", "silent"), 1))

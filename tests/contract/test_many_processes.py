@@ -124,3 +124,55 @@ async def test_answers_of_strangers_take_no_process_off_the_page(server: NatsSer
             assert missing(found, "too_many") > 0
         found = await until_up(metrics, 9)
         assert (missing(found, "too_large"), missing(found, "unreadable")) == (0, 0)
+
+
+async def test_processes_that_start_and_end_a_hundred_times_leave_nothing(
+    server: NatsServer, jet: Jet
+) -> None:
+    """Breaks: each restart leaves a process that is down, an alert for five minutes, and memory for ever."""
+    metrics = Metrics(jet, Meter("http"))
+    known = metrics._processes
+    async with jet.hear(subjects.METRICS_LEFT, metrics.leave), answering(server, worker(7)):
+        for turn in range(100):
+            runs = [Meter(f"worker@node-{number}") for number in range(3)]
+            other = await connect(server.url, name="ends", timeout_s=PATIENCE_S)
+            async with AsyncExitStack() as stack:
+                for run in runs:
+                    await stack.enter_async_context(other.serve(subjects.METRICS, run.sample))
+                if turn % 10 == 0:
+                    await until_up(metrics, 5)
+                else:
+                    await metrics.text("")
+            for run in runs:
+                await other.tell(subjects.METRICS_LEFT, run.head())
+            await other.close()
+        found = await until_up(metrics, 2)
+        assert {key[1] for key in found if key[0] == "lucid_process_up"} == {"http", "worker@node-7"}
+        assert missing(found, "silent") == 0
+        assert len(known._heard_s) == len(known._names) == 2
+    found = await until_up(metrics, 1)
+    assert found["lucid_process_up", "worker@node-7"] == 0, "it did not say that it leaves"
+
+
+async def test_a_process_that_leaves_while_it_is_asked_is_not_shown_as_down(
+    server: NatsServer, jet: Jet
+) -> None:
+    """Breaks: a process that was stopped between two looks is called down by the people on call."""
+    metrics, run = Metrics(jet, Meter("http")), Meter("worker@a")
+    answered = asyncio.Event()
+
+    def sample() -> bytes:
+        answered.set()
+        return run.sample()
+
+    async with jet.hear(subjects.METRICS_LEFT, metrics.leave):
+        async with jet.serve(subjects.METRICS, sample):
+            async with answering(server, worker(7)):
+                await until_up(metrics, 3)
+            answered.clear()
+            asking = asyncio.create_task(metrics.text(""))  # it waits for the worker that was killed
+            await answered.wait()
+        await jet.tell(subjects.METRICS_LEFT, run.head())
+        page, _ = await asking
+    shown = {key[1]: value for key, value in samples(page).items() if key[0] == "lucid_process_up"}
+    assert shown == {"http": 1, "worker@node-7": 0}

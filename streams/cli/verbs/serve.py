@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from schemas.config.logs import logger
-from schemas.errors import Misuse
+from schemas.errors import LucidError, Misuse
 from schemas.ports import Jet
-from schemas.subjects import METRICS
+from schemas.subjects import METRICS, METRICS_LEFT
 from streams.cli import attach
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
@@ -109,5 +110,9 @@ def _serve(name: str, make: Make, parent: int, process: str = "") -> None:
                 await declare(jet, here.settings.nats_storage_bytes, shards=here.settings.shards)
             async with jet.serve(METRICS, here.meter.sample):
                 await role(here, jet, stop)
+            await asyncio.sleep(0)  # behind its last answer
+            # A process that is killed or fails says nothing: it stays on the page, as one that is down.
+            with suppress(LucidError):
+                await jet.tell(METRICS_LEFT, here.meter.head())
 
     attach.run(work(), stop.set)
