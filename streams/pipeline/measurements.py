@@ -9,18 +9,21 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
+from handlers.seal.manifest import final_tails
 from schemas.errors import EvidenceFalse
 from schemas.events.chunk import (
     Chunked,
     ChunkEvent,
     Compressed,
     Encrypted,
+    Ended,
     FoldState,
     Recorded,
     StageEvent,
     Stored,
 )
-from schemas.format.index import Entry
+from schemas.format.fragment import Kind
+from schemas.format.index import Entry, fragment_rows
 from schemas.ports.messages import Message
 from schemas.ports.metrics import Meter, count_error, count_false, trace_id_of
 from streams.pipeline.chunk_memory import ChunkMemory
@@ -122,10 +125,17 @@ class RecordMeasurements:
         if before is None:
             return
         lost = missing(event.state) - missing(before)
-        if lost > 0:
-            self._lost.add(lost)
-            self._gaps["platform"].add()
         self._gaps["host"].add(max(event.state.host_gaps - before.host_gaps, 0))
+        if lost > 0:  # a chunk begins behind each hole: a gap fragment of the host stands there, or none
+            self._lost.add(lost)
+            self._gaps["platform"].add(fragment_rows(event.rows)[0].kind is not Kind.GAP)
+
+    def ended(self, event: Ended) -> None:
+        """A recording has ended: its final may name fragments behind the last chunk of a track."""
+        came = {track.id: track.next_seq for track in event.state.tracks}
+        holes = [tail.last_seq + 1 - came.get(tail.id, 0) for tail in final_tails(event)]
+        self._lost.add(sum(hole for hole in holes if hole > 0))
+        self._gaps["platform"].add(sum(hole > 0 for hole in holes))
 
     def refused(self) -> None:
         """A fragment was refused."""

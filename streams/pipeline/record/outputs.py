@@ -46,6 +46,7 @@ class Outputs:
                     counts = {"fragments": output.fragments, "duplicates": fold.duplicates}
                     log.info("recording_ended", session=session, refused=self.refusals.count, **counts)
                     self.checkpoints.append(output)
+                    self.shared.measurements.ended(output)
                 case pieces.Refused(fragment, code, message):
                     above = self._drop(fragment)
                     self.refusals.dead_letter(fold, fragment.stream_seq, code, message, fragment.proof, above)
