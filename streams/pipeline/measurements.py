@@ -5,15 +5,12 @@
 3. The exemplar of a time is the trace of its chunk, if that is sampled.
 """
 
-from contextlib import suppress
-
-from pydantic import ValidationError
+from collections.abc import Awaitable, Callable
 
 from handlers.seal.manifest import final_tails
 from schemas.errors import EvidenceFalse
 from schemas.events.chunk import (
     Chunked,
-    ChunkEvent,
     Compressed,
     Encrypted,
     Ended,
@@ -33,6 +30,9 @@ CHUNK_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Bounds of the time from a closed chunk to a stored one, s."""
 OUTAGE, FAILURE, SLOW = "outage", "failure", "slow"
 """Reasons of a retry."""
+
+
+Job = Callable[[Message], Awaitable[StageEvent | None]]
 
 
 class MadeChunks:
@@ -155,17 +155,36 @@ class ChunkTimes:
 
     def __init__(self, meter: Meter, memory: ChunkMemory) -> None:
         self._memory = memory
+        self._began_s: dict[int, float] = {}
+        """By stream sequence of messages in flight."""
         self._seconds = meter.histogram(
             "lucid_chunk_seconds", "From a closed chunk, or its first job here, to a stored one.", CHUNK_S
         )
 
-    def stored(self, message: Message) -> None:
-        """The chunk of this message is stored, and not yet forgotten."""
-        with suppress(ValidationError):
-            claim = ChunkEvent.model_validate_json(message.data)
-            work = self._memory.find(claim.uid, claim.index)
+    def noting(self, job: Job) -> Job:
+        """The same job of the last stage; it notes when its chunk began.
+
+        The event `stored` makes the memory forget the chunk, often before the message is acknowledged.
+        """
+
+        async def noted(message: Message) -> StageEvent | None:
+            result = await job(message)
+            work = self._memory.find(result.uid, result.index) if result is not None else None
             if work is not None:
-                self._seconds.observe(now_s() - work.began_s, trace_id_of(message.headers))
+                self._began_s[message.seq] = work.began_s
+            return result
+
+        return noted
+
+    def stored(self, message: Message) -> None:
+        """The event `stored` of this message's chunk is in the stream."""
+        began_s = self._began_s.pop(message.seq, None)
+        if began_s is not None:
+            self._seconds.observe(now_s() - began_s, trace_id_of(message.headers))
+
+    def forget(self, message: Message) -> None:
+        """The job is done again, or never: its result was not published."""
+        self._began_s.pop(message.seq, None)
 
 
 def missing(state: FoldState) -> int:

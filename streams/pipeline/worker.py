@@ -94,22 +94,31 @@ async def _runners(
         times.stored(message)
         jobs.forget(message)
 
+    def failed(message: Message) -> None:
+        times.forget(message)
+        jobs.put_back(message)
+
+    def dead(message: Message) -> None:
+        times.forget(message)
+        jobs.forget(message)
+
     for stage in STAGES:
         if stage.job is None:
             continue
         limits = parts.limits[stage.verb]
         upsert = partial(join, jet, stage, group, groups)
         reader = jet.pull(subjects.CHUNKS, await upsert(), batch=limits.slots, upsert=upsert)
+        job, is_last = partial(jobs.do, stage.job), stage is STAGES[-1]
         bound = BoundStage(
             stage.verb,
             stage.makes,
-            partial(jobs.do, stage.job),
+            times.noting(job) if is_last else job,
             wait=partial(stage.waits, jobs) if stage.waits else None,
             lane=jobs.lane,
             on_extended=jobs.touch,
-            on_failed=jobs.put_back,
-            on_done=stored if stage is STAGES[-1] else None,
-            on_dead=jobs.forget,
+            on_failed=failed,
+            on_done=stored if is_last else None,
+            on_dead=dead,
         )
         measurements = StageMeasurements(parts.meter, stage.verb)
         runners.append(Runner(jet, reader, bound, limits, measurements, tries))
