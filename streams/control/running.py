@@ -53,7 +53,7 @@ class Running:
             await self._chunks.look(known)
             now_us, counts = self._chunks.now_us, dict(self._chunks.counts)
         rows = [await self._row(one, counts.get(one.id) or Counts(), now_us) for one in sessions]
-        rows.sort(key=lambda row: (not row["error"], -row["lag_us"], row["session"]))
+        rows.sort(key=_need)
         shown = rows[: asked.limit]
         by_id, slots = {one.id: one for one in sessions}, asyncio.Semaphore(LOOKS_AT_ONCE)
 
@@ -62,6 +62,7 @@ class Running:
                 await self._add_stages(row, by_id[row["session"]])
 
         await asyncio.gather(*(look(row) for row in shown))
+        shown.sort(key=_need)  # by exact numbers now
         return {
             "now_us": now_us,
             "count": len(rows),
@@ -103,3 +104,8 @@ class Running:
             "lag_us": sums["lag_us"],
             "waiting": sums["waiting"],
         }
+
+
+def _need(row: Body) -> tuple[bool, int, str]:
+    """Sorts sessions: with an error first, then by their lag."""
+    return not row["error"], -row["lag_us"], row["session"]

@@ -12,7 +12,10 @@ from tests.support.pipeline.conducted import World, system
 
 
 async def looked(world: World, limit: int = 20) -> dict[str, Any]:
-    return await call(world.jet, "running", {"limit": limit}, PATIENCE_S)
+    found = await call(world.jet, "running", {"limit": limit}, PATIENCE_S)
+    order = [(not row["error"], -row["lag_us"], row["session"]) for row in found["sessions"]]
+    assert order == sorted(order), "those in need first, by the numbers that are shown"
+    return found
 
 
 async def test_a_session_that_stands_still_is_shown_before_the_others(
