@@ -26,7 +26,8 @@ services *NAMES="jaeger promtool":
         case $name in
             jaeger) module=github.com/jaegertracing/jaeger@v1.76.0 package=./cmd/jaeger tags= ;;  # this is Jaeger 2.13
             promtool) module=github.com/prometheus/prometheus@v0.316.0 package=./cmd/promtool tags=remove_all_sd ;;
-            *) echo "just services: $name is unknown; allowed: jaeger, promtool" >&2; exit 2 ;;
+            prometheus) module=github.com/prometheus/prometheus@v0.316.0 package=./cmd/prometheus tags=remove_all_sd ;;
+            *) echo "just services: $name is unknown; allowed: jaeger, promtool, prometheus" >&2; exit 2 ;;
         esac
         if [ -x "$out/$name" ] && [ "$(cat "$out/$name.module" 2>/dev/null)" = "$module" ]; then
             echo "$out/$name"
@@ -83,6 +84,10 @@ bench-views *ARGS:
 bench-chunks *ARGS:
     python -m tests.speed.chunk_service {{ARGS}}
 
+# `lucid watch` beside SESSIONS that are not finished (1,000), for SECONDS: its first screen, its cost
+bench-watch *ARGS:
+    python -m tests.speed.watching {{ARGS}}
+
 # how many lifecycle transitions a second are decided: SESSIONS (at most 250) for SECONDS
 transitions *ARGS:
     python -m tests.speed.transitions {{ARGS}}
@@ -103,6 +108,10 @@ docs:
     python docs/openapi.py > docs/openapi.json
     python docs/asyncapi.py > docs/asyncapi.json
     python docs/access_tables.py
+
+# the pictures of docs/observability.md, anew from a real run: four minutes; docs/pictures.py says what it needs
+pictures:
+    "${UV:-uv}" run --group real python docs/pictures.py
 
 # newest versions of everything, pinned: [tool.uv] in pyproject.toml, and requirements.txt with hashes for images
 lock:
