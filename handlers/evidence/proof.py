@@ -1,10 +1,11 @@
 """Says when a session was last proven by the scrub, and checks fragments against their rows. Pure.
 
-1. A pass proves a session only without an alarm, and if its log has no event that came after the list.
+1. A pass proves a session only without an open alarm, and if its log has no event that came after the list.
 2. The time is that of the last mark at or before the session: its check began then or later.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from handlers.lifecycle.session import Session
 from schemas.errors import EvidenceFalse, Rejected
@@ -19,23 +20,38 @@ from schemas.ports.messages import Message
 MISSING, ALTERED = "source.missing", "source.altered"
 
 
+class SealedLog(NamedTuple):
+    """The log of one sealed session: its first and last stream sequence."""
+
+    session: str
+    first_seq: int
+    last_seq: int
+
+
 def proven_us(state: ScrubState, session: Session) -> int:
     """Return when the scrub last began a check of this sealed session that found it true; 0: never."""
     if not session.sealed or session.destroy is not None:
         return 0
+    return proven_log_us(state, SealedLog(session.id, session.first_seq, session.last_seq))
+
+
+def proven_log_us(state: ScrubState, sealed: SealedLog) -> int:
+    """As `proven_us`, of a session that is sealed and not destroyed."""
+    if any(one.session == sealed.session for one in state.alarms):
+        return 0
     for one, reached in ((state.current, state.place.number), (state.last, None)):
-        if one is not None and (found := _proven_in(one, reached, session)):
+        if one is not None and (found := _proven_in(one, reached, sealed)):
             return found
     return 0
 
 
-def _proven_in(one: Pass, reached: int | None, session: Session) -> int:
+def _proven_in(one: Pass, reached: int | None, sealed: SealedLog) -> int:
     """reached: the last session that the pass has checked; None: the pass has ended."""
-    beyond = reached is not None and session.first_seq > reached
-    if one.failed_more or session.id in one.failed or beyond:
+    beyond = reached is not None and sealed.first_seq > reached
+    if one.failed_more or sealed.session in one.failed or beyond:
         return 0
-    mark = max((mark for mark in one.marks if mark.number <= session.first_seq), key=_number, default=None)
-    return mark.at_us if mark is not None and session.last_seq <= mark.position else 0
+    mark = max((mark for mark in one.marks if mark.number <= sealed.first_seq), key=_number, default=None)
+    return mark.at_us if mark is not None and sealed.last_seq <= mark.position else 0
 
 
 def _number(mark: Mark) -> int:

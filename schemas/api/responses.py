@@ -107,6 +107,8 @@ class SessionShown(BaseModel):
     held: bool
     sealed: bool
     destroyed: bool
+    proven_at: datetime | None = None
+    """When the scrub last began a check that found it as it was sealed; null: never, or it is damaged now."""
     pipeline_paused: bool = False
     rdp_config: RdpShown = RdpShown()
     recording_config: RecordingShown = RecordingShown()

@@ -56,6 +56,7 @@ def session_shown(shown: Mapping[str, Any], found: Mapping[str, Any] | None = No
         held=shown["held"],
         sealed=shown["sealed"],
         destroyed=shown["shredded"],
+        proven_at=_time_or_none(shown.get("proven_us", 0)),
         pipeline_paused=shown["pipeline_paused"],
         rdp_config=RdpShown(**(details.get("rdp_config") or {})),
         recording_config=_recording(shown),

@@ -93,7 +93,7 @@ class Scrub:
             self._require_owner()
         if not self._is_owner:
             await self._progress.load()  # as its owner wrote it last
-        self._forced = self._forced or now
+        self._forced = self._forced or (now and not self._progress.is_open)
         if session and session not in self._wished and len(self._wished) < WISHES_MOST:
             self._wished.append(session)
         if session or now:

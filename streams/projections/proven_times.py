@@ -5,16 +5,20 @@ Without a state, or with one that cannot be read, no session was ever proven.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from handlers.evidence.proof import proven_us
+from handlers.evidence.proof import SealedLog, proven_log_us, proven_us
 from handlers.lifecycle.session import Session
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.events.scrub import ScrubState, read_state
+from schemas.events.session import State
+from schemas.ports.read_models import SessionDocument
 from schemas.ports.scrub_place import ScrubPlace
 
 KEPT_S = 2.0
+ENDED = (State.CLEANUP, State.DESTROYED)
 
 log = logger("lucid.scrub")
 
@@ -29,8 +33,19 @@ class ProvenTimes:
 
     async def of(self, session: Session) -> int:
         """When the session was last proven; 0: never, or nobody knows."""
-        if not session.sealed:
-            return 0
+        return proven_us(await self._read(), session) if session.sealed else 0
+
+    async def of_rows(self, documents: Sequence[SessionDocument]) -> list[int]:
+        """As `of`, for each session of a list, as far as the list knows it."""
+        state = await self._read()
+        return [
+            proven_log_us(state, SealedLog(one.session, one.number, one.seq))
+            if one.sealed and one.state not in ENDED
+            else 0
+            for one in documents
+        ]
+
+    async def _read(self) -> ScrubState:
         if time.monotonic() >= self._due_s:
             self._due_s = time.monotonic() + KEPT_S
             try:
@@ -39,4 +54,4 @@ class ProvenTimes:
             except LucidError as error:
                 self._state = ScrubState()
                 log.warning("scrub_state_unreadable", error=error)
-        return proven_us(self._state, session)
+        return self._state

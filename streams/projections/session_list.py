@@ -30,6 +30,7 @@ from schemas.ports.read_models import (
 from schemas.types import TimeUs
 from streams.keys.keystore import KeyStore
 from streams.projections.live_counts import live_counts
+from streams.projections.proven_times import ProvenTimes
 from streams.projections.read_details import read_details
 
 PAGE_MOST = 500
@@ -81,8 +82,17 @@ class PageAsked(Asked):
 class SessionList:
     """One for each process that answers lists."""
 
-    def __init__(self, jet: Jet, views: Views, keys: KeyStore, index: BlindIndex) -> None:
+    def __init__(
+        self,
+        jet: Jet,
+        views: Views,
+        keys: KeyStore,
+        index: BlindIndex,
+        proven: ProvenTimes | None = None,
+    ) -> None:
+        """proven: None: no row says when its session was proven."""
         self._jet, self._views, self._keys, self._index = jet, views, keys, index
+        self._proven = proven
 
     async def is_built(self) -> bool:
         """Whether this process sees read models at all."""
@@ -181,6 +191,9 @@ class SessionList:
         live = [one.session for one in documents if one.started_us and not one.sealed]
         counts = await live_counts(self._jet, live)
         shown = [_json(one, counts.get(one.session)) for one in documents]
+        if self._proven is not None:
+            for one, proven_us in zip(shown, await self._proven.of_rows(documents), strict=True):
+                one["proven_us"] = proven_us
         if opened:
             sealed = [(bytes.fromhex(one.shown["uid"]), one.revision, one.details) for one in documents]
             for one, fields in zip(shown, await read_details(self._keys, sealed), strict=True):

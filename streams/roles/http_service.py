@@ -95,8 +95,8 @@ def api_parts(
     """The parts of an application over this installation. port: where it serves these roles."""
     urls = {role: here.settings.url_of(role.upper(), port if role in roles else None) for role in ROLES}
     keys, jet = KeyStore(here.key_files, here.keyring), recordings.jet
-    log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index)
     proven = ProvenTimes(here.data.scrub_place())
+    log, listed = SessionLog(jet), SessionList(jet, here.views, keys, index, proven)
     questions = Questions(recordings, log, keys, listed, Delays(jet).of, Where(recordings), proven)
     return ApiParts(
         jet=jet,

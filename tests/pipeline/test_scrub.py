@@ -96,6 +96,10 @@ async def test_a_chunk_that_nothing_makes_again_is_an_alarm_in_state_log_and_aud
         assert (await one_pass(world))["last"]["alarms"] == 0
         before = await proven(world)
         assert before
+        async with asyncio.timeout(PATIENCE_S):  # answers read the state every two seconds
+            while (await call(world.jet, "list", {}))["sessions"][0]["proven_us"] != before:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert (await world.ask("show", "demo-01"))["proven_us"] == before
         await world.jet.purge(subjects.RECORDINGS, subjects.recording_by_anyone("demo-01"))
         flip(files[0], 200)
         found = await one_pass(world)
