@@ -72,6 +72,10 @@ bench-pair OTHER *ARGS:
 bench-slow-disk SYNC_US *ARGS:
     python -m tests.speed.slow_disk {{SYNC_US}} lucid bench {{ARGS}}
 
+# the cost of an agent that records a display: SECONDS (20) for each of PROFILES; needs `just packages`
+bench-capture *ARGS:
+    python -m tests.speed.capture {{ARGS}}
+
 # the table of docs/sizing.md, measured on this machine; a column for each number of SHARDS
 sizing *SHARDS:
     python -m tests.speed.sizing {{SHARDS}}

@@ -35,7 +35,8 @@ CHANGE_WINDOW_ATTRIBUTES, GET_GEOMETRY = 2, 14
 EVENT_MASK, STRUCTURE_NOTIFY = 0x0800, 0x0002_0000
 REPLY, CONFIGURE_NOTIFY, GENERIC_EVENT = 1, 22, 35
 HEADER = struct.Struct("<BBHHH")
-ROOT = struct.Struct("<20xHH")
+SCREEN = struct.Struct("<I4xII4xHH")
+"""Root window, white, black, width, height."""
 CREDENTIALS = struct.Struct("3i")
 
 
@@ -44,6 +45,15 @@ class Size(NamedTuple):
 
     width: int
     height: int
+
+
+class Screen(NamedTuple):
+    """The first screen of a display, and the first id that we may give to something of ours."""
+
+    root: int
+    white: int
+    black: int
+    first_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,22 @@ async def watched_display(display: Display, news: asyncio.Event) -> AsyncIterato
     news: set whenever the size has changed or the display is gone.
     Raises Unavailable (display.gone, display.silent), Denied (display.refused, display.foreign).
     """
+    async with connection(display) as (reader, writer, screen):
+        watched = X11Display(reader, writer, screen.root, news)
+        listening = asyncio.create_task(watched.listen())
+        try:
+            await watched.ask_size()
+            yield watched
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+
+@asynccontextmanager
+async def connection(
+    display: Display,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Screen]]:
+    """A connection to the display, set up, and closed afterwards. Raises as `watched_display`."""
     try:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_unix_connection(SOCKETS / f"X{display.number}")
@@ -140,19 +166,12 @@ async def watched_display(display: Display, news: asyncio.Event) -> AsyncIterato
         _check_owner(writer.get_extra_info("socket"), display)
         try:
             async with asyncio.timeout(ANSWER_S):
-                root = await _set_up(reader, writer, display.cookie)
+                screen = await _set_up(reader, writer, display.cookie)
         except TimeoutError:
             raise _silent() from None
         except (OSError, asyncio.IncompleteReadError):
             raise _gone("it ended while it was asked") from None
-        watched = X11Display(reader, writer, root, news)
-        listening = asyncio.create_task(watched.listen())
-        try:
-            await watched.ask_size()
-            yield watched
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+        yield reader, writer, screen
     finally:
         writer.close()
 
@@ -164,11 +183,11 @@ def _check_owner(sock: socket.socket, display: Display) -> None:
         raise Denied(text, code="display.foreign")
 
 
-async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cookie: bytes) -> int:
-    """Introduce us, and return the root window of the first screen."""
+async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cookie: bytes) -> Screen:
+    """Introduce us, and return the first screen."""
     name = COOKIE_NAME if cookie else b""
     hello = struct.pack("<cxHHHHxx", b"l", 11, 0, len(name), len(cookie))
-    writer.write(hello + _padded(name) + _padded(cookie))
+    writer.write(hello + padded(name) + padded(cookie))
     status, reason, _, _, words = HEADER.unpack(await reader.readexactly(HEADER.size))
     if 4 * words > SETUP_MOST:
         raise _gone("its answer is too long")
@@ -178,12 +197,11 @@ async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
         raise Denied(f"the display refused us: {text}", code="display.refused")
     try:
         vendor, formats = int.from_bytes(body[16:18], "little"), body[21]
-        at = 32 + vendor + -vendor % 4 + 8 * formats
-        root = int(struct.unpack_from("<I", body, at)[0])
-        _checked(*ROOT.unpack_from(body, at))
+        root, white, black, width, height = SCREEN.unpack_from(body, 32 + vendor + -vendor % 4 + 8 * formats)
     except (struct.error, IndexError):
         raise _gone("its answer is too short") from None
-    return root
+    _checked(width, height)
+    return Screen(root, white, black, int.from_bytes(body[4:8], "little"))
 
 
 def read_cookie(path: Path, number: int, uid: int | None = None) -> bytes:
@@ -244,5 +262,6 @@ def _gone(why: str) -> Unavailable:
     return Unavailable(f"there is no display to record: {why}", code="display.gone")
 
 
-def _padded(text: bytes) -> bytes:
+def padded(text: bytes) -> bytes:
+    """Return the text with zero bytes up to a multiple of four."""
     return text + bytes(-len(text) % 4)

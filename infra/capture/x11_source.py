@@ -38,8 +38,8 @@ class X11Source:
         """picture: its size is not used, because the display has one."""
         self._display, self._picture = display, picture
         self._stopped = False
-        self._cut = ""
-        """Reason of the part that the caller asked for; empty: it asked for none."""
+        self._cuts: list[str] = []
+        """Reasons of the parts that the caller asked for, and that have not begun."""
         self._news = asyncio.Event()
         """Set when the encoder is to end: `stop`, `cut`, another size, or the display is gone."""
 
@@ -48,8 +48,8 @@ class X11Source:
         self._news.set()
 
     def cut(self, reason: str) -> None:
-        """Begin another part soon. reason: a label. Of several calls before that, the last one counts."""
-        self._cut = reason
+        """Begin another part soon. reason: a label. Each call makes a part, if only an empty one."""
+        self._cuts.append(reason)
         self._news.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes | NewPart]:
@@ -68,31 +68,34 @@ class X11Source:
         self, display: X11Display, environment: dict[str, str]
     ) -> AsyncIterator[bytes | NewPart]:
         clock = asyncio.get_running_loop().time
-        reason, failed, ended_s, lived_s, wait_s = "", False, 0.0, clock(), RETRY_S
+        reasons: list[str] = []
+        failed, ended_s, lived_s, wait_s = False, 0.0, clock(), RETRY_S
         while not (self._stopped or display.is_gone):
-            self._news.clear()  # before size and cut are read: another one after that ends the encoder
+            self._news.clear()  # before size and cuts are read: another one after that ends the encoder
             size, began_s, failure = display.size, clock(), None
-            reason, self._cut = self._cut or reason, ""
+            reasons, self._cuts = reasons + self._cuts, []
             try:
                 async with await Capture.start(self._arguments(size), environment) as capture:
                     ending = asyncio.create_task(self._end(capture))
                     try:
                         async for block in capture:
-                            if reason:
+                            for reason in reasons:
                                 yield NewPart(reason, clock() - ended_s if failed else 0)
-                                reason, failed = "", False
+                                failed = False
+                            reasons = []
                             yield block
                     finally:
                         ending.cancel()
             except Unavailable as error:
                 failure = error
-            if not reason:
+            if not reasons:
                 ended_s = clock()
             if clock() - began_s >= LIVES_S:
                 lived_s, wait_s = clock(), RETRY_S
             found = await self._next_reason(display, size)
-            reason = reason if reason and found == ENCODER_EXIT else found
-            if found == ENCODER_EXIT and not self._stopped:
+            if (found == RESIZED and found not in reasons) or (found and not (self._cuts or reasons)):
+                reasons.append(found)
+            if found == ENCODER_EXIT and not (self._cuts or self._stopped):
                 failed = True
                 if clock() - lived_s > GIVE_UP_S:
                     raise failure or Unavailable("the encoder ends again and again", code="capture.failed")
@@ -117,7 +120,7 @@ class X11Source:
                     break
         except Unavailable:  # gone: the loop ends; silent: the next encoder tells
             return "" if display.is_gone else ENCODER_EXIT
-        return self._cut or (RESIZED if now != size else ENCODER_EXIT)
+        return RESIZED if now != size else ENCODER_EXIT
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until something happens to the display."""

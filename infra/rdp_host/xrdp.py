@@ -14,7 +14,7 @@ import os
 import pwd
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from infra.capture.x11_display import SOCKETS, Display, read_cookie, watched_display
+from infra.capture.x11_notice import show_notice
 from infra.capture.x11_source import X11Source
 from infra.rdp_host.notices import Notices
 from infra.rdp_host.unix_sockets import UnixSocket, owner_of, peer_inode, socket_inodes, unix_sockets
@@ -96,6 +97,9 @@ class Xrdp:
     @asynccontextmanager
     async def source(self, session: RdpSession, picture: Picture) -> AsyncIterator[DisplaySource]:
         yield X11Source(await asyncio.to_thread(self._display, session), picture)
+
+    async def tell(self, session: RdpSession, text: str, seconds: float, shown: Callable[[], None]) -> None:
+        await show_notice(await asyncio.to_thread(self._display, session), text, seconds, shown)
 
     async def noticed(self) -> None:
         await (self._notices.heard() if self._notices else asyncio.Event().wait())

@@ -1,6 +1,6 @@
 """The profiles of a recorded display: how many pictures a second, and how good they are.
 
-docs/sizing.md states the measured MB an hour of each.
+docs/rdp-hosts.md states the measured MB an hour of each.
 """
 
 from types import MappingProxyType

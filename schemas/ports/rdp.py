@@ -1,5 +1,6 @@
 """The port of a host of remote desktops: the sessions that run on it, and their displays as sources."""
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,6 +42,12 @@ class RdpHost(Protocol):
 
     def source(self, session: RdpSession, picture: Picture) -> AbstractAsyncContextManager[DisplaySource]:
         """Open its display. Raises Unavailable (display.*, capture.*), Denied (display.*)."""
+
+    async def tell(self, session: RdpSession, text: str, seconds: float, shown: Callable[[], None]) -> None:
+        """Show a text on its display until a click, or for so long. shown: called once it is visible.
+
+        Raises Unavailable, Denied (both display.*).
+        """
 
     async def noticed(self) -> None:
         """Return when somebody says that a session begins or ends."""

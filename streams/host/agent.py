@@ -3,10 +3,12 @@
 1. The host's own list of sessions decides. A notice only brings a look forward, so no notice can be missed.
 2. One RDP session is one recorded session, from its first look to its end. A disconnect and a reconnect begin
    parts (`disconnected`, `reconnected`).
-3. A recording that fails begins again as another session, after a pause, as long as its RDP session runs. A
+3. The notice is shown when a client connects. Its part (`notice.` and the digest of its text) begins when the
+   display says that it is visible: so the evidence names the text that the person saw.
+4. A recording that fails begins again as another session, after a pause, as long as its RDP session runs. A
    recording that somebody stopped does not begin again.
-4. One session never waits for another. At most MOST are recorded at once; more are refused, with a log line.
-5. After a crash of the agent, its recordings are silent, and the platform ends them. The next agent finds the
+5. One session never waits for another. At most MOST are recorded at once; more are refused, with a log line.
+6. After a crash of the agent, its recordings are silent, and the platform ends them. The next agent finds the
    same RDP sessions, and records them as new sessions.
 """
 
@@ -19,6 +21,7 @@ from schemas.config.profiles import Profile
 from schemas.errors import LucidError
 from schemas.events.details import Details, RdpConfig
 from schemas.events.session import CaptureSettings, SessionPolicy, SessionSettings
+from schemas.format.digest import h
 from schemas.ports import Identities, Jet
 from schemas.ports.processes import Picture
 from schemas.ports.rdp import DisplaySource, RdpHost, RdpSession
@@ -33,8 +36,10 @@ MOST = 250
 RETRY_S, RETRY_MOST_S = 1.0, 60.0
 """Between two recordings of one session that failed; each time twice as long, up to the most."""
 ENCODER = "x264"
-DISCONNECTED, RECONNECTED = "disconnected", "reconnected"
+DISCONNECTED, RECONNECTED, NOTICE = "disconnected", "reconnected", "notice"
 """Reasons of a part."""
+NOTICE_S = 20.0
+VERSION_DIGITS = 16
 
 log = logger("lucid.agent")
 
@@ -47,6 +52,8 @@ class Plan:
     settings: SessionSettings
     profile: Profile
     policy: SessionPolicy | None = None
+    notice: str = ""
+    """The text that is shown at each login; empty: none."""
 
 
 @dataclass(slots=True)
@@ -58,6 +65,8 @@ class Followed:
     """While it is recorded."""
     recording: OwnRecording | None = None
     """The last one."""
+    notice: "asyncio.Task[None] | None" = None
+    """It is shown now."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the RDP session has ended, or the agent ends."""
 
@@ -72,6 +81,7 @@ class Agent:
         self._unfollowed: set[str] = set()
         """Sessions beyond MOST."""
         self._eager_until_s = 0.0
+        self._notices: set[asyncio.Task[None]] = set()
 
     @property
     def followed(self) -> list[Followed]:
@@ -99,7 +109,7 @@ class Agent:
             for followed in self._followed.values():
                 followed.over.set()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await cancelled(hearing, stopping)
+            await cancelled(hearing, stopping, *self._notices)
 
     def _compare(self, running: list[RdpSession]) -> None:
         """Follow the sessions that began, tell the recordings of changes, leave those that ended."""
@@ -120,6 +130,7 @@ class Agent:
                 log.info(f"rdp_session_{reason}", display=one.display)
                 if known.source is not None:
                     known.source.cut(reason)
+                    self._begin_notice(known)
 
     def _follow(self, rdp: RdpSession) -> None:
         if len(self._tasks) >= MOST:
@@ -180,10 +191,34 @@ class Agent:
             )
             recording.state, recording.begun = "recording", True
             log.info("rdp_session_recorded", display=followed.rdp.display, session=grant.session)
+            self._begin_notice(followed)
             sent = await record_session(self._jet, grant, source, ENCODER, recording, followed.over)
         recording.progress, recording.error = sent.progress, sent.broken
         recording.state = "ended" if sent.broken is None else "failed"
         return sent.broken
+
+    def _begin_notice(self, followed: Followed) -> None:
+        """Show the notice if a client is connected, unless it is shown already."""
+        running = followed.notice is not None and not followed.notice.done()
+        if not self._plan.notice or running or not followed.rdp.connected:
+            return
+        followed.notice = asyncio.create_task(self._tell(followed))
+        self._notices.add(followed.notice)
+        followed.notice.add_done_callback(self._notices.discard)
+
+    async def _tell(self, followed: Followed) -> None:
+        text = self._plan.notice
+
+        def shown() -> None:
+            version = h(text.encode()).hex()[:VERSION_DIGITS]
+            log.info("notice_shown", display=followed.rdp.display, version=version)
+            if followed.source is not None:
+                followed.source.cut(f"{NOTICE}.{version}")
+
+        try:
+            await self._rdp.tell(followed.rdp, text, NOTICE_S, shown)
+        except LucidError as error:
+            log.warning("notice_unshown", display=followed.rdp.display, error=error)
 
     def _capture(self, width: int, height: int) -> CaptureSettings:
         return CaptureSettings(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from infra.capture.ffmpeg import decode, ffmpeg
 from schemas.format.fragment import PartBody, PartSettings, parse
@@ -18,6 +19,8 @@ from tests.support.servers.xrdp import RdpClient, RdpServer, rdp_server, wait_fo
 
 SENTENCE = "evidence is what remains"
 HOST = "rdp-1"
+NOTICE = "This session is recorded."
+VERSION = f"notice.{blake3(NOTICE.encode()).hexdigest()[:16]}"
 
 
 @dataclass
@@ -41,9 +44,11 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     folder = tmp_path_factory.mktemp("rdp")
     notices, log = folder / "notices", folder / "agent.log"
+    (folder / "notice.txt").write_text(NOTICE)
     with xvfb(folder, screen="1600x1000x24") as number, running(folder / "data") as system:
         with open(log, "wb") as said:
-            agent = system.started("agent", "run", "--host", HOST, "--notices", str(notices), stderr=said)
+            options = ("--host", HOST, "--notices", str(notices), "--notice", str(folder / "notice.txt"))
+            agent = system.started("agent", "run", *options, stderr=said)
         wait_for(notices.is_fifo)
         with rdp_server(notices) as server:
             session = work(log, server, RdpClient(server, Person(folder, number)))
@@ -67,7 +72,7 @@ def work(log: Path, server: RdpServer, client: RdpClient) -> str:
 
     client.connect("1280x720")
     server.wait_for_desktop()
-    wait_for(lambda: events("rdp_session_recorded"))
+    wait_for(lambda: events("rdp_session_recorded") and events("part_begun", reason=VERSION))
     said = server.home / "said"
     client.type_until(f"clear; echo {SENTENCE} | tee said", lambda: said.exists() and said.read_text())
     client.resize(1000, 700)
@@ -75,7 +80,7 @@ def work(log: Path, server: RdpServer, client: RdpClient) -> str:
     client.disconnect()
     wait_for(lambda: events("part_begun", reason="disconnected"))
     client.connect("1280x720")
-    wait_for(lambda: events("part_begun", reason="reconnected"))
+    wait_for(lambda: len(events("part_begun", reason=VERSION)) > 1)
     client.type_until("exit", server.has_ended)
     wait_for(lambda: events("rdp_session_ended"))
     return str(events("rdp_session_recorded")[0]["session"])
@@ -105,12 +110,15 @@ def films(system: Installation, session: str, folder: Path, parts: int) -> dict[
     return found
 
 
-def text_on(film: Path, folder: Path) -> str:
-    """The text that a reader of print finds on the last picture."""
-    picture = folder / "last.png"
-    last = ("-sseof", "-1", "-i", film, "-update", "1", "-vf", "scale=iw*2:-1", picture)
-    subprocess.run([ffmpeg(), "-v", "error", "-y", *map(str, last)], check=True)
-    command = [program("tesseract"), str(picture), "-", "--psm", "6"]
+def text_on(film: Path, folder: Path, at_s: str = "") -> str:
+    """The text that a reader of print finds on the last picture, or on the one at a time."""
+    picture = folder / "picture.png"
+    begin = ("-ss", at_s) if at_s else ("-sseof", "-1")
+    shown = (*begin, "-i", film, "-update", "1", *(("-frames:v", "1") if at_s else ()))
+    subprocess.run(
+        [ffmpeg(), "-v", "error", "-y", *map(str, shown), "-vf", "scale=iw*2:-1", str(picture)], check=True
+    )
+    command = [program("tesseract"), str(picture), "-", "--psm", "11"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -134,7 +142,15 @@ def test_the_evidence_tells_when_nobody_was_connected(recorded: Recorded) -> Non
     assert recorded.reasons[0] == "start"
     away = recorded.reasons.index("disconnected")
     assert "resized" in recorded.reasons[:away], recorded.reasons
-    assert recorded.reasons[away + 1] == "reconnected", recorded.reasons
+    assert "reconnected" in recorded.reasons[away + 1 :], recorded.reasons
+
+
+def test_the_evidence_names_the_notice_that_the_person_saw(recorded: Recorded, tmp_path: Path) -> None:
+    """Breaks: nobody can prove that the person knew of the recording, nor which text they were shown."""
+    parts = [part for part, reason in enumerate(recorded.reasons) if reason == VERSION]
+    assert len(parts) >= 2, recorded.reasons  # at the login, and when the person came back
+    texts = [text_on(recorded.films[part], tmp_path, "0") for part in parts]
+    assert any("session is recorded" in text for text in texts), texts
 
 
 def test_the_person_and_the_client_are_known_and_sealed(recorded: Recorded) -> None:

@@ -53,6 +53,8 @@ class Host:
     failures: int = 0
     """So many displays fail before one works."""
     opened: int = 0
+    blind: bool = False
+    """No notice becomes visible."""
     notice: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sessions(self) -> list[RdpSession]:
@@ -66,6 +68,11 @@ class Host:
         self.opened += 1
         yield Screen(self.opened <= self.failures)
 
+    async def tell(self, session: RdpSession, text: str, seconds: float, shown: Callable[[], None]) -> None:
+        if not self.blind:
+            shown()
+        raise Unavailable("the display is gone", code="display.gone")
+
     async def noticed(self) -> None:
         await self.notice.wait()
         self.notice.clear()
@@ -78,9 +85,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def agent_on(world: World, host: Host) -> AsyncIterator[Agent]:
+async def agent_on(world: World, host: Host, plan: Plan = PLAN) -> AsyncIterator[Agent]:
     """An agent that runs, and ends in order."""
-    stop, found = asyncio.Event(), Agent(world.jet, world.here.identity, host, PLAN)
+    stop, found = asyncio.Event(), Agent(world.jet, world.here.identity, host, plan)
     running = asyncio.create_task(found.run(stop))
     try:
         yield found
@@ -187,3 +194,20 @@ async def test_more_sessions_than_the_host_may_record_stop_none(
             host.now = [BOB]
             await until(lambda: [one.rdp for one in agent.followed] == [BOB])
             await recording(agent, 1)
+
+
+@pytest.mark.parametrize("blind", [False, True])
+async def test_only_a_notice_that_was_visible_is_in_the_evidence(
+    server: NatsServer, tmp_path: Path, blind: bool
+) -> None:
+    """Breaks: the evidence says that a person was told, and nobody told them."""
+    async with system(server, tmp_path) as world:
+        host = Host([ALICE], blind=blind)
+        async with agent_on(world, host, replace(PLAN, notice="You are recorded.")) as agent:
+            await recording(agent, 1)
+            (followed,) = agent.followed
+            await until(lambda: followed.notice is not None and followed.notice.done())
+            assert followed.recording is not None
+            session = followed.recording.session
+        shown = await world.until(session, "STOPPED")
+        assert shown["recorded"] == (1 if blind else 2), "a chunk for each part: start, notice"

@@ -14,7 +14,7 @@ import typer
 from schemas import subjects
 from schemas.config.logs import logger
 from schemas.config.profiles import PROFILES, ProfileName
-from schemas.errors import Unavailable
+from schemas.errors import Misuse, Unavailable
 from schemas.ports import Jet
 from schemas.subjects import METRICS
 from streams.cli import attach
@@ -24,6 +24,7 @@ from streams.host.agent import Agent, Plan
 from streams.roles.drivers import Installation, configure_logs, own_host, prepare_memory, rdp_host
 
 NOTICES = Path("/run/lucid/notices")
+NOTICE_BYTES = 2000
 AGAIN_S = 5.0
 
 agent = group()
@@ -41,6 +42,9 @@ def run(
     profile: Annotated[
         ProfileName, typer.Option(help="archive: least bytes; smooth: most pictures.")
     ] = "standard",
+    notice: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A text that is shown to the person at each login.")
+    ] = None,
     notices: Annotated[
         Path, typer.Option(help="The named pipe into which the hook of PAM writes.")
     ] = NOTICES,
@@ -50,7 +54,8 @@ def run(
     name = subjects.host_id(host or own_host())
     here.process = f"agent@{name}"
     configure_logs(here.settings, here.process)
-    plan = Plan(name, here.settings.session(), PROFILES[profile])
+    text = _text(notice) if notice is not None else ""
+    plan = Plan(name, here.settings.session(), PROFILES[profile], notice=text)
     stop = asyncio.Event()
     waiting: list[asyncio.Task[None]] = []
     """The task that waits for the platform, until it has found it."""
@@ -73,6 +78,18 @@ def run(
             await Agent(jet, here.identity, rdp, plan).run(stop)
 
     attach.run(work(), asked)
+
+
+def _text(file: Path) -> str:
+    """The text of the notice. Raises Misuse (agent.notice)."""
+    try:
+        text = file.read_bytes()[: NOTICE_BYTES + 1].decode()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise Misuse(f"the notice {file} cannot be read: {why}", code="agent.notice") from None
+    if not text.strip() or len(text) > NOTICE_BYTES:
+        raise Misuse(f"the notice {file} is empty or has more than {NOTICE_BYTES} bytes", code="agent.notice")
+    return text
 
 
 async def _platform(here: Installation, stack: AsyncExitStack) -> Jet:

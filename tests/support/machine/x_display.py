@@ -57,6 +57,16 @@ class Person:
         done = subprocess.run(command, env=self.environment, check=check, capture_output=True, text=True)
         return done.stdout.strip()
 
+    @contextlib.contextmanager
+    def running(self, name: str, *arguments: str) -> Iterator[None]:
+        """A program on the display, ended afterwards."""
+        process = subprocess.Popen([program(name), *arguments], env=self.environment)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
     def resize(self, size: str) -> None:
         """Make the display smaller than it began, or as large again."""
         if self._holds_size:  # an output that is on keeps the display at its size

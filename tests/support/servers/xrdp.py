@@ -241,14 +241,15 @@ class RdpClient:
     def type_until(self, text: str, done: Callable[[], object]) -> None:
         """Type one line into the terminal on the desktop, again until it has its effect.
 
-        The first one may come before the window manager at the other end has focused the terminal.
+        The first one may come before the window manager at the other end has focused the terminal. A click
+        on the notice closes it.
         """
         screen, end_s = self._screen, time.monotonic() + PATIENCE_S
         while not done():
             assert time.monotonic() < end_s, f"nobody takes what is typed: {text}"
             window = self._window()
             screen.run("xdotool", "windowfocus", window)
-            screen.run("xdotool", "mousemove", "--window", window, "200", "200", "click", "1")
+            screen.run("xdotool", "mousemove", "--window", window, "200", "60", "click", "1")
             time.sleep(0.5)
             screen.run("xdotool", "type", "--delay", "30", text)
             screen.run("xdotool", "key", "Return")
