@@ -133,6 +133,11 @@ def counter(host_key: bytes, number: int) -> str:
     return f"lucid.counters.{host_key.hex()}.{number}"
 
 
+def counters(host_key: bytes) -> str:
+    """Filter for all counters of a key."""
+    return f"lucid.counters.{host_key.hex()}.*"
+
+
 def dead(stage: str, session: str) -> str:
     return f"lucid.dead.{stage}.{partition(session)}.{session_id(session)}"
 

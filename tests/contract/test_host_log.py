@@ -7,6 +7,7 @@ import pytest
 from infra.jetstream import Jet
 from schemas.errors import RefusedByState
 from streams.event_store import topology
+from streams.event_store.host_counters import HostCounters, host_counters
 from streams.event_store.host_log import HostLog
 from tests.support.pipeline.conducted import requested
 
@@ -48,6 +49,23 @@ async def test_a_counter_that_was_used_is_refused_and_a_repeated_request_is_no_s
         with pytest.raises(RefusedByState, match=r"host\.counter"):
             await hosts.admit(requested("desk-6", counter))
     await hosts.admit(requested("desk-4", 4))
+
+
+async def test_a_hole_in_the_counters_of_a_host_is_a_session_that_is_missing(jet: Jet) -> None:
+    """Breaks: a host that keeps sessions back looks like one that had none."""
+    await topology.declare(jet, 2 << 30)
+    hosts, key = HostLog(jet), requested("desk-1", 1).host_key
+    assert await host_counters(jet, key) == HostCounters(0, 0, ())
+    for number in (9, 2, 4, 5):
+        await hosts.admit(requested(f"desk-{number}", number))
+    await jet.append(f"lucid.counters.{key.hex()}.x", b"of a stranger", 0)
+    found = await host_counters(jet, key)
+    assert (found.sessions, found.last, found.missing_count) == (4, 9, 5)
+    assert found.missing == ((1, 1), (3, 3), (6, 8))
+    for number in (1, 3, 6, 7, 8):
+        await hosts.admit(requested(f"desk-{number}", number))
+    assert await host_counters(jet, key) == HostCounters(9, 9, ())
+    assert await host_counters(jet, bytes(32)) == HostCounters(0, 0, ()), "another key has its own"
 
 
 async def test_of_two_services_that_admit_one_counter_one_gives_way(jet: Jet) -> None:
