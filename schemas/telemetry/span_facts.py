@@ -6,6 +6,7 @@ The names of spans and templates are few: no session, host or number is in them.
 from typing import Final
 
 from schemas.ports.telemetry import Fact
+from schemas.subjects import session_of
 
 SESSION: Final = "lucid.session.id"
 HOST: Final = "lucid.host"
@@ -31,18 +32,21 @@ BYTES: Final = "lucid.bytes"
 FAULTS: Final = "lucid.faults"
 EVENTS: Final = "lucid.events"
 BODY_BYTES: Final = "messaging.message.body.size"
+MESSAGE_ID: Final = "messaging.message.id"
+MESSAGES: Final = "messaging.batch.message_count"
 
 RECORDING_TEMPLATE: Final = "lucid.rec.{partition}.{host}.{session}"
 CHUNK_TEMPLATE: Final = "lucid.chunk.{step}.{partition}.{session}"
 DEAD_TEMPLATE: Final = "lucid.dead.{stage}.{partition}.{session}"
 
 
-def message_facts(operation: str, template: str, session: str) -> dict[str, Fact]:
-    """Return the facts of every span about a message. operation: send or process."""
+def message_facts(operation: str, template: str, subject: str) -> dict[str, Fact]:
+    """Return the facts of every span about a message of a session. operation: send or process."""
     return {
         "messaging.system": "nats",
         "messaging.operation.type": operation,
         "messaging.operation.name": "publish" if operation == "send" else operation,
         "messaging.destination.template": template,
-        SESSION: session,
+        "messaging.destination.name": subject,
+        SESSION: session_of(subject),
     }

@@ -25,11 +25,12 @@ async def redrive(jet: Jet, session: Session, indices: Iterable[int], recorded: 
         )
         above = await _traceparent(jet, recorded[index])
         key = f"redrive.{session.uid.hex()}.{session.run}.{index}"
+        subject = subjects.chunk(subjects.REDRIVEN, session.id)
         with child(jet.tracer, SPAN, "producer", above, key=key) as span:
-            span.set(message_facts("send", CHUNK_TEMPLATE, session.id))
+            span.set(message_facts("send", CHUNK_TEMPLATE, subject))
             span.set({span_facts.INDEX: index, span_facts.RUN: session.run})
             await jet.publish(
-                subjects.chunk(subjects.REDRIVEN, session.id),
+                subject,
                 event.model_dump_json().encode(),
                 headers=headers(event.type, span.traceparent or above),
                 msg_id=f"{session.uid.hex()}.{session.run}.redriven.{index}",

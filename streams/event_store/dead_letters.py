@@ -76,7 +76,7 @@ async def publish_dead_letter(jet: Writer, dead: Dead, above: str = "") -> None:
 def _span(jet: Writer, dead: Dead, above: str) -> Span:
     """The span of one letter. A message without a trace begins none."""
     span = child(jet.tracer, SPAN, "producer", above, key=f"dead.{dead.stage}.{dead.seq}")
-    span.set(message_facts("send", DEAD_TEMPLATE, dead.session))
+    span.set(message_facts("send", DEAD_TEMPLATE, subjects.dead(dead.stage, dead.session)))
     span.set({span_facts.STAGE: dead.stage, span_facts.STREAM_SEQ: dead.seq, span_facts.CODE: dead.code})
     if dead.index >= 0:
         span.set({span_facts.INDEX: dead.index, span_facts.RUN: dead.run})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from schemas.format.fragment import HEADER_BYTES, KEY_FRAME, TAG_BYTES, Header, Kind
 from schemas.ports import Span, Tracer
+from schemas.subjects import recording
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
 from schemas.telemetry.trace_context import FIRST_KEY, stretch_trace
@@ -56,7 +57,8 @@ class FragmentTraces:
 
     def __init__(self, tracer: Tracer, host: str, session: str, uid: bytes, expected: ExpectedChunk) -> None:
         self._tracer, self._uid, self._expected = tracer, uid, expected
-        self._facts = {**message_facts("send", RECORDING_TEMPLATE, session), span_facts.HOST: host}
+        subject = recording(host, session)
+        self._facts = {**message_facts("send", RECORDING_TEMPLATE, subject), span_facts.HOST: host}
         self._first = ""
         self._under_way: dict[str, Span] = {}
         """Spans by traceparent."""

@@ -2,7 +2,7 @@
 
 from schemas.ports import Span, Tracer
 from schemas.ports.telemetry import CURRENT, NO_SPAN
-from schemas.subjects import UPLOAD_HOST
+from schemas.subjects import UPLOAD_HOST, recording
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
 from schemas.telemetry.trace_context import FIRST_KEY, TraceContext, span_of, stretch_trace
@@ -28,7 +28,7 @@ def uploaded(tracer: Tracer, chain: Chain) -> Span:
         span = tracer.span(SPAN, "producer", str(first))
     chain.traceparent = span.traceparent
     span.link(request)
-    span.set(message_facts("send", RECORDING_TEMPLATE, chain.session.id))
+    span.set(message_facts("send", RECORDING_TEMPLATE, recording(UPLOAD_HOST, chain.session.id)))
     span.set({span_facts.HOST: UPLOAD_HOST, span_facts.FRAGMENT_SEQ: chain.sealer.state.next_seq})
     return span
 

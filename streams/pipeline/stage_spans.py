@@ -7,10 +7,9 @@
 
 from collections.abc import Callable
 
-from schemas import subjects
 from schemas.events.chunk import StageEvent
 from schemas.ports import Span, Tracer
-from schemas.ports.messages import Message
+from schemas.ports.messages import MSG_ID, Message
 from schemas.ports.telemetry import CURRENT, NO_SPAN, Fact
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import CHUNK_TEMPLATE, message_facts
@@ -39,13 +38,14 @@ class StageSpans:
         span = self._tracer.span(self._name, "consumer", above, key=f"{self._verb}.{message.seq}")
         CURRENT.set(span.traceparent)
         if span.recording:
-            span.set(message_facts("process", CHUNK_TEMPLATE, subjects.session_of(message.subject)))
+            span.set(message_facts("process", CHUNK_TEMPLATE, message.subject))
             span.set(
                 {
                     span_facts.STAGE: self._verb,
                     span_facts.HOST: self._host_of(message),
                     span_facts.ATTEMPT: message.deliveries,
                     span_facts.STREAM_SEQ: message.seq,
+                    span_facts.MESSAGE_ID: message.headers.get(MSG_ID, ""),
                 }
             )
         return span

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from handlers.stages.record.pieces import Identity
 from schemas.events.chunk import Recorded
 from schemas.ports import Span, Tracer
-from schemas.subjects import UPLOAD_HOST
+from schemas.subjects import UPLOAD_HOST, recording
 from schemas.telemetry import span_facts
 from schemas.telemetry.span_facts import RECORDING_TEMPLATE, message_facts
 from schemas.telemetry.trace_context import SESSION_KEY, TraceContext, begins, chunk_trace, stretch_trace
@@ -107,13 +107,13 @@ class ChunkTraces:
         return span
 
     def _describe(self, span: Span, chunk: Recorded) -> None:
-        span.set(message_facts("process", RECORDING_TEMPLATE, chunk.session))
+        span.set(message_facts("process", RECORDING_TEMPLATE, recording(chunk.host, chunk.session)))
         span.set(
             {
                 span_facts.HOST: chunk.host,
                 span_facts.INDEX: chunk.index,
                 span_facts.STAGE: "record",
-                span_facts.FRAGMENTS: len(chunk.stream),
+                span_facts.MESSAGES: len(chunk.stream),
                 span_facts.PLAIN_BYTES: chunk.plain,
                 "lucid.closed_by": chunk.closed_by,
             }

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from infra.processes.jaeger import USUAL_PORTS, Jaeger, find_jaeger
 from tests.support.machine.absent import absent
 
 MISSING = 404
+TRACES_MOST = 2000
+KINDS = ("", "internal", "server", "client", "producer", "consumer")
+"""By their number in OTLP."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Seen:
     links: tuple[tuple[str, str], ...] = ()
     error: str = ""
     instance: str = field(default="", compare=False)
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,33 @@ class Traces:
     def spans(self, trace_id: str) -> list[Seen]:
         """Every span of a trace, in order of its beginning; none: Jaeger does not know the trace."""
         try:
-            with urllib.request.urlopen(f"{self.ui_url}/api/v3/traces/{trace_id}", timeout=30) as answer:
-                found = json.load(answer)["result"]
+            found = self._asked(f"traces/{trace_id}")["result"]
         except urllib.error.HTTPError as error:
             if error.code != MISSING:
                 raise
             return []
-        seen = [
-            _seen(span, _facts(group["resource"]))
-            for group in found.get("resourceSpans", ())
-            for scope in group["scopeSpans"]
-            for span in scope["spans"]
-        ]
-        return sorted(seen, key=lambda one: one.began_ns)
+        return sorted(_spans(found), key=lambda one: one.began_ns)
+
+    def all_spans(self) -> list[Seen]:
+        """Every span of every trace of this day."""
+        now = datetime.now(UTC)
+        day = timedelta(days=1)
+        found: dict[tuple[str, str], Seen] = {}
+        for service in self._asked("services")["services"]:
+            query = {
+                "query.service_name": service,
+                "query.start_time_min": f"{now - day:%Y-%m-%dT%H:%M:%SZ}",
+                "query.start_time_max": f"{now + day:%Y-%m-%dT%H:%M:%SZ}",
+                "query.num_traces": str(TRACES_MOST),
+            }
+            seen = _spans(self._asked(f"traces?{urllib.parse.urlencode(query)}")["result"])
+            found.update({(one.trace_id, one.span_id): one for one in seen})
+        return list(found.values())
+
+    def _asked(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.ui_url}/api/v3/{path}", timeout=30) as answer:
+            told: dict[str, Any] = json.load(answer)
+        return told
 
 
 @contextmanager
@@ -71,6 +91,15 @@ def jaeger(folder: Path) -> Iterator[Traces]:
             runner.run(server.stop())
 
 
+def _spans(found: dict[str, Any]) -> list[Seen]:
+    return [
+        _seen(span, _facts(group["resource"]))
+        for group in found.get("resourceSpans", ())
+        for scope in group["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
 def _seen(span: dict[str, Any], resource: dict[str, Any]) -> Seen:
     return Seen(
         span["traceId"],
@@ -83,6 +112,7 @@ def _seen(span: dict[str, Any], resource: dict[str, Any]) -> Seen:
         tuple((link["traceId"], link["spanId"]) for link in span.get("links", ())),
         span.get("status", {}).get("message", ""),
         resource["service.instance.id"],
+        KINDS[span.get("kind", 0)],
     )
 
 
