@@ -92,7 +92,7 @@ async def test_the_pages_of_where_hold_each_chunk_once(server: NatsServer, tmp_p
     async with system(server, tmp_path) as world:
         host = await world.start("demo-01")
         await host.record(60)
-        await world.stored("demo-01", 10)
+        await world.stored("demo-01", 11)  # all that 60 fragments fill
         assert await paged(world) == list(range((await whole(world.jet, "demo-01"))["recorded"]))
         await host.final()
         await world.until("demo-01", "STOPPED")
@@ -128,13 +128,13 @@ async def test_a_stage_that_fails_shows_its_tries_its_error_and_what_waits(
             while True:
                 found = await whole(world.jet, "demo-01")
                 first: dict[str, Any] = (found["chunks"] or [{"attempts": 0}])[0]
-                if (first["attempts"] or 0) > 1:
+                if (first["attempts"] or 0) > 1 and found["stages"] == {"store": 2}:
                     break
                 await asyncio.sleep(0.05)
         assert first["stage"] == "store"
         assert first["error"]["stage"] == "store"
         assert first["error"]["code"]
-        assert found["stages"]["store"] == found["pending"] == found["recorded"] >= 2
+        assert found["pending"] == found["recorded"] == 2
         assert found["waiting"] > 0, "the open chunk is in no chunk event yet"
         (chunks / uid).unlink()
         await world.stored("demo-01", found["recorded"])
@@ -165,6 +165,6 @@ async def test_a_first_look_at_a_long_session_reads_all_events_only_of_its_end(
             assert found.at
             wanted = await stages_in(world.jet, "demo-01", found.at)
             assert {index: found.chunks.shown(index, ()) for index in found.chunks.places} == wanted
-            stored = sum(stage == "stored" for stage in wanted.values())
-        assert stored >= 25
-        assert types.count("Recorded") <= len(wanted) - stored + 2
+        assert sum(stage == "stored" for stage in wanted.values()) >= 25
+        begin = next((index for index in sorted(wanted) if wanted[index] != "stored"), len(wanted))
+        assert types.count("Recorded") <= len(wanted) - begin + 2, "chunks are stored side by side"
