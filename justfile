@@ -92,6 +92,10 @@ bench-chunks *ARGS:
 bench-watch *ARGS:
     python -m tests.speed.watching {{ARGS}}
 
+# size and time of the page of measurements while SESSIONS of HOSTS record
+bench-scrape *ARGS:
+    python -m tests.speed.scrape {{ARGS}}
+
 # how many lifecycle transitions a second are decided: SESSIONS (at most 250) for SECONDS
 transitions *ARGS:
     python -m tests.speed.transitions {{ARGS}}

@@ -3,7 +3,7 @@
 1. Every conductor measures the same. A query over several conductors takes the maximum.
 2. A part that cannot be read keeps its former values. `lucid_look_age_seconds` says how old they are.
 3. The read models are summed only when their position has moved, at most every TOTALS_S.
-4. Of hosts, the HOSTS_MOST with the oldest sign of life are shown, and the number of all.
+4. Hosts are shown by name within bounds (streams/conductor/shown_hosts.py), and their number always.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from schemas.ports.messages import StreamInfo
 from schemas.ports.metrics import Meter, Rows
 from schemas.ports.read_models import SessionFilter
 from streams.conductor.conductor import Conductor
+from streams.conductor.shown_hosts import ShownHosts
 from streams.conductor.stage_watch import StageWatch
 from streams.event_store.event_store import EventStore
 from streams.event_store.topology import OTHERS
@@ -34,7 +35,6 @@ LOOK_S = 5.0
 TOTALS_S = 10.0
 FORECAST_S, FORECAST_STEP_S = 3600.0, 60.0
 """The forecast looks back so far, at one sample in each step."""
-HOSTS_MOST = 20
 STATES = tuple(name for name in vars(State) if name.isupper())
 PIPELINE_STATES = ("running", "paused", "finishing")
 
@@ -65,6 +65,7 @@ class SystemMeasurements:
         self._redeliveries: dict[tuple[str, ...], float] = {}
         self._disks: dict[str, Disk] = {}
         self._free: dict[str, deque[tuple[float, int]]] = {}
+        self._hosts = ShownHosts(time.monotonic)
         self._show(meter)
 
     async def run(self) -> None:
@@ -184,8 +185,7 @@ class SystemMeasurements:
         return ages
 
     def _ages(self) -> Rows:
-        oldest = sorted(self._all_ages().items(), key=lambda one: -one[1])[:HOSTS_MOST]
-        return {(host,): max(age_s, 0.0) for host, age_s in oldest}
+        return self._hosts.rows(self._all_ages())
 
     def _silent(self) -> int:
         return len(set(map(_host, filter(_is_silent, self._open()))))
