@@ -186,7 +186,7 @@ def hangs(sums: Sums) -> bool:
         and sums["lucid_stage_lag"] > CHUNKS_WAITING - 1
         and sums["lucid_stage_stalled"] > 0
         and sums["lucid_processes_missing"] > 1
-        and sums["lucid_stream_last_sequence"] > CHUNKS_WAITING + FRAGMENTS_WAITING
+        and sums["lucid_stream_last_sequence:RECORDINGS"] > FRAGMENTS_WAITING
     )
 
 

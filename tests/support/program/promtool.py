@@ -40,10 +40,12 @@ def samples(page: str) -> Iterator[Sample]:
 
 
 def summed(page: str) -> Sums:
-    """The values of all samples of a name."""
+    """The values of all samples of a name; those of streams also by stream, as `name:STREAM`."""
     found: Sums = Counter()
     for sample in samples(page):
         found[sample.name] += sample.value
+        if "stream" in sample.labels:
+            found[f"{sample.name}:{sample.labels['stream']}"] += sample.value
     return found
 
 
