@@ -20,7 +20,7 @@ import typer
 from schemas.config.settings import VARIABLES, Settings
 from schemas.config.values import MIB, size_text
 from schemas.errors import Misuse, NoSpace
-from streams.bench import api, growth, hostile, report, rounds, scale, sessions
+from streams.bench import api, growth, hostile, report, rounds, scale, scrubbed, sessions
 from streams.bench.api_report import api as api_tables
 from streams.bench.contender import CHUNK_SIZE, LEAST_CHUNK_BYTES, Task, with_chunk_size
 from streams.bench.data import INCOMPRESSIBLE, SCREEN, make_source, parse_rate, parse_size
@@ -47,6 +47,8 @@ API_BYTES = 400_000_000
 """Bytes of the recording that --api transfers, unless --size says how many."""
 HOSTILE_BYTES = 2 << 30
 """Bytes that a hostile host may fill in a minute."""
+SCRUB_SOURCE_BYTES = 400_000_000
+"""Bytes of the recording beside a scrub."""
 SOURCE_BYTES = 4 << 20
 """Of a measurement that is not about its source."""
 Measurement = Callable[[Task], Awaitable[dict[str, Any]]]
@@ -88,6 +90,7 @@ def bench(
     http: Annotated[
         bool, typer.Option("--api", help=f"Instead: the HTTP API; --only {','.join(api.PARTS)}.")
     ] = False,
+    scrub: Annotated[int, typer.Option(help="Instead: a scrub of so many small chunks.", min=0)] = 0,
     one_host: Annotated[bool, typer.Option("--one-host", help="All sessions have one host.")] = False,
     seconds: Annotated[
         float | None,
@@ -104,13 +107,21 @@ def bench(
         sum(
             map(
                 bool,
-                (many and not (with_hostile or http), idle, with_hostile, finished and not http, grow, http),
+                (
+                    many and not (with_hostile or http),
+                    idle,
+                    with_hostile,
+                    finished and not http,
+                    grow,
+                    http,
+                    scrub,
+                ),
             )
         )
         > 1
     ):
         raise Misuse(
-            "--sessions, --idle, --hostile, --finished, --growth and --api are measurements of their own",
+            "--sessions, --idle, --hostile, --finished, --growth, --api, --scrub: each measures alone",
             code="usage",
             hint="see lucid bench --help",
         )
@@ -145,6 +156,10 @@ def bench(
         hosts = 1 if one_host else scale.HOSTS
         measure = partial(scale.measure, count=finished, hosts=hosts, note=output.note)
         plan = Plan("finished", finished * FINISHED_BYTES, measure, report.finished)
+    elif scrub:
+        measure = partial(scrubbed.measure, count=scrub, note=output.note)
+        needed = scrub * scrubbed.CHUNK_BYTES * 2 + SCRUB_SOURCE_BYTES
+        plan = Plan("scrub", needed, measure, scrubbed.lines, source_bytes=SCRUB_SOURCE_BYTES)
     elif grow:
         measure = partial(growth.measure, load=load, note=output.note)
         plan = Plan("growth", LEAST_CHUNK_BYTES * growth.CHUNKS[-1], measure, report.growth)
