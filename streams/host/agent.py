@@ -88,6 +88,13 @@ class Agent:
         """The sessions that run, the oldest first."""
         return list(self._followed.values())
 
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """Return the number of RDP sessions that are recorded, without a client, and not recorded."""
+        recorded = [one for one in self._followed.values() if one.source is not None]
+        away = sum(not one.rdp.connected for one in recorded)
+        unrecorded = len(self._followed) - len(recorded) + len(self._unfollowed)
+        return {("connected",): len(recorded) - away, ("disconnected",): away, ("unrecorded",): unrecorded}
+
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop`; then end all recordings in order."""
         clock = asyncio.get_running_loop().time
@@ -138,6 +145,7 @@ class Agent:
                 log.error("rdp_session_unrecorded", display=rdp.display, reason="too_many", most=MOST)
             self._unfollowed.add(rdp.key)
             return
+        self._unfollowed.discard(rdp.key)
         log.info("rdp_session_found", display=rdp.display, connected=rdp.connected)
         followed = self._followed[rdp.key] = Followed(rdp)
         task = asyncio.create_task(self._keep(followed), name=f"record display {rdp.display}")

@@ -113,11 +113,14 @@ def films(system: Installation, session: str, folder: Path, parts: int) -> dict[
 def text_on(film: Path, folder: Path, at_s: str = "") -> str:
     """The text that a reader of print finds on the last picture, or on the one at a time."""
     picture = folder / "picture.png"
+    picture.unlink(missing_ok=True)
     begin = ("-ss", at_s) if at_s else ("-sseof", "-1")
     shown = (*begin, "-i", film, "-update", "1", *(("-frames:v", "1") if at_s else ()))
     subprocess.run(
         [ffmpeg(), "-v", "error", "-y", *map(str, shown), "-vf", "scale=iw*2:-1", str(picture)], check=True
     )
+    if not picture.exists():  # a part may be too short for it
+        return ""
     command = [program("tesseract"), str(picture), "-", "--psm", "11"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -191,8 +191,12 @@ async def test_more_sessions_than_the_host_may_record_stop_none(
         async with agent_on(world, host) as agent:
             await recording(agent, 1)
             assert [one.rdp for one in agent.followed] == [ALICE]
+            assert set(agent.counts().items()) == {
+                *((("connected",), 1), (("disconnected",), 0), (("unrecorded",), 1)),
+            }
             host.now = [BOB]
             await until(lambda: [one.rdp for one in agent.followed] == [BOB])
+            await until(lambda: agent.counts()["unrecorded",] == 0)
             await recording(agent, 1)
 
 

@@ -75,7 +75,10 @@ def run(
             waiting.clear()
             await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
             log.info("agent_started", host=name, profile=profile)
-            await Agent(jet, here.identity, rdp, plan).run(stop)
+            recorder = Agent(jet, here.identity, rdp, plan)
+            text = "RDP sessions of this host: recorded with and without a client, and not recorded."
+            here.meter.rows("lucid_rdp_sessions", text, ("state",), recorder.counts)
+            await recorder.run(stop)
 
     attach.run(work(), asked)
 
