@@ -259,8 +259,8 @@ class Client(DriverClient):
 
     def _shown_text(self, line: bytes) -> str:
         """Return a server's text without credentials, control characters and excess length."""
-        text = line.decode("ascii", errors="replace").strip()
         for address in self.addresses:
             for secret in (address.password, address.token):
-                text = text.replace(secret, "***") if secret else text
+                line = line.replace(secret.encode(), b"***") if secret else line
+        text = line.decode("ascii", errors="replace").strip()
         return "".join(letter if letter.isprintable() else "?" for letter in text)[:SHOWN_CHARACTERS]
