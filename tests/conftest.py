@@ -16,6 +16,7 @@ from streams.event_store import topology
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.servers.secantus import Secantus, secantus
 
+pytest_plugins = ["tests.support.kept_logs.log_search"]
 # how long an example takes says more of the machine than of us
 settings.register_profile(
     "untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -99,8 +99,8 @@ def test_a_recording_of_this_host_carries_what_every_session_carries(
     """Breaks: a recorder is asked for a small picture, a codec and a title, and takes none of them."""
     asked = {
         "session_id": "told-of",
-        "name": "Night shift",
-        "rdp_config": {"host": "rdp-7", "password": "Pa55-w0rd"},
+        "name": "Zanzibar shift",
+        "rdp_config": {"host": "rdp-7", "password": "kilimanjaro-7"},
         "recording_config": {"resolution": "640x360", "frame_rate": 5, "quality": "low", "cursor": False},
         "storage_config": {
             "retention_days": 2,
@@ -108,18 +108,18 @@ def test_a_recording_of_this_host_carries_what_every_session_carries(
             "encryption": "aes-256-gcm",
             "compression": "lz4",
         },
-        "metadata": {"tags": ["ward-7"], "owner": "ann"},
+        "metadata": {"tags": ["ward-7"], "owner": "zanzibar-ann"},
         "seconds": 2,
     }
     begun = client.post("/recordings/start", json=asked)
     assert (begun.status_code, begun.json()["resolution"]) == (201, "640x360"), begun.text
     shown = until(client, "told-of", "STOPPED")
     assert (shown["name"], shown["metadata"]["tags"], shown["metadata"]["owner"]) == (
-        *("Night shift", ["ward-7"]),
-        "ann",
+        *("Zanzibar shift", ["ward-7"]),
+        "zanzibar-ann",
     )
     assert shown["rdp_config"]["host"] == "rdp-7"
-    assert "Pa55-w0rd" not in json.dumps(shown)
+    assert "kilimanjaro-7" not in json.dumps(shown)
     assert shown["storage_config"] == {
         "retention_days": 2,
         "max_size_gb": 2,

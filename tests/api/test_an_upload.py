@@ -13,12 +13,17 @@ from tests.api.conftest import Served
 from tests.api.test_a_recording import SESSIONS, until
 from tests.support.machine.waiting import PATIENCE_S
 
-PASSWORD = "never-to-be-seen-again"
+PASSWORD = "kilimanjaro-never-seen-again"
 PERSON = {
     "id": "sent",
-    "name": "Payroll of October",
-    "rdp_config": {"host": "rdp-7", "username": "alice", "domain": "CORP", "password": PASSWORD},
-    "metadata": {"owner": "alice@example.com", "tags": ["finance", "monthly"], "project": "payroll"},
+    "name": "Payroll of Zanzibar",
+    "rdp_config": {
+        "host": "rdp-7",
+        "username": "zanzibar-alice",
+        "domain": "ZANZIBARCORP",
+        "password": PASSWORD,
+    },
+    "metadata": {"owner": "zanzibar@example.com", "tags": ["finance", "monthly"], "project": "payroll"},
 }
 
 
@@ -31,7 +36,7 @@ def test_bytes_that_were_sent_over_http_come_back_and_are_proven(
     assert made.status_code == 201, made.text
     assert made.headers["location"] == f"{SESSIONS}/sent"
     shown = made.json()
-    assert (shown["name"], shown["metadata"]["owner"]) == ("Payroll of October", "alice@example.com")
+    assert (shown["name"], shown["metadata"]["owner"]) == ("Payroll of Zanzibar", "zanzibar@example.com")
     assert client.post("/pipelines/sent/chunks", content=data).json()["code"] == "upload.state"
     assert client.post(f"{SESSIONS}/sent/start").json()["status"] == "ACTIVE"
     first = client.post("/pipelines/sent/chunks", content=data[:700_000])
@@ -42,7 +47,7 @@ def test_bytes_that_were_sent_over_http_come_back_and_are_proven(
     assert client.post(f"{SESSIONS}/sent/stop").json()["status"] in ("STOPPING", "STOPPED")
     shown = until(client, "sent", "STOPPED")
     assert (shown["unattested"], shown["name"], shown["metadata"]["tags"]) == (
-        *(True, "Payroll of October"),
+        *(True, "Payroll of Zanzibar"),
         ["finance", "monthly"],
     )
     assert client.get(f"{SESSIONS}/sent/recording").content == data

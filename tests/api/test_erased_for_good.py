@@ -18,7 +18,7 @@ PERSONAL = {
         "host": "rdp-zanzibar",
         "username": "zanzibar-ada",
         "domain": "ZANZIBARCORP",
-        "password": "zanzibar-pw",
+        "password": "zanzibar-kilimanjaro",
     },
     "metadata": {
         "owner": "zanzibar-owner@example.com",

@@ -45,14 +45,14 @@ def is_conductor(pid: int, data: Path) -> bool:
 def test_sessions_are_shown_and_listed_while_the_command_service_stands_still(still: Served) -> None:
     """Breaks: whoever looks waits for whoever commands, and sees nothing in an outage."""
     with still.client() as client:
-        made = client.post(SESSIONS, json={"id": "seen", "name": "Night shift"}).json()
+        made = client.post(SESSIONS, json={"id": "seen", "name": "Zanzibar shift"}).json()
         while client.get(SESSIONS).json()["behind"]:
             pass
         with stopped_commands(still.data):
             shown = client.get(f"{SESSIONS}/seen")
             listed = client.get(SESSIONS).json()["sessions"]
             sums = client.get(f"{SESSIONS}/statistics").json()
-        assert (shown.status_code, shown.json()["name"]) == (200, "Night shift")
+        assert (shown.status_code, shown.json()["name"]) == (200, "Zanzibar shift")
         assert [one["uid"] for one in listed] == [made["uid"]]
         assert sums["sessions"] == 1
 

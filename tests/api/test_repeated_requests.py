@@ -28,14 +28,14 @@ def history(client: httpx.Client, session: str) -> list[str]:
 
 def test_a_change_that_is_repeated_is_made_once(client: httpx.Client) -> None:
     """Breaks: a client whose answer was lost is told that somebody else changed the session."""
-    made = client.post(SESSIONS, json={"id": "again", "name": "n", "metadata": {"owner": "o"}})
+    made = client.post(SESSIONS, json={"id": "again", "name": "n", "metadata": {"owner": "zanzibar"}})
     headers = {"If-Match": made.headers["etag"], **key("change-1")}
-    change = {"name": "m", "rdp_config": {"password": "secret words"}}
+    change = {"name": "m", "rdp_config": {"password": "kilimanjaro words"}}
     both = [client.put(f"{SESSIONS}/again", json=change, headers=headers) for _ in range(2)]
     assert [answer.status_code for answer in both] == [200, 200], both[1].text
     assert both[0].json() == both[1].json()
     assert both[0].headers["etag"] == both[1].headers["etag"] != made.headers["etag"]
-    assert (both[1].json()["name"], both[1].json()["metadata"]["owner"]) == ("m", "o")
+    assert (both[1].json()["name"], both[1].json()["metadata"]["owner"]) == ("m", "zanzibar")
     assert history(client, "again").count("DetailsChanged") == 1
     other = client.put(f"{SESSIONS}/again", json={"name": "other"}, headers=headers)
     assert refused(other) == (409, "idempotency.reused")

@@ -9,11 +9,11 @@ from tests.api.test_a_recording import SESSIONS, until
 ONLY_READ = ("fragments", "errors", "gaps")
 """Numbers that only GET tells."""
 ASKED = {
-    "name": "Night shift",
-    "rdp_config": {"host": "rdp-9", "port": 3390, "username": "bob"},
+    "name": "Zanzibar shift",
+    "rdp_config": {"host": "rdp-9", "port": 3390, "username": "zanzibar-bob"},
     "recording_config": {"frame_rate": 5, "resolution": "640x480", "quality": "low", "cursor": False},
     "storage_config": {"retention_days": 3, "max_size_gb": 2, "encryption": "aes-256-gcm"},
-    "metadata": {"owner": "bob@example.com", "tags": ["night"], "priority": "high"},
+    "metadata": {"owner": "zanzibar@example.com", "tags": ["night"], "priority": "high"},
 }
 
 
@@ -43,7 +43,7 @@ def test_every_command_answers_the_session_that_a_read_tells(client: httpx.Clien
         body = client.post(f"{path}/{step}").json()
         members = {name: body[name] for name in ("name", "rdp_config", "metadata", "revision")}
         assert members == {name: read(client, "told")[name] for name in members}, step
-        assert (body["name"], body["metadata"]["owner"]) == ("Night shift", "bob@example.com"), step
+        assert (body["name"], body["metadata"]["owner"]) == ("Zanzibar shift", "zanzibar@example.com"), step
 
 
 def test_an_item_of_a_list_is_the_session_that_a_read_tells(client: httpx.Client) -> None:

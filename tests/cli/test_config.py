@@ -10,7 +10,7 @@ from schemas.config.settings import VARIABLES
 
 Lucid = Any
 """The `Program` of conftest.py."""
-SECRET = "correct horse battery"
+SECRET = "kilimanjaro horse battery"
 
 
 def test_config_shows_every_setting_and_where_it_came_from(lucid: Lucid, tmp_path: Path) -> None:

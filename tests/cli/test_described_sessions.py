@@ -21,7 +21,7 @@ def test_a_recording_is_described_drawn_and_limited_as_its_command_line_says(
     lucid: Lucid, data: Path, tmp_path: Path
 ) -> None:
     """Breaks: an option of `lucid record` is taken, and changes nothing."""
-    described = ("--name", "Night shift", "--owner", "ann", "--tag", "ward-7", "--tag", "late")
+    described = ("--name", "Zanzibar shift", "--owner", "zanzibar-ann", "--tag", "ward-7", "--tag", "late")
     rules = ("--retention-days", "3", "--max-size-gb", "1", "--encryption", "aes-256-gcm")
     drawn = ("--quality", "low", "--bitrate", "500", "--no-cursor")
     made = ok(lucid, "record", *SMALL, *described, *rules, *drawn, "--session", "told", data=data)
@@ -36,13 +36,17 @@ def test_a_recording_is_described_drawn_and_limited_as_its_command_line_says(
     assert made["policy"] == {"retention_days": 3, "max_bytes": 10**9}
     assert made["settings"]["suite"] == 2
     found = ok(lucid, "sessions", "details", "told", data=data)["details"]
-    assert (found["name"], found["owner"], found["tags"]) == ("Night shift", "ann", ["ward-7", "late"])
+    assert (found["name"], found["owner"], found["tags"]) == (
+        "Zanzibar shift",
+        "zanzibar-ann",
+        ["ward-7", "late"],
+    )
     assert lucid("export", "told", "--out", str(tmp_path / "told.mp4"), data=data).returncode == 0
     media = decode(tmp_path / "told.mp4")
     assert (media.width, media.height, media.frames) == (320, 240, 10)
-    listed = ok(lucid, "sessions", "list", "--owner", "ann", "--tag", "late", data=data)["sessions"]
+    listed = ok(lucid, "sessions", "list", "--owner", "zanzibar-ann", "--tag", "late", data=data)["sessions"]
     assert [one["session"] for one in listed] == ["told"]
-    assert ok(lucid, "sessions", "list", "--owner", "bob", data=data)["sessions"] == []
+    assert ok(lucid, "sessions", "list", "--owner", "zanzibar-bob", data=data)["sessions"] == []
 
 
 def test_a_file_is_never_said_to_be_drawn(lucid: Lucid, data: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_copy_puts_lost_keys_back_and_nothing_else_starts_them(
 ) -> None:
     """Breaks: a disk fails, and with it every recording is lost for good."""
     phrase, keys = tmp_path / "phrase", data / "keys"
-    phrase.write_text("correct horse battery\n")
+    phrase.write_text("kilimanjaro horse battery\n")
     given = ("--passphrase-file", str(phrase))
     up = lucid.start("up", "--json", data=data)
     assert json.loads(up.stdout.readline())["status"] == "running"
@@ -72,9 +72,9 @@ def test_a_copy_puts_lost_keys_back_and_nothing_else_starts_them(
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=PATIENCE_S)
     shutil.rmtree(keys)
-    phrase.write_text("correct horse cattery\n")
+    phrase.write_text("kilimanjaro horse cattery\n")
     assert lucid("keys", "restore", str(tmp_path / "two"), *given, data=data).returncode == 6
-    phrase.write_text("correct horse battery\n")
+    phrase.write_text("kilimanjaro horse battery\n")
     assert lucid("keys", "restore", str(phrase), *given, data=data).returncode == 2
     assert lucid("keys", "restore", str(tmp_path / "none"), *given, data=data).returncode == 4
     assert not keys.exists()
@@ -100,11 +100,11 @@ def test_keys_without_their_log_refuse_the_start(lucid: Lucid, data: Path, tmp_p
 def test_a_wrong_encryption_key_ends_the_start(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: sessions are wrapped under a typing mistake, and nobody opens them again."""
     data = tmp_path / "data"
-    up = lucid.start("up", "--json", data=data, ENCRYPTION_KEY="correct horse battery")
+    up = lucid.start("up", "--json", data=data, ENCRYPTION_KEY="kilimanjaro horse battery")
     assert json.loads(up.stdout.readline())["status"] == "running"
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=PATIENCE_S)
-    for wrong in ({"ENCRYPTION_KEY": "correct horse cattery"}, {}):
+    for wrong in ({"ENCRYPTION_KEY": "kilimanjaro horse cattery"}, {}):
         done = lucid("up", data=data, **wrong)
         assert done.returncode == 6, said_of(done)
         assert "set ENCRYPTION_KEY to its earlier value" in said_of(done)

@@ -303,12 +303,12 @@ def test_one_data_directory_has_one_owner_who_can_be_found(lucid: Lucid, data: P
 
 def test_a_wrong_master_key_shows_at_start(lucid: Lucid, tmp_path: Path) -> None:
     """Breaks: a mistyped ENCRYPTION_KEY is found when the first recording cannot begin."""
-    short = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="short")
+    short = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="kilimanjaro")
     assert (short.returncode, short.stdout) == (2, "")
     assert "[config.encryption_key]" in short.stderr
-    process = up(lucid, tmp_path / "data", ENCRYPTION_KEY="a long passphrase")
+    process = up(lucid, tmp_path / "data", ENCRYPTION_KEY="a long kilimanjaro phrase")
     assert end(process) == 0
-    other = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="another passphrase")
+    other = lucid("up", data=tmp_path / "data", ENCRYPTION_KEY="another kilimanjaro phrase")
     assert other.returncode == 6, other.stderr
     assert "[keys.master]" in other.stderr
 

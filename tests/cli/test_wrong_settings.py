@@ -10,7 +10,7 @@ import pytest
 Lucid = Any
 """The `Program` of conftest.py."""
 STARTS = ("up", "serve conductor", "serve worker", "serve storage")
-SECRET = "hunter2-hunter2"
+SECRET = "kilimanjaro-hunter2"
 
 IN = " in the environment is "
 WRONG: dict[str, tuple[str, str]] = {

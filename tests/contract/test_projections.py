@@ -51,7 +51,7 @@ async def all_of(views: Views) -> list[SessionDocument]:
 
 async def history(world: Described) -> None:
     """Sessions in every kind of state."""
-    fields = Details(name="Evening till", owner="ada@example", tags=("audit",), project="Shop")
+    fields = Details(name="Evening till", owner="zanzibar@example", tags=("audit",), project="Shop")
     for number in range(12):
         name = f"s-{number:02}"
         await world.open(name, replace_name(fields, f"till {number}") if number % 3 else None)
@@ -73,26 +73,30 @@ def replace_name(fields: Details, name: str) -> Details:
 
 async def test_a_session_is_found_by_its_sealed_fields(world: Described, opened: Opened) -> None:
     """Breaks: a person cannot find a recording by its owner, its tags or its name."""
-    await world.open("till-1", Details(name="Evening Audit", owner="ada", tags=("Red",), project="Shop"))
-    await world.open("till-2", Details(name="Morning", owner="grace", environment="Test"), who="grace")
+    await world.open(
+        "till-1", Details(name="Evening Audit", owner="zanzibar-ada", tags=("Red",), project="Shop")
+    )
+    await world.open(
+        "till-2", Details(name="Morning", owner="zanzibar-grace", environment="Test"), who="grace"
+    )
     await world.open("till-3", None)
     async with world.projected(opened()) as listed:
         for asked, wanted in (
-            ({"owner": "ada"}, ["till-1"]),
-            ({"owner": "Ada"}, []),
+            ({"owner": "zanzibar-ada"}, ["till-1"]),
+            ({"owner": "Zanzibar-Ada"}, []),
             ({"tags": ("RED",)}, ["till-1"]),
             ({"name": "eve aud"}, ["till-1"]),
             ({"name": "ve"}, []),
             ({"project": "shop"}, ["till-1"]),
-            ({"environment": "test", "owner": "grace"}, ["till-2"]),
-            ({"environment": "test", "owner": "ada"}, []),
+            ({"environment": "test", "owner": "zanzibar-grace"}, ["till-2"]),
+            ({"environment": "test", "owner": "zanzibar-ada"}, []),
             ({"opened_by": "grace"}, ["till-2"]),
         ):
             assert names(await listed.page(asked)) == wanted, asked
         page = await listed.page({"details": True})
         shown = {one["session"]: one["details"] for one in page["sessions"]}
         assert (shown["till-1"]["owner"], shown["till-2"]["name"], shown["till-3"]) == (
-            "ada",
+            "zanzibar-ada",
             "Morning",
             None,
         )
@@ -117,21 +121,21 @@ async def test_a_duration_is_that_of_the_recording(world: Described, opened: Ope
 
 async def test_changed_fields_are_found_and_the_former_are_not(world: Described, opened: Opened) -> None:
     """Breaks: a session that was given to another owner stays in the list of the former one."""
-    await world.open("till-1", Details(owner="ada"))
+    await world.open("till-1", Details(owner="zanzibar-ada"))
     async with world.projected(opened()) as listed:
-        await world.change("till-1", Details(owner="grace"))
-        assert names(await listed.page({"owner": "grace"})) == ["till-1"]
-        assert names(await listed.page({"owner": "ada"})) == []
+        await world.change("till-1", Details(owner="zanzibar-grace"))
+        assert names(await listed.page({"owner": "zanzibar-grace"})) == ["till-1"]
+        assert names(await listed.page({"owner": "zanzibar-ada"})) == []
 
 
 async def test_fields_leave_with_their_session(world: Described, opened: Opened) -> None:
     """Breaks: a destroyed session is still found by its owner, or its sealed fields stay in the store."""
-    await world.open("till-1", Details(owner="ada"))
+    await world.open("till-1", Details(owner="zanzibar-ada"))
     views = opened()
     async with world.projected(views) as listed:
-        assert names(await listed.page({"owner": "ada"})) == ["till-1"]
+        assert names(await listed.page({"owner": "zanzibar-ada"})) == ["till-1"]
         await world.destroy("till-1")
-        assert names(await listed.page({"owner": "ada"})) == []
+        assert names(await listed.page({"owner": "zanzibar-ada"})) == []
         page = await listed.page({"details": True})
         assert (page["sessions"][0]["state"], page["sessions"][0]["details"]) == ("DESTROYED", None)
         (left,) = await all_of(views)
@@ -142,11 +146,11 @@ async def test_a_key_that_is_lost_hides_its_own_session_alone(
     world: Described, opened: Opened, tmp_path: Path
 ) -> None:
     """Breaks: one lost key file, and no session created after it is ever listed."""
-    session = await world.open("till-1", Details(owner="ada"))
+    session = await world.open("till-1", Details(owner="zanzibar-ada"))
     (tmp_path / "keys" / "sessions" / session.uid.hex()[:2] / f"{session.uid.hex()}.key").unlink()
-    await world.open("till-2", Details(owner="ada"))
+    await world.open("till-2", Details(owner="zanzibar-ada"))
     async with world.projected(opened()) as listed:
-        assert names(await listed.page({"owner": "ada"})) == ["till-2"]
+        assert names(await listed.page({"owner": "zanzibar-ada"})) == ["till-2"]
         page = await listed.page({"details": True})
         assert names(page) == ["till-2", "till-1"]
         assert page["sessions"][1]["details"] is None
@@ -156,7 +160,7 @@ async def test_a_key_that_cannot_be_read_for_a_moment_hides_nothing_for_good(
     world: Described, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Breaks: the disk of the keys hangs for a second, and a session is never found by its owner again."""
-    await world.open("till-1", Details(owner="ada"))
+    await world.open("till-1", Details(owner="zanzibar-ada"))
     monkeypatch.setattr(projector, "RETRY_S", 0.01)
     hold, failures = world.keys.hold, [Unavailable("the disk hangs", code="disk.io")]
 
@@ -168,7 +172,7 @@ async def test_a_key_that_cannot_be_read_for_a_moment_hides_nothing_for_good(
     monkeypatch.setattr(world.keys, "hold", fails_once)
     async with world.projected(opened()) as listed:
         assert failures == []
-        assert names(await listed.page({"owner": "ada"})) == ["till-1"]
+        assert names(await listed.page({"owner": "zanzibar-ada"})) == ["till-1"]
 
 
 async def test_a_rebuild_gives_the_same_documents(world: Described, opened: Opened) -> None:
@@ -182,7 +186,7 @@ async def test_a_rebuild_gives_the_same_documents(world: Described, opened: Open
         assert await all_of(views) == before
         assert (await views.active()).number > active.number
         assert done.documents >= len(before) == 12
-        await world.open("after", Details(owner="ada"))
+        await world.open("after", Details(owner="zanzibar-ada"))
         assert names(await world.listed(views).page({"limit": 1})) == ["after"], "the projector goes on"
 
 

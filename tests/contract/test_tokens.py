@@ -28,7 +28,7 @@ from schemas.errors import Denied, Misuse, Unauthenticated, Unavailable
 from streams.roles.drivers import Installation
 from tests.support.servers.auth_service import AuthService, auth_service, new_key, public_jwk, signed
 
-SECRET = "a secret of this test, and of nothing else: 4f1d9a"
+SECRET = "a kilimanjaro secret of this test, and of nothing else: 4f1d9a"
 ASYMMETRIC = ("RS256", "ES256", "EdDSA")
 
 

@@ -16,8 +16,8 @@ from streams.event_store.session_log import SessionLog
 from streams.host.session_start import About, start_session
 from tests.support.pipeline.conducted import SETTINGS, Host, World, system
 
-OWNER, SECRET = "ann.example@clinic", "Pa55-w0rd-unheard-of"
-DETAILS = Details(name="Night shift", owner=OWNER, tags=("ward-7",))
+OWNER, SECRET = "zanzibar.example@clinic", "kilimanjaro-unheard-of"
+DETAILS = Details(name="Zanzibar shift", owner=OWNER, tags=("ward-7",))
 ABOUT = About(
     capture=CaptureSettings(frame_rate=5),
     policy=SessionPolicy(retention_days=3, max_bytes=1000),
@@ -42,7 +42,7 @@ async def test_personal_fields_of_a_host_are_sealed_before_its_session_starts(
         shown = await world.ask("show", "demo-01")
         assert (shown["state"], shown["revision"], shown["capture"]["frame_rate"]) == ("ACTIVE", 1, 5)
         found = (await world.ask("details", "demo-01"))["details"]
-        assert (found["name"], found["owner"], found["tags"]) == ("Night shift", OWNER, ["ward-7"])
+        assert (found["name"], found["owner"], found["tags"]) == ("Zanzibar shift", OWNER, ["ward-7"])
         session = await SessionLog(world.jet).load("demo-01")
         assert session.key_id == session.dek_id, "one key, for the fields and for the chunks"
         messages = [m async for m in world.jet.read_all(subjects.LIFECYCLE, "lucid.>")]
@@ -68,7 +68,7 @@ async def test_a_crash_between_a_session_and_its_personal_fields_loses_none(
         with patch.object(Opening, "describe", crashing):
             await started(world)
         assert len(asked) == 3, "before the fields are sealed, before the answer, and not at all"
-        assert (await world.ask("details", "demo-01"))["details"]["name"] == "Night shift"
+        assert (await world.ask("details", "demo-01"))["details"]["name"] == "Zanzibar shift"
         assert (await world.ask("show", "demo-01"))["revision"] == 1
 
 

@@ -24,7 +24,7 @@ from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.pipeline.conducted import World, connected, running
 
-PASSPHRASE = "correct horse battery"
+PASSPHRASE = "kilimanjaro horse battery"
 KEPT, DESTROYED, EARLIER, LATER = (bytes([number]) * 16 for number in range(1, 5))
 
 
@@ -277,7 +277,11 @@ async def test_a_copy_of_another_installation_changes_nothing(keys: Keys, tmp_pa
     signer.write_text('{"name": "signer-x", "seed": "00"}')
     with pytest.raises(Denied, match=r"keys\.foreign"):
         keys.restore()
-    for broken, passphrase in ((b"not a copy", PASSPHRASE), (None, "correct horse cattery"), (None, "short")):
+    for broken, passphrase in (
+        (b"not a copy", PASSPHRASE),
+        (None, "kilimanjaro horse cattery"),
+        (None, "short"),
+    ):
         if broken:
             (tmp_path / "broken").write_bytes(broken)
         with pytest.raises((Denied, Misuse)):

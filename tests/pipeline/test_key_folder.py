@@ -235,14 +235,14 @@ async def test_a_wrong_encryption_key_is_denied_before_anything_is_served(
 ) -> None:
     """Breaks: half of the sessions are wrapped under a typing mistake."""
     async with connected(server, tmp_path) as world:
-        await opened(world, encryption_key="correct horse battery")
+        await opened(world, encryption_key="kilimanjaro horse battery")
         kept = content(world.data.path / "keys")
-        for wrong in ("correct horse cattery", ""):
+        for wrong in ("kilimanjaro horse cattery", ""):
             with pytest.raises(Denied, match=r"keys\.(master|kek)"):
                 await opened(world, encryption_key=wrong)
         shutil.rmtree(world.data.path / "keys")
         with pytest.raises(Denied, match=r"keys\.missing"):
-            await opened(world, encryption_key="correct horse battery")
+            await opened(world, encryption_key="kilimanjaro horse battery")
         assert kept
         assert not (world.data.path / "keys").exists()
 

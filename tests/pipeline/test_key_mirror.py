@@ -487,7 +487,7 @@ async def test_giving_up_a_mirror_that_a_power_failure_interrupts_erases_no_key_
 async def test_a_restore_writes_into_both_folders(pair: Pair, tmp_path: Path) -> None:
     """Breaks: a copy that is put back leaves the mirror behind, and the next start refuses both."""
     made = pair.make(KEPT)
-    here, phrase, copy = pair.here, "correct horse battery", tmp_path / "copy"
+    here, phrase, copy = pair.here, "kilimanjaro horse battery", tmp_path / "copy"
     with copy.open("wb") as file:
         await make_copy(
             pair.world.jet, here.key_folder, here.key_files, file, phrase, label="one", until_us=1

@@ -19,7 +19,7 @@ from streams.roles.drivers import Installation, new_file
 from tests.support.pipeline.conducted import connected
 from tests.support.pipeline.mirrored import DESTROYED, KEPT, LATER, Pair, held
 
-PHRASE = "correct horse battery"
+PHRASE = "kilimanjaro horse battery"
 
 
 class PowerFailsError(Exception):

@@ -27,8 +27,8 @@ from streams.keys.keystore import KeyStore
 from streams.roles.services import run_conductor
 from tests.support.pipeline.conducted import World, connected, running, system
 
-OWNER, SECRET = "ann.example@clinic", "Pa55-w0rd-unheard-of"
-DETAILS = {"name": "Night shift", "owner": OWNER, "tags": ["ward-7"]}
+OWNER, SECRET = "zanzibar.example@clinic", "kilimanjaro-unheard-of"
+DETAILS = {"name": "Zanzibar shift", "owner": OWNER, "tags": ["ward-7"]}
 
 
 async def opened(world: World, session: str = "up-01", **more: Any) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class Late(Counted):
                 await super().request(*self.held)
 
 
-NAMED = About(details=Details(name="Night shift"))
+NAMED = About(details=Details(name="Zanzibar shift"))
 
 
 async def test_a_refused_recording_with_a_name_keeps_no_other_waiting(
