@@ -2,7 +2,7 @@
 
     off without an endpoint, with OTEL_SDK_DISABLED=true, or with OTEL_TRACES_EXPORTER=none
 
-1. The SDK reads the rest by itself: endpoint, headers, time-out, certificates, resource attributes, queue.
+1. The SDK reads the rest by itself: endpoint, headers, time-out, certificates, resource attributes, batch.
 2. A start with a wrong value was refused (otel_variables.py): here the default stands in its place.
 3. Nothing here imports the SDK.
 """
@@ -18,6 +18,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 DEFAULT_DELAY_MS = 1000.0
 """The SDK's own default of 5 s shows a recording late."""
 FACTS_MOST = 128
+QUEUE_SPANS = 2048
 
 
 class Sampling(NamedTuple):
@@ -97,6 +98,11 @@ def delay_ms(environ: Mapping[str, str] = os.environ) -> float:
         return max(float(environ.get("OTEL_BSP_SCHEDULE_DELAY", "")), 1.0)
     except ValueError:
         return DEFAULT_DELAY_MS
+
+
+def queue_spans(environ: Mapping[str, str] = os.environ) -> int:
+    """Return how many ended spans wait at most."""
+    return _number(environ, QUEUE_SPANS, "OTEL_BSP_MAX_QUEUE_SIZE")
 
 
 def _endpoint(environ: Mapping[str, str]) -> str:

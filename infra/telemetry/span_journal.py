@@ -1,6 +1,6 @@
 """Keeps the spans that wait for their export in a file, so that a kill of this process loses none.
 
-    span ended → line in the journal → the message is acknowledged → batch exported → line forgotten
+    span ended → line in the journal → the message is acknowledged → batch exported → lines forgotten
 
 1. The lines are in the page cache, unsynced: they survive the process, not the machine.
 2. Two files take turns. A file is emptied when all its spans are exported or dropped.
@@ -14,11 +14,10 @@ import fcntl
 import json
 import os
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 TURN_BYTES = 256 << 10
 MOST_BYTES = 4 << 20
@@ -29,13 +28,6 @@ SUFFIX = ".spans"
 
 Line = Sequence[Any]
 Resource = dict[str, Any]
-
-
-class Noted(NamedTuple):
-    """A span in the journal. number: also of one that the file did not take."""
-
-    number: int
-    is_kept: bool
 
 
 class _File:
@@ -57,7 +49,7 @@ class _File:
 
 
 class SpanJournal:
-    """The journal of one process. Any thread may call."""
+    """The journal of one process. One thread calls (journal_thread.py)."""
 
     def __init__(self, folder: Path, resource: Resource) -> None:
         """Raises OSError: the folder takes no file."""
@@ -65,57 +57,49 @@ class SpanJournal:
         name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._files = [_File(folder / f"{name}-{number}{SUFFIX}") for number in (0, 1)]
         self._head = _packed(resource)
-        self._lock = threading.Lock()
         self._written = self._done = 0
+        """Numbers of the newest span, and of the newest one that is exported or dropped."""
         self._is_open = True
         """A closed descriptor may be another file's by now: nothing is written through it."""
 
-    @property
-    def waiting(self) -> int:
-        """Spans that are neither exported nor dropped."""
-        return self._written - self._done
-
-    def add(self, line: Line) -> Noted:
-        """Note one span."""
-        data = _packed(line)
-        with self._lock:
-            self._written += 1
-            if not self._is_open:
-                return Noted(self._written, False)
+    def add(self, lines: Sequence[Line], number: int) -> bool:
+        """Note spans with one write; return whether the file has them all. number: of the last one."""
+        data = b"".join(map(_packed, lines))
+        self._written = number
+        if not self._is_open:
+            return False
+        file = self._files[0]
+        if file.size > TURN_BYTES and self._files[1].last <= self._done:
+            self._files.reverse()
             file = self._files[0]
-            if file.size > TURN_BYTES and self._files[1].last <= self._done:
-                self._files.reverse()
-                file = self._files[0]
-                with suppress(OSError):
-                    file.empty()
-            file.last = self._written
-            if file.size <= MOST_BYTES:
-                data = data if file.size else self._head + data
-                with suppress(OSError):
-                    written = os.write(file.fd, data)
-                    file.size += written
-                    return Noted(self._written, written == len(data))
-            return Noted(self._written, False)
+            with suppress(OSError):
+                file.empty()
+        file.last = number
+        if file.size <= MOST_BYTES:
+            data = data if file.size else self._head + data
+            with suppress(OSError):
+                written = os.write(file.fd, data)
+                file.size += written
+                return written == len(data)
+        return False
 
     def forget(self, number: int) -> None:
         """The spans up to this number are exported, or dropped."""
-        with self._lock:
-            self._done = max(self._done, number)
-            if self._is_open and self._done >= self._written:
-                for file in self._files:
-                    with suppress(OSError):
-                        file.empty()
+        self._done = max(self._done, number)
+        if self._is_open and self._done >= self._written:
+            for file in self._files:
+                with suppress(OSError):
+                    file.empty()
 
     def close(self) -> None:
         """End it. Spans that were not exported stay for the next process."""
-        with self._lock:
-            files = self._files if self._is_open else []
-            self._is_open = False
-            for file in files:
-                with suppress(OSError):
-                    if file.last <= self._done:
-                        file.path.unlink()
-                    os.close(file.fd)
+        files = self._files if self._is_open else []
+        self._is_open = False
+        for file in files:
+            with suppress(OSError):
+                if file.last <= self._done:
+                    file.path.unlink()
+                os.close(file.fd)
 
 
 def take_over(folder: Path, give: Callable[[Resource, Line], bool]) -> None:

@@ -8,7 +8,7 @@ Source: docs/observability.md; W3C Trace Context; OpenTelemetry's conventions fo
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import Token
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Self
 
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
+from infra.telemetry.ended_span import EndedSpan
 from infra.telemetry.otel_environment import Sampling, SpanLimits
-from infra.telemetry.span_export import EndedSpan, SpanExport
+from infra.telemetry.span_export import SpanExport
 from schemas.config.logs import masked
 from schemas.errors import LucidError
 from schemas.ports.telemetry import CURRENT, Fact, Facts, Kind, Span
@@ -72,6 +73,13 @@ class OtelTracer:
     def context(self, trace: bytes, key: str, like: str = "") -> str:
         trace_id = trace.hex()
         return str(TraceContext(trace_id, span_of(trace_id, key), self._begins_sampled(trace_id, like)))
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        return self._export.dropped
+
+    async def kept(self) -> None:
+        await self._export.kept()
 
     def close(self) -> None:
         self._export.close()

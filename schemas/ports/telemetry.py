@@ -17,6 +17,8 @@ from schemas.telemetry.trace_context import TraceContext
 Fact = str | int | float | bool
 Facts = Mapping[str, Fact]
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
+DROPS = QUEUE_FULL, EXPORT_FAILED = "queue", "export"
+"""Why an ended span was dropped: too many waited, or the server did not take it."""
 LINKS_MOST = 128
 """Links of one span; more are dropped."""
 
@@ -95,6 +97,13 @@ class Tracer(Protocol):
     def context(self, trace: bytes, key: str, like: str = "") -> str:
         """Return the traceparent of the span with this key in this trace, begun or not; empty: off."""
 
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """The ended spans that were dropped, by one of DROPS."""
+
+    async def kept(self) -> None:
+        """Return when a kill of this process loses no span that has ended. A slow disk is not waited for."""
+
     def close(self) -> None:
         """Send the spans that wait, within some seconds, and drop the rest. Blocks."""
 
@@ -124,12 +133,15 @@ class _NoSpan:
 class _NoTraces:
     on = False
     propagates = True
+    dropped: Mapping[str, int] = dict.fromkeys(DROPS, 0)
 
     def span(self, *_: object, **__: object) -> Span:
         return NO_SPAN
 
     def context(self, trace: bytes, key: str, like: str = "") -> str:
         return ""
+
+    async def kept(self) -> None: ...
 
     def close(self) -> None: ...
 

@@ -61,7 +61,9 @@ class Sealer:
         above = tracer.context(session.uid, SESSION_KEY)
         with tracer.span("seal session", parent=above, key=f"seal.{session.last_seq}") as span:
             span.set({span_facts.SESSION: session.id})
-            return await self._make(session, span)
+            made = await self._make(session, span)
+        await tracer.kept()  # after the seal is in the log, nobody makes it again
+        return made
 
     async def _make(self, session: Session, span: Span) -> dict[str, object]:
         material = await material_of(self.jet, self.log, session, span)

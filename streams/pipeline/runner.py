@@ -202,7 +202,10 @@ class Runner:
             if result is not None:
                 sent = True
                 await self._publish(result, carried(span, message))
-            self._spans.end(span, result)  # before the ack: a crash between the two brings the message again
+            # Before the ack: a crash between the two brings the message again.
+            self._spans.end(span, message, result)
+            if span.recording:
+                await self._jet.tracer.kept()
             await self._reader.ack(message)
             self._tries.end(message)
             self.done += 1

@@ -6,8 +6,11 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from schemas.events.chunk import StageEvent
+from pydantic import ValidationError
+
+from schemas.events.chunk import ChunkEvent, StageEvent
 from schemas.ports import Span, Tracer
 from schemas.ports.messages import MSG_ID, Message
 from schemas.ports.telemetry import CURRENT, NO_SPAN, Fact
@@ -50,10 +53,14 @@ class StageSpans:
             )
         return span
 
-    def end(self, span: Span, result: StageEvent | None) -> None:
+    def end(self, span: Span, message: Message, result: StageEvent | None) -> None:
         """End the span of a job that is done. None: there is no result."""
         if span.recording and result is not None:
             span.set({span_facts.INDEX: result.index, span_facts.RUN: result.run, **_sizes(result)})
+        elif span.recording:
+            with suppress(ValidationError):
+                claim = ChunkEvent.model_validate_json(message.data)
+                span.set({span_facts.INDEX: claim.index, span_facts.RUN: claim.run})
         span.end()
 
 

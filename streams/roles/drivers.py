@@ -8,7 +8,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from infra.telemetry.metrics import Meter
 from schemas import ports
 from schemas.config.settings import Settings
 from schemas.ports.processes import Picture
+from schemas.subjects import METRICS
 from streams.evidence.evidence_store import EvidenceStore
 from streams.keys.folder import LoggedKeyFolder
 
@@ -194,6 +195,17 @@ class Installation:
 
             return MongoViews(url)
         return SqliteViews(self._data.path / "views.sqlite")
+
+    def measured(self, jet: ports.Jet) -> AbstractAsyncContextManager[None]:
+        """Answer with the measurements of this process until the block ends."""
+        self.meter.rows(
+            "lucid_spans_dropped",
+            "Ended spans that were not exported: too many waited, or the server did not take them.",
+            ("reason",),
+            lambda: {(reason,): count for reason, count in jet.tracer.dropped.items()},
+            rises=True,
+        )
+        return jet.serve(METRICS, self.meter.sample)
 
     def sweep(self) -> None:
         """Remove files that a crash left incomplete. For the owner, before it starts anything."""

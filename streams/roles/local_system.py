@@ -22,7 +22,6 @@ from schemas.errors import LucidError, Unauthenticated, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from schemas.ports.metrics import Meter
 from schemas.ports.processes import TraceServer
-from schemas.subjects import METRICS
 from streams.control.client import call
 from streams.event_store.topology import declare
 from streams.roles.drivers import Installation, Jaeger, connected, free_port, own_pid, supervised, traced
@@ -106,7 +105,7 @@ async def running(
             await _until_served(port, data, children)
         here.process, here.expects = SUPERVISOR, tuple(child.name for child in children)
         measure_children(here.meter, children)
-        await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
+        await stack.enter_async_context(here.measured(jet))
         urls = here.settings.named_urls(port) if port else {}
         run = {"pid": own_pid(), "nats_url": server.url, "api_url": api_url, "urls": urls}
         if traces is not None:

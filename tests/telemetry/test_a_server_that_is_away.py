@@ -1,6 +1,7 @@
 """A server for traces that refuses, hangs or fails: recordings go on, and one line says so."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -8,13 +9,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from infra.disk.data_dir import DataDir
 from infra.telemetry.begin_traces import traced
 from schemas.ports import NO_TRACES
 from tests.support.machine.waiting import PATIENCE_S, until
-from tests.support.program.installation import running
+from tests.support.program import installation as waiting
+from tests.support.program.installation import VERB_S, Installation, running
 
 WAYS = ("refuses", "hangs", "fails")
 HOUR_S = "3600"
@@ -84,6 +88,39 @@ async def test_one_line_says_that_spans_are_lost(
     assert endpoint.rpartition("/")[2] in caplog.text
 
 
+@pytest.mark.parametrize("way", ["fails", "hangs"])
+async def test_each_span_that_is_dropped_is_counted(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: a trace has holes, and nobody can tell whether spans were dropped, or never made."""
+    variables = {"BSP_SCHEDULE_DELAY": "1", "BSP_MAX_QUEUE_SIZE": "8", "BSP_MAX_EXPORT_BATCH_SIZE": "4"}
+    for name, value in {**variables, "EXPORTER_OTLP_TIMEOUT": HOUR_S}.items():
+        monkeypatch.setenv(f"OTEL_{name}", value)
+    with server(way) as endpoint:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        connection = Connection()
+        async with traced(connection, "lucid-test", DataDir(tmp_path)):  # type: ignore[arg-type]
+            tracer = connection.tracer
+            for _ in range(100):
+                tracer.span("work").end()
+            if way == "hangs":  # one batch is under way for ever, at most, and the queue is full
+                assert tracer.dropped["queue"] >= 100 - 8 - 4
+                assert tracer.dropped["export"] == 0
+            else:
+                await until(lambda: sum(tracer.dropped.values()) == 100)
+                assert tracer.dropped["export"] > 0
+            assert LINE in caplog.text
+
+
+def on_page(system: Installation) -> float:
+    """Spans that all processes of a system have dropped, as its page tells."""
+    url = json.loads((system.data / "run.json").read_bytes())["api_url"]
+    families = text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=VERB_S).text)
+    return sum(
+        s.value for family in families for s in family.samples if s.name == "lucid_spans_dropped_total"
+    )
+
+
 @pytest.mark.parametrize("way", ["refuses", "hangs"])
 def test_a_recording_is_made_while_the_server_is_away(way: str, tmp_path: Path) -> None:
     """Breaks: the loss of a server that only shows traces costs evidence."""
@@ -95,6 +132,7 @@ def test_a_recording_is_made_while_the_server_is_away(way: str, tmp_path: Path) 
             made = system.record(source, "lonely", CHUNK_SIZE_MB="0.25", **away)
             assert made["recorded"] > 1
             assert system("verify", "lonely").status == 0
+            waiting.until(lambda: on_page(system) > 0, "the dropped spans on the page")
             log = system.log
         said = log.read_text()
     assert "Traceback" not in said

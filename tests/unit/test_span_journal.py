@@ -1,6 +1,7 @@
 """What infra.telemetry.span_journal promises."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,19 @@ from infra.telemetry.span_journal import MOST_BYTES, TURN_BYTES, SpanJournal, ta
 RESOURCE = {"service.name": "lucid-worker"}
 
 
-def killed(journal: SpanJournal) -> None:
+class Journal(SpanJournal):
+    """A journal that gets one span at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, RESOURCE)
+        self.number = 0
+
+    def note(self, line: Sequence[object]) -> bool:
+        self.number += 1
+        return self.add([line], self.number)
+
+
+def killed(journal: Journal) -> None:
     """What the kernel does with the files of a process that is killed."""
     for file in journal._files:
         os.close(file.fd)
@@ -34,9 +47,9 @@ def names(folder: Path) -> list[object]:
 
 def test_spans_of_a_killed_process_are_taken_over_once(tmp_path: Path) -> None:
     """Breaks: a worker that is killed leaves holes in the traces of its chunks."""
-    journal = SpanJournal(tmp_path, RESOURCE)
+    journal = Journal(tmp_path)
     for number in range(3):
-        journal.add([f"span {number}", {"n": number}])
+        journal.note([f"span {number}", {"n": number}])
     assert left_in(tmp_path) == []  # it lives
     killed(journal)
     assert left_in(tmp_path) == [(RESOURCE, [f"span {n}", {"n": n}]) for n in range(3)]
@@ -45,26 +58,28 @@ def test_spans_of_a_killed_process_are_taken_over_once(tmp_path: Path) -> None:
 
 def test_exported_spans_are_forgotten(tmp_path: Path) -> None:
     """Breaks: after a crash spans of hours ago are exported again."""
-    journal = SpanJournal(tmp_path, RESOURCE)
-    journal.forget(journal.add(["exported"]).number)
-    journal.add(["waits"])
+    journal = Journal(tmp_path)
+    journal.note(["exported"])
+    journal.forget(1)
+    journal.note(["waits"])
     killed(journal)
     assert names(tmp_path) == ["waits"]
 
 
 def test_a_long_wait_costs_bounded_space_and_keeps_the_newest_turn(tmp_path: Path) -> None:
     """Breaks: a server that is away fills the disk with spans."""
-    journal, text = SpanJournal(tmp_path, RESOURCE), "x" * 1000
+    journal, text = Journal(tmp_path), "x" * 1000
     for number in range(2 * MOST_BYTES // 1000):
-        journal.add([number, text])
+        journal.note([number, text])
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2 * (MOST_BYTES + 2000)
 
 
 def test_under_load_two_files_take_turns(tmp_path: Path) -> None:
     """Breaks: a busy process, whose exporter is always a little behind, never forgets a span."""
-    journal, text = SpanJournal(tmp_path, RESOURCE), "x" * 1000
+    journal, text = Journal(tmp_path), "x" * 1000
     for number in range(4 * TURN_BYTES // 1000):
-        journal.forget(journal.add([number, text]).number - 1)
+        journal.note([number, text])
+        journal.forget(journal.number - 1)
     newest = number
     killed(journal)
     found = names(tmp_path)
@@ -74,20 +89,21 @@ def test_under_load_two_files_take_turns(tmp_path: Path) -> None:
 
 def test_an_orderly_end_leaves_only_what_waits(tmp_path: Path) -> None:
     """Breaks: each verb leaves a file behind, or the spans that a hanging server did not take are lost."""
-    journal = SpanJournal(tmp_path, RESOURCE)
-    journal.forget(journal.add(["exported"]).number)
+    journal = Journal(tmp_path)
+    journal.note(["exported"])
+    journal.forget(1)
     journal.close()
     assert list(tmp_path.iterdir()) == []
-    journal = SpanJournal(tmp_path, RESOURCE)
-    journal.add(["waits"])
+    journal = Journal(tmp_path)
+    journal.note(["waits"])
     journal.close()
     assert names(tmp_path) == ["waits"]
 
 
 def test_a_torn_line_and_a_foreign_file_cost_only_themselves(tmp_path: Path) -> None:
     """Breaks: one half line of a killed process takes the spans before it away, or stops the next start."""
-    journal = SpanJournal(tmp_path, RESOURCE)
-    journal.add(["whole"])
+    journal = Journal(tmp_path)
+    journal.note(["whole"])
     os.write(journal._files[0].fd, b'["half')
     killed(journal)
     (tmp_path / "foreign.spans").write_bytes(b"\xff\x00\n7\n")
@@ -96,28 +112,28 @@ def test_a_torn_line_and_a_foreign_file_cost_only_themselves(tmp_path: Path) -> 
 
 def test_a_disk_that_takes_no_line_costs_no_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a full disk stops the export of traces, or the stage that ends a span."""
-    journal = SpanJournal(tmp_path, RESOURCE)
+    journal = Journal(tmp_path)
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(span_journal.os, "write", full)
-    assert [journal.add([n]) for n in range(3)] == [(1, False), (2, False), (3, False)]
+    assert [journal.note([n]) for n in range(3)] == [False] * 3
     journal.forget(3)
     journal.close()
 
 
 def test_a_closed_journal_writes_into_no_file(tmp_path: Path) -> None:
     """Breaks: a span that ends late is written into the file that has its descriptor now, or cuts it off."""
-    journal = SpanJournal(tmp_path, RESOURCE)
-    number = journal.add(["waits"]).number
+    journal = Journal(tmp_path)
+    journal.note(["waits"])
     journal.close()
     foreign = [tmp_path / str(n) for n in range(8)]
     held = [os.open(path, os.O_CREAT | os.O_RDWR) for path in foreign]
     for fd in held:
         os.write(fd, b"whole")
-    assert not journal.add(["late"]).is_kept
-    journal.forget(number + 1)
+    assert not journal.note(["late"])
+    journal.forget(2)
     journal.close()
     assert {path.read_bytes() for path in foreign} == {b"whole"}
     for fd in held:
@@ -126,9 +142,9 @@ def test_a_closed_journal_writes_into_no_file(tmp_path: Path) -> None:
 
 def test_spans_that_nobody_keeps_stay_in_their_file(tmp_path: Path) -> None:
     """Breaks: a short command takes the spans of a killed worker over, ends, and they are lost."""
-    journal = SpanJournal(tmp_path, RESOURCE)
+    journal = Journal(tmp_path)
     for number in range(5):
-        journal.add([number])
+        journal.note([number])
     killed(journal)
     given: list[object] = []
 
@@ -144,10 +160,10 @@ def test_spans_that_nobody_keeps_stay_in_their_file(tmp_path: Path) -> None:
 def test_living_processes_hide_no_left_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: on a machine with many processes nothing is ever taken over, and files pile up."""
     monkeypatch.setattr(span_journal, "LEFT_OVER_MOST", 2)
-    living = [SpanJournal(tmp_path, RESOURCE) for _ in range(4)]
+    living = [Journal(tmp_path) for _ in range(4)]
     for number in range(3):
-        ended = SpanJournal(tmp_path, RESOURCE)
-        ended.add([number])
+        ended = Journal(tmp_path)
+        ended.note([number])
         killed(ended)
     assert len(names(tmp_path)) <= 2
     assert len(list(tmp_path.iterdir())) == 8

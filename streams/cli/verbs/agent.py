@@ -16,7 +16,6 @@ from schemas.config.logs import logger
 from schemas.config.profiles import PROFILES, ProfileName
 from schemas.errors import Misuse, Unavailable
 from schemas.ports import Jet
-from schemas.subjects import METRICS
 from streams.cli import attach
 from streams.cli.groups import group
 from streams.cli.wait_start import TRANSIENT, connection
@@ -73,7 +72,7 @@ def run(
             waiting.append(task)
             jet = await _platform(here, stack)
             waiting.clear()
-            await stack.enter_async_context(jet.serve(METRICS, here.meter.sample))
+            await stack.enter_async_context(here.measured(jet))
             log.info("agent_started", host=name, profile=profile)
             recorder = Agent(jet, here.identity, rdp, plan)
             text = "RDP sessions of this host: recorded with and without a client, and not recorded."

@@ -11,7 +11,7 @@ import typer
 from schemas.config.logs import logger
 from schemas.errors import LucidError, Misuse
 from schemas.ports import Jet
-from schemas.subjects import METRICS, METRICS_LEFT
+from schemas.subjects import METRICS_LEFT
 from streams.cli import attach
 from streams.cli.groups import group
 from streams.cli.wait_start import connection
@@ -108,7 +108,7 @@ def _serve(name: str, make: Make, parent: int, process: str = "") -> None:
             if not parent:  # our own supervisor has declared them, with limits that fit its disk
                 await here.logged_keys(jet).check()  # before streams are made: others take them for a log
                 await declare(jet, here.settings.nats_storage_bytes, shards=here.settings.shards)
-            async with jet.serve(METRICS, here.meter.sample):
+            async with here.measured(jet):
                 await role(here, jet, stop)
             await asyncio.sleep(0)  # behind its last answer
             # A process that is killed or fails says nothing: it stays on the page, as one that is down.

@@ -91,6 +91,7 @@ class Checkpoints:
 
     async def _append(self, event: Recorded | Ended, trace: str) -> None:
         body = event.model_dump_json().encode()
+        await self._jet.tracer.kept()  # the span of the chunk: after a crash nobody closes the chunk again
         try:
             self._last = await self._jet.append(
                 self._subject, body, self._last, headers=headers(event.type, trace)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.telemetry.ended_span import EndedSpan
 from infra.telemetry.otel_environment import Sampling
-from infra.telemetry.span_export import EndedSpan
 from infra.telemetry.tracing import OtelTracer
 
 
