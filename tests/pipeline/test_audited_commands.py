@@ -28,7 +28,7 @@ QUESTIONS = {
 RECORDED = {
     *("create", "open", "update", "start", "stop", "abort", "pause", "resume", "error", "recover", "redrive"),
     *("pause_pipeline", "resume_pipeline", "hold", "destroy", "rotate", "rotate_signer", "revoke_signer"),
-    *("audit_head", "access_request", "access_approve", "access_refuse", "scrub_now"),
+    *("audit_head", "access_request", "access_approve", "access_refuse", "scrub_now", "scrub_acknowledge"),
 }
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from infra.disk import overflow
 from infra.disk.overflow import DiskOverflowFile
 from infra.nats_server.server import NatsServer
 from streams.event_store.recordings import Recordings
 from streams.roles.services import run_conductor, run_worker
-from tests.support.machine.waiting import until
+from tests.support.machine.waiting import PATIENCE_S, until
 from tests.support.pipeline.conducted import World, connected, running
 from tests.support.pipeline.effects import begin, each, sealed
 from tests.support.pipeline.prepared import Prepared, Step
@@ -43,6 +44,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         counted["read again"] += len(seqs)
         return await get_many(self, session, seqs)
 
+    monkeypatch.setattr(overflow, "SLOW_S", PATIENCE_S)  # a busy machine is no slow disk
     monkeypatch.setattr(DiskOverflowFile, "append", counting_append)
     monkeypatch.setattr(Recordings, "get_many", counting_get)
     return counted
