@@ -35,7 +35,7 @@ def _group() -> None:
     """The agent of an RDP host."""
 
 
-@agent.command()
+@agent.command(short_help="Record every RDP session of this host.")
 def run(
     host: Annotated[str, typer.Option(help="The recording host; default: this machine's name.")] = "",
     profile: Annotated[
