@@ -42,7 +42,7 @@ def list_hosts(as_json: JsonFlag = False) -> None:
         output.note("lucid: no hosts; a host is registered when it first records")
 
 
-@hosts.command("show")
+@hosts.command("show", short_help="One host: its key, its sessions, and those that never came.")
 def show_host(host: Annotated[str, typer.Argument(help="Its name.")], as_json: JsonFlag = False) -> None:
     """One host: its key, its sessions, and the numbers of sessions that never came here."""
 
