@@ -92,7 +92,7 @@ class Scrub:
         if session or now:
             self._require_owner()
         if not self._is_owner:
-            await self._progress.load()  # as its owner wrote it last
+            await self._progress.load(lambda: not self._is_owner)  # as its owner wrote it last
         self._forced = self._forced or (now and not self._progress.is_open)
         if session and session not in self._wished and len(self._wished) < WISHES_MOST:
             self._wished.append(session)
@@ -109,11 +109,11 @@ class Scrub:
     async def acknowledge(self, session: str, who: str) -> dict[str, Any]:
         """Acknowledge the alarms of a session, or (empty) those of streams. A second call changes nothing.
 
-        Raises RefusedByState (scrub.off), Unavailable (scrub.elsewhere).
+        Raises RefusedByState (scrub.off), Unavailable (scrub.elsewhere, scrub.state), NoSpace (scrub.state).
         """
         self._require_owner()
         changed = self._progress.acknowledge(session, who)
-        await self._progress.checkpoint(now=True)
+        await self._progress.write()  # durable before it is answered
         return {**await self.asked("", now=False), "acknowledged": changed}
 
     def _require_owner(self) -> None:
@@ -156,7 +156,7 @@ class Scrub:
             self._is_owner = False
             disk.shutdown(wait=True, cancel_futures=True)
             threads.shut()
-            parts.place.release()
+            await self._progress.release()
 
     async def _owned(self) -> None:
         """Return when this process owns the scrub, with its state."""

@@ -30,9 +30,9 @@ from schemas.events.scrub import (
     Place,
     ScrubState,
     read_state,
-    write_state,
 )
 from schemas.ports.scrub_place import ScrubPlace
+from streams.evidence.scrub_state_file import StateFile
 from streams.evidence.session_proof import Checked, Fault
 from streams.scheduling.clock import Clock
 
@@ -51,12 +51,21 @@ class ScrubProgress:
     clock_us: Clock
     state: ScrubState = field(default_factory=ScrubState)
     _written_s: float = 0.0
+    _file: StateFile = field(init=False)
     _seen: set[tuple[str, str]] = field(default_factory=set)
     """Session and place of the alarms of the present look."""
 
-    async def load(self) -> None:
-        """Take over the state that was written last. One that cannot be read begins anew."""
+    def __post_init__(self) -> None:
+        self._file = StateFile(self.place, lambda: self.state)
+
+    async def load(self, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Take over the state that was written last. One that cannot be read begins anew.
+
+        is_wanted: asked once it is read. A process that owns the file by then has a newer state.
+        """
         raw = await asyncio.to_thread(self.place.read)
+        if not is_wanted():
+            return
         try:
             self.state = read_state(raw) if raw is not None else ScrubState()
         except EvidenceFalse as error:
@@ -70,12 +79,19 @@ class ScrubProgress:
         """Write the state, if the last time was long ago. A failure is tried again later."""
         if not now and time.monotonic() < self._written_s + CHECKPOINT_S:
             return
-        self._written_s = time.monotonic()
-        body = write_state(self.state)
         try:
-            await asyncio.to_thread(self.place.write, body)
+            await self.write()
         except LucidError as error:
             log.warning("scrub_state_unwritten", error=error)
+
+    async def write(self) -> None:
+        """Return when the state is durable. Raises Unavailable, NoSpace (scrub.state)."""
+        self._written_s = time.monotonic()
+        await self._file.write()
+
+    async def release(self) -> None:
+        """Let another process become the owner: this one writes no more."""
+        await self._file.release()
 
     # the streams
 
