@@ -122,13 +122,14 @@ class DiskBlobs:
         return len(names)
 
     def quarantine(self, name: str) -> str | None:
-        """As the port says. The new name ends in the file's digest: after a crash nothing is moved twice."""
+        """As the port says. The new name ends in the file's digest: after a crash nothing is moved twice.
+
+        A file that cannot be read is renamed: no byte of it is asked for.
+        """
         try:
             data = self.read(name)
         except Unavailable as error:
-            if error.code != NO_FILE:
-                raise
-            return self._set_aside(name)
+            return self._set_aside(name, shutil.move if error.code == NO_FILE else os.rename)
         if data is None:
             return None
         new_name = f"{name}.{blake3(data).hexdigest(16)}"
@@ -140,12 +141,12 @@ class DiskBlobs:
             sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()
 
-    def _set_aside(self, name: str) -> str:
-        """Move a folder, pipe or device. After a crash halfway the next try moves it."""
+    def _set_aside(self, name: str, move: Callable[[Path, Path], object]) -> str:
+        """Move a folder, pipe or device, or a file without a look. After a crash the next try moves it."""
         source, target = self._path(name), self.quarantine_root / f"{name}.{secrets.token_hex(16)}"
         with self._translated(name):
             DiskBlobs(self.quarantine_root)._make_durable(target.parent)
-            shutil.move(source, target)
+            move(source, target)
             sync_folder(target.parent)
             sync_folder(source.parent)
         return target.relative_to(self.quarantine_root).as_posix()

@@ -5,6 +5,8 @@
    After a kill anywhere else nothing has changed.
 2. The file is read back before anybody hears that it is restored.
 3. A chunk of a session that is destroyed meanwhile is removed again.
+4. A file that cannot be read counts as damaged. If the whole disk fails, the right bytes cannot be written
+   either, and the file stays where it is.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,6 @@ from schemas.format import file_names
 from schemas.format.digest import Buffer
 from schemas.format.index import Entry
 from schemas.ports import Blobs
-from schemas.ports.files import NO_FILE
 from streams.keys.held_keys import HeldKeys
 from streams.scheduling.threads import Threads
 
@@ -67,12 +68,10 @@ class Repair:
         return quarantined
 
     def _found(self, name: str) -> bytes | None:
-        """The stored file; empty bytes: its name is no plain file, which counts as damaged."""
+        """The stored file; empty bytes: it cannot be read, or is no plain file. Both count as damaged."""
         try:
             return self.blobs.read(name)
-        except Unavailable as error:
-            if error.code != NO_FILE:
-                raise
+        except Unavailable:
             return b""
 
     def _refuse_destroyed(self, name: str) -> None:

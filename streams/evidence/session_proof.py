@@ -48,6 +48,8 @@ from streams.scheduling.threads import Threads
 
 SOURCE = "source of chunk "
 """Its alarms end with the source."""
+OF_THE_DISK = "blobs."
+"""How the codes of the store begin."""
 T = TypeVar("T")
 
 
@@ -166,32 +168,34 @@ class SessionProof:
     async def _file(self, session: Session, entry: Entry) -> Fault | None:
         """Check one stored file; repair it if it can be."""
         await self.pace.spend(entry.sealed)
-        name = file_names.stored_chunk(session.uid, entry.index)
+        name, place = file_names.stored_chunk(session.uid, entry.index), f"chunk {entry.index}"
+        content, damaged = None, Fault(place, "chunk.missing", "is not there", "alarm")
         try:
             content = await self._off_loop(lambda: self.evidence.chunks.content(name))
         except Unavailable as error:
-            if error.code != NO_FILE:  # a sector that cannot be read must not stop the scrub here for ever
-                return Fault(f"chunk {entry.index}", error.code, error.message, "alarm")
-            content = None
-        if content is not None and (content.size, content.digest) == (entry.sealed, entry.digest):
-            return None
-        code = "chunk.missing" if content is None else "chunk.digest"
-        text = "is not there" if content is None else "is not what was sealed"
-        place = f"chunk {entry.index}"
-        damaged = Fault(place, code, text, "alarm")
+            if error.code != NO_FILE:  # a sector that cannot be read: its file is as good as gone
+                damaged = Fault(place, error.code, error.message, "alarm")
+        if content is not None:
+            if (content.size, content.digest) == (entry.sealed, entry.digest):
+                return None
+            damaged = Fault(place, "chunk.digest", "is not what was sealed", "alarm")
         if not await self._stands(session):
             return damaged  # the caller finds that it is destroyed
         await self.intend(session.id, damaged)
         try:
             judgement, moved = await self._repaired(session, entry)
-        except (Rejected, NoSpace) as error:  # a full disk lasts: the next pass tries again
-            return damaged._replace(text=f"{text}; it cannot be made again: {error.message}")
+        except (Rejected, NoSpace, Unavailable) as error:
+            # A bad or full disk lasts, and the next pass tries again. Without the stream this one does.
+            if isinstance(error, Unavailable) and not error.code.startswith(OF_THE_DISK):
+                raise
+            return damaged._replace(text=f"{damaged.text}; it cannot be made again: {error.message}")
         if judgement is Judgement.RESTORED:
             kept = f"; the damaged file is quarantine/{moved}" if moved else ""
-            return Fault(place, code, f"{text}; restored from its source{kept}", "repaired")
+            text = f"{damaged.text}; restored from its source{kept}"
+            return damaged._replace(text=text, outcome="repaired")
         if judgement.good:
-            return None  # another process was first
-        return damaged._replace(text=f"{text}; its source does not give the sealed bytes")
+            return None  # another process was first, or the disk gives it back
+        return damaged._replace(text=f"{damaged.text}; its source does not give the sealed bytes")
 
     async def _repaired(self, session: Session, entry: Entry) -> tuple[Judgement, str]:
         """Raises Rejected: the source or the key is gone, or the store gives back other bytes."""
