@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from schemas import subjects
-from schemas.errors import Rejected
+from schemas.errors import Rejected, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.upcast import read_recorded
 from schemas.format.fragment import Header, Kind, head
@@ -36,8 +36,11 @@ class Checkpoint(NamedTuple):
 
 
 async def last_recorded(jet: Reader, session: str) -> Checkpoint | None:
-    """The session's checkpoint, read from the leader; None: there is none yet."""
-    message = await jet.last(subjects.CHUNKS, subjects.chunk(subjects.RECORDED, session))
+    """The session's checkpoint, read from the leader; None: there is none yet.
+
+    Raises Unavailable (record.forgotten).
+    """
+    message = await _newest(jet, subjects.chunk(subjects.RECORDED, session))
     if message is None:
         return None
     event = recorded_in(message)
@@ -45,6 +48,31 @@ async def last_recorded(jet: Reader, session: str) -> Checkpoint | None:
         async for earlier in recorded_events(jet, session):
             event = earlier
     return Checkpoint(message.seq, event) if event else None
+
+
+async def _newest(jet: Reader, subject: str) -> Message | None:
+    """The newest message of a subject in CHUNKS; None: there is none.
+
+    When all messages of a subject stand behind a damaged length of a block, nats-server drops them, and keeps
+    their number in its index. From then on it denies later messages of the subject, and takes each append as
+    the first one. So an absence is believed only if a read finds nothing, either.
+    Raises Unavailable (record.forgotten).
+    """
+    newest = await jet.last(subjects.CHUNKS, subject)
+    if newest is not None:
+        return newest
+    held, _ = await jet.batch(subjects.CHUNKS, subject, 1, max_messages=1)
+    if held:
+        newest = await jet.last(subjects.CHUNKS, subject)  # another owner may have appended meanwhile
+        if newest is None:
+            raise Unavailable(
+                f"the NATS server denies the events of {subject}, and holds message {held[0].seq}: "
+                f"its index of {subjects.CHUNKS} is damaged",
+                code="record.forgotten",
+                hint=f"stop the NATS server, remove index.db in its folder of {subjects.CHUNKS}, "
+                "and start it: it makes that file again",
+            )
+    return newest
 
 
 async def recorded_chunks(jet: Reader, session: str) -> int:

@@ -8,6 +8,8 @@
    highest floor; if none does, start at 1. Doubled messages may follow, none is skipped.
 5. A consumer of another number of groups is deleted when ours cover all its filters and it has no reader.
 6. Any number of workers may do so at once, and die at any line: rule 4 makes a deleted consumer anew.
+7. A consumer that is past the end of the stream shows that the server has dropped messages behind a damaged
+   one. Results may be among them, so each stage begins again at 1. No stored byte changes by that.
 """
 
 import asyncio
@@ -182,8 +184,14 @@ async def _tell_tries(jet: Jet, tries: Tries, owned: Collection[int]) -> None:
 async def join(jet: Jet, stage: Stage, group: int, groups: int) -> str:
     """Create or change the consumer of one stage and group, and return its name."""
     wanted = consumer(stage, group, groups, ACK_WAIT_S)
-    known = [one for one in await jet.consumers(subjects.CHUNKS) if one.name.startswith(f"{stage.verb}-")]
-    await jet.upsert_consumer(subjects.CHUNKS, replace(wanted, start_seq=_done(wanted, known) + 1))
+    all_known = await jet.consumers(subjects.CHUNKS)
+    known = [one for one in all_known if one.name.startswith(f"{stage.verb}-")]
+    done, end = _done(wanted, known), (await jet.info(subjects.CHUNKS)).last_seq
+    if any(one.delivered > end for one in all_known):
+        log.error("stream_cut", stream=subjects.CHUNKS, last_seq=end, again=wanted.name)
+        await jet.delete_consumer(subjects.CHUNKS, wanted.name)  # killed here: rule 4 begins at 1, too
+        done = 0
+    await jet.upsert_consumer(subjects.CHUNKS, replace(wanted, start_seq=done + 1))
     ours = {consumer(stage, number, groups, ACK_WAIT_S).name for number in range(groups)}
     covered = set(wanted.filters).union(*(one.filters for one in known if one.name in ours))
     for one in known:

@@ -16,7 +16,7 @@ from handlers.stages.record.fold import Fold
 from handlers.stages.record.pieces import Identity
 from schemas import subjects
 from schemas.config.logs import logger
-from schemas.errors import Conflict, Unavailable
+from schemas.errors import Conflict, LucidError, Unavailable
 from schemas.events.chunk import Ended, Recorded
 from schemas.events.headers import headers
 from schemas.ports import Jet
@@ -136,7 +136,8 @@ class Restored:
 async def restore(recordings: Recordings, identity: Identity, look: Look) -> Restored:
     """Restore a recording's fold from its last event: the one way back, for every caller.
 
-    Raises Unavailable (record.stream): a fragment that the event names cannot be read.
+    Raises Unavailable: a fragment that the event names cannot be read (record.stream); the server denies the
+    event (record.forgotten), which does not pass by itself.
     """
     found = await last_recorded(recordings.jet, identity.session)
     if found is None:
@@ -156,3 +157,18 @@ async def restore(recordings: Recordings, identity: Identity, look: Look) -> Res
     fold.ended = isinstance(event, Ended)
     traceparents = {seq: message.headers.get("traceparent", "") for seq, message in found_again.items()}
     return Restored(fold, found.seq, arrivals, traceparents)
+
+
+def passes(error: LucidError) -> bool:
+    """Whether an outage ends by itself: `restore` is then tried again at once."""
+    return error.code != "record.forgotten"
+
+
+def log_failure(session: str, error: Exception, again_s: float, before: str) -> str:
+    """Log the error that stops a session. Returns its text; one that was logged before is not repeated."""
+    text = str(error)
+    if not isinstance(error, LucidError):
+        log.error("recording_failed", session=session, again_s=again_s, exc_info=error)
+    elif text != before:
+        log.error("recording_stopped", session=session, error=error, hint=error.hint, again_s=again_s)
+    return text

@@ -9,7 +9,7 @@
 6. A paused session folds nothing: its fragments stay in the stream. An ending (FINAL or END) ends the pause;
    everything up to it is folded.
 7. While the pipeline of a session is paused, its fragments stay in the stream, unchecked, its ending too.
-8. An unforeseen error stops this session for RETRY_S and is logged; it reaches no other session.
+8. An error that does not pass stops this session for RETRY_S and is logged; it reaches no other session.
 
 A crash anywhere loses only memory: the next owner restores the fold from the checkpoint and reads on.
 """
@@ -27,7 +27,7 @@ from schemas import subjects
 from schemas.config.logs import logger
 from schemas.format.fragment import Fragment, Kind
 from schemas.ports.messages import Message
-from streams.pipeline.record.checkpoints import Checkpoints, restore
+from streams.pipeline.record.checkpoints import Checkpoints, log_failure, passes, restore
 from streams.pipeline.record.chunk_traces import ChunkTraces
 from streams.pipeline.record.held_fragments import HeldFragments
 from streams.pipeline.record.outputs import Outputs
@@ -67,8 +67,8 @@ class Recording:
         self._held = HeldFragments(shared)
         self._catching: asyncio.Task[None] | None = None
         self._is_void = self._paused = self._ending_seen = self._stalled = self._closed = False
-        self._halted = False
-        """The pipeline of the session is paused."""
+        self._halted, self._failure = False, ""
+        """Whether the pipeline of the session is paused; the text of the last error."""
 
     @property
     def full(self) -> bool:
@@ -181,20 +181,20 @@ class Recording:
         try:
             while not self._closed:
                 try:
-                    if not is_valid or self._is_void:
-                        await retry(self._restore)
-                    is_valid = False
+                    is_stale, is_valid = not is_valid or self._is_void, False
+                    if is_stale:
+                        await retry(self._restore, when=passes)
                     if await self._read_on() and not await retry(self._ended_in_pause):
                         return
-                except Exception:
-                    log.exception("recording_failed", session=self.identity.session, again_s=RETRY_S)
+                except Exception as error:
+                    self._failure = log_failure(self.identity.session, error, RETRY_S, self._failure)
                     self._stalled = True
                     self._read_up_to = max(self._read_up_to, self._position)  # read it again
                     self._drop_held()
                     await asyncio.sleep(RETRY_S)
                     self._stalled = False
         finally:
-            self._catching = None
+            self._catching, self._failure = None, ""
 
     async def _read_on(self) -> bool:
         """Read dropped messages again, then fold the held ones; False: the fold became void meanwhile."""
