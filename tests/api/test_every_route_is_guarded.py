@@ -120,7 +120,8 @@ def test_a_session_of_another_person_looks_like_none(served: Served, tokens: dic
             if "nobody-01" not in path or ROUTES[route] not in OWN:
                 continue
             told = [
-                other.request(method, path.replace("nobody-01", name)) for name in ("walked-01", "never-01")
+                other.request(method, path.replace("nobody-01", name), headers={"X-Request-Id": "walk"})
+                for name in ("walked-01", "never-01")
             ]
             texts = {answer.text.replace("walked-01", "NAME").replace("never-01", "NAME") for answer in told}
             assert ({answer.status_code for answer in told}, len(texts)) == ({404}, 1), route
