@@ -7,13 +7,16 @@
 3. A living process holds a lock on its files. Files without a lock are left over: `take_over` hands their
    lines on, and removes a file when the journal of another process has all of them.
 4. A span may so be exported twice, with the same ids and the same times. None is exported half.
-5. A disk that is full or read-only costs the journal, never the span or its caller.
+5. A process that is killed between the two steps of making a file leaves an empty one without a lock.
+   `take_over` removes it once it is old: a younger one may belong to a process that begins.
+6. A disk that is full or read-only costs the journal, never the span or its caller.
 """
 
 import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +27,9 @@ MOST_BYTES = 4 << 20
 """A file that the exporter cannot follow takes no more lines."""
 LEFT_OVER_MOST = 64
 """Files of ended processes that are taken over at one start; the others are removed."""
-SUFFIX = ".spans"
+SUFFIX, NEW_SUFFIX = ".spans", ".new"
+NEW_S = 60.0
+"""A file that is made has its lock and its name long before that."""
 
 Line = Sequence[Any]
 Resource = dict[str, Any]
@@ -35,7 +40,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        unlocked = path.with_suffix(".new")
+        unlocked = path.with_suffix(NEW_SUFFIX)
         self.fd = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unlocked.rename(path)  # it is locked before others find it
@@ -107,6 +112,7 @@ def take_over(folder: Path, give: Callable[[Resource, Line], bool]) -> None:
 
     give: returns whether the span is in another journal. If one is not, its file stays, and the work ends.
     """
+    _remove_unmade(folder)
     taken = 0
     with suppress(OSError):
         for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -115,6 +121,16 @@ def take_over(folder: Path, give: Callable[[Resource, Line], bool]) -> None:
                 if not _given(path, give if is_wanted else _dropped):
                     return
                 taken += 1
+
+
+def _remove_unmade(folder: Path) -> None:
+    """Remove the files that killed processes have begun to make: they have no span."""
+    oldest_s = time.time() - NEW_S
+    with suppress(OSError):
+        for path in folder.glob(f"*{NEW_SUFFIX}"):
+            with suppress(OSError):
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
 
 
 def _dropped(_resource: Resource, _line: Line) -> bool:

@@ -56,6 +56,16 @@ def test_spans_of_a_killed_process_are_taken_over_once(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_process_that_is_killed_while_it_makes_a_file_leaves_none(tmp_path: Path) -> None:
+    """Breaks: a worker that is killed again and again fills the folder with files that nobody removes."""
+    made, begun = tmp_path / "7-aaaa-0.new", tmp_path / "8-bbbb-0.new"
+    made.touch()
+    os.utime(made, (0, 0))
+    begun.touch()
+    assert left_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == [begun], "its process may live, and begin now"
+
+
 def test_exported_spans_are_forgotten(tmp_path: Path) -> None:
     """Breaks: after a crash spans of hours ago are exported again."""
     journal = Journal(tmp_path)
