@@ -3,12 +3,12 @@
 1. Only finished work moves a stage. Messages that arrive, are delivered or fail move nothing.
 2. A stage that has nothing to do stands still for ever, and is not stalled.
 3. Nothing is judged of a time in which nobody looked.
-4. If all that waits belongs to one session, and a later chunk of another one was finished, the stage works.
-   The session is left behind, and its own state tells why.
+4. If all that waits belongs to one host, and a later chunk of another session was finished, the stage works.
+   The sessions that wait are left behind, and their own states tell why.
 5. This is the only judgement: readiness tells its result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 
@@ -50,14 +50,14 @@ def still_s(progress: Progress) -> float:
     return progress.seen_s - progress.since_s if progress.sample.waiting else 0.0
 
 
-def left_behind(waiting: Mapping[str, int], newest: Finished | None) -> bool:
-    """Whether the stage works, and only leaves one session behind.
+def left_behind(waiting: Mapping[str, int], newest: Finished | None, host_of: Callable[[str], str]) -> bool:
+    """Whether the stage works, and only leaves sessions of one host behind.
 
     waiting: by session with an unfinished newest chunk, when its first unfinished chunk was recorded.
     """
-    if len(waiting) > 1:
+    if len({host_of(name) for name in waiting}) > 1:
         return False
     return all(
-        newest is not None and newest.session != name and newest.recorded > recorded
-        for name, recorded in waiting.items()
+        newest is not None and newest.session not in waiting and newest.recorded > recorded
+        for recorded in waiting.values()
     )

@@ -11,7 +11,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypedDict
 
 from handlers.lifecycle.stage_progress import Finished, Progress, Sample, left_behind, observed, still_s
@@ -61,11 +61,14 @@ class StageWatch:
         self,
         jet: Jet,
         recorded: Callable[[], Mapping[str, Sample]],
-        unfinished: Callable[[], Collection[str]],
+        unfinished: Callable[[], Mapping[str, str]],
         stalled_s: float,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """recorded: a look at `record` by session; stalled_s: how long a stage may stand still."""
+        """recorded: a look at `record` by session. unfinished: hosts by session.
+
+        stalled_s: how long a stage may stand still.
+        """
         self._jet, self._recorded, self._unfinished = jet, recorded, unfinished
         self._stalled_s, self._clock_s = stalled_s, clock_s
         self._look_s = min(LOOK_MOST_S, stalled_s / 4)
@@ -110,8 +113,9 @@ class StageWatch:
         seen[one.name], still = progress, still_s(progress)
         if still <= self._stalled_s:
             return Part(stage.verb, waiting, still)
-        sessions = await view.waiting(self._unfinished())
-        if left_behind(sessions, await view.finished()):
+        host_of = self._host_of()
+        sessions = await view.waiting(self._unfinished(), host_of)
+        if left_behind(sessions, await view.finished(), host_of):
             return Part(stage.verb, waiting, still, left_behind=tuple(sessions))
         return Part(stage.verb, waiting, still, stalled=True)
 
@@ -129,9 +133,14 @@ class StageWatch:
                 # Another one must have moved long after this one did not: else both may stand still now.
                 waits[name] = int((progress.since_s + self._stalled_s / 2) * 1000)
         waiting = sum(sample.waiting for sample in samples.values())
-        if waits and left_behind(waits, self._moved):
+        if waits and left_behind(waits, self._moved, self._host_of()):
             return Part(RECORD, waiting, longest, left_behind=tuple(waits))
         return Part(RECORD, waiting, longest, stalled=bool(waits))
+
+    def _host_of(self) -> Callable[[str], str]:
+        """The host of a session. An unknown session counts as a host of its own."""
+        hosts = self._unfinished()
+        return lambda name: hosts.get(name, name)
 
     def answer(self) -> bytes:
         """The states as JSON."""

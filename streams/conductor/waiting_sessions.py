@@ -2,11 +2,12 @@
 
 1. A session waits if its newest message for the stage has neither a result nor a dead letter.
 2. A session of which only older chunks have no result does not wait: its own chunks have overtaken them.
-3. Two sessions are enough for an answer: no more are looked for.
-4. It is asked only of a stage that stands still. It costs three questions for NAMES_AT_ONCE sessions.
+3. Sessions of two hosts are enough for an answer: no more are looked for.
+4. It is asked only of a stage that stands still. It costs three questions for NAMES_AT_ONCE sessions, and
+   three for each that waits.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from handlers.lifecycle.stage_progress import Finished
@@ -20,7 +21,7 @@ from schemas.types import Frozen
 from streams.pipeline.stages import Stage
 
 NAMES_AT_ONCE = 400
-ENOUGH = 2
+HOSTS_ENOUGH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,27 @@ class StageView:
         event = _event(newest) if newest else None
         return Finished(event.session, event.recorded) if isinstance(event, StageEvent) else None
 
-    async def waiting(self, names: Collection[str]) -> Mapping[str, int]:
-        """Of these sessions, and of the one with the newest message, those that wait; at most ENOUGH.
+    async def waiting(self, names: Collection[str], host_of: Callable[[str], str]) -> Mapping[str, int]:
+        """Of these sessions, and of the one with the newest message, those that wait.
+
+        If they are of several hosts, one session of each of HOSTS_ENOUGH hosts.
 
         The value is the sequence of the `recorded` event of the first chunk that waits.
         """
         owned = set(self._partitions())
         mine = {name for name in names if owned & {"*", str(subjects.partition(name))}}
         mine |= {subjects.session_of(one.subject) for one in await self._newest_inputs()}
-        found: dict[str, int] = {}
+        found, by_host = list[str](), dict[str, str]()
         ordered = sorted(mine)
         for at in range(0, len(ordered), NAMES_AT_ONCE):
             for message in await self._unfinished(ordered[at : at + NAMES_AT_ONCE]):
                 name = subjects.session_of(message.subject)
-                found[name] = await self._first(name)
-                if len(found) == ENOUGH:
-                    return found
-        return found
+                found.append(name)
+                by_host.setdefault(host_of(name), name)
+            if len(by_host) >= HOSTS_ENOUGH:
+                found = list(by_host.values())[:HOSTS_ENOUGH]
+                break
+        return {name: await self._first(name) for name in found}
 
     async def _unfinished(self, names: list[str]) -> list[Message]:
         """The newest message of each session that is above the floor, and has no outcome."""

@@ -176,7 +176,11 @@ async def run_conductor(here: Installation, jet: Jet, stop: asyncio.Event) -> No
     stages = StageWatch(
         jet,
         conducting.recorded,
-        lambda: [one.id for one in directory.sessions() if not is_idle(one)],
+        lambda: {
+            one.id: one.created.host if one.created else one.id
+            for one in directory.sessions()
+            if not is_idle(one)
+        },
         settings.stage_stalled_s,
     )
     measurements = SystemMeasurements(here.meter, store, here.views, here.data, conducting, stages)

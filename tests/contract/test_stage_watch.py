@@ -29,12 +29,17 @@ class Watched:
     def __init__(self, jet: Jet) -> None:
         self.now_s, self.recorded = 0.0, dict[str, Sample]()
         self.sessions: list[str] = []
+        self.hosts: dict[str, str] = {}
+        """Of sessions; any other session has a host of its own."""
         self.jet = jet
         self.watch = self.another()
         self.reader = jet.pull(subjects.CHUNKS, CONSUMER, batch=8)
 
     def another(self) -> StageWatch:
-        return StageWatch(self.jet, lambda: self.recorded, lambda: self.sessions, 60, lambda: self.now_s)
+        return StageWatch(self.jet, lambda: self.recorded, self.unfinished, 60, lambda: self.now_s)
+
+    def unfinished(self) -> dict[str, str]:
+        return {name: self.hosts.get(name, name) for name in {*self.sessions, *self.hosts}}
 
     async def after(self, seconds: float) -> dict[str, Any]:
         """The answer after so many looks, one every 5 s."""
@@ -133,6 +138,31 @@ async def test_one_session_that_cannot_be_processed_does_not_make_its_stage_stal
     await watched.chunked("other", 0)
     await watched.sees("compress", waiting=3)
     assert "compress" in await watched.stalled(100)
+    await watched.reader.close()
+
+
+async def test_sessions_of_one_host_that_cannot_be_processed_do_not_make_their_stage_stalled(
+    watched: Watched,
+) -> None:
+    """Breaks: one host with two recordings that nobody can process takes the installation out of service."""
+    watched.hosts = {"bad-1": "mallory", "bad-2": "mallory", "good": "alice"}
+    for name in ("bad-1", "bad-2"):
+        await watched.chunked(name, 0)
+        await watched.compress("bad-1", "bad-2")
+    for index in range(20):
+        await watched.chunked("good", index)
+        while not await watched.compress("bad-1", "bad-2"):
+            pass
+    await watched.sees("compress", waiting=2)
+    told = await watched.after(100)
+    assert (told["compress"]["stalled"], told["compress"]["left_behind"]) == (False, 2)
+    watched.recorded = {"bad-1": Sample(1, (7,)), "bad-2": Sample(1, (7,)), "good": Sample(1, (1,))}
+    for n in range(20):
+        watched.recorded["good"] = Sample(1, (n,))
+        told = await watched.after(5)
+    assert (told["record"]["stalled"], told["record"]["left_behind"]) == (False, 2)
+    watched.hosts["bad-2"] = "another"
+    assert {"compress", "record"} <= set(await watched.stalled(5))
     await watched.reader.close()
 
 
