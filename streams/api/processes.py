@@ -5,9 +5,11 @@
 2. A process is known when it has answered once, or when another one says that it should run. It is forgotten
    when it says that it leaves, or after FORGET_S without an answer, unless somebody still expects it.
 3. Requests within OLDEST_S share one look: the page needs no token, and costs the others nothing more.
-4. Answers are bounded. Of too many processes those that answered before come first; of too many bytes the
-   largest answers are left out. The page counts everything that it lacks.
-5. A name is kept: `worker@a`, `worker@a#2`. A process that starts takes the first name of its role that
+4. Answers are bounded. Of too many processes those that are expected come first, then those that answered
+   before; of too many bytes the largest answers are left out. The page counts everything that it lacks.
+5. Where all places are taken, a process gets the place of one of its own role that is silent. One of an
+   expected role gets the place of one of another role, then of the role that has most.
+6. A name is kept: `worker@a`, `worker@a#2`. A process that starts takes the first name of its role that
    nobody answers for. At the first look the older process has the lower number.
 """
 
@@ -71,6 +73,8 @@ class Processes:
         self._turn = asyncio.Lock()
         self._seen: tuple[float, Seen] | None = None
         self._round: _Round | None = None
+        self._silent: frozenset[Process] = frozenset()
+        """Those that are known, and have not answered at the last look."""
 
     async def look(self) -> Seen:
         """The measurements of all processes, at most OLDEST_S old."""
@@ -91,7 +95,7 @@ class Processes:
                 self._round.leave(process)
 
     async def _ask(self) -> Seen:
-        round_of = self._round = _Round(self._heard_s, self._expected)
+        round_of = self._round = _Round(self._heard_s, self._expected, self._silent)
         round_of.take(self._own.sample())
         try:
             await self._jet.request_all(subjects.METRICS, b"", WAIT_S, round_of.take)
@@ -101,6 +105,7 @@ class Processes:
         answers, missing = dict(round_of.answers), round_of.missing.copy()  # a late answer may still come
         missing[TOO_MANY] = len(round_of.refused)
         self._forget()
+        self._silent = frozenset(self._heard_s.keys() - answers.keys())
         self._name(answers)
         named = {self._names[process]: raw for process, raw in answers.items()}
         before = self._seen[1].families if self._seen else {}
@@ -117,7 +122,8 @@ class Processes:
         oldest_s = time.monotonic() - FORGET_S
         for process in [one for one, at_s in self._heard_s.items() if at_s < oldest_s]:
             del self._heard_s[process]
-            self._names.pop(process, None)
+        for process in self._names.keys() - self._heard_s.keys():
+            del self._names[process]
 
     def _name(self, answers: Collection[Process]) -> None:
         """Name each process that has answered and has no name yet."""
@@ -140,8 +146,10 @@ class Processes:
 class _Round:
     """The answers to one request. An answer that is left out is empty."""
 
-    def __init__(self, heard_s: dict[Process, float], expected: Collection[str]) -> None:
-        self._heard_s = heard_s
+    def __init__(
+        self, heard_s: dict[Process, float], expected: Collection[str], silent: Collection[Process]
+    ) -> None:
+        self._heard_s, self._expected, self._silent = heard_s, expected, silent
         self._waited = {*heard_s, *expected}
         self._is_known = bool(self._waited)
         self.answers: dict[Process, bytes] = {}
@@ -155,7 +163,7 @@ class _Round:
         if process is None:
             self.missing[UNREADABLE] += 1
         elif process not in self.answers:
-            if process in self._heard_s or len(self._heard_s) < PROCESSES_MOST:
+            if process in self._heard_s or self._has_place(process):
                 self._heard_s[process] = time.monotonic()
                 self._keep(process, raw)
             elif len(self.refused) < PROCESSES_MOST:
@@ -166,6 +174,36 @@ class _Round:
         """Leave out a process: it answers no more."""
         self._waited.discard(process)
         self._bytes -= len(self.answers.pop(process, b""))
+
+    def _has_place(self, process: Process) -> bool:
+        """Whether there is a place for a new process; a less wanted one gives it the last one."""
+        if len(self._heard_s) < PROCESSES_MOST:
+            return True
+        given = self._less_wanted(process)
+        if given is None:
+            return False
+        del self._heard_s[given]
+        if given in self.answers and len(self.refused) < PROCESSES_MOST:
+            self.refused.add(given)
+        self.leave(given)
+        return True
+
+    def _less_wanted(self, process: Process) -> Process | None:
+        """The process that gives its place; of several the one that is known for the shortest time."""
+        known, role = self._heard_s, process.role
+        for one in self._silent:
+            if one.role == role and one in known and one not in self.answers:
+                return one
+        if role not in self._expected:
+            return None
+        unexpected = (one for one in reversed(known) if one.role not in self._expected)
+        if (found := next(unexpected, None)) is not None:
+            return found
+        counts = Counter(one.role for one in known)
+        largest, most = counts.most_common(1)[0]
+        return (
+            next(one for one in reversed(known) if one.role == largest) if most > counts[role] + 1 else None
+        )
 
     def _keep(self, process: Process, raw: bytes) -> None:
         self._waited -= {process, process.role}

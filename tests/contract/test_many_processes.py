@@ -126,6 +126,40 @@ async def test_answers_of_strangers_take_no_process_off_the_page(server: NatsSer
         assert (missing(found, "too_large"), missing(found, "unreadable")) == (0, 0)
 
 
+async def test_made_up_processes_take_no_place_of_one_that_starts_again(
+    server: NatsServer, jet: Jet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a stranger takes all places, and a process that is started again is called down."""
+    monkeypatch.setattr(processes, "PROCESSES_MOST", 50)
+    made_up = [f"x-{number}" for number in range(40)] + ["worker"] * 40
+    strangers = [json.dumps({"process": name, "instance": f"m-{number}", "families": []}).encode()
+                 for number, name in enumerate(made_up)]  # fmt: skip
+    metrics = Metrics(jet, Meter("http"))
+    supervisor = Meter("up", ("conductor", "worker", "http")).sample()
+
+    def up(page: dict[tuple[str, ...], float]) -> set[str]:
+        return {key[1] for key, value in page.items() if key[0] == "lucid_process_up" and value}
+
+    async with answering(server, supervisor):
+        async with answering(server, Meter("conductor").sample(), Meter("agent@a").sample()):
+            await until_up(metrics, 4)
+            async with answering(server, *strangers):
+                await until_up(metrics, 50)
+        async with answering(server, *strangers):
+            page, _ = await metrics.text("")
+            assert {"conductor", "agent@a"}.isdisjoint(up(samples(page)))
+            async with answering(server, Meter("conductor").sample(), Meter("agent@a").sample()):
+                async with asyncio.timeout(PATIENCE_S):
+                    while not up(samples((await metrics.text(""))[0])) >= {
+                        "conductor",
+                        "agent@a",
+                        "up",
+                        "http",
+                    }:
+                        pass
+            assert missing(samples((await metrics.text(""))[0]), "too_many") > 0
+
+
 async def test_processes_that_start_and_end_a_hundred_times_leave_nothing(
     server: NatsServer, jet: Jet
 ) -> None:
