@@ -4,7 +4,8 @@
 2. There are two budgets; one budget could deadlock. Record's bytes (open chunks, and closed chunks without a
    started job) can be dropped, and nothing waits for them. Credit is taken when a `chunk` job starts, and
    returned when its chunk is stored or dead. Later stages never wait for credit, even to recompute bytes.
-   Over record's budget, open chunks go to files or are dropped (open_chunks.py).
+   Over record's budget, open chunks go to files or are dropped (open_chunks.py). Closed chunks with a slow
+   codec wait long: they get one part of SLOW_SHARE of the budget, and the others are read again.
 3. One host gets at most three quarters of the credit. A session with a slow codec takes from a small credit
    of its own. A host with more than its share of chunks under way is `full`: record leaves its other
    fragments in the stream.
@@ -28,6 +29,8 @@ IDLE_S = 30.0
 HOST_CHUNKS, SLOW_WEIGHT = 16, 4
 """Chunks of one host that closed here and may be under way at once: half of the messages that a stage takes,
 so that other hosts find a place. A chunk with a slow codec counts as four."""
+SLOW_SHARE = 8
+"""So small a part holds up nobody, and it is enough for chunks whose job begins at once."""
 STORED_KEPT = 1024
 """Remembered chunks that another owner stored before they closed here."""
 
@@ -70,6 +73,8 @@ class ChunkMemory:
         """Bytes in memory of closed chunks without a started job."""
         self.unstarted_bytes = 0
         """Of all closed chunks without a started job, also of those whose bytes must be read again."""
+        self._slow_bytes = 0
+        """Plain bytes of closed chunks with a slow codec that are kept."""
         self._open = OpenChunks(record_bytes, overflow)
         self._work: dict[Key, Work] = {}
         self._stored: dict[Key, None] = {}
@@ -94,8 +99,7 @@ class ChunkMemory:
     def close(self, recorded: Recorded, data_seqs: Iterable[int], *, slow: bool = False) -> None:
         """A chunk closed: its fragments wait for their job.
 
-        data_seqs: stream sequences of its data fragments, by seq. slow: its codec is slow. Such a chunk waits
-        long, so its bytes are not kept, but read again.
+        data_seqs: stream sequences of its data fragments, by seq. slow: its codec is slow.
         """
         fragments = self._open.take(recorded.uid, data_seqs)
         if (recorded.uid, recorded.index) in self._stored:
@@ -103,7 +107,10 @@ class ChunkMemory:
         work = self.work(recorded)
         if not work.weight:
             self._weigh(work, SLOW_WEIGHT if slow else 1)
-        if not work.unstarted and not work.jobs and not slow:
+        if slow:
+            self._keep_slow(work, fragments)
+        elif not work.unstarted and not work.jobs:
+            self._begun(work)
             work.unstarted, work.fragments = True, fragments
             self._count(work, 1)
 
@@ -198,10 +205,22 @@ class ChunkMemory:
         for uid, index in old:
             self.finish(uid, index)
 
+    def _keep_slow(self, work: Work, fragments: list[Kept] | None) -> None:
+        """Keep a chunk with a slow codec while there are few. Nobody waits for such chunks."""
+        fits = (self._slow_bytes + work.recorded.plain) * SLOW_SHARE <= self.record_limit
+        is_new = work.fragments is None and not work.unstarted and not work.jobs
+        if fits and is_new and fragments is not None:
+            work.fragments = fragments
+            self._slow_bytes += work.recorded.plain
+            self.closed_bytes += sum(map(bytes_held, fragments))
+
     def _begun(self, work: Work) -> None:
         if work.unstarted:
             self._count(work, -1)
-            work.unstarted, work.fragments = False, None
+        elif work.fragments is not None:
+            self._slow_bytes -= work.recorded.plain
+            self.closed_bytes -= sum(map(bytes_held, work.fragments))
+        work.unstarted, work.fragments = False, None
 
     def _weigh(self, work: Work, weight: int) -> None:
         host = work.recorded.host

@@ -109,6 +109,14 @@ class Process:
                 self.hold(tape, session, number)
             self.chunk_memory.close(chunk, tape.seqs[chunk.index])
 
+    def close_slow(self, tape: Tape, session: int, number: int) -> None:
+        with patch.object(memory, "SLOW_SHARE", 2):
+            if self.closed[session] < CHUNKS:
+                chunk = tape.chunks[self.closed[session]]
+                self.closed[session] += 1
+                self.chunk_memory.close(chunk, tape.seqs[chunk.index], slow=True)
+                self.chunk_memory.close(chunk, tape.seqs[chunk.index], slow=True)
+
     def close_again(self, tape: Tape, session: int, number: int) -> None:
         """A fold that was restored closes what it has closed before."""
         if self.closed[session]:
@@ -189,7 +197,8 @@ class Process:
         assert chunk_memory.closed_bytes == sum(waiting)
         assert chunk_memory.open_bytes + chunk_memory.closed_bytes <= RECORD_BYTES
         assert chunk_memory.unstarted_bytes == sum(work.recorded.plain for work in works if work.unstarted)
-        assert not any(work.fragments and not work.unstarted for work in works)
+        slow = sum(work.recorded.plain for work in works if work.fragments is not None and not work.unstarted)
+        assert chunk_memory._slow_bytes == slow <= RECORD_BYTES // 2
         chunks, unstarted = Counter[str](), Counter[str]()
         for work in works:
             chunks[work.recorded.host] += work.weight
@@ -217,7 +226,17 @@ class Process:
 
 STEPS = (
     *("hold", "hold", "hold", "close", "close", "take_credit", "take_credit", "start", "start", "finish"),
-    *("stored", "hold_again", "close_again", "drop", "forget_open", "cancel", "replace", "evict_idle"),
+    *(
+        "close_slow",
+        "stored",
+        "hold_again",
+        "close_again",
+        "drop",
+        "forget_open",
+        "cancel",
+        "replace",
+        "evict_idle",
+    ),
 )
 STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, SESSIONS - 1), st.integers(0, CHUNKS - 1))
 
@@ -259,6 +278,24 @@ async def test_what_was_held_is_handed_out_once_and_in_order() -> None:
     assert chunk_memory.start(work) == [tape.fragments[seq] for seq in tape.seqs[3]]
     assert chunk_memory.start(work) is None
     assert (chunk_memory.open_bytes, chunk_memory.closed_bytes, chunk_memory.unstarted_bytes) == (0, 0, 0)
+
+
+async def test_of_chunks_with_a_slow_codec_a_few_are_kept_and_hold_up_nobody() -> None:
+    """Breaks: each chunk of a calm session is read again; or chunks that wait long take all memory."""
+    tape = TAPES[1]
+    sizes = [chunk.plain for chunk in tape.chunks]
+    chunk_memory = ChunkMemory((sizes[2] + sizes[3]) * memory.SLOW_SHARE - 1, 1 << 20)
+    for chunk in tape.chunks[2:]:
+        holding(chunk_memory, tape, chunk.index)
+        chunk_memory.close(chunk, tape.seqs[chunk.index], slow=True)
+    assert (chunk_memory.closed_bytes > 0, chunk_memory.unstarted_bytes) == (True, 0)
+    first, second = (chunk_memory.work(chunk) for chunk in tape.chunks[2:])
+    assert chunk_memory.start(second) is None, "there was no space for it beside the first one"
+    assert chunk_memory.start(first) == [tape.fragments[seq] for seq in tape.seqs[2]]
+    assert chunk_memory.closed_bytes == 0
+    holding(chunk_memory, tape, 3)
+    chunk_memory.close(tape.chunks[3], tape.seqs[3], slow=True)
+    assert chunk_memory.start(second) is not None, "the place is free again"
 
 
 async def test_over_the_budget_the_chunk_that_began_last_goes_whole_and_stays_away() -> None:
