@@ -28,7 +28,11 @@ OURS: dict[str, Contender] = {
     PIPELINE: pipeline.measure,
 }
 
-TRACED: dict[str, Contender] = {"traced": traced.measure_traced, "hanging": traced.measure_hanging}
+TRACED: dict[str, Contender] = {
+    "traced": traced.measure_traced,
+    "hanging": traced.measure_hanging,
+    "refusing": traced.measure_refusing,
+}
 """Only measured if they are named."""
 
 Round = dict[str, Measure]

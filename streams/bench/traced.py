@@ -1,11 +1,12 @@
-"""Measures the pipeline with traces: fully sampled, and with a server for traces that never answers.
+"""Measures the pipeline with traces: fully sampled, and with a server for traces that is away.
 
-    lucid bench --only pipeline,traced,hanging --runs 5         the pipeline without traces, beside both
+    lucid bench --only pipeline,traced,hanging,refusing --runs 5    beside the pipeline without traces
 
 The server is a process that reads spans and forgets them: no database competes for the machine.
 """
 
 import asyncio
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,13 +30,23 @@ async def measure_hanging(task: Task) -> Measure:
     return await _measure(task, answers=False)
 
 
+async def measure_refusing(task: Task) -> Measure:
+    """The server is stopped: each connection is refused."""
+    with socket.socket() as held:
+        held.bind((LOOPBACK, 0))  # it does not listen
+        return await pipeline.measure(_sending_to(task, held.getsockname()[1]))
+
+
 async def _measure(task: Task, *, answers: bool) -> Measure:
     async with Actor(serve, {"answers": answers}, task.folder / "traces.log", task.environment) as server:
-        environment = {**task.environment, VARIABLE: f"http://{LOOPBACK}:{server.greeting['port']}"}
-        measured = await pipeline.measure(replace(task, environment=environment))
+        measured = await pipeline.measure(_sending_to(task, server.greeting["port"]))
         server.go()
         taken = await server.done()
     return replace(measured, more={**measured.more, **taken})
+
+
+def _sending_to(task: Task, port: int) -> Task:
+    return replace(task, environment={**task.environment, VARIABLE: f"http://{LOOPBACK}:{port}"})
 
 
 async def serve(cue: Cue, spec: JsonObject) -> JsonObject:
