@@ -38,14 +38,21 @@ class Capture:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> "Capture":
+    async def start(
+        cls,
+        arguments: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
+    ) -> "Capture":
         """Start ffmpeg. arguments: without its path; the output goes to pipe:1. environment: None: ours.
+
+        launcher: a command that becomes the one behind it.
 
         Raises Unavailable (capture.absent).
         """
         return cls(
             await asyncio.create_subprocess_exec(
-                *(ffmpeg(), *QUIET, *arguments),
+                *(*launcher, ffmpeg(), *QUIET, *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

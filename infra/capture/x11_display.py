@@ -1,7 +1,8 @@
 """Watches the size of one X11 display: it connects, asks for the root window, and hears of every change.
 
-1. The display belongs to somebody else. Nothing that it sends is trusted: sizes are bounded, an answer may
-   take ANSWER_S, and the socket must lead to a process of the expected user.
+1. The display belongs to somebody else. An answer may take ANSWER_S, and the socket must lead to a process
+   of the expected user. Other programs may send events in the name of the display. Those are ignored, and
+   every other event only makes us ask.
 2. No key stroke can be heard: the only selected events are changes of the root window's structure.
 3. This module speaks the wire itself, because it needs five messages and must never block the event loop.
 
@@ -10,7 +11,6 @@ Source: X Window System Protocol (X11R7.7), appendix B (encoding).
 
 import asyncio
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -19,24 +19,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from infra.capture.x11_cookie import COOKIE_NAME
 from schemas.errors import Denied, Unavailable
 
 SOCKETS = Path("/tmp/.X11-unix")
-COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 ANSWER_S = 5.0
 """A display that has not answered by then hangs."""
 SETUP_MOST = 4 * 0xFFFF
 EXTRA_MOST = 1 << 20
 """Bytes behind the first 32 of an answer or event; none that we ask for has more than a few."""
-SMALLEST, LARGEST = (16, 16), (7680, 4320)
-"""A size outside of these is no display that can be recorded."""
+SMALLEST, LARGEST, PIXELS_MOST = 16, 16_384, 7680 * 4320
+"""Of each side, and of the whole: three screens of 4K fit. Another size cannot be recorded now."""
 
 CHANGE_WINDOW_ATTRIBUTES, GET_GEOMETRY = 2, 14
 EVENT_MASK, STRUCTURE_NOTIFY = 0x0800, 0x0002_0000
 REPLY, CONFIGURE_NOTIFY, GENERIC_EVENT = 1, 22, 35
 HEADER = struct.Struct("<BBHHH")
-SCREEN = struct.Struct("<I4xII4xHH")
-"""Root window, white, black, width, height."""
+SCREEN = struct.Struct("<I4xII")
+"""Root window, white, black."""
 CREDENTIALS = struct.Struct("3i")
 
 
@@ -79,6 +79,8 @@ class X11Display:
         self.is_gone = False
         """The display has ended, or it sends nonsense."""
         self._reader, self._writer, self._root, self._news = reader, writer, root, news
+        self._asked = self._asks_again = False
+        """Our question has no answer yet; another one is to follow it. There is never more than one."""
         self._answered = asyncio.Event()
         """Set also when no answer can come any more."""
 
@@ -87,7 +89,7 @@ class X11Display:
         if self.is_gone:
             raise _gone("it has ended")
         self._answered.clear()
-        self._writer.write(struct.pack("<BxHI", GET_GEOMETRY, 2, self._root))
+        self._ask()
         try:
             async with asyncio.timeout(ANSWER_S):
                 await self._answered.wait()
@@ -118,18 +120,24 @@ class X11Display:
         return message
 
     def _take(self, message: bytes) -> None:
-        kind = message[0] & 0x7F
-        if kind == REPLY:  # of GetGeometry: depth, sequence, length, root, x, y, width, height
-            self._resize(struct.unpack_from("<HH", message, 16))
-            self._answered.set()
-        elif kind == CONFIGURE_NOTIFY and int.from_bytes(message[8:12], "little") == self._root:
-            self._resize(struct.unpack_from("<HH", message, 20))
+        if message[0] == REPLY:  # of GetGeometry: depth, sequence, length, root, x, y, width, height
+            size = Size(*struct.unpack_from("<HH", message, 16))
+            if size != self.size:
+                self.size = size
+                self._news.set()
+            self._asked = False
+            if self._asks_again:
+                self._ask()
+            else:
+                self._answered.set()
+        elif message[0] == CONFIGURE_NOTIFY:  # with 0x80 a program has sent it
+            self._ask()
 
-    def _resize(self, size: tuple[int, int]) -> None:
-        found = _checked(*size)
-        if found != self.size:
-            self.size = found
-            self._news.set()
+    def _ask(self) -> None:
+        self._asks_again = self._asked
+        if not self._asked:
+            self._asked = True
+            self._writer.write(struct.pack("<BxHI", GET_GEOMETRY, 2, self._root))
 
 
 @asynccontextmanager
@@ -197,61 +205,16 @@ async def _set_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
         raise Denied(f"the display refused us: {text}", code="display.refused")
     try:
         vendor, formats = int.from_bytes(body[16:18], "little"), body[21]
-        root, white, black, width, height = SCREEN.unpack_from(body, 32 + vendor + -vendor % 4 + 8 * formats)
+        root, white, black = SCREEN.unpack_from(body, 32 + vendor + -vendor % 4 + 8 * formats)
     except (struct.error, IndexError):
         raise _gone("its answer is too short") from None
-    _checked(width, height)
     return Screen(root, white, black, int.from_bytes(body[4:8], "little"))
 
 
-def read_cookie(path: Path, number: int, uid: int | None = None) -> bytes:
-    """Return the cookie for the display :number out of an Xauthority file; empty: it has none.
-
-    uid: the file must be of this user; None: of anyone. The user may have put anything there: it must be
-    a plain file, and no more than EXTRA_MOST bytes of it are read.
-    Raises Unavailable (display.cookie).
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        try:
-            about = os.fstat(file)
-            plain = (about.st_mode & 0o170000) == 0o100000
-            if not plain or (uid is not None and about.st_uid not in (uid, 0)):
-                raise Unavailable(f"{path} is no file of user {uid}", code="display.cookie")
-            data = os.read(file, EXTRA_MOST)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be read: {error.strerror}", code="display.cookie") from None
-    return _cookie(data, str(number).encode())
-
-
-def _cookie(data: bytes, number: bytes) -> bytes:
-    """The last cookie of the display; an Xauthority file is a run of five fields, four with their length."""
-    at, found = 0, b""
-    while at + 2 <= len(data):
-        at += 2
-        fields = []
-        for _ in range(4):
-            size = int.from_bytes(data[at : at + 2], "big")
-            fields.append(data[at + 2 : at + 2 + size])
-            at += 2 + size
-        _, display, name, cookie = fields
-        if at <= len(data) and name == COOKIE_NAME and display in (number, b""):
-            found = cookie
-    return found
-
-
-def written_cookie(number: int, cookie: bytes) -> bytes:
-    """Return an Xauthority file with one cookie, for every name of this host."""
-    fields = (b"", str(number).encode(), COOKIE_NAME, cookie)
-    return b"\xff\xff" + b"".join(len(field).to_bytes(2, "big") + field for field in fields)
-
-
-def _checked(width: int, height: int) -> Size:
-    if not (SMALLEST[0] <= width <= LARGEST[0] and SMALLEST[1] <= height <= LARGEST[1]):
-        raise _gone(f"its size {width}x{height} cannot be recorded")
-    return Size(width, height)
+def check_size(size: Size) -> None:
+    """Raises Unavailable (display.size): it cannot be recorded."""
+    if min(size) < SMALLEST or max(size) > LARGEST or size.width * size.height > PIXELS_MOST:
+        raise Unavailable(f"a display of {size.width}x{size.height} cannot be recorded", code="display.size")
 
 
 def _silent() -> Unavailable:

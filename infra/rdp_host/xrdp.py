@@ -1,12 +1,13 @@
 """Finds the RDP sessions of xrdp on this host, in the tables of the kernel (docs/decisions/42).
 
-1. A session is an X server that listens on an xrdp socket. Its parent is a session manager of root. A person
-   can make sockets and processes, but no child of that process.
-2. The X server is the process that the kernel names as the owner of the display's socket.
+1. A session is a process: an Xorg under a session manager of root. It holds a listening xrdp socket.
+   A person may start one more Xorg there. It is recorded under that person's name, too.
+2. A session that was found ends with its process, and with nothing else.
 3. A client is connected while the X server itself holds a connection on its xrdp socket. The process at the
-   other end is an xrdp process; its TCP connection on a port of xrdp has the address of the client.
+   other end is an xrdp process of root or of xrdp's own user: nobody else can name an address.
 4. A session that begins is shown when its first client is connected, or after BEGINS_S without one.
-5. A look takes one file of the kernel if nothing has changed. It needs root: others see no foreign sockets.
+5. Processes are looked at when the sockets have changed, and every AGAIN_S. It needs root: others see no
+   foreign sockets.
 """
 
 import asyncio
@@ -14,43 +15,51 @@ import os
 import pwd
 import re
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from infra.capture.x11_display import SOCKETS, Display, read_cookie, watched_display
+from infra.capture.x11_cookie import read_cookie
+from infra.capture.x11_display import Display, check_size, watched_display
 from infra.capture.x11_notice import show_notice
 from infra.capture.x11_source import X11Source
 from infra.rdp_host.notices import Notices
-from infra.rdp_host.unix_sockets import UnixSocket, owner_of, peer_inode, socket_inodes, unix_sockets
+from infra.rdp_host.process_table import Row, process_rows, row_of
+from infra.rdp_host.unix_sockets import UnixSocket, peer_inode, socket_inodes, unix_sockets
 from schemas.config.logs import logger
-from schemas.errors import Denied
+from schemas.errors import Denied, Unavailable
 from schemas.ports.processes import Picture
 from schemas.ports.rdp import DisplaySource, RdpHost, RdpSession
 
-XRDP_SOCKET = re.compile(r"^/.*/xrdp_display_(\d{1,5})$")
-MANAGERS, GATEWAY = ("xrdp-sesman", "xrdp-sesexec"), "xrdp"
+XRDP_SOCKET = re.compile(r"^/.*/xrdp_display_(\d{1,5})$", re.DOTALL)
+MANAGERS, GATEWAY, X_SERVER = ("xrdp-sesman", "xrdp-sesexec"), "xrdp", "Xorg"
 """Programs. The second manager is that of xrdp 0.10 and later."""
-MOST_SESSIONS = 1000
+SERVICE_USER = "xrdp"
+"""Of the gateway, where it is not root."""
 AUTH_OPTION = "-auth"
 ROOT = 0
 BEGINS_S = 10.0
 """The X server runs a moment before the client is connected."""
+AGAIN_S = 10.0
+TELL_S = 60.0
+"""Displays that are no session are told in the log at most so often."""
 
 log = logger("lucid.rdp_host")
+
+Displays = dict[int, list[UnixSocket]]
 
 
 @dataclass(slots=True)
 class _Known:
-    """A session that was found, and the socket table of its last look."""
+    """A session that was found, and the sockets of its last look."""
 
     session: RdpSession
-    pid: int
-    began_s: float
-    sockets: frozenset[int]
+    row: Row
+    sockets: frozenset[int] = frozenset()
     seen: bool = False
     """It is shown: a client was connected, or none came within BEGINS_S."""
 
@@ -61,37 +70,33 @@ class Xrdp:
     def __init__(self, notices: Notices | None = None) -> None:
         self._notices = notices
         self._known: dict[int, _Known] = {}
-        """By display."""
-        self._refused: dict[int, frozenset[int]] = {}
-        """Displays that are no session, with the sockets for which that was found."""
+        """By process id of the X server."""
+        self._table: frozenset[int] = frozenset()
+        """The sockets of the last look at processes."""
+        self._looked_s = self._told_s = -max(AGAIN_S, TELL_S)
 
     def sessions(self) -> list[RdpSession]:
-        by_display: dict[int, list[UnixSocket]] = {}
+        displays: Displays = defaultdict(list)
         for one in unix_sockets():
             if match := XRDP_SOCKET.match(one.path):
-                by_display.setdefault(int(match[1]), []).append(one)
-        known: dict[int, _Known] = {}
-        refused: dict[int, frozenset[int]] = {}
-        for display in sorted(by_display)[:MOST_SESSIONS]:
-            sockets = by_display[display]
-            inodes = frozenset(one.inode for one in sockets)
-            if self._refused.get(display) == inodes:
-                refused[display] = inodes
-                continue
-            try:
-                found = self._look(display, sockets, inodes)
-            except (OSError, psutil.Error):  # it ends just now, or begins
-                continue
-            if found is None:
-                refused[display] = inodes
-            else:
-                known[display] = found
-        self._known, self._refused = known, refused
-        return [one.session for one in known.values() if one.seen]
+                displays[int(match[1])].append(one)
+        table = frozenset(one.inode for sockets in displays.values() for one in sockets)
+        self._known = {pid: one for pid, one in self._known.items() if _runs(one.row)}
+        now_s, rests = time.monotonic(), table == self._table
+        if not rests or now_s - self._looked_s >= AGAIN_S:
+            self._find(displays)
+            self._table, self._looked_s = table, now_s
+            if rests:
+                self._tell_refused(displays, now_s)
+        for known in self._known.values():
+            with suppress(OSError, psutil.Error):  # it ends just now: the next look tells
+                _look(known, displays.get(known.session.display, []))
+        return [one.session for one in self._known.values() if one.seen]
 
     async def size(self, session: RdpSession) -> tuple[int, int]:
         known = await asyncio.to_thread(self._display, session)  # the person's home may be far away
         async with watched_display(known, asyncio.Event()) as display:
+            check_size(display.size)
             return display.size
 
     @asynccontextmanager
@@ -104,41 +109,40 @@ class Xrdp:
     async def noticed(self) -> None:
         await (self._notices.heard() if self._notices else asyncio.Event().wait())
 
-    def _look(self, display: int, sockets: list[UnixSocket], inodes: frozenset[int]) -> _Known | None:
-        """Return the session of the display; None: it is none. Raises OSError, psutil.Error."""
-        known = self._known.get(display)
-        if known is not None and known.seen and known.sockets == inodes and _runs(known):
-            return known
-        pid, uid = owner_of(str(SOCKETS / f"X{display}"))
-        server = psutil.Process(pid)
-        if known is None or (known.pid, known.began_s) != (pid, server.create_time()):
-            parent = server.parent()
-            if parent is None or Path(parent.exe()).name not in MANAGERS or parent.uids().real != ROOT:
-                return None
-            name, domain = _person(uid)
-            began_s = server.create_time()
-            session = RdpSession(f"{pid}.{round(began_s * 1000)}", display, name, uid, domain)
-            known = _Known(session, pid, began_s, inodes)
-        held = socket_inodes(pid)
-        connections = [one.inode for one in sockets if one.connected and one.inode in held]
-        client = _client(connections[-1]) if connections else ""
-        session = replace(known.session, connected=bool(connections), client=client)
-        seen = known.seen or session.connected or time.time() - known.began_s > BEGINS_S
-        return replace(known, session=session, sockets=inodes, seen=seen)
+    def _find(self, displays: Displays) -> None:
+        """Find the X servers that session managers have started."""
+        rows = process_rows()
+        managers: dict[int, bool] = {}
+        for pid, row in rows.items():
+            if pid in self._known or row.parent not in rows:
+                continue
+            with suppress(OSError, psutil.Error):  # it ends just now
+                if row.parent not in managers:
+                    managers[row.parent] = _is_manager(rows[row.parent])
+                if managers[row.parent] and (session := _session(row, displays)):
+                    self._known[pid] = _Known(session, row)
+
+    def _tell_refused(self, displays: Displays, now_s: float) -> None:
+        """Tell of xrdp sockets without a session: somebody pretends, or the agent does not see them."""
+        known = {one.session.display for one in self._known.values()}
+        refused = [number for number in sorted(displays) if number not in known]
+        if refused and now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            log.warning("displays_refused", count=len(refused), first=refused[0])
 
     def _display(self, session: RdpSession) -> Display:
         """The display with its cookie. Raises Unavailable (display.cookie, display.gone)."""
-        return Display(session.display, self._cookie(session), session.uid)
-
-    def _cookie(self, session: RdpSession) -> bytes:
-        pid = int(session.key.split(".")[0])
+        pid, began = map(int, session.key.split("."))
         try:
             server = psutil.Process(pid)
-            options, home = server.cmdline(), server.cwd()
-        except psutil.Error:
-            options, home = [], pwd.getpwuid(session.uid).pw_dir
+            options, home, gid = server.cmdline(), server.cwd(), server.gids().real
+            if row_of(pid).began != began:
+                raise psutil.NoSuchProcess(pid)
+        except (OSError, psutil.Error):
+            raise Unavailable("there is no display to record: it has ended", code="display.gone") from None
         named = options[options.index(AUTH_OPTION) + 1] if AUTH_OPTION in options[:-1] else ".Xauthority"
-        return read_cookie(Path(home) / named, session.display, session.uid)
+        cookie = read_cookie(Path(home) / named, session.display, session.uid, gid)
+        return Display(session.display, cookie, session.uid)
 
 
 @asynccontextmanager
@@ -160,11 +164,51 @@ async def rdp_host(notices: Path) -> AsyncIterator[RdpHost]:
         heard.close()
 
 
-def _runs(known: _Known) -> bool:
+def _runs(row: Row) -> bool:
     try:
-        return bool(psutil.Process(known.pid).create_time() == known.began_s)
-    except psutil.Error:
+        now = row_of(row.pid)
+    except FileNotFoundError:
         return False
+    except OSError:  # it cannot be seen now: a session ends only when that is known
+        return True
+    return now.began == row.began and not now.has_ended
+
+
+def _is_manager(row: Row) -> bool:
+    if row.name not in MANAGERS:
+        return False
+    process = psutil.Process(row.pid)
+    return Path(process.exe()).name in MANAGERS and set(process.uids()) == {ROOT}
+
+
+def _session(row: Row, displays: Displays) -> RdpSession | None:
+    """Return the session of a child of a manager; None: it is none. Raises OSError, psutil.Error."""
+    server = psutil.Process(row.pid)
+    if Path(server.exe()).name != X_SERVER or os.stat(f"/proc/{row.pid}/exe").st_uid != ROOT:
+        return None
+    held, uid = socket_inodes(row.pid), server.uids().real
+    own = (
+        number
+        for number, some in displays.items()
+        if any(one.listening and one.inode in held for one in some)
+    )
+    display = min(own, default=None)
+    if display is None or row_of(row.pid).began != row.began:
+        return None
+    name, domain = _person(uid)
+    return RdpSession(f"{row.pid}.{row.began}", display, name, uid, domain, connected=False)
+
+
+def _look(known: _Known, sockets: list[UnixSocket]) -> None:
+    """See whether a client is connected. Raises OSError, psutil.Error."""
+    inodes = frozenset(one.inode for one in sockets)
+    if inodes != known.sockets:
+        held = socket_inodes(known.row.pid)
+        connections = [one.inode for one in sockets if one.connected and one.inode in held]
+        client = _client(connections[-1], known.session.uid) if connections else ""
+        known.session = replace(known.session, connected=bool(connections), client=client)
+        known.sockets = inodes
+    known.seen = known.seen or known.session.connected or known.row.age_s > BEGINS_S
 
 
 def _person(uid: int) -> tuple[str, str]:
@@ -180,23 +224,30 @@ def _person(uid: int) -> tuple[str, str]:
     return name, domain
 
 
-def _client(inode: int) -> str:
-    """The address of the client behind a connection of an X server; empty: it is not known."""
+def _client(inode: int, uid: int) -> str:
+    """The address of the client behind a connection of an X server; empty: not known. uid: of the person."""
     peer = peer_inode(inode)
     if not peer:
         return ""
-    gateways = [one for one in psutil.process_iter(["name"]) if one.info["name"] == GATEWAY]
     ports: set[int] = set()
     holder = None
-    for one in gateways:
-        try:
+    for one in psutil.process_iter(["name"]):
+        with suppress(OSError, psutil.Error):
+            if one.info["name"] != GATEWAY or not _is_gateway(one, uid):
+                continue
             links = one.net_connections("tcp")
             ports |= {link.laddr.port for link in links if link.status == psutil.CONN_LISTEN}
             if peer in socket_inodes(one.pid):
                 holder = links
-        except (OSError, psutil.Error):
-            continue
     for link in holder or ():
         if link.raddr and link.laddr.port in ports:
             return str(link.raddr.ip).removeprefix("::ffff:")
     return ""
+
+
+def _is_gateway(process: psutil.Process, person: int) -> bool:
+    """Whether it runs as root or as xrdp's own user. Raises psutil.Error."""
+    allowed = {ROOT}
+    with suppress(KeyError):
+        allowed.add(pwd.getpwnam(SERVICE_USER).pw_uid)
+    return set(process.uids()) <= allowed and (person == ROOT or person not in process.uids())

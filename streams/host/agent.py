@@ -5,8 +5,8 @@
    parts (`disconnected`, `reconnected`).
 3. The notice is shown when a client connects. Its part (`notice.` and the digest of its text) begins when the
    display says that it is visible: so the evidence names the text that the person saw.
-4. A recording that fails begins again as another session, after a pause, as long as its RDP session runs. A
-   recording that somebody stopped does not begin again.
+4. After a failure or the end of its source, a recording begins again as another session, after a pause.
+   Only a recording that the platform has ended does not begin again.
 5. One session never waits for another. At most MOST are recorded at once; more are refused, with a log line.
 6. After a crash of the agent, its recordings are silent, and the platform ends them. The next agent finds the
    same RDP sessions, and records them as new sessions.
@@ -33,8 +33,13 @@ LOOK_S = 1.0
 EAGER_S, EAGER_LOOK_S = 10.0, 0.2
 """After a notice the host is looked at more often: its session takes a moment to begin."""
 MOST = 250
-RETRY_S, RETRY_MOST_S = 1.0, 60.0
-"""Between two recordings of one session that failed; each time twice as long, up to the most."""
+TELL_S = 60.0
+"""A host that cannot be looked at is told in the log at most so often."""
+CHANGE_S = 2.0
+"""A client that comes and goes more often makes no more parts than one each."""
+RETRY_S, RETRY_MOST_S = 3.0, 60.0
+"""Between two recordings of one session; each time twice as long, up to the most. At first longer than a
+look: a session that has ended is not recorded again."""
 ENCODER = "x264"
 DISCONNECTED, RECONNECTED, NOTICE = "disconnected", "reconnected", "notice"
 """Reasons of a part."""
@@ -67,6 +72,8 @@ class Followed:
     """The last one."""
     notice: "asyncio.Task[None] | None" = None
     """It is shown now."""
+    rests_until_s: float = 0
+    """No client comes or goes before then."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the RDP session has ended, or the agent ends."""
 
@@ -80,7 +87,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unfollowed: set[str] = set()
         """Sessions beyond MOST."""
-        self._eager_until_s = 0.0
+        self._eager_until_s = self._tell_s = 0.0
         self._notices: set[asyncio.Task[None]] = set()
 
     @property
@@ -104,8 +111,8 @@ class Agent:
             while not stop.is_set():
                 try:
                     self._compare(await asyncio.to_thread(self._rdp.sessions))
-                except OSError as error:
-                    log.error("host_unseen", error=error)
+                except Exception as error:  # of any kind: all recordings go on
+                    self._unseen(error)
                 look_s = EAGER_LOOK_S if clock() < self._eager_until_s else LOOK_S
                 await asyncio.wait({stopping, hearing}, timeout=look_s, return_when=asyncio.FIRST_COMPLETED)
                 if hearing.done():
@@ -117,6 +124,13 @@ class Agent:
                 followed.over.set()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await cancelled(hearing, stopping, *self._notices)
+
+    def _unseen(self, error: Exception) -> None:
+        """Tell that the host could not be looked at. Its sessions go on as they were."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._tell_s:
+            self._tell_s = now_s + TELL_S
+            log.error("host_unseen", error=error)
 
     def _compare(self, running: list[RdpSession]) -> None:
         """Follow the sessions that began, tell the recordings of changes, leave those that ended."""
@@ -131,13 +145,22 @@ class Agent:
             if known is None:
                 self._follow(one)
                 continue
-            before, known.rdp = known.rdp, one
-            if before.connected != one.connected:
-                reason = RECONNECTED if one.connected else DISCONNECTED
-                log.info(f"rdp_session_{reason}", display=one.display)
-                if known.source is not None:
-                    known.source.cut(reason)
-                    self._begin_notice(known)
+            self._change(known, one)
+
+    def _change(self, known: Followed, now: RdpSession) -> None:
+        """Tell the recording that a client has come or gone; a later look tells it if it is too soon."""
+        now_s = asyncio.get_running_loop().time()
+        if known.rdp.connected != now.connected:
+            if now_s < known.rests_until_s:
+                return
+            known.rests_until_s = now_s + CHANGE_S
+            reason = RECONNECTED if now.connected else DISCONNECTED
+            log.info(f"rdp_session_{reason}", display=now.display)
+            if known.source is not None:
+                known.source.cut(reason)
+            known.rdp = now
+            self._begin_notice(known)
+        known.rdp = now
 
     def _follow(self, rdp: RdpSession) -> None:
         if len(self._tasks) >= MOST:
@@ -153,23 +176,19 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     async def _keep(self, followed: Followed) -> None:
-        """Record the session, again after a failure, until it is over or somebody has stopped it."""
+        """Record the session, again after each end, until it is over or the platform has ended it."""
         clock, wait_s = asyncio.get_running_loop().time, RETRY_S
         while not followed.over.is_set():
             began_s = clock()
             try:
-                broken = await self._record(followed)
+                if await self._record(followed):
+                    return
             except LucidError as error:
-                broken = error
+                log.warning("rdp_session_unrecorded", display=followed.rdp.display, error=error)
             except Exception:
                 log.exception("rdp_session_unrecorded", display=followed.rdp.display)
-            else:
-                if broken is None:
-                    return
             finally:
                 followed.source = None
-            if broken is not None:
-                log.warning("rdp_session_unrecorded", display=followed.rdp.display, error=broken)
             if clock() - began_s > RETRY_MOST_S:
                 wait_s = RETRY_S
             with suppress(TimeoutError):
@@ -177,10 +196,11 @@ class Agent:
                     await followed.over.wait()
             wait_s = min(2 * wait_s, RETRY_MOST_S)
 
-    async def _record(self, followed: Followed) -> LucidError | None:
-        """Record the session once. Returns the error that broke it off; None: it ended in order.
+    async def _record(self, followed: Followed) -> bool:
+        """Record the session once. Returns whether the platform has ended it.
 
-        Raises the errors of the display, of `start_session` and of `record_session`.
+        Raises the errors of the display, of `start_session` and of `record_session`, and the one that broke
+        the recording off.
         """
         capture = self._capture(*await self._rdp.size(followed.rdp))
         about = About(
@@ -201,14 +221,18 @@ class Agent:
             log.info("rdp_session_recorded", display=followed.rdp.display, session=grant.session)
             self._begin_notice(followed)
             sent = await record_session(self._jet, grant, source, ENCODER, recording, followed.over)
+        ended_elsewhere = recording.state == "ending" and not sent.unheard
         recording.progress, recording.error = sent.progress, sent.broken
         recording.state = "ended" if sent.broken is None else "failed"
-        return sent.broken
+        if sent.broken is not None:
+            raise sent.broken
+        return ended_elsewhere
 
     def _begin_notice(self, followed: Followed) -> None:
-        """Show the notice if a client is connected, unless it is shown already."""
-        running = followed.notice is not None and not followed.notice.done()
-        if not self._plan.notice or running or not followed.rdp.connected:
+        """Show the notice if a client is connected. An earlier one is over: its client has gone."""
+        if followed.notice is not None:
+            followed.notice.cancel()
+        if not self._plan.notice or not followed.rdp.connected or followed.source is None:
             return
         followed.notice = asyncio.create_task(self._tell(followed))
         self._notices.add(followed.notice)

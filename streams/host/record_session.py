@@ -22,6 +22,7 @@ from schemas.errors import LucidError, NoSpace, Unavailable
 from schemas.events.session import EndRequested, State, Transition
 from schemas.ports import Jet, Source
 from schemas.ports.messages import Message
+from schemas.types import ForcedEnd
 from streams.control.client import call
 from streams.event_store.session_log import read_event
 from streams.host.publisher import Grant, Progress, Publisher
@@ -33,6 +34,7 @@ log = logger("lucid.record")
 
 ENDING = frozenset({State.STOPPING, State.STOPPED, State.CLEANUP, State.DESTROYED})
 PAUSING = frozenset({State.PAUSING, State.PAUSED})
+HOST_LOST: ForcedEnd = "host_lost"
 FAILED = "recorder.failed"
 """Reason of the gap after a failure of the recorder itself."""
 
@@ -56,6 +58,8 @@ class Sent:
 
     progress: Progress
     broken: LucidError | None = None
+    unheard: bool = False
+    """The platform has ended it because it did not hear this host."""
 
 
 async def record_session(
@@ -65,11 +69,11 @@ async def record_session(
 
     Raises the error that kept it from ending in order, after the platform was asked to end it.
     """
-    whole = aborted = False
+    whole, forced = False, ""
 
-    def end(by_platform: bool) -> None:
-        nonlocal aborted
-        aborted = by_platform
+    def end(by_platform: str) -> None:
+        nonlocal forced
+        forced = by_platform
         source.stop()
         publisher.stop_waiting()
         if not whole:
@@ -81,8 +85,8 @@ async def record_session(
         try:
             broken = await _send_all(source, publisher, encoder)
             whole = True  # from now on our own `final` stops the session
-            if aborted:
-                return Sent(await publisher.leave(), broken)
+            if forced:
+                return Sent(await publisher.leave(), broken, forced == HOST_LOST)
             return await _finish(publisher, broken)
         finally:
             await cancelled(stopping)
@@ -139,37 +143,37 @@ async def _abort(jet: Jet, grant: Grant, reason: str, view: RecordingView) -> No
         return
 
 
-async def _watch(jet: Jet, publisher: Publisher, stop: asyncio.Event, end: Callable[[bool], None]) -> None:
+async def _watch(jet: Jet, publisher: Publisher, stop: asyncio.Event, end: Callable[[str], None]) -> None:
     """Pause with the session; call `end` when the person asks or the session is ended elsewhere.
 
-    end: takes whether the platform writes the end of the recording itself.
+    end: takes the kind of the end that the platform writes itself; empty: this host writes it.
     """
     session = publisher.grant.session
 
-    async def elsewhere() -> bool:
+    async def elsewhere() -> str:
         events = jet.follow(subjects.LIFECYCLE, [subjects.lifecycle(session)])
         try:
             async for item in events:
                 event = read_event(item.data) if isinstance(item, Message) else None
                 if isinstance(event, EndRequested):
-                    return True
+                    return event.end
                 if isinstance(event, Transition):
                     if event.to_state in ENDING:
-                        return False
+                        return ""
                     if event.to_state in PAUSING:
                         publisher.pause_sending(event.reason)
                     elif event.to_state == State.ACTIVE:  # an error does not end a pause
                         publisher.resume_sending()
-            return False
+            return ""
         finally:
             await events.close()
 
     asked, heard = asyncio.create_task(stop.wait()), asyncio.create_task(elsewhere())
     try:
         await asyncio.wait({asked, heard}, return_when=asyncio.FIRST_COMPLETED)
-        by_platform = False
+        by_platform = ""
         try:
-            by_platform = heard.done() and heard.result()
+            by_platform = heard.result() if heard.done() else ""
         except Exception as error:
             log.error("session_unheard", session=session, error=error)
             await asked  # the person can still end it

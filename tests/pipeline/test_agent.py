@@ -26,15 +26,15 @@ PLAN = Plan("rdp-1", SETTINGS, PROFILES["standard"])
 class Screen:
     """A display that shows one block of bytes for each part, until it is stopped."""
 
-    def __init__(self, fails: bool = False) -> None:
+    def __init__(self, fails: bool = False, ends: bool = False) -> None:
         self.cuts: asyncio.Queue[str] = asyncio.Queue()
-        self._fails = fails
+        self._fails, self._ends = fails, ends
 
     async def __aiter__(self) -> AsyncIterator[bytes | NewPart]:
         yield bytes(1000)
         if self._fails:
             raise Unavailable("the encoder failed", code="capture.failed")
-        while reason := await self.cuts.get():
+        while not self._ends and (reason := await self.cuts.get()):
             yield NewPart(reason)
             yield bytes(1000)
 
@@ -53,11 +53,19 @@ class Host:
     failures: int = 0
     """So many displays fail before one works."""
     opened: int = 0
+    bugs: int = 0
+    """So many displays raise an error that nobody knows."""
+    ending: int = 0
+    """So many displays end by themselves."""
+    unseen: Exception | None = None
+    """No look succeeds."""
     blind: bool = False
     """No notice becomes visible."""
     notice: asyncio.Event = field(default_factory=asyncio.Event)
 
     def sessions(self) -> list[RdpSession]:
+        if self.unseen is not None:
+            raise self.unseen
         return list(self.now)
 
     async def size(self, session: RdpSession) -> tuple[int, int]:
@@ -66,7 +74,9 @@ class Host:
     @asynccontextmanager
     async def source(self, session: RdpSession, picture: Picture) -> AsyncIterator[Screen]:
         self.opened += 1
-        yield Screen(self.opened <= self.failures)
+        if self.opened <= self.bugs:
+            raise OSError("too many open files")
+        yield Screen(self.opened <= self.failures, self.opened <= self.ending)
 
     async def tell(self, session: RdpSession, text: str, seconds: float, shown: Callable[[], None]) -> None:
         if not self.blind:
@@ -162,6 +172,37 @@ async def test_a_recording_that_breaks_begins_again(server: NatsServer, tmp_path
                 await world.until(broken, "STOPPED")
             await world.until(names[2], "ACTIVE")
         await world.until(names[2], "STOPPED")
+
+
+@pytest.mark.parametrize("kind", ["bugs", "ending"])
+async def test_a_source_that_fails_or_ends_is_followed_by_another(
+    server: NatsServer, tmp_path: Path, kind: str
+) -> None:
+    """Breaks: after one error, or one trick of the person, the rest of the day is not recorded."""
+    async with system(server, tmp_path) as world:
+        host = Host([ALICE], bugs=int(kind == "bugs"), ending=int(kind == "ending"))
+        async with agent_on(world, host):
+            await until(lambda: host.opened == 2)
+            names = await sessions(world, lambda names: len(names) == (1 if kind == "bugs" else 2))
+            await world.until(names[-1], "ACTIVE")
+        await world.until(names[-1], "STOPPED")
+
+
+async def test_a_host_that_cannot_be_seen_ends_no_recording(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Breaks: a user makes a look fail, and all recordings of the host end, or the log fills the disk."""
+    async with system(server, tmp_path) as world:
+        host = Host([ALICE])
+        async with agent_on(world, host) as agent:
+            await recording(agent, 1)
+            host.unseen = ValueError("a line of a table")
+            await until(lambda: "host_unseen" in caplog.text)
+            await asyncio.sleep(10 * module.LOOK_S)
+            host.unseen, host.now = None, [ALICE, BOB]
+            await recording(agent, 2)
+            assert [one.rdp for one in agent.followed] == [ALICE, BOB]
+        assert caplog.text.count("host_unseen") == 1
 
 
 async def test_a_recording_that_somebody_stopped_does_not_begin_again(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.capture.ffmpeg import encode
-from infra.capture.x11_display import Display, written_cookie
+from infra.capture.x11_cookie import written_cookie
+from infra.capture.x11_display import Display
 from infra.capture.x11_notice import show_notice
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.machine.x_display import COOKIE, Person, program, xvfb

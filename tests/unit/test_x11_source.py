@@ -3,18 +3,20 @@
 import asyncio
 import os
 import signal
+import socket
 import tempfile
 from pathlib import Path
 
 import psutil
 import pytest
 
-from infra.capture import x11_source
+from infra.capture import x11_display, x11_source
 from infra.capture.ffmpeg import decode
 from infra.capture.x11_display import Display
 from infra.capture.x11_source import X11Source
 from schemas.errors import Unavailable
 from schemas.ports.processes import NewPart, Picture
+from tests.support.machine.absent import absent
 from tests.support.machine.waiting import PATIENCE_S, until
 from tests.support.machine.x_display import COOKIE, Person, xvfb
 
@@ -76,7 +78,6 @@ async def test_each_size_of_a_display_is_a_part_that_plays(tmp_path: Path) -> No
         ("reconnected", 1024, 768),
     ]
     assert recorded.sizes(tmp_path) == expected
-    assert [new.lost_s for new, _ in recorded.parts] == [0, 0, 0, 0]
 
 
 async def test_an_encoder_that_dies_costs_a_declared_moment(tmp_path: Path) -> None:
@@ -84,15 +85,90 @@ async def test_an_encoder_that_dies_costs_a_declared_moment(tmp_path: Path) -> N
     with xvfb(tmp_path) as number:
         recorded = Recorded(X11Source(Display(number, COOKIE), PICTURE))
         await recorded.has(1)
-        for child in psutil.Process().children():
-            if "ffmpeg" in child.name():
-                child.send_signal(signal.SIGKILL)
+        encoder().send_signal(signal.SIGKILL)
         await recorded.has(2)
         recorded.source.stop()
         await recorded.ended()
     new, _ = recorded.parts[1]
     assert (new.reason, 0 < new.lost_s < PATIENCE_S) == ("encoder_exit", True)
     assert recorded.sizes(tmp_path, 1) == [("encoder_exit", 1024, 768)]  # the first one may lack its end
+
+
+async def test_a_size_that_cannot_be_recorded_is_a_declared_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Breaks: a person makes the display enormous, and is not recorded for the rest of the day."""
+    monkeypatch.setattr(x11_source, "HOLE_S", 0.0)
+    monkeypatch.setattr(x11_display, "PIXELS_MOST", 700 * 500)
+    with xvfb(tmp_path, screen="640x480x24") as number:
+        person, recorded = Person(tmp_path, number), Recorded(X11Source(Display(number, COOKIE), PICTURE))
+        await recorded.has(1)
+        monkeypatch.setattr(x11_display, "PIXELS_MOST", 500 * 500)
+        recorded.source.cut("reconnected")
+        await asyncio.sleep(1)
+        assert len(recorded.parts) == 1
+        await asyncio.to_thread(person.resize, "480x320")
+        await until(lambda: b"mdat" in recorded.parts[-1][1] and len(recorded.parts) > 1)
+        recorded.source.stop()
+        await recorded.ended()
+    assert recorded.parts[1][0].lost_s > 0
+
+
+@pytest.mark.parametrize("ends", ["stop", "display"])
+async def test_time_without_a_picture_is_declared_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Breaks: the last minute of a session has no picture, and nobody can tell it from an idle screen."""
+    monkeypatch.setattr(x11_source, "HOLE_S", 0.0)
+    with xvfb(tmp_path) as number:
+        recorded = Recorded(X11Source(Display(number, COOKIE), PICTURE))
+        await recorded.has(1)
+        monkeypatch.setattr(x11_display, "PIXELS_MOST", 0)
+        recorded.source.cut("disconnected")
+        if ends == "stop":
+            await asyncio.sleep(1)
+            recorded.source.stop()
+            await recorded.ended()
+    await recorded.ended()
+    new, data = recorded.parts[1]
+    assert (new.reason, new.lost_s > 0, bytes(data)) == ("disconnected", True, b"")
+
+
+async def test_an_encoder_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks: an encoder gives no picture for hours, and the session looks recorded."""
+    monkeypatch.setattr(x11_source, "STALL_S", 3.0)
+    with xvfb(tmp_path) as number:
+        recorded = Recorded(X11Source(Display(number, COOKIE), PICTURE))
+        await recorded.has(1)
+        encoder().send_signal(signal.SIGSTOP)
+        await recorded.has(2)
+        recorded.source.stop()
+        await recorded.ended()
+    assert recorded.parts[1][0].reason == "encoder_exit"
+    assert recorded.parts[1][0].lost_s > 0
+
+
+async def test_a_picture_goes_to_nobody_else_on_its_way(tmp_path: Path) -> None:
+    """Breaks: any user of the host reads the screens of all others, or gets their cookies."""
+    if os.geteuid() != 0:
+        absent("a private network", "run as root")
+    with xvfb(tmp_path) as number, socket.socket(socket.AF_UNIX) as thief:
+        thief.bind(f"\0/tmp/.X11-unix/X{number}")
+        thief.listen()
+        thief.setblocking(False)
+        recorded = Recorded(X11Source(Display(number, COOKIE), PICTURE))
+        await recorded.has(1)
+        maps = [one.path for one in encoder().memory_maps(grouped=True)]
+        recorded.source.stop()
+        await recorded.ended()
+        with pytest.raises(BlockingIOError):
+            thief.accept()
+    assert [path for path in maps if "SYSV" in path] == []
+
+
+def encoder() -> psutil.Process:
+    (found,) = (child for child in psutil.Process().children() if "ffmpeg" in child.name())
+    return found
 
 
 async def test_a_recording_ends_with_its_display(tmp_path: Path) -> None:

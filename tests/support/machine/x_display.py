@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from infra.capture.x11_display import written_cookie
+from infra.capture.x11_cookie import written_cookie
 from tests.support.machine.absent import absent
 
 SCREEN = "1024x768x24"
@@ -30,7 +30,7 @@ def xvfb(folder: Path, cookie: bytes = COOKIE, screen: str = SCREEN) -> Iterator
     read, write = os.pipe()
     with open(read, "rb") as told, open(folder / "xvfb.log", "wb") as log:
         command = [program("Xvfb"), "-displayfd", str(write), "-screen", "0", screen]
-        options = ["-nolisten", "tcp", "-noreset", "-auth", str(known)]
+        options = ["-nolisten", "tcp", "-nolisten", "local", "-noreset", "-auth", str(known)]
         server = subprocess.Popen([*command, *options], pass_fds=(write,), stdout=log, stderr=log)
         os.close(write)
         try:
