@@ -2,12 +2,11 @@
 
 1. The answer is exact at one sequence of CHUNKS and one of DEAD, which it names.
 2. The streams tell the stage. The worker that has the chunk tells how often it tried it; without an answer
-   within ASK_S the tries are not known.
+   in form within ASK_S the tries are not known.
 3. A sealed session is told from its log alone: every chunk that was not lost is stored.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from schemas import subjects
 from schemas.config.logs import logger
 from schemas.errors import LucidError
 from schemas.events.session import State
+from schemas.events.tries import Try, read_tries
 from streams.event_store.recordings import Recordings
 from streams.projections.session_places import PlacesOfSessions, SessionPlaces
 
@@ -27,6 +27,7 @@ PAGE_MOST = 1000
 """Chunks in one answer, at most 600 bytes each."""
 ASK_S = 0.5
 TEXT_MOST = 200
+NO_TRY = Try()
 RESTING = (State.ERROR, State.CLEANUP, State.DESTROYED)
 """States in which no chunk moves on."""
 
@@ -75,15 +76,14 @@ class Where:
         async with self._places.of(session) as found:
             return {**_sums(session, found), "waiting": _waiting(found, sent)}
 
-    async def _tries(self, session: Session) -> Mapping[str, Any] | None:
-        """The tries that the session's worker tells, by sequence in CHUNKS; None: no worker answers."""
+    async def _tries(self, session: Session) -> Mapping[int, Try] | None:
+        """The tries that the session's worker tells, by sequence in CHUNKS; None: they are not known."""
         try:
             subject = subjects.tries(subjects.partition(session.id))
-            answer: dict[str, Any] = json.loads(await self._recordings.jet.request(subject, b"", ASK_S))
-        except (LucidError, ValueError, TimeoutError) as error:
+            return read_tries(await self._recordings.jet.request(subject, b"", ASK_S))
+        except (LucidError, TimeoutError) as error:
             log.info("tries_unknown", session=session.id, error=error)
             return None
-        return answer
 
 
 def _waiting(found: SessionPlaces, sent: int) -> int:
@@ -112,7 +112,7 @@ def _sums(session: Session, found: SessionPlaces) -> Body:
 
 
 def _moving(
-    session: Session, asked: WhereAsked, found: SessionPlaces, tries: Mapping[str, Any] | None
+    session: Session, asked: WhereAsked, found: SessionPlaces, tries: Mapping[int, Try] | None
 ) -> Body:
     chunks, losses, sums = found.chunks, session.losses, _sums(session, found)
     pending, each_us, now_us = chunks.pending(losses), sums["chunk_us"], sums["now_us"]
@@ -130,7 +130,7 @@ def _behind(page: list[Body], more: int) -> Body:
 
 
 def _shown(
-    chunks: ChunkPlaces, index: int, losses: Mapping[int, str], tries: Mapping[str, Any] | None
+    chunks: ChunkPlaces, index: int, losses: Mapping[int, str], tries: Mapping[int, Try] | None
 ) -> Body:
     place, stage = chunks.places[index], chunks.shown(index, losses)
     attempts: int | None = None
@@ -141,9 +141,9 @@ def _shown(
     elif stage == LOST:
         error = _loss(losses[index])
     elif stage != STORED and tries is not None:
-        deliveries, _, code, text, *_ = tries.get(str(place.seq)) or (0, False, "", "")
-        attempts = deliveries
-        error = {"stage": stage, "code": code, "message": text} if code else None
+        found = tries.get(place.seq, NO_TRY)
+        attempts = found.deliveries
+        error = {"stage": stage, "code": found.code, "message": found.text} if found.code else None
     return _row(
         index,
         stage,
@@ -165,9 +165,9 @@ def _loss(reason: str) -> Body:
     return {"stage": "record", "code": reason, "message": "its loss was accepted"}
 
 
-def _busy(place: Place, stage: str, tries: Mapping[str, Any] | None) -> bool:
+def _busy(place: Place, stage: str, tries: Mapping[int, Try] | None) -> bool:
     """Whether a worker has a job of the chunk now."""
-    return bool(tries and stage not in (STORED, DEAD, LOST) and (tries.get(str(place.seq)) or (0, False))[1])
+    return bool(tries and stage not in (STORED, DEAD, LOST) and tries.get(place.seq, NO_TRY).busy)
 
 
 def _settled(session: Session, asked: WhereAsked) -> Body:

@@ -3,12 +3,11 @@
 1. A file counts at least LEAST_BYTES: many small files cost the disk more than their bytes.
 2. While a worker has a message that waits longer than LAG_S, the scrub waits for YIELD_S at most. Then it
    reads for LOOK_S, and so on: a message that waits for ever leaves it a tenth of the rate.
-3. A worker that does not answer hinders nothing: it has no work of its own to disturb.
+3. A worker that does not answer, or not in form, hinders nothing: it has no work of its own to disturb.
 4. Both times of a message are the server's: no clock of ours is compared with it.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TypeVar
 
 from schemas import subjects
 from schemas.errors import LucidError
+from schemas.events.tries import read_tries
 from schemas.ports import Jet
 
 LEAST_BYTES = 16 << 10
@@ -94,7 +94,7 @@ async def lag_s(jet: Jet) -> float:
 
 async def _oldest_us(jet: Jet, p: int) -> int:
     try:
-        tries = json.loads(await jet.request(subjects.tries(p), b"", ASK_S))
-        return min((int(one[4]) for one in tries.values() if one[1] and one[4]), default=0)
-    except (LucidError, ValueError, TimeoutError, IndexError):
+        tries = read_tries(await jet.request(subjects.tries(p), b"", ASK_S)).values()
+        return min((one.published_us for one in tries if one.busy and one.published_us), default=0)
+    except (LucidError, TimeoutError):
         return 0

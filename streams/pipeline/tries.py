@@ -5,17 +5,15 @@
 3. At most FAILED_KEPT messages that were handed back are remembered, the newest ones.
 """
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from schemas import subjects
 from schemas.errors import LucidError
+from schemas.events.tries import TEXT_MOST, Try, write_tries
 from schemas.ports.messages import Message
 
 FAILED_KEPT = 1000
-TEXT_MOST = 200
-"""Characters of an error: 1,000 errors fit into one answer."""
 
 
 @dataclass(slots=True)
@@ -64,14 +62,11 @@ class Tries:
         self._failed.pop(message.seq, None)
 
     def answer(self, partition: int) -> bytes:
-        """The messages of one partition: JSON, by sequence `[deliveries, busy, code, text, published_us]`.
-
-        published_us: the time of the message by the server's clock.
-        """
+        """The messages of one partition (schemas/events/tries.py)."""
         found = {
-            str(seq): (one.deliveries, one.busy, one.code, one.text, one.published_us)
+            seq: Try(one.deliveries, one.busy, one.code, one.text, one.published_us)
             for tries in (self._failed, self._known)
             for seq, one in tries.items()
             if one.partition == partition
         }
-        return json.dumps(found).encode()
+        return write_tries(found)

@@ -1,6 +1,5 @@
 """An alarm of the scrub stays until its place is good or a person knows it; nothing starves a pass."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.events.scrub import ScrubState, read_state, write_state
+from schemas.events.tries import Try, write_tries
 from streams.control.client import call
 from streams.evidence import scrub_pace
 from streams.roles.services import run_conductor, run_worker
@@ -143,7 +143,7 @@ async def test_a_message_that_waits_for_ever_does_not_end_the_proofs(
         async with running(run_worker, world), running(run_conductor, world):
             await world.answered()
             await sealed(world)
-        old = json.dumps({"demo-09 0": [0, 1, 0, 0, 1_000_000]}).encode()
+        old = write_tries({7: Try(busy=True, published_us=1_000_000)})
         async with world.jet.serve(subjects.tries(3), lambda: old), running(run_conductor, world):
             await world.answered()
             number = (await asked(world))["pass"]["number"]

@@ -19,8 +19,9 @@ from schemas.types import Frozen
 from streams.control.client import call
 from streams.event_store.session_log import SessionLog
 from streams.projections.session_places import PlacesOfSessions
+from streams.roles.services import run_conductor, run_worker
 from tests.support.machine.waiting import PATIENCE_S
-from tests.support.pipeline.conducted import World, system
+from tests.support.pipeline.conducted import World, connected, running, system
 from tests.support.pipeline.prepared import Prepared
 from tests.support.pipeline.processes import processes
 
@@ -168,3 +169,29 @@ async def test_a_first_look_at_a_long_session_reads_all_events_only_of_its_end(
         assert sum(stage == "stored" for stage in wanted.values()) >= 25
         begin = next((index for index in sorted(wanted) if wanted[index] != "stored"), len(wanted))
         assert types.count("Recorded") <= len(wanted) - begin + 2, "chunks are stored side by side"
+
+
+@pytest.mark.parametrize("answer", [b"[]", b'{"%d": [1]}', b'{"%d": [1, true, "", "", "x"]}'])
+async def test_a_worker_that_answers_in_another_form_leaves_the_tries_unknown(
+    server: NatsServer, tmp_path: Path, answer: bytes
+) -> None:
+    """Breaks: one wrong worker, and nobody can ask any more where a chunk is."""
+    async with connected(server, tmp_path) as world, running(run_conductor, world):
+        await world.answered()
+        async with running(run_worker, world):
+            host = await world.start("demo-01")
+            uid = (await world.ask("show", "demo-01"))["uid"]
+            world.data.chunks.mkdir(parents=True, exist_ok=True)
+            (world.data.chunks / uid).write_text("in the way")
+            await host.record(14)
+            async with asyncio.timeout(PATIENCE_S):
+                while (await whole(world.jet, "demo-01"))["stages"] != {"store": 2}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        proven = await world.jet.last(subjects.CHUNKS, subjects.chunk("proven", "demo-01"))
+        assert proven is not None
+        raw = answer.replace(b"%d", str(proven.seq).encode())
+        async with world.jet.serve(subjects.tries(subjects.partition("demo-01")), lambda: raw):
+            found = await whole(world.jet, "demo-01")
+        assert {(one["stage"], one["attempts"], one["busy"]) for one in found["chunks"]} == {
+            ("store", None, False)
+        }
