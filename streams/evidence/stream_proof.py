@@ -5,9 +5,11 @@
 2. A hole is judged by the leader, message by message or subject by subject: a replica that lags, and a
    session that is destroyed meanwhile, are no finding.
 3. The audit chain must hold the entries of its signed heads, and the last entry of the pass before.
-4. A stream is read in one go: after a kill it is read from its beginning. Fragments are read with their
+4. Messages that come during the check are not compared. A subject is counted between two looks at its last
+   message: new messages neither look like a hole nor hide one.
+5. A stream is read in one go: after a kill it is read from its beginning. Fragments are read with their
    session (session_proof.py).
-5. Nothing here can be repaired: these events have no other source.
+6. Nothing here can be repaired: these events have no other source.
 """
 
 import asyncio
@@ -47,6 +49,10 @@ MESSAGES, BATCH_BYTES = 256, 1 << 20
 """Of one read."""
 MESSAGE_BYTES = 4096
 """A message counts at least so much: its check costs more than its bytes."""
+UNKNOWN = 1 << 62
+"""The sequence of a last message that cannot be read: all others are."""
+COUNTED_MOST = 5
+"""How often a subject that goes on meanwhile is counted again."""
 CONFIRMED_MOST = 1000
 """Missing messages that the leader is asked about."""
 TOLD_MOST = 200
@@ -170,16 +176,42 @@ class StreamProof:
                     yield subjects.session_of(subject), f"{read} of {counted} messages `{step}` can be read"
 
     async def _compared(self, stream: str, subject: str) -> tuple[int, int]:
-        """How many messages the server counts, and how many can be read. Asked twice before they differ."""
+        """How many messages the server counts, and how many can be read. Asked twice before they differ.
+
+        (0, 0): a subject that never rests has no exact count. The next pass compares it.
+        """
         counted = read = 0
         for _ in range(2):
-            counted = (await self.jet.subject_counts(stream, subject)).get(subject, 0)
-            read = 0
-            async for _message in self.jet.read_all(stream, subject):
-                read += 1
+            counted, last_seq = await self._counted(stream, subject)
+            read = await self._read_to(stream, subject, last_seq)
             if read >= counted:
                 break
         return counted, read
+
+    async def _counted(self, stream: str, subject: str) -> tuple[int, int]:
+        """The server's count of a subject, and the sequence up to which it counts; no count: (0, 0)."""
+        before = await self.jet.last(stream, subject)
+        for _ in range(COUNTED_MOST):
+            counted = (await self.jet.subject_counts(stream, subject)).get(subject, 0)
+            last = await self.jet.last(stream, subject)
+            seqs = [one.seq if one else UNKNOWN for one in (before, last)]
+            if seqs[0] == seqs[1]:
+                return counted, seqs[0]
+            before = last
+        return 0, 0
+
+    async def _read_to(self, stream: str, subject: str, last_seq: int) -> int:
+        """How many messages of a subject can be read up to `last_seq`, at the rate of the scrub."""
+        read = size = 0
+        async for message in self.jet.read_all(stream, subject):
+            if message.seq > last_seq:
+                break
+            read, size = read + 1, size + max(message.size, MESSAGE_BYTES)
+            if size >= BATCH_BYTES:
+                await self.pace.spend(size)
+                size = 0
+        await self.pace.spend(size)
+        return read
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
