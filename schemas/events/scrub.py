@@ -132,6 +132,8 @@ class ScrubState(Frozen):
     """There are more than ALARMS_MOST, by the pass that found them."""
     ends: dict[str, Count] = Field(default_factory=dict)
     """The last sequence that each stream was seen to have: it never falls."""
+    end_times: dict[str, TimeUs] = Field(default_factory=dict)
+    """The server's time of the message with that sequence; 0 or absent: unknown."""
     chain: ChainMark = ChainMark()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.config.logs import logger
-from schemas.errors import LucidError, RefusedByState, Unavailable
+from schemas.errors import Busy, LucidError, RefusedByState, Unavailable
 from schemas.ports import Signers, Views
 from schemas.ports.metrics import Meter
 from schemas.ports.scrub_place import ScrubPlace
@@ -30,6 +30,7 @@ from streams.evidence.scrub_pass import ScrubPass
 from streams.evidence.scrub_progress import ScrubProgress
 from streams.evidence.scrub_report import ScrubReport
 from streams.evidence.session_proof import SessionProof
+from streams.evidence.stream_ends import WATCH_S, StreamEnds
 from streams.evidence.stream_proof import StreamProof
 from streams.keys.keystore import KeyStore
 from streams.scheduling.clock import Clock, now_us
@@ -42,8 +43,6 @@ OWNER_S = 10.0
 GAP_S = 6 * 3600.0
 """The least time from the beginning of one pass to that of the next."""
 RETRY_S = 5.0
-WATCH_S = 60.0
-"""How often the ends of the streams are looked at while nothing else is done."""
 WISHES_MOST = 100
 
 log = logger("lucid.scrub")
@@ -88,13 +87,20 @@ class Scrub:
         """The state, for people. session: check it next. now: begin a pass, unless one is under way.
 
         Raises RefusedByState (scrub.off), Unavailable (scrub.elsewhere): nobody here can check.
+        Raises Busy (scrub.wishes).
         """
         if session or now:
             self._require_owner()
         if not self._is_owner:
             await self._progress.load(lambda: not self._is_owner)  # as its owner wrote it last
         self._forced = self._forced or (now and not self._progress.is_open)
-        if session and session not in self._wished and len(self._wished) < WISHES_MOST:
+        if session and session not in self._wished:
+            if len(self._wished) >= WISHES_MOST:
+                raise Busy(
+                    f"{len(self._wished)} sessions wait for their check",
+                    code="scrub.wishes",
+                    hint="ask again when they are checked: lucid scrub",
+                )
             self._wished.append(session)
         if session or now:
             self._wake.set()
@@ -142,6 +148,7 @@ class Scrub:
             begin_s = BEGIN_S
             while True:
                 try:
+                    await self._wishes(checks)
                     await checks.watch_ends()
                     await self._rest(begin_s)
                     begin_s = 0
@@ -151,7 +158,7 @@ class Scrub:
                     await asyncio.sleep(RETRY_S)
                 except Exception:
                     log.exception("scrub_failed")
-                    await asyncio.sleep(GAP_S)  # a bug: the same place would fail again at once
+                    await self._rest(GAP_S)  # a bug: the same place would fail again at once
         finally:
             self._is_owner = False
             disk.shutdown(wait=True, cancel_futures=True)
@@ -177,7 +184,15 @@ class Scrub:
         )
         streams = StreamProof(store.jet, parts.signers, self._pace, disk)
         return ScrubPass(
-            store, parts.views, parts.clock_us, self._progress, self._report, sessions, streams, self._wishes
+            store=store,
+            views=parts.views,
+            clock_us=parts.clock_us,
+            progress=self._progress,
+            report=self._report,
+            sessions=sessions,
+            streams=streams,
+            ends=StreamEnds(store, self._progress),
+            between=self._wishes,
         )
 
     async def _work(self, checks: ScrubPass) -> None:
@@ -202,6 +217,13 @@ class Scrub:
     async def _wishes(self, checks: ScrubPass) -> None:
         """Check the sessions that somebody asked for. They do not move the place of the pass."""
         while self._wished:
-            if await checks.wished(self._wished[0]):
-                self._checked.append(self._wished[0])
-            self._wished.pop(0)
+            name = self._wished[0]
+            try:
+                if await checks.wished(name):
+                    self._checked.append(name)
+            except LucidError:
+                raise  # an outage: it is tried again
+            except Exception:
+                self._wished.remove(name)  # a bug: it keeps no other from being checked
+                raise
+            self._wished.remove(name)

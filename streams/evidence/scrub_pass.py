@@ -3,6 +3,8 @@
 1. A pass that was broken off goes on: with the file of a sealed session, the session, or the stream.
 2. A session that is sealed in mid-pass, behind the place of the pass, is checked with those without a seal.
 3. An outage (Unavailable, NoSpace) of one session is tried TRIES times, then it is a finding.
+4. A list that does not follow the log is a finding, and the pass goes by the list that there is. The marks
+   of the pass claim no event that this list lacks.
 """
 
 import asyncio
@@ -23,16 +25,20 @@ from streams.evidence.proof_spans import session_span
 from streams.evidence.scrub_progress import ScrubProgress
 from streams.evidence.scrub_report import ScrubReport
 from streams.evidence.session_proof import SOURCE, Checked, Fault, SessionProof
-from streams.evidence.stream_proof import PROVEN, StreamProof, end_of, places_of
+from streams.evidence.stream_ends import StreamEnds
+from streams.evidence.stream_proof import PROVEN, StreamProof, places_of
 from streams.scheduling.clock import Clock
 
 LIST_S = 0.2
 """The pause while the read models lack events of the log."""
+LIST_WAIT_S = 300.0
+"""The longest wait of one pass for them."""
 PAGE = 200
 TRIES = 3
 SPAN = "prove session"
-WHOLE, LOG = "session", "log"
-"""Places of alarms: the session cannot be checked; its log cannot be read."""
+WHOLE, LOG, LIST = "session", "log", "list of sessions"
+"""Places of alarms: the session cannot be checked; its log cannot be read; the list lacks sessions."""
+BEHIND = "the list of sessions lacks events of the log: this pass may leave out sealed sessions"
 
 log = logger("lucid.scrub")
 
@@ -62,6 +68,7 @@ class ScrubPass:
     report: ScrubReport
     sessions: SessionProof
     streams: StreamProof
+    ends: StreamEnds
     between: "Callable[[ScrubPass], Awaitable[None]]"
     _failures: tuple[str, int] = ("", 0)
     """The session that an outage broke off, and how often."""
@@ -100,24 +107,31 @@ class ScrubPass:
         return is_checked
 
     async def watch_ends(self) -> None:
-        """Look whether a stream ends earlier than before."""
-        streams = {*self.store.recordings.streams, *PROVEN}
-        for stream in sorted(streams):
-            info, place = await self.store.jet.info(stream), end_of(stream)
-            if fault := self.progress.saw(stream, info.last_seq, place):
-                self._count(Checked(0, 0, 0, fault, place), "", placed=False)
+        """Look whether a stream was cut."""
+        async for checked in self.ends.look():
+            self._count(checked, "", placed=False)
         await self.report.note()
         await self.progress.checkpoint()
 
     async def _rest(self) -> None:
         await self.report.note()
-        await self.progress.checkpoint()
+        await self._go_on()
         await self.between(self)
+
+    async def _go_on(self) -> None:
+        """Between two looks: write the state, and watch the ends of the streams."""
+        await self.progress.checkpoint()
+        if self.ends.is_due:
+            try:
+                await self.watch_ends()
+            except LucidError as error:  # no fault of the session that is checked
+                log.warning("scrub_ends_unknown", error=error)
 
     # sessions
 
     async def _sealed_after(self, number: int) -> AsyncIterator[str]:
         """The names of sealed sessions in the order of their creation, from the read models."""
+        is_behind, wait_s = False, LIST_WAIT_S
         while True:
             at_us = self.clock_us()
             newest = await self.store.jet.last(LIFECYCLE, ALL_LIFECYCLE)
@@ -125,17 +139,24 @@ class ScrubPass:
             after = Place(number, number) if number else None
             query = SessionQuery(SessionFilter(sealed=True), descending=False, after=after, limit=PAGE)
             documents, generation = await self.views.sessions(query)
-            while generation.position < end:  # the list lacks events: it may lack a sealed session
+            while generation.position < end and wait_s > 0:  # it may lack a sealed session
                 await asyncio.sleep(LIST_S)
+                wait_s -= LIST_S
+                await self.between(self)
                 documents, generation = await self.views.sessions(query)
+            if generation.position < end and not is_behind:
+                is_behind = True
+                self._find("", LIST, LucidError(BEHIND, code="list.behind"))
             resumed = bool(documents) and documents[0].session == self.progress.state.place.session
             # The check of a session that goes on after a restart has begun under an earlier mark.
-            self.progress.mark(documents[0].number + 1 if resumed else number + 1, end, at_us)
+            first = documents[0].number + 1 if resumed else number + 1
+            self.progress.mark(first, min(end, generation.position), at_us)
             for one in documents:
                 yield one.session
             if len(documents) < PAGE:
-                return
+                break
             number = documents[-1].number
+        self.progress.close_older(LIST)
 
     async def _sealed(self, name: str) -> None:
         """Check one sealed session, as its log says now, and write down that it was."""
@@ -165,7 +186,7 @@ class ScrubPass:
                 async for checked in checks:
                     looked.add(checked)
                     self._take(checked, session.id, placed=placed)
-                    await self.progress.checkpoint()
+                    await self._go_on()
             except Rejected as error:
                 span.fail(error)
                 self._find(session.id, WHOLE, error)
@@ -175,9 +196,7 @@ class ScrubPass:
                 span.fail(error)
                 self._find(session.id, WHOLE, error)
             except Exception as error:  # a bug: the same session would fail again, and no other be proven
-                log.exception("scrub_failed", session=session.id)
-                text = f"its check failed inside: {error!r}"[:300]
-                self._find(session.id, WHOLE, LucidError(text, code="scrub.bug"))
+                self._find(session.id, WHOLE, _bug(error, session.id))
             span.set({CHUNKS: looked.files, BYTES: looked.size, FAULTS: looked.faults})
         self._failures = ("", 0)
         self._measure(began)
@@ -221,10 +240,14 @@ class ScrubPass:
         try:
             async for session, checked in self.streams.check(stream):
                 self._count(checked, session, placed=False)
-                await progress.checkpoint()
+                await self._go_on()
             progress.close_unseen(lambda one: one.place in places)
         except Rejected as error:
             self._find("", places[0], error)
+        except LucidError:
+            raise  # an outage: the stream is read again
+        except Exception as error:
+            self._find("", places[0], _bug(error, stream))
         progress.leave_stream(stream, self.streams.chain)
         self._measure(began)
 
@@ -252,6 +275,12 @@ class ScrubPass:
         idle_us = waited_us + pace.paced_us - paced_us
         busy_us = max(round((time.monotonic() - began_s) * 1e6) - idle_us, 0)
         self.progress.measure(pace.cpu_us - cpu_us, busy_us, waited_us)
+
+
+def _bug(error: Exception, of: str) -> LucidError:
+    """Log an error of our own, and return it as a finding."""
+    log.exception("scrub_failed", of=of)
+    return LucidError(f"its check failed inside: {error!r}"[:300], code="scrub.bug")
 
 
 def _has_no_seal(session: Session) -> bool:

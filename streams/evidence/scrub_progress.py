@@ -95,19 +95,11 @@ class ScrubProgress:
 
     # the streams
 
-    def saw(self, stream: str, last_seq: int, place: str) -> Fault | None:
-        """Keep the last sequence of a stream. Returns the fault that it is lower than before.
-
-        place: of its alarm. Once a person has acknowledged that one, the stream counts as it is now.
-        """
-        before = self.state.ends.get(stream, 0)
-        known = lists.find(self.state.alarms, "", place)
-        if last_seq < before and (known is None or not known.acknowledged_us):
-            text = f"{stream} ends with message {last_seq}; it had message {before}"
-            return Fault(place, "stream.cut", text, "alarm") if known is None else None
-        if last_seq != before:
-            self._change(ends={**self.state.ends, stream: last_seq})
-        return None
+    def keep_end(self, stream: str, seq: int, time_us: int) -> None:
+        """A stream ends with this message. time_us: of the server; 0: unknown."""
+        state = self.state
+        if (state.ends.get(stream, 0), state.end_times.get(stream, 0)) != (seq, time_us):
+            self._change(ends={**state.ends, stream: seq}, end_times={**state.end_times, stream: time_us})
 
     def leave_stream(self, stream: str, chain: ChainMark | None = None) -> None:
         """The stream was read to its end."""
@@ -222,6 +214,11 @@ class ScrubProgress:
     def close_unseen(self, looked_at: Callable[[Alarm], bool]) -> None:
         """Close the alarms of places that were looked at, but those that the present look has found."""
         self._close(lambda one: looked_at(one) and (one.session, one.place) not in self._seen)
+
+    def close_older(self, place: str) -> None:
+        """This pass has not found the alarm of the platform at a place: it has ended."""
+        number = self.state.current.number
+        self._close(lambda one: (one.session, one.place) == ("", place) and one.number < number)
 
     def drop(self, session: str) -> None:
         """The session is destroyed: nothing of it can be damaged."""

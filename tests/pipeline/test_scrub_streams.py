@@ -104,3 +104,32 @@ async def test_a_stream_that_the_server_cuts_short_is_an_alarm_until_a_person_kn
             assert (alarm in found) == (stream == subjects.DEAD), "a cut stream counts as it is now"
     finally:
         await nats.stop()
+
+
+async def test_a_stream_that_was_cut_and_has_grown_again_is_an_alarm_until_a_person_knows_it(
+    tmp_path: Path,
+) -> None:
+    """Breaks: events are gone, and new ones take their numbers before the scrub looks again."""
+    nats, stream = NatsServer(tmp_path / "nats"), subjects.CHUNKS
+    await nats.start()
+    try:
+        async with system(nats, tmp_path) as world:
+            await filled(world)
+            await one_pass(world)
+            before = (await world.jet.info(stream)).last_seq
+        await nats.stop()
+        flip_in_stream(tmp_path / "nats", stream, length=True)
+        await nats.start()
+        async with scrubbing(nats, tmp_path) as world:
+            assert (await world.jet.info(stream)).last_seq < before
+            while (await world.jet.info(stream)).last_seq < before + 3:
+                await world.jet.publish(subjects.chunk(subjects.STORED, "demo-02"), b"{}")
+            async with running(run_conductor, world):
+                await world.answered()
+                alarm = ("", f"end of {stream}", "stream.cut")
+                assert alarm in open_alarms(await one_pass(world))
+                assert alarm in open_alarms(await one_pass(world)), "until a person knows it"
+                await call(world.jet, "scrub_acknowledge", {"session": ""})
+                assert alarm not in open_alarms(await one_pass(world))
+    finally:
+        await nats.stop()
