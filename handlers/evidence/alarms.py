@@ -17,6 +17,11 @@ def find(alarms: Alarms, session: str, place: str) -> Alarm | None:
     return next((one for one in alarms if (one.session, one.place) == (session, place)), None)
 
 
+def places_in(alarms: Alarms, session: str, number: int) -> set[tuple[str, str]]:
+    """Return session and place of the alarms of a session that a pass has found."""
+    return {(one.session, one.place) for one in alarms if (one.session, one.number) == (session, number)}
+
+
 def raised(alarms: Alarms, found: Alarm) -> Alarms:
     """Return the alarms with one that was found now; the same ones, if there is no room for it."""
     before = find(alarms, found.session, found.place)

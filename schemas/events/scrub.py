@@ -105,6 +105,8 @@ class Place(Frozen):
     seal_no: Count = 0
     index: Count = 0
     """Files of that session's newest seal that were checked, in the order of the manifest."""
+    source: Count = 0
+    """The source of its chunks below this one was checked."""
     streams: tuple[str, ...] = ()
     """Streams that were read to their end."""
 

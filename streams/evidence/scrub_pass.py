@@ -38,7 +38,6 @@ TRIES = 3
 SPAN = "prove session"
 WHOLE, LOG, LIST = "session", "log", "list of sessions"
 """Places of alarms: the session cannot be checked; its log cannot be read; the list lacks sessions."""
-BEHIND = "the list of sessions lacks events of the log: this pass may leave out sealed sessions"
 
 log = logger("lucid.scrub")
 
@@ -146,7 +145,8 @@ class ScrubPass:
                 documents, generation = await self.views.sessions(query)
             if generation.position < end and not is_behind:
                 is_behind = True
-                self._find("", LIST, LucidError(BEHIND, code="list.behind"))
+                text = "the list of sessions lacks events of the log: this pass may leave out sealed sessions"
+                self._find("", LIST, LucidError(text, code="list.behind"))
             resumed = bool(documents) and documents[0].session == self.progress.state.place.session
             # The check of a session that goes on after a restart has begun under an earlier mark.
             first = documents[0].number + 1 if resumed else number + 1
@@ -164,8 +164,8 @@ class ScrubPass:
         if session is None:
             self.progress.leave(0)
         elif session.created is not None and session.sealed and session.destroy is None:
-            first = self.progress.enter(name, session.seals[-1].seal_no)
-            await self._look_at(self.sessions.sealed(session, first), session, placed=True)
+            at = self.progress.enter(name, session.seals[-1].seal_no)
+            await self._look_at(self.sessions.sealed(session, at.index, at.source), session, placed=True)
             self.progress.leave(session.first_seq)
             self.progress.passed(name)
 
@@ -174,12 +174,12 @@ class ScrubPass:
         session = await self._loaded(name)
         if session is None or session.created is None or session.destroy is not None:
             return False
-        checks = self.sessions.sealed(session, 0) if session.sealed else self.sessions.running(session)
+        checks = self.sessions.sealed(session, 0, 0) if session.sealed else self.sessions.running(session)
         await self._look_at(checks, session, placed=False)
         return True
 
     async def _look_at(self, checks: AsyncIterator[Checked], session: Session, *, placed: bool) -> None:
-        began = self._begun()
+        began = self._begun(session.id if placed else "")
         with session_span(self.store.jet.tracer, SPAN, session.id, session.uid) as span:
             looked = _Sums()
             try:
@@ -262,9 +262,9 @@ class ScrubPass:
         fault = Fault(place, error.code, error.message, "alarm")
         self._count(Checked(0, 0, 0, fault, place), session, placed=False)
 
-    def _begun(self) -> tuple[float, int, int, int]:
-        """The clocks at the begin of a look."""
-        self.progress.begin_look()
+    def _begun(self, session: str = "") -> tuple[float, int, int, int]:
+        """The clocks at the begin of a look. session: the pass has come to it."""
+        self.progress.begin_look(session)
         pace = self.sessions.pace
         return time.monotonic(), pace.cpu_us, pace.waited_us, pace.paced_us
 

@@ -143,15 +143,13 @@ class ScrubProgress:
             marks = marks[::2]  # of each pair the earlier one stays: claims become older, never newer
         self._change(current=self.state.current.model_copy(update={"marks": marks}))
 
-    def enter(self, session: str, seal_no: int) -> int:
-        """Begin with a sealed session. Returns how many files of it were checked before a restart."""
+    def enter(self, session: str, seal_no: int) -> Place:
+        """Begin with a sealed session. Returns the place in it: a restart goes on there."""
         place = self.state.place
-        if (place.session, place.seal_no) == (session, seal_no):
-            return place.index
-        self._change(
-            place=Place(number=place.number, session=session, seal_no=seal_no, streams=place.streams)
-        )
-        return 0
+        if (place.session, place.seal_no) != (session, seal_no):
+            place = Place(number=place.number, session=session, seal_no=seal_no, streams=place.streams)
+            self._change(place=place)
+        return place
 
     def leave(self, number: int) -> None:
         """The session was checked to its end."""
@@ -191,9 +189,10 @@ class ScrubProgress:
             self._alarm(session, fault)
         elif checked.place:
             self.mend(session, checked.place)
-        if placed and checked.files:
+        if placed:
             place = self.state.place
-            self._change(place=place.model_copy(update={"index": place.index + checked.files}))
+            at = {"index": place.index + checked.files, "source": max(place.source, checked.source)}
+            self._change(place=place.model_copy(update=at))
         return fault
 
     # alarms
@@ -207,9 +206,14 @@ class ScrubProgress:
         """The place is good."""
         self._close(lambda one: (one.session, one.place) == (session, place))
 
-    def begin_look(self) -> None:
-        """A session, or a stream, is looked at from its beginning to its end."""
-        self._seen.clear()
+    def begin_look(self, session: str = "") -> None:
+        """A session, or a stream, is looked at to its end.
+
+        session: the pass has come to it. If it goes on in the source, it has seen its alarms of before.
+        """
+        state = self.state
+        goes_on = session and state.place.source > 0
+        self._seen = lists.places_in(state.alarms, session, state.current.number) if goes_on else set()
 
     def close_unseen(self, looked_at: Callable[[Alarm], bool]) -> None:
         """Close the alarms of places that were looked at, but those that the present look has found."""

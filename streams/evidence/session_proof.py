@@ -65,7 +65,8 @@ class Fault(NamedTuple):
 class Checked(NamedTuple):
     """One look. files, fragments: how many it took; fault None: all were good at `place`.
 
-    gone: the session has no other source than the one that was looked at.
+    gone: the session has no other source than the one that was looked at. source: that of all chunks below
+    this one was checked; 0: no source was.
     """
 
     files: int
@@ -75,6 +76,7 @@ class Checked(NamedTuple):
     place: str = ""
     messages: int = 0
     gone: bool = False
+    source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,11 @@ class SessionProof:
     def _jet(self) -> Jet:
         return self.recordings.jet
 
-    async def sealed(self, session: Session, first: int) -> AsyncIterator[Checked]:
-        """Check a sealed session. first: files of its newest seal that were checked before."""
+    async def sealed(self, session: Session, first: int, source: int) -> AsyncIterator[Checked]:
+        """Check a sealed session.
+
+        first: files of its newest seal that were checked before. source: as of Checked, before.
+        """
         lines = await self.log.history(session.id)
         manifest: Manifest | None = None
         for seal in session.seals:
@@ -115,7 +120,7 @@ class SessionProof:
         if manifest is None or manifest.seal_no != session.seals[-1].seal_no:
             return
         entries = [item.entry for item in (*manifest.chunks, *manifest.index)]
-        async for checked in self._files(session, entries[first:]):
+        async for checked in self._files(session, entries[first:], source):
             yield checked
 
     async def running(self, session: Session) -> AsyncIterator[Checked]:
@@ -151,7 +156,9 @@ class SessionProof:
 
     # files
 
-    async def _files(self, session: Session, entries: Iterable[Entry]) -> AsyncIterator[Checked]:
+    async def _files(
+        self, session: Session, entries: Iterable[Entry], source: int = 0
+    ) -> AsyncIterator[Checked]:
         """Check the files of a session, and then its source, until it is destroyed."""
         for entry in entries:
             place = f"chunk {entry.index}"
@@ -162,7 +169,7 @@ class SessionProof:
             if fault is not None and not await self._stands(session):
                 return
             yield Checked(1, 0, entry.sealed, fault, place)
-        async for checked in self._source(session):
+        async for checked in self._source(session, source):
             yield checked
 
     async def _file(self, session: Session, entry: Entry) -> Fault | None:
@@ -229,12 +236,15 @@ class SessionProof:
 
     # fragments
 
-    async def _source(self, session: Session) -> AsyncIterator[Checked]:
-        """Check the recorded fragments of a session, if its source is kept."""
+    async def _source(self, session: Session, source: int) -> AsyncIterator[Checked]:
+        """Check the recorded fragments of a session from a chunk on, if its source is kept."""
         if await self.recordings.is_recorded(session.id):
             wanted = 0
             async for event in recorded_events(self._jet, session.id):
                 if not isinstance(event, Recorded) or event.uid != session.uid:
+                    continue
+                if event.index < source:
+                    wanted = event.index + 1
                     continue
                 checked = await self._fragments(session, event)
                 is_hole = 0 < wanted < event.index and checked.fault is None
@@ -243,7 +253,7 @@ class SessionProof:
                     fault = Fault(checked.place, "events.missing", text, "alarm")
                     checked = checked._replace(fault=fault)
                 wanted = event.index + 1
-                yield checked
+                yield checked._replace(source=wanted)
         yield Checked(0, 0, 0, gone=True)
 
     async def _fragments(self, session: Session, event: Recorded) -> Checked:

@@ -10,6 +10,7 @@ import pytest
 from infra.nats_server.server import NatsServer
 from schemas import subjects
 from schemas.errors import Busy
+from schemas.events.scrub import Alarm, Pass, Place, ScrubState, read_state, write_state
 from streams.control.client import call
 from streams.evidence import scrub, scrub_pass, stream_ends
 from streams.evidence.scrub_pass import ScrubPass
@@ -133,6 +134,36 @@ async def test_a_session_that_waits_for_its_check_is_never_dropped_in_silence(
         go.set()
         await shown(world, lambda found: not found["waiting"])
         assert "demo-03" in (await wished(world, "demo-03"))["waiting"]
+
+
+async def test_a_pass_that_is_killed_in_the_source_of_a_session_goes_on_in_it(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    """Breaks: the fragments of a long session take longer than the time between two restarts, for ever."""
+    async with scrubbing(server, tmp_path) as world, running(run_worker, world):
+        async with running(run_conductor, world):
+            await world.answered()
+            files = await sealed(world)
+            whole = (await one_pass(world))["last"]
+        # As a kill leaves it: the source of two chunks was checked, and one of them is damaged.
+        path = world.data.path / "scrub/state.json"
+        current = read_state(path.read_bytes()).current
+        place = Place(session="demo-01", seal_no=1, index=len(files), source=2)
+        found_before = Alarm(
+            session="demo-01", place="source of chunk 0", code="source.missing", text="", since_us=5,
+            at_us=5, number=7,
+        )  # fmt: skip
+        began = Pass(number=7, began_us=current.began_us, marks=current.marks)
+        path.write_bytes(write_state(ScrubState(current=began, place=place, alarms=(found_before,))))
+        async with running(run_conductor, world):
+            await world.answered()
+            await asked(world, now=True)
+            again = await shown(world, lambda found: bool(found["last"]))
+            assert (again["last"]["number"], again["last"]["chunks"]) == (7, 0)
+            assert 0 < again["last"]["fragments"] < whole["fragments"]
+            assert open_alarms(again) == [("demo-01", "source of chunk 0", "source.missing")]
+            found = await one_pass(world)
+            assert (found["last"]["fragments"], open_alarms(found)) == (whole["fragments"], [])
 
 
 async def test_the_ends_of_the_streams_are_watched_in_the_middle_of_a_pass(

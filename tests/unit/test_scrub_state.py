@@ -9,7 +9,7 @@ import pytest
 from schemas.errors import NoSpace
 from schemas.events.scrub import ScrubState, read_state
 from streams.evidence.scrub_progress import ScrubProgress
-from streams.evidence.session_proof import Fault
+from streams.evidence.session_proof import Checked, Fault
 
 FAULT = Fault("chunk 1", "chunk.digest", "is not what was sealed", "alarm")
 LONG_S = 0.5
@@ -110,3 +110,14 @@ async def test_a_state_that_cannot_be_written_is_an_answer_not_a_silence() -> No
     await progress.checkpoint(now=True)
     with pytest.raises(NoSpace, match="no space left"):
         await progress.write()
+
+
+def test_the_place_in_a_session_names_the_source_that_was_checked() -> None:
+    """Breaks: after a restart all fragments of a session are read again, or some are never read."""
+    progress = ScrubProgress(Place(), lambda: 5)
+    progress.enter("demo-01", 1)
+    progress.count(Checked(1, 0, 0, None, "chunk 0"), "demo-01", placed=True)
+    progress.count(Checked(0, 9, 0, None, "source of chunk 4", source=5), "demo-01", placed=True)
+    progress.count(Checked(0, 9, 0, None, "source of chunk 8", source=9), "demo-01", placed=False)
+    assert (progress.enter("demo-01", 1).index, progress.enter("demo-01", 1).source) == (1, 5)
+    assert progress.enter("demo-01", 2).source == 0, "another seal"
