@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from tests.support.machine.absent import absent
 
 SCREEN = "1024x768x24"
 COOKIE = bytes(range(16))
+NUMBERS, TRIES = range(200, 1000), 20
 
 
 def program(name: str) -> str:
@@ -26,20 +28,28 @@ def program(name: str) -> str:
 def xvfb(folder: Path, cookie: bytes = COOKIE, screen: str = SCREEN) -> Iterator[int]:
     """The number of a display of its own, which asks for the cookie."""
     known = folder / "xvfb-authority"
-    known.write_bytes(written_cookie(0, cookie).replace(b"\0\x010", b"\0\0"))  # whatever number it takes
-    read, write = os.pipe()
-    with open(read, "rb") as told, open(folder / "xvfb.log", "wb") as log:
-        command = [program("Xvfb"), "-displayfd", str(write), "-screen", "0", screen]
-        options = ["-nolisten", "tcp", "-nolisten", "local", "-noreset", "-auth", str(known)]
-        server = subprocess.Popen([*command, *options], pass_fds=(write,), stdout=log, stderr=log)
-        os.close(write)
+    known.write_bytes(written_cookie(0, cookie).replace(b"\0\x010", b"\0\0"))  # whatever number it has
+    for number in random.sample(NUMBERS, TRIES):
+        server, is_ready = _xvfb(number, folder, known, screen)
         try:
-            number = told.readline()
-            assert number, (folder / "xvfb.log").read_text()
-            yield int(number)
+            if is_ready:
+                yield number
+                return
         finally:
             server.terminate()
             server.wait()
+    raise AssertionError((folder / "xvfb.log").read_text())
+
+
+def _xvfb(number: int, folder: Path, known: Path, screen: str) -> tuple[subprocess.Popen[bytes], bool]:
+    """The server, and whether the number is its own: it locks the number that it is given, and no other."""
+    read, write = os.pipe()
+    with open(read, "rb") as told, open(folder / "xvfb.log", "wb") as log:
+        command = [program("Xvfb"), f":{number}", "-displayfd", str(write), "-screen", "0", screen]
+        options = ["-nolisten", "tcp", "-nolisten", "local", "-noreset", "-auth", str(known)]
+        server = subprocess.Popen([*command, *options], pass_fds=(write,), stdout=log, stderr=log)
+        os.close(write)
+        return server, bool(told.readline())
 
 
 class Person:
