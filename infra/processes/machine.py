@@ -2,6 +2,7 @@
 
 import re
 import socket
+from contextlib import suppress
 
 
 def own_host() -> str:
@@ -9,15 +10,9 @@ def own_host() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "host"
 
 
-def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on: `wanted` if it is free. It may be taken before it is used."""
+def held_port(wanted: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """Return a socket that listens on `wanted` if that is free, else on any port: nobody else gets it."""
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            free: int = probe.getsockname()[1]
-            return free
+        with suppress(OSError):
+            return socket.create_server((host, port))
     raise OSError("no port is free")

@@ -40,16 +40,27 @@ def bound(host: str, port: int) -> socket.socket:
     """A listening socket. Raises Unavailable (api.port)."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.create_server((host, port), family=family, backlog=WAITING_MOST)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-        return listening
+        return _bounded(socket.create_server((host, port), family=family, backlog=WAITING_MOST))
     except OSError as error:
         raise Unavailable(
             f"{host}:{port} cannot be served: {error.strerror}",
             code="api.port",
             hint="choose another port or address",
         ) from None
+
+
+def inherited(fd: int) -> socket.socket:
+    """The listening socket that our supervisor holds. Connections that come meanwhile wait."""
+    listening = socket.socket(fileno=fd)
+    listening.set_inheritable(False)
+    listening.listen(WAITING_MOST)
+    return _bounded(listening)
+
+
+def _bounded(listening: socket.socket) -> socket.socket:
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+    return listening
 
 
 async def serve_beside(

@@ -40,7 +40,7 @@ from infra.nats_server.server import version as server_version
 from infra.nats_server.store_lock import has_streams
 from infra.processes.children import Child, die_with, own_pid
 from infra.processes.jaeger import Jaeger
-from infra.processes.machine import free_port, own_host
+from infra.processes.machine import held_port, own_host
 from infra.processes.memory import prepare_memory, refuse_dumps, skip_old_objects
 from infra.processes.swap import plain_swap
 from infra.rdp_host.xrdp import rdp_host
@@ -58,7 +58,7 @@ from streams.keys.folder import LoggedKeyFolder
 
 __all__ = ["COPY_HINT", "KEYS", "FileSource", "Installation", "Jaeger", "Where", "absolute", "ask_health"]
 __all__ += ["blobs", "config_files", "configure_logs", "connected", "copy_at", "decode", "dialled"]
-__all__ += ["die_with", "drawn", "drawn_desktop", "effective", "encodes_h264", "free_port", "mode_at"]
+__all__ += ["die_with", "drawn", "drawn_desktop", "effective", "encodes_h264", "held_port", "mode_at"]
 __all__ += ["near_misses", "new_file", "own_host", "own_pid", "plain_swap", "prepare_memory"]
 __all__ += ["raised_file_limit", "rdp_host", "read_bounded", "server", "server_version", "skip_old_objects"]
 __all__ += ["supervised", "traced", "traced_apart", "unreadable", "write_copy"]
@@ -266,10 +266,17 @@ def server(folder: Path, memory_mib: int) -> ports.Server:
 
 
 def supervised(
-    name: str, command: tuple[str, ...], environment: Mapping[str, str], log: Path | None
+    name: str,
+    command: tuple[str, ...],
+    environment: Mapping[str, str],
+    log: Path | None,
+    inherits: tuple[int, ...] = (),
 ) -> ports.Child:
-    """A process of ours, not started yet. log: the file for its output; None: it shares ours."""
-    return Child(name, command, environment, log)
+    """A process of ours, not started yet. log: the file for its output; None: it shares ours.
+
+    inherits: descriptors that stay open in it.
+    """
+    return Child(name, command, environment, log, inherits=inherits)
 
 
 def blobs(folder: Path) -> ports.Blobs:

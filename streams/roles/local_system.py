@@ -8,33 +8,38 @@
    removed by others, it is written again. If the whole folder is removed, the system ends.
 3. Everything dies with the supervisor. The next start clears everything that a killed one left.
 4. A Jaeger that is asked for starts first and ends last: it takes the spans of the others' ends.
-5. The password of the server is in run.json and in the children's environment. Both are readable by us alone.
+5. This process holds the port of the API while it runs, and hands the socket to the child that serves it.
+   Nobody else gets the port, neither at the start nor while that child is started again.
+6. The password of the server is in run.json and in the children's environment. Both are readable by us alone.
 """
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from schemas.errors import LucidError, Unauthenticated, Unavailable
 from schemas.ports import Child, DataDir, Jet, Server
 from schemas.ports.metrics import Meter
 from schemas.ports.processes import TraceServer
+from schemas.subjects import METRICS
 from streams.control.client import call
 from streams.event_store.topology import declare
-from streams.roles.drivers import Installation, Jaeger, connected, free_port, own_pid, supervised, traced
+from streams.roles.drivers import Installation, Jaeger, connected, held_port, own_pid, supervised, traced
 
 LOOPBACK = "127.0.0.1"
 READY_S = 180.0
 """A log of 100,000 sessions without its list of open ones takes half a minute on a busy machine."""
-ASK_S = 0.1
+ASK_S, ANSWER_S = 0.1, 0.3
 WATCH_S = 2.0
 STARTS_MOST = 4
-SUPERVISOR = "up"
-"""The name of the supervisor among measurements."""
 """A child that needs more starts before commands are answered will not live."""
+HTTP, SUPERVISOR = "http", "up"
+"""The names of two processes among measurements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +94,24 @@ async def running(
         await declare(jet, server.max_file, shards=here.settings.shards)
         await folder.open()
         named = roles(here.settings.worker_processes)
-        port = free_port(here.settings.services["API"].port) if http else 0
-        if port:
-            named["http"] = ("http", "--host", LOOPBACK, "--port", str(port))
+        listening = stack.enter_context(held_port(here.settings.services["API"].port)) if http else None
+        port = listening.getsockname()[1] if listening else 0
+        sockets = {HTTP: listening.fileno()} if listening else {}
+        named |= {name: (name, "--fd", str(fd)) for name, fd in sockets.items()}
         environment = {"NATS_URL": server.url, "LUCID_DATA": str(data.path)}
         if otlp_url:
             environment["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{otlp_url}/v1/traces"
-        children = tuple(_child(name, role, environment, data, quiet) for name, role in named.items())
+        children = tuple(
+            _child(name, role, environment, data.logs / f"{name}.log" if quiet else None, sockets.get(name))
+            for name, role in named.items()
+        )
         stack.push_async_callback(_stop_all, children)
         for child in children:
             await child.start()
         await _until_answered(jet, data, children)
         api_url = f"{'https' if here.tls else 'http'}://{LOOPBACK}:{port}" if port else ""
         if port:
-            await _until_served(port, data, children)
+            await _until_served(jet, data, children)
         here.process, here.expects = SUPERVISOR, tuple(child.name for child in children)
         measure_children(here.meter, children)
         await stack.enter_async_context(here.measured(jet))
@@ -152,11 +161,12 @@ def roles(workers: int) -> dict[str, tuple[str, ...]]:
 
 
 def _child(
-    name: str, role: tuple[str, ...], environment: Mapping[str, str], data: DataDir, quiet: bool
+    name: str, role: tuple[str, ...], environment: Mapping[str, str], log: Path | None, fd: int | None
 ) -> Child:
+    """fd: a socket that it takes over."""
     # -P: a folder named like one of our packages, where lucid happens to be called, is not ours
     command = (sys.executable, "-P", "-m", "streams.cli.main", "serve", *role, "--parent", str(own_pid()))
-    return supervised(name, command, environment, data.logs / f"{name}.log" if quiet else None)
+    return supervised(name, command, environment, log, () if fd is None else (fd,))
 
 
 async def _stop_all(children: tuple[Child, ...]) -> None:
@@ -183,12 +193,22 @@ async def _until_answered(jet: Jet, data: DataDir, children: tuple[Child, ...]) 
         await asyncio.sleep(ASK_S)
 
 
-async def _until_served(port: int, data: DataDir, children: tuple[Child, ...]) -> None:
-    """Return when the API takes connections. Raises Unavailable (server.child)."""
+async def _until_served(jet: Jet, data: DataDir, children: tuple[Child, ...]) -> None:
+    """Return when the child that serves HTTP has its socket. Raises Unavailable (server.child).
+
+    It tells so over our own server. A connection would prove nothing: this process holds the socket.
+    """
+    heard = set[str]()
+
+    def hear(answer: bytes) -> bool:
+        with suppress(ValueError, TypeError, KeyError):
+            heard.add(json.loads(answer)["process"])
+        return HTTP in heard
+
     while True:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection(LOOPBACK, port)
-            writer.close()
+        with suppress(LucidError):
+            await jet.request_all(METRICS, b"", ANSWER_S, hear)
+        if HTTP in heard:
             return
         _check_children(data, children)
         await asyncio.sleep(ASK_S)

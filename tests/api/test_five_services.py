@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from infra.nats_server.server import NatsServer
-from infra.processes.machine import free_port
 from tests.api.test_documented_session import documented, typed
+from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.servers.secantus import Secantus
 

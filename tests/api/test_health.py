@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 
 from infra.nats_server.server import NatsServer
-from infra.processes.machine import free_port
 from tests.api.conftest import environment, system
 from tests.api.test_a_recording import SESSIONS
 from tests.api.test_five_services import serving
 from tests.support.machine.absent import absent
+from tests.support.machine.ports import free_port
 from tests.support.machine.small_disk import small_disk
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.servers.secantus import secantus

@@ -18,10 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from infra.disk.data_dir import DataDir
 from infra.nats_server.server import NatsServer
-from infra.processes.machine import free_port, own_host
+from infra.processes.machine import own_host
 from tests.api.conftest import Served, environment, system
 from tests.api.test_a_recording import recorded
 from tests.api.test_five_services import serving
+from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import PATIENCE_S
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}

@@ -2,10 +2,14 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
+from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.program.up_process import Lucid, end, met, up
 
@@ -38,6 +42,43 @@ def test_of_two_that_start_at_the_same_moment_one_runs(lucid: Lucid, tmp_path: P
     assert json.loads(winner.stdout.readline())["status"] == "running"
     assert lucid("sessions", "list", data=data).returncode == 0
     assert end(winner) == 0
+
+
+def api_url(data: Path) -> str:
+    return str(json.loads((data / "run.json").read_bytes())["api_url"])
+
+
+def test_two_systems_that_start_at_the_same_moment_have_a_port_each(lucid: Lucid, tmp_path: Path) -> None:
+    """Breaks: the second one tells its people the address of the first, and its own API never runs."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    wanted = str(free_port())
+    both = [lucid.start("up", "--json", data=data, SESSION_API_PORT=wanted) for data in folders]
+    try:
+        for process in both:
+            assert json.loads(process.stdout.readline())["status"] == "running"
+        urls = [api_url(data) for data in folders]
+        assert len(set(urls)) == 2
+        assert any(url.endswith(f":{wanted}") for url in urls)
+        for url in urls:
+            assert httpx.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200
+    finally:
+        assert [end(process) for process in both] == [0, 0]
+
+
+def test_the_port_stays_with_its_system_while_its_service_is_started_again(
+    lucid: Lucid, tmp_path: Path
+) -> None:
+    """Breaks: another program takes the port, and gets the tokens of all who ask."""
+    data = tmp_path / "data"
+    process = up(lucid, data, SESSION_API_PORT=str(free_port()))
+    serving = next(one for one in psutil.Process(process.pid).children() if "http" in one.cmdline())
+    serving.kill()
+    serving.wait(PATIENCE_S)
+    port = int(api_url(data).rpartition(":")[2])
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port)).close()
+    assert httpx.get(f"{api_url(data)}/health", timeout=PATIENCE_S).status_code == 200
+    assert end(process) == 0
 
 
 @pytest.mark.parametrize("replaced", [False, True])

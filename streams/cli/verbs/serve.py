@@ -52,6 +52,7 @@ def conductor(parent: Parent = 0) -> None:
 HttpPort = Annotated[
     int | None, typer.Option("--port", min=0, max=65_535, help="Its port instead of the one that is set.")
 ]
+HttpSocket = Annotated[int, typer.Option("--fd", hidden=True, help="Its socket, held by the supervisor.")]
 HttpHost = Annotated[str, typer.Option("--host", help="Its address instead of BIND_ADDRESS.")]
 
 
@@ -59,16 +60,17 @@ def _http(role: str, text: str) -> None:
     """Declare the verb of one HTTP role."""
 
     @serve.command(role, help=text)
-    def run(host: HttpHost = "", port: HttpPort = None, parent: Parent = 0) -> None:
+    def run(host: HttpHost = "", port: HttpPort = None, parent: Parent = 0, fd: HttpSocket = 0) -> None:
         from streams.api.app import ROLES
-        from streams.api.server import bound
+        from streams.api.server import bound, inherited
         from streams.roles.http_service import run_http
         from streams.roles.pipeline_service import run_pipeline
 
         def make(here: Installation) -> Role:
             settings = effective(here.settings)
             own = settings.services["API" if role == "http" else role.upper()].port
-            listening = bound(host or settings.bind_address, own if port is None else port)
+            place = host or settings.bind_address, own if port is None else port
+            listening = inherited(fd) if fd else bound(*place)
             roles = tuple(ROLES) if role == "http" else (role,)
             if not parent:
                 row = "API" if role == "http" else role.upper()

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.processes.machine import free_port
 from tests.support.machine.absent import absent
+from tests.support.machine.ports import free_port
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.machine.x_display import Person, program
 
