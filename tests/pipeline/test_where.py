@@ -59,7 +59,7 @@ async def test_where_is_right_at_any_moment_of_a_session_whose_worker_stops_and_
     prepared = Prepared("demo-01", 1, (("data", 60_000),) * (5 * CHUNKS))
     async with processes(tmp_path) as running:
         await running.begin(prepared)
-        pid, seen = running.workers[0].pid, set[str]()
+        pid, seen, expected = running.workers[0].pid, set[str](), list[int]()
         assert pid
         numbers = range(len(prepared.fragments) - 1)
         slices = [numbers[look::LOOKS] for look in range(LOOKS)]
@@ -71,18 +71,30 @@ async def test_where_is_right_at_any_moment_of_a_session_whose_worker_stops_and_
             await asyncio.sleep(chooser.uniform(0, 0.05))
             os.kill(pid, signal.SIGSTOP)
             try:
+                before = (await running.jet.info(subjects.CHUNKS)).last_seq
                 answer = await whole(running.jet, "demo-01", 1000)
             finally:
                 os.kill(pid, signal.SIGCONT)
             await sending
+            assert answer["at"]["chunks"] >= before
             wanted = await stages_in(running.jet, "demo-01", answer["at"]["chunks"])
             assert {one["index"]: one["stage"] for one in answer["chunks"]} == wanted
             assert answer["recorded"] == len(wanted)
-            assert answer["stages"].get("stored", 0) == sum(stage == "stored" for stage in wanted.values())
+            stored = sum(stage == "stored" for stage in wanted.values())
+            assert answer["stages"].get("stored", 0) == stored
+            assert answer["pending"] == len(wanted) - stored
+            # two stored chunks tell the pace, and only what is under way is expected
+            if answer["pending"] and stored > 1:
+                assert answer["expected_us"] > answer["now_us"]
+                expected.append(answer["expected_us"])
+            else:
+                assert answer["expected_us"] is None
             seen |= set(wanted.values())
         await running.send(prepared, [len(numbers)])
         await running.sealed("demo-01")
         assert "stored" in seen
+        assert seen - {"stored"}, "no look found a chunk under way"
+        assert expected, "no look told when the rest is stored"
         sealed = await whole(running.jet, "demo-01")
         assert sealed["stages"] == {"stored": sealed["recorded"]}
         assert (sealed["pending"], sealed["waiting"], sealed["expected_us"]) == (0, 0, None)

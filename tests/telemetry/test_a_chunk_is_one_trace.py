@@ -1,7 +1,7 @@
 """Traces in a real Jaeger: each chunk of a session is one trace, from its host to the store."""
 
+import asyncio
 import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import psutil
 
 from schemas import subjects
 from schemas.telemetry.trace_context import TraceContext
+from streams.roles.drivers import connected
 from tests.support.program.chunk_contexts import traces_of
-from tests.support.program.installation import Installation, until
+from tests.support.program.installation import WAIT_S, Installation, until
 from tests.support.servers.jaeger import Seen, Traces
 
 STAGES = ["record", "chunk", "compress", "encrypt", "merkle", "store"]
-CHUNKS = 24
+BLOCKS = 8
 BLOCK = os.urandom(256 << 10)
 PUBLISH, SPAN = "publish lucid.rec", "process chunk.{}"
 
@@ -48,22 +49,58 @@ def staged(traces: Traces, context: TraceContext, *more: str) -> bool:
     return names >= {*more, *(SPAN.format(stage) for stage in STAGES)}
 
 
+async def until_it_moved(system: Installation, worker: psutil.Process) -> None:
+    """Let a stopped worker go on until it sends an event, and stop it again."""
+    async with connected(system.nats_url, "test") as jet, asyncio.timeout(WAIT_S):
+        before = (await jet.info(subjects.CHUNKS)).last_seq
+        worker.resume()
+        while (await jet.info(subjects.CHUNKS)).last_seq == before:  # noqa: ASYNC110 - from outside
+            await asyncio.sleep(0.001)
+        worker.suspend()
+
+
+def half_done(system: Installation, session: str) -> set[str]:
+    """The traces of chunks that a stopped worker recorded and cannot store any more.
+
+    What it sent, and the server has not read yet, moves a chunk by one stage.
+    """
+    recorded = {one.trace_id for one in traces_of(system, session, subjects.RECORDED)}
+    return recorded - {one.trace_id for one in traces_of(system, session, subjects.PROVEN)}
+
+
+def orphans(spans: list[Seen]) -> list[Seen]:
+    """The spans whose parent is not there."""
+    there = {span.span_id for span in spans}
+    return [span for span in spans if span.parent_id and span.parent_id not in there]
+
+
 def test_each_chunk_is_one_trace_though_the_worker_is_killed(system: Installation, traces: Traces) -> None:
     """Breaks: nobody can tell why a chunk took long: its trace has holes, or is two, after each crash."""
     command = ("record", "--input", "-", "--session", "killed", "--json")
     recording = system.started(*command, CHUNK_SIZE_MB="0.25", OTEL_EXPORTER_OTLP_ENDPOINT=traces.otlp_url)
-    feed(recording, CHUNKS // 3)
+    feed(recording, BLOCKS)
     until(lambda: len(traces_of(system, "killed", subjects.STORED)) > 1, "two are stored", every_s=0.05)
-    feed(recording, CHUNKS // 3)
-    worker(system).send_signal(signal.SIGKILL)
-    feed(recording, CHUNKS // 3)
+    victim, half = worker(system), set[str]()
+    fed = BLOCKS
+    while not half:
+        victim.suspend()
+        feed(recording, BLOCKS)  # its last blocks reach the server while the worker goes on
+        fed += BLOCKS
+        asyncio.run(until_it_moved(system, victim))
+        half = half_done(system, "killed")
+    where = system.json("sessions", "where", "killed")
+    assert half <= {one["trace_id"] for one in where["chunks"] if one["stage"] != "stored"}
+    victim.kill()
+    feed(recording, BLOCKS)
     out, err = recording.communicate()
     assert recording.returncode == 0, out + err
     stored = traces_of(system, "killed", subjects.STORED)
-    assert len({one.trace_id for one in stored}) == len(stored) >= CHUNKS
-    uid = system.show("killed")["uid"]
+    assert len({one.trace_id for one in stored}) == len(stored) >= fed + BLOCKS
+    assert half <= {one.trace_id for one in stored}
+    uid, indices = system.show("killed")["uid"], []
     for context in stored:
         until(lambda context=context: staged(traces, context, PUBLISH), f"spans of {context}")
+        until(lambda context=context: not orphans(traces.spans(context.trace_id)), f"no orphan in {context}")
         spans = traces.spans(context.trace_id)
         line = one_line(spans)
         assert [span.name for span in line] == [PUBLISH, *(SPAN.format(stage) for stage in STAGES)]
@@ -75,7 +112,17 @@ def test_each_chunk_is_one_trace_though_the_worker_is_killed(system: Installatio
         assert [span.facts["lucid.stage"] for span in line[1:]] == STAGES
         assert all(span.facts["lucid.attempt"] >= 1 for span in rest)
         assert uid in {trace for trace, _ in record.links}
-        assert index in range(len(stored))
+        workers = {span.instance for span in spans if span.service == "lucid-worker"}
+        assert len(workers) == 2 or context.trace_id not in half
+        indices.append(index)
+    assert sorted(indices) == list(range(len(stored)))
+    until(lambda: seals(traces, uid), "the seal's span")
+    (links,) = {span.links for span in seals(traces, uid)}
+    assert sorted(links) == sorted((one.trace_id, one.span_id) for one in stored)
+
+
+def seals(traces: Traces, uid: str) -> list[Seen]:
+    return [span for span in traces.spans(uid) if span.name == "seal session"]
 
 
 def test_without_traces_on_its_host_a_chunk_begins_its_trace_at_the_platform(

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.disk.data_dir import DataDir
+from infra.telemetry import watched_exporter
 from infra.telemetry.begin_traces import traced
 from schemas.ports import NO_TRACES
 from tests.support.machine.waiting import PATIENCE_S, until
@@ -72,19 +73,24 @@ async def test_the_end_waits_a_moment_for_the_server_and_no_longer(
                     connection.tracer.span("work").end()
 
 
+@pytest.mark.parametrize("way", WAYS)
 async def test_one_line_says_that_spans_are_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Breaks: the log fills with the errors of a library while Jaeger is away, or says nothing at all."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
-    with server("fails") as endpoint:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setattr(watched_exporter, "WARN_S", float(HOUR_S))
+    with server(way) as endpoint:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         connection = Connection()
         async with traced(connection, "lucid-test", DataDir(tmp_path)):  # type: ignore[arg-type]
-            for _ in range(3):
-                connection.tracer.span("work").end()
-                await until(lambda: LINE in caplog.text)
+            tracer = connection.tracer
+            for lost in range(1, 4):
+                tracer.span("work").end()
+                await until(lambda lost=lost: tracer.dropped["export"] == lost)
     assert [record.name for record in caplog.records] == ["lucid.traces"]
+    assert caplog.text.count(LINE) == 1
     assert endpoint.rpartition("/")[2] in caplog.text
 
 
