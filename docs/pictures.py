@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from dashboard_page import WIDTH, page
 
 from infra.processes.jaeger import find_jaeger
-from infra.processes.machine import free_port
+from infra.processes.machine import held_port
 from streams.bench.data import SCREEN, make_source
 
 HERE = Path(__file__).parent / "observability"
@@ -132,7 +132,8 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
     config = {"global": {"scrape_interval": "2s"}, "scrape_configs": jobs}
     config |= {"rule_files": [str(HERE / "alerts.yml")]}
     (folder / "prometheus.json").write_text(json.dumps(config))
-    place = f"127.0.0.1:{free_port(9090)}"
+    with held_port(9090) as held:
+        place = f"127.0.0.1:{held.getsockname()[1]}"
     options = (f"--config.file={folder / 'prometheus.json'}", f"--storage.tsdb.path={folder / 'tsdb'}")
     command = [SERVICES / "prometheus", *options, f"--web.listen-address={place}", "--log.level=error"]
     with ended(subprocess.Popen(command, text=True)):
