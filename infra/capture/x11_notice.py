@@ -1,7 +1,8 @@
 """Shows a text to the person in front of a display, in a window of our own that stays on top.
 
 1. The window has a connection of its own: no program of the person can leave it out. The recording shows it.
-2. It counts as shown when the display says that it is visible.
+2. It counts as shown after SEEN_S on the display, or on a click. Events that a program made up are ignored.
+   A program of the person can click it, too, or hide it: that is not noticed.
 3. It ends on a click, or after its time. It takes no key: key strokes go where they went before.
 4. The font is the one that every X server has built in, so letters are those of Latin-1; others become `?`.
 
@@ -15,6 +16,7 @@ import textwrap
 from collections.abc import Callable
 
 from infra.capture.x11_display import Display, Screen, connection, padded
+from schemas.errors import Unavailable
 
 CREATE_WINDOW, DESTROY_WINDOW, MAP_WINDOW, CONFIGURE_WINDOW = 1, 4, 8, 12
 OPEN_FONT, CREATE_GC, IMAGE_TEXT = 45, 55, 76
@@ -27,59 +29,89 @@ FONT_NAME = b"fixed"
 LETTER, LINE, BORDER, MARGIN = 6, 16, 4, 20
 """Pixels: width of a letter, height of a line, border of the window, space inside it."""
 COLUMNS, LINES_MOST = 76, 30
+SEEN_S = 2.0
 RAISE_S = 1.0
 """A window that opens later hides it for at most so long."""
 
 
 async def show_notice(display: Display, text: str, seconds: float, shown: Callable[[], None]) -> None:
-    """Show the text until a click, or for so long. shown: called once it is visible.
+    """Show the text until a click, or for so long. shown: called once it counts as shown.
 
-    Raises as `watched_display`.
+    Raises as `watched_display`; Unavailable (display.notice): it was gone before it counted as shown.
     """
+    seen = _Seen(shown)
     async with connection(display) as (reader, writer, screen):
         window, font, pen = (screen.first_id + number for number in range(3))
         lines = _lines(text)
         writer.write(_opened(screen, window, font, pen, lines))
         with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, OSError):
             async with asyncio.timeout(seconds):
-                await _until_clicked(reader, writer, window, _drawn(window, pen, lines), shown)
+                await _until_clicked(reader, writer, window, _drawn(window, pen, lines), seen)
         writer.write(struct.pack("<BxHI", DESTROY_WINDOW, 2, window))
         with contextlib.suppress(OSError):
             await writer.drain()
+    if not seen.counts:
+        raise Unavailable("the notice was gone before anybody could read it", code="display.notice")
+
+
+class _Seen:
+    """Whether the notice counts as shown."""
+
+    def __init__(self, shown: Callable[[], None]) -> None:
+        self.counts = False
+        self._shown, self._since_s = shown, 0.0
+
+    def drawn(self, now_s: float) -> None:
+        """It is on the display now."""
+        self._since_s = self._since_s or now_s
+
+    def passes(self, now_s: float) -> None:
+        """It is on the display still."""
+        if self._since_s and now_s - self._since_s >= SEEN_S:
+            self.clicked()
+
+    def clicked(self) -> None:
+        if self._since_s and not self.counts:
+            self.counts = True
+            self._shown()
 
 
 async def _until_clicked(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    window: int,
-    drawn: bytes,
-    shown: Callable[[], None],
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, window: int, drawn: bytes, seen: _Seen
 ) -> None:
-    visible = False
+    clock = asyncio.get_running_loop().time
     on_top = struct.pack("<BxHIHxxI", CONFIGURE_WINDOW, 4, window, STACK_MODE, ABOVE)
     coming = asyncio.ensure_future(reader.readexactly(32))
     try:
         while True:
             if not (await asyncio.wait({coming}, timeout=RAISE_S))[0]:
                 writer.write(on_top + drawn)
+                seen.passes(clock())
                 continue
-            kind = coming.result()[0] & 0x7F
+            kind = coming.result()[0]  # with 0x80 a program has sent it
             if kind == BUTTON_PRESS:
+                seen.clicked()
                 return
             if kind == EXPOSE:
                 writer.write(drawn)
-                if not visible:
-                    visible = True
-                    shown()
+                seen.drawn(clock())
             coming = asyncio.ensure_future(reader.readexactly(32))
     finally:
         coming.cancel()
 
 
+def fits_notice(text: str) -> bool:
+    """Return whether a notice shows the whole text as it is."""
+    return len(_wrapped(text)) <= LINES_MOST and text.encode("latin-1", "replace").decode("latin-1") == text
+
+
 def _lines(text: str) -> list[bytes]:
     """The text in lines that fit."""
-    found = [line for part in text.splitlines() for line in textwrap.wrap(part, COLUMNS) or [""]]
-    return [line.encode("latin-1", "replace") for line in found[:LINES_MOST]]
+    return [line.encode("latin-1", "replace") for line in _wrapped(text)[:LINES_MOST]]
+
+
+def _wrapped(text: str) -> list[str]:
+    return [line for part in text.splitlines() for line in textwrap.wrap(part, COLUMNS) or [""]]
 
 
 def _opened(screen: Screen, window: int, font: int, pen: int, lines: list[bytes]) -> bytes:

@@ -21,6 +21,7 @@ from infra.blobs.disk import DiskBlobs
 from infra.capture.drawn_desktop import drawn, record_desktop
 from infra.capture.ffmpeg import decode, encodes_h264
 from infra.capture.file_source import FileSource
+from infra.capture.x11_notice import fits_notice
 from infra.config.load import config_files, data_dir, effective, load_settings, near_misses
 from infra.config.start import FOLDERS, certificates, check_start, warn_at_start
 from infra.disk.durable import absolute, new_file
@@ -59,7 +60,7 @@ from streams.keys.folder import LoggedKeyFolder
 __all__ = ["COPY_HINT", "KEYS", "FileSource", "Installation", "Jaeger", "Where", "absolute", "ask_health"]
 __all__ += ["blobs", "config_files", "configure_logs", "connected", "copy_at", "decode", "dialled"]
 __all__ += ["die_with", "drawn", "drawn_desktop", "effective", "encodes_h264", "held_port", "mode_at"]
-__all__ += ["near_misses", "new_file", "own_host", "own_pid", "plain_swap", "prepare_memory"]
+__all__ += ["fits_notice", "near_misses", "new_file", "own_host", "own_pid", "plain_swap", "prepare_memory"]
 __all__ += ["raised_file_limit", "rdp_host", "read_bounded", "server", "server_version", "skip_old_objects"]
 __all__ += ["supervised", "traced", "traced_apart", "unreadable", "write_copy"]
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.capture import x11_notice
 from infra.capture.ffmpeg import encode
 from infra.capture.x11_cookie import written_cookie
 from infra.capture.x11_display import Display
-from infra.capture.x11_notice import show_notice
+from infra.capture.x11_notice import fits_notice, show_notice
+from schemas.errors import Unavailable
 from tests.support.machine.waiting import PATIENCE_S
 from tests.support.machine.x_display import COOKIE, Person, program, xvfb
 
@@ -50,11 +52,34 @@ async def test_a_notice_is_on_the_display_until_it_is_clicked(
                 pass
 
 
-async def test_a_notice_that_nobody_clicks_goes_away(tmp_path: Path) -> None:
+async def test_a_notice_that_nobody_clicks_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Breaks: a session in which nobody clicks is never told as shown."""
+    monkeypatch.setattr(x11_notice, "SEEN_S", 0.1)
+    monkeypatch.setattr(x11_notice, "RAISE_S", 0.1)
+    visible = asyncio.Event()
     with xvfb(tmp_path) as number:
         async with asyncio.timeout(PATIENCE_S):
-            await show_notice(Display(number, COOKIE), "x\n" * 500, 0.3, lambda: None)
+            await show_notice(Display(number, COOKIE), "x\n" * 30, 3.0, visible.set)
+    assert visible.is_set()
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [("d\u00fcrfen\n" * 30, True), ("x\n" * 31, False), ("\u2713", False), ("x" * 3000, False)],
+)
+def test_only_a_text_that_is_shown_whole_is_a_notice(text: str, fits: bool) -> None:
+    """Breaks: the evidence names a text of which the person saw the beginning, or question marks."""
+    assert fits_notice(text) == fits
+
+
+async def test_a_notice_that_was_gone_at_once_was_not_shown(tmp_path: Path) -> None:
+    """Breaks: the evidence says that a person was told, and the text was there for a moment only."""
+    visible = asyncio.Event()
+    with xvfb(tmp_path) as number:
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(Unavailable) as gone:
+                await show_notice(Display(number, COOKIE), TEXT, 0.3, visible.set)
+    assert (gone.value.code, visible.is_set()) == ("display.notice", False)
 
 
 async def test_a_display_that_ends_ends_its_notice(tmp_path: Path) -> None:

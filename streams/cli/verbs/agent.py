@@ -20,7 +20,14 @@ from streams.cli import attach
 from streams.cli.groups import group
 from streams.cli.wait_start import TRANSIENT, connection
 from streams.host.agent import Agent, Plan
-from streams.roles.drivers import Installation, configure_logs, own_host, prepare_memory, rdp_host
+from streams.roles.drivers import (
+    Installation,
+    configure_logs,
+    fits_notice,
+    own_host,
+    prepare_memory,
+    rdp_host,
+)
 
 NOTICES = Path("/run/lucid/notices")
 NOTICE_BYTES = 2000
@@ -91,6 +98,11 @@ def _text(file: Path) -> str:
         raise Misuse(f"the notice {file} cannot be read: {why}", code="agent.notice") from None
     if not text.strip() or len(text) > NOTICE_BYTES:
         raise Misuse(f"the notice {file} is empty or has more than {NOTICE_BYTES} bytes", code="agent.notice")
+    if not fits_notice(text):
+        raise Misuse(
+            f"the notice {file} cannot be shown whole: 30 lines of 76 letters of Latin-1 can",
+            code="agent.notice",
+        )
     return text
 
 
